@@ -1,0 +1,54 @@
+# Two commands matter: `make run` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+TORCH  := 2.13.0
+STAMP  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock check test test-system run clean
+
+help:            ## this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
+
+setup: $(STAMP)  ## the environment, in .venv
+
+# torch by version first: which build it is depends on the machine, so no one hash fits everybody.
+# Then everything else by hash. A Ctrl-C leaves no stamp, and the next call goes on.
+$(STAMP): requirements.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "cannot make a virtual environment with $(PYTHON); install Python 3.11 to 3.13 with its venv module, or set PYTHON=" >&2; exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "$$($(BIN)/python --version) is not supported: Python 3.11 to 3.13; make clean, then make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torch==$(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@cuda=$$($(BIN)/python -c 'import re, importlib.metadata as m; print("\n".join(r.split(";")[0].strip() for r in m.requires("torch") or () if re.match("nvidia|cuda|triton", r) and "extra" not in r))' ); \
+	if [ -n "$$cuda" ]; then echo "$$cuda" | $(BIN)/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin; fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+# uv resolves without looking at the packages of this machine, so the lock is good elsewhere too.
+lock:            ## make requirements.lock anew from pyproject.toml
+	@mkdir -p .tidemill && test -x .tidemill/lock/bin/uv || { $(PYTHON) -m venv .tidemill/lock && .tidemill/lock/bin/pip install --quiet uv; }
+	@.tidemill/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet -o .tidemill/lock/all.txt
+	@{ echo "# Linux x86-64, CPython 3.11 to 3.13; run on 3.11. Made by \`make lock\`."; \
+	  echo "# torch and what only its CUDA build needs are not here: pip installs torch==$(TORCH) by version first."; \
+	  .tidemill/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet \
+	    $$(grep -oE '^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)(\[[a-z,]*\])?==' .tidemill/lock/all.txt | sed -E 's/(\[.*)?==//; s/^/--no-emit-package /') \
+	  | sed -E "/^[a-z]/{s/(implementation_name == 'cpython'|platform_machine == 'x86_64'|sys_platform == 'linux'|platform_python_implementation != 'PyPy'|python_full_version < '3.14')( and )?//g; s/ and ( |\\\\)/ \1/; s/ and +\\\\/ \\\\/; s/ ; +\\\\/ \\\\/}"; } > requirements.lock
+	@grep -c == requirements.lock
+
+check: setup     ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: setup      ## the default tests: no root, no network beyond pip
+	$(BIN)/python -m pytest -m "not system" $(ARGS)
+
+test-system: setup  ## slow tests, and those that need root or a Debian package
+	$(BIN)/python -m pytest -m system $(ARGS)
+
+run: setup       ## one retraining of `languages`, here and now
+	$(BIN)/tidemill run languages $(ARGS)
+
+clean:           ## remove the environment and caches; data and models stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

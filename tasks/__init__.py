@@ -1,0 +1,1 @@
+"""How each step of a run is done: one folder a step, callable from the shell and from a flow."""

@@ -1,0 +1,92 @@
+"""Selectors: how a stored page or member is cut into the parts that become documents."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lxml import etree
+
+from tasks.config import Rule
+
+
+@dataclass
+class Part:
+    """One part of a page, before it is judged: `text` is None where it could not be read."""
+
+    name: str
+    part: str
+    text: str
+    language: str = ""
+    script: str = ""
+    original: str = ""
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+class Unreadable(Exception):
+    """A page that a selector cannot open, with the reason."""
+
+
+def cut(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    """A page's parts under one rule; none where the rule finds nothing in it."""
+    return {"xpath": _xpath, "gettext": _gettext, "whole": _whole, "table": _table}[rule.kind](rule, uri, body)
+
+
+def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False, remove_comments=True)
+    try:
+        tree = etree.fromstring(body, parser)
+    except etree.XMLSyntaxError as error:
+        raise Unreadable(f"not XML: {error.msg.split(',')[0][:60]}") from error
+    for node in tree.xpath(rule.each, namespaces=rule.namespaces):
+        def ask(expression: str, node: etree._Element = node) -> str:
+            found = node.xpath(expression, namespaces=rule.namespaces)
+            if isinstance(found, list):
+                return "\n".join("".join(item.itertext()) if isinstance(item, etree._Element) else str(item) for item in found)
+            return str(found)
+
+        yield Part(
+            rule.name, ask(rule.part).rstrip("-"), ask(rule.text), ask(rule.language), ask(rule.script),
+            attributes={key: ask(value) for key, value in sorted(rule.attributes.items())},
+        )
+
+
+def _gettext(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    import hashlib
+
+    import polib
+
+    match = re.search(rule.language, uri)
+    language = match.group(1) if match else ""
+    try:
+        entries = polib.pofile(body.decode("utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError, IndexError) as error:
+        raise Unreadable("not a gettext catalogue") from error
+    for entry in entries:
+        if entry.obsolete or "fuzzy" in entry.flags:
+            continue
+        found = re.search(rule.original, entry.comment or "", re.DOTALL) if rule.original else None
+        text = entry.msgstr or (entry.msgstr_plural or {}).get(0, "")
+        if not text:
+            continue
+        key = hashlib.sha256(f"{entry.msgctxt or ''}\x04{entry.msgid}".encode()).hexdigest()[:16]
+        yield Part(rule.name, f"msg-{key}", text, language, original=found.group(1) if found else entry.msgid)
+
+
+def _whole(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    try:
+        yield Part(rule.name, "", body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise Unreadable("not UTF-8") from error
+
+
+def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    import csv
+    import io
+
+    try:
+        rows = csv.DictReader(io.StringIO(body.decode("utf-8-sig")))
+        for number, row in enumerate(rows, 1):
+            values = {str(key): str(value) for key, value in sorted(row.items(), key=lambda item: str(item[0]))}
+            yield Part(rule.name, f"row-{number}", values.get(rule.text, ""), values.get(rule.language, ""), attributes=values)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Unreadable("not a CSV table in UTF-8") from error

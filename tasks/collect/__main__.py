@@ -1,0 +1,109 @@
+"""python -m tasks.collect SOURCE: bring in what is new at one source, into data/raw/SOURCE."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from tasks import config, places, process
+from tasks.collect import raw
+from tasks.collect.package import fetch, members
+from tasks.config import Source
+from tasks.errors import Refused
+from tasks.files import locked, write
+from tasks.receipts import Collected
+
+
+def collect(name: str) -> Collected:
+    """Collect one source; what was there stays whatever happens."""
+    source = config.source(name)
+    folder = places.data("raw", name)
+    with locked(places.state("locks", f"raw-{name}")):
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in folder.glob(".*.part"):
+            part.unlink()
+        return _web(source, folder) if source.kind == "web" else _package(source, folder)
+
+
+def _web(source: Source, folder: Path) -> Collected:
+    from tasks.collect.crawl import Crawl
+    from tasks.collect.mirror import served
+
+    async def night() -> Crawl:
+        settings = config.general().collect
+        if source.mirror is None:
+            crawl = Crawl(source, settings, folder, {})
+            await crawl.run()
+            return crawl
+        async with served(source.mirror) as port:
+            crawl = Crawl(source, settings, folder, {source.mirror.host: port})
+            await crawl.run()
+            return crawl
+
+    crawl = asyncio.run(night())
+    before = raw.raw_digest(crawl.known.values())
+    after = raw.raw_digest(crawl.rows.values())
+    if before != after or not (folder / "manifest.parquet").exists():
+        raw.save_manifest(folder, crawl.rows.values())
+    return Collected(
+        source=source.name, records=sum(row["status"] == 200 for row in crawl.rows.values()),
+        raw=after, reasons=dict(crawl.reasons),
+        **{key: crawl.counts[key] for key in ("fetched", "unchanged", "refused", "failed", "gone", "bytes")},
+    )
+
+
+def _package(source: Source, folder: Path) -> Collected:
+    import hashlib
+
+    package = source.package
+    assert package is not None
+    original = folder / f"{package.sha256}{Path(package.file).suffix}"
+    known = raw.manifest(folder)
+    rows = {}
+    fetched = raw.now()
+    path = fetch(package)
+    for member, body in members(path, source.members):
+        # The version is not in the address: a page keeps its name when its content changes.
+        uri = f"pkg:{package.index}/{package.name}#{member}"
+        row = {
+            "uri": uri, "fetched": fetched, "status": 200, "media": media(member), "charset": None,
+            "etag": None, "modified": None, "sha256": hashlib.sha256(body).hexdigest(),
+            "raw_file": original.name, "raw_locator": member, "signals": None,
+        }
+        old = known.get(uri)
+        rows[uri] = old if old and {**old, "fetched": fetched} == row else row
+    if not rows:
+        raise Refused(f"source {source.name} is empty: no member of {package.file} matches {source.members!r}; correct `members` in conf/source/{source.name}.yaml")
+    changed = rows != known
+    if changed:
+        if not original.is_file():
+            with_part = folder / f".{original.name}.part"
+            shutil.copyfile(path, with_part)
+            write(original, with_part.read_bytes())
+            with_part.unlink()
+        raw.save_manifest(folder, rows.values())
+        for stale in folder.iterdir():
+            if stale.name not in (original.name, "manifest.parquet"):
+                stale.unlink()
+    new = sum(rows[uri] is not known.get(uri) for uri in rows)
+    process.progress(len(rows), len(rows), "members")
+    return Collected(
+        source=source.name, records=len(rows), fetched=new, unchanged=len(rows) - new,
+        gone=len(set(known) - set(rows)), bytes=path.stat().st_size if changed else 0, raw=raw.raw_digest(rows.values()),
+    )
+
+
+def media(member: str) -> str:
+    """The media type of a member, by its name."""
+    import mimetypes
+
+    return "text/x-gettext" if member.endswith(".po") else mimetypes.guess_type(member)[0] or "application/octet-stream"
+
+
+def main(arguments: list[str]) -> Collected:
+    if len(arguments) != 1:
+        raise Refused(f"python -m tasks.collect SOURCE; conf/source has {', '.join(config.files('source'))}")
+    return collect(arguments[0])
+
+
+if __name__ == "__main__":
+    process.main(main, "python -m tasks.collect SOURCE: bring in what is new at one source.")

@@ -1,0 +1,58 @@
+"""Documents: the rows of data/clean/SOURCE/documents.parquet, and how tables are written.
+
+What changes with every fetch lies beside them in lineage.parquet, on which select, label and split
+do not depend.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.files import aside
+
+TEXT = pa.string()
+DOCUMENTS = pa.schema([
+    ("doc_id", TEXT),       # hash of source and URI: stable when the content changes
+    ("uri", TEXT), ("source", TEXT), ("host", TEXT),
+    ("kind", TEXT),         # the selector rule that cut it
+    ("part", TEXT),         # its place within the page
+    ("media", TEXT),
+    ("language", TEXT),     # what the source says
+    ("script", TEXT),       # what the source says, else what the letters are (ISO 15924)
+    ("original", TEXT),     # what it is a translation of, where it is one
+    ("text", TEXT),
+    ("attributes", TEXT),   # JSON
+    ("licence", TEXT), ("opt_out", TEXT),
+    ("letters", pa.int32()), ("chars", pa.int32()), ("words", pa.int32()),
+    ("letter_script", TEXT),
+])
+LINEAGE = pa.schema([("doc_id", TEXT), ("uri", TEXT), ("fetched", TEXT), ("raw_file", TEXT), ("raw_locator", TEXT), ("raw_digest", TEXT)])
+DROPPED = pa.schema([("doc_id", TEXT), ("uri", TEXT), ("reason", TEXT), ("text", TEXT)])
+EXAMPLES = pa.schema([
+    ("example_id", TEXT), ("doc_id", TEXT), ("inputs", TEXT), ("target", TEXT),
+    ("confidence", pa.float64()), ("votes", TEXT), ("unit", TEXT), ("slices", TEXT),
+    ("source", TEXT), ("part", TEXT), ("original", TEXT),
+])
+LOST = pa.schema([("example_id", TEXT), ("doc_id", TEXT), ("reason", TEXT)])
+
+
+def doc_id(source: str, uri: str) -> str:
+    return hashlib.sha256(f"{source} {uri}".encode()).hexdigest()[:24]
+
+
+def save(path: Path, rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema) -> None:
+    """Write a table; equal rows give equal bytes."""
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+    with aside(path) as part:
+        pq.write_table(table.cast(schema), part, compression="zstd", row_group_size=50_000)
+
+
+def counts(rows: Iterable[dict[str, Any]], key: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for row in rows:
+        found[row[key]] = found.get(row[key], 0) + 1
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))

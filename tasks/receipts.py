@@ -1,0 +1,173 @@
+"""What passes between steps: small frozen models of paths, digests and numbers.
+
+A receipt can be printed. Whoever reads a file named in one re-hashes it with `Receipt.verify`.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.errors import Fault
+from tasks.files import sha256, write
+from tasks.places import root
+
+
+class Receipt(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def save(self, path: Path) -> None:
+        write(path, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self | None:
+        """The receipt at `path`; None where there is none, or one of another form."""
+        try:
+            return cls.model_validate_json(path.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+
+class File(BaseModel):
+    """A file by its path, relative to the project's root, and the digest it had when it was written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "File":
+        return cls(path=path.relative_to(root()).as_posix(), sha256=sha256(path))
+
+    def open(self) -> Path:
+        """The path, once its bytes were found to be those that were written."""
+        path = root() / self.path
+        if not path.is_file():
+            raise Fault(f"{self.path} is gone; run again and it is made anew")
+        found = sha256(path)
+        if found != self.sha256:
+            raise Fault(f"{self.path} has digest {found[:12]}, its receipt says {self.sha256[:12]}; remove it and run again")
+        return path
+
+    def intact(self) -> bool:
+        path = root() / self.path
+        return path.is_file() and sha256(path) == self.sha256
+
+
+class Collected(Receipt):
+    source: str
+    records: int
+    fetched: int = 0
+    unchanged: int = 0
+    refused: int = 0
+    failed: int = 0
+    gone: int = 0
+    bytes: int = 0
+    raw: str                      # digest of the raw manifest
+    reasons: dict[str, int] = {}  # why something was refused or failed
+
+
+class Stage(Receipt):
+    """A data stage: what came in, what was kept, and what was dropped, by reason."""
+
+    stage: str
+    name: str
+    ran: bool
+    rows: int
+    dropped: dict[str, int]
+    counts: dict[str, int] = {}
+
+
+class Snapshot(Receipt):
+    recipe: str
+    digest: str
+    rows: dict[str, int]
+    names: list[str]        # by which it can be restored
+    pushed: bool
+    changed: dict[str, int] = {}
+    notes: list[str] = []
+
+
+class Swept(Receipt):
+    trials: int
+    complete: int
+    metric: str
+    value: float | None
+    params: dict[str, float | int | str | bool]
+
+
+class Trained(Receipt):
+    weights: File
+    model: dict[str, float | int | str | bool | None]
+    epochs: int
+    steps: int
+    metrics: dict[str, float]
+
+
+class Exported(Receipt):
+    package: str
+    digest: str
+    files: dict[str, str]
+    parity: float
+    bytes: int
+
+
+class Scored(Receipt):
+    frames: dict[str, File]
+    champion: str | None = None   # version that was scored beside the candidate
+    rows: int
+    skipped: dict[str, int] = {}
+
+
+class Finding(BaseModel):
+    """What one gate found, of the whole or of one slice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    gate: str
+    kind: str
+    slice: str
+    metric: str
+    answer: Literal["pass", "fail", "unclear", "not applicable", "reported"]
+    figure: float | None
+    low: float | None = None
+    high: float | None = None
+    bound: float | None = None
+    rows: int = 0
+    units: int = 0
+    required: bool = False
+    reason: str
+
+
+class Judged(Receipt):
+    verdict: Literal["PROMOTE", "HOLD", "REJECT"]
+    because: str
+    findings: list[Finding]
+    table: list[dict[str, str | int | float | None]]   # every model, per domain: rows, metric, interval
+    champion: str | None = None
+
+
+class Registered(Receipt):
+    name: str
+    version: str
+    digest: str
+    run_id: str
+
+
+class Promoted(Receipt):
+    name: str
+    version: str
+    previous: str | None
+    moved: bool
+
+
+class End(Receipt):
+    """How a run ended, in a named state."""
+
+    application: str
+    state: Literal["Promoted", "Held", "Rejected", "Unchanged", "DryRun"]
+    because: str
+    key: str
+    snapshot: str
+    version: str | None = None
+    run_id: str | None = None
+    at: str

@@ -1,0 +1,359 @@
+"""Which bytes: the one graph that DVC and Prefect both run, snapshots, and bringing one back.
+
+The only door to DVC. Its command line is called in a child, since its Python API resolves stages
+against the working directory; the remote's file system is the one thing taken from the API.
+
+    python -m tasks.version            write dvc.yaml anew from conf/
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks import config, places, process
+from tasks.errors import Fault, Refused
+from tasks.files import digest, locked, sha256, write, write_json
+from tasks.receipts import Snapshot, Stage
+
+OUTS = {
+    "clean": ["documents.parquet", "dropped.parquet", "lineage.parquet", "report.json"],
+    "select": ["documents.parquet", "dropped.parquet", "report.json"],
+    "label": ["examples.parquet", "dropped.parquet", "report.json"],
+    "split": ["train.parquet", "valid.parquet", "test.parquet", "dropped.parquet", "report.json"],
+}
+FOLDER = {"clean": "clean", "select": "select", "label": "labels", "split": "splits"}
+SHARED = ["tasks/documents.py", "tasks/text.py"]
+
+
+# The graph --------------------------------------------------------------------------------------
+
+def graph() -> dict[str, Any]:
+    """dvc.yaml as conf/ implies it: a stage per source and step, one per recipe and step.
+
+    DVC wants `deps` as a list of strings, so a recipe with fewer sources than another fills its
+    places with files that its stage depends on anyway.
+    """
+    sources, recipes = config.files("source"), config.files("recipe")
+    uses = {name: [use.name for use in config.recipe(name).sources] for name in recipes}
+    places_needed = max((len(names) for names in uses.values()), default=0)
+    fill = [path.relative_to(places.root()).as_posix() for path in sorted((places.root() / "tasks/select").glob("*.py"))]
+    if places_needed - min(map(len, uses.values()), default=0) > len(fill):
+        raise Refused(f"a recipe has {places_needed} sources and another {len(fill) + 1} fewer; merge some of its sources")
+
+    def keys(kind: str, name: str, wanted: list[str]) -> list[str]:
+        there = set(config.keys(kind, name))
+        return [key for key in wanted if key in there]
+
+    def documents(name: str) -> dict[str, str]:
+        found = [f"data/clean/{source}/documents.parquet" for source in uses[name]]
+        return {f"source{number}": path for number, path in enumerate([*found, *fill][:places_needed], 1)}
+
+    def code(name: str) -> str:
+        return next(path for path in (f"recipes/{name}", f"recipes/{name}.py") if (places.root() / path).exists())
+
+    def stage(step: str, kind: str, deps: list[str], wanted: list[str], **more: Any) -> dict[str, Any]:
+        names = sources if kind == "source" else recipes
+        return {
+            "foreach": {name: {"keys": keys(kind, name, wanted), **{key: of(name) for key, of in more.items()}} for name in names},
+            "do": {
+                "cmd": f"python -m tasks.{step} ${{key}}", "deps": deps,
+                "params": [{f"conf/{kind}/${{key}}.yaml": "${item.keys}"}],
+                "outs": [f"data/{FOLDER[step]}/${{key}}/{out}" for out in OUTS[step]],
+            },
+        }
+
+    return {"stages": {
+        "collect": {
+            "foreach": sources,
+            "do": {"cmd": "python -m tasks.collect ${item}", "frozen": True, "outs": [{"data/raw/${item}": {"persist": True}}]},
+        },
+        "clean": stage("clean", "source", [*SHARED, "tasks/clean", "tasks/collect/raw.py", "data/raw/${key}"], ["licence", "selector", "clean"]),
+        "select": stage("select", "recipe", [*SHARED, "tasks/select", *(f"${{item.from.source{n}}}" for n in range(1, places_needed + 1))],
+                        ["sources", "select"], **{"from": documents}),
+        "label": stage("label", "recipe", ["tasks/documents.py", "tasks/label", "recipes/base.py", "${item.code}", "data/select/${key}/documents.parquet"],
+                       ["label"], code=code),
+        "split": stage("split", "recipe", [*SHARED, "tasks/split", "tasks/select/twins.py", "data/labels/${key}/examples.parquet"], ["split"]),
+    }}
+
+
+def graph_text() -> str:
+    head = "# Made from conf/ by `python -m tasks.version`; a test says when it is stale. Do not edit.\n"
+    return head + yaml.safe_dump(graph(), sort_keys=False, width=120)
+
+
+def refresh() -> bool:
+    """Write dvc.yaml where conf/ changed since; True where it did."""
+    path = places.root() / "dvc.yaml"
+    text = graph_text()
+    if path.is_file() and path.read_text() == text:
+        return False
+    write(path, text)
+    return True
+
+
+# DVC's command line -----------------------------------------------------------------------------
+
+def dvc(*arguments: str, step: str | None = None, cwd: Path | None = None) -> str:
+    """One DVC command. With `step`, its lines are that step's log; else its output is given back.
+
+    Commands wait for each other: `--wait-for-lock` is a global flag (without it two of twelve fail).
+    """
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
+    if step:
+        process.run(step, command)
+        return ""
+    variables = {**os.environ, **places.environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"}
+    done = subprocess.run(command, cwd=cwd or places.root(), env=variables, capture_output=True, text=True)
+    if done.returncode:
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith("ERROR")] or [done.stderr.strip()[-300:]]
+        raise Fault(f"dvc {' '.join(arguments[:2])}: {lines[-1].removeprefix('ERROR: ')}")
+    return done.stdout
+
+
+def prepare() -> list[str]:
+    """Make this folder one that DVC can work in; gives what is lost where there is no git."""
+    root = places.root()
+    if not (root / ".dvc").is_dir():
+        raise Fault(f"{root} has no .dvc folder; restore it from the repository")
+    refresh()
+    if in_git():
+        return []
+    local = root / ".dvc" / "config.local"
+    wanted = "[core]\n    no_scm = true\n"
+    if not local.is_file():
+        write(local, wanted)
+    return ["this is no git clone: snapshots are kept in the DVC remote, but get no tag in git's history"]
+
+
+def in_git() -> bool:
+    return (places.root() / ".git").exists() and shutil.which("git") is not None
+
+
+def lock() -> dict[str, Any]:
+    path = places.root() / "dvc.lock"
+    return (yaml.safe_load(path.read_text()) or {}).get("stages", {}) if path.is_file() else {}
+
+
+def commit_raw(source: str, raw: str) -> bool:
+    """Let DVC know a source's raw bytes, where it does not know these; True where it did not.
+
+    `raw` is the manifest's digest. A mark remembers which entry of dvc.lock stands for it.
+    """
+    name = f"collect@{source}"
+    mark = places.state("collect", f"{source}.json")
+    manifest = sha256(places.data("raw", source) / "manifest.parquet")
+
+    def state() -> dict[str, str]:
+        return {"raw": raw, "manifest": manifest, "lock": digest(lock().get(name, {}))}
+
+    if name in lock() and mark.is_file() and json.loads(mark.read_text()) == state():
+        return False
+    with locked(places.state("locks", f"raw-{source}")):
+        dvc("commit", "--force", name)
+        write_json(mark, state())
+    return True
+
+
+def due(stages: list[str]) -> dict[str, bool]:
+    """Which of these stages DVC would run, each by itself, as things stand. One call for all."""
+    found = json.loads(dvc("status", "--json", *stages) or "{}")
+    return {stage: stage in found or stage not in lock() for stage in stages}
+
+
+def stage(step: str, name: str, run: bool) -> Stage:
+    """Run one data stage, where DVC says that it must, and give its receipt."""
+    label = f"{step} {name}"
+    target = f"{step}@{name}"
+    before = digest(lock().get(target, {}))
+    if run:
+        try:
+            dvc("repro", "--single-item", target, step=label)
+        except Fault as fault:
+            raise Fault(_own_words(label, fault), heals=fault.heals) from fault
+    folder = places.data(FOLDER[step], name)
+    try:
+        report = json.loads((folder / "report.json").read_text())
+    except FileNotFoundError as error:
+        raise Fault(f"{label} left no data/{FOLDER[step]}/{name}/report.json; run dvc repro {target}") from error
+    return Stage(stage=step, name=name, ran=run and before != digest(lock().get(target, {})),
+                 rows=report["rows"], dropped=report["dropped"], counts=report["counts"])
+
+
+def _own_words(label: str, fault: Fault) -> str:
+    """What the stage said, rather than DVC's note that it failed."""
+    text = str(fault)
+    return text if not text.startswith("failed to reproduce") else f"{label} failed; see .tidemill/logs/steps"
+
+
+# Snapshots --------------------------------------------------------------------------------------
+
+def snapshot(recipe: str) -> Snapshot:
+    """Push a recipe's data, believe it only when the remote has all of it, and name it."""
+    report = json.loads((places.data("splits", recipe) / "report.json").read_text())
+    name = report["snapshot"]
+    mark = places.state("snapshots", recipe, f"{name[:16]}.json")
+    current = Snapshot.load(mark)
+    if current and current.digest == name and current.pushed and _same_lock(recipe, name):
+        return current
+    with locked(places.state("locks", "snapshot")):
+        dvc("push", "--with-deps", f"split@{recipe}")
+        missing = [line for line in dvc("status", "--cloud", "--with-deps", f"split@{recipe}").splitlines() if "new:" in line or "missing:" in line]
+        if missing:
+            raise Fault(f"{len(missing)} files of {recipe} are not in the DVC remote after a push; check the remote and run again", heals=True)
+        body = {
+            "recipe": recipe, "digest": name, "rows": report["counts"], "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "dvc.yaml": (places.root() / "dvc.yaml").read_text(), "dvc.lock": (places.root() / "dvc.lock").read_text(),
+        }
+        notes = []
+        tag = _tag(recipe) if in_git() else None
+        if tag is None:
+            notes.append("no git: the snapshot has no tag")
+        names = [f"{recipe}-{name[:16]}", *([tag] if tag else [])]
+        for each in names:
+            _put(f"snapshots/{each}.json", json.dumps(body, indent=1))
+        receipt = Snapshot(recipe=recipe, digest=name, rows=report["counts"], names=names, pushed=True, changed=_changed(recipe, name), notes=notes)
+        write_json(places.state("snapshots", recipe, f"{name[:16]}.lock.json"), stages_of(recipe))
+        receipt.save(mark)
+        write(places.state("snapshots", recipe, "latest"), name)
+    return receipt
+
+
+def _same_lock(recipe: str, name: str) -> bool:
+    path = places.state("snapshots", recipe, f"{name[:16]}.lock.json")
+    return path.is_file() and json.loads(path.read_text()) == json.loads(json.dumps(stages_of(recipe)))
+
+
+def stages_of(recipe: str) -> dict[str, Any]:
+    """The entries of dvc.lock that a recipe's splits come from."""
+    sources = [use.name for use in config.recipe(recipe).sources]
+    wanted = {f"{step}@{source}" for step in ("collect", "clean") for source in sources} | {f"{step}@{recipe}" for step in ("select", "label", "split")}
+    return {name: entry for name, entry in lock().items() if name in wanted}
+
+
+def _changed(recipe: str, name: str) -> dict[str, int]:
+    """Examples added and gone since the last snapshot of this recipe."""
+    import pandas as pd
+
+    ids = places.state("snapshots", recipe, "ids.parquet")
+    splits = places.data("splits", recipe)
+    now = pd.concat([pd.read_parquet(splits / f"{part}.parquet", columns=["example_id", "target"]) for part in ("train", "valid", "test")])
+    changed = {}
+    if ids.is_file():
+        old = pd.read_parquet(ids)
+        both = now.merge(old, on="example_id", suffixes=("", "_old"))
+        changed = {"added": len(now) - len(both), "gone": len(old) - len(both), "relabelled": int((both["target"] != both["target_old"]).sum())}
+    ids.parent.mkdir(parents=True, exist_ok=True)
+    part = ids.with_suffix(".part")
+    now.to_parquet(part, index=False)
+    part.replace(ids)
+    return changed
+
+
+def _tag(recipe: str) -> str:
+    """Tag a commit that holds dvc.lock and dvc.yaml, by way of an index of its own.
+
+    HEAD, the index and the work tree stay as they are. A second snapshot of a day gets a number.
+    """
+    root = places.root()
+
+    def git(*arguments: str, **extra: str) -> str:
+        env = {**os.environ, "GIT_AUTHOR_NAME": "tidemill", "GIT_AUTHOR_EMAIL": "tidemill@localhost",
+               "GIT_COMMITTER_NAME": "tidemill", "GIT_COMMITTER_EMAIL": "tidemill@localhost", **extra}
+        done = subprocess.run(["git", *arguments], cwd=root, env=env, capture_output=True, text=True)
+        if done.returncode:
+            raise Fault(f"git {arguments[0]}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    head = subprocess.run(["git", "rev-parse", "--verify", "-q", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        if head:
+            git("read-tree", head, **index)
+        git("add", "--force", "dvc.yaml", "dvc.lock", "conf", **index)
+        tree = git("write-tree", **index)
+        day = f"data/{recipe}/{datetime.now():%Y-%m-%d}"
+        number = 1
+        while True:
+            tag = day if number == 1 else f"{day}.{number}"
+            there = subprocess.run(["git", "rev-parse", "-q", "--verify", f"refs/tags/{tag}^{{tree}}"], cwd=root, capture_output=True, text=True).stdout.strip()
+            if there == tree:
+                return tag
+            if not there:
+                break
+            number += 1
+        commit = git("commit-tree", tree, *(["-p", head] if head else []), "-m", f"Data of {recipe}, {datetime.now():%Y-%m-%d}", **index)
+        git("update-ref", f"refs/tags/{tag}", commit)
+    return tag
+
+
+# The remote -------------------------------------------------------------------------------------
+
+def _remote() -> tuple[Any, str]:
+    from dvc.repo import Repo
+
+    with Repo(str(places.root())) as repo:
+        odb = repo.cloud.get_remote_odb()
+        return odb.fs, str(odb.path).split("/files/md5")[0]
+
+
+def _put(name: str, text: str) -> None:
+    fs, base = _remote()
+    path = fs.join(base, *name.split("/"))
+    fs.makedirs(fs.parent(path), exist_ok=True)
+    part = path + ".part"
+    with fs.open(part, "w") as file:
+        file.write(text)
+    fs.move(part, path)
+
+
+def restore(name: str, folder: Path, remote: str | None = None) -> dict[str, Any]:
+    """Bring a snapshot's splits back into an empty folder, from the DVC remote by its name alone.
+
+    `name` is RECIPE-DIGEST16 or a tag; `remote` a folder or URL, by default this project's own.
+    Each file's digest is checked against the lock that was pushed with it.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise Refused(f"{folder} is not empty; name an empty or a new folder")
+    if remote:
+        from fsspec.core import url_to_fs
+
+        fs, base = url_to_fs(remote)
+        there = f"{base}/snapshots"
+        url = remote if "://" in remote else str(Path(remote).resolve())
+    else:
+        fs, base = _remote()
+        there = fs.join(base, "snapshots")
+        url = base
+    path = f"{there}/{name}.json"
+    if not fs.exists(path):
+        names = sorted(p.split("snapshots/", 1)[1].removesuffix(".json") for p in fs.find(there)) if fs.exists(there) else []
+        raise Refused(f"no snapshot '{name}' in the remote; it has {', '.join(names[-10:]) or 'none'}")
+    with fs.open(path, "r") as file:
+        body = json.loads(file.read())
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        (work / ".dvc").mkdir()
+        (work / ".dvc" / "config").write_text(f"[core]\n    no_scm = true\n    remote = it\n    analytics = false\n['remote \"it\"']\n    url = {url}\n")
+        (work / "dvc.yaml").write_text(body["dvc.yaml"])
+        (work / "dvc.lock").write_text(body["dvc.lock"])
+        dvc("pull", f"split@{body['recipe']}", cwd=work)
+        for found in sorted((work / "data" / "splits" / body["recipe"]).iterdir()):
+            shutil.copyfile(found, folder / found.name)
+    if json.loads((folder / "report.json").read_text())["snapshot"] != body["digest"]:
+        raise Fault(f"what came back for {name} is another snapshot; the remote is damaged")
+    return body
+
+
+if __name__ == "__main__":
+    places.settle()
+    print("dvc.yaml written" if refresh() else "dvc.yaml is up to date")
