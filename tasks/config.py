@@ -80,7 +80,7 @@ class Source(Strict):
     package: Package | None = None
     members: str = "*"
     selector: tuple[Rule, ...] = Field(min_length=1)
-    clean: Clean = Clean()
+    clean: Clean
 
     @model_validator(mode="after")
     def _whole(self) -> "Source":
@@ -219,7 +219,7 @@ class Recipe(Strict):
     seed: int = Field(ge=0, le=2**32 - 1)
     sources: tuple[Use, ...] = Field(min_length=1)
     select: Select
-    label: dict[str, Any] = {}
+    label: dict[str, Any]
     split: Split
     model: dict[str, Any] = {}
     trainer: Trainer
@@ -440,7 +440,3 @@ def _gpus() -> int:
     """NVIDIA devices the kernel shows; asked without importing torch."""
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
-
-def keys(kind: str, name: str) -> list[str]:
-    """The top-level keys that a file of conf/ sets itself."""
-    return list(_file(kind, name))

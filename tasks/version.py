@@ -49,10 +49,6 @@ def graph() -> dict[str, Any]:
     if places_needed - min(map(len, uses.values()), default=0) > len(fill):
         raise Refused(f"a recipe has {places_needed} sources and another {len(fill) + 1} fewer; merge some of its sources")
 
-    def keys(kind: str, name: str, wanted: list[str]) -> list[str]:
-        there = set(config.keys(kind, name))
-        return [key for key in wanted if key in there]
-
     def documents(name: str) -> dict[str, str]:
         found = [f"data/clean/{source}/documents.parquet" for source in uses[name]]
         return {f"source{number}": path for number, path in enumerate([*found, *fill][:places_needed], 1)}
@@ -62,12 +58,13 @@ def graph() -> dict[str, Any]:
 
     def stage(step: str, kind: str, deps: list[str], wanted: list[str], **more: Any) -> dict[str, Any]:
         names = sources if kind == "source" else recipes
+        it = "key" if more else "item"  # DVC's names for the member of a mapping and of a list
         return {
-            "foreach": {name: {"keys": keys(kind, name, wanted), **{key: of(name) for key, of in more.items()}} for name in names},
+            "foreach": {name: {key: of(name) for key, of in more.items()} for name in names} if more else names,
             "do": {
-                "cmd": f"python -m tasks.{step} ${{key}}", "deps": deps,
-                "params": [{f"conf/{kind}/${{key}}.yaml": "${item.keys}"}],
-                "outs": [f"data/{FOLDER[step]}/${{key}}/{out}" for out in OUTS[step]],
+                "cmd": f"python -m tasks.{step} ${{{it}}}", "deps": [dep.replace("KEY", f"${{{it}}}") for dep in deps],
+                "params": [{f"conf/{kind}/${{{it}}}.yaml": wanted}],
+                "outs": [f"data/{FOLDER[step]}/${{{it}}}/{out}" for out in OUTS[step]],
             },
         }
 
@@ -76,12 +73,12 @@ def graph() -> dict[str, Any]:
             "foreach": sources,
             "do": {"cmd": "python -m tasks.collect ${item}", "frozen": True, "outs": [{"data/raw/${item}": {"persist": True}}]},
         },
-        "clean": stage("clean", "source", [*SHARED, "tasks/clean", "tasks/collect/raw.py", "data/raw/${key}"], ["licence", "selector", "clean"]),
+        "clean": stage("clean", "source", [*SHARED, "tasks/clean", "tasks/collect/raw.py", "data/raw/KEY"], ["licence", "selector", "clean"]),
         "select": stage("select", "recipe", [*SHARED, "tasks/select", *(f"${{item.from.source{n}}}" for n in range(1, places_needed + 1))],
                         ["sources", "select"], **{"from": documents}),
-        "label": stage("label", "recipe", ["tasks/documents.py", "tasks/label", "recipes/base.py", "${item.code}", "data/select/${key}/documents.parquet"],
+        "label": stage("label", "recipe", ["tasks/documents.py", "tasks/label", "recipes/base.py", "${item.code}", "data/select/KEY/documents.parquet"],
                        ["label"], code=code),
-        "split": stage("split", "recipe", [*SHARED, "tasks/split", "tasks/select/twins.py", "data/labels/${key}/examples.parquet"], ["split"]),
+        "split": stage("split", "recipe", [*SHARED, "tasks/split", "tasks/select/twins.py", "data/labels/KEY/examples.parquet"], ["split"]),
     }}
 
 
