@@ -38,6 +38,9 @@ class Recipe(BaseModel, ABC):
     metrics: ClassVar[dict[str, Metric]]
     """The metrics `metric` gives, by name. The first one names the application's quality."""
 
+    data_fields: ClassVar[frozenset[str]]
+    """The fields `datamodule` depends on; a sweep over others loads the data once."""
+
     @abstractmethod
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
         """Documents to examples.

@@ -176,6 +176,7 @@ class Sweep(Strict):
     trials: int = Field(ge=0)
     max_epochs: int = Field(default=1, ge=1, description="of a trial")
     rows: int = Field(default=0, ge=0, description="training rows of a trial; 0: all")
+    share: float = Field(default=1.0, gt=0, le=1, description="of an epoch's steps that a trial makes")
     metric: str
     space: dict[str, Dimension] = {}
 

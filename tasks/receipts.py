@@ -112,6 +112,10 @@ class Exported(Receipt):
     bytes: int
 
 
+class Baselines(Receipt):
+    frames: dict[str, File]
+
+
 class Scored(Receipt):
     frames: dict[str, File]
     champion: str | None = None   # version that was scored beside the candidate

@@ -63,6 +63,8 @@ class Languages(base.Recipe):
         "log_loss": Metric(better="lower", unit="nats"),
     }
 
+    data_fields: ClassVar[frozenset[str]] = frozenset({"bits", "batch", "steps", "crop", "long_share"})
+
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
         """Three voters: what the source says, an identifier that ships in a package, and the script."""
         from recipes.languages.voters import label

@@ -206,7 +206,7 @@ class Identifier(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         # Adagrad takes the table's sparse gradients and the rest's dense ones alike.
         optimiser = torch.optim.Adagrad(self.parameters(), lr=self.recipe.lr)
-        total = max(1, self.recipe.steps * max(1, self.trainer.max_epochs or 1))
+        total = max(1, int(self.trainer.estimated_stepping_batches))
         decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / 20) * max(0.0, 1 - step / total))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
 

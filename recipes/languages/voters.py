@@ -73,13 +73,13 @@ def label(documents: pd.DataFrame, min_confidence: float) -> pd.DataFrame:
             "domain": row.source, "script": row.letter_script, "region": regions.get(target or "", "unknown"),
             "length": next(name for most, name in LENGTHS if row.chars <= most), "language": target or "",
         }
-        page = row.uri.split("#")[0]
         rows.append({
             "doc_id": row.doc_id, "inputs": json.dumps({"text": row.text}, ensure_ascii=False),
             "target": json.dumps({"language": target}), "confidence": round(confidence, 4),
             "votes": json.dumps(votes, sort_keys=True),
-            # Translations of one string are hard or easy together, and so are the articles of one declaration.
-            "unit": page if row.kind == "article" else f"{row.source}: {row.original}",
+            # The languages are given, the texts are a sample of them. Translations of one string are hard or
+            # easy together; a whole declaration as a unit would draw languages, and most have only one.
+            "unit": row.uri if row.kind == "article" else f"{row.source}: {row.original}",
             "slices": json.dumps(slices, sort_keys=True), "dropped": dropped,
         })
     return pd.DataFrame(rows)

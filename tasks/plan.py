@@ -1,0 +1,114 @@
+"""What one run of the model half is: its data, configuration, code and seed, and the key they make.
+
+The receipts of its steps lie in .tidemill/runs/KEY/. A rerun reads them and does only what is missing.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import recipes
+from tasks import config, places, process
+from tasks.errors import Refused
+from tasks.files import digest, tree_digest
+from tasks.receipts import File, Receipt
+
+R = TypeVar("R", bound=Receipt)
+
+STEPS = ("sweep", "train", "export", "score", "judge", "register")
+CODE = ("tasks/plan.py", *(f"tasks/{step}" for step in STEPS), "recipes/base.py", "recipes/metrics.py")
+
+
+class Plan(Receipt):
+    application: str
+    config: dict[str, Any]
+    snapshot: str
+    code: str
+    key: str
+
+    @property
+    def recipe(self) -> config.Recipe:
+        return config.Recipe.model_validate(self.config)
+
+    @property
+    def folder(self) -> Path:
+        return places.run(self.key)
+
+    @property
+    def splits(self) -> Path:
+        return places.data("splits", self.application)
+
+
+def make(application: str, overrides: list[str]) -> Plan:
+    """The plan as data, conf/ and code stand now."""
+    import json
+
+    judged = config.recipe(application, overrides)
+    report = places.data("splits", application) / "report.json"
+    if not report.is_file():
+        raise Refused(f"data/splits/{application} is empty; run: dvc repro split@{application}")
+    snapshot = json.loads(report.read_text())["snapshot"]
+    code = code_digest(application)
+    key = digest([snapshot, judged.digest(), code, judged.seed])
+    return Plan(application=application, config=judged.model_dump(mode="json"), snapshot=snapshot, code=code, key=key)
+
+
+def code_digest(application: str) -> str:
+    """The digest of the code that the model half runs."""
+    root = places.root()
+    own = Path(recipes.__file__).parent / application
+    own = own if own.is_dir() else own.with_suffix(".py")
+    return digest([tree_digest(root / path, (".py",)) for path in CODE if (root / path).exists()] + [tree_digest(own, (".py",)) if own.exists() else ""])
+
+
+def of_child(arguments: list[str]) -> Plan:
+    """The plan of a child that was called as `python -m tasks.STEP RECIPE [key=value ...]`."""
+    if not arguments:
+        raise Refused(f"name a recipe; conf/recipe has {', '.join(config.files('recipe'))}")
+    plan = make(arguments[0], arguments[1:])
+    wanted = os.environ.get("TIDEMILL_KEY")
+    if wanted and wanted != plan.key:
+        raise Refused("data, conf/ or code changed while the run was on; run again")
+    return plan
+
+
+def main(step: str, work: Callable[[Plan], Receipt], module: str | None = None) -> NoReturn:
+    """The shell side of a step of the model half; its receipt lies with the run, whoever called it."""
+
+    def whole(arguments: list[str]) -> Receipt:
+        plan = of_child(arguments)
+        receipt = work(plan)
+        receipt.save(plan.folder / f"{step}.json")
+        return receipt
+
+    process.main(whole, f"python -m {module or 'tasks.' + step} RECIPE [key=value ...]")
+
+
+def do(step: str, kind: type[R], plan: Plan, overrides: list[str], module: str | None = None) -> R:
+    """A step's receipt: the one that is there, where its files are whole, else of a new child."""
+    path = plan.folder / f"{step}.json"
+    found = kind.load(path)
+    if found and all(file.intact() for file in _files(found)):
+        return found
+    os.environ["TIDEMILL_KEY"] = plan.key
+    timeout = config.general().step.timeout_minutes * 60
+    return process.answer(f"{step} {plan.application}", module or f"tasks.{step}", [plan.application, *overrides], kind, path, timeout)
+
+
+def read(step: str, kind: type[R], plan: Plan) -> R:
+    """The receipt of an earlier step, which a later one builds on."""
+    found = kind.load(plan.folder / f"{step}.json")
+    if found is None:
+        raise Refused(f"{step} has not run for {plan.application} yet; run python -m tasks.{step} {plan.application}")
+    return found
+
+
+def _files(receipt: Receipt) -> list[File]:
+    found = []
+    for value in receipt.__dict__.values():
+        if isinstance(value, File):
+            found.append(value)
+        elif isinstance(value, dict):
+            found += [item for item in value.values() if isinstance(item, File)]
+    return found

@@ -1,0 +1,20 @@
+"""Score: candidate, champion and simpler models on the same test rows, as they would be served."""
+
+from tasks.receipts import Baselines, Scored
+from tasks.step import step
+
+
+@step("score {application}")
+def score(application: str, overrides: list[str]) -> Scored:
+    """One row per test example and model: the sufficient statistics of the recipe's metrics."""
+    from tasks import plan
+
+    return plan.do("score", Scored, plan.make(application, overrides), overrides)
+
+
+@step("baselines {application}")
+def baselines(application: str, overrides: list[str]) -> Baselines:
+    """The simpler models on the test rows; they need no candidate, so they run beside the sweep."""
+    from tasks import plan
+
+    return plan.do("baselines", Baselines, plan.make(application, overrides), overrides, module="tasks.score.baselines")

@@ -1,0 +1,42 @@
+"""python -m tasks.score.baselines RECIPE [key=value ...]: the simpler models on the test rows.
+
+They depend on data, code and the model's fixed fields, so a changed learning rate makes none anew.
+"""
+
+import pandas as pd
+
+import recipes
+from tasks import places, plan
+from tasks.files import aside, digest, locked
+from tasks.receipts import Baselines, File
+
+
+def baselines(this: plan.Plan) -> Baselines:
+    """Their frames, as `score` gives them; made where they are missing."""
+    folder = places.state("baselines", f"{this.application}-{digest([this.snapshot, this.code])[:16]}")
+    done = folder / "done.json"
+    with locked(places.state("locks", f"baselines-{this.application}")):
+        found = Baselines.load(done)
+        if found and all(file.intact() for file in found.frames.values()):
+            return found
+        recipe = recipes.load(this.application)(**this.recipe.model)
+        frames = recipe.baselines(this.splits, pd.read_parquet(this.splits / "test.parquet"))
+        files = {}
+        for name, frame in frames.items():
+            with aside(folder / f"{name}.parquet") as part:
+                frame.to_parquet(part, index=False)
+            files[name] = File.of(folder / f"{name}.parquet")
+        made = Baselines(frames=files)
+        made.save(done)
+        return made
+
+
+def save(this: plan.Plan, name: str, frame: pd.DataFrame) -> File:
+    path = this.folder / "score" / f"{name}.parquet"
+    with aside(path) as part:
+        frame.to_parquet(part, index=False)
+    return File.of(path)
+
+
+if __name__ == "__main__":
+    plan.main("baselines", baselines, "tasks.score.baselines")

@@ -1,0 +1,52 @@
+"""A retraining's run in MLflow: what it is, from its first step on."""
+
+import importlib.metadata
+import json
+import subprocess
+
+from tasks import places, tracking, version
+from tasks.plan import Plan
+
+PACKAGES = ("torch", "lightning", "onnxruntime", "onnx", "scikit-learn", "pandas", "numpy", "optuna", "mlflow", "prefect", "dvc")
+
+
+def begin(plan: Plan) -> str:
+    """The retraining's run with configuration, data and code on it; its id. Calling it again changes nothing."""
+    found = tracking.parent(plan.application, plan.key)
+    if found:
+        return found
+    run_id = tracking.run(plan.application, plan.key, f"retrain {plan.application} {plan.key[:8]}", {
+        "tidemill.kind": "retraining", "tidemill.application": plan.application, "tidemill.snapshot": plan.snapshot,
+        "tidemill.code": plan.code, "mlflow.source.git.commit": commit(),
+        **{f"package.{name}": importlib.metadata.version(name) for name in PACKAGES},
+    })
+    tracking.log(run_id, params=dict(flat(plan.recipe.half())))
+    tracking.log_text(run_id, json.dumps(plan.config, indent=1, sort_keys=True), "config.json")
+    lock = places.root() / "dvc.lock"
+    if lock.is_file():
+        tracking.log_text(run_id, lock.read_text(), "dvc.lock")
+    rows = {part: 0 for part in ("train", "valid", "test")}
+    report = json.loads((plan.splits / "report.json").read_text())
+    tracking.log_dataset(run_id, plan.application, plan.snapshot, f"{plan.application}-{plan.snapshot[:16]}", {**rows, **report["counts"]})
+    return run_id
+
+
+def commit() -> str:
+    """The git commit of the work tree, with a plus where it has changes; unknown without git."""
+    if not version.in_git():
+        return "unknown"
+    root = places.root()
+    head = subprocess.run(["git", "rev-parse", "--verify", "-q", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
+    dirty = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=root, capture_output=True, text=True).stdout.strip()
+    return (head or "unknown") + ("+" if dirty else "")
+
+
+def flat(value: dict, before: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted names; gates and the like as JSON."""
+    found = []
+    for name, item in value.items():
+        if isinstance(item, dict) and item:
+            found += flat(item, f"{before}{name}.")
+        else:
+            found.append((before + name, json.dumps(item) if isinstance(item, list | dict) else str(item)))
+    return found
