@@ -91,6 +91,10 @@ class Recipe(BaseModel, ABC):
         """
         return {}
 
+    @abstractmethod
+    def example(self, session: Any) -> dict[str, dict[str, np.ndarray]]:
+        """The graph's own inputs and outputs for two questions or more: {"inputs": ..., "outputs": ...}."""
+
     def golden(self) -> list[BaseModel]:
         """Inputs any version must answer, asked before it is served."""
         return []

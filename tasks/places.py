@@ -63,7 +63,8 @@ def environment() -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
         "PREFECT_CLIENT_MAX_RETRIES": "10",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",   # the panel and the exit code speak for the run
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,flows",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         "MLFLOW_TRACKING_URI": f"sqlite:///{state('mlflow.db')}",
         "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -4,10 +4,13 @@
 so the decorator keeps the policy and makes the Prefect task when a flow first calls the step.
 """
 
+import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, wraps
+from inspect import signature
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from tasks import process
 from tasks.errors import Fault
 
 P = ParamSpec("P")
@@ -29,7 +32,7 @@ class Step(Generic[P, T]):
 
         policy = general().step
         return task(
-            self.work,
+            self.told(),
             name=self.name.split(" {")[0],
             task_run_name=self.name,
             retries=policy.retries if self.retries else 0,
@@ -38,6 +41,24 @@ class Step(Generic[P, T]):
             cache_policy=NO_CACHE,
             persist_result=False,
         )
+
+    def told(self) -> Callable[P, T]:
+        """The work, telling when it begins and how it ends."""
+
+        @wraps(self.work)
+        def telling(*args: P.args, **kwargs: P.kwargs) -> T:
+            name = self.name.format(**signature(self.work).bind(*args, **kwargs).arguments)
+            process.tell(name, began=True)
+            started = time.monotonic()
+            try:
+                found = self.work(*args, **kwargs)
+            except BaseException as error:
+                process.tell(name, failed=" ".join(str(error).split()), wall_s=time.monotonic() - started)
+                raise
+            process.tell(name, ended=found, wall_s=time.monotonic() - started)
+            return found
+
+        return telling
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.task(*args, **kwargs)

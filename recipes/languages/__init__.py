@@ -129,6 +129,12 @@ class Languages(base.Recipe):
             "trivial": majority_frame(splits, examples),
         }
 
+    def example(self, session: Session) -> dict[str, dict[str, np.ndarray]]:
+        texts = [item.text for item in self.golden()[:2]]  # type: ignore[attr-defined]
+        ids, lengths = padded([ngrams(text, session.bits) for text in texts], 2**session.bits)
+        outputs = session.session.run(None, {"ids": ids, "lengths": lengths})[0]
+        return {"inputs": {"ids": ids, "lengths": lengths}, "outputs": {"probabilities": outputs}}
+
     def golden(self) -> list[BaseModel]:
         return [Question(text=text) for text in (
             "Alle Menschen sind frei und gleich an Würde und Rechten geboren.",

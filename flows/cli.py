@@ -1,0 +1,251 @@
+"""tidemill: the command line. Every command takes --json; errors are one line on stderr."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="tidemill", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    help="A model factory: from pages, feeds and data packages to models that were judged before they were let out.",
+)
+data = typer.Typer(no_args_is_help=True, help="Snapshots: what a model was made from, brought back by name.")
+app.add_typer(data, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+
+
+def _names(incomplete: str) -> list[str]:
+    from tasks.config import files
+
+    return [name for name in files("recipe") if name.startswith(incomplete)]
+
+
+Application = Annotated[str, typer.Argument(help="A file of conf/recipe, such as languages.", autocompletion=_names)]
+
+
+def _out(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+@app.command()
+def run(
+    application: Annotated[str, typer.Argument(help="A file of conf/recipe.", autocompletion=_names)] = "languages",
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings of the model half, as in model.lr=0.002 trainer=gpu.", metavar="KEY=VALUE...")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the verdict: register and promote nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """One retraining, here and now; what the night does."""
+    from rich.console import Console
+
+    from tasks import config, process
+
+    given = list(overrides or [])
+    # Fail before spending: configuration before Prefect's start.
+    config.check_hardware(config.recipe(application, given))
+    from flows.panel import Night
+    from flows.retrain import retrain
+
+    console = Console(stderr=as_json)
+    with Night(console, quiet=as_json) as night:
+        process.listeners.append(night)
+        try:
+            retrain(application, given, dry_run, "started from the command line")
+        finally:
+            process.listeners.remove(night)
+    if as_json:
+        _out({**night.said["end"]["end"], "seconds": {name: round(wall, 2) for name, wall in night.walls.items()},
+              "peak_mb": {name: round(cost["peak_mb"]) for name, cost in night.costs.items()}})
+    else:
+        console.print(night.panel())
+
+
+@app.command()
+def predict(
+    application: Application,
+    question: Annotated[str, typer.Argument(help="The input's first field as text, or the whole input as JSON.", metavar="INPUT")],
+    version: Annotated[str, typer.Option(help="A version's number; without it, the champion.")] = "",
+    as_json: Json = False,
+) -> None:
+    """One answer from the champion."""
+    from pydantic import ValidationError
+
+    import recipes
+    from tasks import config, tracking
+    from tasks.errors import Refused
+    from tasks.export import described
+
+    if application not in recipes.names():
+        raise Refused(f"no recipe '{application}'; recipes/ has {', '.join(recipes.names())}")
+    kind = recipes.load(application)
+    try:
+        asked = _question(kind.Input, question)
+    except ValidationError as error:
+        raise Refused(config.problems(error, "input", kind.Input)) from error
+    number = version or tracking.aliased(application)
+    if number is None:
+        raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
+    package = tracking.package(application, number)
+    recipe = kind(**described(package)["fields"])
+    answer = recipe.predict(recipe.open(package), [asked])[0].model_dump()
+    if as_json:
+        _out({"application": application, "version": number, "answer": answer})
+        return
+    from rich.console import Console
+
+    console = Console()
+    first, *rest = answer.items()
+    console.print(f"[bold]{first[1]}[/]", highlight=False)
+    for name, value in rest:
+        words = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else value
+        console.print(f"[dim]{name}[/] {words}", highlight=False)
+    console.print(f"[dim]{application} version {number}[/]", highlight=False)
+
+
+def _question(kind: Any, text: str) -> Any:
+    if text.lstrip().startswith("{"):
+        try:
+            return kind.model_validate_json(text)
+        except ValueError as error:
+            if "json_invalid" not in str(error) and "Invalid JSON" not in str(error):
+                raise
+    return kind(**{next(iter(kind.model_fields)): text})
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """What is live, since when and why; how the last runs ended."""
+    from tasks import tracking
+
+    names = tracking.applications()
+    live = []
+    for name in names:
+        entries = tracking.ledger(name)
+        last = entries[-1] if entries else {}
+        live.append({"application": name, "champion": tracking.aliased(name), "since": last.get("at"), "by": last.get("by"),
+                     "why": last.get("why"), "challenger": tracking.aliased(name, "challenger")})
+    runs = tracking.recent(names or _names(""))
+    if as_json:
+        _out({"live": live, "runs": runs})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not live:
+        console.print("Nothing is live yet. Start with: [bold]tidemill run languages[/]")
+    for title, rows in (("live", live), ("last runs", runs)):
+        if rows:
+            table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+            for column in rows[0]:
+                table.add_column(column, overflow="fold")
+            for row in rows:
+                table.add_row(*("" if value is None else str(value) for value in row.values()))
+            console.print(table)
+
+
+@app.command()
+def rollback(
+    application: Application,
+    to: Annotated[str, typer.Option(help="A version's number; without it, the champion before this one.")] = "",
+    why: Annotated[str, typer.Option(help="Kept in the ledger.")] = "rolled back from the command line",
+    as_json: Json = False,
+) -> None:
+    """The previous champion again."""
+    from tasks import tracking
+    from tasks.errors import Refused
+    from tasks.register.promote import promote
+
+    live = tracking.aliased(application)
+    entries = tracking.ledger(application)
+    if live is None or not entries:
+        raise Refused(f"{application} has no champion; nothing to roll back")
+    target = to or next((entry["previous"] for entry in reversed(entries) if entry["version"] == live and entry["previous"]), None)
+    if target is None:
+        raise Refused(f"version {live} of {application} is the first champion; there is none before it")
+    receipt = promote(application, target, _person(), why)
+    _out(receipt.model_dump()) if as_json else typer.echo(f"{application}: version {receipt.version} is @champion, before it was {receipt.previous}")
+
+
+def _person() -> str:
+    import getpass
+
+    return os.environ.get("TIDEMILL_USER") or getpass.getuser()
+
+
+@app.command()
+def up() -> None:
+    """Prefect, MLflow and the nightly runner in one (its place; it comes with a later version)."""
+    from tasks.errors import Refused
+
+    raise Refused("tidemill up is not built yet; `prefect server start` and `mlflow server` read the same files under .tidemill")
+
+
+@data.command()
+def restore(
+    name: Annotated[str, typer.Argument(help="RECIPE-DIGEST16, or a tag such as data/languages/2026-11-23.")],
+    folder: Annotated[Path, typer.Argument(help="An empty or a new folder.")],
+    remote: Annotated[str, typer.Option(help="A DVC remote's folder or URL; without it, this project's own.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Bring a snapshot's splits back from the DVC remote by its name alone, byte for byte."""
+    from tasks.version import restore as bring
+
+    body = bring(name, folder, remote or None)
+    told = {"recipe": body["recipe"], "digest": body["digest"], "rows": body["rows"], "folder": str(folder)}
+    _out(told) if as_json else typer.echo(f"{body['recipe']} {body['digest'][:16]} is in {folder}: {', '.join(f'{n} {part}' for part, n in body['rows'].items())}")
+
+
+@app.callback()
+def _before(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    from tasks import places
+
+    places.settle()
+    if debug:
+        os.environ["TIDEMILL_DEBUG"] = "1"
+
+
+def main() -> None:
+    """The entry point: exit code 0 for every named end, 1 for a fault, 2 for a request that makes no sense."""
+    import click
+
+    from tasks.errors import Fault, Refused
+
+    try:
+        app(standalone_mode=False)
+        code = 0
+    except Refused as error:
+        code = _fail(error, 2)
+    except Fault as error:
+        code = _fail(error, 1)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        code = _fail("stopped; what was finished is kept, and the same command goes on", 130)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        code = _fail(error.format_message(), 2)
+    except OSError as error:
+        from tasks.process import explain
+
+        code = _fail(explain(error), 1)
+    except Exception as error:
+        code = _fail(f"{type(error).__name__}: {error}", 1)
+    sys.exit(code)
+
+
+def _fail(error: object, code: int) -> int:
+    if os.environ.get("TIDEMILL_DEBUG") and isinstance(error, BaseException):
+        import traceback
+
+        traceback.print_exception(error)
+    line = " ".join(str(error).split())
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    print(f"\033[1;31merror:\033[0m {line}" if colour else f"error: {line}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+if __name__ == "__main__":
+    main()

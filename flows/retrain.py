@@ -1,0 +1,158 @@
+"""One retraining of one application: the steps, in order, and how it ended."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.states import Completed
+
+from tasks import config, places, plan, process, tracking, version
+from tasks.clean import clean
+from tasks.collect import collect
+from tasks.errors import Fault, Refused
+from tasks.export import export
+from tasks.files import locked
+from tasks.judge import judge
+from tasks.label import label
+from tasks.receipts import Collected, End, Judged, Promoted, Registered, Snapshot, Stage
+from tasks.register import promote, register
+from tasks.score import baselines, score
+from tasks.select import select
+from tasks.snapshot import snapshot
+from tasks.split import split
+from tasks.sweep import sweep
+from tasks.train import train
+
+log = logging.getLogger(__name__)
+
+
+def run_name() -> str:
+    """What a person reads in the list of runs: "retrain languages, Mon 23 Nov"."""
+    from prefect.runtime import flow_run
+
+    return f"retrain {flow_run.parameters.get('application', '')}, {datetime.now():%a %d %b}"
+
+
+@flow(name="retrain", flow_run_name=run_name, persist_result=False, log_prints=False)
+def retrain(application: str, overrides: list[str] | None = None, dry_run: bool = False, reason: str = "") -> Any:
+    """Retrain one application from what is new at its sources, and let it out if it was judged good.
+
+    Args:
+        application: Which application; a file of conf/recipe.
+        overrides: Settings of the model half for this run, each as key=value.
+        dry_run: Stop after the verdict: nothing is registered or promoted.
+        reason: Why this run was started; kept with it.
+    """
+    given = list(overrides or [])
+    recipe = config.recipe(application, given)
+    config.check_hardware(recipe)
+    with locked(places.state("locks", f"run-{application}")):
+        lost = version.prepare()
+        for line in lost:
+            log.warning("%s", line)
+        data_half(recipe)
+        end = model_half(recipe, given, dry_run)
+    process.tell("end", end=end.model_dump())
+    return Completed(name=end.state, message=end.because, data=end.model_dump())
+
+
+def data_half(recipe: config.Recipe) -> Snapshot:
+    """Collect, clean, select, label, split and name the data; each only where something changed."""
+    sources = [use.name for use in recipe.sources]
+    name = recipe.application
+    collecting = [collect.submit(source) for source in sources]
+    collected: list[Collected] = [future.result() for future in collecting]
+    stages = [*(f"clean@{source}" for source in sources), *(f"{step}@{name}" for step in ("select", "label", "split"))]
+    due = version.due(stages)
+    cleaning = [clean.submit(source, due[f"clean@{source}"], wait_for=[future]) for source, future in zip(sources, collecting, strict=True)]
+    done: list[Stage] = [future.result() for future in cleaning]
+    changed = any(stage.ran for stage in done)
+    before: list[Any] = cleaning
+    for step in (select, label, split):
+        future = step.submit(name, changed or due[f"{step.name.split(' ')[0]}@{name}"], wait_for=before)
+        done.append(future.result())
+        changed = changed or done[-1].ran
+        before = [future]
+    named: Snapshot = snapshot.submit(name, wait_for=before).result()
+    what_came_in(collected, done, named)
+    return named
+
+
+def model_half(recipe: config.Recipe, overrides: list[str], dry_run: bool) -> End:
+    """Sweep, train, export, score, judge, register and promote; what has a receipt is not done again."""
+    name = recipe.application
+    this = plan.make(name, overrides)
+    process.tell("plan", key=this.key, snapshot=this.snapshot, folder=str(this.folder))
+    ended = End.load(this.folder / "end.json")
+    if ended is not None:
+        process.tell("judged", judged=_told(this))
+        return ended.model_copy(update={"state": "Unchanged", "because": f"this data and configuration were judged before: {ended.state}, {ended.because}"})
+    this.save(this.folder / "plan.json")
+    simpler = baselines.submit(name, overrides)
+    swept = sweep.submit(name, overrides)
+    trained = train.submit(name, overrides, wait_for=[swept])
+    exported = export.submit(name, overrides, wait_for=[trained])
+    scored = score.submit(name, overrides, wait_for=[exported, simpler])
+    judging = judge.submit(name, overrides, wait_for=[scored])
+    simpler.result()
+    judged: Judged = judging.result()
+    process.tell("judged", judged=judged.model_dump())
+    gates(judged)
+    if dry_run:
+        return End(application=name, state="DryRun", because=f"{judged.verdict}: {judged.because}", key=this.key, snapshot=this.snapshot, at=_now())
+    registering = register.submit(name, overrides, wait_for=[judging])
+    registered: Registered = registering.result()
+    link(registered)
+    end = End(
+        application=name, state={"PROMOTE": "Promoted", "HOLD": "Held", "REJECT": "Rejected"}[judged.verdict],  # type: ignore[arg-type]
+        because=judged.because, key=this.key, snapshot=this.snapshot, version=registered.version or None, run_id=registered.run_id, at=_now(),
+    )
+    if judged.verdict == "PROMOTE":
+        moved: Promoted = promote.submit(name, registered.version, "gates", judged.because, this.key, wait_for=[registering]).result()
+        process.tell("promoted", promoted=moved.model_dump())
+    end.save(this.folder / "end.json")
+    return end
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _told(this: plan.Plan) -> dict[str, Any] | None:
+    judged = Judged.load(this.folder / "judge.json")
+    return judged.model_dump() if judged else None
+
+
+def what_came_in(collected: list[Collected], stages: list[Stage], named: Snapshot) -> None:
+    """The night's data as a table on the run page."""
+    process.tell("data", collected=[item.model_dump() for item in collected], stages=[item.model_dump() for item in stages], snapshot=named.model_dump())
+    create_table_artifact(
+        key="what-came-in", description=f"Snapshot `{named.digest[:16]}`: {', '.join(f'{rows} {part}' for part, rows in named.rows.items())}",
+        table=[
+            {"step": f"{item.stage} {item.name}", "kept": item.rows, "dropped": sum(item.dropped.values()),
+             "why": "; ".join(f"{count} {why}" for why, count in item.dropped.items()), "ran": "yes" if item.ran else "unchanged"}
+            for item in stages
+        ],
+    )
+
+
+def gates(judged: Judged) -> None:
+    """The gates as a table on the run page."""
+    marks = {"pass": "✅ pass", "fail": "❌ fail", "unclear": "✋ not enough evidence", "reported": "reported", "not applicable": "not applicable"}
+    create_table_artifact(
+        key="gates", description=f"**{judged.verdict}**: {judged.because}",
+        table=[{"gate": item.gate, "of": item.slice, "answer": marks[item.answer], "figure": item.figure, "bound": item.bound,
+                "interval": f"[{item.low}, {item.high}]" if item.low is not None else "", "rows": item.rows, "why": item.reason} for item in judged.findings],
+    )
+
+
+def link(registered: Registered) -> None:
+    """The way to the run in MLflow."""
+    page = tracking.page(registered.run_id, "0")
+    base = tracking.uri() if tracking.uri().startswith("http") else "http://127.0.0.1:5000"
+    create_link_artifact(key="mlflow-run", link=f"{base}{page}", link_text=f"{registered.name} in MLflow", description="The run in MLflow; `tidemill up` serves it.")
+
+
+__all__ = ["Fault", "Refused", "retrain"]

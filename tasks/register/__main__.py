@@ -1,0 +1,68 @@
+"""python -m tasks.register RECIPE [key=value ...]: the judged run and its package to MLflow."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import recipes
+from tasks import places, plan, process, tracking
+from tasks.export import described, verify
+from tasks.receipts import Exported, Judged, Registered, Scored, Swept
+from tasks.tracking.story import begin
+
+
+def register(this: plan.Plan) -> Registered:
+    exported, judged = plan.read("export", Exported, this), plan.read("judge", Judged, this)
+    scored, swept = plan.read("score", Scored, this), plan.read("sweep", Swept, this)
+    package = places.root() / exported.package
+    verify(package, exported.digest, f"the candidate of {this.application}")
+    recipe = recipes.load(this.application)(**described(package)["fields"])
+    run_id = begin(this)
+    process.progress(0, 3, "parts", part="findings")
+    tracking.log_table(run_id, [finding.model_dump() for finding in judged.findings], "gates.json")
+    tracking.log_table(run_id, [dict(row) for row in judged.table], "slices.json")
+    tracking.log_text(run_id, json.dumps(swept.model_dump(), indent=1), "sweep.json")
+    whole = next((row for row in judged.table if row["slice"] == "all"), {})
+    name = next(iter(recipe.metrics))
+    tracking.log(run_id, metrics={f"test.{name}.{model.replace('.', '')}": float(value) for model, value in whole.items()
+                                  if isinstance(value, float) and model not in ("low", "high")},
+                 tags={"tidemill.verdict": judged.verdict, "tidemill.because": judged.because})
+    with tempfile.TemporaryDirectory() as temporary:
+        pictures = Path(temporary) / "figures"
+        pictures.mkdir()
+        recipe.figures(pd.read_parquet(scored.frames["candidate"].open()), pictures)
+        tracking.log_files(run_id, pictures, "figures")
+        if judged.verdict == "REJECT":
+            tracking.finish(run_id)
+            return Registered(name=this.application, version="", digest=exported.digest, run_id=run_id)
+        process.progress(1, 3, "parts", part="package")
+        version = tracking.version_of(this.application, exported.digest)
+        if version is None:
+            model = Path(temporary) / "model"
+            tracking.save_model(package, model, example(recipe, package))
+            tracking.log_files(run_id, model, "model")
+            shutil.rmtree(model)
+            tracking.log_files(run_id, package, "package")
+    process.progress(2, 3, "parts", part="version")
+    version = tracking.register(this.application, run_id, exported.digest, {
+        "tidemill.key": this.key, "tidemill.verdict": judged.verdict, "tidemill.because": judged.because[:4000], "tidemill.snapshot": this.snapshot,
+    })
+    if judged.verdict == "HOLD":
+        tracking.move(this.application, "challenger", version)
+    tracking.finish(run_id)
+    process.progress(3, 3, "parts")
+    return Registered(name=this.application, version=version, digest=exported.digest, run_id=run_id)
+
+
+def example(recipe: object, package: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Real inputs and outputs of the graph, two rows or more: one row would claim a fixed batch."""
+    session = recipe.open(package)  # type: ignore[attr-defined]
+    return recipe.example(session)  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    plan.main("register", register)

@@ -1,0 +1,55 @@
+"""python -m tasks.register.promote RECIPE VERSION BY WHY [KEY]: make a version the champion.
+
+The only place that moves the champion's alias. The package's bytes are checked first, and the
+ledger's entry is written before the alias, so that no promotion goes unrecorded.
+"""
+
+from tasks import places, process, tracking
+from tasks.errors import Refused
+from tasks.files import locked
+from tasks.receipts import Promoted
+
+
+def promote(application: str, version: str, by: str, why: str) -> Promoted:
+    """Move the champion's alias to a version that may have it.
+
+    A passing verdict is enough; a held version needs a person (`by` other than "gates"); a version
+    that was champion before may be champion again.
+    """
+    with locked(places.state("locks", f"promote-{application}")):
+        found = tracking.version(application, version)
+        if found is None:
+            raise Refused(f"no version {version} of {application}; tidemill status lists what there is")
+        verdict = found["tags"].get("tidemill.verdict")
+        entries = tracking.ledger(application)
+        been = any(entry["version"] == version for entry in entries)
+        if by == "gates" and verdict != "PROMOTE":
+            raise Refused(f"version {version} of {application} has the verdict {verdict}, and only PROMOTE goes live without a person")
+        if verdict not in ("PROMOTE", "HOLD") and not been:
+            raise Refused(f"version {version} of {application} has the verdict {verdict}; it never goes live")
+        tracking.package(application, version)
+        previous = tracking.aliased(application)
+        if previous == version:
+            return Promoted(name=application, version=version, previous=previous, moved=False)
+        if not entries or entries[-1]["version"] != version or entries[-1].get("previous") != previous:
+            tracking.record(application, {"version": version, "previous": previous, "by": by, "why": why, "digest": found["tags"]["tidemill.digest"]})
+        tracking.move(application, "champion", version)
+        if tracking.aliased(application, "challenger") == version:
+            tracking.drop(application, "challenger")
+        return Promoted(name=application, version=version, previous=previous, moved=True)
+
+
+def main(arguments: list[str]) -> Promoted:
+    if len(arguments) not in (4, 5):
+        raise Refused("python -m tasks.register.promote RECIPE VERSION BY WHY [KEY]")
+    receipt = promote(*arguments[:4])
+    if len(arguments) == 5 and arguments[4]:
+        receipt.save(places.run(arguments[4]) / "promote.json")
+        run_id = tracking.parent(arguments[0], arguments[4])
+        if run_id:
+            tracking.log(run_id, tags={"tidemill.state": "Promoted", "tidemill.version": receipt.version})
+    return receipt
+
+
+if __name__ == "__main__":
+    process.main(main, "python -m tasks.register.promote RECIPE VERSION BY WHY [KEY]: make a version the champion.")
