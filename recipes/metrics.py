@@ -28,19 +28,25 @@ def _sums(codes: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
     return picks @ weights.T
 
 
+def _codes(target: pd.Series, answer: pd.Series) -> tuple[int, np.ndarray, np.ndarray]:
+    """How many classes, and each row's target and answer as a number; at once where both are one categorical."""
+    if isinstance(target.dtype, pd.CategoricalDtype) and target.dtype == answer.dtype:
+        return len(target.cat.categories), target.cat.codes.to_numpy(), answer.cat.codes.to_numpy()
+    classes = pd.Index(sorted(set(target)))
+    return len(classes), classes.get_indexer(target), classes.get_indexer(answer)
+
+
 def macro_f1(target: pd.Series, answer: pd.Series, weights: np.ndarray) -> np.ndarray:
     """F1 averaged over the classes that occur among the (weighted) targets, each alike.
 
     The definition is scikit-learn's `f1_score(average="macro", labels=sorted(set(target)))`. A class
     that a resample leaves out takes no part in that resample's average.
     """
-    classes = pd.Index(sorted(set(target)))
-    wanted = classes.get_indexer(target)
-    given = classes.get_indexer(answer)
+    classes, wanted, given = _codes(target, answer)
     hits = np.where(wanted == given, wanted, -1)
-    targets = _sums(wanted, len(classes), weights)
-    answers = _sums(given, len(classes), weights)
-    right = _sums(hits, len(classes), weights)
+    targets = _sums(wanted, classes, weights)
+    answers = _sums(given, classes, weights)
+    right = _sums(hits, classes, weights)
     there = targets > 0
-    f1 = np.where(there, 2 * right / np.where(there, targets + answers, 1), 0.0)
+    f1 = np.divide(2 * right, targets + answers, out=np.zeros_like(right), where=there)
     return f1.sum(axis=0) / there.sum(axis=0)

@@ -27,7 +27,7 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # ids (N,), offsets (B,), lengths
 def bag(ids: list[np.ndarray], targets: np.ndarray) -> Batch:
     lengths = np.array([len(item) for item in ids])
     offsets = np.concatenate([[0], lengths.cumsum()[:-1]])
-    return (torch.from_numpy(np.concatenate(ids)), torch.from_numpy(offsets),
+    return (torch.from_numpy(np.concatenate(ids).astype(np.int64)), torch.from_numpy(offsets),
             torch.from_numpy(lengths.astype(np.float32)), torch.from_numpy(targets))
 
 
@@ -82,7 +82,7 @@ class Data(lightning.LightningDataModule):
             train, names = train.head(rows), names[:rows]
         self.texts = [json.loads(item)["text"] for item in train["inputs"]]
         self.targets = np.array([place[name] for name in names])
-        self.ids = [ngrams(text, recipe.bits) for text in self.texts]
+        self.ids = [ngrams(text, recipe.bits).astype(np.int32) for text in self.texts]
         domains = np.array([json.loads(item)["domain"] for item in train["slices"]])
         self.cumulated = np.cumsum(self.chances(domains))
         # How often each language is drawn: what the logit adjustment takes out again.
@@ -170,12 +170,12 @@ class Identifier(lightning.LightningModule):
         """Set the table to naive Bayes' log-likelihoods, as well as rank `dim` can hold them."""
         counts += self.recipe.smoothing
         counts /= counts.sum(axis=1, keepdims=True)
-        likely = np.log(counts, out=counts)
+        likely = np.log(counts, out=counts)  # in place: the table is the largest thing here
         likely -= likely.mean(axis=0)
         _, vectors = np.linalg.eigh((likely @ likely.T).astype(np.float64))
         basis = np.ascontiguousarray(vectors[:, ::-1][:, :dim], dtype=np.float32)
         basis *= np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(dim)])  # one of two equal answers, always
-        self.net.table[:-1] = torch.from_numpy(likely.T @ basis)
+        np.matmul(likely.T, basis, out=self.net.table[:-1].numpy())
         self.net.out.weight.copy_(torch.from_numpy(basis))
         self.net.out.bias.zero_()
 

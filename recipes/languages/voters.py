@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recipes.languages import ALSO, LENGTHS, WRITTEN_AS, codes
+from recipes.languages import ALSO, LENGTHS, WRITTEN_AS, codes, frame
 
 
 @lru_cache(maxsize=1)
@@ -135,7 +135,7 @@ def naive_bayes_frame(splits: Path, examples: pd.DataFrame) -> pd.DataFrame:
         there = classes[at] == wanted[start : start + 4096]
         losses.append(np.where(there, norm - joint[np.arange(len(at)), at], 27.6))
         answers.append(classes[joint.argmax(axis=1)])
-    return pd.DataFrame({"target": wanted, "answer": np.concatenate(answers), "loss": np.minimum(np.concatenate(losses), 27.6)})
+    return frame(wanted, np.concatenate(answers), np.minimum(np.concatenate(losses), 27.6))
 
 
 def identifier_frame(examples: pd.DataFrame) -> pd.DataFrame:
@@ -148,26 +148,26 @@ def identifier_frame(examples: pd.DataFrame) -> pd.DataFrame:
         voted, chance = ask(text) if target in can else (None, 0.0)
         answers.append((voted or "und") if target in can else None)
         losses.append(float(-np.log(max(chance if voted == target else (1 - chance) / 175, 1e-12))) if target in can else np.nan)
-    return pd.DataFrame({"target": wanted, "answer": np.array(answers, dtype=object), "loss": losses})
+    return frame(wanted, answers, losses)
 
 
 def majority_frame(splits: Path, examples: pd.DataFrame) -> pd.DataFrame:
     """Always the most frequent language of the train rows."""
     train = pd.read_parquet(splits / "train.parquet", columns=["target"])
     names, counts = np.unique(_targets(train), return_counts=True)
-    return pd.DataFrame({"target": _targets(examples), "answer": names[counts.argmax()], "loss": 27.6})
+    return frame(_targets(examples), [names[counts.argmax()]] * len(examples), 27.6)
 
 
-def confusion(frame: pd.DataFrame, path: Path) -> Path:
+def confusion(scored: pd.DataFrame, path: Path) -> Path:
     """The pairs of languages that are mistaken for each other most often, as bars."""
     from matplotlib.figure import Figure
 
-    wrong = frame[frame["target"] != frame["answer"]]
-    worst = wrong.groupby(["target", "answer"]).size().sort_values(ascending=False, kind="stable").head(25)[::-1]
+    wrong = scored[scored["target"].astype(str) != scored["answer"].astype(str)]
+    worst = wrong.groupby([wrong["target"].astype(str), wrong["answer"].astype(str)]).size().sort_values(ascending=False, kind="stable").head(25)[::-1]
     figure = Figure(figsize=(7, 7), layout="constrained")
     axes = figure.subplots()
     axes.barh([f"{target} taken for {answer}" for target, answer in worst.index], worst.to_numpy(), color="#31688e")
     axes.set_xlabel("test rows")
-    axes.set_title(f"{len(wrong):,} of {len(frame):,} answers were wrong; the 25 most frequent mistakes")
+    axes.set_title(f"{len(wrong):,} of {len(scored):,} answers were wrong; the 25 most frequent mistakes")
     figure.savefig(path, dpi=110)
     return path

@@ -13,7 +13,7 @@ from tasks.judge.verdict import non_inferior, superior, verdict, within
 from tasks.receipts import Exported, Finding, Judged, Scored
 
 POOLED = "small slices together"
-TABLE_RESAMPLES = 400   # for intervals that are shown and decide nothing
+TABLE_RESAMPLES = 200   # for intervals that are shown and decide nothing
 
 
 class Bench:

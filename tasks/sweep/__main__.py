@@ -77,7 +77,7 @@ def _train(this: plan.Plan, recipe: Any, data: Any, parent: str, number: int, ep
     settings = this.recipe.sweep
     run_id = tracking.run(this.application, f"{this.key}/{number}", f"trial {number}", {"tidemill.kind": "trial"}, parent)
     tracking.log(run_id, params={name: getattr(recipe, name) for name in settings.space})
-    _, metrics, _ = fit(recipe, data, this.recipe.trainer, this.recipe.seed + number, epochs, None, f"trial {number}", settings.share)
+    metrics = fit(recipe, data, this.recipe.trainer, this.recipe.seed + number, epochs, None, f"trial {number}", settings.share)[1]
     if settings.metric not in metrics:
         raise Fault(f"no metric '{settings.metric}' for the sweep; the training gives {', '.join(sorted(metrics))}")
     tracking.log(run_id, metrics=metrics)

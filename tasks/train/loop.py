@@ -54,7 +54,7 @@ def fit(recipe: Recipe, data: Any, settings: Trainer, seed: int, epochs: int, lo
     trainer = lightning.Trainer(
         accelerator=settings.accelerator, devices=settings.devices, strategy=settings.strategy,
         precision=settings.precision, deterministic=settings.deterministic,  # type: ignore[arg-type]
-        gradient_clip_val=settings.gradient_clip, max_epochs=epochs, logger=logger, callbacks=[Progress(what)],
+        gradient_clip_val=settings.gradient_clip, max_epochs=epochs, logger=logger or False, callbacks=[Progress(what)],
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=METRICS_EVERY,
         num_sanity_val_steps=0, limit_train_batches=share,
     )

@@ -1,0 +1,90 @@
+"""What several tests share: clones of this project with small slices of its real sources."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tasks import places
+
+places.settle()
+HERE = Path(__file__).resolve().parent.parent
+CLONED = ("conf", "flows", "tasks", "recipes", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "pyproject.toml")
+SMALL = {
+    "udhr": lambda body: body["mirror"].update(members="|".join(f"third_party/udhr/{name}" for name in (
+        "index.xml", "udhr_deu_1996.xml", "udhr_eng.xml", "udhr_fra.xml", "udhr_nld.xml", "udhr_rus.xml", "udhr_jpn.xml", "udhr_ell.xml", "udhr_swe.xml"))),
+    "software": lambda body: body.update(members="|".join(f"plone/app/locales/locales/{name}/LC_MESSAGES/plone*.po" for name in ("de", "nl", "sv"))),
+    "django": lambda body: body.update(members="|".join(f"django/conf/locale/{name}/LC_MESSAGES/*.po|django/contrib/a*/locale/{name}/LC_MESSAGES/*.po" for name in ("de", "fr", "nl", "ru"))),
+}
+
+
+class Clone:
+    """A clone in a folder of its own, and its command line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "OPTUNA_", "TIDEMILL_", "DVC_"))},
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(folder),
+            "TIDEMILL_CACHE": str(HERE / ".tidemill" / "cache"),
+        }
+
+    def run(self, *arguments: str, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", *arguments], cwd=self.folder, env={**self.env, **env}, capture_output=True, text=True, timeout=timeout)
+
+    def tidemill(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return self.run("flows.cli", *arguments, **more)
+
+    def edit(self, name: str, change) -> None:
+        path = self.folder / "conf" / name
+        body = yaml.safe_load(path.read_text())
+        change(body)
+        path.write_text(yaml.safe_dump(body, sort_keys=False))
+
+
+def make_clone(folder: Path, git: bool = True) -> Clone:
+    for name in CLONED:
+        source, target = HERE / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    clone = Clone(folder)
+    for name, change in SMALL.items():
+        clone.edit(f"source/{name}.yaml", change)
+
+    def small(body) -> None:
+        body["model"] = {"bits": 12, "steps": 40, "batch": 64}
+        body["sweep"].update(trials=1)
+        body["score"].update(resamples=400, min_rows=20)
+        for gate in body["gates"]:
+            # Eight languages and a few hundred rows cannot show half a point of macro-F1.
+            if gate["kind"] == "no_worse":
+                gate["margin"] = 0.2
+
+    clone.edit("recipe/languages.yaml", small)
+    if git:
+        for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "clone"]):
+            subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
+    return clone
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    """A clone that has run nothing yet."""
+    return make_clone(tmp_path / "clone")
+
+
+@pytest.fixture(scope="session")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone that has promoted one model. Tests that change it put it back or use `clone`."""
+    found = make_clone(tmp_path_factory.mktemp("lived") / "clone")
+    done = found.tidemill("run", "languages", "--json")
+    assert done.returncode == 0, done.stderr
+    found.first = done.stdout  # type: ignore[attr-defined]
+    return found
