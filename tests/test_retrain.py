@@ -1,0 +1,134 @@
+"""The main job, whole, on small slices of its real sources, with every engine real."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Clone, make_clone
+
+
+def ended(done: subprocess.CompletedProcess[str]) -> dict:
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+def versions(clone: Clone) -> list[str]:
+    done = clone.run("tests_versions") if False else subprocess.run(
+        [sys.executable, "-c", "from tasks import tracking; print([v.version for v in tracking.client().search_model_versions(\"name = 'languages'\")])"],
+        cwd=clone.folder, env=clone.env, capture_output=True, text=True)
+    return json.loads(done.stdout.strip().splitlines()[-1].replace("'", '"'))
+
+
+def test_the_first_run_promotes_and_the_second_is_unchanged_without_training(lived: Clone) -> None:
+    first = json.loads(lived.first)  # type: ignore[attr-defined]
+    assert first["state"] == "Promoted" and first["version"] == "1"
+    again = ended(lived.tidemill("run", "languages", "--json"))
+    assert again["state"] == "Unchanged"
+    assert again["key"] == first["key"]
+    assert not [name for name in again["seconds"] if name.startswith(("sweep", "train", "export"))]
+    assert [str(version) for version in versions(lived)] == ["1"]
+
+
+def test_dvc_is_clean_after_a_run_and_its_own_repro_leaves_the_same_lock(lived: Clone) -> None:
+    assert json.loads(lived.run("dvc", "status", "--json").stdout) == {}
+    lock = (lived.folder / "dvc.lock").read_bytes()
+    for name in ("clean", "select", "labels", "splits"):
+        shutil.rmtree(lived.folder / "data" / name)
+    cache = lived.folder / ".dvc" / "cache" / "runs"
+    shutil.rmtree(cache, ignore_errors=True)
+    done = lived.run("dvc", "repro", "--force", "--no-run-cache")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (lived.folder / "dvc.lock").read_bytes() == lock
+
+
+def test_a_snapshot_comes_back_by_its_name_byte_for_byte(lived: Clone, tmp_path: Path) -> None:
+    snapshot = json.loads(lived.first)["snapshot"]  # type: ignore[attr-defined]
+    tag = subprocess.run(["git", "tag", "--list", "data/languages/*"], cwd=lived.folder, capture_output=True, text=True).stdout.split()[0]
+    for name in (f"languages-{snapshot[:16]}", tag):
+        folder = tmp_path / name.replace("/", "-")
+        done = lived.tidemill("data", "restore", name, str(folder), "--json")
+        assert done.returncode == 0, done.stderr
+        for path in (lived.folder / "data/splits/languages").iterdir():
+            assert (folder / path.name).read_bytes() == path.read_bytes()
+    head = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=lived.folder, capture_output=True, text=True).stdout
+    assert head == "", "the tag touched the index or the work tree"
+    held = subprocess.run(["git", "show", f"{tag}:dvc.lock"], cwd=lived.folder, capture_output=True).stdout
+    assert held == (lived.folder / "dvc.lock").read_bytes()
+
+
+def test_a_worse_candidate_is_rejected_with_its_reason_and_the_champion_stays(lived: Clone) -> None:
+    worse = ended(lived.tidemill("run", "languages", "model.dim=1", "trainer.max_epochs=0", "--json"))
+    assert worse["state"] == "Rejected"
+    assert "surely worse" in worse["because"] or "bound" in worse["because"]
+    assert not [name for name in worse["seconds"] if name.startswith("clean") and worse["seconds"][name] > 5]
+    status = json.loads(lived.tidemill("status", "--json").stdout)
+    assert status["live"][0]["champion"] == "1"
+    assert [str(version) for version in versions(lived)] == ["1"]
+
+
+def test_the_champion_answers(lived: Clone) -> None:
+    done = ended(lived.tidemill("predict", "languages", "Jeder hat das Recht auf Leben, Freiheit und Sicherheit der Person.", "--json"))
+    assert done["answer"]["language"] == "deu" and done["version"] == "1"
+    refused = lived.tidemill("predict", "languages", "")
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+
+
+def test_the_run_in_mlflow_holds_configuration_data_gates_and_pictures(lived: Clone) -> None:
+    code = (
+        "import json; from tasks import tracking; c = tracking.client(); r = tracking.recent(['languages'], 50)[-1]['run_id']; run = c.get_run(r);"
+        "walk = lambda p: [x for f in c.list_artifacts(r, p) for x in (walk(f.path) if f.is_dir else [f.path])];"
+        "trials = c.search_runs([run.info.experiment_id], filter_string=f\"tags.`mlflow.parentRunId` = '{r}'\");"
+        "print(json.dumps({'files': walk(''), 'tags': run.data.tags, 'datasets': [d.dataset.digest for d in run.inputs.dataset_inputs], 'params': run.data.params, 'trials': len(trials), 'status': run.info.status}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=lived.folder, env=lived.env, capture_output=True, text=True)
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    assert {"config.json", "dvc.lock", "gates.json", "slices.json", "figures/confusion.png", "package/model.onnx", "model/MLmodel"} <= set(told["files"])
+    assert not [name for name in told["files"] if name.endswith((".pkl", ".pt", ".ckpt", ".bin"))]
+    assert told["datasets"] == [json.loads(lived.first)["snapshot"][:36]]  # type: ignore[attr-defined]
+    assert told["trials"] == 1 and told["status"] == "FINISHED"
+    assert told["tags"]["tidemill.verdict"] == "PROMOTE" and "package.torch" in told["tags"]
+
+
+@pytest.mark.system
+def test_a_run_killed_at_ten_moments_ends_with_the_same_snapshot_and_one_version(clone: Clone) -> None:
+    for moment in (4, 9, 14, 18, 22, 26, 30, 34, 38, 42):
+        child = subprocess.Popen([sys.executable, "-m", "flows.cli", "run", "languages", "--json"], cwd=clone.folder, env=clone.env,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            child.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        time.sleep(1)
+    last = ended(clone.tidemill("run", "languages", "--json"))
+    assert last["state"] in ("Promoted", "Unchanged")
+    assert [str(version) for version in versions(clone)] == ["1"]
+
+
+def test_a_run_killed_in_the_middle_goes_on(clone: Clone, lived: Clone) -> None:
+    child = subprocess.Popen([sys.executable, "-m", "flows.cli", "run", "languages", "--json"], cwd=clone.folder, env=clone.env,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not list((clone.folder / ".tidemill/runs").glob("*/plan.json")):
+        time.sleep(0.2)
+    time.sleep(2)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    last = ended(clone.tidemill("run", "languages", "--json"))
+    assert last["state"] == "Promoted"
+    assert last["snapshot"] == json.loads(lived.first)["snapshot"]  # type: ignore[attr-defined]
+    assert [str(version) for version in versions(clone)] == ["1"]
+
+
+def test_without_git_the_run_says_what_is_lost_and_goes_on(tmp_path: Path) -> None:
+    clone = make_clone(tmp_path / "tarball", git=False)
+    done = clone.tidemill("run", "languages", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "DryRun" in done.stdout and "no git" in done.stdout
