@@ -327,7 +327,7 @@ def problems(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         elif item["type"] == "missing":
             parts.append(f"'{key}' is missing")
         elif item["type"] == "value_error":
-            parts.append(f"{key + ': ' if key else ''}{str(item['ctx']['error'])}")
+            parts.append(f"{key + ': ' if key else ''}{item['ctx']['error']!s}")
         else:
             parts.append(f"{key}={item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
     return f"{where}: {'; '.join(parts)}"

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import recipes
 from tasks import config, places, process
+from tasks.config import Recipe as Judged
 from tasks.errors import Refused
 from tasks.files import digest, tree_digest
 from tasks.receipts import File, Receipt
@@ -28,8 +29,8 @@ class Plan(Receipt):
     key: str
 
     @property
-    def recipe(self) -> config.Recipe:
-        return config.Recipe.model_validate(self.config)
+    def recipe(self) -> Judged:
+        return Judged.model_validate(self.config)
 
     @property
     def folder(self) -> Path:

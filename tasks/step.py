@@ -32,15 +32,14 @@ class Step(Generic[P, T]):
 
         policy = general().step
         return task(
-            self.told(),
             name=self.name.split(" {")[0],
             task_run_name=self.name,
             retries=policy.retries if self.retries else 0,
-            retry_delay_seconds=list(policy.retry_delay_s[: policy.retries]) or None,
+            retry_delay_seconds=list(policy.retry_delay_s[: policy.retries]) or 0,
             retry_condition_fn=_heals,
             cache_policy=NO_CACHE,
             persist_result=False,
-        )
+        )(self.told())
 
     def told(self) -> Callable[P, T]:
         """The work, telling when it begins and how it ends."""

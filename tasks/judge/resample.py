@@ -94,11 +94,11 @@ class Measured:
         values = self.resampled
         if np.ptp(values) == 0:
             return self.figure
-        below = (np.count_nonzero(values < self.figure) + 0.5 * np.count_nonzero(values == self.figure)) / len(values)
-        below = min(max(below, 0.5 / len(values)), 1 - 0.5 / len(values))
+        share_below = float(np.count_nonzero(values < self.figure) + 0.5 * np.count_nonzero(values == self.figure)) / len(values)
+        below = min(max(share_below, 0.5 / len(values)), 1 - 0.5 / len(values))
         bias = stats.norm.ppf(below)
         centred = self.left_out.mean() - self.left_out
-        spread = float((centred**2).sum()) ** 1.5
+        spread = float((centred**2).sum() ** 1.5)
         skew = float((centred**3).sum()) / (6 * spread) if spread > 0 else 0.0
         z = bias + stats.norm.ppf(share)
         adjusted = stats.norm.cdf(bias + z / (1 - skew * z))

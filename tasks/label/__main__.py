@@ -26,8 +26,8 @@ def label(name: str) -> None:
         keys = examples["doc_id"] + "\x1f" + examples["inputs"]
         examples.insert(0, "example_id", [hashlib.sha256(key.encode()).hexdigest()[:24] for key in keys])
         again = examples.merge(documents[["doc_id", "source"]], on="doc_id", how="left")
-        again = again[again["dropped"].isna()].duplicated(["source", "inputs", "target"])
-        examples.loc[again[again].index, "dropped"] = "its source asks this question twice"
+        twice = again[again["dropped"].isna()].duplicated(["source", "inputs", "target"])
+        examples.loc[twice[twice].index, "dropped"] = "its source asks this question twice"
         lost = examples[examples["dropped"].notna()].assign(reason=lambda frame: frame["dropped"])
         kept = examples[examples["dropped"].isna()]
         if kept.empty:

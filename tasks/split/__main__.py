@@ -72,7 +72,8 @@ def place(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
     if rule.column not in rows:
         raise Refused(f"split rule of {rule.source}: no column '{rule.column}'; examples have {', '.join(rows.columns)}")
     if rule.by == "values":
-        return rows[rule.column].map(lambda value: "test" if value in rule.test else "valid" if value in rule.valid else "train")  # type: ignore[operator]
+        named = {value: part for part in ("valid", "test") for value in getattr(rule, part)}
+        return rows[rule.column].map(lambda value: named.get(value, "train"))
     test, valid = float(rule.test), float(rule.valid)  # type: ignore[arg-type]
     shares = rows[rule.column].map(share)
     return shares.map(lambda value: "test" if value < test else "valid" if value < test + valid else "train")

@@ -35,9 +35,9 @@ def _search(this: plan.Plan, epochs: int) -> Swept:
         study_name=f"{this.application}-{this.key[:16]}", direction="maximize", load_if_exists=True,
     )
     # We hold the lock, so what still runs here died; its parameters are asked again.
-    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params, skip_if_exists=False)
+    for dead in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(dead.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(dead.params, skip_if_exists=False)
     if not study.trials:
         study.enqueue_trial({name: getattr(defaults, name) for name in settings.space})
     parent = begin(this)

@@ -25,7 +25,7 @@ def begin(plan: Plan) -> str:
     lock = places.root() / "dvc.lock"
     if lock.is_file():
         tracking.log_text(run_id, lock.read_text(), "dvc.lock")
-    rows = {part: 0 for part in ("train", "valid", "test")}
+    rows = dict.fromkeys(("train", "valid", "test"), 0)
     report = json.loads((plan.splits / "report.json").read_text())
     tracking.log_dataset(run_id, plan.application, plan.snapshot, f"{plan.application}-{plan.snapshot[:16]}", {**rows, **report["counts"]})
     return run_id
