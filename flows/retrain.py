@@ -150,9 +150,8 @@ def gates(judged: Judged) -> None:
 
 def link(registered: Registered) -> None:
     """The way to the run in MLflow."""
-    page = tracking.page(registered.run_id, "0")
     base = tracking.uri() if tracking.uri().startswith("http") else "http://127.0.0.1:5000"
-    create_link_artifact(key="mlflow-run", link=f"{base}{page}", link_text=f"{registered.name} in MLflow", description="The run in MLflow; `tidemill up` serves it.")
+    create_link_artifact(key="mlflow-run", link=f"{base}{registered.page}", link_text=f"{registered.name} in MLflow", description="The run in MLflow; `tidemill up` serves it.")
 
 
 __all__ = ["Fault", "Refused", "retrain"]

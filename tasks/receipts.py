@@ -155,6 +155,7 @@ class Registered(Receipt):
     version: str
     digest: str
     run_id: str
+    page: str      # the path of the run's page in MLflow
 
 
 class Promoted(Receipt):

@@ -20,7 +20,7 @@ def ended(done: subprocess.CompletedProcess[str]) -> dict:
 
 
 def versions(clone: Clone) -> list[str]:
-    done = clone.run("tests_versions") if False else subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", "from tasks import tracking; print([v.version for v in tracking.client().search_model_versions(\"name = 'languages'\")])"],
         cwd=clone.folder, env=clone.env, capture_output=True, text=True)
     return json.loads(done.stdout.strip().splitlines()[-1].replace("'", '"'))
@@ -71,6 +71,25 @@ def test_a_worse_candidate_is_rejected_with_its_reason_and_the_champion_stays(li
     status = json.loads(lived.tidemill("status", "--json").stdout)
     assert status["live"][0]["champion"] == "1"
     assert [str(version) for version in versions(lived)] == ["1"]
+
+
+def test_a_changed_rate_runs_the_model_half_only_and_a_changed_cleaning_rule_everything_after_it(lived: Clone) -> None:
+    rate = ended(lived.tidemill("run", "languages", "model.lr=0.002", "--dry-run", "--json"))
+    first = json.loads(lived.first)  # type: ignore[attr-defined]
+    assert rate["snapshot"] == first["snapshot"] and rate["key"] != first["key"]
+    assert any(name.startswith("train") for name in rate["seconds"])
+    path = lived.folder / "conf/source/software.yaml"
+    before = path.read_text()
+    lived.edit("source/software.yaml", lambda body: body["clean"].update(min_letters=12))
+    try:
+        rule = ended(lived.tidemill("run", "languages", "--dry-run", "--json"))
+    finally:
+        path.write_text(before)
+    assert rule["snapshot"] != first["snapshot"]
+    ran = {line.split(":")[0] for line in lived.run("dvc", "status").stdout.splitlines()}
+    assert "clean@software" in ran and "clean@udhr" not in ran
+    for stage in ("clean@software", "select@languages", "label@languages", "split@languages"):
+        assert lived.run("dvc", "repro", "-q", "--single-item", stage).returncode == 0
 
 
 def test_the_champion_answers(lived: Clone) -> None:

@@ -54,11 +54,3 @@ def within(low: float, high: float, at_least: float | None, at_most: float | Non
     assert at_most is not None
     return "pass" if high <= at_most else "fail" if low > at_most else "unclear"
 
-
-def holm(p_like: Sequence[float], alpha: float) -> list[float]:
-    """The level each of m comparisons is asked at, by Holm's order: the smallest first at alpha / m."""
-    order = sorted(range(len(p_like)), key=lambda index: p_like[index])
-    levels = [alpha] * len(p_like)
-    for place, index in enumerate(order):
-        levels[index] = alpha / (len(p_like) - place)
-    return levels

@@ -22,6 +22,7 @@ def register(this: plan.Plan) -> Registered:
     verify(package, exported.digest, f"the candidate of {this.application}")
     recipe = recipes.load(this.application)(**described(package)["fields"])
     run_id = begin(this)
+    page = tracking.page(run_id, tracking.experiment(this.application))
     process.progress(0, 3, "parts", part="findings")
     tracking.log_table(run_id, [finding.model_dump() for finding in judged.findings], "gates.json")
     tracking.log_table(run_id, [dict(row) for row in judged.table], "slices.json")
@@ -38,7 +39,7 @@ def register(this: plan.Plan) -> Registered:
         tracking.log_files(run_id, pictures, "figures")
         if judged.verdict == "REJECT":
             tracking.finish(run_id)
-            return Registered(name=this.application, version="", digest=exported.digest, run_id=run_id)
+            return Registered(name=this.application, version="", digest=exported.digest, run_id=run_id, page=page)
         process.progress(1, 3, "parts", part="package")
         version = tracking.version_of(this.application, exported.digest)
         if version is None:
@@ -55,7 +56,7 @@ def register(this: plan.Plan) -> Registered:
         tracking.move(this.application, "challenger", version)
     tracking.finish(run_id)
     process.progress(3, 3, "parts")
-    return Registered(name=this.application, version=version, digest=exported.digest, run_id=run_id)
+    return Registered(name=this.application, version=version, digest=exported.digest, run_id=run_id, page=page)
 
 
 def example(recipe: object, package: Path) -> dict[str, dict[str, np.ndarray]]:

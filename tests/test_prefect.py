@@ -1,0 +1,62 @@
+"""What can fail in silence: a server that boots but never schedules (it did, with newer SQLAlchemy)."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+SCHEDULED = """
+import asyncio, time
+from datetime import datetime
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.schedules import CronSchedule
+
+@flow
+def night(): pass
+
+async def main():
+    async with get_client() as client:
+        flow_id = await client.create_flow(night)
+        await client.create_deployment(flow_id, "nightly", schedules=[DeploymentScheduleCreate(schedule=CronSchedule(cron="0 3 * * *", timezone="UTC"), active=True)])
+        for _ in range(120):
+            runs = await client.read_flow_runs()
+            if runs:
+                print(sorted({run.state.type.value for run in runs}), len(runs))
+                return
+            await asyncio.sleep(0.5)
+        print("no run was ever scheduled")
+
+asyncio.run(main())
+"""
+
+
+def test_the_server_boots_and_a_cron_deployment_gets_scheduled_runs(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {**os.environ, "PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    with (tmp_path / "server.log").open("w") as log:
+        server = subprocess.Popen([sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+                                  env=env, stdout=log, stderr=log, start_new_session=True)
+        try:
+            deadline = time.monotonic() + 90
+            while True:
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=2)
+                    break
+                except (urllib.error.URLError, OSError):
+                    assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "server.log").read_text()[-2000:]
+                    time.sleep(0.3)
+            done = subprocess.run([sys.executable, "-c", SCHEDULED], env=env, capture_output=True, text=True, timeout=120)
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(20)
+    assert done.stdout.startswith("['SCHEDULED']"), done.stdout + done.stderr[-1500:]
