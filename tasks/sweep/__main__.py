@@ -1,5 +1,6 @@
 """python -m tasks.sweep RECIPE [key=value ...]: short trainings over the recipe's space."""
 
+import gc
 import os
 import warnings
 from typing import Any
@@ -75,6 +76,7 @@ def _train(this: plan.Plan, recipe: Any, data: Any, parent: str, number: int, ep
     from tasks.train.loop import fit
 
     settings = this.recipe.sweep
+    gc.collect()  # a trainer and its module refer to each other; the last trial's would stay beside this one's
     run_id = tracking.run(this.application, f"{this.key}/{number}", f"trial {number}", {"tidemill.kind": "trial"}, parent)
     tracking.log(run_id, params={name: getattr(recipe, name) for name in settings.space})
     metrics = fit(recipe, data, this.recipe.trainer, this.recipe.seed + number, epochs, None, f"trial {number}", settings.share)[1]
