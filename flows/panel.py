@@ -97,7 +97,7 @@ class Night:
         parts += [Text(), self.facts(end, judged)]
         if self.notes:
             parts += [Text(f"note: {note}", style="yellow") for note in self.notes]
-        parts += [Text(), Text.assemble("next: ", ('tidemill predict languages "Guten Morgen"' if end["application"] == "languages" else f"tidemill predict {end['application']} INPUT", "bold"), "   ",
+        parts += [Text(), Text.assemble("next: ", ('tidemill predict languages "Wo ist der Bahnhof?"' if end["application"] == "languages" else f"tidemill predict {end['application']} INPUT", "bold"), "   ",
                                         ("tidemill status", "bold"), "   ", ("tidemill up", "bold"))]
         body = Group(*parts)
         if not self.console.is_terminal:

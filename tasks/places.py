@@ -71,6 +71,7 @@ def environment() -> dict[str, str]:
         "MLFLOW_MODEL_CATALOG_URI": "",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "OPTUNA_STORAGE": f"sqlite:///{state('sweeps.db')}",
         "DVC_NO_ANALYTICS": "1",
         "TIDEMILL_ROOT": str(root()),

@@ -49,7 +49,7 @@ class Languages(base.Recipe):
     lr: float = Field(default=0.001, gt=0, le=1, description="Adagrad's learning rate, falling linearly to 0")
     tau: float = Field(default=1.0, ge=0, le=3, description="weight of the logit adjustment; 0 is plain cross-entropy")
     batch: int = Field(default=128, ge=1, le=65536, description="examples in a step")
-    steps: int = Field(default=300, ge=1, description="steps in an epoch: examples are drawn, not swept")
+    steps: int = Field(default=240, ge=1, description="steps in an epoch: examples are drawn, not swept")
     crop: float = Field(default=0.8, ge=0, le=1, description="share of examples cut to a few words, as short as menu entries")
     long_share: float = Field(default=0.7, ge=0, le=1, description="share of a batch from sources of whole paragraphs")
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
