@@ -1,5 +1,6 @@
 """Where everything lies: the project's root, and the state that is not data."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -82,3 +83,5 @@ def environment() -> dict[str, str]:
 def settle() -> None:
     """Set those variables in this process, before an engine is imported."""
     os.environ.update(environment())
+    for name in ("tasks", "flows"):  # Prefect hands these on to the run's page, at the level they have
+        logging.getLogger(name).setLevel(logging.INFO)
