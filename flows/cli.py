@@ -1,7 +1,9 @@
 """tidemill: the command line. Every command takes --json; errors are one line on stderr."""
 
 import json
+import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,6 +52,7 @@ def run(
     from flows.retrain import retrain
 
     console = Console(stderr=as_json)
+    signal.signal(signal.SIGINT, _stop)
     with Night(console, quiet=as_json) as night:
         process.listeners.append(night)
         try:
@@ -61,6 +64,12 @@ def run(
               "peak_mb": {name: round(cost["peak_mb"]) for name, cost in night.costs.items()}})
     else:
         console.print(night.panel())
+
+
+def _stop(number: int, frame: object) -> None:
+    """Ctrl-C: what the engines say about it helps nobody."""
+    logging.disable(logging.CRITICAL)
+    raise KeyboardInterrupt
 
 
 @app.command()

@@ -30,7 +30,7 @@ class Night:
         self.told: dict[str, float] = {}
         self.lock = threading.Lock()
         self.live = Progress(
-            SpinnerColumn(finished_text="[green]✓[/]"), TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[far]}"),
+            SpinnerColumn(finished_text=""), TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[far]}"),
             TimeElapsedColumn(), console=console, transient=False,
         ) if console.is_terminal and not quiet else None
 
@@ -67,7 +67,8 @@ class Night:
             if step.startswith("sweep ") and "ended" in event and (best := event["ended"].params):
                 self.said["swept"] = f"{words}; " + ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in best.items())
             if self.live and step in self.rows:
-                self.live.update(self.rows[step], total=1, completed=1, far=words[:70])
+                mark = "[red]✗[/]" if "failed" in event else "[green]✓[/]"
+                self.live.update(self.rows[step], total=1, completed=1, far=words[:70], description=f"{mark} {step}")
                 self.live.stop_task(self.rows[step])
             elif not self.quiet:
                 self.console.print(f"{time.monotonic() - self.began:6.1f} s  {step}: {words} ({event['wall_s']:.1f} s)", highlight=False, markup=False)
