@@ -1,5 +1,6 @@
 """tidemill: the command line. Every command takes --json; errors are one line on stderr."""
 
+import contextlib
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ app = typer.Typer(
 data = typer.Typer(no_args_is_help=True, help="Snapshots: what a model was made from, brought back by name.")
 app.add_typer(data, name="data")
 
+STOPPED = "stopped; what was finished is kept, and the same command goes on"
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 
 
@@ -67,9 +69,28 @@ def run(
 
 
 def _stop(number: int, frame: object) -> None:
-    """Ctrl-C: what the engines say about it helps nobody."""
+    """Ctrl-C: the engines get a moment to note it, without a word; then everything we started ends.
+
+    Prefect's temporary server hears the same Ctrl-C, and its client would ask the dead server for minutes.
+    """
+    import threading
+
     logging.disable(logging.CRITICAL)
+    timer = threading.Timer(3, _leave)
+    timer.daemon = True
+    timer.start()
     raise KeyboardInterrupt
+
+
+def _leave() -> None:
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.terminate()
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h")  # the cursor, which the live display hid
+    os._exit(_fail(STOPPED, 130))
 
 
 @app.command()
@@ -231,7 +252,7 @@ def main() -> None:
     except Fault as error:
         code = _fail(error, 1)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        code = _fail("stopped; what was finished is kept, and the same command goes on", 130)
+        code = _fail(STOPPED, 130)
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:

@@ -158,3 +158,22 @@ def test_without_git_the_run_says_what_is_lost_and_goes_on(tmp_path: Path) -> No
     done = clone.tidemill("run", "languages", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "DryRun" in done.stdout and "no git" in done.stdout
+
+
+def test_ctrl_c_ends_a_run_within_ten_seconds_and_leaves_no_process(clone: Clone) -> None:
+    import psutil
+
+    child = subprocess.Popen([sys.executable, "-m", "flows.cli", "run", "languages"], cwd=clone.folder, env=clone.env,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (clone.folder / "data/clean").exists():
+        time.sleep(0.2)
+    family = psutil.Process(child.pid).children(recursive=True)
+    assert family
+    os.killpg(child.pid, signal.SIGINT)
+    _, said = child.communicate(timeout=10)
+    assert child.returncode == 130
+    assert said.strip().splitlines()[-1].startswith("error: stopped;")
+    assert "Traceback" not in said
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
