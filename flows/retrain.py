@@ -1,6 +1,8 @@
 """One retraining of one application: the steps, in order, and how it ended."""
 
 import logging
+import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +20,7 @@ from tasks.judge import judge
 from tasks.label import label
 from tasks.receipts import Collected, End, Judged, Promoted, Registered, Snapshot, Stage
 from tasks.register import promote, register
+from tasks.schema import Recipe
 from tasks.score import baselines, score
 from tasks.select import select
 from tasks.snapshot import snapshot
@@ -53,12 +56,18 @@ def retrain(application: str, overrides: list[str] | None = None, dry_run: bool 
         for line in lost:
             log.warning("%s", line)
         data_half(recipe)
-        end = model_half(recipe, given, dry_run)
+        this = plan.make(application, given)
+        try:
+            end = model_half(recipe, this, given, dry_run)
+        except (Fault, Refused) as error:
+            with suppress(Fault, Refused):
+                close(this, "Failed", str(error))
+            raise
     process.tell("end", end=end.model_dump())
     return Completed(name=end.state, message=end.because, data=end.model_dump())
 
 
-def data_half(recipe: config.Recipe) -> Snapshot:
+def data_half(recipe: Recipe) -> Snapshot:
     """Collect, clean, select, label, split and name the data; each only where something changed."""
     sources = [use.name for use in recipe.sources]
     name = recipe.application
@@ -80,10 +89,9 @@ def data_half(recipe: config.Recipe) -> Snapshot:
     return named
 
 
-def model_half(recipe: config.Recipe, overrides: list[str], dry_run: bool) -> End:
+def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], dry_run: bool) -> End:
     """Sweep, train, export, score, judge, register and promote; what has a receipt is not done again."""
     name = recipe.application
-    this = plan.make(name, overrides)
     process.tell("plan", key=this.key, snapshot=this.snapshot, folder=str(this.folder))
     ended = End.load(this.folder / "end.json")
     if ended is not None:
@@ -101,6 +109,7 @@ def model_half(recipe: config.Recipe, overrides: list[str], dry_run: bool) -> En
     process.tell("judged", judged=judged.model_dump())
     gates(judged)
     if dry_run:
+        close(this, "DryRun", f"{judged.verdict}: {judged.because}")
         return End(application=name, state="DryRun", because=f"{judged.verdict}: {judged.because}", key=this.key, snapshot=this.snapshot, at=_now())
     registering = register.submit(name, overrides, wait_for=[judging])
     registered: Registered = registering.result()
@@ -114,6 +123,11 @@ def model_half(recipe: config.Recipe, overrides: list[str], dry_run: bool) -> En
         process.tell("promoted", promoted=moved.model_dump())
     end.save(this.folder / "end.json")
     return end
+
+
+def close(this: plan.Plan, state: str, because: str) -> None:
+    """Note in MLflow how a run ended that registered nothing."""
+    process.run(f"close {this.application}", [sys.executable, "-m", "tasks.tracking", this.application, this.key, state, because])
 
 
 def _now() -> str:
@@ -153,5 +167,3 @@ def link(registered: Registered) -> None:
     base = tracking.uri() if tracking.uri().startswith("http") else "http://127.0.0.1:5000"
     create_link_artifact(key="mlflow-run", link=f"{base}{registered.page}", link_text=f"{registered.name} in MLflow", description="The run in MLflow; `tidemill up` serves it.")
 
-
-__all__ = ["Fault", "Refused", "retrain"]

@@ -10,10 +10,10 @@ from typing import Any, NoReturn, TypeVar
 
 import recipes
 from tasks import config, places, process
-from tasks.config import Recipe as Judged
 from tasks.errors import Refused
 from tasks.files import digest, tree_digest
 from tasks.receipts import File, Receipt
+from tasks.schema import Recipe as Judged
 
 R = TypeVar("R", bound=Receipt)
 
@@ -77,24 +77,31 @@ def of_child(arguments: list[str]) -> Plan:
 def main(step: str, work: Callable[[Plan], Receipt], module: str | None = None) -> NoReturn:
     """The shell side of a step of the model half; its receipt lies with the run, whoever called it."""
 
-    def whole(arguments: list[str]) -> Receipt:
+    def child(arguments: list[str]) -> Receipt:
         plan = of_child(arguments)
         receipt = work(plan)
         receipt.save(plan.folder / f"{step}.json")
         return receipt
 
-    process.main(whole, f"python -m {module or 'tasks.' + step} RECIPE [key=value ...]")
+    process.main(child, f"python -m {module or 'tasks.' + step} RECIPE [key=value ...]")
 
 
-def do(step: str, kind: type[R], plan: Plan, overrides: list[str], module: str | None = None) -> R:
-    """A step's receipt: the one that is there, where its files are whole, else of a new child."""
+def do(step: str, kind: type[R], plan: Plan, overrides: list[str], module: str | None = None, ask: bool = False) -> R:
+    """A step's receipt: the one that is there, where its files are whole, else of a new child.
+
+    With `ask` the child decides, since more than files tells whether the receipt still holds.
+    """
     path = plan.folder / f"{step}.json"
-    found = kind.load(path)
-    if found and all(file.intact() for file in _files(found)):
+    if not ask and (found := whole(kind, path)):
         return found
-    os.environ["TIDEMILL_KEY"] = plan.key
     timeout = config.general().step.timeout_minutes * 60
-    return process.answer(f"{step} {plan.application}", module or f"tasks.{step}", [plan.application, *overrides], kind, path, timeout)
+    return process.answer(f"{step} {plan.application}", module or f"tasks.{step}", [plan.application, *overrides], kind, path, timeout, {"TIDEMILL_KEY": plan.key})
+
+
+def whole(kind: type[R], path: Path) -> R | None:
+    """The receipt at `path`, if every file it names is as it was."""
+    found = kind.load(path)
+    return found if found and all(file.intact() for file in _files(found)) else None
 
 
 def read(step: str, kind: type[R], plan: Plan) -> R:

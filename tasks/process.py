@@ -122,11 +122,11 @@ def run(step: str, command: list[str], timeout_s: float | None = None, env: dict
 
 
 def answer(step: str, module: str, arguments: list[str], kind: type[R], receipt: Path | None = None,
-           timeout_s: float | None = None) -> R:
+           timeout_s: float | None = None, env: dict[str, str] | None = None) -> R:
     """Run `python -m MODULE ARGUMENTS` and read the receipt it leaves."""
     with tempfile.TemporaryDirectory() as folder:
         path = receipt or Path(folder) / "receipt.json"
-        child = run(step, [sys.executable, "-m", module, *arguments], timeout_s, {"TIDEMILL_RECEIPT": str(path)})
+        child = run(step, [sys.executable, "-m", module, *arguments], timeout_s, {**(env or {}), "TIDEMILL_RECEIPT": str(path)})
         found = kind.load(path)
     if found is None:
         raise Fault(f"{step} ended without a receipt")

@@ -177,3 +177,56 @@ def test_ctrl_c_ends_a_run_within_ten_seconds_and_leaves_no_process(clone: Clone
     assert "Traceback" not in said
     _, alive = psutil.wait_procs(family, timeout=5)
     assert not alive
+
+
+def latest(clone: Clone, name: str) -> Path:
+    return max(clone.folder.glob(f".tidemill/runs/*/{name}.json"), key=lambda path: path.stat().st_mtime)
+
+
+def test_a_verdict_reached_without_todays_champion_is_not_used(lived: Clone) -> None:
+    """A dry run, or one that was cut off, leaves a verdict; meanwhile another version may have gone live."""
+    ended(lived.tidemill("run", "languages", "model.lr=0.004", "--dry-run", "--json"))
+    judged, scored = latest(lived, "judge"), latest(lived, "score")
+    for path in (scored, judged):
+        body = json.loads(path.read_text())
+        assert body["champion"] == "1"
+        body["champion"] = None
+        path.write_text(json.dumps(body))
+    ended(lived.tidemill("run", "languages", "model.lr=0.004", "--dry-run", "--json"))
+    assert json.loads(judged.read_text())["champion"] == "1"
+    assert not [item for item in json.loads(judged.read_text())["findings"] if item["answer"] == "not applicable"]
+
+
+def test_a_killed_step_costs_a_retry_and_not_the_night(lived: Clone) -> None:
+    import psutil
+
+    run = subprocess.Popen([sys.executable, "-m", "flows.cli", "run", "languages", "model.lr=0.005", "--dry-run"], cwd=lived.folder, env=lived.env,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    killed, deadline = False, time.monotonic() + 120
+    while not killed and run.poll() is None and time.monotonic() < deadline:
+        for child in psutil.Process(run.pid).children(recursive=True):
+            try:
+                if "tasks.train" in child.cmdline():
+                    child.kill()
+                    killed = True
+            except psutil.NoSuchProcess:
+                continue
+        time.sleep(0.05)
+    said, errors = run.communicate(timeout=200)
+    assert killed and run.returncode == 0, errors
+    assert "was killed by SIGKILL" in said and "DryRun" in said
+
+
+def test_status_says_how_each_run_ended_and_a_rollback_brings_the_previous_champion_back(lived: Clone) -> None:
+    refused = lived.tidemill("rollback", "languages")
+    assert refused.returncode == 2 and "there is none before it" in refused.stderr
+    second = ended(lived.tidemill("run", "languages", "model.lr=0.003", "--json"))
+    assert second["state"] == "Promoted" and second["version"] == "2"
+    back = ended(lived.tidemill("rollback", "languages", "--why", "a test", "--json"))
+    assert (back["version"], back["previous"]) == ("1", "2")
+    told = ended(lived.tidemill("status", "--json"))
+    assert told["live"][0]["champion"] == "1" and told["live"][0]["why"] == "a test"
+    assert {run["state"] for run in told["runs"]} <= {"Promoted", "Rejected", "Held", "DryRun"}
+    again = ended(lived.tidemill("run", "languages", "model.lr=0.003", "--json"))
+    assert again["state"] == "Unchanged"
+    assert ended(lived.tidemill("status", "--json"))["live"][0]["champion"] == "1"

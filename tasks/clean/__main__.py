@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from tasks import config, places, process, text
 from tasks.clean.cut import Part, Unreadable, cut
 from tasks.collect import raw
-from tasks.config import Clean, Source
 from tasks.documents import DOCUMENTS, DROPPED, LINEAGE, counts, doc_id, save
 from tasks.errors import Refused
 from tasks.files import locked, write_json
+from tasks.schema import Clean, Source
 
 EMPTY_DROPPED = "empty"
 

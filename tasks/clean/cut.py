@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from lxml import etree
 
-from tasks.config import Rule
+from tasks.schema import Rule
 
 
 @dataclass

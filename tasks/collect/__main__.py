@@ -7,10 +7,10 @@ from pathlib import Path
 from tasks import config, places, process
 from tasks.collect import raw
 from tasks.collect.package import fetch, members
-from tasks.config import Source
 from tasks.errors import Refused
 from tasks.files import locked, write
 from tasks.receipts import Collected
+from tasks.schema import Source
 
 
 def collect(name: str) -> Collected:

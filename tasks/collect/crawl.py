@@ -23,8 +23,8 @@ from protego import Protego
 
 from tasks import process
 from tasks.collect import raw
-from tasks.config import Collect, Source
 from tasks.errors import Fault, Refused
+from tasks.schema import Collect, Source
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class Crawl:
         self.reasons: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.segment: raw.Segment | None = None
+        self.listed_all = True
         self.mirrors = mirrors
 
     async def run(self) -> None:
@@ -111,7 +112,8 @@ class Crawl:
                 if self.segment:
                     self.segment.discard()
                 raise
-        for uri in set(self.known) - set(pages):
+        # Only a night that saw every list knows that a page is gone from them.
+        for uri in set(self.known) - set(pages) if self.listed_all else ():
             if self.rows[uri]["status"] == 200 and urlsplit(uri).hostname in self.source.hosts:
                 self.rows[uri] = {**self.rows[uri], "status": 410, "signals": "no longer listed"}
                 self.counts["gone"] += 1
@@ -145,7 +147,9 @@ class Crawl:
                 continue
             answer = await self.get(uri)
             if answer is None or answer[0] != 200:
-                self.fail(f"sitemap answered {answer[0] if answer else 'nothing'}")
+                self.listed_all = False
+                if answer is not None:
+                    self.fail(f"sitemap answered {answer[0]}")
                 continue
             queue += listed(answer[2])
         return pages

@@ -10,8 +10,8 @@ from xml.sax.saxutils import escape
 from aiohttp import web
 
 from tasks.collect.package import fetch, members
-from tasks.config import Mirror
 from tasks.errors import Refused
+from tasks.schema import Mirror
 
 
 @asynccontextmanager

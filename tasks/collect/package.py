@@ -10,10 +10,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from tasks.config import Package
 from tasks.errors import Fault, Refused
 from tasks.files import aside, locked, sha256
 from tasks.places import cache
+from tasks.schema import Package
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ import pandas as pd
 import recipes
 from recipes.base import Recipe
 from tasks import plan, process
-from tasks.config import Gate
 from tasks.errors import Fault
 from tasks.judge.resample import Draws, Measured
 from tasks.judge.verdict import non_inferior, superior, verdict, within
 from tasks.receipts import Exported, Finding, Judged, Scored
+from tasks.schema import Gate
 
 POOLED = "small slices together"
 TABLE_RESAMPLES = 200   # for intervals that are shown and decide nothing

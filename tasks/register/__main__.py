@@ -38,7 +38,11 @@ def register(this: plan.Plan) -> Registered:
         recipe.figures(pd.read_parquet(scored.frames["candidate"].open()), pictures)
         tracking.log_files(run_id, pictures, "figures")
         if judged.verdict == "REJECT":
-            tracking.finish(run_id)
+            tracking.end(run_id, "Rejected", judged.because)
+            if earlier := tracking.version_of(this.application, exported.digest):
+                # Judged again beside another champion: what it was registered with no longer holds.
+                tracking.register(this.application, run_id, exported.digest, {"tidemill.verdict": "REJECT", "tidemill.because": judged.because[:4000]})
+                print(f"version {earlier} of {this.application} is now rejected")
             return Registered(name=this.application, version="", digest=exported.digest, run_id=run_id, page=page)
         process.progress(1, 3, "parts", part="package")
         version = tracking.version_of(this.application, exported.digest)
@@ -54,6 +58,7 @@ def register(this: plan.Plan) -> Registered:
     })
     if judged.verdict == "HOLD":
         tracking.move(this.application, "challenger", version)
+        tracking.end(run_id, "Held", judged.because)
     tracking.finish(run_id)
     process.progress(3, 3, "parts")
     return Registered(name=this.application, version=version, digest=exported.digest, run_id=run_id, page=page)

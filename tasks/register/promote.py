@@ -5,9 +5,9 @@ ledger's entry is written before the alias, so that no promotion goes unrecorded
 """
 
 from tasks import places, process, tracking
-from tasks.errors import Refused
+from tasks.errors import Fault, Refused
 from tasks.files import locked
-from tasks.receipts import Promoted
+from tasks.receipts import Judged, Promoted
 
 
 def promote(application: str, version: str, by: str, why: str) -> Promoted:
@@ -39,9 +39,20 @@ def promote(application: str, version: str, by: str, why: str) -> Promoted:
         return Promoted(name=application, version=version, previous=previous, moved=True)
 
 
+def still_against(application: str, version: str, key: str) -> None:
+    """Refuse a verdict that was reached beside another champion than the one that is live."""
+    judged = Judged.load(places.run(key) / "judge.json")
+    live = tracking.aliased(application)
+    if judged is None or live not in (judged.champion, version):
+        raise Fault(f"version {version} of {application} was judged beside {(judged and judged.champion) or 'no champion'}, "
+                    f"and version {live} is live now; run again, and it is judged anew")
+
+
 def main(arguments: list[str]) -> Promoted:
     if len(arguments) not in (4, 5):
         raise Refused("python -m tasks.register.promote RECIPE VERSION BY WHY [KEY]")
+    if len(arguments) == 5 and arguments[4]:
+        still_against(arguments[0], arguments[1], arguments[4])
     receipt = promote(*arguments[:4])
     if len(arguments) == 5 and arguments[4]:
         receipt.save(places.run(arguments[4]) / "promote.json")

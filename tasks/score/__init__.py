@@ -9,7 +9,7 @@ def score(application: str, overrides: list[str]) -> Scored:
     """One row per test example and model: the sufficient statistics of the recipe's metrics."""
     from tasks import plan
 
-    return plan.do("score", Scored, plan.make(application, overrides), overrides)
+    return plan.do("score", Scored, plan.make(application, overrides), overrides, ask=True)
 
 
 @step("baselines {application}")

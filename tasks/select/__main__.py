@@ -4,10 +4,10 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks import config, places, process
-from tasks.config import Recipe
 from tasks.documents import DOCUMENTS, DROPPED, save
 from tasks.errors import Refused
 from tasks.files import locked, write_json
+from tasks.schema import Recipe
 from tasks.select.twins import copies
 
 

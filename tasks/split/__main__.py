@@ -7,10 +7,10 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks import config, places, process
-from tasks.config import Recipe, SplitRule
 from tasks.documents import EXAMPLES, LOST, save
 from tasks.errors import Refused
 from tasks.files import locked, write_json
+from tasks.schema import Recipe, SplitRule
 from tasks.select.twins import pairs
 
 SPLITS = ("train", "valid", "test")

@@ -6,11 +6,12 @@ import warnings
 from typing import Any
 
 import recipes
-from tasks import config, plan, process, tracking
+from tasks import plan, process, tracking
 from tasks.errors import Fault
 from tasks.files import locked
 from tasks.places import state
 from tasks.receipts import Swept
+from tasks.schema import Dimension
 from tasks.tracking.story import begin
 
 
@@ -87,7 +88,7 @@ def _train(this: plan.Plan, recipe: Any, data: Any, parent: str, number: int, ep
     return metrics[settings.metric]
 
 
-def _suggest(trial: Any, name: str, dimension: config.Dimension, whole: bool) -> Any:
+def _suggest(trial: Any, name: str, dimension: Dimension, whole: bool) -> Any:
     if dimension.choices:
         return trial.suggest_categorical(name, list(dimension.choices))
     low, high = dimension.low, dimension.high

@@ -107,6 +107,12 @@ def finish(run_id: str, failed: bool = False) -> None:
     client().set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
 
+def end(run_id: str, state: str, because: str) -> None:
+    """Close a run with the named state it ended in."""
+    log(run_id, tags={"tidemill.state": state, "tidemill.because": because})
+    finish(run_id, failed=state == "Failed")
+
+
 def lightning_logger(run_id: str) -> Any:
     """Lightning's own MLflow logger, on a run that is there."""
     from lightning.pytorch.loggers import MLFlowLogger
@@ -166,6 +172,12 @@ def version(application: str, number: str) -> dict[str, Any] | None:
     except MlflowException:
         return None
     return {"version": str(found.version), "run_id": found.run_id, "source": found.source, "tags": dict(found.tags), "created": found.creation_timestamp}
+
+
+def tag(application: str, number: str, name: str) -> str | None:
+    """One tag of a version; None where there is no such version or tag."""
+    found = version(application, number)
+    return found["tags"].get(name) if found else None
 
 
 def aliased(application: str, alias: str = "champion") -> str | None:

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from recipes.base import Recipe
 from tasks import process
-from tasks.config import Trainer
 from tasks.errors import Fault
 from tasks.files import aside
 from tasks.plan import Plan
 from tasks.receipts import Trained
+from tasks.schema import Trainer
 
 for noisy in ("lightning.pytorch", "lightning.fabric", "lightning_utilities"):
     logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -1,0 +1,271 @@
+"""What conf/ may say: the fields, their bounds, and the rules across them."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tasks.files import digest
+
+DATA_HALF = ("sources", "select", "label", "split")
+MODEL_HALF = ("model", "trainer", "sweep", "score", "gates", "seed")
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Package(Strict):
+    """A pinned package, fetched by its own client."""
+
+    index: Literal["pypi"]
+    name: str
+    version: str
+    file: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Mirror(Strict):
+    """A loopback web server over a package's members."""
+
+    host: str = Field(pattern=r"^[a-z0-9-]+\.localhost$")
+    port: int = Field(default=0, ge=0, le=65535)
+    members: str
+    package: Package
+
+
+class Rule(Strict):
+    """How a stored page or member is cut into documents."""
+
+    kind: Literal["xpath", "gettext", "whole", "table"]
+    name: str = Field(description="becomes the document's `kind`")
+    each: str = "/*"
+    part: str = "''"
+    text: str = "."
+    language: str = "''"
+    script: str = "''"
+    original: str = ""
+    namespaces: dict[str, str] = {}
+    attributes: dict[str, str] = {}
+
+
+class Clean(Strict):
+    min_letters: int = Field(default=0, ge=0)
+    max_chars: int = Field(default=100_000, ge=1)
+    drop_untranslated: bool = False
+
+
+class Source(Strict):
+    """conf/source/NAME.yaml"""
+
+    name: str
+    kind: Literal["web", "package"]
+    licence: str
+    hosts: tuple[str, ...] = ()
+    seeds: tuple[str, ...] = ()
+    allow_loopback: bool = False
+    delay_s: float = Field(default=1.0, ge=0)
+    connections: int = Field(default=1, ge=1, le=16)
+    max_failed: float = Field(default=0.05, ge=0, le=1)
+    mirror: Mirror | None = None
+    package: Package | None = None
+    members: str = "*"
+    selector: tuple[Rule, ...] = Field(min_length=1)
+    clean: Clean
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Source":
+        if self.kind == "web" and not self.seeds:
+            raise ValueError("a web source needs seeds")
+        if self.kind == "package" and self.package is None:
+            raise ValueError("a package source needs a package")
+        return self
+
+
+class Use(Strict):
+    """One source of a recipe."""
+
+    name: str
+    role: Literal["train", "test"] = "train"
+
+
+class Select(Strict):
+    """Which documents an application takes, and what counts as the same document twice."""
+
+    kinds: tuple[str, ...] = Field(default=(), description="document kinds kept; none named: all")
+    context: tuple[str, ...] = Field(default=(), description="kinds handed to label as context only")
+    min_chars: int = Field(default=1, ge=0)
+    twins_differ_by: tuple[str, ...] = Field(default=(), description="columns within which duplicates are sought")
+    near_duplicates: float = Field(default=0.8, gt=0, le=1, description="Jaccard similarity of word 3-grams")
+
+
+class SplitRule(Strict):
+    """How the examples of one source are split; membership depends on the row alone."""
+
+    source: str
+    by: Literal["hash", "values", "test"]
+    column: str = ""
+    valid: tuple[str, ...] | float = 0.0
+    test: tuple[str, ...] | float = 0.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SplitRule":
+        if self.by == "hash":
+            for name in ("valid", "test"):
+                share = getattr(self, name)
+                if not isinstance(share, float | int) or not 0 <= share < 1:
+                    raise ValueError(f"split by hash: {name} is a share between 0 and 1, not {share!r}")
+        if self.by == "values" and not (isinstance(self.valid, tuple) and isinstance(self.test, tuple)):
+            raise ValueError("split by values: valid and test are lists of values")
+        if self.by != "test" and not self.column:
+            raise ValueError(f"split by {self.by} needs a column")
+        return self
+
+
+class Split(Strict):
+    rules: tuple[SplitRule, ...] = Field(min_length=1)
+    near_duplicates: float = Field(default=0.8, gt=0, le=1)
+
+
+class Trainer(Strict):
+    """Lightning's Trainer: the hardware, and how long."""
+
+    name: str = "cpu"
+    accelerator: Literal["cpu", "gpu", "auto"]
+    devices: int = Field(ge=1)
+    strategy: str
+    precision: str
+    deterministic: bool
+    max_epochs: int = Field(ge=0)
+    gradient_clip: float | None = Field(default=None, gt=0)
+
+
+class Runtime(Strict):
+    name: str = "local"
+    kind: Literal["local"]
+
+
+class Dimension(Strict):
+    """One dimension of a sweep: a range, or choices."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    @model_validator(mode="after")
+    def _one(self) -> "Dimension":
+        if bool(self.choices) == (self.low is not None):
+            raise ValueError("a dimension has choices, or low and high")
+        if self.low is not None and (self.high is None or self.high <= self.low):
+            raise ValueError(f"high must be above low, which is {self.low}")
+        return self
+
+
+class Sweep(Strict):
+    trials: int = Field(ge=0)
+    max_epochs: int = Field(default=1, ge=1, description="of a trial")
+    rows: int = Field(default=0, ge=0, description="training rows of a trial; 0: all")
+    share: float = Field(default=1.0, gt=0, le=1, description="of an epoch's steps that a trial makes")
+    metric: str
+    space: dict[str, Dimension] = {}
+
+
+class Score(Strict):
+    resamples: int = Field(default=10_000, ge=100, le=100_000)
+    slices: tuple[str, ...] = ()
+    min_rows: int = Field(default=100, ge=1, description="a slice with fewer is pooled and reported")
+    min_units: int = Field(default=20, ge=2, description="with fewer, resampling lies and nothing is claimed")
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+
+
+class Gate(Strict):
+    """One question a candidate must answer."""
+
+    name: str
+    kind: Literal["limit", "no_worse", "better", "same", "small", "sane"]
+    metric: str = ""
+    against: Literal["champion", "baseline"] = "champion"
+    margin: float = Field(default=0.0, ge=0)
+    at_least: float | None = None
+    at_most: float | None = None
+    by: str = Field(default="", description="a slice column: the gate is asked of each slice")
+    required: tuple[str, ...] = Field(default=(), description="slices that must be judged")
+    why: str
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Gate":
+        if self.kind in ("limit", "small", "same") and (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"gate {self.name}: {self.kind} needs at_least or at_most, one of them")
+        if self.kind in ("limit", "no_worse", "better", "sane") and not self.metric:
+            raise ValueError(f"gate {self.name}: {self.kind} needs a metric")
+        return self
+
+
+class Recipe(Strict):
+    """conf/recipe/NAME.yaml with config, trainer, runtime and overrides merged in."""
+
+    application: str
+    summary: str
+    seed: int = Field(ge=0, le=2**32 - 1)
+    sources: tuple[Use, ...] = Field(min_length=1)
+    select: Select
+    label: dict[str, Any]
+    split: Split
+    model: dict[str, Any] = {}
+    trainer: Trainer
+    runtime: Runtime
+    sweep: Sweep
+    score: Score
+    gates: tuple[Gate, ...]
+
+    @field_validator("gates")
+    @classmethod
+    def _gates(cls, gates: tuple[Gate, ...]) -> tuple[Gate, ...]:
+        if not gates:
+            raise ValueError("no gates, no promotion: write at least one under `gates:`")
+        names = [gate.name for gate in gates]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two gates share a name: {', '.join(sorted(n for n in names if names.count(n) > 1))}")
+        return gates
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Recipe":
+        used = {use.name for use in self.sources}
+        ruled = {rule.source for rule in self.split.rules}
+        if used != ruled:
+            raise ValueError(f"split.rules must name each source once: {', '.join(sorted(used ^ ruled))}")
+        for use in self.sources:
+            rule = next(r for r in self.split.rules if r.source == use.name)
+            if (use.role == "test") != (rule.by == "test"):
+                raise ValueError(f"source {use.name} has role {use.role}, its split rule is {rule.by!r}")
+        return self
+
+    def half(self) -> dict[str, Any]:
+        """The model half, resolved: what a run's key depends on besides data and code."""
+        whole = self.model_dump(mode="json")
+        return {name: whole[name] for name in MODEL_HALF if name in whole}
+
+    def digest(self) -> str:
+        return digest(self.half())
+
+
+class Step(Strict):
+    retries: int = Field(ge=0, le=10)
+    retry_delay_s: tuple[float, ...]
+    timeout_minutes: float = Field(gt=0)
+
+
+class Collect(Strict):
+    user_agent: str
+    contact: str | None
+    timeout_s: float = Field(gt=0)
+    attempts: int = Field(ge=1, le=10)
+    max_page_mb: float = Field(gt=0)
+
+
+class General(Strict):
+    """conf/config.yaml"""
+
+    seed: int
+    collect: Collect
+    step: Step

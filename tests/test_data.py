@@ -1,0 +1,111 @@
+"""The data half's pure parts: cutting, copies, splits."""
+
+import json
+import random
+
+import pandas as pd
+import pytest
+
+from tasks import text
+from tasks.clean.cut import Unreadable, cut
+from tasks.schema import Rule, SplitRule
+from tasks.select.twins import copies
+from tasks.split.__main__ import leaks, place, share
+
+PAGE = b"<page lang='de'><item n='1'><p>Eins</p><p>Zwei</p></item><item n='2'><p>Drei</p></item></page>"
+CATALOGUE = b'''msgid ""
+msgstr "Content-Type: text/plain; charset=UTF-8\\n"
+
+#. Default: "Save"
+msgid "label_save"
+msgstr "Speichern"
+
+#, fuzzy
+msgid "Open"
+msgstr "Offen"
+
+msgid "%d item"
+msgid_plural "%d items"
+msgstr[0] "%d Element"
+msgstr[1] "%d Elemente"
+'''
+
+
+def test_xpath_cuts_a_page_into_its_parts() -> None:
+    rule = Rule(kind="xpath", name="item", each="//item", part="concat('item-', @n)", text="p", language="string(/page/@lang)", attributes={"n": "string(@n)"})
+    parts = list(cut(rule, "u", PAGE))
+    assert [(part.part, part.text, part.language, part.attributes) for part in parts] == [
+        ("item-1", "Eins\nZwei", "de", {"n": "1"}), ("item-2", "Drei", "de", {"n": "2"})]
+
+
+def test_gettext_gives_translations_with_their_english_and_leaves_fuzzy_ones_out() -> None:
+    rule = Rule(kind="gettext", name="string", language="locale/([^/]+)/", original='Default: "(.*)"')
+    parts = list(cut(rule, "pkg#locale/de/a.po", CATALOGUE))
+    assert [(part.text, part.original, part.language) for part in parts] == [("Speichern", "Save", "de"), ("%d Element", "%d item", "de")]
+
+
+def test_a_table_gives_a_document_a_row_and_whole_gives_one() -> None:
+    rows = list(cut(Rule(kind="table", name="row", text="body", language="lang"), "u", b"body,lang,y\nHallo,de,1\n\"a,b\",en,0\n"))
+    assert [(row.part, row.text, row.language, row.attributes["y"]) for row in rows] == [("row-1", "Hallo", "de", "1"), ("row-2", "a,b", "en", "0")]
+    assert [part.text for part in cut(Rule(kind="whole", name="page"), "u", "Grüße".encode())] == ["Grüße"]
+
+
+@pytest.mark.parametrize(("kind", "body"), [("xpath", b"<a>"), ("gettext", b'msgid "a\nmsgstr'), ("whole", b"\xff\xfe\xff"), ("table", b"\xff\xfe\xff")])
+def test_what_cannot_be_opened_is_unreadable_with_a_reason(kind: str, body: bytes) -> None:
+    with pytest.raises(Unreadable, match="not "):
+        list(cut(Rule(kind=kind, name="x"), "u", body))  # type: ignore[arg-type]
+
+
+def test_an_entity_bomb_and_an_outside_entity_stay_closed() -> None:
+    body = b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><a>&x;</a>'
+    parts = list(cut(Rule(kind="xpath", name="a", each="//a"), "u", body))
+    assert [part.text.strip() for part in parts] in ([""], ["&x;"])
+
+
+def word(number: int) -> str:
+    """A word of letters only, since digits do not count when texts are compared."""
+    return "".join(chr(97 + number // 26**place % 26) for place in range(5))
+
+
+WORDS = [word(number * 7919) for number in range(200)]
+
+
+def edited(words: list[str], changes: int, seed: int) -> str:
+    rng, out = random.Random(seed), list(words)
+    for at in rng.sample(range(len(out)), changes):
+        out[at] = "other" + word(rng.randrange(10**6))
+    return " ".join(out)
+
+
+def test_copies_are_found_within_a_group_and_the_first_stays_whatever_the_order() -> None:
+    long = WORDS
+    texts = [" ".join(long), " ".join(long).upper() + "!", edited(long, 4, 1), "short one", "Short one.", "another text altogether"]
+    groups = ["a", "a", "a", "a", "a", "a"]
+    left_out = copies(texts, groups, 0.8)
+    assert {row: kept for row, (kept, _) in left_out.items()} == {1: 0, 2: 0, 4: 3}
+    assert left_out[1][1] == "exact" and left_out[2][1] == "near"
+    assert copies(texts, list("abcdef"), 0.8) == {}
+
+
+def test_membership_depends_on_the_row_alone() -> None:
+    rule = SplitRule(source="s", by="hash", column="original", valid=0.1, test=0.2)
+    rows = pd.DataFrame({"original": [f"string {number}" for number in range(5000)]})
+    where = place(rule, rows)
+    assert where.value_counts(normalize=True)["test"] == pytest.approx(0.2, abs=0.03)
+    shuffled = rows.sample(frac=0.5, random_state=1)
+    assert (place(rule, shuffled) == where[shuffled.index]).all()
+    assert 0 <= share("x") < 1
+
+
+def test_train_rows_that_are_copies_of_test_rows_are_left_out_with_the_reason() -> None:
+    long = WORDS
+    said = ["Speichern", "speichern!", " ".join(long), edited(long, 3, 2), "Öffnen", "Speichern"]
+    examples = pd.DataFrame({"inputs": [json.dumps({"text": item}) for item in said], "target": ["de"] * 5 + ["nl"]})
+    where = pd.Series(["train", "test", "test", "valid", "train", "train"])
+    reasons = leaks(examples, where, 0.8)
+    assert reasons.tolist() == ["exact duplicate of a test row", None, None, "near duplicate of a test row", None, None]
+
+
+@pytest.mark.parametrize(("body", "script"), [("Straße", "Latn"), ("мельница", "Cyrl"), ("水車です", "Jpan"), ("水車", "Hani"), ("123 !", "Zyyy"), ("물레방아", "Kore")])
+def test_the_script_of_a_text(body: str, script: str) -> None:
+    assert text.script(body) == script
