@@ -169,6 +169,6 @@ def confusion(scored: pd.DataFrame, path: Path) -> Path:
     axes = figure.subplots()
     axes.barh([f"{target} taken for {answer}" for target, answer in worst.index], worst.to_numpy(), color="#31688e")
     axes.set_xlabel("test rows")
-    axes.set_title(f"{len(wrong):,} of {len(scored):,} answers were wrong; the 25 most frequent mistakes")
+    axes.set_title(f"{len(wrong):,} of {len(scored):,} wrong; the 25 most frequent mistakes", fontsize=10)
     figure.savefig(path, dpi=110)
     return path
