@@ -109,3 +109,13 @@ def test_train_rows_that_are_copies_of_test_rows_are_left_out_with_the_reason() 
 @pytest.mark.parametrize(("body", "script"), [("Straße", "Latn"), ("мельница", "Cyrl"), ("水車です", "Jpan"), ("水車", "Hani"), ("123 !", "Zyyy"), ("물레방아", "Kore")])
 def test_the_script_of_a_text(body: str, script: str) -> None:
     assert text.script(body) == script
+
+
+def test_a_language_of_too_few_texts_is_left_out_with_the_reason() -> None:
+    from recipes.languages.voters import label
+
+    base = {"source": "udhr", "kind": "article", "script": "Latn", "letter_script": "Latn", "original": "", "attributes": "{}", "chars": 40}
+    said = [("deu", f"Jeder hat das Recht auf Leben und Freiheit {word(n)}") for n in range(6)] + [("pbu", "Tol insanan azad")]
+    rows = [{**base, "doc_id": str(n), "uri": f"u#{n}", "language": language, "text": body} for n, (language, body) in enumerate(said)]
+    found = label(pd.DataFrame(rows), 5)
+    assert found["dropped"].tolist() == [None] * 6 + ["fewer than 5 texts of its language"]

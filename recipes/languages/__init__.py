@@ -68,7 +68,7 @@ class Languages(base.Recipe):
         """Three voters: what the source says, an identifier that ships in a package, and the script."""
         from recipes.languages.voters import label
 
-        return label(documents, float(options.get("min_confidence", 0.0)))
+        return label(documents, int(options.get("min_examples", 1)))
 
     def datamodule(self, splits: Path, seed: int, rows: int = 0) -> Any:
         from recipes.languages.net import Data

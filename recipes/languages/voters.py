@@ -44,8 +44,11 @@ def known() -> frozenset[str]:
     return frozenset({*codes.LOCALES.values(), *codes.IDENTIFIER.values()})
 
 
-def label(documents: pd.DataFrame, min_confidence: float) -> pd.DataFrame:
-    """The examples of the articles and strings; the index's entries tell a language's region."""
+def label(documents: pd.DataFrame, min_examples: int) -> pd.DataFrame:
+    """The examples of the articles and strings; the index's entries tell a language's region.
+
+    A language of fewer than `min_examples` texts is left out: it can be neither learned nor judged.
+    """
     entries = documents[documents["kind"] == "entry"]
     regions = {
         row.language: json.loads(row.attributes).get("region") or "unknown"
@@ -68,8 +71,6 @@ def label(documents: pd.DataFrame, min_confidence: float) -> pd.DataFrame:
             dropped = "its source names no language we have"
         elif fits is False:
             dropped = "its script contradicts its label"
-        elif confidence < min_confidence:
-            dropped = f"confidence under {min_confidence}"
         slices = {
             "domain": row.source, "script": row.letter_script, "region": regions.get(target or "", "unknown"),
             "length": next(name for most, name in LENGTHS if row.chars <= most), "language": target or "",
@@ -83,7 +84,11 @@ def label(documents: pd.DataFrame, min_confidence: float) -> pd.DataFrame:
             "unit": row.uri if row.kind == "article" else f"{row.source}: {row.original}",
             "slices": json.dumps(slices, sort_keys=True), "dropped": dropped,
         })
-    return pd.DataFrame(rows)
+    found = pd.DataFrame(rows)
+    counts = found[found["dropped"].isna()]["target"].value_counts()
+    few = found["dropped"].isna() & found["target"].map(counts).lt(min_examples)
+    found.loc[few, "dropped"] = f"fewer than {min_examples} texts of its language"
+    return found
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[Any]:
