@@ -84,6 +84,33 @@ class Recipe(BaseModel, ABC):
         for any application and any metric, ratios and ranks included.
         """
 
+    def ratios(self, frame: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Those metrics that are a ratio of sums over rows: name to numerator (n,) and denominator (n,).
+
+        Named here, a metric is resampled by sums over units, some hundred times as fast as by weighing rows.
+        """
+        return {}
+
+    def right(self, frame: pd.DataFrame) -> np.ndarray | None:
+        """Which rows were answered right (n,), 0 or 1; None where answers are not right or wrong."""
+        if {"target", "answer"} <= set(frame.columns):
+            return (frame["target"].astype(object) == frame["answer"].astype(object)).to_numpy(float)
+        return None
+
+    def perturbations(self, inputs: list[BaseModel], seed: int) -> dict[str, list[BaseModel]]:
+        """The same questions with typos, noise and the like, by the perturbation's name; what `robust` gates ask."""
+        return {}
+
+    def calibrate(self, package: Path, valid: pd.DataFrame) -> None:
+        """Write into the package what makes its confidences honest, fitted on validation rows.
+
+        `score` then gives them in a column `confidence` (0 to 1), which `calibrated` gates judge.
+        """
+
+    def explain(self, package: Path, examples: pd.DataFrame) -> list[list[tuple[str, float]]]:
+        """For each example, which parts of its input moved the answer, and how far; empty where nothing is known."""
+        return []
+
     def baselines(self, splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
         """Frames as `score` gives them, of simpler models on the same rows; `baseline` is the gates' one.
 

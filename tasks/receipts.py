@@ -120,7 +120,13 @@ class Scored(Receipt):
     frames: dict[str, File]
     champion: str | None = None   # version that was scored beside the candidate
     rows: int
-    skipped: dict[str, int] = {}
+    looks: int = 1                              # runs that looked at these test rows, this one included
+    skipped: dict[str, str] = {}                # models that could not be scored, and why
+    latency: dict[str, dict[str, float]] = {}   # model to p50_ms, p95_ms, ... measured in turn
+    drift: dict[str, float] = {}                # today's training rows against the champion's: column to PSI, and "classifier" to AUC
+
+
+Answer = Literal["pass", "fail", "unclear", "not applicable", "reported"]
 
 
 class Finding(BaseModel):
@@ -131,11 +137,13 @@ class Finding(BaseModel):
     kind: str
     slice: str
     metric: str
-    answer: Literal["pass", "fail", "unclear", "not applicable", "reported"]
+    answer: Answer
     figure: float | None
     low: float | None = None
     high: float | None = None
     bound: float | None = None
+    p: float | None = None            # of the claim a pass makes; corrected where several are made
+    detectable: float | None = None   # the smallest difference such a comparison finds four times in five
     rows: int = 0
     units: int = 0
     required: bool = False
@@ -148,6 +156,8 @@ class Judged(Receipt):
     findings: list[Finding]
     table: list[dict[str, str | int | float | None]]   # every model, per domain: rows, metric, interval
     champion: str | None = None
+    looks: int = 1                    # how often these test rows were looked at, this time included
+    notes: list[str] = []             # what a person should know and no gate decides
 
 
 class Registered(Receipt):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recipes import base
 from recipes.base import Metric
+from recipes.calibration import temperature, tempered
 from recipes.languages.features import ngrams, padded
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class Languages(base.Recipe):
         scores = session.probabilities([json.loads(item)["text"] for item in examples["inputs"]])
         at = target.map(lambda name: place.get(name, -1)).to_numpy()
         chance = np.where(at >= 0, scores[np.arange(len(at)), at], 0.0)
-        return frame(target, np.array(session.languages)[scores.argmax(axis=1)], -np.log(np.maximum(chance, 1e-12)))
+        scored = frame(target, np.array(session.languages)[scores.argmax(axis=1)], -np.log(np.maximum(chance, 1e-12)))
+        return scored.assign(confidence=scores.max(axis=1).clip(0, 1))
 
     def metric(self, frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
         from recipes.metrics import accuracy, macro_f1, mean
@@ -113,6 +115,22 @@ class Languages(base.Recipe):
             "accuracy": accuracy(right(frame, weights.dtype), weights),
             "log_loss": mean(frame["loss"].to_numpy(weights.dtype), weights),
         }
+
+    def ratios(self, frame: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        one = np.ones(len(frame))
+        return {"accuracy": (right(frame, float), one), "log_loss": (frame["loss"].to_numpy(float), one)}
+
+    def right(self, frame: pd.DataFrame) -> np.ndarray | None:
+        return right(frame, float)
+
+    def calibrate(self, package: Path, valid: pd.DataFrame) -> None:
+        from recipes.calibration import fitted, write
+
+        session = Session(package)
+        place = {name: number for number, name in enumerate(session.languages)}
+        at = np.array([place.get(json.loads(item)["language"], -1) for item in valid["target"]])
+        scores = session.probabilities([json.loads(item)["text"] for item in valid["inputs"]])
+        write(package, fitted(scores[at >= 0], at[at >= 0]))
 
     def baselines(self, splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
         from recipes.languages.voters import identifier_frame, majority_frame, naive_bayes_frame
@@ -165,6 +183,7 @@ class Session:
         tables = json.loads((package / "tables.json").read_text())
         self.languages: list[str] = tables["languages"]
         self.bits: int = tables["bits"]
+        self.temperature = temperature(package)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
         self.session = onnxruntime.InferenceSession(str(package / "model.onnx"), options, providers=["CPUExecutionProvider"])
@@ -181,6 +200,6 @@ class Session:
                 stop += 1
             rows = order[start:stop]
             block, lengths = padded([ids[row] for row in rows], 2**self.bits)
-            out[rows] = self.session.run(None, {"ids": block, "lengths": lengths})[0]
+            out[rows] = tempered(self.session.run(None, {"ids": block, "lengths": lengths})[0], self.temperature)
             start = stop
         return out

@@ -3,6 +3,8 @@
 import shutil
 import warnings
 
+import pandas as pd
+
 import recipes
 from tasks import plan, process
 from tasks.export import digests
@@ -22,6 +24,7 @@ def export(this: plan.Plan) -> Exported:
     part.mkdir(parents=True)
     parity = recipe.export(module, data, part)
     process.progress(1, 2, "graphs")
+    recipe.calibrate(part, pd.read_parquet(this.splits / "valid.parquet"))
     write_json(part / "recipe.json", {
         "application": this.application, "fields": trained.model, "snapshot": this.snapshot, "key": this.key, "code": this.code,
     })

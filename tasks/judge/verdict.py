@@ -1,8 +1,8 @@
-"""From findings to one of three answers: pure functions, nothing read or written."""
+"""From p-values to findings, and from findings to one of three answers: pure functions."""
 
 from collections.abc import Sequence
 
-from tasks.receipts import Finding
+from tasks.receipts import Answer, Finding
 
 PROMOTE, HOLD, REJECT = "PROMOTE", "HOLD", "REJECT"
 
@@ -22,7 +22,9 @@ def verdict(findings: Sequence[Finding]) -> tuple[str, str]:
     passed = [item for item in findings if item.answer == "pass"]
     if not passed:
         return HOLD, "no gate had anything to judge"
-    return PROMOTE, f"all {len(passed)} findings passed"
+    close = sorted((item for item in passed if spare(item) is not None), key=lambda item: spare(item) or 0.0)
+    nearest = f", nearest to its bound {said(close[0])}" if close else ""
+    return PROMOTE, f"all {len(passed)} findings passed{nearest}"
 
 
 def said(finding: Finding) -> str:
@@ -30,27 +32,42 @@ def said(finding: Finding) -> str:
     return f"{finding.gate}{where}: {finding.reason}"
 
 
-def non_inferior(low: float, high: float, margin: float) -> str:
-    """Whether a difference (higher is better) with this interval is not worse than -margin.
+def spare(finding: Finding) -> float | None:
+    """How far a passing finding's interval stays from its bound, in widths of the interval; None where it has none."""
+    if finding.low is None or finding.high is None or finding.bound is None:
+        return None
+    width = finding.high - finding.low
+    gap = min(abs(finding.low - finding.bound), abs(finding.high - finding.bound))
+    return gap / width if width > 0 else None
 
-    pass: surely not worse. fail: surely worse. unclear: the interval lies on both sides.
+
+def answered(p_good: float, p_bad: float, alpha: float) -> Answer:
+    """pass: the claim is shown. fail: its contrary is shown. unclear: neither.
+
+    `p_good` is the p-value of what a pass refutes (the figure is on the wrong side of the bound),
+    `p_bad` of what a fail refutes. A p-value that is no number refutes nothing.
     """
-    if low >= -margin:
+    if p_good <= alpha:
         return "pass"
-    return "fail" if high < -margin else "unclear"
+    return "fail" if p_bad <= alpha else "unclear"
 
 
-def superior(low: float, high: float, margin: float) -> str:
-    """Whether a difference is surely above the margin; surely below it is a fail."""
-    if low > margin:
-        return "pass"
-    return "fail" if high <= margin else "unclear"
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values (1979): claims at `alpha` hold together with an error of at most `alpha`."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    adjusted = [1.0] * len(p_values)
+    worst = 0.0
+    for rank, place in enumerate(order):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = worst
+    return adjusted
 
 
-def within(low: float, high: float, at_least: float | None, at_most: float | None) -> str:
-    """Whether a figure's interval lies on the right side of its limit, whole."""
-    if at_least is not None:
-        return "pass" if low >= at_least else "fail" if high < at_least else "unclear"
-    assert at_most is not None
-    return "pass" if high <= at_most else "fail" if low > at_most else "unclear"
+def adjusted(kind: str, good: Sequence[float], bad: Sequence[float]) -> tuple[list[float], list[float]]:
+    """The p-values of one gate's slices, corrected where several claims are made at once.
 
+    A `no_worse` or a `limit` passes only where every slice passes: there each slice at `alpha` keeps the
+    error of the whole at `alpha` (intersection-union, Berger 1982). A `better` may pass by any slice, and any
+    gate may fail by any: those are corrected.
+    """
+    return (holm(good) if kind == "better" else list(good)), holm(bad)

@@ -1,7 +1,9 @@
 """python -m tasks.score RECIPE [key=value ...]: every model on the same test rows."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -10,8 +12,12 @@ from recipes.base import Recipe
 from tasks import places, plan, process, tracking
 from tasks.errors import Fault
 from tasks.export import described, verify
-from tasks.receipts import Exported, Scored
+from tasks.files import aside, digest
+from tasks.receipts import Exported, File, Scored
 from tasks.score.baselines import baselines, save
+from tasks.score.drift import drift
+from tasks.score.latency import measured, rss_mb
+from tasks.tracking.story import begin
 
 
 def score(this: plan.Plan) -> Scored:
@@ -28,25 +34,73 @@ def score(this: plan.Plan) -> Scored:
     package = places.root() / exported.package
     verify(package, exported.digest, f"the candidate of {this.application}")
     examples = pd.read_parquet(this.splits / "test.parquet")
-    recipe = recipes.load(this.application)(**described(package)["fields"])
-    frames, skipped = {}, {}
-    frames["rows"] = save(this, "rows", rows(examples, this.recipe.score.slices))
-    process.progress(0, 3, "models", model="candidate")
-    frames["candidate"] = save(this, "candidate", judged(recipe, package, examples))
-    process.progress(1, 3, "models", model="champion")
+    settings, seed = this.recipe.score, this.recipe.seed
+    frames, skipped, sessions, memory = {}, {}, {}, {}
+    frames["rows"] = save(this, "rows", rows(examples, settings.slices))
+    process.progress(0, 5, "parts", part="candidate")
+
+    def asked(model: str, folder: Path) -> None:
+        before = rss_mb()
+        recipe = recipes.load(this.application)(**described(folder)["fields"])
+        session = recipe.open(folder)
+        recipe.predict(session, recipe.golden()[:1])
+        memory[model] = round(rss_mb() - before, 1)
+        frames[model] = save(this, model, judged(recipe, session, examples))
+        for name, frame in perturbed(recipe, session, examples, settings.perturbed_rows, seed):
+            frames[f"{model}~{name}"] = save(this, f"{model}~{name}", frame)
+        sessions[model] = (recipe, session)
+
+    asked("candidate", package)
+    process.progress(1, 5, "parts", part="champion")
+    moved: dict[str, float] = {}
     if champion is not None:
         try:
-            theirs = tracking.package(this.application, champion)
-            other = recipes.load(this.application)(**described(theirs)["fields"])
-            frames["champion"] = save(this, "champion", judged(other, theirs, examples))
+            asked("champion", tracking.package(this.application, champion))
         except Exception as error:
             # A champion that cannot answer is a finding, not a fault of the candidate.
-            skipped["champion"] = 1
+            skipped["champion"] = f"version {champion}: {type(error).__name__}: {error}"
             print(f"champion version {champion} cannot be scored: {type(error).__name__}: {error}")
-    process.progress(2, 3, "models", model="baselines")
+        moved = drift(this.application, champion, this.snapshot, this.splits)
+    process.progress(2, 5, "parts", part="latency")
+    questions = [type(sessions["candidate"][0]).Input.model_validate_json(item) for item in sample(examples, settings.requests)["inputs"]]
+    latency = {name: {**found, "memory_mb": memory[name]} for name, found in measured(sessions, questions, settings.requests).items()}
+    process.progress(3, 5, "parts", part="overlap")
+    frames["overlap"] = seen(this, examples)
+    process.progress(4, 5, "parts", part="baselines")
     frames |= baselines(this).frames
-    process.progress(3, 3, "models")
-    return Scored(frames=frames, champion=champion, rows=len(examples), skipped=skipped)
+    process.progress(5, 5, "parts")
+    looks = tracking.looks(this.application, digest(examples["example_id"].tolist()), begin(this))
+    return Scored(frames=frames, champion=champion, rows=len(examples), skipped=skipped, latency=latency, drift=moved, looks=looks)
+
+
+def sample(examples: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Some rows, always the same ones: ids are hashes, so their order is a random one."""
+    return examples.sort_values("example_id", kind="stable").head(count)
+
+
+def perturbed(recipe: Recipe, session: Any, examples: pd.DataFrame, count: int, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Frames as `score` gives them, of some rows with their questions perturbed; the other rows are left out (NaN)."""
+    chosen = sample(examples, count).sort_index()
+    if chosen.empty:
+        return
+    questions = [recipe.Input.model_validate_json(item) for item in chosen["inputs"]]
+    for name, changed in recipe.perturbations(questions, seed).items():
+        if len(changed) != len(questions):
+            raise Fault(f"the perturbation {name} gave {len(changed)} questions for {len(questions)}; correct the recipe's perturbations")
+        asked = chosen.assign(inputs=[question.model_dump_json(exclude_unset=True) for question in changed])
+        yield name, judged(recipe, session, asked).set_axis(chosen.index).reindex(examples.index)
+
+
+def seen(this: plan.Plan, examples: pd.DataFrame) -> File:
+    """Which test rows training saw; it depends on the data alone."""
+    from tasks.score.overlap import overlap
+
+    path = places.state("overlap", f"{this.application}-{digest([this.snapshot, this.code])[:16]}.parquet")
+    if not path.is_file():
+        found = overlap(pd.read_parquet(this.splits / "train.parquet"), examples, this.recipe.split.near_duplicates)
+        with aside(path) as part:
+            found.to_parquet(part, index=False)
+    return File.of(path)
 
 
 def rows(examples: pd.DataFrame, slices: tuple[str, ...]) -> pd.DataFrame:
@@ -58,8 +112,8 @@ def rows(examples: pd.DataFrame, slices: tuple[str, ...]) -> pd.DataFrame:
     })
 
 
-def judged(recipe: Recipe, package: Path, examples: pd.DataFrame) -> pd.DataFrame:
-    frame = recipe.score(recipe.open(package), examples)
+def judged(recipe: Recipe, session: Any, examples: pd.DataFrame) -> pd.DataFrame:
+    frame = recipe.score(session, examples)
     if len(frame) != len(examples):
         raise Fault(f"score gave {len(frame)} rows for {len(examples)} examples; correct the recipe's score")
     return frame

@@ -78,6 +78,14 @@ def log(run_id: str, params: Mapping[str, Any] | None = None, metrics: Mapping[s
     )
 
 
+def looks(application: str, digest: str, run_id: str) -> int:
+    """How many runs have looked at these test rows, this one included; notes that it does."""
+    mlflow = client()
+    mlflow.set_tag(run_id, "tidemill.test", digest)
+    seen = mlflow.search_runs([experiment(application)], filter_string=f"tags.`tidemill.test` = '{digest}'", max_results=1000)
+    return len(seen)
+
+
 def log_files(run_id: str, folder: Path, to: str) -> None:
     client().log_artifacts(run_id, str(folder), to)
 

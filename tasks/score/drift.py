@@ -1,0 +1,73 @@
+"""How far today's training rows are from those the champion was trained on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tasks import places, tracking, version
+from tasks.errors import Fault, Refused
+
+ROWS = 4_000         # of each side for the classifier
+BUCKETS = 2**14
+BINS = 10
+
+
+def drift(application: str, champion: str, snapshot: str, splits: Path) -> dict[str, float]:
+    """PSI by column, and the AUC of a classifier that tells the two apart; empty where the champion's rows are not to be had."""
+    theirs = tracking.tag(application, champion, "tidemill.snapshot")
+    if theirs == snapshot:
+        return {"same snapshot": 0.0}
+    folder = places.state("snapshots", f"{application}-{(theirs or '')[:16]}")
+    try:
+        if not (folder / "train.parquet").is_file():
+            version.restore(folder.name, folder)
+    except (Refused, Fault, OSError) as error:
+        print(f"the champion's training rows could not be restored: {error}")
+        return {}
+    return compared(pd.read_parquet(folder / "train.parquet"), pd.read_parquet(splits / "train.parquet"))
+
+
+def compared(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
+    """PSI of target, source, each slice column and length, and the classifier's AUC."""
+    found = {"target": psi(before["target"], now["target"]), "source": psi(before["source"], now["source"])}
+    one, two = ([json.loads(item) for item in frame["slices"]] for frame in (before, now))
+    for name in sorted({key for item in one[:1] + two[:1] for key in item}):
+        found[name] = psi(pd.Series([str(item.get(name)) for item in one]), pd.Series([str(item.get(name)) for item in two]))
+    sizes = [frame["inputs"].str.len().to_numpy(float) for frame in (before, now)]
+    edges = np.unique(np.quantile(sizes[0], np.linspace(0, 1, BINS + 1)[1:-1]))
+    found["size"] = psi(*(pd.Series(np.searchsorted(edges, part)) for part in sizes))
+    found["classifier"] = told_apart(before["inputs"], now["inputs"])
+    return {name: round(value, 6) for name, value in found.items()}
+
+
+def psi(before: pd.Series, now: pd.Series) -> float:
+    """The population stability index, sum (q - p) ln(q / p) over values; under .1 little moved, over .25 much (Siddiqi 2006).
+
+    Half a row is added to each value, so that one that is new has a finite weight.
+    """
+    values = pd.Index(before.unique()).union(pd.Index(now.unique()))
+    shares = []
+    for part in (before, now):
+        counts = part.value_counts().reindex(values, fill_value=0).to_numpy(float) + 0.5
+        shares.append(counts / counts.sum())
+    p, q = shares
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def told_apart(before: pd.Series, now: pd.Series) -> float:
+    """The cross-validated AUC of a linear classifier over character n-grams (two-sample test, Lopez-Paz and Oquab 2017); .5 is none."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import cross_val_predict
+
+    sides = [part.sample(min(ROWS, len(part)), random_state=1) for part in (before, now)]
+    if min(map(len, sides)) < 20:
+        return 0.5
+    texts = pd.concat(sides).tolist()
+    labels = np.repeat([0, 1], [len(side) for side in sides])
+    grams = HashingVectorizer(analyzer="char", ngram_range=(1, 3), n_features=BUCKETS).transform(texts)
+    scores = cross_val_predict(SGDClassifier(loss="log_loss", random_state=1), grams, labels, cv=5, method="decision_function")
+    return float(roc_auc_score(labels, scores))
