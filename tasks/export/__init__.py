@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 from tasks.errors import Fault
+from tasks.export.closed import SIGNATURE, strange
 from tasks.files import digest, sha256
 from tasks.receipts import Exported
 from tasks.step import step
-
-ALLOWED = (".onnx", ".json", ".md", ".txt", ".safetensors", ".npz")
 
 
 @step("export {application}")
@@ -20,8 +19,8 @@ def export(application: str, overrides: list[str]) -> Exported:
 
 
 def digests(package: Path) -> tuple[str, dict[str, str]]:
-    """A package's digest, and each file's by its name."""
-    files = {path.relative_to(package).as_posix(): sha256(path) for path in sorted(package.rglob("*")) if path.is_file()}
+    """A package's digest, and each file's by its name; the signature is of these and not one of them."""
+    files = {path.relative_to(package).as_posix(): sha256(path) for path in sorted(package.rglob("*")) if path.is_file() and path.name != SIGNATURE}
     return digest(files), files
 
 
@@ -30,9 +29,9 @@ def verify(package: Path, wanted: str, name: str) -> None:
     found, files = digests(package)
     if found != wanted:
         raise Fault(f"{name} is damaged: its package has digest {found[:12]}, {wanted[:12]} was registered; roll back or retrain")
-    strange = [file for file in files if not file.endswith(ALLOWED)]
-    if strange:
-        raise Fault(f"{name} holds {', '.join(strange)}; a package holds {', '.join(ALLOWED)} only")
+    odd = [f"{file} {why}" for file in files if (why := strange(package / file, file))]
+    if odd:
+        raise Fault(f"{name} is refused: {'; '.join(odd)}")
 
 
 def described(package: Path) -> dict:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 import recipes
-from tasks import places, plan, process, tracking
+from tasks import places, plan, process, signing, tracking
 from tasks.export import described, verify
 from tasks.receipts import Exported, Judged, Registered, Scored, Swept
 from tasks.tracking.story import begin
@@ -20,6 +20,7 @@ def register(this: plan.Plan) -> Registered:
     scored, swept = plan.read("score", Scored, this), plan.read("sweep", Swept, this)
     package = places.root() / exported.package
     verify(package, exported.digest, f"the candidate of {this.application}")
+    signing.sign(package)
     recipe = recipes.load(this.application)(**described(package)["fields"])
     run_id = begin(this)
     page = tracking.page(run_id, tracking.experiment(this.application))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import places
+from tasks.tracking.once import once
 
 KEY = "tidemill.key"
 LEDGER = "ledger."
@@ -34,32 +35,36 @@ def uri() -> str:
 
 def experiment(name: str) -> str:
     mlflow = client()
-    found = mlflow.get_experiment_by_name(name)
-    if found:
-        return found.experiment_id
     local = uri().startswith("sqlite")
-    return mlflow.create_experiment(name, artifact_location=f"file://{places.state('artifacts', name)}" if local else None)
+
+    def find() -> list[str]:
+        found = mlflow.get_experiment_by_name(name)
+        return [found.experiment_id] if found else []
+
+    return once(find, lambda: mlflow.create_experiment(name, artifact_location=f"file://{places.state('artifacts', name)}" if local else None), lambda _: None)
 
 
 def run(application: str, key: str, name: str, tags: Mapping[str, str] | None = None, parent: str | None = None) -> str:
     """The run with this key, made where there is none; its id."""
     mlflow = client()
     where = experiment(application)
-    found = mlflow.search_runs([where], filter_string=f"tags.`{KEY}` = '{key}'", max_results=1)
-    if found:
-        return found[0].info.run_id
     own = {KEY: key, "mlflow.runName": name, **(tags or {})}
     if parent:
         own["mlflow.parentRunId"] = parent
-    return mlflow.create_run(where, tags=own, run_name=name).info.run_id
+    return once(lambda: _runs(where, key), lambda: mlflow.create_run(where, tags=own, run_name=name), mlflow.delete_run)
+
+
+def _runs(where: str, key: str) -> list[str]:
+    """The runs with a key, the first one first: one, unless an answer was lost."""
+    found = client().search_runs([where], filter_string=f"tags.`{KEY}` = '{key}'", order_by=["attributes.start_time ASC"])
+    return [item.info.run_id for item in found]
 
 
 def parent(application: str, key: str) -> str | None:
     """The id of a retraining's run, if it was begun."""
     mlflow = client()
     found = mlflow.get_experiment_by_name(application)
-    runs = mlflow.search_runs([found.experiment_id], filter_string=f"tags.`{KEY}` = '{key}'", max_results=1) if found else []
-    return runs[0].info.run_id if runs else None
+    return next(iter(_runs(found.experiment_id, key)), None) if found else None
 
 
 def log(run_id: str, params: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None,
@@ -148,8 +153,12 @@ def save_model(package: Path, to: Path, example: dict[str, Any]) -> None:
 
 def version_of(application: str, digest: str) -> str | None:
     """The version whose package has this digest, if there is one."""
-    found = client().search_model_versions(f"name = '{application}' and tags.`tidemill.digest` = '{digest}'", max_results=1)
-    return str(found[0].version) if found else None
+    return next(iter(_versions(application, digest)), None)
+
+
+def _versions(application: str, digest: str) -> list[str]:
+    found = client().search_model_versions(f"name = '{application}' and tags.`tidemill.digest` = '{digest}'")
+    return sorted((str(item.version) for item in found), key=int)
 
 
 def register(application: str, run_id: str, digest: str, tags: Mapping[str, str]) -> str:
@@ -157,15 +166,20 @@ def register(application: str, run_id: str, digest: str, tags: Mapping[str, str]
     from mlflow.exceptions import MlflowException
 
     mlflow = client()
-    try:
-        mlflow.get_registered_model(application)
-    except MlflowException:
-        mlflow.create_registered_model(application)
-    found = version_of(application, digest)
-    if found is None:
-        # The tags travel with the creating call, so a version is never there without its digest.
-        source = f"runs:/{run_id}/model"
-        found = str(mlflow.create_model_version(application, source, run_id=run_id, tags={"tidemill.digest": digest, **tags}).version)
+
+    def model() -> list[str]:
+        try:
+            return [mlflow.get_registered_model(application).name]
+        except MlflowException:
+            return []
+
+    once(model, lambda: mlflow.create_registered_model(application), lambda _: None)
+    # The tags travel with the creating call, so a version is never there without its digest.
+    found = once(
+        lambda: _versions(application, digest),
+        lambda: mlflow.create_model_version(application, f"runs:/{run_id}/model", run_id=run_id, tags={"tidemill.digest": digest, **tags}),
+        lambda number: mlflow.delete_model_version(application, number),
+    )
     for name, value in tags.items():
         mlflow.set_model_version_tag(application, found, name, value)
     return found
@@ -202,6 +216,7 @@ def package(application: str, number: str) -> Path:
     """A version's package on this machine, each file found to be what was registered."""
     import mlflow.artifacts
 
+    from tasks import signing
     from tasks.export import digests, verify
 
     found = version(application, number)
@@ -223,6 +238,7 @@ def package(application: str, number: str) -> Path:
             here.parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(got, here)
     verify(here, wanted, f"{application} version {number}")
+    signing.check(here, f"{application} version {number}")
     return here
 
 

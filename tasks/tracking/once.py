@@ -1,0 +1,56 @@
+"""Create once: a lost answer must not make a second run or version.
+
+MLflow's client sends a creating call again when its answer is lost, and the server creates again. So here
+a creating call is sent without retries, what it should have made is searched for by a tag of ours before
+each attempt and after it, and where two came to be the first one stays.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+ATTEMPTS = 8
+
+
+@contextmanager
+def unrepeated() -> Iterator[None]:
+    """MLflow's client sends each request once within; children are single-threaded where they register."""
+    before = os.environ.get(RETRIES)
+    os.environ[RETRIES] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[RETRIES]
+        else:
+            os.environ[RETRIES] = before
+
+
+def once(find: Callable[[], list[T]], create: Callable[[], object], drop: Callable[[T], object], delay_s: float = 0.2) -> T:
+    """The one thing there is: found, or created where there was none. `find` gives the first one first.
+
+    Raises the last error of `create` where it failed eight times and nothing came of it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    error: Exception | None = None
+    for attempt in range(ATTEMPTS):
+        found = find()
+        if found:
+            for more in found[1:]:
+                drop(more)
+            return found[0]
+        try:
+            with unrepeated():
+                create()
+        except MlflowException as lost:
+            error = lost
+            time.sleep(delay_s * 2**min(attempt, 4))
+    found = find()
+    if not found:
+        raise error or RuntimeError("created, and not found afterwards")
+    return found[0]

@@ -1,0 +1,203 @@
+"""One version whatever is lost on the way, and nothing in a package that could run."""
+
+import asyncio
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks import places, signing
+from tasks.errors import Fault
+from tasks.export import digests, verify
+from tasks.export.closed import strange
+from tests.conftest import Clone
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[int]:
+    """A real MLflow server on loopback."""
+    port = free_port()
+    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **{name: places.environment()[name] for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "MLFLOW_MODEL_CATALOG_URI")}}
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+               "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "artifacts")]
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
+    try:
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert server.poll() is None, (folder / "server.log").read_text()
+            time.sleep(0.2)
+        yield port
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(20)
+
+
+@contextmanager
+def dropping(port: int, seed: int) -> Iterator[tuple[int, dict[str, int]]]:
+    """A proxy that hands every request on, and then loses four of ten answers to what creates something."""
+    lost = {"answers": 0}
+    random = np.random.default_rng(seed)
+    loop = asyncio.new_event_loop()
+    here = free_port()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0)
+                body = await reader.readexactly(length)
+                there, out = await asyncio.open_connection("127.0.0.1", port)
+                out.write(head.replace(b"Connection: keep-alive", b"Connection: close") + body)
+                answer = await there.read()
+                out.close()
+                if b"/create" in head.split(b"\r\n")[0] and random.random() < 0.4:
+                    lost["answers"] += 1
+                    break
+                writer.write(answer)
+                await writer.drain()
+                break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        writer.close()
+
+    server = loop.run_until_complete(asyncio.start_server(handle, "127.0.0.1", here, limit=2**22))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield here, lost
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+
+
+REGISTER = """
+import sys
+from tasks import places
+places.settle()
+from tasks import tracking
+for number in map(int, sys.argv[1:]):
+    run = tracking.run(f"app{number}", f"key{number}", "r")
+    tracking.register(f"app{number}", run, f"digest{number}", {"tidemill.verdict": "PROMOTE"})
+"""
+
+
+def lose(folder: Path, applications: int) -> None:
+    with mlflow_server(folder) as port, dropping(port, 1) as (proxy, lost):
+        env = {**os.environ, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{proxy}", "PYTHONPATH": str(Path(__file__).parent.parent)}
+        done = subprocess.run([sys.executable, "-c", REGISTER, *map(str, range(applications))], env=env, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert lost["answers"] >= applications / 2
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        for number in range(applications):
+            assert len(client.search_model_versions(f"name = 'app{number}'")) == 1
+            where = client.get_experiment_by_name(f"app{number}")
+            assert where is not None
+            assert len(client.search_runs([where.experiment_id])) == 1
+
+
+def test_a_lost_answer_makes_no_second_version_and_no_second_run(tmp_path: Path) -> None:
+    lose(tmp_path, 8)
+
+
+@pytest.mark.system
+def test_a_hundred_registrations_through_lost_answers_end_with_one_version_each(tmp_path: Path) -> None:
+    lose(tmp_path, 100)
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return (os.system, ("true",))
+
+
+@pytest.mark.parametrize(("name", "content", "why"), [
+    ("model.onnx", pickle.dumps(Evil(), 4), "pickle"), ("table.json", pickle.dumps(Evil(), 2), "pickle"),
+    ("notes.txt", pickle.dumps(Evil(), 0), "pickle"), ("weights.safetensors", pickle.dumps([1], 5), "pickle"),
+    ("model.onnx", b"PK\x03\x04archive", "not onnx"), ("table.json", b"{", "not json"), ("run.py", b"print()", "none of"),
+    ("notes.md", b"\xff\xfe", "not md"), ("weights.safetensors", b"\xff" * 64, "not safetensors"),
+])
+def test_a_package_with_anything_but_data_is_refused(tmp_path: Path, name: str, content: bytes, why: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    found = strange(tmp_path / name, name)
+    assert found and why in found
+    with pytest.raises(Fault, match=name):
+        verify(tmp_path, digests(tmp_path)[0], "it")
+
+
+def test_an_array_of_objects_is_a_pickle_in_disguise(tmp_path: Path) -> None:
+    np.savez(tmp_path / "good.npz", a=np.arange(3))
+    np.savez(tmp_path / "bad.npz", a=np.array([Evil()], dtype=object))
+    assert strange(tmp_path / "good.npz", "good.npz") is None
+    assert strange(tmp_path / "bad.npz", "bad.npz")
+
+
+@pytest.mark.parametrize("text", [".", "# A card\n\nN.", "I1\n.", "", "cc\n", "(lp0\n."])
+def test_words_that_happen_to_parse_as_a_pickle_and_call_nothing_are_words(tmp_path: Path, text: str) -> None:
+    (tmp_path / "notes.txt").write_text(text)
+    assert strange(tmp_path / "notes.txt", "notes.txt") is None
+
+
+def test_a_signature_holds_for_these_bytes_and_this_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text("seed: 1\n")
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "table.json").write_text("{}")
+    with pytest.raises(Fault, match="not signed"):
+        signing.check(package, "it")
+    before = digests(package)[0]
+    signing.sign(package)
+    signing.check(package, "it")
+    assert digests(package)[0] == before
+    assert (tmp_path / ".tidemill" / "keys" / "signing.key").stat().st_mode & 0o077 == 0
+    (package / "more.json").write_text("{}")
+    with pytest.raises(Fault, match="fails its signature"):
+        signing.check(package, "it")
+    (package / "more.json").unlink()
+    (package / "table.json").write_text("[]")
+    with pytest.raises(Fault, match="fails its signature"):
+        signing.check(package, "it")
+    (package / "table.json").write_text("{}")
+    (tmp_path / ".tidemill" / "keys" / "signing.key").unlink()
+    signing.key()
+    with pytest.raises(Fault, match="fails its signature"):
+        signing.check(package, "it")
+
+
+def test_a_damaged_champion_is_not_served_and_nothing_is_promoted_on_its_silence(lived: Clone) -> None:
+    live = json.loads(lived.tidemill("status", "--json").stdout)["live"][0]["champion"]
+    path = next((lived.folder / ".tidemill" / "artifacts" / "languages").rglob("package/tables.json"))
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole.replace(b"languages", b"languagez"))
+        asked = lived.tidemill("predict", "languages", "Guten Morgen")
+        assert asked.returncode == 1 and "damaged" in asked.stderr
+        again = lived.tidemill("run", "languages", "model.lr=0.003", "--dry-run", "--json")
+        assert again.returncode == 0, again.stderr
+        assert "HOLD" in json.loads(again.stdout)["because"]
+        assert "champion" in json.loads(again.stdout)["because"]
+    finally:
+        path.write_bytes(whole)
+    assert json.loads(lived.tidemill("status", "--json").stdout)["live"][0]["champion"] == live
