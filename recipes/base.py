@@ -101,6 +101,10 @@ class Recipe(BaseModel, ABC):
         """The same questions with typos, noise and the like, by the perturbation's name; what `robust` gates ask."""
         return {}
 
+    def facts(self) -> dict[str, str]:
+        """What the model card must say and no figure does: intended_use, out_of_scope, limits, risks, data."""
+        return {}
+
     def calibrate(self, package: Path, valid: pd.DataFrame) -> None:
         """Write into the package what makes its confidences honest, fitted on validation rows.
 

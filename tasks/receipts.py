@@ -160,6 +160,11 @@ class Judged(Receipt):
     notes: list[str] = []             # what a person should know and no gate decides
 
 
+class Explained(Receipt):
+    file: File
+    rows: int
+
+
 class Registered(Receipt):
     name: str
     version: str

@@ -1,6 +1,6 @@
 """Judge: every gate is asked, and the findings make one of three answers."""
 
-from tasks.receipts import Judged
+from tasks.receipts import Explained, Judged
 from tasks.step import step
 
 
@@ -10,3 +10,11 @@ def judge(application: str, overrides: list[str]) -> Judged:
     from tasks import plan
 
     return plan.do("judge", Judged, plan.make(application, overrides), overrides)
+
+
+@step("explain {application}", retries=False)
+def explain(application: str, overrides: list[str]) -> Explained:
+    """Which inputs moved the answers of the worst rows and of some others; it runs beside the judge."""
+    from tasks import plan
+
+    return plan.do("explain", Explained, plan.make(application, overrides), overrides, module="tasks.judge.explain")

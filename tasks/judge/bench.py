@@ -75,7 +75,7 @@ class Bench:
 
     def models(self) -> list[str]:
         """The models that were asked the test rows as they are."""
-        return [name for name in self.frames if "~" not in name and name != "overlap"]
+        return [name for name in self.frames if "~" not in name and name not in ("overlap", "times")]
 
     def figure(self, metric: str, where: Where, model: str = "candidate") -> float:
         part = self.frame(model, where)

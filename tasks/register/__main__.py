@@ -11,7 +11,9 @@ import pandas as pd
 import recipes
 from tasks import places, plan, process, signing, tracking
 from tasks.export import described, verify
-from tasks.receipts import Exported, Judged, Registered, Scored, Swept
+from tasks.receipts import Explained, Exported, Judged, Registered, Scored, Swept, Trained
+from tasks.register.card import dumped, render, told
+from tasks.register.figures import draw
 from tasks.tracking.story import begin
 
 
@@ -27,6 +29,11 @@ def register(this: plan.Plan) -> Registered:
     process.progress(0, 3, "parts", part="findings")
     tracking.log_table(run_id, [finding.model_dump() for finding in judged.findings], "gates.json")
     tracking.log_table(run_id, [dict(row) for row in judged.table], "slices.json")
+    card = told(this, plan.read("train", Trained, this), exported, judged)
+    tracking.log_text(run_id, dumped(card), "card.json")
+    tracking.log_text(run_id, render(card), "card.md")
+    if explained := Explained.load(this.folder / "explain.json"):
+        tracking.log_table(run_id, json.loads(explained.file.open().read_text()), "explanations.json")
     tracking.log_text(run_id, json.dumps(swept.model_dump(), indent=1), "sweep.json")
     whole = next((row for row in judged.table if row["slice"] == "all"), {})
     name = next(iter(recipe.metrics))
@@ -36,7 +43,9 @@ def register(this: plan.Plan) -> Registered:
     with tempfile.TemporaryDirectory() as temporary:
         pictures = Path(temporary) / "figures"
         pictures.mkdir()
-        recipe.figures(pd.read_parquet(scored.frames["candidate"].open()), pictures)
+        candidate = pd.read_parquet(scored.frames["candidate"].open())
+        recipe.figures(candidate, pictures)
+        draw(pictures, judged.findings, candidate, recipe.right(candidate), pd.read_parquet(scored.frames["times"].open()))
         tracking.log_files(run_id, pictures, "figures")
         if judged.verdict == "REJECT":
             tracking.end(run_id, "Rejected", judged.because)
@@ -57,7 +66,7 @@ def register(this: plan.Plan) -> Registered:
     version = tracking.register(this.application, run_id, exported.digest, {
         "tidemill.key": this.key, "tidemill.verdict": judged.verdict, "tidemill.because": judged.because[:4000], "tidemill.snapshot": this.snapshot,
     })
-    if judged.verdict == "HOLD":
+    if judged.verdict == "HOLD" or this.recipe.approval:
         tracking.move(this.application, "challenger", version)
         tracking.end(run_id, "Held", judged.because)
     tracking.finish(run_id)

@@ -29,7 +29,7 @@ def score(this: plan.Plan) -> Scored:
         # Scored beside today's champion already; or this run's own version went live and its end was not noted.
         return before
     # What was concluded from older rows does not hold beside these.
-    for step in ("judge", "register"):
+    for step in ("judge", "explain", "register"):
         (this.folder / f"{step}.json").unlink(missing_ok=True)
     package = places.root() / exported.package
     verify(package, exported.digest, f"the candidate of {this.application}")
@@ -63,7 +63,9 @@ def score(this: plan.Plan) -> Scored:
         moved = drift(this.application, champion, this.snapshot, this.splits)
     process.progress(2, 5, "parts", part="latency")
     questions = [type(sessions["candidate"][0]).Input.model_validate_json(item) for item in sample(examples, settings.requests)["inputs"]]
-    latency = {name: {**found, "memory_mb": memory[name]} for name, found in measured(sessions, questions, settings.requests).items()}
+    figures, times = measured(sessions, questions, settings.requests)
+    latency = {name: {**found, "memory_mb": memory[name]} for name, found in figures.items()}
+    frames["times"] = save(this, "times", times)
     process.progress(3, 5, "parts", part="overlap")
     frames["overlap"] = seen(this, examples)
     process.progress(4, 5, "parts", part="baselines")

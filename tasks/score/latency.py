@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psutil
 from pydantic import BaseModel
 from scipy import stats
@@ -20,10 +21,10 @@ def rss_mb() -> float:
     return psutil.Process().memory_info().rss / 1e6
 
 
-def measured(models: Mapping[str, tuple[Recipe, Any]], questions: list[BaseModel], requests: int) -> dict[str, dict[str, float]]:
-    """Each model's p50, p95 and p99 of one request in ms, p95 with its interval, and requests a second in batches of 32."""
+def measured(models: Mapping[str, tuple[Recipe, Any]], questions: list[BaseModel], requests: int) -> tuple[dict[str, dict[str, float]], pd.DataFrame]:
+    """Each model's p50, p95 and p99 of one request in ms, p95 with its interval, and requests a second in batches of 32; and every time."""
     if not requests or not questions:
-        return {}
+        return {}, pd.DataFrame({"model": [], "ms": []})
     asked = [questions[place % len(questions)] for place in range(requests)]
     for recipe, session in models.values():     # the first calls allocate
         recipe.predict(session, asked[:BATCH])
@@ -38,8 +39,9 @@ def measured(models: Mapping[str, tuple[Recipe, Any]], questions: list[BaseModel
         block = [asked[(place * BATCH + at) % len(asked)] for at in range(BATCH)]
         for name in names if place % 2 else names[::-1]:
             batched[name].append(_timed(*models[name], block))
-    return {name: {**quantiles(np.array(single[name]) * 1e3), "per_second": BATCH / float(np.median(batched[name])), "batch_p95_ms": float(np.quantile(batched[name], 0.95)) * 1e3}
-            for name in models}
+    found = {name: {**quantiles(np.array(single[name]) * 1e3), "per_second": BATCH / float(np.median(batched[name])), "batch_p95_ms": float(np.quantile(batched[name], 0.95)) * 1e3}
+             for name in models}
+    return found, pd.DataFrame([(name, seconds * 1e3) for name in models for seconds in single[name]], columns=["model", "ms"])
 
 
 def quantiles(times_ms: np.ndarray) -> dict[str, float]:

@@ -1,0 +1,42 @@
+"""python -m tasks.judge.explain RECIPE [key=value ...]: which inputs moved the answer, of the worst rows and of some others."""
+
+import pandas as pd
+
+import recipes
+from tasks import places, plan
+from tasks.export import described
+from tasks.files import write_json
+from tasks.receipts import Explained, Exported, File, Scored
+
+ROWS = 10
+WORDS = 6
+
+
+def explain(this: plan.Plan) -> Explained:
+    scored, exported = plan.read("score", Scored, this), plan.read("export", Exported, this)
+    package = places.root() / exported.package
+    recipe = recipes.load(this.application)(**described(package)["fields"])
+    frame = pd.read_parquet(scored.frames["candidate"].open())
+    examples = pd.read_parquet(this.splits / "test.parquet")
+    rows = chosen(frame, examples)
+    told = recipe.explain(package, examples.loc[rows["place"]]) if len(rows) else []
+    found = [
+        {"row": kind, "inputs": examples["inputs"][place][:500], "target": examples["target"][place],
+         "answer": str(frame["answer"][place]) if "answer" in frame else "",
+         "moved by": ", ".join(f"{part!r} {weight:+.3f}" for part, weight in sorted(parts, key=lambda pair: -abs(pair[1]))[:WORDS])}
+        for kind, place, parts in zip(rows["kind"], rows["place"], told, strict=True)
+    ]
+    path = this.folder / "explained.json"
+    write_json(path, found)
+    return Explained(file=File.of(path), rows=len(found))
+
+
+def chosen(frame: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
+    """The ten rows of largest loss, and ten others, always the same ones: columns kind and place."""
+    worst = frame["loss"].sort_values(ascending=False, kind="stable").head(ROWS).index if "loss" in frame else frame.index[:0]
+    others = examples.drop(index=worst).sort_values("example_id", kind="stable").head(ROWS).index
+    return pd.DataFrame({"kind": ["worst"] * len(worst) + ["any"] * len(others), "place": [*worst, *others]})
+
+
+if __name__ == "__main__":
+    plan.main("explain", explain, "tasks.judge.explain")
