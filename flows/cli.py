@@ -40,6 +40,7 @@ def run(
     application: Annotated[str, typer.Argument(help="A file of conf/recipe.", autocompletion=_names)] = "languages",
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings of the model half, as in model.lr=0.002 trainer=gpu.", metavar="KEY=VALUE...")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the verdict: register and promote nothing.")] = False,
+    ask: Annotated[bool, typer.Option("--ask", help="Where the evidence is not enough, wait for a form on the run's page (needs tidemill up).")] = False,
     as_json: Json = False,
 ) -> None:
     """One retraining, here and now; what the night does."""
@@ -58,7 +59,7 @@ def run(
     with Night(console, quiet=as_json) as night:
         process.listeners.append(night)
         try:
-            retrain(application, given, dry_run, "started from the command line")
+            retrain(application, given, dry_run, ask, "started from the command line")
         finally:
             process.listeners.remove(night)
     if as_json:
@@ -204,6 +205,82 @@ def _person() -> str:
     import getpass
 
     return os.environ.get("TIDEMILL_USER") or getpass.getuser()
+
+
+@app.command()
+def approve(
+    application: Application,
+    why: Annotated[str, typer.Option(help="Kept in the ledger.")],
+    version: Annotated[str, typer.Option(help="A version's number; without it, the one that waits.")] = "",
+    as_json: Json = False,
+) -> None:
+    """A held version goes live, on a person's word."""
+    from tasks import tracking
+    from tasks.errors import Refused
+    from tasks.register.promote import promote
+
+    number = version or tracking.aliased(application, "challenger")
+    if number is None:
+        raise Refused(f"no version of {application} waits for approval; tidemill status lists what there is")
+    receipt = promote(application, number, _person(), why)
+    _out(receipt.model_dump()) if as_json else typer.echo(f"{application}: version {receipt.version} is @champion, before it was {receipt.previous or 'none'}")
+
+
+@app.command()
+def history(
+    application: Application,
+    at: Annotated[str, typer.Option(help="A date or time, as 2026-11-24: only what was live then.")] = "",
+    as_json: Json = False,
+) -> None:
+    """What was live, since when, who decided and why: the ledger, its chain checked."""
+    from tasks import tracking
+    from tasks.errors import Refused
+
+    entries = tracking.ledger(application)
+    if at:
+        entries = _live_at(entries, at)
+    if as_json:
+        _out(entries)
+        return
+    if not entries:
+        raise Refused(f"nothing of {application} was live{f' on {at}' if at else ' yet'}; tidemill run {application} makes a first version")
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("at", "version", "previous", "by", "why"):
+        table.add_column(column, overflow="fold")
+    for entry in entries:
+        table.add_row(*(str(entry.get(column) or "") for column in ("at", "version", "previous", "by", "why")))
+    Console().print(table)
+
+
+def _live_at(entries: list[dict[str, Any]], at: str) -> list[dict[str, Any]]:
+    """The entry that was in force at a time; a date means its end. In UTC where no zone is named."""
+    from datetime import UTC, datetime, timedelta
+
+    from tasks.errors import Refused
+
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError as error:
+        raise Refused(f"--at {at!r} is no date; write it as 2026-11-24 or 2026-11-24T06:00") from error
+    if len(at) <= 10:
+        moment += timedelta(days=1)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return [entry for entry in entries if datetime.fromisoformat(entry["at"]) <= moment][-1:]
+
+
+@app.command()
+def card(
+    application: Annotated[str, typer.Argument(help="An application, or one version of it: languages, languages@3.", metavar="APPLICATION[@N]")],
+    as_json: Json = False,
+) -> None:
+    """The model card, made anew from what the registry keeps."""
+    from tasks.register.card import read, render
+
+    told = read(*application.partition("@")[::2])
+    _out(told) if as_json else typer.echo(render(told), nl=False)
 
 
 @app.command()

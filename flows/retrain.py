@@ -16,7 +16,7 @@ from tasks.collect import collect
 from tasks.errors import Fault, Refused
 from tasks.export import export
 from tasks.files import locked
-from tasks.judge import judge
+from tasks.judge import explain, judge
 from tasks.label import label
 from tasks.receipts import Collected, End, Judged, Promoted, Registered, Snapshot, Stage
 from tasks.register import promote, register
@@ -39,13 +39,14 @@ def run_name() -> str:
 
 
 @flow(name="retrain", flow_run_name=run_name, persist_result=False, log_prints=False)
-def retrain(application: str, overrides: list[str] | None = None, dry_run: bool = False, reason: str = "") -> Any:
+def retrain(application: str, overrides: list[str] | None = None, dry_run: bool = False, ask: bool = False, reason: str = "") -> Any:
     """Retrain one application from what is new at its sources, and let it out if it was judged good.
 
     Args:
         application: Which application; a file of conf/recipe.
         overrides: Settings of the model half for this run, each as key=value.
         dry_run: Stop after the verdict: nothing is registered or promoted.
+        ask: Where the evidence is not enough, wait for a person's form on this page (conf/config.yaml says how long).
         reason: Why this run was started; kept with it.
     """
     given = list(overrides or [])
@@ -63,6 +64,8 @@ def retrain(application: str, overrides: list[str] | None = None, dry_run: bool 
             with suppress(Fault, Refused):
                 close(this, "Failed", str(error))
             raise
+    if ask and end.state == "Held" and end.version:
+        end = asked(end, this)
     process.tell("end", end=end.model_dump())
     return Completed(name=end.state, message=end.because, data=end.model_dump())
 
@@ -104,8 +107,11 @@ def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], dry_run: b
     exported = export.submit(name, overrides, wait_for=[trained])
     scored = score.submit(name, overrides, wait_for=[exported, simpler])
     judging = judge.submit(name, overrides, wait_for=[scored])
+    explaining = explain.submit(name, overrides, wait_for=[scored])
     simpler.result()
     judged: Judged = judging.result()
+    with suppress(Fault):   # a report that could not be made holds no model up; the step's log says why
+        explaining.result()
     process.tell("judged", judged=judged.model_dump())
     gates(judged)
     if dry_run:
@@ -114,15 +120,39 @@ def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], dry_run: b
     registering = register.submit(name, overrides, wait_for=[judging])
     registered: Registered = registering.result()
     link(registered)
+    waits = judged.verdict == "PROMOTE" and recipe.approval
     end = End(
-        application=name, state={"PROMOTE": "Promoted", "HOLD": "Held", "REJECT": "Rejected"}[judged.verdict],  # type: ignore[arg-type]
-        because=judged.because, key=this.key, snapshot=this.snapshot, version=registered.version or None, run_id=registered.run_id, at=_now(),
+        application=name, state="Held" if waits else {"PROMOTE": "Promoted", "HOLD": "Held", "REJECT": "Rejected"}[judged.verdict],  # type: ignore[arg-type]
+        because=f"a person lets this one out (tidemill approve {name}); {judged.because}" if waits else judged.because, key=this.key, snapshot=this.snapshot, version=registered.version or None, run_id=registered.run_id, at=_now(),
     )
-    if judged.verdict == "PROMOTE":
+    if end.state == "Promoted":
         moved: Promoted = promote.submit(name, registered.version, "gates", judged.because, this.key, wait_for=[registering]).result()
         process.tell("promoted", promoted=moved.model_dump())
     end.save(this.folder / "end.json")
     return end
+
+
+def asked(end: End, this: plan.Plan) -> End:
+    """Pause for a person's form; approved, the held version goes live, else the run stays Held. No lock is held meanwhile."""
+    from prefect.exceptions import FlowPauseTimeout
+    from prefect.flow_runs import pause_flow_run
+
+    from flows.approve import Approval
+
+    words = f"**{end.application} version {end.version} is held**: {end.because}\n\nThe gates table is among this run's artifacts."
+    try:
+        given = pause_flow_run(wait_for_input=Approval.with_initial_data(description=words), timeout=round(config.general().approval.timeout_minutes * 60))
+    except FlowPauseTimeout:
+        return end.model_copy(update={"because": f"nobody answered the form in time; {end.because}"})
+    person, why = given.person or "a person in Prefect", given.reason
+    if given.decision == "reject":
+        return end.model_copy(update={"because": f"{person} said no: {why}; {end.because}"})
+    assert end.version is not None
+    moved: Promoted = promote.submit(end.application, end.version, person, why, this.key).result()
+    process.tell("promoted", promoted=moved.model_dump())
+    promoted = end.model_copy(update={"state": "Promoted", "because": f"{person} approved: {why}"})
+    promoted.save(this.folder / "end.json")
+    return promoted
 
 
 def close(this: plan.Plan, state: str, because: str) -> None:

@@ -111,8 +111,11 @@ class Recipe(BaseModel, ABC):
         `score` then gives them in a column `confidence` (0 to 1), which `calibrated` gates judge.
         """
 
-    def explain(self, package: Path, examples: pd.DataFrame) -> list[list[tuple[str, float]]]:
-        """For each example, which parts of its input moved the answer, and how far; empty where nothing is known."""
+    def explain(self, package: Path, weights: Path, examples: pd.DataFrame) -> list[list[tuple[str, float]]]:
+        """For each example, which parts of its input moved the answer, and how far; empty where nothing is known.
+
+        `weights` are the trained module's, as safetensors; this may import torch.
+        """
         return []
 
     def baselines(self, splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:

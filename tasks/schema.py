@@ -283,9 +283,14 @@ class Collect(Strict):
     max_page_mb: float = Field(gt=0)
 
 
+class Approve(Strict):
+    timeout_minutes: float = Field(gt=0, description="how long a run that asks waits for a person's form")
+
+
 class General(Strict):
     """conf/config.yaml"""
 
     seed: int
     collect: Collect
     step: Step
+    approval: Approve

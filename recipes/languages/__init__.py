@@ -132,10 +132,15 @@ class Languages(base.Recipe):
         scores = session.probabilities([json.loads(item)["text"] for item in valid["inputs"]])
         write(package, fitted(scores[at >= 0], at[at >= 0]))
 
-    def explain(self, package: Path, examples: pd.DataFrame) -> list[list[tuple[str, float]]]:
+    def perturbations(self, inputs: list[BaseModel], seed: int) -> dict[str, list[BaseModel]]:
+        from recipes.perturb import texts
+
+        return {name: [Question(text=text) for text in changed] for name, changed in texts([item.text for item in inputs], seed).items()}  # type: ignore[attr-defined]
+
+    def explain(self, package: Path, weights: Path, examples: pd.DataFrame) -> list[list[tuple[str, float]]]:
         from recipes.languages.explain import moved
 
-        return moved(package, [json.loads(item)["text"] for item in examples["inputs"]], self.bits)
+        return moved(weights, [json.loads(item)["text"] for item in examples["inputs"]], self.bits)
 
     def facts(self) -> dict[str, str]:
         return {

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from captum.attr import IntegratedGradients
-from onnx import numpy_helper
+from safetensors.torch import load_file
 
 from recipes.languages.features import ngrams
 from recipes.languages.net import Net
@@ -15,18 +14,17 @@ STEPS = 16
 
 
 def network(path: Path) -> Net:
-    """The network as it was exported: its tensors are the graph's initializers."""
-    graph = onnx.load(path).graph
-    tensors = {item.name.removeprefix("net."): numpy_helper.to_array(item) for item in graph.initializer}
+    """The trained network alone, without its data."""
+    tensors = {name.removeprefix("net."): tensor for name, tensor in load_file(str(path)).items() if name.startswith("net.")}
     table, out = tensors["table"], tensors["out.weight"]
     net = Net(len(table) - 1, table.shape[1], len(out))
-    net.load_state_dict({name: torch.from_numpy(tensors[name].copy()) for name in net.state_dict()})
+    net.load_state_dict(tensors)
     return net.eval()
 
 
-def moved(package: Path, texts: list[str], bits: int) -> list[list[tuple[str, float]]]:
+def moved(weights: Path, texts: list[str], bits: int) -> list[list[tuple[str, float]]]:
     """Each text's words with their share in the score of the answer that was given."""
-    net = network(package / "model.onnx")
+    net = network(weights)
     return [_words(net, text, bits) for text in texts]
 
 

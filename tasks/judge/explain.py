@@ -6,7 +6,7 @@ import recipes
 from tasks import places, plan
 from tasks.export import described
 from tasks.files import write_json
-from tasks.receipts import Explained, Exported, File, Scored
+from tasks.receipts import Explained, Exported, File, Scored, Trained
 
 ROWS = 10
 WORDS = 6
@@ -19,7 +19,8 @@ def explain(this: plan.Plan) -> Explained:
     frame = pd.read_parquet(scored.frames["candidate"].open())
     examples = pd.read_parquet(this.splits / "test.parquet")
     rows = chosen(frame, examples)
-    told = recipe.explain(package, examples.loc[rows["place"]]) if len(rows) else []
+    weights = plan.read("train", Trained, this).weights.open()
+    told = recipe.explain(package, weights, examples.loc[rows["place"]]) if len(rows) else []
     found = [
         {"row": kind, "inputs": examples["inputs"][place][:500], "target": examples["target"][place],
          "answer": str(frame["answer"][place]) if "answer" in frame else "",

@@ -6,7 +6,8 @@ from typing import Any
 import yaml
 
 import recipes
-from tasks import config
+from tasks import config, tracking
+from tasks.errors import Refused
 from tasks.plan import Plan
 from tasks.receipts import Exported, Judged, Trained
 
@@ -77,6 +78,17 @@ def render(card: dict[str, Any]) -> str:
 
 def dumped(card: dict[str, Any]) -> str:
     return json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+
+
+def read(application: str, number: str = "") -> dict[str, Any]:
+    """What the registry keeps of a version's card; of the champion where none is named."""
+    found = number or tracking.aliased(application)
+    if found is None:
+        raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
+    version = tracking.version(application, found)
+    if version is None:
+        raise Refused(f"no version {found} of {application}; tidemill status lists what there is")
+    return json.loads(tracking.read_text(version["run_id"], "card.json"))
 
 
 def _pairs(values: dict[str, Any]) -> list[str]:

@@ -12,8 +12,8 @@ from recipes.base import Recipe
 from tasks import places, plan, process, tracking
 from tasks.errors import Fault
 from tasks.export import described, verify
-from tasks.files import aside, digest
-from tasks.receipts import Exported, File, Scored
+from tasks.files import digest
+from tasks.receipts import Exported, Scored
 from tasks.score.baselines import baselines, save
 from tasks.score.drift import drift
 from tasks.score.latency import measured, rss_mb
@@ -37,7 +37,7 @@ def score(this: plan.Plan) -> Scored:
     settings, seed = this.recipe.score, this.recipe.seed
     frames, skipped, sessions, memory = {}, {}, {}, {}
     frames["rows"] = save(this, "rows", rows(examples, settings.slices))
-    process.progress(0, 5, "parts", part="candidate")
+    process.progress(0, 4, "parts", part="candidate")
 
     def asked(model: str, folder: Path) -> None:
         before = rss_mb()
@@ -51,7 +51,7 @@ def score(this: plan.Plan) -> Scored:
         sessions[model] = (recipe, session)
 
     asked("candidate", package)
-    process.progress(1, 5, "parts", part="champion")
+    process.progress(1, 4, "parts", part="champion")
     moved: dict[str, float] = {}
     if champion is not None:
         try:
@@ -61,16 +61,14 @@ def score(this: plan.Plan) -> Scored:
             skipped["champion"] = f"version {champion}: {type(error).__name__}: {error}"
             print(f"champion version {champion} cannot be scored: {type(error).__name__}: {error}")
         moved = drift(this.application, champion, this.snapshot, this.splits)
-    process.progress(2, 5, "parts", part="latency")
+    process.progress(2, 4, "parts", part="latency")
     questions = [type(sessions["candidate"][0]).Input.model_validate_json(item) for item in sample(examples, settings.requests)["inputs"]]
     figures, times = measured(sessions, questions, settings.requests)
     latency = {name: {**found, "memory_mb": memory[name]} for name, found in figures.items()}
     frames["times"] = save(this, "times", times)
-    process.progress(3, 5, "parts", part="overlap")
-    frames["overlap"] = seen(this, examples)
-    process.progress(4, 5, "parts", part="baselines")
+    process.progress(3, 4, "parts", part="baselines")
     frames |= baselines(this).frames
-    process.progress(5, 5, "parts")
+    process.progress(4, 4, "parts")
     looks = tracking.looks(this.application, digest(examples["example_id"].tolist()), begin(this))
     return Scored(frames=frames, champion=champion, rows=len(examples), skipped=skipped, latency=latency, drift=moved, looks=looks)
 
@@ -91,18 +89,6 @@ def perturbed(recipe: Recipe, session: Any, examples: pd.DataFrame, count: int, 
             raise Fault(f"the perturbation {name} gave {len(changed)} questions for {len(questions)}; correct the recipe's perturbations")
         asked = chosen.assign(inputs=[question.model_dump_json(exclude_unset=True) for question in changed])
         yield name, judged(recipe, session, asked).set_axis(chosen.index).reindex(examples.index)
-
-
-def seen(this: plan.Plan, examples: pd.DataFrame) -> File:
-    """Which test rows training saw; it depends on the data alone."""
-    from tasks.score.overlap import overlap
-
-    path = places.state("overlap", f"{this.application}-{digest([this.snapshot, this.code])[:16]}.parquet")
-    if not path.is_file():
-        found = overlap(pd.read_parquet(this.splits / "train.parquet"), examples, this.recipe.split.near_duplicates)
-        with aside(path) as part:
-            found.to_parquet(part, index=False)
-    return File.of(path)
 
 
 def rows(examples: pd.DataFrame, slices: tuple[str, ...]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""python -m tasks.score.baselines RECIPE [key=value ...]: the simpler models on the test rows.
+"""python -m tasks.score.baselines RECIPE [key=value ...]: the simpler models on the test rows, and which of those training saw.
 
 They depend on data, code and the model's fixed fields, so a changed learning rate makes none anew.
 """
@@ -9,6 +9,7 @@ import recipes
 from tasks import places, plan
 from tasks.files import aside, digest, locked
 from tasks.receipts import Baselines, File
+from tasks.score.overlap import overlap
 
 
 def baselines(this: plan.Plan) -> Baselines:
@@ -20,7 +21,11 @@ def baselines(this: plan.Plan) -> Baselines:
         if found and all(file.intact() for file in found.frames.values()):
             return found
         recipe = recipes.load(this.application)(**this.recipe.model)
-        frames = recipe.baselines(this.splits, pd.read_parquet(this.splits / "test.parquet"))
+        test = pd.read_parquet(this.splits / "test.parquet")
+        frames = {
+            **recipe.baselines(this.splits, test),
+            "overlap": overlap(pd.read_parquet(this.splits / "train.parquet"), test, this.recipe.split.near_duplicates),
+        }
         files = {}
         for name, frame in frames.items():
             with aside(folder / f"{name}.parquet") as part:

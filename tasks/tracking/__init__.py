@@ -99,6 +99,14 @@ def log_text(run_id: str, text: str, name: str) -> None:
     client().log_text(run_id, text, name)
 
 
+def read_text(run_id: str, name: str) -> str:
+    """A text that was logged with a run."""
+    import mlflow.artifacts
+
+    client()
+    return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
+
+
 def log_table(run_id: str, rows: list[dict[str, Any]], name: str) -> None:
     """A table that MLflow's page shows as one."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
