@@ -220,6 +220,25 @@ class Gate(Strict):
         return self
 
 
+def comes(cron: str, timezone: str) -> None:
+    """Raise ValueError where a cron never fires, or its time zone does not exist."""
+    from datetime import datetime
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    from croniter import CroniterBadCronError, CroniterBadDateError, croniter
+
+    try:
+        zone = ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"timezone {timezone!r} does not exist; name one as Europe/Berlin or UTC") from error
+    try:
+        croniter(cron, datetime.now(zone), max_years_between_matches=5).get_next(datetime)
+    except CroniterBadDateError as error:
+        raise ValueError(f"cron {cron!r} never comes; 0 3 * * * is every night at three") from error
+    except (CroniterBadCronError, ValueError, KeyError) as error:
+        raise ValueError(f"cron {cron!r} is no cron ({error}); 0 3 * * * is every night at three") from error
+
+
 class Recipe(Strict):
     """conf/recipe/NAME.yaml with config, trainer, runtime and overrides merged in."""
 
@@ -235,6 +254,9 @@ class Recipe(Strict):
     runtime: Runtime
     sweep: Sweep
     score: Score
+    nightly: bool = Field(default=False, description="the clock retrains it")
+    cron: str = "0 3 * * *"
+    timezone: str = Field(default="UTC", description="of the cron; an IANA name, as Europe/Berlin")
     approval: bool = Field(default=False, description="a person lets each model out, also one that passed every gate")
     gates: tuple[Gate, ...]
 
@@ -250,6 +272,8 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _agree(self) -> "Recipe":
+        if self.nightly:
+            comes(self.cron, self.timezone)
         used = {use.name for use in self.sources}
         ruled = {rule.source for rule in self.split.rules}
         if used != ruled:
@@ -287,6 +311,29 @@ class Approve(Strict):
     timeout_minutes: float = Field(gt=0, description="how long a run that asks waits for a person's form")
 
 
+class NightLimits(Strict):
+    """What one night may cost; reaching a limit ends it properly."""
+
+    minutes: float = Field(gt=0)
+    price_per_hour: float = Field(ge=0, description="of this machine, in whatever money")
+    price: float = Field(ge=0, description="of a night, in the same money; 0: no limit")
+    disk_free_gb: float = Field(ge=0, description="must stay free")
+
+
+class Notices(Strict):
+    """Who is told, and of what."""
+
+    blocks: tuple[str, ...] = Field(description="Prefect's notification blocks, as slack-webhook/team")
+    tell: tuple[Literal["Promoted", "Held", "Rejected", "Unchanged", "DryRun", "Failed", "Overdue"], ...]
+    no_night_hours: float = Field(gt=0)
+
+
+class Retention(Strict):
+    """How long what is not needed stays; never anything a live version, the ledger or its lineage needs."""
+
+    days: float = Field(ge=0)
+
+
 class General(Strict):
     """conf/config.yaml"""
 
@@ -294,3 +341,6 @@ class General(Strict):
     collect: Collect
     step: Step
     approval: Approve
+    night: NightLimits
+    notices: Notices
+    keep: Retention
