@@ -27,11 +27,12 @@ WRITTEN_AS = {"Hans": "Hani", "Hant": "Hani", "Hang": "Kore", "Zyyy": ""}
 ALSO = {"Jpan": "Hani", "Kore": "Hani"}
 LENGTHS = ((10, "1 to 10"), (25, "11 to 25"), (60, "26 to 60"), (150, "61 to 150"), (10**9, "over 150"))
 BATCH_IDS = 60_000  # n-grams in one call of the session: bounds its memory to 60,000 rows of the table
+LONGEST = 100_000   # characters of one question
 
 
 class Question(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    text: str = Field(min_length=1, max_length=100_000, description="a word, a sentence or a page", examples=["Guten Morgen"])
+    text: str = Field(min_length=1, max_length=LONGEST, description="a word, a sentence or a page", examples=["Guten Morgen"])
 
 
 class Answer(BaseModel):
@@ -146,6 +147,12 @@ class Languages(base.Recipe):
         ids, lengths = padded([ngrams(text, session.bits) for text in texts], 2**session.bits)
         outputs = session.session.run(None, {"ids": ids, "lengths": lengths})[0]
         return {"inputs": {"ids": ids, "lengths": lengths}, "outputs": {"probabilities": outputs}}
+
+    def perturbations(self, inputs: list[BaseModel], seed: int) -> dict[str, list[BaseModel]]:
+        from recipes.perturb import texts
+
+        changed = texts([item.text for item in inputs], seed, LONGEST)  # type: ignore[attr-defined]
+        return {name: [Question(text=text) for text in found] for name, found in changed.items()}
 
     def golden(self) -> list[BaseModel]:
         return [Question(text=text) for text in (
