@@ -41,12 +41,17 @@ class Recipe(BaseModel, ABC):
     data_fields: ClassVar[frozenset[str]]
     """The fields `datamodule` depends on; a sweep over others loads the data once."""
 
+    facts: ClassVar[dict[str, str]] = {}
+    """What a person must know before using it, for the model card: intended use, limits, out of scope, data."""
+
     @abstractmethod
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
         """Documents to examples.
 
         Columns: doc_id, inputs and target (JSON of Input and Output), confidence (0 to 1), votes
-        (JSON: voter to vote), unit, slices (JSON: column to value), dropped (a reason, or None).
+        (JSON: voter to vote), unit, slices (JSON: column to value), dropped (a reason, or None);
+        payload (bytes, or None) where the question is about a picture or the like. `documents` has
+        `payload` for what is no text.
         """
 
     @abstractmethod

@@ -18,7 +18,7 @@ from tasks.schema import Recipe as Judged
 R = TypeVar("R", bound=Receipt)
 
 STEPS = ("sweep", "train", "export", "score", "judge", "register")
-CODE = ("tasks/plan.py", *(f"tasks/{step}" for step in STEPS), "recipes/base.py", "recipes/metrics.py", "recipes/calibration.py", "recipes/perturb.py")
+CODE = ("tasks/plan.py", *(f"tasks/{step}" for step in STEPS), "recipes/base.py", "recipes/metrics.py", "recipes/calibration.py", "recipes/perturb.py", "recipes/pictures.py")
 
 
 class Plan(Receipt):
