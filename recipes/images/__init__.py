@@ -66,7 +66,7 @@ class Images(base.Recipe):
     bend: float = Field(default=1.0, ge=0, le=16, description="pixels; the standard deviation of an elastic field of 5 x 5 points")
     erase: float = Field(default=0.2, ge=0, le=1, description="share of copies with a random quarter-side square blacked out")
     mirror: bool = Field(default=False, description="mirror half of the copies; wrong for digits, right for clothes")
-    svm_rows: int = Field(default=10_000, ge=10, description="training rows of the simpler models at most: a kernel machine's time grows with their square")
+    svm_rows: int = Field(default=10_000, ge=10, description="training rows of the kernel machine at most: a kernel machine's time grows with their square")
 
     Input: ClassVar[type[BaseModel]] = Picture
     Output: ClassVar[type[BaseModel]] = Label
@@ -92,6 +92,10 @@ class Images(base.Recipe):
         names = {str(key): str(value) for key, value in dict(options.get("names", {})).items()}
         rows = []
         for document in documents.itertuples(index=False):
+            if document.payload is None:
+                rows.append({"doc_id": document.doc_id, "inputs": "{}", "target": "{}", "confidence": 0.0, "votes": "{}", "unit": document.doc_id,
+                             "slices": "{}", "payload": None, "dropped": "not a picture"})
+                continue
             label = json.loads(document.attributes).get("label")
             pixels = grey(document.payload, self.side)
             name = "" if label is None else names.get(label, label)

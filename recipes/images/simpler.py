@@ -21,7 +21,6 @@ def frames(splits: Path, examples: pd.DataFrame, side: int, most_rows: int) -> d
     rows = pd.concat([pd.read_parquet(splits / f"{part}.parquet", columns=["example_id", "payload", "target"]) for part in ("train", "valid")])
     names = [json.loads(item)["label"] for item in rows["target"]]
     labels, counts = np.unique(names, return_counts=True)
-    rows, names = rows.head(most_rows), names[:most_rows]     # ids are hashes, so the first rows are random ones
     seen = stack(rows["payload"], side).reshape(len(rows), -1) / 255
     asked = stack(bodies(examples), side).reshape(len(examples), -1) / 255
     majority = np.tile(counts / counts.sum(), (len(examples), 1))
@@ -29,7 +28,8 @@ def frames(splits: Path, examples: pd.DataFrame, side: int, most_rows: int) -> d
     # scikit-learn's defaults are gamma="scale" and C=1; the textbook's figure for MNIST is reached with C=5 (Joachims' grid).
     for name, model in (("baseline", SVC(C=5, gamma="scale", random_state=1)),
                         ("logistic", make_pipeline(PCA(min(100, len(rows), seen.shape[1]), random_state=1), LogisticRegression(max_iter=500)))):
-        model.fit(seen, names)
+        most = most_rows if name == "baseline" else len(names)     # ids are hashes, so the first rows are random ones
+        model.fit(seen[:most], names[:most])
         if name == "baseline" and len(model.classes_) > 2:
             # A kernel machine has no probabilities; a softmax over its one-against-rest scores orders them as it answers.
             scores = model.decision_function(asked)
