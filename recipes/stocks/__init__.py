@@ -73,7 +73,7 @@ class Stocks(base.Recipe):
     dropout: float = Field(default=0.1, ge=0, lt=1, description="before the last layer")
     lr: float = Field(default=0.003, gt=0, le=1, description="AdamW's highest learning rate, falling to 0 as a cosine")
     weight_decay: float = Field(default=0.01, ge=0, le=1)
-    batch: int = Field(default=128, ge=1, le=65536, description="windows in a step")
+    batch: int = Field(default=256, ge=1, le=65536, description="windows in a step")
     folds: int = Field(default=3, ge=1, le=12, description="walk-forward validation: parts of the validation time, each judged by a network that saw only what came before")
     embargo: int = Field(default=45, ge=0, le=1000, description="days before a fold that its network does not see; longer than a window")
 

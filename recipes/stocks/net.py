@@ -80,27 +80,35 @@ def folds(days: list[str], count: int) -> list[tuple[str, str]]:
 
 
 class Net(nn.Module):
-    def __init__(self, recipe: Stocks) -> None:
+    def __init__(self, recipe: Stocks, days: int) -> None:
         super().__init__()
+        self.line = nn.Linear(days * FEATURES + len(TARGETS) * len(QUANTILES), len(TARGETS) * len(QUANTILES))   # what least squares would see
         self.recurrent = nn.LSTM(FEATURES, recipe.hidden, recipe.layers, batch_first=True)
+        # How much of the window's own quantiles stands: all, but for where open and close lie in the middle, which no past tells.
+        self.kept = nn.Parameter(torch.tensor([[1.0, float(name in ("high", "low")), 1.0] for name in TARGETS]))
         self.drop = nn.Dropout(recipe.dropout)
         self.out = nn.Linear(recipe.hidden, len(TARGETS) * len(QUANTILES))
-        nn.init.zeros_(self.out.weight)   # it begins as the window's own quantiles
-        nn.init.zeros_(self.out.bias)
+        for layer in (self.line, self.out):   # it begins as the window's own quantiles
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, steps: Tensor, start: Tensor) -> Tensor:
         """Quantiles (B, 4, 3) of the log returns, in units of the window's scale."""
         last = self.recurrent(steps)[0][:, -1]
-        return start + self.out(self.drop(last)).reshape(-1, len(TARGETS), len(QUANTILES))
+        told = self.out(self.drop(last)) + self.line(torch.cat([steps.flatten(1), start.flatten(1)], dim=1))
+        return start * self.kept + told.reshape(-1, len(TARGETS), len(QUANTILES))
 
 
 class Forecaster(lightning.LightningModule):
     def __init__(self, recipe: Stocks, data: Data) -> None:
         super().__init__()
         self.recipe = recipe
-        self.nets = nn.ModuleList([Net(recipe) for _ in range(1 + len(data.folds))])
+        self.nets = nn.ModuleList([Net(recipe, data.window - 1) for _ in range(1 + len(data.folds))])
         self.register_buffer("levels", torch.tensor(QUANTILES))
         self.heard: list[np.ndarray] = []
+
+    def on_fit_start(self) -> None:
+        torch.set_num_threads(1)   # matrices this small: a second thread takes more than it gives, ten times as long on a busy machine
 
     @property
     def net(self) -> Net:
