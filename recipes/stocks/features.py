@@ -5,6 +5,7 @@ Shapes: B windows, T days less one, 4 prices, 3 quantiles.
 
 from collections.abc import Sequence
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def fault(table: np.ndarray, dates: Sequence[date] | None, closes: np.ndarray | 
         row = wrong[0]
         return f"row {row + 1} has high {high[row]:g} and low {low[row]:g}, and open {table[row, 0]:g} or close {table[row, 3]:g} lies outside"
     if dates is not None:
-        for number, (one, two) in enumerate(zip(dates, dates[1:], strict=False), 2):
+        for number, (one, two) in enumerate(pairwise(dates), 2):
             if two <= one:
                 return f"row {number} is of {two}, after {one}; the days must rise, oldest first"
             if (two - one).days > MOST_GAP_DAYS:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Sequence
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ def label(documents: pd.DataFrame, window: int, names: dict[str, str]) -> pd.Dat
             rows.append(_lost(document.doc_id, document.part, f"a series of no more than {window} days"))
             continue
         wrong = np.array([fault(table[at : at + 1], None, closes[at : at + 1]) is not None for at in range(len(days))])
-        gaps = np.array([False, *((two - one).days > MOST_GAP_DAYS for one, two in zip(days, days[1:], strict=False))])
+        gaps = np.array([False, *((two - one).days > MOST_GAP_DAYS for one, two in pairwise(days))])
         with np.errstate(divide="ignore", invalid="ignore"):
             whole = adjusted(table, closes)
         for at in range(window, len(days)):
@@ -125,7 +126,7 @@ def harmed(inputs: Sequence[Series], seed: int) -> dict[str, list[Series]]:
         columns = item.model_dump(exclude_none=True)
         short = {name: column[:middle] + column[middle + 1 :] for name, column in columns.items()} if len(item.close) > 8 else columns
         # A gap that is refused is no question; around a long holiday the row stays.
-        near = short.get("dates") and any((two - one).days > MOST_GAP_DAYS for one, two in zip(short["dates"], short["dates"][1:], strict=False))
+        near = short.get("dates") and any((two - one).days > MOST_GAP_DAYS for one, two in pairwise(short["dates"]))
         found["gap"].append(type(item)(**(columns if near else short)))
         high = [*columns["high"]]
         high[middle] *= 1 + SPIKE
