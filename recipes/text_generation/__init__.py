@@ -1,0 +1,5 @@
+from recipes import base
+
+
+class TextGeneration(base.Recipe):
+    pass
