@@ -41,6 +41,10 @@ class Recipe(BaseModel, ABC):
     data_fields: ClassVar[frozenset[str]]
     """The fields `datamodule` depends on; a sweep over others loads the data once."""
 
+    def plan(self, epochs: int, devices: int, strategy: str, precision: str) -> dict[str, float | int | str]:
+        """What a training with these fields takes: parameters, memory of a device, FLOPs; empty where nobody counted it."""
+        return {}
+
     @abstractmethod
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
         """Documents to examples.

@@ -44,6 +44,7 @@ class Rule(Strict):
     language: str = "''"
     script: str = "''"
     original: str = ""
+    delimiter: str = Field(default=",", min_length=1, max_length=1, description="between a table's columns")
     namespaces: dict[str, str] = {}
     attributes: dict[str, str] = {}
 

@@ -99,8 +99,8 @@ class TextGeneration(base.Recipe):
         names = ("layers", "heads", "width", "context", "vocabulary", "positions", "norm")
         return sized(self.size, **{name: getattr(self, name) for name in names})
 
-    def plan(self, steps: int, devices: int, strategy: str, precision: str) -> dict[str, float | int | str]:
-        return budget(self.shape(), self.batch, self.steps * steps, devices, strategy, precision)
+    def plan(self, epochs: int, devices: int, strategy: str, precision: str) -> dict[str, float | int | str]:
+        return budget(self.shape(), self.batch, self.steps * epochs, devices, strategy, precision)
 
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
         from recipes.text_generation.label import label

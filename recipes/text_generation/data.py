@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +44,7 @@ def pack(documents: list[np.ndarray], context: int) -> np.ndarray:
 
 
 class Epoch(torch.utils.data.IterableDataset):
-    """A fixed number of steps; the documents are shuffled anew for each pass over them. Depends on (seed, epoch) alone."""
+    """A fixed number of steps; the documents are shuffled anew for each pass over them. Depends on (seed, epoch, rank) alone."""
 
     def __init__(self, data: Data) -> None:
         self.data, self.epoch = data, 0
@@ -56,7 +55,8 @@ class Epoch(torch.utils.data.IterableDataset):
     def __iter__(self) -> Any:
         data, batch = self.data, self.data.recipe.batch
         epoch, self.epoch = self.epoch, self.epoch + 1
-        random = np.random.default_rng([data.seed, epoch])
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        random = np.random.default_rng([data.seed, epoch, rank])
         left = np.zeros((4, 0, data.context), dtype=np.int64)
         for _ in range(data.recipe.steps):
             while left.shape[1] < batch:
@@ -98,7 +98,3 @@ def begun(folder: str) -> Tokens:
 
 def texts(examples: pd.DataFrame) -> list[str]:
     return [json.loads(item)["prompt"] for item in examples["inputs"]]
-
-
-def digest(body: str) -> str:
-    return hashlib.sha256(body.encode()).hexdigest()

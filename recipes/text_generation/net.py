@@ -182,13 +182,39 @@ def orthogonal(matrix: Tensor) -> Tensor:
     return turned_ if matrix.shape[0] <= matrix.shape[1] else turned_.T
 
 
+def adapted(net: Transformer, rank: int) -> Transformer:
+    """The network with low-rank additions to its linear maps (Hu et al. 2021), which alone are trained."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["qkv", "out", "up", "down"], bias="none")
+    return inject_adapter_in_model(config, net)  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def merged(net: Transformer) -> Transformer:
+    """A plain network that answers as this one: low-rank additions are added to what they were added to."""
+    plain = Transformer(net.size)
+    weights = {name.replace(".base_layer", ""): weight for name, weight in net.state_dict().items() if ".lora_" not in name}
+    for name, part in net.named_modules():
+        if hasattr(part, "get_delta_weight"):
+            weights[f"{name}.weight"] = weights[f"{name}.weight"] + part.get_delta_weight("default")
+    plain.load_state_dict(weights)
+    return plain.eval()
+
+
 class Generator(lightning.LightningModule):
     """The transformer in training."""
 
     def __init__(self, recipe: TextGeneration, data: Data) -> None:
         super().__init__()
         self.recipe, self.data = recipe, data
-        self.net = Transformer(recipe.shape(data.tokens.size), recipe.dropout)
+        self.net = Transformer(recipe.shape(), recipe.dropout)
+        if recipe.start:
+            from recipes.text_generation.folder import load
+
+            load(self.net, recipe.start)
+            if recipe.lora_rank:
+                self.net = adapted(self.net, recipe.lora_rank)
 
     def loss(self, batch: Packed) -> Tensor:
         """Mean nats a token."""
@@ -214,7 +240,7 @@ class Generator(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
         trained = [(name, weight) for name, weight in self.net.named_parameters() if weight.requires_grad]
-        matrices = [weight for name, weight in trained if weight.dim() == 2 and ".layers." in f".{name}"]
+        matrices = [weight for name, weight in trained if weight.dim() == 2 and name.startswith("layers.") and ".lora_" not in name]
         chosen = {id(weight) for weight in matrices}
         others = [weight for _, weight in trained if id(weight) not in chosen]
         groups = [{"params": matrices, "decay": recipe.decay, "muon": recipe.optimiser == "muon"}, {"params": others}]

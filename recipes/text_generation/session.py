@@ -98,6 +98,17 @@ class Session:
             else:
                 logits, *past = self.step(np.array([[token]]), (past[0], past[1]))
 
+    def pieces(self, question: Question) -> Iterator[str]:
+        """The answer's text as it comes: whole characters, though a token may be a part of one; stops are not looked for."""
+        tokens: list[int] = []
+        told = ""
+        for token in self.generated(question):
+            tokens.append(token)
+            text = self.tokens.text(tokens)
+            if not text.endswith("\ufffd") and len(text) > len(told):
+                yield text[len(told) :]
+                told = text
+
     def answer(self, question: Question) -> tuple[str, str, int, str | None]:
         """Text, why it ended, how many tokens, and the stated limit."""
         _, limit = self.begun(question)
