@@ -62,10 +62,10 @@ class TextGeneration(base.Recipe):
     lora_rank: int = Field(default=0, ge=0, le=1024, description="with a start: train low-rank additions only (Hu et al. 2021); 0: all weights")
     dropout: float = Field(default=0.0, ge=0, lt=1)
     optimiser: Literal["muon", "adamw"] = "muon"
-    lr: float = Field(default=0.003, gt=0, le=1, description="warmed up over 1/20 of the steps, then falling linearly to 0")
+    lr: float = Field(default=0.01, gt=0, le=1, description="warmed up over 1/20 of the steps, then falling linearly to 0")
     decay: float = Field(default=0.1, ge=0, le=10, description="weight decay of the matrices")
-    batch: int = Field(default=16, ge=1, le=65_536, description="blocks of a step, on each device")
-    steps: int = Field(default=450, ge=1, description="in an epoch; the documents are gone through as often as that takes")
+    batch: int = Field(default=8, ge=1, le=65_536, description="blocks of a step, on each device")
+    steps: int = Field(default=800, ge=1, description="in an epoch; the documents are gone through as often as that takes")
     samples: int = Field(default=64, ge=0, le=10_000, description="test rows whose beginning is continued, for distinct-n, repetition and copying")
 
     Input: ClassVar[type[BaseModel]] = Question
@@ -177,6 +177,14 @@ class TextGeneration(base.Recipe):
 
     def golden(self) -> list[BaseModel]:
         return [Question(prompt=prompt, max_tokens=16) for prompt in ("Everyone has the right to", "Jeder hat das Recht auf", "Каждый человек имеет право", "", "すべて人は", "Toute personne a droit " * 200)]
+
+    def facts(self) -> dict[str, str]:
+        return {
+            "intended_use": "Showing how a language model is trained, judged and let out; continuing short texts in the manner of its sources.",
+            "out_of_scope": "Facts, advice, or text that anybody takes for a person's: it was trained on one to two million characters, a thousandth of a thousandth of what fluent models read.",
+            "limits": "It knows what declarations, software and tales sound like in the languages of its configuration, and nothing of the world. Words are often none. Bits per character compare models on these test rows, not across languages: a Chinese character says more than a Latin one.",
+            "risks": "It repeats its training texts, in long spans where they are formulaic; `copied` counts how long.",
+        }
 
     def figures(self, frame: pd.DataFrame, folder: Path) -> list[Path]:
         from recipes.text_generation.report import picture

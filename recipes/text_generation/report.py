@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def counts(text: str, seen: np.ndarray) -> dict[str, float]:
     words = text.split()
     if len(words) * 12 < len(text):
         words = list(text)
-    pairs, fours = list(zip(words, words[1:], strict=False)), list(zip(words, words[1:], words[2:], words[3:], strict=False))
+    pairs, fours = list(pairwise(words)), list(zip(words, words[1:], words[2:], words[3:], strict=False))
     return {"asked": 1.0, "pairs": float(len(pairs)), "pairs_new": float(len(set(pairs))),
             "fours": float(len(fours)), "fours_again": float(len(fours) - len(set(fours))), "copied": float(copied(text, seen))}
 
