@@ -239,6 +239,8 @@ class Generator(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
+        if recipe.optimiser == "muon" and "FSDP" in type(self.trainer.strategy).__name__:
+            raise ValueError("model.optimiser=muon needs whole matrices and fsdp keeps shards of them; use model.optimiser=adamw")
         trained = [(name, weight) for name, weight in self.net.named_parameters() if weight.requires_grad]
         matrices = [weight for name, weight in trained if weight.dim() == 2 and name.startswith("layers.") and ".lora_" not in name]
         chosen = {id(weight) for weight in matrices}
