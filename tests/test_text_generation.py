@@ -319,7 +319,7 @@ def test_a_prompt_longer_than_the_context_is_answered_from_its_end_and_says_so(m
     long = " ".join(TEXTS[:4])
     answer = made.recipe.predict(made.session, [Question(prompt=long, max_tokens=8, temperature=0)])[0]
     count = len(made.session.tokens.ids([long])[0])
-    assert answer.limit == f"the prompt has {count} tokens; the answer goes on from its last 40" and answer.tokens == 8
+    assert answer.limit == f"the prompt has {count} tokens; the answer goes on from its last 40" and 1 <= answer.tokens <= 8
 
 
 def test_an_answer_may_outgrow_the_context(made: SimpleNamespace) -> None:
