@@ -409,7 +409,7 @@ def test_a_longer_history_helps_on_real_text() -> None:
 # What is counted ---------------------------------------------------------------------------------
 
 def test_bits_per_character_are_the_bits_of_all_over_the_characters_of_all() -> None:
-    frame = report.frame(["abcd", "ä"], np.array([math.log(2) * 8, math.log(2) * 4]))
+    frame = report.frame(["abcd", "ä"], ["", ""], np.array([math.log(2) * 8, math.log(2) * 4]))
     weights = np.array([[1.0, 1.0], [1.0, 0.0]])
     found = TextGeneration().metric(frame, weights)
     assert found["bits_per_char"].tolist() == pytest.approx([12 / 5, 2.0]) and found["bits_per_byte"].tolist() == pytest.approx([12 / 6, 2.0])
@@ -434,6 +434,14 @@ def test_score_gives_a_row_an_example_and_the_baselines_the_same(made: SimpleNam
     assert ours["asked"].sum() == 2 and (ours["chars"] == theirs["baseline"]["chars"]).all()
     figures = [float(made.recipe.metric(frame, np.ones((1, 5)))["bits_per_char"][0]) for frame in (ours, theirs["baseline"], theirs["trivial"])]
     assert figures == sorted(figures)
+
+
+def test_the_pictures_show_every_language_and_what_was_said(made: SimpleNamespace, tmp_path: Path) -> None:
+    told = examples(TEXTS[:3]).assign(slices=[json.dumps({"language": name}) for name in ("eng", "eng", "deu")])
+    frame = made.recipe.score(made.session, told)
+    assert frame["language"].tolist() == ["eng", "eng", "deu"]
+    assert all(path.stat().st_size for path in made.recipe.figures(frame, tmp_path))
+    assert (tmp_path / "samples.md").read_text().count("\n- ") + 1 == 2 == int((frame["sample"] != "").sum())
 
 
 def test_a_label_keeps_the_languages_named_and_units_join_translations() -> None:

@@ -7,7 +7,6 @@ with other tokens, or with none, are on one scale.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -144,13 +143,13 @@ class TextGeneration(base.Recipe):
         return session.pieces(question)
 
     def score(self, session: Session, examples: pd.DataFrame) -> pd.DataFrame:
-        from recipes.text_generation.report import continued, frame
+        from recipes.text_generation.report import asked, continued, frame
 
-        texts = [json.loads(item)["prompt"] for item in examples["inputs"]]
-        return frame(texts, session.nats(texts)).assign(**continued(session, texts, self.samples))
+        texts, languages = asked(examples)
+        return frame(texts, languages, session.nats(texts)).assign(**continued(session, texts, self.samples))
 
     def ratios(self, frame: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        columns = {name: frame[name].to_numpy(float) for name in frame.columns}
+        columns = {name: frame[name].to_numpy(float) for name in frame.columns if name not in ("language", "sample")}
         bits = columns["nats"] / LN2
         return {
             "bits_per_char": (bits, columns["chars"]), "bits_per_byte": (bits, columns["bytes"]),

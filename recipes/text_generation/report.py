@@ -21,10 +21,16 @@ COUNTED = ("asked", "pairs", "pairs_new", "fours", "fours_again", "copied")
 BEGINNING = 0.5         # of a text's characters is the prompt of a sample, at most 80
 
 
-def frame(texts: Sequence[str], nats: np.ndarray) -> pd.DataFrame:
+def asked(examples: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Each example's text and its language, "" where that is not told."""
+    languages = [json.loads(item).get("language", "") for item in examples["slices"]] if "slices" in examples else [""] * len(examples)
+    return [json.loads(item)["prompt"] for item in examples["inputs"]], languages
+
+
+def frame(texts: Sequence[str], languages: Sequence[str], nats: np.ndarray) -> pd.DataFrame:
     """The sufficient statistics of likelihood, one row a text; nothing was generated yet."""
     return pd.DataFrame({
-        "nats": nats, "chars": [float(max(1, len(text))) for text in texts],
+        "language": languages, "sample": "", "nats": nats, "chars": [float(max(1, len(text))) for text in texts],
         "bytes": [float(max(1, len(text.encode("utf-8", "surrogatepass")))) for text in texts], **dict.fromkeys(COUNTED, 0.0),
     })
 
@@ -69,41 +75,41 @@ def counts(text: str, seen: np.ndarray) -> dict[str, float]:
 
 
 def continued(session: Session, texts: Sequence[str], samples: int) -> dict[str, Any]:
-    """The counts of answers to the beginnings of some rows, always the same ones; 0 for the others."""
+    """The counts of answers to the beginnings of some rows, always the same ones, and what was said; 0 and "" for the others."""
     import hashlib
 
     from recipes.text_generation import Question
 
-    columns = {name: np.zeros(len(texts)) for name in COUNTED}
+    columns: dict[str, Any] = {name: np.zeros(len(texts)) for name in COUNTED} | {"sample": [""] * len(texts)}
     order = sorted(range(len(texts)), key=lambda row: hashlib.sha256(texts[row].encode("utf-8", "surrogatepass")).digest())
     for row in order[:samples]:
         beginning = texts[row][: min(80, int(len(texts[row]) * BEGINNING))]
-        for name, value in counts(session.answer(Question(prompt=beginning, seed=row))[0], session.seen).items():
+        answer = session.answer(Question(prompt=beginning, seed=row))[0]
+        columns["sample"][row] = f"{beginning} | {answer}"
+        for name, value in counts(answer, session.seen).items():
             columns[name][row] = value
     return columns
 
 
 def simpler(splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The character 5-gram and the unigram model of the same train rows, on the same test rows."""
-    train, test = ([json.loads(item)["prompt"] for item in rows] for rows in (pd.read_parquet(splits / "train.parquet", columns=["inputs"])["inputs"], examples["inputs"]))
-    return {"baseline": frame(test, WittenBell(train, 5).nats(test)), "trivial": frame(test, WittenBell(train, 1).nats(test))}
+    train, _ = asked(pd.read_parquet(splits / "train.parquet", columns=["inputs"]))
+    test, languages = asked(examples)
+    return {name: frame(test, languages, WittenBell(train, order).nats(test)) for name, order in (("baseline", 5), ("trivial", 1))}
 
 
 def picture(scored: pd.DataFrame, folder: Path) -> list[Path]:
-    """How many bits a character costs, over the length of the text."""
+    """Bits per character in each language, and what the model said: beginnings of test texts and how it went on."""
     from matplotlib.figure import Figure
 
-    edges = np.unique(np.quantile(scored["chars"], np.linspace(0, 1, 9)))
-    at = np.searchsorted(edges[1:-1], scored["chars"], side="right")
-    sums = scored.groupby(at)[["nats", "chars"]].sum()
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    sums = scored.groupby("language")[["nats", "chars"]].sum()
+    bits = (sums["nats"] / sums["chars"] / np.log(2)).sort_values(ascending=False)
+    figure = Figure(figsize=(7, max(2.0, 0.28 * len(bits) + 1)), layout="constrained")
     axes = figure.subplots()
-    labels = [f"{int(edges[place])} to {int(edges[place + 1])}" for place in sums.index]
-    axes.bar(labels, sums["nats"] / sums["chars"] / np.log(2), color="#31688e")
-    axes.set_xlabel("characters of the text")
-    axes.set_ylabel("bits per character")
+    axes.barh([name or "not told" for name in bits.index], bits.to_numpy(), color="#31688e")
+    axes.set_xlabel("bits per character (scripts differ in what a character says)")
     axes.set_title(f"{len(scored):,} held-out texts", fontsize=10)
-    axes.tick_params(axis="x", labelrotation=30)
-    path = folder / "bits.png"
-    figure.savefig(path, dpi=110)
-    return [path]
+    figure.savefig(folder / "bits.png", dpi=110)
+    said = scored[scored["sample"] != ""]
+    (folder / "samples.md").write_text("".join(f"- {row.language}: {row.sample}\n" for row in said.itertuples()), encoding="utf-8")
+    return [folder / "bits.png", folder / "samples.md"]
