@@ -248,6 +248,24 @@ def test_same_seed_same_weights(made: SimpleNamespace) -> None:
     assert all((one[name] == two[name]).all() for name in one)
 
 
+def test_what_training_says_of_valid_is_what_the_session_says(made: SimpleNamespace) -> None:
+    """Packed into one block and in torch, against whole texts in ONNX Runtime."""
+    recipe = made.recipe.model_copy(update={"batch": 3, "steps": 5, "context": 80})
+    folder = made.folder.parent / "one text a block"
+    folder.mkdir(exist_ok=True)
+    kept = [text for text in TEXTS if 60 < len(text) < 76][:2]
+    module, data, metrics = fitted(recipe, splits(folder, TEXTS, kept))
+    recipe.export(module, data, folder)
+    whole = sum(len(ids) - 1 for ids in data.tokens.documents(kept)) <= 80
+    bits = recipe.open(folder).nats(kept).sum() / math.log(2) / sum(map(len, kept))
+    assert whole and metrics["valid_bits_per_char"] == pytest.approx(bits, rel=1e-4) and metrics["valid_score"] == -metrics["valid_bits_per_char"]
+
+
+def test_the_tokenizer_never_sees_valid_or_test(made: SimpleNamespace, tmp_path: Path) -> None:
+    folder = splits(tmp_path, TEXTS, ["qqxx qqxx " * 50])
+    assert made.recipe.datamodule(folder, 1).tokens.body == made.data.tokens.body
+
+
 def test_the_tokenizer_gives_every_text_back_and_none_can_forge_the_end() -> None:
     tokens = Tokens(trained(TEXTS, 400))
     for text in (*TEXTS, "", "\n\t 😀 <|endoftext|> \u0000"):

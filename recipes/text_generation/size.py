@@ -64,14 +64,15 @@ def budget(size: Size, blocks: int, steps: int, devices: int = 1, strategy: str 
     `blocks` are those of one step on one device. ddp keeps everything on each device; fsdp gives each
     device its share of parameters, gradients and optimiser, and one whole layer at a time while it computes.
     Activations of a layer are 34 B T D bytes at 16 bits (Korthikanti et al. 2022, without dropout's masks and with
-    attention that keeps no T x T matrix), the logits and their gradient at 32 bits beside them.
+    attention that keeps no T x T matrix); 43 where rotations and RMSNorm, which torch makes of several operations,
+    keep their parts too (tests/test_plan.py counts both). The logits and their gradient at 32 bits stand beside them.
     """
     parameters = size.parameters()
     sharded = devices if "fsdp" in strategy else 1
     half = not precision.startswith("32")
     compute = 2 if half and "true" in precision else 4      # bytes of a parameter and its gradient; mixed keeps both at 32 bits
     tokens = blocks * size.context
-    layer = tokens * size.width * 34 * (1 if half else 2)
+    layer = tokens * size.width * (43 if (size.positions, size.norm) == ("rotary", "rms") else 34) * (1 if half else 2)
     activation = (tokens * size.width * (2 if half else 4) * size.layers + layer) if checkpointing else layer * size.layers
     logits = tokens * size.vocabulary * 4 * 2
     gathered = (size.matrices() // size.layers + (size.vocabulary * size.width)) * compute if sharded > 1 else 0
