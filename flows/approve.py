@@ -7,6 +7,7 @@ from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import Field
 
+from flows.forms import Application
 from tasks import tracking
 from tasks.errors import Refused
 from tasks.receipts import Promoted
@@ -36,7 +37,7 @@ def held(application: str, version: str = "") -> str:
 
 
 @flow(name="approve", flow_run_name=run_name, persist_result=False)
-def approve(application: str, person: str, reason: str, version: str = "") -> Any:
+def approve(application: Application, person: str, reason: str, version: str = "") -> Any:
     """Make a held version the champion; a person decides, and the ledger keeps who and why.
 
     Args:
@@ -47,6 +48,6 @@ def approve(application: str, person: str, reason: str, version: str = "") -> An
     """
     if not person.strip() or not reason.strip():
         raise Refused("an approval needs a person and a reason; both are kept in the ledger")
-    moved: Promoted = promote.submit(application, held(application, version), person.strip(), reason.strip(), "").result()
+    moved: Promoted = promote.submit(str(application), held(str(application), version), person.strip(), reason.strip(), "").result()
     words = f"version {moved.version} is @champion, before it was {moved.previous or 'none'}"
     return Completed(name="Promoted" if moved.moved else "Unchanged", message=words, data=moved.model_dump())

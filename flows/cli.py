@@ -53,6 +53,7 @@ def run(
     given = list(overrides or [])
     # Fail before spending: configuration before Prefect's start.
     config.check_hardware(config.recipe(application, given))
+    from flows.forms import Application
     from flows.panel import Night
     from flows.retrain import retrain
 
@@ -61,7 +62,7 @@ def run(
     with Night(console, quiet=as_json) as night:
         process.listeners.append(night)
         try:
-            retrain(application, given, dry_run, ask, "started from the command line")
+            retrain(Application(application), given, dry_run, ask, "started from the command line")
         finally:
             process.listeners.remove(night)
     if as_json:
@@ -188,18 +189,9 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """The previous champion again."""
-    from tasks import tracking
-    from tasks.errors import Refused
-    from tasks.register.promote import promote
+    from tasks.register.promote import before, promote
 
-    live = tracking.aliased(application)
-    entries = tracking.ledger(application)
-    if live is None or not entries:
-        raise Refused(f"{application} has no champion; nothing to roll back")
-    target = to or next((entry["previous"] for entry in reversed(entries) if entry["version"] == live and entry["previous"]), None)
-    if target is None:
-        raise Refused(f"version {live} of {application} is the first champion; there is none before it")
-    receipt = promote(application, target, _person(), why)
+    receipt = promote(application, before(application, to), _person(), why)
     _out(receipt.model_dump()) if as_json else typer.echo(f"{application}: version {receipt.version} is @champion, before it was {receipt.previous}")
 
 
@@ -286,11 +278,71 @@ def card(
 
 
 @app.command()
-def up() -> None:
-    """Prefect, MLflow and the nightly runner in one (its place; it comes with a later version)."""
-    from tasks.errors import Refused
+def up(
+    detach: Annotated[bool, typer.Option("--detach", help="Come back once all answer, and leave them running; tidemill down stops them.")] = False,
+    prefect_port: Annotated[int | None, typer.Option(help="Prefect's port; without it 4200, or any that is free.")] = None,
+    mlflow_port: Annotated[int | None, typer.Option(help="MLflow's port; without it 5000, or any that is free.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Prefect, MLflow and the nightly runner; Ctrl-C stops all."""
+    from flows import up as servers
 
-    raise Refused("tidemill up is not built yet; `prefect server start` and `mlflow server` read the same files under .tidemill")
+    if (where := servers.running()) is not None:
+        _out(where) if as_json else _where(where, "up already")
+        return
+    if detach:
+        given = [f"--{name}-port={port}" for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port)) if port is not None]
+        where = _detached(given)
+        _out(where) if as_json else _where(where, "up")
+        return
+
+    def told(what: str, words: str) -> None:
+        line = {"ready": "ready; Ctrl-C stops all", "stopping": "stopping", "runner": "runner    deployments and schedules"}.get(what, f"{what:9} {words}")
+        typer.echo(json.dumps({"event": what, "address": words}) if as_json else line)
+
+    servers.keep({"prefect": prefect_port, "mlflow": mlflow_port}, told)
+
+
+def _where(where: dict[str, Any], words: str) -> None:
+    typer.echo(words)
+    for name in ("prefect", "mlflow"):
+        if name in where:
+            typer.echo(f"{name:9} {where[name]}")
+
+
+def _detached(given: list[str]) -> dict[str, Any]:
+    """Start `tidemill up` in a session of its own, and wait until it is ready or has failed."""
+    import subprocess
+    import time
+
+    from flows.up import READY_S, running
+    from tasks.errors import Fault, Refused
+    from tasks.places import state
+
+    log = state("logs", "up.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        child = subprocess.Popen([sys.executable, "-m", "flows.cli", "up", *given], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+    until = time.monotonic() + READY_S + 10
+    while time.monotonic() < until:
+        where = running()
+        if where and where.get("ready"):
+            return where
+        if child.poll() is not None:
+            words = log.read_text().strip().splitlines()
+            kind = Refused if child.returncode == 2 else Fault
+            raise kind((words or ["it said nothing"])[-1].removeprefix("error: "))
+        time.sleep(0.2)
+    raise Fault(f"the servers were not ready within {READY_S} s; see {log}")
+
+
+@app.command()
+def down(as_json: Json = False) -> None:
+    """Stop what tidemill up started; data, models and schedules stay."""
+    from flows import up as servers
+
+    there = servers.down()
+    _out({"stopped": there}) if as_json else typer.echo("stopped" if there else "nothing was up")
 
 
 @data.command()

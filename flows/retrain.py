@@ -3,6 +3,7 @@
 import logging
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,8 @@ from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.states import Completed
 
+from flows.forms import Application
+from flows.reap import register_alive
 from tasks import config, places, plan, process, tracking, version
 from tasks.clean import clean
 from tasks.collect import collect
@@ -18,6 +21,7 @@ from tasks.export import export
 from tasks.files import locked
 from tasks.judge import explain, judge
 from tasks.label import label
+from tasks.notices import notify
 from tasks.receipts import Collected, End, Judged, Promoted, Registered, Snapshot, Stage
 from tasks.register import promote, register
 from tasks.schema import Recipe
@@ -39,7 +43,7 @@ def run_name() -> str:
 
 
 @flow(name="retrain", flow_run_name=run_name, persist_result=False, log_prints=False)
-def retrain(application: str, overrides: list[str] | None = None, dry_run: bool = False, ask: bool = False, reason: str = "") -> Any:
+def retrain(application: Application, overrides: list[str] | None = None, dry_run: bool = False, ask: bool = False, reason: str = "") -> Any:
     """Retrain one application from what is new at its sources, and let it out if it was judged good.
 
     Args:
@@ -49,36 +53,55 @@ def retrain(application: str, overrides: list[str] | None = None, dry_run: bool 
         ask: Where the evidence is not enough, wait for a person's form on this page (conf/config.yaml says how long).
         reason: Why this run was started; kept with it.
     """
-    given = list(overrides or [])
-    recipe = config.recipe(application, given)
-    config.check_hardware(recipe)
-    with locked(places.state("locks", f"run-{application}")):
-        lost = version.prepare()
-        for line in lost:
-            log.warning("%s", line)
-        data_half(recipe)
-        this = plan.make(application, given)
-        try:
-            end = model_half(recipe, this, given, dry_run)
-        except (Fault, Refused) as error:
-            with suppress(Fault, Refused):
-                close(this, "Failed", str(error))
-            raise
-    if ask and end.state == "Held" and end.version:
-        end = asked(end, this)
+    register_alive()
+    return retraining(str(application), list(overrides or []), Night(dry_run=dry_run, ask=ask))
+
+
+@dataclass(frozen=True)
+class Night:
+    """How one retraining is done: what its night has collected already, and where it stops."""
+
+    collected: dict[str, Collected] | None = None
+    dry_run: bool = False
+    ask: bool = False
+
+
+def retraining(application: str, given: list[str], night: Night) -> Any:
+    """The retraining itself, as the command line, the form and the night do it."""
+    try:
+        recipe = config.recipe(application, given)
+        config.check_hardware(recipe)
+        with locked(places.state("locks", f"run-{application}")):
+            lost = version.prepare()
+            for line in lost:
+                log.warning("%s", line)
+            data_half(recipe, night.collected)
+            this = plan.make(application, given)
+            try:
+                end = model_half(recipe, this, given, night.dry_run)
+            except (Fault, Refused) as error:
+                with suppress(Fault, Refused):
+                    close(this, "Failed", str(error))
+                raise
+        if night.ask and end.state == "Held" and end.version:
+            end = asked(end, this)
+    except (Fault, Refused) as error:
+        notify(f"{application}: Failed", str(error), "Failed")
+        raise
+    notify(f"{application}: {end.state}", end.because, end.state)
     process.tell("end", end=end.model_dump())
     return Completed(name=end.state, message=end.because, data=end.model_dump())
 
 
-def data_half(recipe: Recipe) -> Snapshot:
-    """Collect, clean, select, label, split and name the data; each only where something changed."""
+def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snapshot:
+    """Collect (but for what the night has collected already), clean, select, label, split and name the data; each only where something changed."""
     sources = [use.name for use in recipe.sources]
     name = recipe.application
-    collecting = [collect.submit(source) for source in sources]
-    collected: list[Collected] = [future.result() for future in collecting]
+    collecting = [] if known else [collect.submit(source) for source in sources]
+    collected: list[Collected] = [known[source] for source in sources] if known else [future.result() for future in collecting]
     stages = [*(f"clean@{source}" for source in sources), *(f"{step}@{name}" for step in ("select", "label", "split"))]
     due = version.due(stages)
-    cleaning = [clean.submit(source, due[f"clean@{source}"], wait_for=[future]) for source, future in zip(sources, collecting, strict=True)]
+    cleaning = [clean.submit(source, due[f"clean@{source}"], wait_for=collecting[place : place + 1]) for place, source in enumerate(sources)]
     done: list[Stage] = [future.result() for future in cleaning]
     changed = any(stage.ran for stage in done)
     before: list[Any] = cleaning
@@ -194,6 +217,6 @@ def gates(judged: Judged) -> None:
 
 def link(registered: Registered) -> None:
     """The way to the run in MLflow."""
-    base = tracking.uri() if tracking.uri().startswith("http") else "http://127.0.0.1:5000"
+    base = tracking.uri() if tracking.uri().startswith("http") else "http://127.0.0.1:5000"    # where `tidemill up` puts it, if it is free
     create_link_artifact(key="mlflow-run", link=f"{base}{registered.page}", link_text=f"{registered.name} in MLflow", description="The run in MLflow; `tidemill up` serves it.")
 

@@ -14,7 +14,7 @@ def _own() -> list[str]:
     return sorted(
         path.stem if path.suffix == ".py" else path.name
         for path in folder.iterdir()
-        if (path.suffix == ".py" and path.stem not in ("__init__", "base", "calibration", "metrics", "perturb")) or (path / "__init__.py").is_file()
+        if (path.suffix == ".py" and path.stem not in ("__init__", "base", "calibration", "metrics", "perturb", "pictures")) or (path / "__init__.py").is_file()
     )
 
 

@@ -41,6 +41,9 @@ class Recipe(BaseModel, ABC):
     data_fields: ClassVar[frozenset[str]]
     """The fields `datamodule` depends on; a sweep over others loads the data once."""
 
+    facts: ClassVar[dict[str, str]] = {}
+    """What a person must know before using it, for the model card: intended use, limits, out of scope, data."""
+
     def plan(self, epochs: int, devices: int, strategy: str, precision: str) -> dict[str, float | int | str]:
         """What a training with these fields takes: parameters, memory of a device, FLOPs; empty where nobody counted it."""
         return {}
@@ -50,7 +53,9 @@ class Recipe(BaseModel, ABC):
         """Documents to examples.
 
         Columns: doc_id, inputs and target (JSON of Input and Output), confidence (0 to 1), votes
-        (JSON: voter to vote), unit, slices (JSON: column to value), dropped (a reason, or None).
+        (JSON: voter to vote), unit, slices (JSON: column to value), dropped (a reason, or None);
+        payload (bytes, or None) where the question is about a picture or the like. `documents` has
+        `payload` for what is no text.
         """
 
     @abstractmethod
@@ -103,10 +108,6 @@ class Recipe(BaseModel, ABC):
 
     def perturbations(self, inputs: list[BaseModel], seed: int) -> dict[str, list[BaseModel]]:
         """The same questions with typos, noise and the like, by the perturbation's name; what `robust` gates ask."""
-        return {}
-
-    def facts(self) -> dict[str, str]:
-        """What the model card must say and no figure does: intended_use, out_of_scope, limits, risks, data."""
         return {}
 
     def calibrate(self, package: Path, valid: pd.DataFrame) -> None:

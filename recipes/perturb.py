@@ -1,42 +1,67 @@
-"""Texts as people really send them: with typos, in capitals, with look-alike letters. The same seed gives the same texts."""
+"""Small harm to inputs, the same harm for the same seed: what `robust` gates ask about.
+
+Each function takes the question's text and a generator of its own, so one question's typos do not
+depend on which questions stand beside it.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# Latin letters and their look-alikes in Cyrillic and Greek (Unicode Technical Standard 39, confusables).
-LOOK_ALIKES = str.maketrans("aceopxyiABEHKMOPTX", "\u0430\u0441\u0435\u043e\u0440\u0445\u0443\u0456\u0391\u0392\u0395\u0397\u039a\u039c\u039f\u03a1\u03a4\u03a7")
+# Letters that look alike across Latin, Greek and Cyrillic (a few rows of Unicode's confusables, UTS 39).
+ALIKE = ("aаα", "eе", "oоο", "pрρ", "cс", "xхχ", "yу", "iіι", "sѕ", "jј", "AАΑ", "BВΒ", "EЕΕ", "HНΗ", "KКΚ", "MМΜ", "OОΟ", "PРΡ", "TТΤ", "XХΧ", "CС")
+OTHERS = {letter: [other for other in group if other != letter] for group in ALIKE for letter in group}
+TYPO_SHARE = 0.05        # of the letters; at least one
+CONFUSED_SHARE = 0.1     # of the letters that have a look-alike; at least one
+SPACES = ("  ", "\t", "\n", "\u00a0", " \u200b")
 
 
-def typos(text: str, random: np.random.Generator, share: float = 0.05) -> str:
-    """One letter in twenty is lost, doubled or changes places with the next; at least one where there are two."""
-    letters = list(text)
-    places = [place for place in range(len(letters)) if letters[place].isalpha()]
-    if len(places) < 2:
+def generator(seed: int, name: str, what: str | bytes) -> np.random.Generator:
+    """A generator that belongs to one question under one perturbation."""
+    body = what.encode("utf-8", "surrogatepass") if isinstance(what, str) else what
+    return np.random.default_rng(np.frombuffer(hashlib.blake2b(f"{seed} {name} ".encode() + body, digest_size=16).digest(), dtype=np.uint32))
+
+
+def typos(text: str, random: np.random.Generator) -> str:
+    """Letters swapped with the next, dropped or doubled, one in twenty; a text of one letter stays."""
+    out = list(text)
+    places = [at for at in range(len(out) - 1) if out[at].isalpha() and out[at + 1].isalpha()]
+    if not places:
         return text
-    for place in sorted(random.choice(places, max(1, int(share * len(places))), replace=False), reverse=True):
+    for at in random.choice(places, size=min(len(places), max(1, round(TYPO_SHARE * len(places)))), replace=False):
         kind = random.integers(3)
         if kind == 0:
-            del letters[place]
-        elif kind == 1:
-            letters.insert(place, letters[place])
-        elif place + 1 < len(letters):
-            letters[place], letters[place + 1] = letters[place + 1], letters[place]
-    return "".join(letters)
+            out[at], out[at + 1] = out[at + 1], out[at]
+        else:
+            out[at] = "" if kind == 1 else out[at] * 2
+    return "".join(out)
 
 
-def spaces(text: str, random: np.random.Generator, share: float = 0.1) -> str:
-    """One space in ten is doubled or becomes a line's end."""
-    return "".join((letter * 2 if random.random() < 0.5 else "\n") if letter == " " and random.random() < share else letter for letter in text)
+def case(text: str, random: np.random.Generator) -> str:
+    """Capitals throughout, where the script has them."""
+    return text.upper()
 
 
-def look_alikes(text: str, random: np.random.Generator, share: float = 0.1) -> str:
-    """One letter in ten that has a look-alike in another script is that one."""
-    return "".join(letter.translate(LOOK_ALIKES) if random.random() < share else letter for letter in text)
+def whitespace(text: str, random: np.random.Generator) -> str:
+    """Spaces doubled, replaced by other white space, and some at both ends."""
+    words = text.split(" ")
+    return " " + "".join(word + (SPACES[random.integers(len(SPACES))] if at < len(words) - 1 else "") for at, word in enumerate(words)) + "\n"
 
 
-def texts(originals: list[str], seed: int) -> dict[str, list[str]]:
-    """Each text with typos, in upper case, with other spaces and with look-alike letters; none becomes empty."""
-    found = {"upper case": [text.upper() for text in originals]}
-    for number, (name, change) in enumerate((("typos", typos), ("spaces", spaces), ("look-alikes", look_alikes))):
-        random = np.random.default_rng([seed, number])
-        found[name] = [change(text, random) or text for text in originals]
-    return found
+def confusables(text: str, random: np.random.Generator) -> str:
+    """Letters replaced by ones of another script that look alike."""
+    places = [at for at, letter in enumerate(text) if letter in OTHERS]
+    out = list(text)
+    if places:
+        for at in random.choice(places, size=max(1, round(CONFUSED_SHARE * len(places))), replace=False):
+            out[at] = OTHERS[out[at]][random.integers(len(OTHERS[out[at]]))]
+    return "".join(out)
+
+
+TEXT: dict[str, Callable[[str, np.random.Generator], str]] = {"typos": typos, "case": case, "whitespace": whitespace, "confusables": confusables}
+
+
+def texts(asked: Sequence[str], seed: int, longest: int) -> dict[str, list[str]]:
+    """Every perturbation of every text, by name, none longer than `longest` characters and none empty."""
+    return {name: [change(text, generator(seed, name, text))[:longest] or text for text in asked] for name, change in TEXT.items()}

@@ -154,7 +154,7 @@ def _overrides(name: str, overrides: tuple[str, ...] | list[str]) -> tuple[list[
         if key in ("trainer", "runtime"):
             _file(key, value)
             chosen[key] = value
-        elif top not in Recipe.model_fields or top in ("application", "summary"):
+        elif top not in Recipe.model_fields or top in ("application", "summary", "nightly", "cron", "timezone"):
             choices = [*(n for n in MODEL_HALF if n in Recipe.model_fields), "runtime"]
             raise Refused(f"unknown key '{key}'; there are {', '.join(choices)}")
         else:

@@ -25,6 +25,7 @@ DOCUMENTS = pa.schema([
     ("script", TEXT),       # what the source says, else what the letters are (ISO 15924)
     ("original", TEXT),     # what it is a translation of, where it is one
     ("text", TEXT),
+    ("payload", pa.binary()),   # what is no text: a picture, a series; null for text
     ("attributes", TEXT),   # JSON
     ("licence", TEXT), ("opt_out", TEXT),
     ("letters", pa.int32()), ("chars", pa.int32()), ("words", pa.int32()),
@@ -36,12 +37,18 @@ EXAMPLES = pa.schema([
     ("example_id", TEXT), ("doc_id", TEXT), ("inputs", TEXT), ("target", TEXT),
     ("confidence", pa.float64()), ("votes", TEXT), ("unit", TEXT), ("slices", TEXT),
     ("source", TEXT), ("part", TEXT), ("original", TEXT),
+    ("payload", pa.binary()),   # what the question is about, where that is no text
 ])
 LOST = pa.schema([("example_id", TEXT), ("doc_id", TEXT), ("reason", TEXT)])
 
 
 def doc_id(source: str, uri: str) -> str:
     return hashlib.sha256(f"{source} {uri}".encode()).hexdigest()[:24]
+
+
+def in_letters(payload: bytes) -> str:
+    """A payload's name for the search for copies: 24 letters of its sha256, too short to be nearly like another."""
+    return hashlib.sha256(payload).hexdigest()[:24].translate(str.maketrans("0123456789", "ghijklmnop"))
 
 
 def save(path: Path, rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema) -> None:

@@ -76,8 +76,26 @@ def environment() -> dict[str, str]:
         "OPTUNA_STORAGE": f"sqlite:///{state('sweeps.db')}",
         "DVC_NO_ANALYTICS": "1",
         "TIDEMILL_ROOT": str(root()),
+        **servers(),
     }
     return {name: os.environ.get(name, value) for name, value in defaults.items()}
+
+
+def servers() -> dict[str, str]:
+    """The variables that lead to the servers of `tidemill up`, while it is up: a run made meanwhile is seen on their pages."""
+    import json
+
+    from tasks.files import held
+
+    path = state("up.json")
+    if not path.is_file() or not held(state("locks", "up")):
+        return {}
+    try:
+        where = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {"PREFECT_API_URL": f"{where['prefect']}/api", "PREFECT_UI_URL": where["prefect"],
+            "MLFLOW_TRACKING_URI": where["mlflow"], "TIDEMILL_MLFLOW_URL": where["mlflow"]}
 
 
 def settle() -> None:

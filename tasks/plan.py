@@ -18,7 +18,10 @@ from tasks.schema import Recipe as Judged
 R = TypeVar("R", bound=Receipt)
 
 STEPS = ("sweep", "train", "export", "score", "judge", "register")
-CODE = ("tasks/plan.py", *(f"tasks/{step}" for step in STEPS), "tasks/signing.py", "recipes/base.py", "recipes/metrics.py", "recipes/calibration.py", "recipes/perturb.py")
+CODE = (
+    "tasks/plan.py", *(f"tasks/{step}" for step in STEPS), "tasks/signing.py",
+    *(f"recipes/{name}.py" for name in ("base", "metrics", "calibration", "perturb", "pictures")),
+)
 
 
 class Plan(Receipt):

@@ -1,5 +1,6 @@
 """What conf/ may say: the fields, their bounds, and the rules across them."""
 
+from datetime import date
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -17,7 +18,7 @@ class Strict(BaseModel):
 class Package(Strict):
     """A pinned package, fetched by its own client."""
 
-    index: Literal["pypi"]
+    index: Literal["pypi", "debian"]
     name: str
     version: str
     file: str
@@ -36,7 +37,7 @@ class Mirror(Strict):
 class Rule(Strict):
     """How a stored page or member is cut into documents."""
 
-    kind: Literal["xpath", "gettext", "whole", "table"]
+    kind: Literal["xpath", "gettext", "whole", "table", "csv", "picture", "pixels", "idx"]
     name: str = Field(description="becomes the document's `kind`")
     each: str = "/*"
     part: str = "''"
@@ -47,6 +48,17 @@ class Rule(Strict):
     delimiter: str = Field(default=",", min_length=1, max_length=1, description="between a table's columns")
     namespaces: dict[str, str] = {}
     attributes: dict[str, str] = {}
+    group: str = Field(default="", description="csv: the column whose values name the documents; none: one document")
+    columns: tuple[str, ...] = Field(default=(), description="csv: the columns that must be there and are kept, in this order; none: all")
+    label: str = Field(default="", description="picture: an expression on the address whose first group is the label")
+    size: tuple[int, int] = Field(default=(1, 1), description="pixels: height and width of the pictures, one a row, their label last")
+    labels: tuple[str, str] | None = Field(default=None, description="idx: what of the pictures' address to replace, and by what, for the labels' address")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Rule":
+        if self.kind == "pixels" and not 4 <= self.size[0] * self.size[1] <= 4_000_000:
+            raise ValueError(f"selector {self.name}: pixels needs size: [height, width], between 4 and 4,000,000 pixels")
+        return self
 
 
 class Clean(Strict):
@@ -103,10 +115,11 @@ class SplitRule(Strict):
     """How the examples of one source are split; membership depends on the row alone."""
 
     source: str
-    by: Literal["hash", "values", "test"]
+    by: Literal["hash", "values", "time", "test"]
     column: str = ""
-    valid: tuple[str, ...] | float = 0.0
-    test: tuple[str, ...] | float = 0.0
+    valid: tuple[str, ...] | float | date = 0.0
+    test: tuple[str, ...] | float | date = 0.0
+    embargo: int = Field(default=0, ge=0, description="days before valid and before test that belong to no split")
 
     @model_validator(mode="after")
     def _fits(self) -> "SplitRule":
@@ -115,8 +128,15 @@ class SplitRule(Strict):
                 share = getattr(self, name)
                 if not isinstance(share, float | int) or not 0 <= share < 1:
                     raise ValueError(f"split by hash: {name} is a share between 0 and 1, not {share!r}")
-        if self.by == "values" and not (isinstance(self.valid, tuple) and isinstance(self.test, tuple)):
-            raise ValueError("split by values: valid and test are lists of values")
+        if self.by == "values" and not (isinstance(self.valid, tuple | float) and isinstance(self.test, tuple)):
+            raise ValueError("split by values: test is a list of values, valid a list or a share of the other rows")
+        if self.by == "time":
+            if not (isinstance(self.valid, date) and isinstance(self.test, date) and self.valid < self.test):
+                raise ValueError(f"split by time: valid and test are the days they begin, valid first, not {self.valid!s} and {self.test!s}")
+            if (self.test - self.valid).days <= self.embargo:
+                raise ValueError(f"split by time: an embargo of {self.embargo} days leaves nothing between {self.valid} and {self.test}")
+        if self.embargo and self.by != "time":
+            raise ValueError(f"an embargo is for split by time, not by {self.by}")
         if self.by != "test" and not self.column:
             raise ValueError(f"split by {self.by} needs a column")
         return self
@@ -221,6 +241,25 @@ class Gate(Strict):
         return self
 
 
+def comes(cron: str, timezone: str) -> None:
+    """Raise ValueError where a cron never fires, or its time zone does not exist."""
+    from datetime import datetime
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    from croniter import CroniterBadCronError, CroniterBadDateError, croniter
+
+    try:
+        zone = ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"timezone {timezone!r} does not exist; name one as Europe/Berlin or UTC") from error
+    try:
+        croniter(cron, datetime.now(zone), max_years_between_matches=5).get_next(datetime)
+    except CroniterBadDateError as error:
+        raise ValueError(f"cron {cron!r} never comes; 0 3 * * * is every night at three") from error
+    except (CroniterBadCronError, ValueError, KeyError) as error:
+        raise ValueError(f"cron {cron!r} is no cron ({error}); 0 3 * * * is every night at three") from error
+
+
 class Recipe(Strict):
     """conf/recipe/NAME.yaml with config, trainer, runtime and overrides merged in."""
 
@@ -236,6 +275,9 @@ class Recipe(Strict):
     runtime: Runtime
     sweep: Sweep
     score: Score
+    nightly: bool = Field(default=False, description="the clock retrains it")
+    cron: str = "0 3 * * *"
+    timezone: str = Field(default="UTC", description="of the cron; an IANA name, as Europe/Berlin")
     approval: bool = Field(default=False, description="a person lets each model out, also one that passed every gate")
     gates: tuple[Gate, ...]
 
@@ -251,6 +293,8 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _agree(self) -> "Recipe":
+        if self.nightly:
+            comes(self.cron, self.timezone)
         used = {use.name for use in self.sources}
         ruled = {rule.source for rule in self.split.rules}
         if used != ruled:
@@ -288,6 +332,29 @@ class Approve(Strict):
     timeout_minutes: float = Field(gt=0, description="how long a run that asks waits for a person's form")
 
 
+class NightLimits(Strict):
+    """What one night may cost; reaching a limit ends it properly."""
+
+    minutes: float = Field(gt=0)
+    price_per_hour: float = Field(ge=0, description="of this machine, in whatever money")
+    price: float = Field(ge=0, description="of a night, in the same money; 0: no limit")
+    disk_free_gb: float = Field(ge=0, description="must stay free")
+
+
+class Notices(Strict):
+    """Who is told, and of what."""
+
+    blocks: tuple[str, ...] = Field(description="Prefect's notification blocks, as slack-webhook/team")
+    tell: tuple[Literal["Promoted", "Held", "Rejected", "Unchanged", "DryRun", "Failed", "Overdue"], ...]
+    no_night_hours: float = Field(gt=0)
+
+
+class Retention(Strict):
+    """How long what is not needed stays; never anything a live version, the ledger or its lineage needs."""
+
+    days: float = Field(ge=0)
+
+
 class General(Strict):
     """conf/config.yaml"""
 
@@ -295,3 +362,6 @@ class General(Strict):
     collect: Collect
     step: Step
     approval: Approve
+    night: NightLimits
+    notices: Notices
+    keep: Retention

@@ -27,11 +27,12 @@ WRITTEN_AS = {"Hans": "Hani", "Hant": "Hani", "Hang": "Kore", "Zyyy": ""}
 ALSO = {"Jpan": "Hani", "Kore": "Hani"}
 LENGTHS = ((10, "1 to 10"), (25, "11 to 25"), (60, "26 to 60"), (150, "61 to 150"), (10**9, "over 150"))
 BATCH_IDS = 60_000  # n-grams in one call of the session: bounds its memory to 60,000 rows of the table
+LONGEST = 100_000   # characters of one question
 
 
 class Question(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    text: str = Field(min_length=1, max_length=100_000, description="a word, a sentence or a page", examples=["Guten Morgen"])
+    text: str = Field(min_length=1, max_length=LONGEST, description="a word, a sentence or a page", examples=["Guten Morgen"])
 
 
 class Answer(BaseModel):
@@ -63,6 +64,13 @@ class Languages(base.Recipe):
         "log_loss": Metric(better="lower", unit="nats"),
     }
 
+    facts: ClassVar[dict[str, str]] = {
+        "intended use": "Naming the language of a text of a word or more, for sorting and routing.",
+        "limits": "Single words shared by languages cannot be told; close relatives (Bosnian, Croatian, Serbian) are mistaken for each other; "
+                  "a text in two languages gets one; beyond the first 600 characters nothing is read.",
+        "out of scope": "Judging a person by the language of what they wrote; dialects.",
+        "data": "Declarations of human rights, and user interfaces; most languages have one declaration alone.",
+    }
     data_fields: ClassVar[frozenset[str]] = frozenset({"bits", "batch", "steps", "crop", "long_share"})
 
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
@@ -132,23 +140,10 @@ class Languages(base.Recipe):
         scores = session.probabilities([json.loads(item)["text"] for item in valid["inputs"]])
         write(package, fitted(scores[at >= 0], at[at >= 0]))
 
-    def perturbations(self, inputs: list[BaseModel], seed: int) -> dict[str, list[BaseModel]]:
-        from recipes.perturb import texts
-
-        return {name: [Question(text=text) for text in changed] for name, changed in texts([item.text for item in inputs], seed).items()}  # type: ignore[attr-defined]
-
     def explain(self, package: Path, weights: Path, examples: pd.DataFrame) -> list[list[tuple[str, float]]]:
         from recipes.languages.explain import moved
 
         return moved(weights, [json.loads(item)["text"] for item in examples["inputs"]], self.bits)
-
-    def facts(self) -> dict[str, str]:
-        return {
-            "intended_use": "Naming the language of a text, from a menu entry to a page, for routing and for statistics.",
-            "out_of_scope": "Telling a person's nationality or origin. Texts of several languages: it names one.",
-            "limits": "Most languages were learned from one declaration of some thousand words, and are judged on ten articles of it; rare languages in "
-                      "short texts are often mistaken for their neighbours. Confidences were fitted on declarations and one program's strings.",
-        }
 
     def baselines(self, splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
         from recipes.languages.voters import identifier_frame, majority_frame, naive_bayes_frame
@@ -164,6 +159,12 @@ class Languages(base.Recipe):
         ids, lengths = padded([ngrams(text, session.bits) for text in texts], 2**session.bits)
         outputs = session.session.run(None, {"ids": ids, "lengths": lengths})[0]
         return {"inputs": {"ids": ids, "lengths": lengths}, "outputs": {"probabilities": outputs}}
+
+    def perturbations(self, inputs: list[BaseModel], seed: int) -> dict[str, list[BaseModel]]:
+        from recipes.perturb import texts
+
+        changed = texts([item.text for item in inputs], seed, LONGEST)  # type: ignore[attr-defined]
+        return {name: [Question(text=text) for text in found] for name, found in changed.items()}
 
     def golden(self) -> list[BaseModel]:
         return [Question(text=text) for text in (

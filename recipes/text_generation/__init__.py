@@ -76,6 +76,14 @@ class TextGeneration(base.Recipe):
         "repeated": Metric(better="lower", source="Welleck et al. 2020: share of word 4-grams that occurred before in the answer"),
         "copied": Metric(better="lower", unit="characters", source="the longest span of an answer that stands in a train text, on average"),
     }
+    facts: ClassVar[dict[str, str]] = {
+        "intended use": "Showing how a language model is trained, judged and let out; continuing short texts in the manner of its sources.",
+        "out of scope": "Facts, advice, or text that anybody takes for a person's: it was trained on one to two million characters, a millionth of what fluent models read.",
+        "limits": "It knows what declarations, software and tales sound like in the languages of its configuration, and nothing of the world; many of its words are none. "
+                  "Bits per character compare models on the same test rows, not languages: a Chinese character says more than a Latin one.",
+        "risks": "It repeats its training texts, in long spans where they are formulaic; `copied` counts how long.",
+    }
+
     data_fields: ClassVar[frozenset[str]] = frozenset({"size", "context", "vocabulary", "batch", "steps", "start"})
 
     @model_validator(mode="after")
@@ -176,14 +184,6 @@ class TextGeneration(base.Recipe):
 
     def golden(self) -> list[BaseModel]:
         return [Question(prompt=prompt, max_tokens=16) for prompt in ("Everyone has the right to", "Jeder hat das Recht auf", "Каждый человек имеет право", "", "すべて人は", "Toute personne a droit " * 200)]
-
-    def facts(self) -> dict[str, str]:
-        return {
-            "intended_use": "Showing how a language model is trained, judged and let out; continuing short texts in the manner of its sources.",
-            "out_of_scope": "Facts, advice, or text that anybody takes for a person's: it was trained on one to two million characters, a thousandth of a thousandth of what fluent models read.",
-            "limits": "It knows what declarations, software and tales sound like in the languages of its configuration, and nothing of the world. Words are often none. Bits per character compare models on these test rows, not across languages: a Chinese character says more than a Latin one.",
-            "risks": "It repeats its training texts, in long spans where they are formulaic; `copied` counts how long.",
-        }
 
     def figures(self, frame: pd.DataFrame, folder: Path) -> list[Path]:
         from recipes.text_generation.report import picture

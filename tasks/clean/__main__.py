@@ -2,12 +2,13 @@
 
 import json
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from tasks import config, places, process, text
-from tasks.clean.cut import Part, Unreadable, cut
+from tasks.clean.cut import Beside, Part, Unreadable, cut
 from tasks.collect import raw
 from tasks.documents import DOCUMENTS, DROPPED, LINEAGE, counts, doc_id, save
 from tasks.errors import Refused
@@ -24,9 +25,16 @@ def clean(name: str) -> None:
     if not rows:
         raise Refused(f"source {name} is empty: data/raw/{name} has no page; collect it first: python -m tasks.collect {name}")
     kept, dropped, lineage = [], [], []
+    known = {row["uri"]: row for row in rows}
+
+    @lru_cache(maxsize=2)
+    def beside(uri: str) -> bytes | None:
+        """Another member of the same source; None where there is none."""
+        return next((body for _, body in raw.bodies(folder, [known[uri]])), None) if uri in known else None
+
     with locked(places.state("locks", f"clean-{name}")):
         for number, (row, body) in enumerate(raw.bodies(folder, rows), 1):
-            for document, reason in documents(source, row, body):
+            for document, reason in documents(source, row, body, beside):
                 if reason:
                     dropped.append({"doc_id": document["doc_id"], "uri": document["uri"], "reason": reason, "text": document["text"][:200]})
                 else:
@@ -53,14 +61,14 @@ def _save(out: Path, kept: list[dict], dropped: list[dict], lineage: list[dict],
     write_json(out / "report.json", report)
 
 
-def documents(source: Source, row: dict[str, Any], body: bytes) -> list[tuple[dict[str, Any], str | None]]:
+def documents(source: Source, row: dict[str, Any], body: bytes, beside: Beside = lambda uri: None) -> list[tuple[dict[str, Any], str | None]]:
     """One record's documents, each with the reason it is dropped for, or None."""
     found: list[tuple[dict[str, Any], str | None]] = []
     why = "no part matches the selector"
     times: Counter[str] = Counter()
     for rule in source.selector:
         try:
-            for part in cut(rule, row["uri"], body):
+            for part in cut(rule, row["uri"], body, beside):
                 times[part.part] += 1
                 if times[part.part] > 1:  # a page that numbers two parts alike
                     part.part = f"{part.part}-{times[part.part]}"
@@ -82,9 +90,9 @@ def describe(source: Source, row: dict[str, Any], part: Part) -> dict[str, Any]:
     return {
         "doc_id": doc_id(source.name, uri), "uri": uri, "source": source.name,
         "host": urlsplit(row["uri"]).hostname or row["uri"].split("#")[0],
-        "kind": part.name, "part": part.part, "media": row["media"],
+        "kind": part.name, "part": part.part, "media": part.media or row["media"],
         "language": part.language, "script": part.script or letter_script, "original": text.tidy(part.original),
-        "text": plain, "attributes": json.dumps(part.attributes, sort_keys=True, ensure_ascii=False),
+        "text": plain, "payload": part.payload, "attributes": json.dumps(part.attributes, sort_keys=True, ensure_ascii=False),
         "licence": source.licence, "opt_out": row["signals"] or "",
         "letters": text.letters(plain), "chars": len(plain), "words": len(plain.split()),
         "letter_script": letter_script,
@@ -93,9 +101,9 @@ def describe(source: Source, row: dict[str, Any], part: Part) -> dict[str, Any]:
 
 def reason(policy: Clean, document: dict[str, Any]) -> str | None:
     """Why a document is dropped, or None."""
-    if not document["text"]:
+    if not document["text"] and not document["payload"]:
         return EMPTY_DROPPED
-    if document["letters"] < policy.min_letters:
+    if document["payload"] is None and document["letters"] < policy.min_letters:
         return f"fewer than {policy.min_letters} letters"
     signals = document["opt_out"].lower()
     if any(word in signals for word in ("noai", "noindex", "none")):

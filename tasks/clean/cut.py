@@ -1,33 +1,23 @@
 """Selectors: how a stored page or member is cut into the parts that become documents."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 
 from lxml import etree
 
+from tasks.clean import packed
+from tasks.clean.parts import Part, Unreadable
 from tasks.schema import Rule
 
-
-@dataclass
-class Part:
-    """One part of a page, before it is judged: `text` is None where it could not be read."""
-
-    name: str
-    part: str
-    text: str
-    language: str = ""
-    script: str = ""
-    original: str = ""
-    attributes: dict[str, str] = field(default_factory=dict)
+Beside = Callable[[str], bytes | None]
 
 
-class Unreadable(Exception):
-    """A page that a selector cannot open, with the reason."""
-
-
-def cut(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
-    """A page's parts under one rule; none where the rule finds nothing in it."""
+def cut(rule: Rule, uri: str, body: bytes, beside: Beside = lambda uri: None) -> Iterator[Part]:
+    """A page's parts under one rule; none where the rule finds nothing in it. `beside` gives another page of its source."""
+    if rule.kind in ("picture", "pixels", "csv"):
+        return {"picture": packed.picture, "pixels": packed.pixels, "csv": packed.series}[rule.kind](rule, uri, body)
+    if rule.kind == "idx":
+        return packed.idx(rule, uri, body, beside)
     return {"xpath": _xpath, "gettext": _gettext, "whole": _whole, "table": _table}[rule.kind](rule, uri, body)
 
 

@@ -3,8 +3,10 @@
 import fnmatch
 import logging
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -34,7 +36,7 @@ def fetch(package: Package) -> Path:
             found = Path(folder) / package.file
             if not found.is_file():
                 there = ", ".join(sorted(p.name for p in Path(folder).iterdir())) or "nothing"
-                raise Refused(f"{package.name}=={package.version} has no file {package.file}, pip brought {there}; correct `file`")
+                raise Refused(f"{package.name}=={package.version} has no file {package.file}, its index brought {there}; correct `file`")
             digest = sha256(found)
             if digest != package.sha256:
                 raise Refused(
@@ -47,6 +49,23 @@ def fetch(package: Package) -> Path:
 
 
 def _download(package: Package, folder: str) -> None:
+    (_apt if package.index == "debian" else _pip)(package, folder)
+
+
+def _apt(package: Package, folder: str) -> None:
+    """`apt-get download` needs no root; it asks the indexes that this machine knows."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise Refused(f"{package.name} is a Debian package, and there is no apt-get here; use a Debian or Ubuntu machine, or put {package.file} into {cache() / package.sha256[:2] / package.sha256}")
+    done = subprocess.run(["apt-get", "--quiet", "download", f"{package.name}={package.version}"], cwd=folder, capture_output=True, text=True, timeout=600)
+    if done.returncode == 0:
+        return
+    lines = [line.removeprefix("E: ") for line in done.stderr.splitlines() if line.startswith("E: ")] or ["apt-get said nothing"]
+    if any("not found" in line or "Unable to locate" in line for line in lines):
+        raise Refused(f"no package {package.name}={package.version} in apt's index ({lines[0]}); run apt-get update, or correct name or version in conf/source")
+    raise Fault(f"cannot fetch {package.name}={package.version}: {lines[0]}; check the network, what was collected stays", heals=True)
+
+
+def _pip(package: Package, folder: str) -> None:
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
         "--no-input", "--retries", "2", "--dest", folder, f"{package.name}=={package.version}",
@@ -69,6 +88,9 @@ def members(path: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
 
     Bounded, and nothing leaves the archive: no absolute path, no "..", no link.
     """
+    if path.suffix == ".deb":
+        yield from _debian(path, pattern)
+        return
     with zipfile.ZipFile(path) as archive:
         for info in sorted(archive.infolist(), key=lambda item: item.filename):
             name = PurePosixPath(info.filename)
@@ -79,6 +101,33 @@ def members(path: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
             if info.file_size > MAX_MEMBER_MB * 2**20:
                 raise Refused(f"{path.name}: member {info.filename} has {info.file_size / 2**20:.0f} MB, the limit is {MAX_MEMBER_MB}")
             yield info.filename, archive.read(info)
+
+
+def _debian(path: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
+    """The regular files of a Debian package, read from the stream that Debian's own tool gives; nothing is unpacked to disk."""
+    if shutil.which("dpkg-deb") is None:
+        raise Refused(f"{path.name} is a Debian package, and there is no dpkg-deb here; use a Debian or Ubuntu machine")
+    found: dict[str, bytes] = {}
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        try:
+            with tarfile.open(fileobj=child.stdout, mode="r|") as archive:
+                for info in archive:
+                    name = info.name.removeprefix("./")
+                    if not info.isreg() or not matches(name, pattern):
+                        continue
+                    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                        raise Refused(f"{path.name} has a member that leaves the archive: {name}")
+                    if info.size + sum(map(len, found.values())) > MAX_MEMBER_MB * 2**20:
+                        raise Refused(f"{path.name}: member {name} goes over the limit of {MAX_MEMBER_MB} MB; name fewer members")
+                    file = archive.extractfile(info)
+                    assert file is not None
+                    found[name] = file.read()
+        except tarfile.TarError as error:
+            raise Fault(f"{path.name} cannot be read as a Debian package: {error}; remove it and collect again") from error
+        finally:
+            child.stdout.close()
+    yield from sorted(found.items())
 
 
 def matches(name: str, pattern: str) -> bool:

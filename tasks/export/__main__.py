@@ -42,8 +42,9 @@ def card(this: plan.Plan, trained: Trained) -> str:
     sources = "\n".join(f"- {use.name} ({'test only' if use.role == 'test' else 'train and test'})" for use in this.recipe.sources)
     fields = "\n".join(f"- {name}: {value}" for name, value in sorted(trained.model.items()))
     metrics = "\n".join(f"- {name}: {value:.4f}" for name, value in sorted(trained.metrics.items()))
+    facts = "".join(f"## {name[:1].upper() + name[1:]}\n\n{text}\n\n" for name, text in recipes.load(this.application).facts.items())
     return (
-        f"# {this.application}\n\n{this.recipe.summary}\n\n"
+        f"# {this.application}\n\n{this.recipe.summary}\n\n{facts}"
         f"## Training data\n\nSnapshot `{this.snapshot}`.\n\n{sources}\n\n"
         f"## Training procedure\n\n{trained.steps} steps, seed {this.recipe.seed}, run key `{this.key}`.\n\n{fields}\n\n"
         f"## Evaluation\n\nOn the validation rows:\n\n{metrics}\n\nThe test figures, by slice and with intervals, are in the run's gate table.\n"

@@ -22,6 +22,8 @@ def label(name: str) -> None:
         documents = pd.read_parquet(path)
         process.progress(0, len(documents), "documents")
         examples = recipes.load(name)(**recipe.model).label(documents, recipe.label)
+        if "payload" not in examples:
+            examples["payload"] = None
         # An example is known by its question and its document, so a changed label keeps its place in the split.
         keys = examples["doc_id"] + "\x1f" + examples["inputs"]
         examples.insert(0, "example_id", [hashlib.sha256(key.encode()).hexdigest()[:24] for key in keys])

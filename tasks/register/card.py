@@ -12,8 +12,8 @@ from tasks.plan import Plan
 from tasks.receipts import Exported, Judged, Trained
 
 FACTS = {
-    "intended_use": "Answering questions of the kind the test rows hold. Nobody has stated more than that.",
-    "out_of_scope": "Decisions about people, unless a person checks each answer.",
+    "intended use": "Answering questions of the kind the test rows hold. Nobody has stated more than that.",
+    "out of scope": "Decisions about people, unless a person checks each answer.",
     "limits": "It was judged on the slices below and on no others.",
     "risks": "It repeats what its sources say, errors and one-sidedness included; the worst slice below is where it errs most.",
 }
@@ -26,7 +26,7 @@ def told(this: Plan, trained: Trained, exported: Exported, judged: Judged) -> di
     return {
         "application": this.application, "summary": this.recipe.summary, "snapshot": this.snapshot, "key": this.key, "digest": exported.digest,
         "metric": first, "better": recipe.metrics[first].better, "definition": recipe.metrics[first].source,
-        "facts": {**FACTS, **recipe.facts()},
+        "facts": {**FACTS, **recipe.facts},
         "sources": [{"name": use.name, "role": use.role, "licence": config.source(use.name).licence} for use in this.recipe.sources],
         "model": trained.model, "seed": this.recipe.seed, "trainer": this.recipe.trainer.model_dump(mode="json"), "steps": trained.steps,
         "files": exported.files, "mb": round(exported.bytes / 1e6, 2),
@@ -55,7 +55,7 @@ def render(card: dict[str, Any]) -> str:
         "## Model Details", "",
         f"Package digest `{card['digest']}`, {card['mb']} MB: {', '.join(sorted(card['files']))}. Made by run `{card['key'][:16]}`.", "",
         *_pairs(card["model"]), "",
-        "## Uses", "", facts["intended_use"], "", "### Out-of-Scope Use", "", facts["out_of_scope"], "",
+        "## Uses", "", facts["intended use"], "", "### Out-of-Scope Use", "", facts["out of scope"], "",
         "## Bias, Risks, and Limitations", "", facts["risks"], "", facts["limits"], "", *[f"- {note}" for note in card["notes"]], "",
         "## Training Details", "", "### Training Data", "",
         f"Snapshot `{card['snapshot']}`; `tidemill data restore {name}-{card['snapshot'][:16]} FOLDER` brings it back." + (f" {facts['data']}" if "data" in facts else ""), "",

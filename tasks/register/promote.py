@@ -39,6 +39,18 @@ def promote(application: str, version: str, by: str, why: str) -> Promoted:
         return Promoted(name=application, version=version, previous=previous, moved=True)
 
 
+def before(application: str, to: str = "") -> str:
+    """The version a rollback leads to: the one named, else the champion before this one."""
+    live = tracking.aliased(application)
+    entries = tracking.ledger(application)
+    if live is None or not entries:
+        raise Refused(f"{application} has no champion; nothing to roll back")
+    target = to or next((entry["previous"] for entry in reversed(entries) if entry["version"] == live and entry["previous"]), None)
+    if target is None:
+        raise Refused(f"version {live} of {application} is the first champion; there is none before it")
+    return target
+
+
 def still_against(application: str, version: str, key: str) -> None:
     """Refuse a verdict that was reached beside another champion than the one that is live."""
     judged = Judged.load(places.run(key) / "judge.json")

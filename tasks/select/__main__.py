@@ -4,7 +4,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks import config, places, process
-from tasks.documents import DOCUMENTS, DROPPED, save
+from tasks.documents import DOCUMENTS, DROPPED, in_letters, save
 from tasks.errors import Refused
 from tasks.files import locked, write_json
 from tasks.schema import Recipe
@@ -52,11 +52,12 @@ def judge(recipe: Recipe, frame: pd.DataFrame) -> pd.Series:
     context = frame["kind"].isin(policy.context)
     if policy.kinds:
         reasons[~frame["kind"].isin(policy.kinds) & ~context] = "another kind of part"
-    reasons[reasons.isna() & ~context & (frame["chars"] < policy.min_chars)] = f"shorter than {policy.min_chars} characters"
+    reasons[reasons.isna() & ~context & frame["payload"].isna() & (frame["chars"] < policy.min_chars)] = f"shorter than {policy.min_chars} characters"
     process.progress(0, len(frame), "documents")
     left = frame[reasons.isna() & ~context]
+    said = [body if payload is None else in_letters(payload) for body, payload in zip(left["text"], left["payload"], strict=True)]
     groups = list(map("\x1f".join, zip(*(left[column] for column in ("role", *policy.twins_differ_by)), strict=True)))
-    for row, (_, how) in copies(left["text"].tolist(), groups, policy.near_duplicates).items():
+    for row, (_, how) in copies(said, groups, policy.near_duplicates).items():
         reasons[left.index[row]] = f"{how} duplicate"
     process.progress(len(frame), len(frame), "documents")
     return reasons

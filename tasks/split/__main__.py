@@ -2,18 +2,20 @@
 
 import hashlib
 import json
+from datetime import date, timedelta
 
 import pandas as pd
 import pyarrow as pa
 
 from tasks import config, places, process
-from tasks.documents import EXAMPLES, LOST, save
+from tasks.documents import EXAMPLES, LOST, in_letters, save
 from tasks.errors import Refused
 from tasks.files import locked, write_json
 from tasks.schema import Recipe, SplitRule
 from tasks.select.twins import pairs
 
 SPLITS = ("train", "valid", "test")
+EMBARGO = "in the embargo before "
 
 
 def split(name: str) -> None:
@@ -26,7 +28,10 @@ def split(name: str) -> None:
         examples = pd.read_parquet(path)
         process.progress(0, len(examples), "examples")
         where = assign(recipe, examples)
-        reasons = leaks(examples, where, recipe.split.near_duplicates)
+        held = where.str.startswith(EMBARGO)
+        reasons = pd.Series([None] * len(examples), index=examples.index, dtype=object)
+        reasons[held] = where[held]
+        reasons[~held] = leaks(examples[~held], where[~held], recipe.split.near_duplicates)
         rows = {}
         for part in SPLITS:
             chosen = examples[(where == part) & reasons.isna()]
@@ -44,11 +49,14 @@ def split(name: str) -> None:
 
 
 def snapshot(rows: pd.DataFrame) -> str:
-    """The digest of the canonical split rows: free of times and of positions."""
+    """The digest of the canonical split rows: free of times and of positions; a payload counts by its sha256."""
     total = hashlib.sha256()
     columns = ["example_id", "split", "inputs", "target", "slices"]
-    for row in rows.sort_values("example_id")[columns].itertuples(index=False):
-        total.update(json.dumps(list(row), ensure_ascii=False, separators=(",", ":")).encode())
+    ordered = rows.sort_values("example_id")
+    payloads = ordered["payload"] if "payload" in ordered else [None] * len(ordered)
+    for row, payload in zip(ordered[columns].itertuples(index=False), payloads, strict=True):
+        told = list(row) if payload is None else [*row, hashlib.sha256(payload).hexdigest()]
+        total.update(json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode())
     return total.hexdigest()
 
 
@@ -72,11 +80,28 @@ def place(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
     if rule.column not in rows:
         raise Refused(f"split rule of {rule.source}: no column '{rule.column}'; examples have {', '.join(rows.columns)}")
     if rule.by == "values":
-        named = {value: part for part in ("valid", "test") for value in getattr(rule, part)}
-        return rows[rule.column].map(lambda value: named.get(value, "train"))
+        named = {value: part for part in ("valid", "test") if not isinstance(getattr(rule, part), float) for value in getattr(rule, part)}
+        where = rows[rule.column].map(lambda value: named.get(value, "train"))
+        if isinstance(rule.valid, float):
+            where[(where == "train") & (rows["doc_id"].map(share) < rule.valid)] = "valid"
+        return where
+    if rule.by == "time":
+        return timed(rule, rows[rule.column])
     test, valid = float(rule.test), float(rule.valid)  # type: ignore[arg-type]
     shares = rows[rule.column].map(share)
     return shares.map(lambda value: "test" if value < test else "valid" if value < test + valid else "train")
+
+
+def timed(rule: SplitRule, dates: pd.Series) -> pd.Series:
+    """Train before `valid` begins, valid before `test` begins; the days of the embargo before either belong to neither."""
+    wrong = dates[~dates.astype(str).str.fullmatch(r"\d{4}-\d\d-\d\d")]
+    if len(wrong):
+        raise Refused(f"split rule of {rule.source}: column '{rule.column}' has {wrong.iloc[0]!r}, which is no date; it must hold YYYY-MM-DD")
+    assert isinstance(rule.valid, date) and isinstance(rule.test, date)
+    before = timedelta(days=rule.embargo)
+    edges = [((rule.valid - before).isoformat(), "train"), (rule.valid.isoformat(), f"{EMBARGO}valid"),
+             ((rule.test - before).isoformat(), "valid"), (rule.test.isoformat(), f"{EMBARGO}test")]
+    return dates.map(lambda day: next((part for edge, part in edges if day < edge), "test"))
 
 
 def leaks(examples: pd.DataFrame, where: pd.Series, threshold: float) -> pd.Series:
@@ -88,7 +113,9 @@ def leaks(examples: pd.DataFrame, where: pd.Series, threshold: float) -> pd.Seri
     rank = where.map({part: number for number, part in enumerate(SPLITS)}).tolist()
     first = list(range(len(examples)))          # the first of a row's exact copies
     near: list[tuple[int, int]] = []
-    for left, right, how in pairs([said(item) for item in examples["inputs"]], examples["target"].tolist(), threshold):
+    payloads = examples["payload"] if "payload" in examples else [None] * len(examples)
+    words = [said(item) if payload is None else in_letters(payload) for item, payload in zip(examples["inputs"], payloads, strict=True)]
+    for left, right, how in pairs(words, examples["target"].tolist(), threshold):
         if how == "exact":
             first[right] = left
         else:

@@ -35,7 +35,8 @@ def uri() -> str:
 
 def experiment(name: str) -> str:
     mlflow = client()
-    local = uri().startswith("sqlite")
+    # The servers of `tidemill up` read the same folder; only another's keep artifacts where they like.
+    local = uri() in (os.environ.get("TIDEMILL_MLFLOW_URL"), uri() if uri().startswith("sqlite") else None)
 
     def find() -> list[str]:
         found = mlflow.get_experiment_by_name(name)
@@ -237,7 +238,7 @@ def package(application: str, number: str) -> Path:
     if not here.is_dir() or digests(here)[0] != wanted:
         client()
         got = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{found['run_id']}/package"))
-        if uri().startswith("sqlite"):
+        if got.is_relative_to(places.state("artifacts")):
             here = got     # the artifact store is on this machine: read it where it lies
         else:
             import shutil

@@ -1,0 +1,8 @@
+"""What Prefect's forms offer as drop-downs: the names in conf/."""
+
+from enum import StrEnum
+
+from tasks import config
+
+Application = StrEnum("Application", {name: name for name in config.files("recipe")})  # type: ignore[misc]
+Source = StrEnum("Source", {name: name for name in config.files("source")})  # type: ignore[misc]

@@ -1,0 +1,89 @@
+"""A night: every source once, then each application; one that fails does not stop the rest."""
+
+import logging
+import time
+from datetime import datetime
+from typing import Any
+
+from prefect import flow
+from prefect.states import Completed, Failed
+
+from flows.reap import register_alive
+from flows.retrain import Night, retraining, run_name
+from tasks import config, places, process
+from tasks.collect import collect
+from tasks.errors import Fault, Refused
+from tasks.files import holding, write_json
+from tasks.limits import spent
+from tasks.notices import notify
+from tasks.receipts import Collected
+
+log = logging.getLogger(__name__)
+
+
+def night_name() -> str:
+    from prefect.runtime import flow_run
+
+    return f"night of {datetime.now():%a %d %b}: {', '.join(flow_run.parameters.get('applications') or ['all'])}"
+
+
+@flow(name="retrain", flow_run_name=run_name, persist_result=False)
+def follow(application: str, collected: dict[str, Any]) -> Any:
+    """One application's part of the night; its sources are in already."""
+    register_alive()
+    return retraining(application, [], Night(collected={name: Collected.model_validate(item) for name, item in collected.items()}))
+
+
+@flow(name="nightly", flow_run_name=night_name, persist_result=False)
+def nightly(applications: list[str] | None = None) -> Any:
+    """Collect every source once, then retrain each application.
+
+    Args:
+        applications: Which ones; empty for all whose conf/recipe says nightly.
+    """
+    register_alive()
+    with holding(places.state("locks", "nightly")) as mine:
+        if not mine:
+            return Completed(name="Skipped", message="the night before is still at work; it wins, this one is skipped")
+        return _night(applications or [name for name in config.files("recipe") if config.recipe(name).nightly])
+
+
+def _night(names: list[str]) -> Any:
+    began = time.monotonic()
+    recipes = {name: config.recipe(name) for name in names}
+    sources = list(dict.fromkeys(use.name for recipe in recipes.values() for use in recipe.sources))
+    collecting = {source: collect.submit(source) for source in sources}
+    collected: dict[str, Collected] = {}
+    lost: dict[str, str] = {}
+    for source, future in collecting.items():
+        try:
+            collected[source] = future.result()
+        except (Fault, Refused) as error:
+            lost[source] = str(error)
+    ends: dict[str, str] = {}
+    for name, recipe in recipes.items():
+        why = spent(config.general().night, began)
+        missing = [use.name for use in recipe.sources if use.name in lost]
+        if why:
+            ends[name] = f"left out: {why}"
+        elif missing:
+            ends[name] = f"Failed: {'; '.join(lost[source] for source in missing)}"
+            notify(f"{name}: Failed", ends[name], "Failed")
+        else:
+            ends[name] = _one(name, {use.name: collected[use.name].model_dump() for use in recipe.sources})
+    write_json(places.state("night.json"), {"at": datetime.now().astimezone().isoformat(timespec="seconds"), "ends": ends})
+    words = "; ".join(f"{name} {end}" for name, end in ends.items())
+    process.tell("night", ends=ends)
+    failed = [name for name, end in ends.items() if end.startswith("Failed")]
+    return Failed(message=words) if failed else Completed(name="Night", message=words, data=ends)
+
+
+def _one(name: str, collected: dict[str, Any]) -> str:
+    """How one application's part ended, in words; whatever it is, the night goes on."""
+    try:
+        state: Any = follow(name, collected, return_state=True)
+    except Exception as error:
+        return f"Failed: {type(error).__name__}: {error}"
+    if state.is_completed():
+        return str(state.name)
+    return f"Failed: {' '.join((state.message or 'it said nothing').split())}"

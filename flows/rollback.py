@@ -1,0 +1,28 @@
+"""The previous champion again, from Prefect's form."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.states import Completed
+
+from flows.forms import Application
+from tasks.errors import Refused
+from tasks.receipts import Promoted
+from tasks.register import promote
+from tasks.register.promote import before
+
+
+@flow(name="rollback", flow_run_name="rollback {application}", persist_result=False)
+def rollback(application: Application, person: str, reason: str, to: str = "") -> Any:
+    """Make an earlier champion live again; the ledger keeps who and why.
+
+    Args:
+        application: Which application; a file of conf/recipe.
+        person: Who decides.
+        reason: Why; kept in the ledger.
+        to: A version's number; empty for the champion before this one.
+    """
+    if not person.strip() or not reason.strip():
+        raise Refused("a rollback needs a person and a reason; both are kept in the ledger")
+    moved: Promoted = promote.submit(str(application), before(str(application), to), person.strip(), reason.strip(), "").result()
+    return Completed(name="RolledBack" if moved.moved else "Unchanged", message=f"version {moved.version} is @champion, before it was {moved.previous}", data=moved.model_dump())

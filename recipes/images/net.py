@@ -1,0 +1,188 @@
+"""The network: residual blocks (He et al. 2016, pre-activation left out), and the harm its training pictures suffer.
+
+Shapes: B pictures, S side, C channels, L labels.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recipes.images import stack
+
+if TYPE_CHECKING:
+    from recipes.images import Images
+
+Batch = tuple[Tensor, Tensor]  # pixels (B, 1, S, S) of 0 to 1, targets (B,)
+FIELD = 5                      # points of the elastic field in each direction
+
+
+class Shuffled(torch.utils.data.IterableDataset):
+    """One epoch of augmented batches, which depend on (seed, epoch, step) alone."""
+
+    def __init__(self, data: Data) -> None:
+        self.data, self.epoch = data, 0
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.data.targets) / self.data.recipe.batch)
+
+    def __iter__(self) -> Any:
+        data = self.data
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        random = torch.Generator().manual_seed(data.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(data.targets), generator=random)
+        for rows in order.split(data.recipe.batch):
+            pixels = data.pixels[rows].float()[:, None] / 255
+            yield varied(pixels, data.recipe, random), data.targets[rows]
+
+
+def varied(pixels: Tensor, recipe: Images, random: torch.Generator) -> Tensor:
+    """Copies (B, 1, S, S) that are turned, resized, moved, bent, partly erased and, if asked, mirrored."""
+    count, side = len(pixels), pixels.shape[-1]
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=random) * 2 - 1
+
+    angle = drawn(count) * math.radians(recipe.turn)
+    scale = 1 + drawn(count, 2) * recipe.zoom
+    flip = torch.where((drawn(count) < 0) & recipe.mirror, -1.0, 1.0)
+    moved = drawn(count, 2) * (2 * recipe.shift / side)       # grid_sample's units: the side is 2
+    if recipe.turn or recipe.zoom or recipe.shift or recipe.bend or recipe.mirror:
+        cos, sin = angle.cos(), angle.sin()
+        matrix = torch.stack([torch.stack([cos * scale[:, 0] * flip, -sin * scale[:, 1], moved[:, 0]], 1),
+                              torch.stack([sin * scale[:, 0] * flip, cos * scale[:, 1], moved[:, 1]], 1)], 1)
+        grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
+        if recipe.bend:
+            field = torch.randn(count, 2, FIELD, FIELD, generator=random) * (2 * recipe.bend / side)
+            grid = grid + F.interpolate(field, size=(side, side), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+        pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    if recipe.erase:
+        size = max(1, side // 4)
+        corner = torch.randint(0, side - size + 1, (count, 2), generator=random)
+        line = torch.arange(side)
+        inside = (line >= corner[:, :, None]) & (line < corner[:, :, None] + size)       # (B, 2, S)
+        hidden = inside[:, 0, :, None] & inside[:, 1, None, :] & (torch.rand(count, generator=random) < recipe.erase)[:, None, None]
+        pixels = pixels.masked_fill(hidden[:, None], 0.0)
+    return pixels
+
+
+class Data(lightning.LightningDataModule):
+    def __init__(self, recipe: Images, splits: Path, seed: int, rows: int) -> None:
+        super().__init__()
+        self.recipe, self.seed = recipe, seed
+        train, valid = (pd.read_parquet(splits / f"{part}.parquet", columns=["payload", "target"]) for part in ("train", "valid"))
+        names = [json.loads(item)["label"] for item in train["target"]]
+        self.labels = sorted(set(names))
+        place = {name: number for number, name in enumerate(self.labels)}
+        if rows:  # rows are in the order of their ids, which is a random one
+            train, names = train.head(rows), names[:rows]
+        self.pixels = torch.from_numpy(stack(train["payload"], recipe.side))
+        self.targets = torch.tensor([place[name] for name in names])
+        at = [place.get(json.loads(item)["label"], -1) for item in valid["target"]]
+        known = np.flatnonzero(np.array(at) >= 0)
+        self.valid = torch.from_numpy(stack(valid["payload"].iloc[known], recipe.side)), torch.tensor(at)[known]
+        inside = self.pixels.float() / 255
+        self.mean, self.deviation = float(inside.mean()), float(inside.std().clamp(min=1e-3))
+
+    def train_dataloader(self) -> Any:
+        return torch.utils.data.DataLoader(Shuffled(self), batch_size=None)
+
+    def val_dataloader(self) -> Any:
+        pixels, targets = self.valid
+        batches = [(one.float()[:, None] / 255, two) for one, two in zip(pixels.split(512), targets.split(512), strict=True)]
+        return torch.utils.data.DataLoader(batches, batch_size=None)
+
+
+class Block(nn.Module):
+    """Two convolutions and the way around them."""
+
+    def __init__(self, inside: int, outside: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
+        self.second = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(outside), nn.BatchNorm2d(outside)])
+        self.around = nn.Identity() if stride == 1 and inside == outside else nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norms[1](self.second(F.relu(self.norms[0](self.first(x))))) + self.around(x))
+
+
+class Net(nn.Module):
+    def __init__(self, recipe: Images, labels: int, mean: float, deviation: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("deviation", torch.tensor(deviation))
+        blocks: list[nn.Module] = [nn.Conv2d(1, recipe.width, 3, 1, 1, bias=False), nn.BatchNorm2d(recipe.width), nn.ReLU()]
+        channels = recipe.width
+        for stage in range(recipe.stages):
+            wider = recipe.width * 2**stage
+            for number in range(recipe.depth):
+                blocks.append(Block(channels, wider, 2 if stage and not number else 1))
+                channels = wider
+        self.body = nn.Sequential(*blocks)
+        self.drop = nn.Dropout(recipe.dropout)
+        self.out = nn.Linear(channels, labels)
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """(B, 1, S, S) to (B, L)."""
+        return self.out(self.drop(self.body((pixels - self.mean) / self.deviation).mean(dim=(2, 3))))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.softmax(self.logits(pixels), dim=1)
+
+
+class Classifier(lightning.LightningModule):
+    def __init__(self, recipe: Images, data: Data) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.net = Net(recipe, len(data.labels), data.mean, data.deviation)
+
+    def training_step(self, batch: Batch, step: int) -> Tensor:
+        pixels, targets = batch
+        loss = F.cross_entropy(self.net.logits(pixels), targets, label_smoothing=self.recipe.label_smoothing)
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch: Batch, step: int) -> None:
+        pixels, targets = batch
+        logits = self.net.logits(pixels)
+        self.log("valid_loss", F.cross_entropy(logits, targets), batch_size=len(targets), on_epoch=True)
+        self.log("valid_accuracy", (logits.argmax(dim=1) == targets).float().mean(), batch_size=len(targets), on_epoch=True)
+
+    def configure_optimizers(self) -> Any:
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        warm = max(1, total // 10)
+        optimiser = torch.optim.AdamW(self.parameters(), lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
+
+        def rate(step: int) -> float:
+            return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimiser, rate), "interval": "step"}}
+
+
+def export(module: Classifier, path: Path, side: int) -> float:
+    """Write the graph and give its largest difference from torch over three shapes."""
+    import onnxruntime
+
+    net = module.net.eval().cpu()
+    pixels = torch.rand(7, 1, side, side, generator=torch.Generator().manual_seed(1))
+    program = torch.onnx.export(net, (pixels[:2],), dynamo=True, opset_version=18, input_names=["pixels"], output_names=["probabilities"],
+                                dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}}, verbose=False)
+    assert program is not None
+    program.save(str(path), external_data=False)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for part in (pixels[:1], pixels[:2], pixels):
+        with torch.no_grad():
+            ours = net(part).numpy()
+        worst = max(worst, float(np.abs(ours - session.run(None, {"pixels": part.numpy()})[0]).max()))
+    return worst

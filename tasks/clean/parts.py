@@ -1,0 +1,22 @@
+"""What a selector gives: parts, or the reason why there are none."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Part:
+    """One part of a page, before it is judged: `text` is None where it could not be read."""
+
+    name: str
+    part: str
+    text: str
+    language: str = ""
+    script: str = ""
+    original: str = ""
+    attributes: dict[str, str] = field(default_factory=dict)
+    payload: bytes | None = None   # instead of text
+    media: str = ""                # where it is another than the page's
+
+
+class Unreadable(Exception):
+    """A page that a selector cannot open, with the reason."""

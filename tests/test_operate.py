@@ -1,0 +1,312 @@
+"""Real servers from one command: up, seen, killed, mended, down."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import psutil
+import pytest
+
+from tasks.schema import NightLimits, comes
+from tests.conftest import Clone, make_clone
+
+
+def ask(url: str, body: dict | None = None) -> object:
+    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode(), {"content-type": "application/json"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
+        return json.loads(answer.read() or "null")
+
+
+def flow_run(api: str, run: str) -> dict:
+    return ask(f"{api}/flow_runs/{run}")  # type: ignore[return-value]
+
+
+def until(condition, seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.3)
+
+
+def start(clone: Clone, *more: str) -> dict:
+    done = clone.tidemill("up", "--detach", "--json", *more, timeout=180)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clone, dict]]:
+    """A clone that promoted a model before its servers were started."""
+    clone = make_clone(tmp_path_factory.mktemp("up") / "clone")
+    clone.edit("recipe/languages.yaml", lambda body: body.update(nightly=True))
+    done = clone.tidemill("run", "languages", "--json")
+    assert done.returncode == 0, done.stderr
+    where = start(clone)
+    yield clone, where
+    assert clone.tidemill("down").returncode == 0
+
+
+def family(where: dict) -> list[psutil.Process]:
+    return psutil.Process(where["pid"]).children(recursive=True)
+
+
+def service(where: dict, words: str) -> psutil.Process:
+    return next(item for item in family(where) if words in line(item))
+
+
+def line(process: psutil.Process) -> str:
+    """What a process was started as; nothing where it has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def trigger(where: dict, deployment: str, parameters: dict) -> str:
+    api = f"{where['prefect']}/api"
+    found = ask(f"{api}/deployments/name/{deployment}/{deployment}")
+    return ask(f"{api}/deployments/{found['id']}/create_flow_run", {"parameters": parameters, "state": {"type": "SCHEDULED"}})["id"]  # type: ignore[index]
+
+
+def ended(where: dict, run: str, seconds: float = 240) -> dict:
+    until(lambda: flow_run(f"{where['prefect']}/api", run)["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"), seconds, f"run {run} ends")
+    return flow_run(f"{where['prefect']}/api", run)
+
+
+def test_a_second_up_says_where_the_first_is(up: tuple[Clone, dict]) -> None:
+    clone, where = up
+    again = clone.tidemill("up")
+    assert again.returncode == 0 and where["prefect"] in again.stdout and where["mlflow"] in again.stdout and "already" in again.stdout
+
+
+def test_every_socket_is_on_loopback(up: tuple[Clone, dict]) -> None:
+    _, where = up
+    open_ones = [socket_.laddr for process in family(where) for socket_ in process.net_connections() if socket_.status == psutil.CONN_LISTEN]
+    assert len(open_ones) >= 2
+    assert {address.ip for address in open_ones} <= {"127.0.0.1", "::1"}
+
+
+def test_the_forms_offer_the_applications_and_say_what_each_field_does(up: tuple[Clone, dict]) -> None:
+    _, where = up
+    found = {item["name"]: item["parameter_openapi_schema"] for item in ask(f"{where['prefect']}/api/deployments/filter", {})}  # type: ignore[attr-defined]
+    assert set(found) == {"retrain", "nightly", "collect", "sweep", "approve", "rollback"}
+    assert found["retrain"]["definitions"]["Application"]["enum"] == ["languages"]
+    for name, schema in found.items():
+        assert all(field.get("description") for field in schema["properties"].values()), name
+
+
+def test_a_model_made_before_is_on_mlflows_page_and_a_strange_host_is_turned_away(up: tuple[Clone, dict]) -> None:
+    _, where = up
+    found = ask(f"{where['mlflow']}/api/2.0/mlflow/registered-models/alias?name=languages&alias=champion")
+    assert found["model_version"]["version"] == "1"  # type: ignore[index]
+    request = urllib.request.Request(f"{where['mlflow']}/api/2.0/mlflow/registered-models/alias?name=languages&alias=champion", headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10)
+
+
+def test_a_night_with_nothing_new_is_unchanged_and_one_that_is_on_wins(up: tuple[Clone, dict]) -> None:
+    clone, where = up
+    first, second = trigger(where, "nightly", {}), trigger(where, "nightly", {})
+    ends = {run: ended(where, run) for run in (first, second)}
+    names = sorted(end["state"]["name"] for end in ends.values())
+    assert names in (["Night", "Skipped"], ["Night", "Night"]), ends
+    night = next(end for end in ends.values() if end["state"]["name"] == "Night")
+    assert "languages Unchanged" in night["state"]["message"]
+    assert night["name"].startswith("night of ")
+    assert "languages" in json.loads((clone.folder / ".tidemill" / "night.json").read_text())["ends"]
+
+
+def test_a_run_killed_with_its_machine_is_crashed_within_ninety_seconds_and_the_next_goes_on(up: tuple[Clone, dict]) -> None:
+    clone, where = up
+    run = subprocess.Popen([sys.executable, "-m", "flows.cli", "run", "languages", "model.lr=0.0021", "--dry-run"], cwd=clone.folder, env=clone.env,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    api = f"{where['prefect']}/api"
+    filters = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+    until(lambda: ask(f"{api}/flow_runs/filter", filters), 60, "the run is on Prefect's page")
+    until(lambda: list((clone.folder / ".tidemill" / "alive").glob("*.json")), 20, "the run notes its process")
+    running = ask(f"{api}/flow_runs/filter", filters)[0]["id"]  # type: ignore[index]
+    run.kill()
+    run.wait()
+    until(lambda: flow_run(api, running)["state_type"] == "CRASHED", 90, "the dead run is Crashed")
+    again = clone.tidemill("run", "languages", "model.lr=0.0021", "--dry-run", "--json")
+    assert json.loads(again.stdout)["state"] == "DryRun", again.stderr
+
+
+def test_a_service_that_dies_is_started_again(up: tuple[Clone, dict]) -> None:
+    _, where = up
+    old = service(where, "mlflow server")
+    for process in [*old.children(recursive=True), old]:
+        process.kill()
+    until(lambda: any("mlflow server" in line(item) and item.pid != old.pid for item in family(where)), 20, "MLflow is started again")
+
+    def answers() -> bool:
+        try:
+            return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{where['mlflow']}/health", timeout=2).status == 200
+        except OSError:
+            return False
+
+    until(answers, 60, "MLflow answers again")
+
+
+def test_down_leaves_nothing_and_up_finds_everything_again(up: tuple[Clone, dict]) -> None:
+    clone, where = up
+    processes = family(where)
+    began = time.monotonic()
+    assert clone.tidemill("down").returncode == 0
+    assert time.monotonic() - began < 13          # ten seconds, and the command's own start
+    assert not [item for item in processes if item.is_running() and item.status() != psutil.STATUS_ZOMBIE]
+    assert "nothing was up" in clone.tidemill("down").stdout
+    again = start(clone)
+    assert [item["name"] for item in ask(f"{again['prefect']}/api/flow_runs/filter", {"flow_runs": {"name": {"like_": "night of"}, "state": {"type": {"any_": ["COMPLETED"]}}}})]  # type: ignore[attr-defined]
+    where.update(again)
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    clone = make_clone(tmp_path / "clone", git=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = clone.tidemill("up", "--prefect-port", str(taken.getsockname()[1]))
+    assert done.returncode == 2 and "in use" in done.stderr and "--prefect-port" in done.stderr
+
+
+@pytest.mark.parametrize(("cron", "zone", "words"), [
+    ("0 3 31 2 *", "UTC", "never comes"), ("0 3 * *", "UTC", "is no cron"), ("0 3 * * *", "Europe/Berlyn", "does not exist"), ("99 3 * * *", "UTC", "is no cron"),
+])
+def test_a_night_that_never_comes_is_refused(cron: str, zone: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        comes(cron, zone)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Africa/Cairo"])
+@pytest.mark.parametrize("cron", ["0 3 * * *", "30 2 * * *", "15 0 * * *"])
+def test_a_night_comes_once_on_every_date_of_400_days(zone: str, cron: str) -> None:
+    """Over a leap day and both changes of the clock."""
+    import asyncio
+
+    from prefect.client.schemas.schedules import CronSchedule
+    from prefect.server.schemas.schedules import CronSchedule as Server
+
+    CronSchedule(cron=cron, timezone=zone)
+    begin = datetime(2027, 12, 1, tzinfo=ZoneInfo(zone))
+    dates = asyncio.run(Server(cron=cron, timezone=zone).get_dates(n=400, start=begin))
+    local = [moment.astimezone(ZoneInfo(zone)).date() for moment in dates]
+    assert local == [date(2027, 12, 1) + timedelta(days=number) for number in range(400)]
+
+
+def test_a_night_ends_properly_at_its_limits() -> None:
+    from tasks.limits import spent
+
+    generous = {"minutes": 60, "price_per_hour": 2, "price": 100, "disk_free_gb": 0}
+    began = time.monotonic() - 1800
+    assert spent(NightLimits(**generous), began) is None
+    assert "minutes are spent" in str(spent(NightLimits(**{**generous, "minutes": 20}), began))
+    assert "has cost 1.00 of 0.5" in str(spent(NightLimits(**{**generous, "price": 0.5}), began))
+    assert "must stay so" in str(spent(NightLimits(**{**generous, "disk_free_gb": 1e9}), began))
+
+
+def test_who_runs_is_told_from_who_had_its_number_before(tmp_path: Path) -> None:
+    from flows.reap import lives, me
+
+    now = me()
+    assert lives(now)
+    assert not lives({**now, "started": now["started"] - 100})     # the number was given out again
+    assert not lives({**now, "boot": "another"})
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    assert not lives({**now, "pid": gone.pid})
+
+
+def test_what_was_live_on_a_date_is_told() -> None:
+    from flows.cli import _live_at
+    from tasks.errors import Refused
+
+    entries = [{"at": f"2026-11-{day}T03:00:00+00:00", "version": str(day)} for day in (20, 22)]
+    assert _live_at(entries, "2026-11-19") == []
+    assert _live_at(entries, "2026-11-20")[0]["version"] == "20"
+    assert _live_at(entries, "2026-11-22T02:59:59")[0]["version"] == "20"
+    assert _live_at(entries, "2026-11-23")[0]["version"] == "22"
+    with pytest.raises(Refused, match="is no date"):
+        _live_at(entries, "yesterday")
+
+
+def test_somebody_is_told_once_that_no_night_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks import notices
+
+    clone = make_clone(tmp_path / "clone", git=False)
+    clone.edit("recipe/languages.yaml", lambda body: body.update(nightly=True))
+    monkeypatch.chdir(clone.folder)
+    told: list[str] = []
+    monkeypatch.setattr(notices, "notify", lambda subject, body, state: told.append(subject))
+    assert not notices.overdue()
+    (clone.folder / ".tidemill").mkdir(exist_ok=True)
+    ended_at = datetime(2026, 11, 20, 3, tzinfo=UTC)
+    (clone.folder / ".tidemill" / "night.json").write_text(json.dumps({"at": ended_at.isoformat(), "ends": {}}))
+    assert not notices.overdue(ended_at + timedelta(hours=25))
+    assert notices.overdue(ended_at + timedelta(hours=27))
+    assert not notices.overdue(ended_at + timedelta(hours=28))
+    assert told == ["no night for 27 hours"]
+
+
+def test_a_notice_reaches_a_webhook_and_a_dead_one_fails_nothing(up: tuple[Clone, dict]) -> None:
+    import http.server
+    import threading
+
+    clone, _ = up
+    heard: list[bytes] = []
+
+    class Sink(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    sink = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sink)
+    threading.Thread(target=sink.serve_forever, daemon=True).start()
+    code = (
+        "from tasks import places; places.settle()\n"
+        "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Hook\n"
+        f"Hook(name='sink', url='http://127.0.0.1:{sink.server_port}/', json_data={{'text': '{{{{subject}}}}: {{{{body}}}}'}}).save('sink', overwrite=True)\n"
+        "Hook(name='dead', url='http://127.0.0.1:9/', json_data={'text': 'x'}).save('dead', overwrite=True)\n"
+        "from tasks.notices import notify\n"
+        "print(notify('languages: Held', 'not enough evidence', 'Held'), notify('languages: Unchanged', '', 'Unchanged'))\n"
+    )
+
+    def named(body: dict) -> None:
+        body["notices"]["blocks"] = ["custom-webhook/dead", "custom-webhook/sink"]
+
+    clone.edit("config.yaml", named)
+    done = subprocess.run([sys.executable, "-c", code], cwd=clone.folder, env=clone.env, capture_output=True, text=True, timeout=120)
+    sink.shutdown()
+    assert done.stdout.split()[-2:] == ["1", "0"], done.stdout + done.stderr
+    assert len(heard) == 1 and b"Tidemill: languages: Held: not enough evidence" in heard[0]
+
+
+@pytest.mark.system
+def test_each_service_killed_in_the_middle_of_a_run_makes_no_second_version(up: tuple[Clone, dict]) -> None:
+    clone, where = up
+    for number, words in enumerate(("prefect server", "mlflow server", "flows.deployments")):
+        run = trigger(where, "retrain", {"application": "languages", "overrides": [f"model.lr=0.00{31 + number}"]})
+        until(lambda run=run: flow_run(f"{where['prefect']}/api", run)["state_type"] == "RUNNING", 60, "the run begins")
+        time.sleep(6 + 4 * number)
+        os.kill(service(where, words).pid, signal.SIGKILL)
+        time.sleep(20)
+        end = ended(where, run, 300)
+        if end["state_type"] != "COMPLETED":
+            again = clone.tidemill("run", "languages", f"model.lr=0.00{31 + number}", "--json")
+            assert again.returncode == 0, again.stderr
+    versions = ask(f"{where['mlflow']}/api/2.0/mlflow/model-versions/search?filter=name%3D%27languages%27")["model_versions"]  # type: ignore[index]
+    digests = [next(tag["value"] for tag in item["tags"] if tag["key"] == "tidemill.digest") for item in versions]
+    assert len(digests) == len(set(digests))
