@@ -29,13 +29,15 @@ def opened(body: bytes, most_pixels: int = MOST_PIXELS) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")   # our own limit is the lower one
             picture = Image.open(io.BytesIO(body), formats=FORMATS)
-            width, height = picture.size
+            width, height = picture.size    # from the head; nothing is decoded yet
             if width * height > most_pixels:
                 raise Unfit(f"a picture of {width} x {height} pixels, the limit is {most_pixels:,} pixels")
             picture.load()
     except Unfit:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError, OverflowError, IndexError, TypeError, KeyError) as error:
+    except Image.DecompressionBombError as error:   # pillow's own limit, hit before ours is asked
+        raise Unfit(f"a picture of far more than the limit of {most_pixels:,} pixels") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, OverflowError, IndexError, TypeError, KeyError) as error:
         raise Unfit(f"not a whole picture ({', '.join(FORMATS)})") from error
     return picture
 

@@ -65,6 +65,7 @@ class Images(base.Recipe):
     zoom: float = Field(default=0.1, ge=0, lt=1, description="share; the most a copy is enlarged or made smaller")
     bend: float = Field(default=1.0, ge=0, le=16, description="pixels; the standard deviation of an elastic field of 5 x 5 points")
     erase: float = Field(default=0.2, ge=0, le=1, description="share of copies with a random quarter-side square blacked out")
+    noise: float = Field(default=0.15, ge=0, le=1, description="of the brightness; the most that a copy's noise deviates, each copy's drawn up to it")
     mirror: bool = Field(default=False, description="mirror half of the copies; wrong for digits, right for clothes")
     svm_rows: int = Field(default=10_000, ge=10, description="training rows of the kernel machine at most: a kernel machine's time grows with their square")
 
@@ -75,7 +76,7 @@ class Images(base.Recipe):
         "macro_f1": Metric(better="higher", source="scikit-learn f1_score, average=macro, labels of the targets"),
         "log_loss": Metric(better="lower", unit="nats"),
     }
-    data_fields: ClassVar[frozenset[str]] = frozenset({"side", "batch", "shift", "turn", "zoom", "bend", "erase", "mirror"})
+    data_fields: ClassVar[frozenset[str]] = frozenset({"side", "batch", "shift", "turn", "zoom", "bend", "erase", "noise", "mirror"})
     facts: ClassVar[dict[str, str]] = {
         "intended use": "Naming one centred object in a small grey picture of the kind it was trained on: by default one handwritten digit.",
         "limits": "Every picture is made grey and 28 x 28 pixels, so colour and detail are lost; bright strokes on a dark ground are expected, "

@@ -72,6 +72,9 @@ def varied(pixels: Tensor, recipe: Images, random: torch.Generator) -> Tensor:
         inside = (line >= corner[:, :, None]) & (line < corner[:, :, None] + size)       # (B, 2, S)
         hidden = inside[:, 0, :, None] & inside[:, 1, None, :] & (torch.rand(count, generator=random) < recipe.erase)[:, None, None]
         pixels = pixels.masked_fill(hidden[:, None], 0.0)
+    if recipe.noise:
+        deviation = torch.rand(count, 1, 1, 1, generator=random) * recipe.noise
+        pixels = (pixels + torch.randn(pixels.shape, generator=random) * deviation).clamp(0, 1)
     return pixels
 
 
@@ -90,8 +93,6 @@ class Data(lightning.LightningDataModule):
         at = [place.get(json.loads(item)["label"], -1) for item in valid["target"]]
         known = np.flatnonzero(np.array(at) >= 0)
         self.valid = torch.from_numpy(stack(valid["payload"].iloc[known], recipe.side)), torch.tensor(at)[known]
-        inside = self.pixels.float() / 255
-        self.mean, self.deviation = float(inside.mean()), float(inside.std().clamp(min=1e-3))
 
     def train_dataloader(self) -> Any:
         return torch.utils.data.DataLoader(Shuffled(self), batch_size=None)
@@ -117,10 +118,8 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    def __init__(self, recipe: Images, labels: int, mean: float, deviation: float) -> None:
+    def __init__(self, recipe: Images, labels: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("deviation", torch.tensor(deviation))
         blocks: list[nn.Module] = [nn.Conv2d(1, recipe.width, 3, 1, 1, bias=False), nn.BatchNorm2d(recipe.width), nn.ReLU()]
         channels = recipe.width
         for stage in range(recipe.stages):
@@ -133,8 +132,10 @@ class Net(nn.Module):
         self.out = nn.Linear(channels, labels)
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """(B, 1, S, S) to (B, L)."""
-        return self.out(self.drop(self.body((pixels - self.mean) / self.deviation).mean(dim=(2, 3))))
+        """(B, 1, S, S) to (B, L). Each picture is brought to one mean and deviation, so that a pale one is seen as any other."""
+        centred = pixels - pixels.mean(dim=(2, 3), keepdim=True)
+        deviation = (centred * centred).mean(dim=(2, 3), keepdim=True).sqrt().clamp(min=0.02)   # a blank picture stays one
+        return self.out(self.drop(self.body(centred / deviation).mean(dim=(2, 3))))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return torch.softmax(self.logits(pixels), dim=1)
@@ -144,7 +145,7 @@ class Classifier(lightning.LightningModule):
     def __init__(self, recipe: Images, data: Data) -> None:
         super().__init__()
         self.recipe = recipe
-        self.net = Net(recipe, len(data.labels), data.mean, data.deviation)
+        self.net = Net(recipe, len(data.labels))
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
         pixels, targets = batch

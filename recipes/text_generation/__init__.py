@@ -28,7 +28,7 @@ LN2 = float(np.log(2))
 
 class Question(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    prompt: str = Field(default="", max_length=100_000, description="what the text begins with; nothing: a text from its beginning", examples=["Everyone has the right to"])
+    prompt: str = Field(max_length=100_000, description="what the text begins with; nothing: a text from its beginning", examples=["Everyone has the right to"])
     max_tokens: int = Field(default=64, ge=1, le=512, description="of the answer")
     temperature: float = Field(default=0.8, ge=0, le=5, description="0 takes the likeliest token each time")
     top_k: int = Field(default=0, ge=0, le=100_000, description="draw from the k likeliest; 0: from all")
@@ -81,6 +81,7 @@ class TextGeneration(base.Recipe):
         "out of scope": "Facts, advice, or text that anybody takes for a person's: it was trained on one to two million characters, a millionth of what fluent models read.",
         "limits": "It knows what declarations, software and tales sound like in the languages of its configuration, and nothing of the world; many of its words are none. "
                   "Bits per character compare models on the same test rows, not languages: a Chinese character says more than a Latin one.",
+        "data": "A few hundred articles, some ten thousand interface strings and some forty tales in twenty languages: tiny. A text's language is what its source says.",
         "risks": "It repeats its training texts, in long spans where they are formulaic; `copied` counts how long.",
     }
 
@@ -168,6 +169,13 @@ class TextGeneration(base.Recipe):
     def metric(self, frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
         with np.errstate(invalid="ignore", divide="ignore"):
             return {name: (weights @ over) / (weights @ under) for name, (over, under) in self.ratios(frame).items()}
+
+    def perturbations(self, inputs: list[BaseModel], seed: int) -> dict[str, list[BaseModel]]:
+        from recipes import perturb
+
+        asked: list[Question] = inputs  # type: ignore[assignment]
+        changed = perturb.texts([question.prompt for question in asked], seed)
+        return {name: [question.model_copy(update={"prompt": text[:100_000]}) for question, text in zip(asked, texts, strict=True)] for name, texts in changed.items()}
 
     def baselines(self, splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
         from recipes.text_generation.report import simpler

@@ -75,14 +75,14 @@ def counts(text: str, seen: np.ndarray) -> dict[str, float]:
 
 
 def continued(session: Session, texts: Sequence[str], samples: int) -> dict[str, Any]:
-    """The counts of answers to the beginnings of some rows, always the same ones, and what was said; 0 and "" for the others."""
+    """The counts of answers to the beginnings of some rows, at most a tenth, always the same ones, and what was said; 0 and "" for the others."""
     import hashlib
 
     from recipes.text_generation import Question
 
     columns: dict[str, Any] = {name: np.zeros(len(texts)) for name in COUNTED} | {"sample": [""] * len(texts)}
     order = sorted(range(len(texts)), key=lambda row: hashlib.sha256(texts[row].encode("utf-8", "surrogatepass")).digest())
-    for row in order[:samples]:
+    for row in order[: min(samples, max(4, len(texts) // 10))]:
         beginning = texts[row][: min(80, int(len(texts[row]) * BEGINNING))]
         answer = session.answer(Question(prompt=beginning, seed=row))[0]
         columns["sample"][row] = f"{beginning} | {answer}"
