@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.plan_command import plan as _plan
+
 app = typer.Typer(
     name="tidemill", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
     help="A model factory: from pages, feeds and data packages to models that were judged before they were let out.",
@@ -383,6 +385,9 @@ def restore(
     body = bring(name, folder, remote or None)
     told = {"recipe": body["recipe"], "digest": body["digest"], "rows": body["rows"], "folder": str(folder)}
     _out(told) if as_json else typer.echo(f"{body['recipe']} {body['digest'][:16]} is in {folder}: {', '.join(f'{n} {part}' for part, n in body['rows'].items())}")
+
+
+app.command("plan")(_plan)
 
 
 @app.callback()

@@ -44,6 +44,10 @@ class Recipe(BaseModel, ABC):
     facts: ClassVar[dict[str, str]] = {}
     """What a person must know before using it, for the model card: intended use, limits, out of scope, data."""
 
+    def plan(self, epochs: int, devices: int, strategy: str, precision: str) -> dict[str, float | int | str]:
+        """What a training with these fields takes: parameters, memory of a device, FLOPs; empty where nobody counted it."""
+        return {}
+
     @abstractmethod
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
         """Documents to examples.

@@ -166,6 +166,8 @@ def check_hardware(config: Recipe) -> None:
     """Refuse a trainer this machine cannot run, before any work."""
     if config.trainer.accelerator == "gpu" and not _gpus():
         raise Refused(f"trainer={config.trainer.name} needs a GPU and this machine has none; use trainer=cpu")
+    if config.trainer.accelerator == "gpu" and config.trainer.devices > _gpus():
+        raise Refused(f"trainer={config.trainer.name} wants {config.trainer.devices} GPUs and this machine has {_gpus()}; say trainer.devices={_gpus()}")
 
 
 @lru_cache

@@ -45,6 +45,7 @@ class Rule(Strict):
     language: str = "''"
     script: str = "''"
     original: str = ""
+    delimiter: str = Field(default=",", min_length=1, max_length=1, description="between a table's columns")
     namespaces: dict[str, str] = {}
     attributes: dict[str, str] = {}
     group: str = Field(default="", description="csv: the column whose values name the documents; none: one document")

@@ -48,7 +48,12 @@ def _stocks(body) -> None:
     body["gates"] = [gate for gate in body["gates"] if gate["name"] not in ("baseline", "robust", "speed")]
 
 
-SMALL_RECIPES = {"languages": _languages, "images": _images, "stocks": _stocks}
+def _text_generation(body) -> None:
+    body["model"] = {"layers": 2, "heads": 2, "width": 64, "context": 64, "vocabulary": 600, "batch": 4, "steps": 50, "samples": 8}
+    body["score"].update(resamples=200, perturbed_rows=40, requests=4)
+
+
+SMALL_RECIPES = {"languages": _languages, "images": _images, "stocks": _stocks, "text_generation": _text_generation}
 
 
 class Clone:

@@ -26,7 +26,7 @@ def test_every_recipe_is_valid_with_every_trainer_and_runtime(name: str) -> None
     ("model.lr=fast", "model: lr='fast'"),
     ("sweep.trials=-3", "sweep.trials=-3"),
     ("trainer.max_epoch=1", "unknown key 'trainer.max_epoch'; there are accelerator"),
-    ("trainer=tpu", "no trainer 'tpu'; conf/trainer has cpu, gpu"),
+    ("trainer=tpu", "no trainer 'tpu'; conf/trainer has cpu, ddp, fsdp, gpu"),
     ("split.near_duplicates=1", "data has one truth: edit conf/recipe/languages.yaml"),
     ("lr", "'lr' is not key=value"),
     ("gates=[]", "no gates, no promotion"),

@@ -74,7 +74,7 @@ def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     import io
 
     try:
-        rows = csv.DictReader(io.StringIO(body.decode("utf-8-sig")))
+        rows = csv.DictReader(io.StringIO(body.decode("utf-8-sig"), newline=""), delimiter=rule.delimiter)
         for number, row in enumerate(rows, 1):
             values = {str(key): str(value) for key, value in sorted(row.items(), key=lambda item: str(item[0]))}
             yield Part(rule.name, f"row-{number}", values.get(rule.text, ""), values.get(rule.language, ""), attributes=values)

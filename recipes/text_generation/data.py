@@ -1,0 +1,100 @@
+"""Documents to blocks of tokens: packed one after the other, none of which sees another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from recipes.text_generation.tokens import Tokens, trained
+
+if TYPE_CHECKING:
+    from recipes.text_generation import TextGeneration
+
+Packed = tuple[Tensor, Tensor, Tensor, Tensor]
+"""ids, targets, places and documents, each (B, T)."""
+NO_TARGET = -100
+
+
+def pack(documents: list[np.ndarray], context: int) -> np.ndarray:
+    """Blocks (4, N, T) of documents in this order; one that crosses a block's end goes on in the next without its beginning.
+
+    A document of n tokens asks n - 1 questions. The last block is filled up with tokens that nothing is asked of.
+    """
+    sizes = np.array([len(item) - 1 for item in documents])
+    total = int(sizes.sum())
+    blocks = max(1, -(-total // context))
+    flat = np.zeros((4, blocks * context), dtype=np.int64)
+    flat[1], flat[3] = NO_TARGET, len(documents)
+    flat[0, :total] = np.concatenate([item[:-1] for item in documents])
+    flat[1, :total] = np.concatenate([item[1:] for item in documents])
+    flat[3, :total] = np.repeat(np.arange(len(documents)), sizes)
+    at = np.arange(blocks * context)
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(flat[3])) + 1, at[::context]])
+    begun = np.zeros(blocks * context, dtype=np.int64)
+    begun[starts] = starts
+    flat[2] = at - np.maximum.accumulate(begun)
+    return flat.reshape(4, blocks, context)
+
+
+class Epoch(torch.utils.data.IterableDataset):
+    """A fixed number of steps; the documents are shuffled anew for each pass over them. Depends on (seed, epoch, rank) alone."""
+
+    def __init__(self, data: Data) -> None:
+        self.data, self.epoch = data, 0
+
+    def __len__(self) -> int:
+        return self.data.recipe.steps
+
+    def __iter__(self) -> Any:
+        data, batch = self.data, self.data.recipe.batch
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        random = np.random.default_rng([data.seed, epoch, rank])
+        left = np.zeros((4, 0, data.context), dtype=np.int64)
+        for _ in range(data.recipe.steps):
+            while left.shape[1] < batch:
+                order = random.permutation(len(data.documents))
+                blocks = pack([data.documents[row] for row in order], data.context)
+                left = np.concatenate([left, blocks[:, random.permutation(blocks.shape[1])]], axis=1)
+            now, left = left[:, :batch], left[:, batch:]
+            yield tuple(torch.from_numpy(part.copy()) for part in now)
+
+
+class Data(lightning.LightningDataModule):
+    def __init__(self, recipe: TextGeneration, splits: Path, seed: int, rows: int) -> None:
+        super().__init__()
+        self.recipe, self.seed = recipe, seed
+        train, valid = (texts(pd.read_parquet(splits / f"{part}.parquet", columns=["inputs"])) for part in ("train", "valid"))
+        train = train[:rows] if rows else train     # rows are in the order of their ids, which is a random one
+        self.tokens = begun(recipe.start) if recipe.start else Tokens(trained(train, recipe.shape().vocabulary))
+        self.context = recipe.shape().context
+        self.documents = self.tokens.documents(train)
+        held = self.tokens.documents(valid)
+        self.valid = pack(held, self.context)
+        self.valid_targets, self.valid_chars = sum(len(item) - 1 for item in held), max(1, sum(map(len, valid)))
+        self.train_texts = train
+
+    def train_dataloader(self) -> Any:
+        return torch.utils.data.DataLoader(Epoch(self), batch_size=None)
+
+    def val_dataloader(self) -> Any:
+        size = self.recipe.batch
+        parts = [self.valid[:, at : at + size] for at in range(0, self.valid.shape[1], size)]
+        return torch.utils.data.DataLoader([tuple(torch.from_numpy(row) for row in part) for part in parts], batch_size=None)  # type: ignore[arg-type]
+
+
+def begun(folder: str) -> Tokens:
+    """The tokenizer that lies beside the weights a training starts from."""
+    path = Path(folder)
+    return Tokens.of(path / "tokenizer.json" if (path / "tokenizer.json").is_file() else path)
+
+
+def texts(examples: pd.DataFrame) -> list[str]:
+    return [json.loads(item)["prompt"] for item in examples["inputs"]]

@@ -1,0 +1,115 @@
+"""What is counted of texts and answers: likelihood, variety, repetition, and what was copied from training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from recipes.text_generation.ngram import WittenBell
+
+if TYPE_CHECKING:
+    from recipes.text_generation.session import Session
+
+SPAN = 16               # characters; a shorter span in common is no copy
+COUNTED = ("asked", "pairs", "pairs_new", "fours", "fours_again", "copied")
+BEGINNING = 0.5         # of a text's characters is the prompt of a sample, at most 80
+
+
+def asked(examples: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Each example's text and its language, "" where that is not told."""
+    languages = [json.loads(item).get("language", "") for item in examples["slices"]] if "slices" in examples else [""] * len(examples)
+    return [json.loads(item)["prompt"] for item in examples["inputs"]], languages
+
+
+def frame(texts: Sequence[str], languages: Sequence[str], nats: np.ndarray) -> pd.DataFrame:
+    """The sufficient statistics of likelihood, one row a text; nothing was generated yet."""
+    return pd.DataFrame({
+        "language": languages, "sample": "", "nats": nats, "chars": [float(max(1, len(text))) for text in texts],
+        "bytes": [float(max(1, len(text.encode("utf-8", "surrogatepass")))) for text in texts], **dict.fromkeys(COUNTED, 0.0),
+    })
+
+
+def spans(texts: Sequence[str], size: int = SPAN) -> np.ndarray:
+    """Hashes of every span of `size` characters, sorted: (S,) uint32. Two of a million spans differ and hash alike by 2e-4."""
+    found = [_hashes(text, size) for text in texts if len(text) >= size]
+    return np.unique(np.concatenate(found)) if found else np.array([], dtype=np.uint32)
+
+
+def _hashes(text: str, size: int) -> np.ndarray:
+    """A polynomial hash of each span of a text: (len - size + 1,) uint32."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+    total = np.zeros(len(codes) - size + 1, dtype=np.uint64)
+    for at in range(size):
+        total = total * np.uint64(0x100000001B3) + codes[at : at + len(total)]
+    total ^= total >> np.uint64(32)
+    return (total * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)).astype(np.uint32)
+
+
+def copied(text: str, seen: np.ndarray, size: int = SPAN) -> int:
+    """Characters of the longest run of spans that all stand in train texts; 0 where none is as long as a span."""
+    if len(text) < size or not len(seen):
+        return 0
+    hashes = _hashes(text, size)
+    there = seen[np.searchsorted(seen, hashes).clip(0, len(seen) - 1)] == hashes
+    longest = run = 0
+    for one in there:
+        run = run + 1 if one else 0
+        longest = max(longest, run)
+    return longest + size - 1 if longest else 0
+
+
+def counts(text: str, seen: np.ndarray) -> dict[str, float]:
+    """An answer's counts. Words are runs without a space; a text written without spaces is counted by characters."""
+    words = text.split()
+    if len(words) * 12 < len(text):
+        words = list(text)
+    pairs, fours = list(pairwise(words)), list(zip(words, words[1:], words[2:], words[3:], strict=False))
+    return {"asked": 1.0, "pairs": float(len(pairs)), "pairs_new": float(len(set(pairs))),
+            "fours": float(len(fours)), "fours_again": float(len(fours) - len(set(fours))), "copied": float(copied(text, seen))}
+
+
+def continued(session: Session, texts: Sequence[str], samples: int) -> dict[str, Any]:
+    """The counts of answers to the beginnings of some rows, at most a tenth, always the same ones, and what was said; 0 and "" for the others."""
+    import hashlib
+
+    from recipes.text_generation import Question
+
+    columns: dict[str, Any] = {name: np.zeros(len(texts)) for name in COUNTED} | {"sample": [""] * len(texts)}
+    order = sorted(range(len(texts)), key=lambda row: hashlib.sha256(texts[row].encode("utf-8", "surrogatepass")).digest())
+    for row in order[: min(samples, max(4, len(texts) // 10))]:
+        beginning = texts[row][: min(80, int(len(texts[row]) * BEGINNING))]
+        answer = session.answer(Question(prompt=beginning, seed=row))[0]
+        columns["sample"][row] = f"{beginning} | {answer}"
+        for name, value in counts(answer, session.seen).items():
+            columns[name][row] = value
+    return columns
+
+
+def simpler(splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Character n-grams of the same train rows on the same test rows: the 5-gram that gates ask for, a 6-gram beside it, and the unigram."""
+    train, _ = asked(pd.read_parquet(splits / "train.parquet", columns=["inputs"]))
+    test, languages = asked(examples)
+    return {name: frame(test, languages, WittenBell(train, order).nats(test)) for name, order in (("baseline", 5), ("6-gram", 6), ("trivial", 1))}
+
+
+def picture(scored: pd.DataFrame, folder: Path) -> list[Path]:
+    """Bits per character in each language, and what the model said: beginnings of test texts and how it went on."""
+    from matplotlib.figure import Figure
+
+    sums = scored.groupby("language")[["nats", "chars"]].sum()
+    bits = (sums["nats"] / sums["chars"] / np.log(2)).sort_values(ascending=False)
+    figure = Figure(figsize=(7, max(2.0, 0.28 * len(bits) + 1)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh([name or "not told" for name in bits.index], bits.to_numpy(), color="#31688e")
+    axes.set_xlabel("bits per character (scripts differ in what a character says)")
+    axes.set_title(f"{len(scored):,} held-out texts", fontsize=10)
+    figure.savefig(folder / "bits.png", dpi=110)
+    said = scored[scored["sample"] != ""]
+    (folder / "samples.md").write_text("".join(f"- {row.language}: {row.sample}\n" for row in said.itertuples()), encoding="utf-8")
+    return [folder / "bits.png", folder / "samples.md"]

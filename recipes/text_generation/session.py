@@ -1,0 +1,124 @@
+"""The exported transformer in ONNX Runtime: likelihoods of whole texts, and answers token by token. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recipes.text_generation import sampling
+from recipes.text_generation.size import Size
+from recipes.text_generation.tokens import Tokens
+
+if TYPE_CHECKING:
+    from recipes.text_generation import Question
+
+CELLS = 16_000_000  # logits of one call: bounds its memory to 64 MB
+
+
+class Session:
+    def __init__(self, package: Path) -> None:
+        import onnxruntime
+
+        self.size = Size(**json.loads((package / "size.json").read_text()))
+        self.tokens = Tokens.of(package / "tokenizer.json")
+        self.seen: np.ndarray = np.load(package / "seen.npz")["hashes"]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 2
+        self.session = onnxruntime.InferenceSession(str(package / "model.onnx"), options, providers=["CPUExecutionProvider"])
+
+    def step(self, ids: np.ndarray, past: tuple[np.ndarray, np.ndarray] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """ids (B, T) after what is in the past (L, B, H, P, E): logits (B, T, V) and the new past."""
+        if past is None:
+            empty = np.zeros((self.size.layers, len(ids), self.size.heads, 0, self.size.width // self.size.heads), dtype=np.float32)
+            past = (empty, empty)
+        logits, keys, values = self.session.run(None, {"ids": ids, "past_keys": past[0], "past_values": past[1]})
+        return logits, keys, values
+
+    def nats(self, texts: Sequence[str]) -> np.ndarray:
+        """Each text's negative log-likelihood, its end included: (n,).
+
+        A text longer than the context is read in windows that overlap by half, and each token is counted
+        once, in the first window that has it.
+        """
+        context, half = self.size.context, max(1, self.size.context // 2)
+        pieces: list[tuple[int, np.ndarray, int]] = []      # row, tokens, how many of its questions an earlier window asked
+        for row, ids in enumerate(self.tokens.documents(texts)):
+            start, asked = 0, 0
+            while asked < len(ids) - 1:
+                stop = min(start + context, len(ids) - 1)
+                pieces.append((row, ids[start : stop + 1], asked - start))
+                start, asked = start + half, stop
+        pieces.sort(key=lambda piece: len(piece[1]))
+        lost = np.zeros(len(texts))
+        at = 0
+        while at < len(pieces):
+            stop = at + 1
+            while stop < len(pieces) and (len(pieces[stop][1]) - 1) * (stop + 1 - at) * self.size.vocabulary <= CELLS:
+                stop += 1
+            part = pieces[at:stop]
+            ids = np.full((len(part), len(part[-1][1]) - 1), self.tokens.end, dtype=np.int64)
+            for place, (_, tokens, _) in enumerate(part):   # what fills up comes after, and nothing sees what comes after it
+                ids[place, : len(tokens) - 1] = tokens[:-1]
+            logits = self.step(ids)[0]
+            top = logits.max(axis=2)
+            norm = np.log(np.exp(logits - top[..., None]).sum(axis=2, dtype=np.float64)) + top
+            for place, (row, tokens, skip) in enumerate(part):
+                where = np.arange(skip, len(tokens) - 1)
+                lost[row] += float((norm[place, where] - logits[place, where, tokens[where + 1]]).sum())
+            at = stop
+        return lost
+
+    def begun(self, question: Question) -> tuple[np.ndarray, str | None]:
+        """The tokens an answer goes on from, and the limit where they are not the whole prompt."""
+        ids = np.concatenate([[self.tokens.end], self.tokens.ids([question.prompt])[0]])
+        room = self.size.context - min(question.max_tokens, self.size.context // 2)
+        if len(ids) <= room:
+            return ids, None
+        return ids[-room:], f"the prompt has {len(ids) - 1} tokens; the answer goes on from its last {room}"
+
+    def generated(self, question: Question) -> Iterator[int]:
+        """The answer's tokens as they come; the end token is the last one where the text ended."""
+        ids, _ = self.begun(question)
+        random = np.random.default_rng(question.seed)
+        read: list[int] = [int(one) for one in ids]
+        logits, *past = self.step(ids[None])
+        for _ in range(question.max_tokens):
+            told = sampling.penalised(logits[0, -1], read, question.repetition_penalty)
+            token = sampling.drawn(sampling.chances(told, question.temperature, question.top_k, question.top_p), random)
+            yield token
+            if token == self.tokens.end:
+                return
+            read.append(token)
+            if past[0].shape[3] + 1 > self.size.context:   # full: the last half is read again as a beginning
+                logits, *past = self.step(np.array([read[-(self.size.context // 2) :]]))
+            else:
+                logits, *past = self.step(np.array([[token]]), (past[0], past[1]))
+
+    def pieces(self, question: Question) -> Iterator[str]:
+        """The answer's text as it comes: whole characters, though a token may be a part of one; stops are not looked for."""
+        tokens: list[int] = []
+        told = ""
+        for token in self.generated(question):
+            tokens.append(token)
+            text = self.tokens.text(tokens)
+            if not text.endswith("\ufffd") and len(text) > len(told):
+                yield text[len(told) :]
+                told = text
+
+    def answer(self, question: Question) -> tuple[str, str, int, str | None]:
+        """Text, why it ended, how many tokens, and the stated limit."""
+        _, limit = self.begun(question)
+        tokens: list[int] = []
+        for token in self.generated(question):
+            tokens.append(token)
+            if token == self.tokens.end:
+                return self.tokens.text(tokens), "end", len(tokens), limit
+            if question.stop:
+                text = self.tokens.text(tokens)
+                if (at := sampling.stopped(text, question.stop)) is not None:
+                    return text[:at], "stop", len(tokens), limit
+        return self.tokens.text(tokens), "length", len(tokens), limit

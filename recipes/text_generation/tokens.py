@@ -1,0 +1,67 @@
+"""Byte-level BPE: every text has tokens and comes back byte for byte, whatever it was trained on.
+
+Token 0 stands before a document's first token and after its last one, as GPT-2's <|endoftext|> does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+END = "<|endoftext|>"
+
+
+def trained(texts: Iterable[str], vocabulary: int) -> str:
+    """A tokenizer for these texts, as the JSON of `tokenizers`; equal texts give an equal one."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    found = Tokenizer(models.BPE())
+    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    found.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    found.train_from_iterator(texts, trainer)
+    return found.to_str()
+
+
+class Tokens:
+    """A tokenizer opened from its JSON."""
+
+    def __init__(self, body: str) -> None:
+        from tokenizers import Tokenizer
+
+        self.body, self._inner = body, Tokenizer.from_str(body)
+        self.size: int = self._inner.get_vocab_size()
+        end = self._inner.token_to_id(END)
+        if end is None:
+            raise ValueError(f"the tokenizer has no token {END}; it must have one, as GPT-2's has")
+        self.end: int = end
+
+    @classmethod
+    def of(cls, path: Path) -> Tokens:
+        """A tokenizer.json, or a folder of GPT-2's vocab.json and merges.txt."""
+        if path.is_file():
+            return cls(path.read_text(encoding="utf-8"))
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+        found = Tokenizer(models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt")))
+        found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+        found.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+        return cls(found.to_str())
+
+    def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The tokens of each text; a text that spells the end token out gets it as letters."""
+        return [np.array(item.ids, dtype=np.int64) for item in self._plain().encode_batch(list(texts), add_special_tokens=False)]
+
+    def documents(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The same with the end token before and after."""
+        return [np.concatenate([[self.end], ids, [self.end]]) for ids in self.ids(texts)]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Bytes that are no UTF-8 become U+FFFD."""
+        return self._inner.decode([int(one) for one in ids if one != self.end], skip_special_tokens=False)
+
+    def _plain(self):  # type: ignore[no-untyped-def]
+        self._inner.encode_special_tokens = True
+        return self._inner
