@@ -47,6 +47,11 @@ test: setup      ## the default tests: no root, no network beyond pip
 test-system: setup  ## slow tests, and those that need root or a Debian package
 	$(BIN)/python -m pytest -m system $(ARGS)
 
+# mutmut has an environment of its own, and sees this one's packages.
+mutants: setup   ## break the verdict's pure functions in every way, and count what the tests see
+	@test -x .tidemill/mutmut/bin/mutmut || { $(PYTHON) -m venv .tidemill/mutmut && .tidemill/mutmut/bin/pip install --quiet mutmut==3.*; }
+	PYTHONPATH=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') .tidemill/mutmut/bin/mutmut run --max-children 2
+
 run: setup       ## one retraining of `languages`, here and now
 	$(BIN)/tidemill run languages $(ARGS)
 
