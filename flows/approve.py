@@ -1,6 +1,6 @@
 """A person lets a held version out: what was judged is checked again, and the ledger says who and why."""
 
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 from prefect.input import RunInput
@@ -17,7 +17,7 @@ from tasks.register import promote
 class Approval(RunInput):
     """What a person answers where a run waits."""
 
-    decision: Literal["approve", "reject"] = Field(default="reject", description="approve: the held version becomes the champion")
+    approve: bool = Field(default=False, description="on: the held version becomes the champion; off: no, it stays held")
     reason: str = Field(default="", description="kept in the ledger")
     person: str = Field(default="", description="who decides; kept in the ledger")
 

@@ -168,7 +168,7 @@ def asked(end: End, this: plan.Plan) -> End:
     except FlowPauseTimeout:
         return end.model_copy(update={"because": f"nobody answered the form in time; {end.because}"})
     person, why = given.person or "a person in Prefect", given.reason
-    if given.decision == "reject":
+    if not given.approve:
         return end.model_copy(update={"because": f"{person} said no: {why}; {end.because}"})
     assert end.version is not None
     moved: Promoted = promote.submit(end.application, end.version, person, why, this.key).result()

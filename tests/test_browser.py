@@ -1,6 +1,7 @@
 """What a person does in the pages: start from the form, watch it end, open the artifacts, approve, follow the link."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from tests.conftest import Clone, make_clone
 
+shots = os.environ.get("TIDEMILL_PICTURES")      # a folder: the pages are kept there, for docs/operate.md
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; apt-get install chromium")
 
@@ -41,11 +43,16 @@ def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the
         page.get_by_role("button", name="Resume").first.click()
         dialog = page.get_by_role("dialog")
         dialog.get_by_text("is held").first.wait_for(timeout=20_000)
+        dialog.locator("input[type=checkbox]").first.check(force=True)
         boxes = dialog.locator("textarea")
         boxes.nth(0).fill("seen and wanted")
         boxes.nth(1).fill("Ada")
+        if shots:
+            page.screenshot(path=f"{shots}/approval.png")
         dialog.get_by_role("button", name=re.compile("Submit|Resume")).last.click()
-        page.get_by_text("Promoted", exact=False).first.wait_for(timeout=60_000)
+        page.get_by_text("Promoted", exact=True).first.wait_for(timeout=60_000)
+        if shots:
+            page.screenshot(path=f"{shots}/run.png")
         page.get_by_role("tab", name="Artifacts").or_(page.get_by_text("Artifacts", exact=True)).first.click()
         page.get_by_text("gates", exact=False).first.wait_for(timeout=20_000)
         live = json.loads(clone.tidemill("history", "languages", "--json").stdout)
@@ -53,9 +60,11 @@ def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the
         link = mlflow_link(where, run)
         page.goto(link)
         page.get_by_text("test.macro_f1.candidate", exact=False).first.wait_for(timeout=60_000)
+        if shots:
+            page.screenshot(path=f"{shots}/mlflow.png")
         assert not outside, outside
     except Exception:
-        page.screenshot(path="/tmp/browser-failed.png")
+        page.screenshot(path=str(tmp_path / "failed.png"))
         raise
     finally:
         assert clone.tidemill("down").returncode == 0
@@ -70,6 +79,8 @@ def start(page, where: dict) -> None:
     page.goto(f"{where['prefect']}/deployments/deployment/{found['id']}/run?parameters={filled}")  # type: ignore[index]
     for words in ("Which application", "each as key=value", "Stop after the verdict", "wait for a person"):
         page.get_by_text(words).first.wait_for(timeout=60_000)
+    if shots:
+        page.screenshot(path=f"{shots}/form.png")
     page.get_by_role("button", name="Submit").click()
     page.get_by_text("scheduled to start").first.wait_for(timeout=20_000)
 
