@@ -56,6 +56,9 @@ def _text_generation(body) -> None:
 SMALL_RECIPES = {"languages": _languages, "images": _images, "stocks": _stocks, "text_generation": _text_generation}
 
 
+CANARY = "canary-7f3a91c2-must-not-be-kept"
+
+
 class Clone:
     """A clone in a folder of its own, and its command line."""
 
@@ -64,6 +67,7 @@ class Clone:
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "OPTUNA_", "TIDEMILL_", "DVC_"))},
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(folder),
+            "A_SITES_TOKEN": CANARY,     # a secret as a source's login would be: it must be found nowhere
             "TIDEMILL_CACHE": str(HERE / ".tidemill" / "cache"),
         }
 

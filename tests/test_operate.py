@@ -18,7 +18,7 @@ import pytest
 
 from tasks import config
 from tasks.schema import NightLimits, comes
-from tests.conftest import Clone, make_clone
+from tests.conftest import CANARY, Clone, make_clone
 
 
 def ask(url: str, body: dict | None = None) -> object:
@@ -306,6 +306,14 @@ def test_old_runs_go_and_what_a_version_needs_stays(lived: Clone) -> None:
     assert set(dry["kept"]) == {f".tidemill/runs/{path.name}" for path in live} and "is @champion" in " ".join(dry["kept"].values())
     lived.tidemill("clean")
     assert not old.is_dir() and all(path.is_dir() for path in live)
+
+
+def test_a_secret_of_the_environment_is_kept_nowhere(up: tuple[Clone, dict]) -> None:
+    """After runs, nights, a crash and notices: in no file of the project, databases and logs included."""
+    clone, _ = up
+    found = [path for path in clone.folder.rglob("*") if path.is_file() and not path.is_symlink() and CANARY.encode() in path.read_bytes()]
+    assert not found
+    assert (clone.folder / ".tidemill").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.system

@@ -201,3 +201,35 @@ def test_a_damaged_champion_is_not_served_and_nothing_is_promoted_on_its_silence
     finally:
         path.write_bytes(whole)
     assert json.loads(lived.tidemill("status", "--json").stdout)["live"][0]["champion"] == live
+
+
+def test_the_card_is_made_again_from_the_registry_byte_for_byte(lived: Clone) -> None:
+    shown = lived.tidemill("card", "languages")
+    assert shown.returncode == 0, shown.stderr
+    kept = [path for path in (lived.folder / ".tidemill" / "artifacts" / "languages").rglob("card.md") if path.parent.name == "artifacts"]
+    assert shown.stdout in [path.read_text() for path in kept]
+    head, body = shown.stdout.split("\n---\n", 1)
+    assert "model-index" in head and "More Information Needed" not in shown.stdout and "More information needed" not in shown.stdout
+    for section in ("Model Details", "Uses", "Bias, Risks, and Limitations", "Training Details", "Evaluation", "How to Get Started"):
+        assert f"## {section}" in body
+    unknown = lived.tidemill("card", "languages@99")
+    assert unknown.returncode == 2 and "99" in unknown.stderr
+
+
+def test_the_ledger_tells_who_and_why_and_a_changed_entry_is_noticed(lived: Clone) -> None:
+    entries = json.loads(lived.tidemill("history", "languages", "--json").stdout)
+    assert entries[0]["by"] == "gates" and entries[0]["why"]
+    code = (
+        "from tasks import places; places.settle()\n"
+        "from tasks import tracking\n"
+        "c = tracking.client(); tag = 'ledger.000001'\n"
+        "before = c.get_registered_model('languages').tags[tag]\n"
+        "tracking.record('languages', {'version': '1', 'previous': None, 'by': 'x', 'why': 'y', 'digest': 'z'})\n"
+        "c.set_registered_model_tag('languages', tag, before.replace('gates', 'nobody'))\n"
+        "try:\n    tracking.ledger('languages')\nexcept Exception as error:\n    print(error)\n"
+        "c.set_registered_model_tag('languages', tag, before)\n"
+        "c.delete_registered_model_tag('languages', f'ledger.{len(tracking.ledger(\"languages\")):06d}')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=lived.folder, env=lived.env, capture_output=True, text=True, timeout=120)
+    assert "is broken at ledger.000002" in done.stdout, done.stdout + done.stderr
+    assert json.loads(lived.tidemill("history", "languages", "--json").stdout) == entries
