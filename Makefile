@@ -7,7 +7,7 @@ TORCH  := 2.13.0
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test test-system run clean
+.PHONY: help setup lock check test test-system run results clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -49,6 +49,9 @@ test-system: setup  ## slow tests, and those that need root or a Debian package
 
 run: setup       ## one retraining of `languages`, here and now
 	$(BIN)/tidemill run languages $(ARGS)
+
+results: setup   ## README's table from the last verdicts; ARGS=--run makes new ones, each from nothing
+	$(BIN)/python -m benchmarks.results $(ARGS)
 
 clean:           ## remove the environment and caches; data and models stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

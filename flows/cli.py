@@ -345,6 +345,33 @@ def down(as_json: Json = False) -> None:
     _out({"stopped": there}) if as_json else typer.echo("stopped" if there else "nothing was up")
 
 
+@app.command()
+def clean(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    days: Annotated[float | None, typer.Option(min=0, help="Older than this; without it, keep.days of conf/config.yaml.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove old runs, logs and copies that no live version, ledger or lineage needs."""
+    from flows.old import forget
+    from flows.up import running
+    from tasks import config
+    from tasks.retention import clean as sweep_out
+
+    age = config.general().keep.days if days is None else days
+    found = sweep_out(age, really=not dry_run)
+    # Prefect's database is asked where its server is up; starting one to delete rows is not worth its minute.
+    runs = forget(age, really=not dry_run) if running() else None
+    if as_json:
+        _out({**found.model_dump(), "prefect_runs": runs, "dry_run": dry_run})
+        return
+    for path, size in found.paths.items():
+        typer.echo(f"{size:10.2f} MB  {path}")
+    for path, why in found.kept.items():
+        typer.echo(f"      kept     {path}: {why}")
+    verb = "would go" if dry_run else "gone"
+    typer.echo(f"{len(found.paths)} things and {found.mb:.1f} MB {verb}" + (f", and {runs} runs of Prefect's" if runs is not None else "; Prefect's runs are left, its server is not up"))
+
+
 @data.command()
 def restore(
     name: Annotated[str, typer.Argument(help="RECIPE-DIGEST16, or a tag such as data/languages/2026-11-23.")],

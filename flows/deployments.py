@@ -41,7 +41,7 @@ def collect(source: Source) -> Any:
 
 
 @flow(name="sweep", flow_run_name="sweep {application}", persist_result=False)
-def sweep(application: Application, overrides: list[str] | None = None) -> Any:
+def sweep(application: Application, overrides: list[str] = []) -> Any:
     """Search the hyperparameters of one application on today's data; a retraining with the same settings uses what was found.
 
     Args:
@@ -49,7 +49,7 @@ def sweep(application: Application, overrides: list[str] | None = None) -> Any:
         overrides: Settings of the model half for this run, each as key=value.
     """
     register_alive()
-    given = list(overrides or [])
+    given = list(overrides)
     recipe = config.recipe(str(application), given)
     data_half(recipe)
     found = sweeping.submit(str(application), given).result()

@@ -35,7 +35,7 @@ def follow(application: str, collected: dict[str, Any]) -> Any:
 
 
 @flow(name="nightly", flow_run_name=night_name, persist_result=False)
-def nightly(applications: list[str] | None = None) -> Any:
+def nightly(applications: list[str] = []) -> Any:
     """Collect every source once, then retrain each application.
 
     Args:

@@ -43,7 +43,7 @@ def run_name() -> str:
 
 
 @flow(name="retrain", flow_run_name=run_name, persist_result=False, log_prints=False)
-def retrain(application: Application, overrides: list[str] | None = None, dry_run: bool = False, ask: bool = False, reason: str = "") -> Any:
+def retrain(application: Application, overrides: list[str] = [], dry_run: bool = False, ask: bool = False, reason: str = "") -> Any:
     """Retrain one application from what is new at its sources, and let it out if it was judged good.
 
     Args:
@@ -54,7 +54,7 @@ def retrain(application: Application, overrides: list[str] | None = None, dry_ru
         reason: Why this run was started; kept with it.
     """
     register_alive()
-    return retraining(str(application), list(overrides or []), Night(dry_run=dry_run, ask=ask))
+    return retraining(str(application), list(overrides), Night(dry_run=dry_run, ask=ask))
 
 
 @dataclass(frozen=True)

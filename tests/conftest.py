@@ -39,12 +39,21 @@ def _images(body) -> None:
     body["score"].update(resamples=400, perturbed_rows=200, requests=40)
 
 
+def _stocks(body) -> None:
+    body["model"] = {"hidden": 8, "folds": 2}
+    body["trainer"].update(max_epochs=3)
+    body["sweep"].update(trials=0)
+    body["score"].update(resamples=400, perturbed_rows=200, requests=40)
+    # A few steps of a small network need not beat the window's own quantiles; skill it must have.
+    body["gates"] = [gate for gate in body["gates"] if gate["name"] not in ("baseline", "robust", "speed")]
+
+
 def _text_generation(body) -> None:
     body["model"] = {"layers": 2, "heads": 2, "width": 64, "context": 64, "vocabulary": 600, "batch": 4, "steps": 50, "samples": 8}
     body["score"].update(resamples=200, perturbed_rows=40, requests=4)
 
 
-SMALL_RECIPES = {"languages": _languages, "images": _images, "text_generation": _text_generation}
+SMALL_RECIPES = {"languages": _languages, "images": _images, "stocks": _stocks, "text_generation": _text_generation}
 
 
 class Clone:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import psutil
 import pytest
 
+from tasks import config
 from tasks.schema import NightLimits, comes
 from tests.conftest import Clone, make_clone
 
@@ -44,15 +45,11 @@ def start(clone: Clone, *more: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clone, dict]]:
-    """A clone that promoted a model before its servers were started."""
-    clone = make_clone(tmp_path_factory.mktemp("up") / "clone")
-    clone.edit("recipe/languages.yaml", lambda body: body.update(nightly=True))
-    done = clone.tidemill("run", "languages", "--json")
-    assert done.returncode == 0, done.stderr
-    where = start(clone)
-    yield clone, where
-    assert clone.tidemill("down").returncode == 0
+def up(lived: Clone) -> Iterator[tuple[Clone, dict]]:
+    """The servers of a clone that promoted a model before they were started."""
+    where = start(lived)
+    yield lived, where
+    assert lived.tidemill("down").returncode == 0
 
 
 def family(where: dict) -> list[psutil.Process]:
@@ -99,7 +96,7 @@ def test_the_forms_offer_the_applications_and_say_what_each_field_does(up: tuple
     _, where = up
     found = {item["name"]: item["parameter_openapi_schema"] for item in ask(f"{where['prefect']}/api/deployments/filter", {})}  # type: ignore[attr-defined]
     assert set(found) == {"retrain", "nightly", "collect", "sweep", "approve", "rollback"}
-    assert found["retrain"]["definitions"]["Application"]["enum"] == ["languages"]
+    assert found["retrain"]["definitions"]["Application"]["enum"] == config.files("recipe")
     for name, schema in found.items():
         assert all(field.get("description") for field in schema["properties"].values()), name
 
@@ -107,7 +104,7 @@ def test_the_forms_offer_the_applications_and_say_what_each_field_does(up: tuple
 def test_a_model_made_before_is_on_mlflows_page_and_a_strange_host_is_turned_away(up: tuple[Clone, dict]) -> None:
     _, where = up
     found = ask(f"{where['mlflow']}/api/2.0/mlflow/registered-models/alias?name=languages&alias=champion")
-    assert found["model_version"]["version"] == "1"  # type: ignore[index]
+    assert found["model_version"]["version"]  # type: ignore[index]
     request = urllib.request.Request(f"{where['mlflow']}/api/2.0/mlflow/registered-models/alias?name=languages&alias=champion", headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10)
@@ -115,7 +112,7 @@ def test_a_model_made_before_is_on_mlflows_page_and_a_strange_host_is_turned_awa
 
 def test_a_night_with_nothing_new_is_unchanged_and_one_that_is_on_wins(up: tuple[Clone, dict]) -> None:
     clone, where = up
-    first, second = trigger(where, "nightly", {}), trigger(where, "nightly", {})
+    first, second = trigger(where, "nightly", {"applications": ["languages"]}), trigger(where, "nightly", {"applications": ["languages"]})
     ends = {run: ended(where, run) for run in (first, second)}
     names = sorted(end["state"]["name"] for end in ends.values())
     assert names in (["Night", "Skipped"], ["Night", "Night"]), ends
@@ -292,6 +289,23 @@ def test_a_notice_reaches_a_webhook_and_a_dead_one_fails_nothing(up: tuple[Clone
     sink.shutdown()
     assert done.stdout.split()[-2:] == ["1", "0"], done.stdout + done.stderr
     assert len(heard) == 1 and b"Tidemill: languages: Held: not enough evidence" in heard[0]
+
+
+def test_old_runs_go_and_what_a_version_needs_stays(lived: Clone) -> None:
+    runs = lived.folder / ".tidemill" / "runs"
+    old = runs / ("f" * 16)
+    old.mkdir()
+    (old / "plan.json").write_text("{}")
+    for path in (old / "plan.json", old):
+        os.utime(path, (0, 0))
+    live = [path for path in runs.iterdir() if (path / "promote.json").is_file()]
+    for path in [item for folder in live for item in (*folder.rglob("*"), folder)]:
+        os.utime(path, (0, 0))
+    dry = json.loads(lived.tidemill("clean", "--dry-run", "--json").stdout)
+    assert list(dry["paths"]) == [f".tidemill/runs/{'f' * 16}"] and old.is_dir()
+    assert set(dry["kept"]) == {f".tidemill/runs/{path.name}" for path in live} and "is @champion" in " ".join(dry["kept"].values())
+    lived.tidemill("clean")
+    assert not old.is_dir() and all(path.is_dir() for path in live)
 
 
 @pytest.mark.system

@@ -1,0 +1,1 @@
+"""What the applications reach, and how we stand beside others."""

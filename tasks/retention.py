@@ -1,0 +1,65 @@
+"""What may go: runs, logs and snapshots' copies that are old and that no live version, ledger or lineage needs."""
+
+import shutil
+import time
+from pathlib import Path
+
+from tasks import places, tracking
+from tasks.receipts import Receipt
+
+
+class Gone(Receipt):
+    """What was removed, or would be."""
+
+    paths: dict[str, float]     # relative path to MB
+    mb: float
+    kept: dict[str, str]        # old, and yet kept: why
+
+
+def needed() -> dict[str, str]:
+    """The run folders that must stay, each with the reason: made a version that is live, waits, or was live once."""
+    found: dict[str, str] = {}
+    for name in tracking.applications():
+        numbers = {entry["version"]: "was live" for entry in tracking.ledger(name)}
+        for alias in ("challenger", "champion"):
+            if number := tracking.aliased(name, alias):
+                numbers[number] = f"is @{alias}"
+        for number, why in numbers.items():
+            if key := tracking.tag(name, number, "tidemill.key"):
+                found[key[:16]] = f"{name} version {number} {why}"
+    return found
+
+
+def clean(days: float, really: bool) -> Gone:
+    """Remove what is older than `days`; without `really` only say what that is.
+
+    MLflow's artifacts, the DVC remote and raw data are not touched: versions and their lineage live there.
+    """
+    limit = time.time() - days * 86_400
+    stay = needed()
+    gone: dict[str, float] = {}
+    kept: dict[str, str] = {}
+    folders = [("runs", True), ("baselines", False), ("snapshots", False), ("logs", False), ("alive", False)]
+    for kind, keyed in folders:
+        base = places.state(kind)
+        for path in sorted(base.iterdir()) if base.is_dir() else []:
+            if newest(path) > limit:
+                continue
+            name = path.relative_to(places.root()).as_posix()
+            if keyed and path.name in stay:
+                kept[name] = stay[path.name]
+                continue
+            gone[name] = round(size(path) / 1e6, 2)
+            if really:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return Gone(paths=gone, mb=round(sum(gone.values()), 2), kept=kept)
+
+
+def newest(path: Path) -> float:
+    """When anything in it was last written."""
+    inside = path.rglob("*") if path.is_dir() else ()
+    return max((item.stat().st_mtime for item in (path, *inside)), default=0.0)
+
+
+def size(path: Path) -> int:
+    return sum(item.stat().st_size for item in (path, *path.rglob("*")) if item.is_file()) if path.is_dir() else path.stat().st_size

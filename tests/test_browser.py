@@ -1,0 +1,98 @@
+"""What a person does in the pages: start from the form, watch it end, open the artifacts, approve, follow the link."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.conftest import Clone, make_clone
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser.new_page(viewport={"width": 1400, "height": 1000})
+        browser.close()
+
+
+def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the_link(tmp_path: Path, page) -> None:
+    clone = make_clone(tmp_path / "clone")
+
+    clone.edit("recipe/languages.yaml", lambda body: body.update(approval=True))
+    done = clone.tidemill("up", "--detach", "--json", timeout=180)
+    assert done.returncode == 0, done.stderr
+    where = json.loads(done.stdout)
+    outside: list[str] = []
+    page.on("request", lambda request: outside.append(request.url) if not re.match(r"(http://(127\.0\.0\.1|localhost)|data:|blob:)", request.url) else None)
+    try:
+        start(page, where)
+        run = paused(clone, where)
+        page.goto(f"{where['prefect']}/runs/flow-run/{run}")
+        page.get_by_role("button", name="Resume").first.click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_text("is held").first.wait_for(timeout=20_000)
+        boxes = dialog.locator("textarea")
+        boxes.nth(0).fill("seen and wanted")
+        boxes.nth(1).fill("Ada")
+        dialog.get_by_role("button", name=re.compile("Submit|Resume")).last.click()
+        page.get_by_text("Promoted", exact=False).first.wait_for(timeout=60_000)
+        page.get_by_role("tab", name="Artifacts").or_(page.get_by_text("Artifacts", exact=True)).first.click()
+        page.get_by_text("gates", exact=False).first.wait_for(timeout=20_000)
+        live = json.loads(clone.tidemill("history", "languages", "--json").stdout)
+        assert live[-1]["by"] == "Ada" and live[-1]["why"] == "seen and wanted"
+        link = mlflow_link(where, run)
+        page.goto(link)
+        page.get_by_text("test.macro_f1.candidate", exact=False).first.wait_for(timeout=60_000)
+        assert not outside, outside
+    except Exception:
+        page.screenshot(path="/tmp/browser-failed.png")
+        raise
+    finally:
+        assert clone.tidemill("down").returncode == 0
+
+
+def start(page, where: dict) -> None:
+    """The form of the deployment, as a link fills it, looked at and sent."""
+    from tests.test_operate import ask
+
+    found = ask(f"{where['prefect']}/api/deployments/name/retrain/retrain")
+    filled = quote(json.dumps({"application": "languages", "overrides": ["model.lr=0.0017"], "dry_run": False, "ask": True, "reason": "from the browser"}))
+    page.goto(f"{where['prefect']}/deployments/deployment/{found['id']}/run?parameters={filled}")  # type: ignore[index]
+    for words in ("Which application", "each as key=value", "Stop after the verdict", "wait for a person"):
+        page.get_by_text(words).first.wait_for(timeout=60_000)
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("scheduled to start").first.wait_for(timeout=20_000)
+
+
+def paused(clone: Clone, where: dict) -> str:
+    from tests.test_operate import ask, until
+
+    api = f"{where['prefect']}/api"
+    found: list = []
+
+    def there() -> bool:
+        found[:] = ask(f"{api}/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["PAUSED", "COMPLETED", "FAILED", "CRASHED"]}}}})  # type: ignore[call-overload]
+        return bool(found)
+
+    until(there, 300, "the run pauses for the form")
+    assert found[0]["state_type"] == "PAUSED", found[0]["state"]["message"]
+    return str(found[0]["id"])
+
+
+def mlflow_link(where: dict, run: str) -> str:
+    from tests.test_operate import ask
+
+    found = ask(f"{where['prefect']}/api/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": ["mlflow-run"]}}})
+    match = re.search(r"\((http[^)]*)\)", found[0]["data"])  # type: ignore[index]
+    assert match
+    return match.group(1)
