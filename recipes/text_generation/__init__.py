@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from recipes.text_generation.session import Session
 
 LN2 = float(np.log(2))
+LONGEST = 100_000  # characters of a prompt
 
 
 class Question(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    prompt: str = Field(max_length=100_000, description="what the text begins with; nothing: a text from its beginning", examples=["Everyone has the right to"])
+    prompt: str = Field(max_length=LONGEST, description="what the text begins with; nothing: a text from its beginning", examples=["Everyone has the right to"])
     max_tokens: int = Field(default=64, ge=1, le=512, description="of the answer")
     temperature: float = Field(default=0.8, ge=0, le=5, description="0 takes the likeliest token each time")
     top_k: int = Field(default=0, ge=0, le=100_000, description="draw from the k likeliest; 0: from all")
@@ -174,8 +175,8 @@ class TextGeneration(base.Recipe):
         from recipes import perturb
 
         asked: list[Question] = inputs  # type: ignore[assignment]
-        changed = perturb.texts([question.prompt for question in asked], seed)
-        return {name: [question.model_copy(update={"prompt": text[:100_000]}) for question, text in zip(asked, texts, strict=True)] for name, texts in changed.items()}
+        changed = perturb.texts([question.prompt for question in asked], seed, LONGEST)
+        return {name: [question.model_copy(update={"prompt": text}) for question, text in zip(asked, texts, strict=True)] for name, texts in changed.items()}
 
     def baselines(self, splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
         from recipes.text_generation.report import simpler
