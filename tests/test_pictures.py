@@ -79,6 +79,8 @@ def test_idx_files_give_pictures_with_the_labels_that_lie_beside_them() -> None:
     assert list(cut(rule, "p#train-labels-idx1.gz", pages["p#train-labels-idx1.gz"], pages.get)) == []
     with pytest.raises(Unreadable, match="has no label for each of 3"):
         list(cut(rule, "p#train-images-idx3.gz", pages["p#train-images-idx3.gz"], {}.get))
+    with pytest.raises(Unreadable, match="has no label for each of 3"):
+        list(cut(rule, "p#train-images-idx3.gz", pages["p#train-images-idx3.gz"], {"p#train-labels-idx1.gz": idx(labels[:2])}.get))
 
 
 @pytest.mark.parametrize(("kind", "body", "says"), [
