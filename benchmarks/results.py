@@ -45,7 +45,7 @@ def row(name: str, root: Path) -> dict[str, Any] | None:
         "application": name, "data": [use.name for use in plan.recipe.sources], "rows": known, "metric": metric, "better": meaning.better,
         "simpler": next((model for model in SIMPLER if whole.get(model) is not None), None),
         **{model: whole.get(model) for model in (*SIMPLER, "candidate", "low", "high")}, "level": round(1 - 2 * settings.alpha, 4),
-        "verdict": judged.verdict, "key": plan.key, "minutes": None, "cores": None, "at": int(at),
+        "verdict": judged.verdict, "because": judged.because, "key": plan.key, "minutes": None, "cores": None, "at": int(at),
     }
 
 

@@ -119,7 +119,7 @@ def test_no_network_sees_a_day_of_the_fold_that_judges_it(small: Clone) -> None:
     assert data.seen[:, 0].all() and len(data.folds) == 3
     for number, (first, last) in enumerate(data.folds, 1):
         seen = days[data.seen[:, number].numpy()]
-        assert len(seen) and pd.Timestamp(seen.max()) < pd.Timestamp(first) - pd.Timedelta(days=45) and first <= last
+        assert len(seen) and pd.Timestamp(str(max(seen))) < pd.Timestamp(first) - pd.Timedelta(days=45) and first <= last
     assert [first for first, _ in data.folds] == sorted(first for first, _ in data.folds)
 
 

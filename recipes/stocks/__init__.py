@@ -114,7 +114,7 @@ class Stocks(base.Recipe):
     def export(self, module: Any, datamodule: Any, package: Path) -> float:
         from recipes.stocks.net import export
 
-        (package / "tables.json").write_text(json.dumps({"window": datamodule.window, "quantiles": QUANTILES, "targets": TARGETS}) + "\n")
+        (package / "tables.json").write_text(json.dumps({"window": datamodule.window, "quantiles": QUANTILES, "targets": TARGETS, "wider": module.wider.tolist()}) + "\n")
         return export(module, datamodule, package / "model.onnx")
 
     def open(self, package: Path) -> Session:
@@ -222,7 +222,9 @@ class Session:
     def __init__(self, package: Path) -> None:
         import onnxruntime
 
-        self.window: int = json.loads((package / "tables.json").read_text())["window"]
+        tables = json.loads((package / "tables.json").read_text())
+        self.window: int = tables["window"]
+        self.wider = np.outer(tables["wider"], (-1, 0, 1))   # (4, 3)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1   # a small graph: a second thread costs more than it brings
         self.session = onnxruntime.InferenceSession(str(package / "model.onnx"), options, providers=["CPUExecutionProvider"])
@@ -234,6 +236,6 @@ class Session:
         """Quantiles of tomorrow's returns (B, 4, 3), in order."""
         steps, start, scale = self.features(days)
         parts = [self.session.run(None, {"steps": steps[at : at + BATCH], "start": start[at : at + BATCH]})[0] for at in range(0, len(steps), BATCH)]
-        found = np.concatenate(parts).astype(float) * scale[:, None, None] if parts else np.zeros((0, len(TARGETS), len(QUANTILES)))
+        found = (np.sort(np.concatenate(parts).astype(float), axis=2) + self.wider) * scale[:, None, None] if parts else np.zeros((0, len(TARGETS), len(QUANTILES)))
         return np.sort(np.expm1(found.clip(-5, 5)), axis=2)
 
