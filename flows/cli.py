@@ -391,10 +391,13 @@ app.command("plan")(_plan)
 
 
 @app.callback()
-def _before(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+def _before(context: typer.Context, debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    from flows.reach import check
     from tasks import places
 
     places.settle()
+    if context.invoked_subcommand not in ("up", "down", "plan", "data"):
+        check()
     if debug:
         os.environ["TIDEMILL_DEBUG"] = "1"
 

@@ -176,6 +176,45 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert done.returncode == 2 and "in use" in done.stderr and "--prefect-port" in done.stderr
 
 
+@pytest.mark.parametrize(("variable", "body", "words"), [
+    ("PREFECT_API_URL", None, "does not answer; start it (tidemill up), or unset PREFECT_API_URL"),
+    ("MLFLOW_TRACKING_URI", None, "does not answer; start it (tidemill up), or unset MLFLOW_TRACKING_URI"),
+    ("PREFECT_API_URL", b'"2.19.0"', "is version 2.19.0, this environment has 3."),
+    ("MLFLOW_TRACKING_URI", b"2.0.1", "is version 2.0.1, this environment has 3."),
+])
+def test_a_server_that_is_away_or_of_another_version_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, body: bytes | None, words: str
+) -> None:
+    import http.server
+    import threading
+
+    from flows.reach import check
+    from tasks.errors import Refused
+
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    if body is None:
+        server.shutdown()
+        server.server_close()
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, f"http://127.0.0.1:{server.server_port}")
+    with pytest.raises(Refused) as refused:
+        check()
+    assert words in str(refused.value)
+    if body is not None:
+        server.shutdown()
+
+
 @pytest.mark.parametrize(("cron", "zone", "words"), [
     ("0 3 31 2 *", "UTC", "never comes"), ("0 3 * *", "UTC", "is no cron"), ("0 3 * * *", "Europe/Berlyn", "does not exist"), ("99 3 * * *", "UTC", "is no cron"),
 ])
