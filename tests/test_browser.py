@@ -43,7 +43,7 @@ def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the
         page.get_by_role("button", name="Resume").first.click()
         dialog = page.get_by_role("dialog")
         dialog.get_by_text("is held").first.wait_for(timeout=20_000)
-        dialog.locator("[class*=p-toggle]").first.click()
+        dialog.get_by_role("switch").first.click()
         boxes = dialog.locator("textarea")
         boxes.nth(0).fill("seen and wanted")
         boxes.nth(1).fill("Ada")
