@@ -79,10 +79,12 @@ def start(page, where: dict) -> None:
     page.goto(f"{where['prefect']}/deployments/deployment/{found['id']}/run?parameters={filled}")  # type: ignore[index]
     for words in ("Which application", "each as key=value", "Stop after the verdict", "wait for a person"):
         page.get_by_text(words).first.wait_for(timeout=60_000)
+    page.locator(".p-select-button__value", has_text="languages").first.wait_for(timeout=20_000)
+    page.wait_for_timeout(1500)      # the form validates what the link filled in before it can be sent
     if shots:
         page.screenshot(path=f"{shots}/form.png")
     page.get_by_role("button", name="Submit").click()
-    page.get_by_text("scheduled to start").first.wait_for(timeout=20_000)
+    page.wait_for_url(re.compile("tab=Runs"), timeout=30_000)
 
 
 def paused(clone: Clone, where: dict) -> str:
