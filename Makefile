@@ -7,7 +7,7 @@ TORCH  := 2.13.0
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check test test-system run results clean
+.PHONY: help setup lock check mutants pictures test test-system run results clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
