@@ -57,7 +57,9 @@ def survey(reads: str, name: str, path: Path, columns: dict[str, str]) -> Found:
     return _series(path, columns)
 
 
-HASHED = {"by": "hash", "column": "doc_id", "valid": 0.1, "test": 0.2}
+def _hashed(rows: int) -> dict[str, Any]:
+    """A split by hash; of few rows more are for testing, or no verdict could be reached."""
+    return {"by": "hash", "column": "doc_id", "valid": 0.1, "test": 0.3 if rows < 1000 else 0.2}
 
 
 def _classes(reads: str, path: Path, found: list[str]) -> Found:
@@ -85,7 +87,7 @@ def _classes(reads: str, path: Path, found: list[str]) -> Found:
     shown = _shown(counts)
     return Found(
         source={"members": "*/*", "selector": [kind], "clean": {} if reads == "pictures" else {"min_letters": 2, "max_chars": 20000}},
-        split=HASHED, rows=len(found), told=f"{len(found):,} {what} in {len(counts)} folders: {shown}", counts=counts,
+        split=_hashed(len(found)), rows=len(found), told=f"{len(found):,} {what} in {len(counts)} folders: {shown}", counts=counts,
         summary=f"Names what a picture shows: {_listed(counts)}." if reads == "pictures" else f"Names what a text is: {_listed(counts)}.",
         kinds=[] if reads == "pictures" else ["article"],
     )
@@ -120,7 +122,7 @@ def _texts(name: str, path: Path, found: list[str]) -> Found:
     counts = {} if loose else dict(sorted(Counter(file.partition("/")[0] for file in found).items()))
     rule = {"kind": "whole", "name": "text", **({} if loose else {"language": TOP})}
     return Found(
-        source={"members": "*", "selector": [rule], "clean": {"min_letters": 20, "max_chars": 100000}}, split=HASHED, rows=len(found), counts=counts,
+        source={"members": "*", "selector": [rule], "clean": {"min_letters": 20, "max_chars": 100000}}, split=_hashed(len(found)), rows=len(found), counts=counts,
         told=f"{len(found):,} texts" + (f" in {len(counts)} folders: {_shown(counts)}" if counts else ""), summary=f"Continues a text in the manner of {name}.",
         kinds=["text"], label={"languages": {}, "given": {name: "und"} if loose else None},
     )
@@ -141,7 +143,7 @@ def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> Found:
         rule["delimiter"] = delimiter
     if reads == "texts" and not (set(columns) & {"label"}) and not any(word in {name.lower() for name in head} for word in ("language", "lang")):
         return Found(
-            source={"members": "*", "selector": [rule], "clean": {"min_letters": 20, "max_chars": 100000}}, split=HASHED, rows=len(values), told=f"{len(values):,} texts, a row each",
+            source={"members": "*", "selector": [rule], "clean": {"min_letters": 20, "max_chars": 100000}}, split=_hashed(len(values)), rows=len(values), told=f"{len(values):,} texts, a row each",
             summary=f"Continues a text in the manner of {path.stem}.", kinds=["text"], label={"languages": {}, "given": {name: "und"}},
         )
     label = _column("label", columns, head, LABEL if reads == "labelled texts" else ("language", "lang"))
@@ -155,7 +157,7 @@ def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> Found:
             raise Refused(f"--data: no class of column {label} has {LEAST} rows: {', '.join(few[:8])}; is that the column of labels? say --column label=NAME")
     rule["language"] = label
     return Found(
-        source={"members": "*", "selector": [rule], "clean": {"min_letters": 2, "max_chars": 20000}}, split=HASHED, rows=len(values), counts=counts,
+        source={"members": "*", "selector": [rule], "clean": {"min_letters": 2, "max_chars": 20000}}, split=_hashed(len(values)), rows=len(values), counts=counts,
         told=f"{len(values):,} texts, a row each, in {len(counts)} classes: {_shown(counts)}", kinds=[rule["name"]],
         summary=f"Names what a text is: {_listed(counts)}." if reads == "labelled texts" else f"Continues a text in the manner of {path.stem}.",
         label={} if reads == "labelled texts" else {"languages": {}, "given": None},
@@ -173,7 +175,7 @@ def _pixels(path: Path, body: str) -> Found:
     if len(counts) < 2:
         raise Refused(f"--data: {path} has one label, {values[0][-1]}; at least two classes are needed")
     return Found(
-        source={"members": "*", "selector": [{"kind": "pixels", "name": "picture", "size": [side, side]}], "clean": {}}, split=HASHED, rows=len(values), counts=counts,
+        source={"members": "*", "selector": [{"kind": "pixels", "name": "picture", "size": [side, side]}], "clean": {}}, split=_hashed(len(values)), rows=len(values), counts=counts,
         told=f"{len(values):,} pictures of {side} x {side} pixels in {len(counts)} classes: {_shown(counts)}", summary=f"Names what a picture shows: {_listed(counts)}.",
     )
 

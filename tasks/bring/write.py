@@ -91,11 +91,12 @@ def recipe(name: str, like: str, text: str, found: Found, summary: str) -> str:
 
     def required(match: re.Match[str]) -> str:
         """Slices that are the like's sources become the one source there is."""
-        slices = [str(item) for item in yaml.safe_load(match.group(1))]
+        slices = [str(item) for item in yaml.safe_load(match.group("list"))]
         kept = [item for item in slices if item not in others]
-        return f"required: [{', '.join(kept if len(kept) == len(slices) else [*kept, name])}]"
+        return f"{match.group('indent')}required: [{', '.join(kept if len(kept) == len(slices) else [*kept, name])}]\n"
 
-    return re.sub(r"required: (\[[^\]]*\])", required, "\n".join(block.strip("\n") + "\n" for block in blocks))
+    body = "\n".join(block.strip("\n") + "\n" for block in blocks)
+    return re.sub(r"^(?P<indent> +)required:(?P<list> \[[^\]]*\]\n|\n(?:(?P=indent) *- .*\n)+)", required, body, flags=re.MULTILINE)
 
 
 def _blocks(text: str) -> list[tuple[str, str]]:
