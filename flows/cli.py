@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.new_command import new as _new
 from flows.plan_command import plan as _plan
 
 app = typer.Typer(
@@ -388,6 +389,7 @@ def restore(
 
 
 app.command("plan")(_plan)
+app.command("new")(_new)
 
 
 @app.callback()

@@ -1,5 +1,6 @@
 """The applications: what each one is, and nothing of how a run is orchestrated."""
 
+import sys
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -42,3 +43,13 @@ def load(name: str) -> type[Recipe]:
     if len(found) != 1:
         raise TypeError(f"recipes.{name} must define exactly one Recipe, it has {len(found)}")
     return found[0]
+
+
+def code(name: str) -> list[Path]:
+    """Where an application's code lies, its own first: folders of packages and single modules, those it builds on included."""
+    found = []
+    for kind in load(name).__mro__:
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        if file and issubclass(kind, Recipe) and kind is not Recipe:
+            found.append(Path(file).parent if Path(file).name == "__init__.py" else Path(file))
+    return list(dict.fromkeys(found))

@@ -41,6 +41,9 @@ class Recipe(BaseModel, ABC):
     data_fields: ClassVar[frozenset[str]]
     """The fields `datamodule` depends on; a sweep over others loads the data once."""
 
+    reads: ClassVar[str] = ""
+    """What `tidemill new --like` may bring it: pictures, labelled texts, texts or series; empty: nothing."""
+
     facts: ClassVar[dict[str, str]] = {}
     """What a person must know before using it, for the model card: intended use, limits, out of scope, data."""
 

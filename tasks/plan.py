@@ -61,9 +61,7 @@ def make(application: str, overrides: list[str]) -> Plan:
 def code_digest(application: str) -> str:
     """The digest of the code that the model half runs."""
     root = places.root()
-    own = Path(recipes.__file__).parent / application
-    own = own if own.is_dir() else own.with_suffix(".py")
-    return digest([tree_digest(root / path, (".py",)) for path in CODE if (root / path).exists()] + [tree_digest(own, (".py",)) if own.exists() else ""])
+    return digest([tree_digest(root / path, (".py",)) for path in CODE if (root / path).exists()] + [tree_digest(path, (".py",)) for path in recipes.code(application)])
 
 
 def of_child(arguments: list[str]) -> Plan:

@@ -71,7 +71,7 @@ class Source(Strict):
     """conf/source/NAME.yaml"""
 
     name: str
-    kind: Literal["web", "package"]
+    kind: Literal["web", "package", "files"]
     licence: str
     hosts: tuple[str, ...] = ()
     seeds: tuple[str, ...] = ()
@@ -81,6 +81,7 @@ class Source(Strict):
     max_failed: float = Field(default=0.05, ge=0, le=1)
     mirror: Mirror | None = None
     package: Package | None = None
+    path: str = Field(default="", description="files: a folder or one file; relative to the project, or absolute")
     members: str = "*"
     selector: tuple[Rule, ...] = Field(min_length=1)
     clean: Clean
@@ -91,6 +92,8 @@ class Source(Strict):
             raise ValueError("a web source needs seeds")
         if self.kind == "package" and self.package is None:
             raise ValueError("a package source needs a package")
+        if (self.kind == "files") != bool(self.path):
+            raise ValueError("a files source needs a path, the folder or file to read" if not self.path else f"path is for a files source, not for kind {self.kind}")
         return self
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from recipes import code as application_code
 from tasks import config, places, process
 from tasks.errors import Fault, Refused
 from tasks.files import digest, locked, sha256, write, write_json
@@ -53,7 +54,9 @@ def graph() -> dict[str, Any]:
         return {f"source{number}": path for number, path in enumerate([*found, *fill][:places_needed], 1)}
 
     def code(name: str) -> str:
-        return next(path for path in (f"recipes/{name}", f"recipes/{name}.py") if (places.root() / path).exists())
+        """Its own code where it lies here; all of recipes/ where it builds on another application, or comes from another package."""
+        own = next((path for path in (f"recipes/{name}", f"recipes/{name}.py") if (places.root() / path).exists()), "recipes")
+        return own if len(application_code(name)) == 1 else "recipes"
 
     def stage(step: str, kind: str, deps: list[str], wanted: list[str], **more: Any) -> dict[str, Any]:
         names = sources if kind == "source" else recipes

@@ -76,6 +76,7 @@ class Images(base.Recipe):
         "macro_f1": Metric(better="higher", source="scikit-learn f1_score, average=macro, labels of the targets"),
         "log_loss": Metric(better="lower", unit="nats"),
     }
+    reads: ClassVar[str] = "pictures"
     data_fields: ClassVar[frozenset[str]] = frozenset({"side", "batch", "shift", "turn", "zoom", "bend", "erase", "noise", "mirror"})
     facts: ClassVar[dict[str, str]] = {
         "intended use": "Naming one centred object in a small grey picture of the kind it was trained on: by default one handwritten digit.",

@@ -71,6 +71,7 @@ class Languages(base.Recipe):
         "out of scope": "Judging a person by the language of what they wrote; dialects.",
         "data": "Declarations of human rights, and user interfaces; most languages have one declaration alone.",
     }
+    reads: ClassVar[str] = "labelled texts"
     data_fields: ClassVar[frozenset[str]] = frozenset({"bits", "batch", "steps", "crop", "long_share"})
 
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:

@@ -86,6 +86,7 @@ class Stocks(base.Recipe):
         "coverage": Metric(better="higher", unit="share", source="of the four prices, inside the band from .1 to .9; .8 is right"),
         "mae": Metric(better="lower", unit="percent of the price"),
     }
+    reads: ClassVar[str] = "series"
     data_fields: ClassVar[frozenset[str]] = frozenset({"batch", "folds", "embargo"})
     facts: ClassVar[dict[str, str]] = {
         "intended use": "A band in which tomorrow's high and low will probably lie, for setting alarms and limits.",

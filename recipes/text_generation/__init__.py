@@ -86,6 +86,7 @@ class TextGeneration(base.Recipe):
         "risks": "It repeats its training texts, in long spans where they are formulaic; `copied` counts how long.",
     }
 
+    reads: ClassVar[str] = "texts"
     data_fields: ClassVar[frozenset[str]] = frozenset({"size", "context", "vocabulary", "batch", "steps", "start"})
 
     @model_validator(mode="after")

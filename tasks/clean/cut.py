@@ -63,8 +63,9 @@ def _gettext(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
 
 
 def _whole(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    found = None if rule.language == "''" else re.search(rule.language, uri)
     try:
-        yield Part(rule.name, "", body.decode("utf-8"))
+        yield Part(rule.name, "", body.decode("utf-8-sig"), language=found.group(1) if found else "")
     except UnicodeDecodeError as error:
         raise Unreadable("not UTF-8") from error
 

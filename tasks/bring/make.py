@@ -1,0 +1,110 @@
+"""A new application, whole or not at all."""
+
+import importlib
+import keyword
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import recipes
+from tasks import config, places, version
+from tasks.bring.survey import survey
+from tasks.bring.write import module, places_of, recipe, source
+from tasks.errors import Refused
+from tasks.files import locked, write
+
+COLUMNS = ("text", "label", "date", "open", "high", "low", "close", "volume", "adjusted", "group")
+MODULES = ("base", "calibration", "metrics", "perturb", "pictures")   # of recipes/ that are no applications
+
+
+def make(name: str, like: str, data: Path, columns: dict[str, str], summary: str = "") -> dict[str, Any]:
+    """Module, YAML, source and graph of a new application; what was made, as paths, and what to know.
+
+    Everything is looked at before anything is written. Refused leaves nothing behind, and neither does a fault.
+    """
+    root = places.root()
+    _named(name, root)
+    kind = _like(like)
+    unknown = sorted(set(columns) - set(COLUMNS))
+    if unknown:
+        raise Refused(f"--column {unknown[0]}=...: there are {', '.join(COLUMNS)}")
+    path = _there(data, root)
+    found = survey(kind.reads, name, path, columns)
+    inside = path.is_relative_to(root)
+    shown = path.relative_to(root).as_posix() if inside else str(path)
+    text = (root / "conf" / "recipe" / f"{like}.yaml").read_text()
+    where = places_of(root, name)
+    bodies = {
+        "source": source(name, shown, found), "module": module(name, like, kind, found, path.name),
+        "recipe": recipe(name, like, text, found, summary or found.summary),
+    }
+    with locked(places.state("locks", "new")):
+        _named(name, root)
+        _written(name, {where[key]: body for key, body in bodies.items()}, where["module"].parent, root)
+    judged = config.recipe(name)
+    test = found.split["test"]
+    notes = []
+    if isinstance(test, float) and found.rows * test < max(judged.score.min_rows, judged.score.min_units):
+        notes.append(f"about {found.rows * test:.0f} of {found.rows:,} rows will be for testing, and score asks for {judged.score.min_rows} to judge a slice "
+                     f"and {judged.score.min_units} to claim anything: expect HOLD until there are more")
+    few = [name for name, count in found.counts.items() if isinstance(test, float) and count * test < 2]
+    if few:
+        notes.append(f"{', '.join(few[:5])} may have no row for testing")
+    return {"application": name, "like": like, "found": found.told, "rows": found.rows, "made": {key: each.relative_to(root).as_posix() for key, each in where.items()},
+            "graph": "dvc.yaml", "notes": notes, "next": [f"tidemill run {name} --dry-run", f"tidemill run {name}"]}
+
+
+def _named(name: str, root: Path) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > 40 or keyword.iskeyword(name):
+        raise Refused(f"'{name}' cannot be a name: up to 40 small letters, digits and single underscores, a letter first, no word of Python's, as leaf_pictures")
+    taken = {*recipes.names(), *config.files("recipe")}
+    if name in taken:
+        raise Refused(f"there is an application '{name}' already; taken are {', '.join(sorted(taken))}")
+    if name in config.files("source"):
+        raise Refused(f"there is a source '{name}' already; taken are {', '.join(config.files('source'))}")
+    there = [path for path in (root / "recipes" / name, root / "recipes" / f"{name}.py") if path.exists()]
+    if there or name in MODULES:
+        raise Refused(f"{(there or [root / 'recipes' / name])[0].relative_to(root)} is taken; choose another name, or move it away")
+    if Path(recipes.__file__).parent != root / "recipes":
+        raise Refused(f"this tidemill runs from {Path(recipes.__file__).parent.parent} and the project is {root}; use the project's own: python -m flows.cli new")
+
+
+def _like(like: str) -> type[recipes.Recipe]:
+    can = {name: kind for name in config.files("recipe") if name in recipes.names() and (kind := recipes.load(name)).reads}
+    if like not in can:
+        raise Refused(f"--like {like}: there are {', '.join(f'{name} ({kind.reads})' for name, kind in sorted(can.items()))}")
+    return can[like]
+
+
+def _there(data: Path, root: Path) -> Path:
+    """The folder or file, by its own name and not a link's."""
+    if not data.exists():
+        raise Refused(f"--data: {data} does not exist; name a folder, or a table in a file")
+    path = data.resolve()
+    if root.is_relative_to(path):
+        raise Refused(f"--data: {data} holds this project itself; name the folder of your data alone")
+    if any(path.is_relative_to(root / each) for each in (".tidemill", ".dvc", "data", "recipes", "conf")):
+        raise Refused(f"--data: {data} is a folder of the project's own; put your data elsewhere")
+    return path
+
+
+def _written(name: str, bodies: dict[Path, str], package: Path, root: Path) -> None:
+    """All files, judged where they lie and the graph made from them; none of them where anything fails."""
+    graph = root / "dvc.yaml"
+    before = graph.read_text() if graph.is_file() else None
+    try:
+        for path, body in bodies.items():
+            write(path, body)
+        importlib.invalidate_caches()
+        config.recipe(name)
+        version.refresh()
+    except BaseException:
+        for path in bodies:
+            path.unlink(missing_ok=True)
+        shutil.rmtree(package, ignore_errors=True)
+        sys.modules.pop(f"recipes.{name}", None)
+        if before is not None and graph.read_text() != before:
+            write(graph, before)
+        raise

@@ -1,0 +1,192 @@
+"""An application of a person's own: from a folder to a verdict, and nothing left behind where it cannot be."""
+
+import hashlib
+import json
+import random
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image, ImageDraw
+
+from tasks.bring.survey import survey
+from tasks.errors import Refused
+from tests.conftest import Clone, make_clone
+
+CLASSES = ("circle", "cross", "square")
+
+
+def drawn(folder: Path, each: int = 40) -> Path:
+    """Circles, crosses and squares of several sizes and places, one folder for each."""
+    chance = random.Random(1)
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            picture = Image.new("L", (32, 32))
+            pen, x, y, size = ImageDraw.Draw(picture), chance.randint(10, 22), chance.randint(10, 22), chance.randint(5, 9)
+            box = (x - size, y - size, x + size, y + size)
+            if name == "circle":
+                pen.ellipse(box, outline=255, width=2)
+            elif name == "square":
+                pen.rectangle(box, outline=255, width=2)
+            else:
+                pen.line(box, fill=255, width=2)
+                pen.line((box[0], box[3], box[2], box[1]), fill=255, width=2)
+            picture.save(folder / name / f"{number}.png")
+    return folder
+
+
+def state(clone: Clone) -> dict[str, str]:
+    """What the person's part of a clone holds: names and digests."""
+    return {
+        path.relative_to(clone.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for part in ("conf", "recipes", "dvc.yaml") for path in ([clone.folder / part] if part.endswith(".yaml") else (clone.folder / part).rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which `shapes` was made like `images`."""
+    folder = tmp_path_factory.mktemp("new")
+    clone = make_clone(folder / "clone")
+    clone.run("tasks.version")
+    data = drawn(folder / "shapes")
+    done = clone.tidemill("new", "shapes", "--like", "images", "--data", str(data), "--json")
+    assert done.returncode == 0, done.stderr
+    clone.made = json.loads(done.stdout)  # type: ignore[attr-defined]
+    return clone
+
+
+def test_a_folder_of_pictures_becomes_an_application(shapes: Clone) -> None:
+    made = shapes.made  # type: ignore[attr-defined]
+    assert made["found"] == "120 pictures in 3 folders: circle 40, cross 40, square 40"
+    assert all((shapes.folder / path).is_file() for path in made["made"].values())
+    stages = yaml.safe_load((shapes.folder / "dvc.yaml").read_text())["stages"]
+    assert "shapes" in stages["collect"]["foreach"] and stages["label"]["foreach"]["shapes"]["code"] == "recipes"
+    body, like = (yaml.safe_load((shapes.folder / f"conf/recipe/{name}.yaml").read_text()) for name in ("shapes", "images"))
+    assert body["gates"] == like["gates"] and body["nightly"] is False and body["sources"] == [{"name": "shapes"}]
+
+
+def test_it_goes_the_whole_way_to_a_verdict(shapes: Clone) -> None:
+    shapes.edit("recipe/shapes.yaml", lambda body: (body["trainer"].update(max_epochs=1), body["score"].update(perturbed_rows=10, requests=4)))
+    done = shapes.tidemill("run", "shapes", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    end = json.loads(done.stdout)
+    assert end["state"] == "DryRun" and end["because"].split(":")[0] in ("PROMOTE", "HOLD", "REJECT")
+    rows = pd.concat([pd.read_parquet(shapes.folder / f"data/splits/shapes/{part}.parquet") for part in ("train", "valid", "test")])
+    assert len(rows) == 120 and {json.loads(item)["label"] for item in rows["target"]} == set(CLASSES)
+
+
+def test_unchanged_files_give_unchanged_records_and_a_new_one_is_one_more(shapes: Clone, tmp_path: Path) -> None:
+    def collected() -> dict[str, object]:
+        done = shapes.run("tasks.collect", "more", TIDEMILL_RECEIPT=str(tmp_path / "receipt.json"))
+        assert done.returncode == 0, done.stderr
+        return json.loads((tmp_path / "receipt.json").read_text())
+
+    folder = drawn(tmp_path / "more", 2)
+    body = {"kind": "files", "licence": "own", "path": str(folder), "members": "*/*", "selector": [{"kind": "picture", "name": "picture", "label": "#([^/]+)/"}], "clean": {}}
+    (shapes.folder / "conf/source/more.yaml").write_text(yaml.safe_dump(body))
+    first, raw = collected(), shapes.folder / "data/raw/more"
+    kept = {path.name: path.read_bytes() for path in raw.iterdir()}
+    (folder / "circle" / "0.png").touch()
+    again = collected()
+    assert (first["fetched"], again["fetched"], again["unchanged"]) == (6, 0, 6) and again["raw"] == first["raw"]
+    assert {path.name: path.read_bytes() for path in raw.iterdir()} == kept
+    (original,) = raw.glob("*.zip")
+    assert hashlib.sha256(original.read_bytes()).hexdigest() == original.stem
+    (folder / "circle" / "0.png").write_bytes((folder / "square" / "0.png").read_bytes())
+    (folder / "cross" / "0.png").rename(folder / "cross" / "9.png")
+    changed = collected()
+    assert (changed["fetched"], changed["unchanged"], changed["gone"]) == (2, 4, 1)
+    (folder / "cross" / "link.png").symlink_to("/etc/hostname")
+    done = shapes.run("tasks.collect", "more")
+    assert done.returncode == 2 and "is a link" in done.stderr
+    (shapes.folder / "conf/source/more.yaml").unlink()
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["images", "--like", "images", "--data", "GOOD"], "there is an application 'images' already"),
+    (["digits", "--like", "images", "--data", "GOOD"], "there is a source 'digits' already"),
+    (["Leaf Pictures", "--like", "images", "--data", "GOOD"], "'Leaf Pictures' cannot be a name"),
+    (["base", "--like", "images", "--data", "GOOD"], "recipes/base.py is taken"),
+    (["mine", "--like", "imagse", "--data", "GOOD"], "images (pictures), languages (labelled texts)"),
+    (["mine", "--like", "images", "--data", "MISSING"], "does not exist"),
+    (["mine", "--like", "images", "--data", "EMPTY"], "is empty"),
+    (["mine", "--like", "images", "--data", "."], "holds this project itself"),
+    (["mine", "--like", "languages", "--data", "GOOD"], "circle/ holds no text"),
+    (["mine", "--like", "stocks", "--data", "GOOD"], "a series is one CSV file"),
+    (["mine", "--like", "images", "--data", "GOOD", "--column", "label"], "not KEY=COLUMN"),
+])
+def test_what_makes_no_sense_is_refused_in_one_line_and_leaves_nothing(shapes: Clone, tmp_path: Path, arguments: list[str], says: str) -> None:
+    (tmp_path / "empty").mkdir()
+    named = {"GOOD": str(drawn(tmp_path / "good", 5)), "EMPTY": str(tmp_path / "empty"), "MISSING": str(tmp_path / "missing")}
+    before = state(shapes)
+    done = shapes.tidemill("new", *[named.get(item, item) for item in arguments])
+    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert state(shapes) == before
+
+
+def test_a_fault_while_it_is_written_leaves_nothing(shapes: Clone, tmp_path: Path) -> None:
+    before = state(shapes)
+    code = (
+        "from pathlib import Path; from tasks import version\n"
+        "from tasks.bring.make import make\n"
+        "def broken(): raise OSError('no space left')\n"
+        "version.graph_text = broken\n"
+        f"make('mine', 'images', Path({str(drawn(tmp_path / 'good', 5))!r}), {{}})"
+    )
+    (tmp_path / "broken.py").write_text(code)
+    done = shapes.run("broken", PYTHONPATH=f"{shapes.folder}:{tmp_path}")
+    assert done.returncode == 1 and "no space left" in done.stderr
+    assert state(shapes) == before and not (shapes.folder / "recipes" / "mine").exists()
+
+
+def test_a_table_is_read_by_what_its_head_says(tmp_path: Path) -> None:
+    path = tmp_path / "letters.csv"
+    path.write_text("Body;Topic\n" + "".join(f"letter {number};{'spam' if number % 2 else 'ham'}\n" for number in range(20)))
+    found = survey("labelled texts", "mine", path, {})
+    assert found.source["selector"] == [{"kind": "table", "name": "article", "text": "Body", "delimiter": ";", "language": "Topic"}]
+    assert found.counts == {"ham": 10, "spam": 10} and found.split["test"] == 0.3
+    with pytest.raises(Refused, match="--column label=Subject: the table has Body, Topic"):
+        survey("labelled texts", "mine", path, {"label": "Subject"})
+
+
+@pytest.mark.parametrize(("body", "says"), [
+    ("", "is empty"), ("text,label\n", "has a head and no rows"), ("a,b\n1,2\n", "no column for text among a, b; say --column text=NAME"),
+    ("text,label\none\n", "row 2 of"), ("text,label\none,a\ntwo,a\n", "at least two classes"), ("text,text\n1,2\n", "the column 'text' twice"),
+    ('text,label\n"one,a\n', "is no CSV table|not as many values"), ("text,label\none,a\ntwo,b\n", "no class of column label has 5 rows"),
+])
+def test_a_table_that_cannot_be_learned_from_is_refused(tmp_path: Path, body: str, says: str) -> None:
+    (tmp_path / "table.csv").write_text(body)
+    with pytest.raises(Refused, match=says):
+        survey("labelled texts", "mine", tmp_path / "table.csv", {})
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    (lambda folder: (folder / "loose.png").write_bytes(b"x"), "loose.png lies in no class's folder"),
+    (lambda folder: (folder / "cross").rename(folder / ".cross") and (folder / "square").rename(folder / ".square"), "has one folder, circle"),
+    (lambda folder: [(folder / one).rename(folder / two) for one, two in zip(CLASSES, ("train", "test", "valid"), strict=True)], "are parts of a split and no classes"),
+    (lambda folder: [path.write_bytes(b"nothing") for path in (folder / "cross").iterdir()], "cross/ holds no picture"),
+    (lambda folder: [path.unlink() for path in sorted((folder / "cross").iterdir())[2:]], r"a class needs at least 5 pictures: cross \(2\)"),
+    (lambda folder: (folder / "cross" / "out").symlink_to("/etc"), "is a link"),
+])
+def test_a_folder_that_cannot_be_learned_from_is_refused(tmp_path: Path, change, says: str) -> None:
+    folder = drawn(tmp_path / "pictures", 6)
+    change(folder)
+    with pytest.raises(Refused, match=says):
+        survey("pictures", "mine", folder, {})
+
+
+def test_days_of_several_series_are_split_by_time(tmp_path: Path) -> None:
+    days = pd.bdate_range("2020-01-01", periods=400)
+    rows = [f"{name},{day:%Y-%m-%d},1,2,1,1.5,100" for name in ("A", "B") for day in days]
+    path = tmp_path / "prices.csv"
+    path.write_text("\n".join(["Symbol,Date,Open,High,Low,Close,Volume", *rows]))
+    found = survey("series", "mine", path, {})
+    assert found.split["valid"] == f"{days[240]:%Y-%m-%d}" and found.split["test"] == f"{days[320]:%Y-%m-%d}" and found.counts == {"A": 400, "B": 400}
+    assert found.source["selector"][0]["group"] == "Symbol" and found.label["columns"]["adjusted"] == ""
+    path.write_text(path.read_text().replace("Symbol", "Which"))
+    with pytest.raises(Refused, match=r"come twice, and no column names the series; .* say --column group=NAME"):
+        survey("series", "mine", path, {})
