@@ -230,7 +230,8 @@ def begin(supervisor: subprocess.Popen[bytes], folder: Path, where: dict[str, st
             time.sleep(0.1)
     for name in ("prefect", "mlflow"):
         rpc.startProcess(name, False)
-    ready = {"prefect": lambda: answers(f"{where['prefect']}/api/health"), "mlflow": lambda: answers(f"{where['mlflow']}/health"),
+    ready = {"prefect": lambda: answers(f"{where['prefect']}/api/health") and ours(supervisor, where["prefect"]),
+             "mlflow": lambda: answers(f"{where['mlflow']}/health") and ours(supervisor, where["mlflow"]),
              "runner": (folder / "runner.ready").is_file}
     for name in SERVICES:
         if name == "runner":
@@ -243,6 +244,20 @@ def begin(supervisor: subprocess.Popen[bytes], folder: Path, where: dict[str, st
         if name == "mlflow":
             # From here on `tidemill run` uses these servers; the runner's own steps do too.
             write_json(places.state("up.json"), {"pid": os.getpid(), "ready": False, **where})
+
+
+def ours(supervisor: subprocess.Popen[bytes], address: str) -> bool:
+    """Whether it is our server that listens there, and not one that took the port in the same moment."""
+    import psutil
+
+    port = int(address.rsplit(":", 1)[1])
+    for process in psutil.Process(supervisor.pid).children(recursive=True):
+        try:
+            if any(item.laddr and item.laddr.port == port and item.status == psutil.CONN_LISTEN for item in process.net_connections()):
+                return True
+        except psutil.Error:
+            continue
+    return False
 
 
 def _alive(supervisor: subprocess.Popen[bytes], until: float, name: str) -> None:

@@ -176,6 +176,22 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert done.returncode == 2 and "in use" in done.stderr and "--prefect-port" in done.stderr
 
 
+def test_a_server_of_somebody_else_on_our_port_is_not_taken_for_ours() -> None:
+    from flows.up import ours
+
+    sleeper = subprocess.Popen([sys.executable, "-c", "import socket,subprocess,sys; subprocess.run([sys.executable, '-c', 'import socket,time; s=socket.create_server((\"127.0.0.1\",0)); print(s.getsockname()[1], flush=True); time.sleep(60)'])"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert sleeper.stdout is not None
+        port = int(sleeper.stdout.readline())
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            assert ours(sleeper, f"http://127.0.0.1:{port}")  # type: ignore[arg-type]
+            assert not ours(sleeper, f"http://127.0.0.1:{other.getsockname()[1]}")  # type: ignore[arg-type]
+    finally:
+        for child in psutil.Process(sleeper.pid).children():
+            child.kill()
+        sleeper.wait()
+
+
 @pytest.mark.parametrize(("variable", "body", "words"), [
     ("PREFECT_API_URL", None, "does not answer; start it (tidemill up), or unset PREFECT_API_URL"),
     ("MLFLOW_TRACKING_URI", None, "does not answer; start it (tidemill up), or unset MLFLOW_TRACKING_URI"),
