@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
@@ -192,6 +193,7 @@ def test_a_damaged_champion_is_not_served_and_nothing_is_promoted_on_its_silence
     whole = path.read_bytes()
     try:
         path.write_bytes(whole.replace(b"languages", b"languagez"))
+        shutil.rmtree(lived.folder / ".tidemill" / "packages", ignore_errors=True)     # the copy that answers; it would be made anew
         asked = lived.tidemill("predict", "languages", "Guten Morgen")
         assert asked.returncode == 1 and "damaged" in asked.stderr
         again = lived.tidemill("run", "languages", "model.lr=0.003", "--dry-run", "--json")
@@ -200,6 +202,7 @@ def test_a_damaged_champion_is_not_served_and_nothing_is_promoted_on_its_silence
         assert "champion" in json.loads(again.stdout)["because"]
     finally:
         path.write_bytes(whole)
+        shutil.rmtree(lived.folder / ".tidemill" / "packages", ignore_errors=True)
     assert json.loads(lived.tidemill("status", "--json").stdout)["live"][0]["champion"] == live
 
 
