@@ -166,6 +166,7 @@ def test_its_yaml_and_its_class_speak_of_the_same_things(name: str) -> None:
     assert {"intended use", "limits", "out of scope", "data"} <= set(kind.facts)
 
 
+@pytest.mark.system      # the short form is a verdict on drawn pictures, tests/test_new.py
 def test_the_whole_flow_on_pictures_ends_with_a_verdict(tmp_path: Path) -> None:
     clone = make_clone(tmp_path / "clone")
     clone.edit("recipe/images.yaml", lambda body: body.update(gates=[gate for gate in body["gates"] if gate["name"] in ("sane", "exported", "unseen", "size")]))
