@@ -49,7 +49,8 @@ def code(name: str) -> list[Path]:
     """Where an application's code lies, its own first: folders of packages and single modules, those it builds on included."""
     found = []
     for kind in load(name).__mro__:
-        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-        if file and issubclass(kind, Recipe) and kind is not Recipe:
-            found.append(Path(file).parent if Path(file).name == "__init__.py" else Path(file))
+        module = sys.modules.get(kind.__module__)
+        if issubclass(kind, Recipe) and kind is not Recipe and module and module.__file__:
+            alone = module.__package__ in ("", __name__)   # recipes/NAME.py, or a module of no package
+            found.append(Path(module.__file__) if alone else Path(module.__file__).parent)
     return list(dict.fromkeys(found))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from tasks.bring.survey import survey
 from tasks.errors import Refused
-from tests.conftest import Clone, make_clone
+from tests.conftest import HERE, Clone, make_clone
 
 CLASSES = ("circle", "cross", "square")
 
@@ -141,6 +142,38 @@ def test_a_fault_while_it_is_written_leaves_nothing(shapes: Clone, tmp_path: Pat
     done = shapes.run("broken", PYTHONPATH=f"{shapes.folder}:{tmp_path}")
     assert done.returncode == 1 and "no space left" in done.stderr
     assert state(shapes) == before and not (shapes.folder / "recipes" / "mine").exists()
+
+
+def test_the_package_in_the_guide_installs_and_its_network_is_trained_and_exported(shapes: Clone, tmp_path: Path) -> None:
+    guide = (HERE / "docs" / "application.md").read_text()
+    for body in re.findall(r"```(?:toml|python)\n(.*?)```", guide, re.DOTALL):
+        path = tmp_path / "leaf-models" / body.partition("\n")[0].removeprefix("# ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body)
+    done = shapes.run("pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(tmp_path / "site"), str(tmp_path / "leaf-models"))
+    assert done.returncode == 0, done.stderr
+    rows = [{"payload": path.read_bytes(), "target": json.dumps({"label": path.parent.name})} for path in sorted(drawn(tmp_path / "leaves", 4).rglob("*.png"))]
+    for part in ("train", "valid"):
+        pd.DataFrame(rows).to_parquet(tmp_path / f"{part}.parquet")
+    (tmp_path / "trained.py").write_text(f"""
+import json
+from pathlib import Path
+import recipes
+from tasks.schema import Trainer
+from tasks.train.loop import fit
+recipe = recipes.load("leaves")(hidden=8)
+data = recipe.datamodule(Path({str(tmp_path)!r}), 1)
+trainer = Trainer(accelerator="cpu", devices=1, strategy="auto", precision="32-true", deterministic=True, max_epochs=1)
+module, metrics, steps = fit(recipe, data, trainer, 1, 1, None, "test")
+(Path({str(tmp_path)!r}) / "package").mkdir()
+apart = recipe.export(module.eval(), data, Path({str(tmp_path)!r}) / "package")
+print(json.dumps([recipes.names(), type(module).__name__, sorted(metrics), apart, [str(path) for path in recipes.code("leaves")]]))
+""")
+    done = shapes.run("trained", PYTHONPATH=f"{shapes.folder}:{tmp_path}:{tmp_path / 'site'}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    names, network, metrics, apart, code = json.loads(done.stdout.splitlines()[-1])
+    assert "leaves" in names and network == "Perceptron" and "valid_accuracy" in metrics and apart < 1e-4
+    assert code == [str(tmp_path / "site" / "leaf_models"), str(shapes.folder / "recipes" / "images")]
 
 
 def test_a_table_is_read_by_what_its_head_says(tmp_path: Path) -> None:
