@@ -28,6 +28,11 @@ def names() -> list[str]:
     return sorted({*_own(), *_others()})
 
 
+def packaged(name: str) -> bool:
+    """Whether an application's module comes with an installed package and not from beside this file."""
+    return name in _others() and name not in _own()
+
+
 def load(name: str) -> type[Recipe]:
     """An application's class by its name: a name, never an import path. KeyError where there is none."""
     if name in _own():

@@ -174,6 +174,12 @@ print(json.dumps([recipes.names(), type(module).__name__, sorted(metrics), apart
     names, network, metrics, apart, code = json.loads(done.stdout.splitlines()[-1])
     assert "leaves" in names and network == "Perceptron" and "valid_accuracy" in metrics and apart < 1e-4
     assert code == [str(tmp_path / "site" / "leaf_models"), str(shapes.folder / "recipes" / "images")]
+    done = shapes.tidemill("new", "leaves", "--like", "images", "--data", str(drawn(tmp_path / "good", 5)), "--json", PYTHONPATH=f"{shapes.folder}:{tmp_path / 'site'}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["made"] == {"recipe": "conf/recipe/leaves.yaml", "source": "conf/source/leaves.yaml"} and not (shapes.folder / "recipes/leaves").exists()
+    for kind in ("recipe", "source"):
+        (shapes.folder / f"conf/{kind}/leaves.yaml").unlink()
+    assert shapes.run("tasks.version").returncode == 0
 
 
 def test_a_table_is_read_by_what_its_head_says(tmp_path: Path) -> None:
