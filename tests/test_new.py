@@ -76,8 +76,8 @@ def test_it_goes_the_whole_way_to_a_verdict(shapes: Clone) -> None:
     assert done.returncode == 0, done.stderr
     end = json.loads(done.stdout)
     assert end["state"] == "DryRun" and end["because"].split(":")[0] in ("PROMOTE", "HOLD", "REJECT")
-    rows = pd.concat([pd.read_parquet(shapes.folder / f"data/splits/shapes/{part}.parquet") for part in ("train", "valid", "test")])
-    assert len(rows) == 120 and {json.loads(item)["label"] for item in rows["target"]} == set(CLASSES)
+    rows = pd.concat([pd.read_parquet(shapes.folder / f"data/splits/shapes/{part}.parquet") for part in ("train", "valid", "test")])   # less the few that are drawn alike
+    assert 110 < len(rows) <= 120 and {json.loads(item)["label"] for item in rows["target"]} == set(CLASSES)
 
 
 def test_unchanged_files_give_unchanged_records_and_a_new_one_is_one_more(shapes: Clone, tmp_path: Path) -> None:
