@@ -28,6 +28,11 @@ def names() -> list[str]:
     return sorted({*_own(), *_others()})
 
 
+def packaged(name: str) -> bool:
+    """Whether an application's module comes with an installed package and not from beside this file."""
+    return name in _others() and name not in _own()
+
+
 def load(name: str) -> type[Recipe]:
     """An application's class by its name: a name, never an import path. KeyError where there is none."""
     if name in _own():
@@ -49,7 +54,8 @@ def code(name: str) -> list[Path]:
     """Where an application's code lies, its own first: folders of packages and single modules, those it builds on included."""
     found = []
     for kind in load(name).__mro__:
-        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-        if file and issubclass(kind, Recipe) and kind is not Recipe:
-            found.append(Path(file).parent if Path(file).name == "__init__.py" else Path(file))
+        module = sys.modules.get(kind.__module__)
+        if issubclass(kind, Recipe) and kind is not Recipe and module and module.__file__:
+            alone = module.__package__ in ("", __name__)   # recipes/NAME.py, or a module of no package
+            found.append(Path(module.__file__) if alone else Path(module.__file__).parent)
     return list(dict.fromkeys(found))

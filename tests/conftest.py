@@ -96,6 +96,10 @@ def make_clone(folder: Path, git: bool = True) -> Clone:
     for name, change in SMALL.items():
         clone.edit(f"source/{name}.yaml", change)
 
+    for path in sorted((folder / "conf" / "source").glob("*.yaml")):   # a person's own folder may be named from the project's
+        if (body := yaml.safe_load(path.read_text())).get("path"):
+            clone.edit(f"source/{path.name}", lambda own, at=body["path"]: own.update(path=str(HERE / at)))
+
     for name, change in SMALL_RECIPES.items():
         if (folder / "conf" / "recipe" / f"{name}.yaml").is_file():
             clone.edit(f"recipe/{name}.yaml", change)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from tasks.bring.survey import survey
 from tasks.errors import Refused
-from tests.conftest import Clone, make_clone
+from tests.conftest import HERE, Clone, make_clone
 
 CLASSES = ("circle", "cross", "square")
 
@@ -75,8 +76,8 @@ def test_it_goes_the_whole_way_to_a_verdict(shapes: Clone) -> None:
     assert done.returncode == 0, done.stderr
     end = json.loads(done.stdout)
     assert end["state"] == "DryRun" and end["because"].split(":")[0] in ("PROMOTE", "HOLD", "REJECT")
-    rows = pd.concat([pd.read_parquet(shapes.folder / f"data/splits/shapes/{part}.parquet") for part in ("train", "valid", "test")])
-    assert len(rows) == 120 and {json.loads(item)["label"] for item in rows["target"]} == set(CLASSES)
+    rows = pd.concat([pd.read_parquet(shapes.folder / f"data/splits/shapes/{part}.parquet") for part in ("train", "valid", "test")])   # less the few that are drawn alike
+    assert 110 < len(rows) <= 120 and {json.loads(item)["label"] for item in rows["target"]} == set(CLASSES)
 
 
 def test_unchanged_files_give_unchanged_records_and_a_new_one_is_one_more(shapes: Clone, tmp_path: Path) -> None:
@@ -141,6 +142,44 @@ def test_a_fault_while_it_is_written_leaves_nothing(shapes: Clone, tmp_path: Pat
     done = shapes.run("broken", PYTHONPATH=f"{shapes.folder}:{tmp_path}")
     assert done.returncode == 1 and "no space left" in done.stderr
     assert state(shapes) == before and not (shapes.folder / "recipes" / "mine").exists()
+
+
+def test_the_package_in_the_guide_installs_and_its_network_is_trained_and_exported(shapes: Clone, tmp_path: Path) -> None:
+    guide = (HERE / "docs" / "application.md").read_text()
+    for body in re.findall(r"```(?:toml|python)\n(.*?)```", guide, re.DOTALL):
+        path = tmp_path / "leaf-models" / body.partition("\n")[0].removeprefix("# ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body)
+    done = shapes.run("pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(tmp_path / "site"), str(tmp_path / "leaf-models"))
+    assert done.returncode == 0, done.stderr
+    rows = [{"payload": path.read_bytes(), "target": json.dumps({"label": path.parent.name})} for path in sorted(drawn(tmp_path / "leaves", 4).rglob("*.png"))]
+    for part in ("train", "valid"):
+        pd.DataFrame(rows).to_parquet(tmp_path / f"{part}.parquet")
+    (tmp_path / "trained.py").write_text(f"""
+import json
+from pathlib import Path
+import recipes
+from tasks.schema import Trainer
+from tasks.train.loop import fit
+recipe = recipes.load("leaves")(hidden=8)
+data = recipe.datamodule(Path({str(tmp_path)!r}), 1)
+trainer = Trainer(accelerator="cpu", devices=1, strategy="auto", precision="32-true", deterministic=True, max_epochs=1)
+module, metrics, steps = fit(recipe, data, trainer, 1, 1, None, "test")
+(Path({str(tmp_path)!r}) / "package").mkdir()
+apart = recipe.export(module.eval(), data, Path({str(tmp_path)!r}) / "package")
+print(json.dumps([recipes.names(), type(module).__name__, sorted(metrics), apart, [str(path) for path in recipes.code("leaves")]]))
+""")
+    done = shapes.run("trained", PYTHONPATH=f"{shapes.folder}:{tmp_path}:{tmp_path / 'site'}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    names, network, metrics, apart, code = json.loads(done.stdout.splitlines()[-1])
+    assert "leaves" in names and network == "Perceptron" and "valid_accuracy" in metrics and apart < 1e-4
+    assert code == [str(tmp_path / "site" / "leaf_models"), str(shapes.folder / "recipes" / "images")]
+    done = shapes.tidemill("new", "leaves", "--like", "images", "--data", str(drawn(tmp_path / "good", 5)), "--json", PYTHONPATH=f"{shapes.folder}:{tmp_path / 'site'}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["made"] == {"recipe": "conf/recipe/leaves.yaml", "source": "conf/source/leaves.yaml"} and not (shapes.folder / "recipes/leaves").exists()
+    for kind in ("recipe", "source"):
+        (shapes.folder / f"conf/{kind}/leaves.yaml").unlink()
+    assert shapes.run("tasks.version").returncode == 0
 
 
 def test_a_table_is_read_by_what_its_head_says(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def export(module: Classifier, path: Path, side: int) -> float:
     net = module.net.eval().cpu()
     pixels = torch.rand(7, 1, side, side, generator=torch.Generator().manual_seed(1))
     program = torch.onnx.export(net, (pixels[:2],), dynamo=True, opset_version=18, input_names=["pixels"], output_names=["probabilities"],
-                                dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}}, verbose=False)
+                                dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False)
     assert program is not None
     program.save(str(path), external_data=False)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -40,26 +40,32 @@ def make(name: str, like: str, data: Path, columns: dict[str, str], summary: str
         "source": source(name, shown, found), "module": module(name, like, kind, found, path.name),
         "recipe": recipe(name, like, text, found, summary or found.summary),
     }
+    if recipes.packaged(name):   # its module is there; what it lacks is its configuration
+        if recipes.load(name).reads != kind.reads:
+            raise Refused(f"{name} is an installed package's and reads {recipes.load(name).reads or 'what it alone knows'}, {like} reads {kind.reads}; choose another --like, or another name")
+        del bodies["module"]
     with locked(places.state("locks", "new")):
         _named(name, root)
         _written(name, {where[key]: body for key, body in bodies.items()}, where["module"].parent, root)
     judged = config.recipe(name)
     test = found.split["test"]
     notes = []
-    if isinstance(test, float) and found.rows * test < max(judged.score.min_rows, judged.score.min_units):
-        notes.append(f"about {found.rows * test:.0f} of {found.rows:,} rows will be for testing, and score asks for {judged.score.min_rows} to judge a slice "
-                     f"and {judged.score.min_units} to claim anything: expect HOLD until there are more")
-    few = [name for name, count in found.counts.items() if isinstance(test, float) and count * test < 2]
+    share = test if isinstance(test, float) else 1.0
+    if found.rows * share < 1.5 * judged.score.min_units:
+        notes.append(f"about {found.rows * share:.0f} of {found.rows:,} rows will be for testing, and nothing is claimed of fewer than {judged.score.min_units}: expect HOLD until there are more")
+    elif found.rows * share < judged.score.min_rows:
+        notes.append(f"about {found.rows * share:.0f} of {found.rows:,} rows will be for testing: too few to judge classes and other slices one by one, which takes {judged.score.min_rows} each")
+    few = [name for name, count in found.counts.items() if count * share < 2]
     if few:
         notes.append(f"{', '.join(few[:5])} may have no row for testing")
-    return {"application": name, "like": like, "found": found.told, "rows": found.rows, "made": {key: each.relative_to(root).as_posix() for key, each in where.items()},
+    return {"application": name, "like": like, "found": found.told, "rows": found.rows, "made": {key: each.relative_to(root).as_posix() for key, each in where.items() if key in bodies},
             "graph": "dvc.yaml", "notes": notes, "next": [f"tidemill run {name} --dry-run", f"tidemill run {name}"]}
 
 
 def _named(name: str, root: Path) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > 40 or keyword.iskeyword(name):
         raise Refused(f"'{name}' cannot be a name: up to 40 small letters, digits and single underscores, a letter first, no word of Python's, as leaf_pictures")
-    taken = {*recipes.names(), *config.files("recipe")}
+    taken = {*(each for each in recipes.names() if not recipes.packaged(each)), *config.files("recipe")}
     if name in taken:
         raise Refused(f"there is an application '{name}' already; taken are {', '.join(sorted(taken))}")
     if name in config.files("source"):
@@ -103,8 +109,9 @@ def _written(name: str, bodies: dict[Path, str], package: Path, root: Path) -> N
     except BaseException:
         for path in bodies:
             path.unlink(missing_ok=True)
-        shutil.rmtree(package, ignore_errors=True)
-        sys.modules.pop(f"recipes.{name}", None)
+        if package / "__init__.py" in bodies:
+            shutil.rmtree(package, ignore_errors=True)
+            sys.modules.pop(f"recipes.{name}", None)
         if before is not None and graph.read_text() != before:
             write(graph, before)
         raise
