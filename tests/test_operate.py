@@ -342,8 +342,10 @@ def test_a_notice_reaches_a_webhook_and_a_dead_one_fails_nothing(up: tuple[Clone
     def named(body: dict) -> None:
         body["notices"]["blocks"] = ["custom-webhook/dead", "custom-webhook/sink"]
 
+    before = (clone.folder / "conf" / "config.yaml").read_text()
     clone.edit("config.yaml", named)
     done = subprocess.run([sys.executable, "-c", code], cwd=clone.folder, env=clone.env, capture_output=True, text=True, timeout=120)
+    (clone.folder / "conf" / "config.yaml").write_text(before)
     sink.shutdown()
     assert done.stdout.split()[-2:] == ["1", "0"], done.stdout + done.stderr
     assert len(heard) == 1 and b"Tidemill: languages: Held: not enough evidence" in heard[0]
