@@ -102,6 +102,8 @@ class Trained(Receipt):
     epochs: int
     steps: int
     metrics: dict[str, float]
+    resumes: int = 0                  # attempts that went on from a checkpoint
+    start: str = "scratch"            # or what its first weights were
 
 
 class Exported(Receipt):

@@ -41,7 +41,7 @@ class Shuffled(Steps):
     def whole(self, epoch: int, step: int, processes: int) -> Batch:
         data, size = self.data, self.data.recipe.batch
         rows = order(data.seed, epoch, len(data.targets))[step * size : (step + 1) * size]
-        random = torch.Generator().manual_seed((data.seed * 1_000_003 + epoch) * 1_000_003 + step + 1)
+        random = torch.Generator().manual_seed(int(np.random.SeedSequence([data.seed, epoch, step]).generate_state(1, np.uint64)[0]))
         return varied(data.pixels[rows].float()[:, None] / 255, data.recipe, random), data.targets[rows]
 
 

@@ -84,6 +84,11 @@ def log(run_id: str, params: Mapping[str, Any] | None = None, metrics: Mapping[s
     )
 
 
+def run_tag(run_id: str, name: str) -> str | None:
+    """One tag of a run; None where it has none."""
+    return client().get_run(run_id).data.tags.get(name)
+
+
 def looks(application: str, digest: str, run_id: str) -> int:
     """How many runs have looked at these test rows, this one included; notes that it does."""
     mlflow = client()
