@@ -94,6 +94,8 @@ class Swept(Receipt):
     metric: str
     value: float | None
     params: dict[str, float | int | str | bool]
+    pruned: int = 0
+    failed: int = 0
 
 
 class Trained(Receipt):

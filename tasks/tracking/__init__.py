@@ -89,6 +89,21 @@ def run_tag(run_id: str, name: str) -> str | None:
     return client().get_run(run_id).data.tags.get(name)
 
 
+def run_params(run_id: str) -> dict[str, str]:
+    """A run's parameters, as they were logged."""
+    return dict(client().get_run(run_id).data.params)
+
+
+def log_curve(run_id: str, name: str, points: Iterable[tuple[int, float]]) -> None:
+    """A whole curve at once: steps and values."""
+    from mlflow.entities import Metric
+
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    told = [Metric(name, float(value), now, step) for step, value in points if value == value]
+    for start in range(0, len(told), 1000):      # MLflow takes a thousand at a time
+        client().log_batch(run_id, metrics=told[start : start + 1000])
+
+
 def looks(application: str, digest: str, run_id: str) -> int:
     """How many runs have looked at these test rows, this one included; notes that it does."""
     mlflow = client()
