@@ -177,6 +177,18 @@ class Registered(Receipt):
     page: str      # the path of the run's page in MLflow
 
 
+class Verified(Receipt):
+    """A version that was trained again."""
+
+    name: str
+    version: str
+    verdict: Literal["identical", "within tolerance", "different"]
+    because: str
+    wanted: str                # digest of the weights that were registered
+    found: str                 # of those that came out now
+    metrics: dict[str, float]
+
+
 class Promoted(Receipt):
     name: str
     version: str

@@ -23,7 +23,7 @@ def draw(study: Any, folder: Path) -> None:
 def parallel(done: list[Any], settings: Any, path: Path) -> None:
     """Parallel coordinates (Inselberg 1985): an axis for each parameter, the metric last; better trials are darker."""
     names = [*settings.space, settings.metric]
-    columns = []
+    columns: list[tuple[np.ndarray, list[str] | None]] = []
     for name in names:
         raw = [trial.values[0] if name == settings.metric else trial.params[name] for trial in done]
         dimension = settings.space.get(name)
@@ -40,7 +40,7 @@ def parallel(done: list[Any], settings: Any, path: Path) -> None:
     for at, (values, words) in enumerate(columns):
         axis.axvline(at, color="grey", linewidth=0.5)
         dimension = settings.space.get(names[at])
-        for share in (0.0, 0.5, 1.0) if words is None else ():
+        for share in [0.0, 0.5, 1.0] if words is None else []:
             value = low[at] + share * float(np.ptp(values))
             axis.text(at, share, f" {10**value if dimension is not None and dimension.log else value:.3g}", fontsize=7, va="center")
         for place, word in enumerate(words or ()):

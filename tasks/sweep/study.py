@@ -45,7 +45,7 @@ class Study:
         url = os.environ["OPTUNA_STORAGE"]
         self.storage = optuna.storages.RDBStorage(url, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S,
                                                   engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None)
-        aims = ["maximize", "minimize"] if self.settings.latency_ms else ["maximize"]
+        aims: Any = ["maximize", "minimize"] if self.settings.latency_ms else ["maximize"]
         with self.alone():
             self.study = optuna.create_study(storage=self.storage, study_name=self.name, directions=aims, load_if_exists=True)
             if "known" not in self.study.user_attrs:
@@ -73,7 +73,7 @@ class Study:
         version = tracking.version(self.this.application, number) if number else None
         if version is None:
             return {}
-        told = tracking.run_params(version["run_id"])
+        told = tracking.told(version["run_id"]).params
         with suppress(ValueError):
             given = {name: told[f"model.{name}"] for name in self.settings.space if f"model.{name}" in told}
             return self.kind(**{**self.this.recipe.model, **given}).model_dump()
@@ -84,7 +84,7 @@ class Study:
         mine = re.compile(re.escape(self.this.application) + "-[0-9a-f]{16}")
         others = [item for item in optuna.get_all_study_summaries(self.storage, include_best_trial=False)
                   if mine.fullmatch(item.study_name) and item.study_name != self.name and item.datetime_start is not None]
-        for item in sorted(others, key=lambda one: one.datetime_start, reverse=True):
+        for item in sorted(others, key=lambda one: str(one.datetime_start), reverse=True):
             done = optuna.load_study(storage=self.storage, study_name=item.study_name).get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             if done:
                 return [trial.params for trial in sorted(done, key=lambda trial: -trial.values[0])[: self.settings.known]]

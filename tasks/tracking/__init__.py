@@ -84,14 +84,9 @@ def log(run_id: str, params: Mapping[str, Any] | None = None, metrics: Mapping[s
     )
 
 
-def run_tag(run_id: str, name: str) -> str | None:
-    """One tag of a run; None where it has none."""
-    return client().get_run(run_id).data.tags.get(name)
-
-
-def run_params(run_id: str) -> dict[str, str]:
-    """A run's parameters, as they were logged."""
-    return dict(client().get_run(run_id).data.params)
+def told(run_id: str) -> Any:
+    """What was logged with a run: params, metrics (the last of each) and tags."""
+    return client().get_run(run_id).data
 
 
 def log_curve(run_id: str, name: str, points: Iterable[tuple[int, float]]) -> None:
@@ -229,6 +224,11 @@ def tag(application: str, number: str, name: str) -> str | None:
     """One tag of a version; None where there is no such version or tag."""
     found = version(application, number)
     return found["tags"].get(name) if found else None
+
+
+def tag_version(application: str, number: str, tags: Mapping[str, str]) -> None:
+    for name, value in tags.items():
+        client().set_model_version_tag(application, number, name, value[:4000])
 
 
 def aliased(application: str, alias: str = "champion") -> str | None:

@@ -56,9 +56,11 @@ def told(this: plan.Plan, start: Start, kept: Any, run_id: str) -> Trained:
     settings = start.settings
     batches = kept.steps * settings.accumulate
     cost, method = meter.told(batches * int(fields.get("batch", 0)), batches * start.tokens)
+    parts = {"tidemill.parts": str(kept.parts)} if kept.parts > 1 else {}
+    found = {"tidemill.rate": str(settings.lr)} if isinstance(settings.lr, float) else {}
     over = {"tidemill.budget": f"ended after {settings.budget_minutes:g} minutes, at step {steps}"} if kept.over_budget else {}
     tracking.log(run_id, metrics={**{f"final.{name}": value for name, value in metrics.items()}, **cost, "cost.training_s": kept.spent_s}, step=steps,
-                 tags={"tidemill.weights": weights.sha256, "tidemill.start": start.told, "cost.energy_method": method, **over})
+                 tags={"tidemill.weights": weights.sha256, "tidemill.start": start.told, "cost.energy_method": method, **over, **parts, **found})
     kept.checkpoints.clear()
     return Trained(weights=weights, model=fields, epochs=settings.max_epochs, steps=steps, metrics=metrics, resumes=attempts, start=start.told)
 

@@ -79,16 +79,21 @@ def champion(this: plan.Plan) -> tuple[str, Path, Path]:
             raise Refused(f"trainer.start=champion: {this.application} has no champion yet; say trainer.start=scratch")
         write(noted, json.dumps({"version": number}) + "\n")
     number = json.loads(noted.read_text())["version"]
-    version = tracking.version(this.application, number)
-    key = (version or {"tags": {}})["tags"].get("tidemill.key", "")
-    path = places.run(key) / "weights.safetensors"
-    if not key or not path.is_file():
-        raise Refused(f"trainer.start=champion: the weights of {this.application} version {number} are not on this machine; say trainer.start=scratch")
-    assert version is not None
-    wanted = tracking.run_tag(version["run_id"], "tidemill.weights")
-    if wanted and sha256(path) != wanted:
-        raise Refused(f"trainer.start=champion: the weights of {this.application} version {number} are not those that were trained; say trainer.start=scratch")
+    path = weights_of(this.application, number)
     return f"{this.application} version {number}, weights {sha256(path)[:16]}", path, tracking.package(this.application, number)
+
+
+def weights_of(application: str, number: str) -> Path:
+    """The trained weights of a version, found to be those that were trained."""
+    version = tracking.version(application, number)
+    key = version["tags"].get("tidemill.key", "") if version else ""
+    path = places.run(key) / "weights.safetensors"
+    if version is None or not key or not path.is_file():
+        raise Refused(f"the weights of {application} version {number}, to begin from, are not on this machine; say trainer.start=scratch")
+    wanted = tracking.told(version["run_id"]).tags.get("tidemill.weights")
+    if wanted and sha256(path) != wanted:
+        raise Refused(f"the weights of {application} version {number}, to begin from, are not those that were trained; say trainer.start=scratch")
+    return path
 
 
 def found(this: plan.Plan, recipe: Recipe, data: Any, settings: Trainer) -> float:

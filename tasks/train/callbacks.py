@@ -56,7 +56,9 @@ class Average(Callback):
     """
 
     def __init__(self, decay: float) -> None:
-        self.decay, self.mean, self.own, self.step = decay, {}, {}, 0   # type: dict[str, Tensor], dict[str, Tensor]
+        self.decay, self.step = decay, 0
+        self.mean: dict[str, Tensor] = {}
+        self.own: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         if not self.mean:
@@ -100,7 +102,9 @@ class Best(Callback):
     """Keeps the weights of the best validation by one metric, higher being better."""
 
     def __init__(self, metric: str) -> None:
-        self.metric, self.value, self.weights, self.metrics, self.step = metric, -math.inf, {}, {}, 0   # type: str, float, dict[str, Tensor], dict[str, float], int
+        self.metric, self.value, self.step = metric, -math.inf, 0
+        self.weights: dict[str, Tensor] = {}
+        self.metrics: dict[str, float] = {}
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         if self.metric not in trainer.callback_metrics:

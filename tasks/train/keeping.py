@@ -39,7 +39,7 @@ class Stop:
 
 def drawn() -> dict[str, Any]:
     """The state of every random number generator, in plain values."""
-    kind, keys, at, has, cached = np.random.get_state()  # noqa: NPY002  (the global one is what libraries use)
+    kind, keys, at, has, cached = np.random.get_state()
     return {
         "python": random.getstate(),
         "numpy": {"kind": kind, "keys": torch.from_numpy(np.asarray(keys).astype(np.int64)), "at": int(at), "has": int(has), "cached": float(cached)},
@@ -53,7 +53,7 @@ def draw_from(state: dict[str, Any]) -> None:
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     told = state["numpy"]
-    np.random.set_state((told["kind"], told["keys"].numpy().astype(np.uint32), told["at"], told["has"], told["cached"]))  # noqa: NPY002
+    np.random.set_state((told["kind"], told["keys"].numpy().astype(np.uint32), told["at"], told["has"], told["cached"]))
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -54,7 +54,7 @@ def fit(recipe: Recipe, data: Any, settings: Trainer, seed: int, epochs: int, lo
     better, that stops early and keeps the best. `begin` are weights to begin from.
     """
     lightning.seed_everything(seed, workers=True, verbose=False)
-    module = recipe.module(data)
+    module: Any = recipe.module(data)
     if begin is not None:
         warm(module, begin)
     if settings.optimiser != "recipe":
@@ -95,7 +95,8 @@ def fit(recipe: Recipe, data: Any, settings: Trainer, seed: int, epochs: int, lo
         use_distributed_sampler=False,      # recipes' Steps share a batch among processes themselves, and every process validates on all rows
     )
     try:
-        trainer.fit(torch.compile(module) if settings.compile else module, data, ckpt_path=str(found[0]) if found else None, weights_only=True)
+        compiled: Any = torch.compile(module) if settings.compile else module
+        trainer.fit(compiled, data, ckpt_path=str(found[0]) if found else None, weights_only=True)
     finally:
         if kept and keeping:
             kept.spent_s, kept.steps, kept.over_budget = keeping.spent_s, trainer.global_step - (kept.resumed_at or 0), bool(budget and budget.spent)

@@ -21,7 +21,7 @@ def kernel_kills() -> int:
 def exhausted(error: BaseException) -> bool:
     """Whether this is Python's or torch's way to say that there is no memory."""
     words = str(error)
-    return isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError") and "memory" in words \
+    return isinstance(error, MemoryError) or (type(error).__name__ in ("OutOfMemoryError", "AcceleratorError") and "memory" in words) \
         or "can't allocate memory" in words or "Unable to allocate" in words
 
 

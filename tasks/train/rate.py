@@ -1,6 +1,7 @@
 """A learning rate that is found: the range test of Smith 2017, on a network that is thrown away."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import lightning
@@ -31,7 +32,7 @@ class Test(Callback):
 
 def steepest(losses: list[float]) -> float:
     """The rate at which the loss fell most in a step; the middle of the range where it never fell."""
-    falls = [after - before for before, after in zip(losses[5:], losses[6:], strict=False)]     # the first ones are few to average
+    falls = [after - before for before, after in pairwise(losses[5:])]     # the first ones are few to average
     at = falls.index(min(falls)) + 5 if falls and min(falls) < 0 else STEPS // 2
     return float(f"{LOW * (HIGH / LOW) ** (at / STEPS):.3g}")
 
