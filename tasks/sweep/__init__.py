@@ -41,7 +41,7 @@ def sweep(application: str, overrides: list[str]) -> Swept:
     return receipt
 
 
-@step("sweep {application}, worker {number}")
+@step("worker {number} of sweep {application}")
 def worker(application: str, overrides: list[str], key: str, number: int) -> None:
     """One more process that takes trials until none is left."""
     process.run(f"sweep {application} {number}", [sys.executable, "-m", "tasks.sweep.worker", application, *overrides], env={"TIDEMILL_KEY": key})
