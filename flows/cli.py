@@ -370,7 +370,7 @@ def clean(
     for path, why in found.kept.items():
         typer.echo(f"      kept     {path}: {why}")
     verb = "would go" if dry_run else "gone"
-    typer.echo(f"{len(found.paths)} things and {found.mb:.1f} MB {verb}" + (f", and {runs} runs of Prefect's" if runs is not None else "; Prefect's runs are left, its server is not up"))
+    typer.echo(f"{len(found.paths)} things and {found.mb:.1f} MB {verb}, {found.mlflow_runs} runs of MLflow's and {found.copies} copies of DVC's among them" + (f", and {runs} runs of Prefect's" if runs is not None else "; Prefect's runs are left, its server is not up"))
 
 
 @data.command()
