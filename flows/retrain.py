@@ -1,6 +1,7 @@
 """One retraining of one application: the steps, in order, and how it ended."""
 
 import logging
+import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -217,6 +218,6 @@ def gates(judged: Judged) -> None:
 
 def link(registered: Registered) -> None:
     """The way to the run in MLflow."""
-    base = tracking.uri() if tracking.uri().startswith("http") else "http://127.0.0.1:5000"    # where `tidemill up` puts it, if it is free
+    base = os.environ.get("TIDEMILL_MLFLOW_PAGES") or (tracking.uri() if tracking.uri().startswith("http") else "http://127.0.0.1:5000")    # where `tidemill up` puts it, if it is free
     create_link_artifact(key="mlflow-run", link=f"{base}{registered.page}", link_text=f"{registered.name} in MLflow", description="The run in MLflow; `tidemill up` serves it.")
 

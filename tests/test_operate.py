@@ -27,6 +27,14 @@ def ask(url: str, body: dict | None = None) -> object:
         return json.loads(answer.read() or "null")
 
 
+def answered(url: str, **headers: str) -> int:
+    """The status of an answer."""
+    try:
+        return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(urllib.request.Request(url, headers=headers), timeout=20).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def flow_run(api: str, run: str) -> dict:
     return ask(f"{api}/flow_runs/{run}")  # type: ignore[return-value]
 
@@ -105,9 +113,9 @@ def test_a_model_made_before_is_on_mlflows_page_and_a_strange_host_is_turned_awa
     _, where = up
     found = ask(f"{where['mlflow']}/api/2.0/mlflow/registered-models/alias?name=languages&alias=champion")
     assert found["model_version"]["version"]  # type: ignore[index]
-    request = urllib.request.Request(f"{where['mlflow']}/api/2.0/mlflow/registered-models/alias?name=languages&alias=champion", headers={"Host": "evil.example"})
-    with pytest.raises(urllib.error.HTTPError):
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10)
+    for url in (f"{where['mlflow']}/api/2.0/mlflow/registered-models/alias?name=languages&alias=champion", f"{where['prefect']}/api/admin/version"):
+        assert answered(url) == 200
+        assert answered(url, Host="evil.example") in (400, 403), "a page elsewhere whose name leads here could start runs"
 
 
 def test_a_night_with_nothing_new_is_unchanged_and_one_that_is_on_wins(up: tuple[Clone, dict]) -> None:
@@ -174,6 +182,46 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         taken.listen()
         done = clone.tidemill("up", "--prefect-port", str(taken.getsockname()[1]))
     assert done.returncode == 2 and "in use" in done.stderr and "--prefect-port" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "login", "words"), [
+    ("factory", "ada:a-long-password", "is no host name"),
+    ("factory.example.org", None, "PREFECT_SERVER_API_AUTH_STRING"),
+    ("factory.example.org", "admin:pass", "12 characters"),
+    ("factory.example.org", "a-long-password-alone", "user:password"),
+])
+def test_nobody_elsewhere_sees_the_pages_without_a_login(monkeypatch: pytest.MonkeyPatch, name: str, login: str | None, words: str) -> None:
+    from flows.public import check
+    from tasks.errors import Refused
+
+    monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
+    if login:
+        monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", login)
+    with pytest.raises(Refused, match=words):
+        check(name)
+
+
+def test_in_public_both_servers_ask_for_a_login_and_ours_run_on(tmp_path: Path) -> None:
+    import base64
+
+    clone = make_clone(tmp_path / "clone", git=False)
+    secret = "ada:a-long-password-of-a-test"
+    clone.env["PREFECT_SERVER_API_AUTH_STRING"] = secret
+    where = start(clone, "--public", "factory.example.org")
+    try:
+        login = json.loads((clone.folder / ".tidemill/keys/mlflow-login.json").read_text())
+        assert (clone.folder / ".tidemill/keys/mlflow-login.json").stat().st_mode & 0o077 == 0 and len(login["password"]) > 20
+        for url, who in ((f"{where['prefect']}/api/admin/version", secret), (f"{where['mlflow']}/api/2.0/mlflow/experiments/get?experiment_id=0", f"{login['user']}:{login['password']}")):
+            assert answered(url) == 401
+            assert answered(url, Authorization="Basic " + base64.b64encode(b"admin:password1234").decode()) == 401
+            assert answered(url, Authorization="Basic " + base64.b64encode(who.encode()).decode()) == 200
+        refused = clone.tidemill("status")
+        assert refused.returncode == 2 and "PREFECT_API_AUTH_STRING" in refused.stderr
+        assert clone.tidemill("status", "--json", PREFECT_API_AUTH_STRING=secret).returncode == 0
+        kept = b"".join(path.read_bytes() for path in (clone.folder / ".tidemill").rglob("*") if path.is_file() and path.name != "mlflow-login.json")
+        assert login["password"].encode() not in kept and secret.encode() not in kept
+    finally:
+        assert clone.tidemill("down").returncode == 0
 
 
 def test_a_server_of_somebody_else_on_our_port_is_not_taken_for_ours() -> None:
