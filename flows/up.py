@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from xmlrpc.client import Fault as Refusal
 from xmlrpc.client import ServerProxy, Transport
 
-from flows import public as logins
+from flows import logins
 from tasks import places
 from tasks.errors import Fault, Refused
 from tasks.files import held, holding, write, write_json

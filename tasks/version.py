@@ -203,7 +203,7 @@ def snapshot(recipe: str) -> Snapshot:
     mark = places.state("snapshots", recipe, f"{name[:16]}.json")
     current = Snapshot.load(mark)
     if current and current.digest == name and current.pushed and _same_lock(recipe, name):
-        return current
+        return current.model_copy(update={"changed": dict.fromkeys(("added", "gone", "relabelled"), 0)})
     with locked(places.state("locks", "snapshot")):
         dvc("push", "--with-deps", f"split@{recipe}")
         missing = [line for line in dvc("status", "--cloud", "--with-deps", f"split@{recipe}").splitlines() if "new:" in line or "missing:" in line]

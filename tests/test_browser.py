@@ -62,6 +62,12 @@ def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the
         page.get_by_text("test.macro_f1.candidate", exact=False).first.wait_for(timeout=60_000)
         if shots:
             page.screenshot(path=f"{shots}/mlflow.png")
+        told = artifact(where, run, "verdict")
+        assert "# languages: Held" in told and "tidemill approve languages" in told
+        page.goto(re.search(r"\[Version 1 of languages\]\((http[^)]*)\)", told).group(1))  # type: ignore[union-attr]
+        page.get_by_text("tidemill.verdict", exact=False).first.wait_for(timeout=60_000)
+        if shots:
+            page.screenshot(path=f"{shots}/version.png")
         assert not outside, outside
     except Exception:
         page.screenshot(path=str(tmp_path / "failed.png"))
@@ -103,9 +109,14 @@ def paused(clone: Clone, where: dict) -> str:
 
 
 def mlflow_link(where: dict, run: str) -> str:
-    from tests.test_operate import ask
-
-    found = ask(f"{where['prefect']}/api/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": ["mlflow-run"]}}})
-    match = re.search(r"\((http[^)]*)\)", found[0]["data"])  # type: ignore[index]
+    match = re.search(r"\((http[^)]*)\)", artifact(where, run, "mlflow-run"))
     assert match
     return match.group(1)
+
+
+def artifact(where: dict, run: str, key: str) -> str:
+    """An artifact's text, of a run."""
+    from tests.test_operate import ask
+
+    found = ask(f"{where['prefect']}/api/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": [key]}}})
+    return str(found[0]["data"])  # type: ignore[index]

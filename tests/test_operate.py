@@ -191,7 +191,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     ("factory.example.org", "a-long-password-alone", "user:password"),
 ])
 def test_nobody_elsewhere_sees_the_pages_without_a_login(monkeypatch: pytest.MonkeyPatch, name: str, login: str | None, words: str) -> None:
-    from flows.public import check
+    from flows.logins import check
     from tasks.errors import Refused
 
     monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
