@@ -17,6 +17,8 @@ def main() -> None:
     from prefect.server.api.server import create_app
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    import tasks.mail  # noqa: F401  (an automation may tell by mail)
+
     logging.basicConfig(level=logging.WARNING)
     app = create_app(final=True)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
