@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -407,13 +408,18 @@ def _before(context: typer.Context, debug: Annotated[bool, typer.Option("--debug
 
 
 def main() -> None:
-    """The entry point: exit code 0 for every named end, 1 for a fault, 2 for a request that makes no sense."""
+    """The entry point."""
+    guarded(lambda: app(standalone_mode=False))
+
+
+def guarded(work: Callable[[], object]) -> NoReturn:
+    """Do it and exit: 0 for every named end, 1 for a fault, 2 for a request that makes no sense, with one line on stderr."""
     import click
 
     from tasks.errors import Fault, Refused
 
     try:
-        app(standalone_mode=False)
+        work()
         code = 0
     except Refused as error:
         code = _fail(error, 2)
