@@ -14,6 +14,7 @@ import typer
 
 from flows.new_command import new as _new
 from flows.plan_command import plan as _plan
+from flows.verify_command import verify as _verify
 
 app = typer.Typer(
     name="tidemill", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
@@ -393,6 +394,7 @@ def restore(
 
 app.command("plan")(_plan)
 app.command("new")(_new)
+app.command("verify")(_verify)
 
 
 @app.callback()

@@ -18,6 +18,7 @@ from flows.nightly import nightly
 from flows.reap import collapse, reap, register_alive
 from flows.retrain import data_half, retrain
 from flows.rollback import rollback
+from flows.verify import verify
 from tasks import config, places
 from tasks.collect import collect as collecting
 from tasks.files import write
@@ -76,6 +77,7 @@ def deployments() -> list[Any]:
         sweep.to_deployment("sweep", tags=["tidemill"]),
         approve.to_deployment("approve", tags=["tidemill"]),
         rollback.to_deployment("rollback", tags=["tidemill"]),
+        verify.to_deployment("verify", tags=["tidemill"]),
     ]
 
 
