@@ -132,7 +132,8 @@ def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], dry_run: b
     scored = score.submit(name, overrides, wait_for=[exported, simpler])
     judging = judge.submit(name, overrides, wait_for=[scored])
     explaining = explain.submit(name, overrides, wait_for=[scored])
-    simpler.result()
+    for future in (simpler, swept, trained, exported, scored):     # the first that failed says why; those after it only that it did
+        future.result()
     judged: Judged = judging.result()
     with suppress(Fault):   # a report that could not be made holds no model up; the step's log says why
         explaining.result()

@@ -124,7 +124,7 @@ def positioned(data: Any, parts: int) -> Steps | None:
         if parts > 1:
             raise Fault("out of memory, and this recipe's batches cannot be cut: its loader is not made of recipes.steps.Steps; lower model.batch")
         return None
-    dataset.parts = parts
+    dataset.epoch, dataset.step, dataset.parts = 0, 0, parts     # the data may have served another training before
     data.train_dataloader = lambda: loader
     return dataset
 

@@ -1,0 +1,93 @@
+"""python -m tests.forked: trainings and sweeps that are killed, each in a process forked after the imports.
+
+A job is a line of JSON on stdin; the answer is its exit status and what it wrote. `kill` is the optimiser step after
+whose batch the process sends SIGKILL to itself: a real kill, at a moment that can be repeated.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+from lightning.pytorch.callbacks import Callback
+
+import recipes
+from tasks import places, plan
+from tasks.schema import Trainer
+from tasks.train.checkpoints import Checkpoints
+from tasks.train.keeping import Stop
+from tasks.train.loop import Kept, fit, save
+
+HARDWARE = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "precision": "32-true", "deterministic": True, "max_epochs": 1}
+
+
+class Killed(Callback):
+    def __init__(self, step: int, validating: bool = False) -> None:
+        self.step, self.validating = step, validating
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        if not self.validating and trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_validation_batch_start(self, trainer: Any, *args: Any) -> None:
+        if self.validating and trainer.global_step >= self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train(job: dict[str, Any]) -> dict[str, Any]:
+    from tasks.files import sha256
+
+    recipe = recipes.load(job["recipe"])(**job.get("fields", {}))
+    settings = Trainer(**{**HARDWARE, **job.get("settings", {})})
+    kept = Kept(Checkpoints(Path(job["folder"]) / "checkpoints", {"training": job["folder"]}), Stop(), job.get("parts", 1))
+    more = [Killed(job["kill"], job.get("validating", False))] if job.get("kill") else []
+    data = recipe.datamodule(places.data("splits", job["recipe"]), 1, job.get("rows", 0))
+    module, metrics, steps = fit(recipe, data, settings, 1, settings.max_epochs, None, "test", watch=job.get("watch", ""), kept=kept, more=more)
+    path = Path(job["folder"]) / "weights.safetensors"
+    save(module, path)
+    return {"sha256": sha256(path), "metrics": metrics, "steps": steps, "resumed_at": kept.resumed_at}
+
+
+def sweep(job: dict[str, Any]) -> dict[str, Any]:
+    from tasks.sweep import __main__ as main
+    from tasks.sweep import trial
+
+    if kill := job.get("kill"):
+        class Dying(trial.Rungs):
+            def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+                super().on_train_batch_end(trainer, *args)
+                if [self.slot, trainer.global_step] == kill:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        trial.Rungs = Dying  # type: ignore[misc]
+    found: dict[str, Any] = main.sweep(plan.make(job["recipe"], job["overrides"])).model_dump()
+    return found
+
+
+def main() -> None:
+    places.settle()
+    for line in sys.stdin:
+        job = json.loads(line)
+        answer = Path(job["folder"]) / "answer.json"
+        answer.parent.mkdir(parents=True, exist_ok=True)
+        answer.unlink(missing_ok=True)
+        child = os.fork()
+        if not child:
+            os.dup2(2, 1)
+            try:
+                answer.write_text(json.dumps({"train": train, "sweep": sweep}[job["do"]](job)))
+                os._exit(0)
+            except BaseException as error:
+                answer.write_text(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        told = json.loads(answer.read_text()) if answer.is_file() else {}
+        sys.stdout.write(json.dumps({"code": os.waitstatus_to_exitcode(status), **told}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
