@@ -7,7 +7,7 @@ TORCH  := 2.13.0
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check mutants pictures test test-system run results clean
+.PHONY: help setup lock check mutants pictures test test-system golden gpu run results clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -54,6 +54,12 @@ mutants: setup   ## break the verdict's pure functions in every way, and count w
 
 pictures: setup  ## the pictures of docs/operate.md, from the real pages (needs Chromium)
 	TIDEMILL_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/test_browser.py
+
+golden: setup    ## the numbers of a seeded training of each recipe, made anew: only where they are meant to change
+	TIDEMILL_GOLDEN=write $(BIN)/python -m pytest tests/test_recipes.py -k numbers_it_gave_before
+
+gpu: setup       ## on a machine with a GPU: train a 124M GPT for two minutes, kill it, go on, and write what was measured
+	$(BIN)/python -m benchmarks.gpu
 
 run: setup       ## one retraining of `languages`, here and now
 	$(BIN)/tidemill run languages $(ARGS)

@@ -71,6 +71,11 @@ def main() -> None:
     places.settle()
     for line in sys.stdin:
         job = json.loads(line)
+        if job["do"] == "sweep":      # imported once, before the fork
+            import mlflow.store.tracking.sqlalchemy_store
+
+            import tasks.sweep.pictures
+            import tasks.sweep.trial  # noqa: F401
         answer = Path(job["folder"]) / "answer.json"
         answer.parent.mkdir(parents=True, exist_ok=True)
         answer.unlink(missing_ok=True)

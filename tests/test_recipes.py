@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ import recipes
 from recipes.base import Recipe
 from tasks import config
 from tasks.schema import Trainer
+from tasks.train.loop import fit
 from tests.conftest import HERE, Clone, make_clone
 
+GOLDEN = HERE / "tests" / "golden.json"
 STEPS = 150          # of a training that is to know eight rows by heart
 TRAINER = Trainer(accelerator="cpu", devices=1, strategy="auto", precision="32-true", deterministic=True, max_epochs=1)
 
@@ -32,8 +35,6 @@ class Case:
     splits: Path
 
     def fitted(self, steps: int) -> tuple[Any, Any]:
-        from tasks.train.loop import fit
-
         data = self.recipe.datamodule(self.splits, 1, 8)
         epochs = max(1, math.ceil(steps / len(data.train_dataloader())))
         return fit(self.recipe, data, TRAINER, 1, epochs, None, "test")[0], data
@@ -92,6 +93,18 @@ def test_the_same_seed_gives_the_same_weights(case: Case) -> None:
     one, two = (case.fitted(3)[0].state_dict() for _ in range(2))
     assert one.keys() == two.keys()
     assert [name for name in one if not bool((one[name] == two[name]).all())] == []
+
+
+def test_a_seeded_training_gives_the_numbers_it_gave_before(case: Case) -> None:
+    """A refactoring of training keeps them; a change that is meant makes them anew: make golden."""
+    data = case.recipe.datamodule(case.splits, 1, 64)
+    found = {name: float(f"{value:.6g}") for name, value in fit(case.recipe, data, TRAINER, 1, 1, None, "test", share=max(0.0, min(1.0, 6.5 / len(data.train_dataloader()))))[1].items()}
+    name = next(name for name in recipes.names() if isinstance(case.recipe, recipes.load(name)))
+    golden = json.loads(GOLDEN.read_text()) if GOLDEN.is_file() else {}
+    if os.environ.get("TIDEMILL_GOLDEN") == "write":
+        GOLDEN.write_text(json.dumps({**golden, name: found}, indent=1, sort_keys=True) + "\n")
+        return
+    assert found == {key: pytest.approx(value, rel=1e-2, abs=1e-2) for key, value in golden[name].items()}     # another processor sums in another order
 
 
 def test_what_is_exported_agrees_with_torch_on_three_shapes(learned: tuple[Case, Path, float]) -> None:

@@ -1,0 +1,223 @@
+"""python -m benchmarks.train [--peer FOLDER] [--steps N] [--json]: a character GPT of nanoGPT's CPU size, on the same text and cores.
+
+4 layers, 4 heads, 128 wide, blocks of 64 characters, 12 of them a step, 2,000 steps, on 1.1 MB of English prose. FOLDER is a
+clone of karpathy/nanoGPT, which trains in the same run by its own train.py with its README's arguments; both losses are taken
+over the whole validation text. Beside it: the same network in a bare torch loop, what checkpoints cost, and how long going on takes.
+"""
+
+import argparse
+import csv
+import json
+import os
+import pickle
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from recipes.text_generation import TextGeneration
+from recipes.text_generation.data import Data, pack
+from recipes.text_generation.net import Generator
+from tasks import config
+from tasks.collect.package import fetch, members
+from tasks.schema import Trainer
+from tasks.train.checkpoints import Checkpoints
+from tasks.train.keeping import Stop
+from tasks.train.loop import Kept, fit
+
+BLOCK, BATCH, BARE_STEPS = 64, 12, 200
+PROSE = "orangecontrib/text/datasets/andersen.tab|orangecontrib/text/datasets/book-excerpts.tab|orangecontrib/text/datasets/grimm-tales.tab"
+HARDWARE = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "precision": "32-true", "deterministic": True, "max_epochs": 1}
+
+
+def prose() -> str:
+    """Tales and excerpts of English books: the longest column of three tables of the package that conf/source/tales.yaml pins."""
+    package = config.source("tales").package
+    assert package is not None
+    csv.field_size_limit(2**24)
+    texts = []
+    for _, body in members(fetch(package), PROSE):
+        rows = list(csv.reader(body.decode().splitlines(keepends=True), delimiter="\t"))[3:]
+        texts += [max(row, key=len) for row in rows if row]
+    return "\n\n".join(texts)
+
+
+class Text(Data):
+    """One long text, in blocks."""
+
+    def __init__(self, recipe: TextGeneration, train: np.ndarray, valid: np.ndarray) -> None:
+        lightning.LightningDataModule.__init__(self)
+        self.recipe, self.seed, self.context, self.documents = recipe, 1, BLOCK, [train]
+        self.valid = pack([valid], BLOCK)
+        self.valid_targets = self.valid_chars = len(valid) - 1
+
+
+class Steps(Callback):
+    """How long each step takes, from the end of the one before."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+        self.first: float | None = None
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.first = self.first or time.perf_counter()
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+    def ms(self) -> float:
+        return 1000 * statistics.median(np.diff(self.ends))
+
+
+class Killed(Exception):
+    pass
+
+
+class At(Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == self.step:
+            raise Killed
+
+
+def bare(recipe: TextGeneration, data: Text) -> float:
+    """Median milliseconds of a step of the same network, batches and optimiser, in a loop of five lines."""
+    lightning.seed_everything(1, verbose=False)
+    module = Generator(recipe, data)
+    trained = [(name, weight) for name, weight in module.net.named_parameters() if weight.requires_grad]
+    optimiser = grouped(recipe, trained)
+    ends = []
+    for number, batch in enumerate(data.train_dataloader()):
+        loss = module.loss(batch)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimiser.step()
+        loss.item()
+        ends.append(time.perf_counter())
+        if number == BARE_STEPS:
+            break
+    return 1000 * statistics.median(np.diff(ends))
+
+
+def grouped(recipe: TextGeneration, trained: list[tuple[str, Any]]) -> torch.optim.Optimizer:
+    """The recipe's optimiser, as its network makes it."""
+    from recipes.text_generation.net import Muon
+
+    matrices = [weight for name, weight in trained if weight.dim() == 2 and name.startswith("layers.")]
+    chosen = {id(weight) for weight in matrices}
+    return Muon([{"params": matrices, "decay": recipe.decay, "muon": True}, {"params": [weight for _, weight in trained if id(weight) not in chosen]}], recipe.lr)
+
+
+def nanogpt(folder: Path, train: np.ndarray, valid: np.ndarray, letters: int, steps: int) -> tuple[float, float]:
+    """Median milliseconds of nanoGPT's step, and its loss over the whole validation text."""
+    name = "tidemill_benchmark"
+    data, out = folder / "data" / name, folder / f"out-{name}"
+    data.mkdir(parents=True, exist_ok=True)
+    train.astype(np.uint16).tofile(data / "train.bin")
+    valid.astype(np.uint16).tofile(data / "val.bin")
+    (data / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": letters}))
+    options = {"device": "cpu", "compile": False, "eval_iters": 20, "log_interval": 1, "block_size": BLOCK, "batch_size": BATCH, "n_layer": 4, "n_head": 4, "n_embd": 128,
+               "max_iters": steps, "lr_decay_iters": steps, "dropout": 0.0, "dataset": name, "out_dir": out.name, "always_save_checkpoint": True}
+    done = subprocess.run([sys.executable, "train.py", "config/train_shakespeare_char.py", *(f"--{key}={value}" for key, value in options.items())],
+                          cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"error: nanoGPT failed: {done.stderr.strip().splitlines()[-1]}")
+    times = [float(found) for found in re.findall(r"time ([\d.]+)ms", done.stdout)]
+    code = ("import sys, torch, numpy as np; from model import GPT, GPTConfig;"
+            "c = torch.load(sys.argv[1] + '/ckpt.pt', map_location='cpu', weights_only=False); m = GPT(GPTConfig(**c['model_args'])); m.load_state_dict(c['model']); m.eval();"
+            "v = torch.from_numpy(np.fromfile(sys.argv[2], dtype=np.uint16).astype(np.int64)); n = (len(v) - 1) // 64;"
+            "x, y = v[:n * 64].view(n, 64), v[1:n * 64 + 1].view(n, 64);"
+            "torch.set_grad_enabled(False); print(sum(float(m(a, b)[1]) * len(a) for a, b in zip(x.split(256), y.split(256))) / n)")
+    done = subprocess.run([sys.executable, "-c", code, out.name, str(data / "val.bin")], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"error: nanoGPT's network could not be read: {done.stderr.strip().splitlines()[-1]}")
+    return statistics.median(times), float(done.stdout.strip().splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peer", type=Path, help="a clone of karpathy/nanoGPT")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    text = prose()
+    letters = sorted(set(text))
+    ids = np.array([letters.index(letter) for letter in text]) if len(letters) < 257 else None
+    if ids is None:
+        raise SystemExit(f"error: {len(letters)} letters, and the network's smallest vocabulary is 257")
+    cut = int(0.9 * len(ids))
+    train, valid = ids[:cut], ids[cut:]
+    torch.set_num_threads(os.cpu_count() or 1)
+    recipe = TextGeneration(layers=4, heads=4, width=128, context=BLOCK, vocabulary=257, positions="learned", norm="layer", batch=BATCH, steps=asked.steps)
+    settings = Trainer(**{**HARDWARE, "gradient_clip": 1.0, "checkpoint_minutes": 0.25})
+    rows: list[dict[str, Any]] = []
+
+    def row(name: str, ours: float, peer: float | None, ratio: float | None, goal: float | str | None) -> None:
+        rows.append({"name": name, "ours": round(ours, 3), "peer": None if peer is None else round(peer, 3), "ratio": None if ratio is None else round(ratio, 3), "goal": goal})
+
+    peer_ms, peer_loss = nanogpt(asked.peer, train, valid, len(letters), asked.steps) if asked.peer else (None, None)
+    with tempfile.TemporaryDirectory() as folder:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (progress lines)
+        steps = Steps()
+        began = time.perf_counter()
+        kept = Kept(Checkpoints(Path(folder), {"of": "the benchmark"}), Stop())
+        saves: list[float] = []
+        watched = timed(kept, saves)
+        _, metrics, _ = fit(recipe, Text(recipe, train, valid), settings, 1, 1, None, "benchmark", kept=watched, more=[steps])
+        took = time.perf_counter() - began
+        bare_ms = bare(recipe, Text(recipe, train, valid))
+        again = Kept(Checkpoints(Path(folder) / "again", {"of": "the benchmark"}), Stop())
+        often = settings.model_copy(update={"checkpoint_steps": 10})
+        try:
+            fit(recipe, Text(recipe, train, valid), often, 1, 1, None, "benchmark", kept=again, more=[At(25)])
+        except Killed:
+            pass
+        first = Steps()
+        resumed = time.perf_counter()
+        try:
+            fit(recipe, Text(recipe, train, valid), often, 1, 1, None, "benchmark", kept=Kept(again.checkpoints, Stop()), more=[first, At(27)])
+        except Killed:
+            pass
+        sys.stdout = sys.__stdout__
+    tokens = 1000 * BATCH * BLOCK
+    row("tokens a second", tokens / steps.ms(), tokens / peer_ms if peer_ms else None, peer_ms / steps.ms() if peer_ms else None, 1.0)
+    row("validation loss, nats a character", metrics["valid_loss"], peer_loss, metrics["valid_loss"] - peer_loss if peer_loss else None, 0.02)
+    row("step against a bare torch loop, ms", steps.ms(), bare_ms, steps.ms() / bare_ms, 1.3 if bare_ms >= 5 else None)
+    row("checkpoints, share of the training", sum(saves) / took, None, None, 0.03)
+    row("going on to the first new step, s", (first.first or 0) - resumed, None, None, 10)
+    for told in rows:
+        print(json.dumps(told) if asked.json else f"{told['name']}: {told['ours']}" + (f", peer {told['peer']}, {told['ratio']}" if told["peer"] is not None else "") + f" (goal {told['goal']})")
+
+
+def timed(kept: Kept, saves: list[float]) -> Kept:
+    """The same checkpoints, with how long each took."""
+    tidy = kept.checkpoints.tidy
+    path = kept.checkpoints.path
+    began = [0.0]
+
+    def start(step: int) -> Path:
+        began[0] = time.perf_counter()
+        return path(step)
+
+    def stop() -> None:
+        tidy()
+        saves.append(time.perf_counter() - began[0])
+
+    kept.checkpoints.path, kept.checkpoints.tidy = start, stop  # type: ignore[method-assign]
+    return kept
+
+
+if __name__ == "__main__":
+    main()

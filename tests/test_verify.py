@@ -1,0 +1,40 @@
+"""A version that is trained again: the same weights, or words why not."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tasks.verify.__main__ import judged
+from tests.conftest import Clone
+
+
+@pytest.mark.parametrize(("found", "now", "verdict"), [
+    ("a", {"valid_loss": 9.0}, "identical"), ("b", {"valid_loss": 0.505}, "within tolerance"),
+    ("b", {"valid_loss": 0.6}, "different"), ("b", {}, "different"), ("b", {"valid_loss": float("nan")}, "different")])
+def test_the_same_weights_are_identical_and_others_are_compared_by_their_metrics(found: str, now: dict[str, float], verdict: str) -> None:
+    assert judged(found, "a", now, {"valid_loss": 0.5})[0] == verdict
+
+
+def test_a_version_trained_again_has_the_same_weights_and_says_so(lived: Clone) -> None:
+    done = lived.tidemill("verify", "languages@1", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["verdict"] == "identical" and told["found"] == told["wanted"] and told["version"] == "1"
+    assert not (lived.folder / ".tidemill/verify/languages-1").exists()
+    code = "from tasks import tracking; print(tracking.tag('languages', '1', 'tidemill.verified'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=lived.folder, env=lived.env, capture_output=True, text=True)
+    assert done.stdout.strip().splitlines()[-1] == "identical"
+
+
+def test_a_version_of_other_code_is_refused_before_it_is_trained(lived: Clone) -> None:
+    path = lived.folder / "recipes" / "steps.py"
+    body = path.read_text()
+    path.write_text(body + "\n# changed\n")
+    try:
+        done = lived.tidemill("verify", "languages")
+    finally:
+        path.write_text(body)
+    assert done.returncode == 2 and "was made by code" in done.stderr and "check that commit out" in done.stderr
+    assert lived.tidemill("verify", "languages@77").returncode == 2
