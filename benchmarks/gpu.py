@@ -1,0 +1,111 @@
+"""python -m benchmarks.gpu [--minutes 2] [--size 124m] [--json]: a GPT on one GPU, killed and gone on with.
+
+Trains `text_generation` at GPT-2's size with the same command that trains it on a processor, on random tokens (what is
+measured is speed), prints tokens a second, MFU and peak memory, kills the training, goes on, and writes gpu-report.json.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tasks.config import _gpus
+
+# Dense bf16 TFLOPS, from the makers' data sheets; another card's MFU is not told.
+PEAK = {"H100": 989, "H200": 989, "A100": 312, "L40S": 362, "L4": 121, "RTX 4090": 165, "RTX 3090": 71, "V100": 125, "T4": 65}
+BATCH = 16
+
+
+def child(folder: Path, minutes: float, size: str) -> None:
+    """The training itself; goes on where the folder has a checkpoint."""
+    import lightning
+    import numpy as np
+    import torch
+    from lightning.pytorch.callbacks import Callback
+
+    from recipes.text_generation import TextGeneration
+    from recipes.text_generation.data import Data, pack
+    from tasks.schema import Trainer
+    from tasks.train.checkpoints import Checkpoints
+    from tasks.train.keeping import Stop
+    from tasks.train.loop import Kept, fit
+
+    class Random(Data):
+        def __init__(self, recipe: TextGeneration) -> None:
+            lightning.LightningDataModule.__init__(self)
+            random = np.random.default_rng(1)
+            self.recipe, self.seed, self.context = recipe, 1, recipe.shape().context
+            self.documents = [random.integers(0, recipe.shape().vocabulary, size=4_000_000)]
+            self.valid = pack([self.documents[0][: 4 * self.context + 1]], self.context)
+            self.valid_targets = self.valid_chars = 4 * self.context
+
+    class Speed(Callback):
+        def __init__(self) -> None:
+            self.began, self.first = 0.0, 0
+
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            if not self.first:
+                torch.cuda.synchronize()
+                self.began, self.first = time.monotonic(), trainer.global_step
+
+        def on_train_end(self, trainer: Any, *args: Any) -> None:
+            torch.cuda.synchronize()
+            size_ = recipe.shape()
+            steps, took = trainer.global_step - self.first, time.monotonic() - self.began
+            tokens = steps * BATCH * size_.context / max(took, 1e-9)
+            card = torch.cuda.get_device_name()
+            peak = next((peak for name, peak in PEAK.items() if name in card), None)
+            (folder / "report.json").write_text(json.dumps({
+                "card": card, "parameters": size_.parameters(), "steps": steps, "tokens_per_s": round(tokens), "resumed_at": kept.resumed_at,
+                "mfu": round(tokens * size_.flops() / peak / 1e12, 3) if peak else None, "peak_mb": round(torch.cuda.max_memory_allocated() / 1e6),
+            }))
+
+    recipe = TextGeneration(size=size, batch=BATCH, steps=1_000_000, optimiser="adamw", lr=6e-4)
+    settings = Trainer(accelerator="gpu", devices=1, strategy="auto", precision="bf16-mixed", deterministic=False, max_epochs=1, gradient_clip=1.0,
+                       budget_minutes=minutes, checkpoint_minutes=0.25)
+    kept = Kept(Checkpoints(folder / "checkpoints", {"of": f"gpu {size}"}), Stop().listen())
+    fit(recipe, Random(recipe), settings, 1, 1, None, f"gpt {size}", kept=kept, more=[Speed()])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--size", default="124m")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.child:
+        child(asked.child, asked.minutes, asked.size)
+        return
+    if not _gpus():
+        print("error: make gpu needs a GPU and this machine has none; make test is what runs here", file=sys.stderr)
+        sys.exit(2)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        command = [sys.executable, "-m", "benchmarks.gpu", "--child", str(folder), "--minutes", str(asked.minutes), "--size", asked.size]
+        first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 60 * asked.minutes
+        while not list(folder.glob("checkpoints/*.sha256")) and first.poll() is None and time.monotonic() < until + 120:
+            time.sleep(0.5)
+        killed = first.poll() is None
+        if killed:
+            os.kill(first.pid, signal.SIGKILL)
+            first.wait()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        report = {**json.loads((folder / "report.json").read_text()), "killed": killed}
+    Path("gpu-report.json").write_text(json.dumps(report, indent=1) + "\n")
+    if asked.json:
+        print(json.dumps(report))
+        return
+    for key, value in report.items():
+        print(f"{key:14} {value}")
+
+
+if __name__ == "__main__":
+    main()
