@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -180,16 +181,12 @@ def main() -> None:
         bare_ms = bare(recipe, Text(recipe, train, valid))
         again = Kept(Checkpoints(Path(folder) / "again", {"of": "the benchmark"}), Stop())
         often = settings.model_copy(update={"checkpoint_steps": 10})
-        try:
+        with suppress(Killed):
             fit(recipe, Text(recipe, train, valid), often, 1, 1, None, "benchmark", kept=again, more=[At(25)])
-        except Killed:
-            pass
         first = Steps()
         resumed = time.perf_counter()
-        try:
+        with suppress(Killed):
             fit(recipe, Text(recipe, train, valid), often, 1, 1, None, "benchmark", kept=Kept(again.checkpoints, Stop()), more=[first, At(27)])
-        except Killed:
-            pass
         sys.stdout = sys.__stdout__
     tokens = 1000 * BATCH * BLOCK
     row("tokens a second", tokens / steps.ms(), tokens / peer_ms if peer_ms else None, peer_ms / steps.ms() if peer_ms else None, 1.0)

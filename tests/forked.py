@@ -72,7 +72,7 @@ def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         if job["do"] == "sweep":      # imported once, before the fork
-            import mlflow.store.tracking.sqlalchemy_store
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
             import tasks.sweep.pictures
             import tasks.sweep.trial  # noqa: F401

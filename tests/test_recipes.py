@@ -104,7 +104,7 @@ def test_a_seeded_training_gives_the_numbers_it_gave_before(case: Case) -> None:
     if os.environ.get("TIDEMILL_GOLDEN") == "write":
         GOLDEN.write_text(json.dumps({**golden, name: found}, indent=1, sort_keys=True) + "\n")
         return
-    assert found == {key: pytest.approx(value, rel=1e-2, abs=1e-2) for key, value in golden[name].items()}     # another processor sums in another order
+    assert found == {key: pytest.approx(value, rel=1e-2, abs=1e-2 if "loss" in key else 3e-2) for key, value in golden[name].items()}     # another processor sums in another order
 
 
 def test_what_is_exported_agrees_with_torch_on_three_shapes(learned: tuple[Case, Path, float]) -> None:

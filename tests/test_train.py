@@ -388,7 +388,7 @@ def test_a_sweep_over_nothing_is_refused() -> None:
 
 
 def test_a_recipe_that_begins_from_scratch_refuses_the_champion() -> None:
-    with pytest.raises(Refused, match="trainer.start=champion: languages always begins from scratch"):
+    with pytest.raises(Refused, match=r"trainer\.start=champion: languages always begins from scratch"):
         config.recipe("languages", ["trainer.start=champion"])
 
 
