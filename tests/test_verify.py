@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tasks.verify.__main__ import judged
-from tests.conftest import Clone
+from tests.conftest import Clone, make_clone
 
 
 @pytest.mark.parametrize(("found", "now", "verdict"), [
@@ -38,3 +39,20 @@ def test_a_version_of_other_code_is_refused_before_it_is_trained(lived: Clone) -
         path.write_text(body)
     assert done.returncode == 2 and "was made by code" in done.stderr and "check that commit out" in done.stderr
     assert lived.tidemill("verify", "languages@77").returncode == 2
+
+
+@pytest.mark.system
+def test_a_training_begun_from_the_champion_says_so_and_is_repeated_to_the_bit(tmp_path: Path) -> None:
+    clone = make_clone(tmp_path / "clone")
+    clone.edit("recipe/images.yaml", lambda body: body.update(gates=[gate for gate in body["gates"] if gate["name"] in ("sane", "exported", "unseen", "size")]))
+    first = clone.tidemill("run", "images", "--json")
+    assert first.returncode == 0 and json.loads(first.stdout)["state"] == "Promoted", first.stderr[-2000:]
+    again = clone.tidemill("run", "images", "trainer.start=champion", "trainer.max_epochs=2", "--json")
+    assert again.returncode == 0, again.stderr[-2000:]
+    told = json.loads(again.stdout)
+    assert told["state"] == "Promoted" and told["version"] == "2"
+    code = "import sys; from tasks import tracking; print(tracking.told(sys.argv[1]).tags['tidemill.start'])"
+    done = subprocess.run([sys.executable, "-c", code, told["run_id"]], cwd=clone.folder, env=clone.env, capture_output=True, text=True)
+    assert done.stdout.strip().splitlines()[-1].startswith("images version 1, weights ")
+    found = clone.tidemill("verify", "images@2", "--json")
+    assert found.returncode == 0 and json.loads(found.stdout)["verdict"] == "identical", found.stderr
