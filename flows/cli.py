@@ -291,7 +291,7 @@ def up(
     """Prefect, MLflow and the nightly runner; Ctrl-C stops all."""
     from flows import up as servers
 
-    if (where := servers.running()) is not None:
+    if (where := servers.settled()) is not None:
         _out(where) if as_json else _where(where, "up already")
         return
     if detach:
@@ -333,7 +333,7 @@ def _detached(given: list[str]) -> dict[str, Any]:
         where = running()
         if where and where.get("ready"):
             return where
-        if child.poll() is not None:
+        if child.poll() is not None and where is None:     # else it gave way to another that starts just now
             words = log.read_text().strip().splitlines()
             kind = Refused if child.returncode == 2 else Fault
             raise kind((words or ["it said nothing"])[-1].removeprefix("error: "))
