@@ -470,7 +470,7 @@ def test_a_secret_of_the_environment_is_kept_nowhere(up: tuple[Clone, dict]) -> 
 @pytest.mark.system
 def test_each_service_killed_in_the_middle_of_a_run_makes_no_second_version(up: tuple[Clone, dict]) -> None:
     clone, where = up
-    for number, words in enumerate(("prefect server", "mlflow server", "flows.deployments")):
+    for number, words in enumerate(("flows.prefect_server", "mlflow server", "flows.deployments")):
         run = trigger(where, "retrain", {"application": "languages", "overrides": [f"model.lr=0.00{31 + number}"]})
         until(lambda run=run: flow_run(f"{where['prefect']}/api", run)["state_type"] == "RUNNING", 60, "the run begins")
         time.sleep(6 + 4 * number)
