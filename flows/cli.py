@@ -14,6 +14,7 @@ import typer
 
 from flows.new_command import new as _new
 from flows.plan_command import plan as _plan
+from flows.trace_command import trace as _trace
 from flows.verify_command import verify as _verify
 
 app = typer.Typer(
@@ -394,6 +395,7 @@ def restore(
 
 app.command("plan")(_plan)
 app.command("new")(_new)
+app.command("trace")(_trace)
 app.command("verify")(_verify)
 
 
@@ -403,7 +405,7 @@ def _before(context: typer.Context, debug: Annotated[bool, typer.Option("--debug
     from tasks import places
 
     places.settle()
-    if context.invoked_subcommand not in ("up", "down", "plan", "data"):
+    if context.invoked_subcommand not in ("up", "down", "plan", "data", "trace"):
         check()
     if debug:
         os.environ["TIDEMILL_DEBUG"] = "1"
