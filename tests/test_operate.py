@@ -91,8 +91,17 @@ def trigger(where: dict, deployment: str, parameters: dict) -> str:
 
 
 def ended(where: dict, run: str, seconds: float = 240) -> dict:
-    until(lambda: flow_run(f"{where['prefect']}/api", run)["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"), seconds, f"run {run} ends")
-    return flow_run(f"{where['prefect']}/api", run)
+    found: dict = {}
+
+    def over() -> bool:
+        try:
+            found.update(flow_run(f"{where['prefect']}/api", run))
+        except OSError:     # a server that was killed is not there at once
+            return False
+        return found["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+    until(over, seconds, f"run {run} ends")
+    return found
 
 
 def test_a_second_up_says_where_the_first_is(up: tuple[Clone, dict]) -> None:
