@@ -14,6 +14,7 @@ import typer
 
 from flows.new_command import new as _new
 from flows.plan_command import plan as _plan
+from flows.trace_command import trace as _trace
 from flows.verify_command import verify as _verify
 
 app = typer.Typer(
@@ -291,7 +292,7 @@ def up(
     """Prefect, MLflow and the nightly runner; Ctrl-C stops all."""
     from flows import up as servers
 
-    if (where := servers.running()) is not None:
+    if (where := servers.settled()) is not None:
         _out(where) if as_json else _where(where, "up already")
         return
     if detach:
@@ -333,7 +334,7 @@ def _detached(given: list[str]) -> dict[str, Any]:
         where = running()
         if where and where.get("ready"):
             return where
-        if child.poll() is not None:
+        if child.poll() is not None and where is None:     # else it gave way to another that starts just now
             words = log.read_text().strip().splitlines()
             kind = Refused if child.returncode == 2 else Fault
             raise kind((words or ["it said nothing"])[-1].removeprefix("error: "))
@@ -394,6 +395,7 @@ def restore(
 
 app.command("plan")(_plan)
 app.command("new")(_new)
+app.command("trace")(_trace)
 app.command("verify")(_verify)
 
 
@@ -403,7 +405,7 @@ def _before(context: typer.Context, debug: Annotated[bool, typer.Option("--debug
     from tasks import places
 
     places.settle()
-    if context.invoked_subcommand not in ("up", "down", "plan", "data"):
+    if context.invoked_subcommand not in ("up", "down", "plan", "data", "trace"):
         check()
     if debug:
         os.environ["TIDEMILL_DEBUG"] = "1"

@@ -211,8 +211,8 @@ def test_a_difference_that_is_nought_but_for_rounding_is_no_bias_and_no_gain() -
     frames["b"] += 1e-9                                   # sums in another order, as two models' are
     draws = Draws(Units(pd.Series(np.arange(2000) % 1447)), 400, 1)
     found = draws.measure(lambda frame, weights: {"accuracy": accuracy(frame["right"].to_numpy(np.float32), weights)}, frames, "accuracy")
-    for difference in (found["a"] - found["b"], (found["a~"] - found["b~"]) - (found["a"] - found["b"])):
-        noisy = Measured(difference.figure + 3e-9, difference.resampled - 8.8e-9, difference.left_out, scale=difference.scale)
+    for change in (found["a"] - found["b"], (found["a~"] - found["b~"]) - (found["a"] - found["b"])):
+        noisy = Measured(change.figure + 3e-9, change.resampled - 8.8e-9, change.left_out, scale=change.scale)
         assert noisy.surrounded() and noisy.sound()
         assert noisy.p_at_most(-0.02) == 0.0, "not worse by two hundredths"
     gone = found["a"] - found["b"]

@@ -457,12 +457,12 @@ def test_a_training_that_the_kernel_kills_for_memory_is_tried_with_half_a_batch(
     """In a memory group of its own; halving a batch of pictures this large is what lets it through, or what is said of it."""
     clone = make_clone(tmp_path / "clone", git=False)
     halved(clone, "images")
-    given = ["sweep.trials=0", "model.width=64", "model.batch=4000", "trainer.max_epochs=1"]
+    given = ["sweep.trials=0", "model.width=64", "model.batch=3000", "trainer.max_epochs=1"]
     assert clone.run("tasks.sweep", "images", *given).returncode == 0
     group = Path(f"/sys/fs/cgroup/memory/tidemill-{os.getpid()}")
     group.mkdir()
     try:
-        (group / "memory.limit_in_bytes").write_text(str(1500 * 2**20))
+        (group / "memory.limit_in_bytes").write_text(str(2000 * 2**20))
         code = ("import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(os.getpid()));"
                 f"from tasks import places; places.settle(); from tasks.train import train; train.work('images', {given!r})")
         said = [subprocess.run([sys.executable, "-c", code, str(group / "cgroup.procs")], cwd=clone.folder, env=clone.env, capture_output=True, text=True).stderr for _ in range(2)]
