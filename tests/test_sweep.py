@@ -154,6 +154,7 @@ def test_a_sweep_lives_in_postgresql_too(series: Clone, tmp_path: Path) -> None:
     import pwd
     import socket
 
+    pytest.importorskip("psycopg")
     binaries = max(Path("/usr/lib/postgresql").glob("*/bin"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
