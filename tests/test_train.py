@@ -223,6 +223,15 @@ def test_checkpoints_come_by_steps_or_by_time_and_cost_their_share_at_most() -> 
 
 # Faults -----------------------------------------------------------------------------------------
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """A network this small waits for a second thread longer than it saves, on a busy machine ten times."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def here(pictures: Clone, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(pictures.folder)
