@@ -13,6 +13,7 @@ import typer
 
 from flows.new_command import new as _new
 from flows.plan_command import plan as _plan
+from flows.serve_command import serve as _serve
 
 app = typer.Typer(
     name="tidemill", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
@@ -111,7 +112,7 @@ def predict(
     import recipes
     from tasks import config, tracking
     from tasks.errors import Refused
-    from tasks.export import described
+    from tasks.serve.slot import load
 
     if application not in recipes.names():
         raise Refused(f"no recipe '{application}'; recipes/ has {', '.join(recipes.names())}")
@@ -124,8 +125,8 @@ def predict(
     if number is None:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
     package = tracking.package(application, number)
-    recipe = kind(**described(package)["fields"])
-    answer = recipe.predict(recipe.open(package), [asked])[0].model_dump()
+    slot = load(application, number, package, tracking.tag(application, number, "tidemill.digest") or "")
+    answer = slot.answers([asked])[0].model_dump()
     if as_json:
         _out({"application": application, "version": number, "answer": answer})
         return
@@ -390,6 +391,7 @@ def restore(
 
 app.command("plan")(_plan)
 app.command("new")(_new)
+app.command("serve")(_serve)
 
 
 @app.callback()
@@ -398,7 +400,7 @@ def _before(context: typer.Context, debug: Annotated[bool, typer.Option("--debug
     from tasks import places
 
     places.settle()
-    if context.invoked_subcommand not in ("up", "down", "plan", "data"):
+    if context.invoked_subcommand not in ("up", "down", "plan", "data", "serve"):
         check()
     if debug:
         os.environ["TIDEMILL_DEBUG"] = "1"

@@ -199,6 +199,9 @@ class Images(base.Recipe):
             found.append(Picture(image=pictures.encoded(out.getvalue())))
         return list(found)
 
+    def noted(self, question: BaseModel, answer: BaseModel) -> dict[str, float | str]:
+        return {**super().noted(question, answer), "label": answer.label}  # type: ignore[attr-defined]
+
     def figures(self, frame: pd.DataFrame, folder: Path) -> list[Path]:
         from recipes.images.simpler import confusion, misread
 

@@ -175,6 +175,9 @@ class Languages(base.Recipe):
             "すべての人間は、生まれながらにして自由である。", "a", "12345",
         )]
 
+    def noted(self, question: BaseModel, answer: BaseModel) -> dict[str, float | str]:
+        return {**super().noted(question, answer), "language": answer.language}  # type: ignore[attr-defined]
+
     def figures(self, frame: pd.DataFrame, folder: Path) -> list[Path]:
         from recipes.languages.voters import confusion
 

@@ -86,6 +86,7 @@ class TextGeneration(base.Recipe):
         "risks": "It repeats its training texts, in long spans where they are formulaic; `copied` counts how long.",
     }
 
+    steady: ClassVar[float] = 0.5      # where two tokens are nearly as likely, another processor's sums may draw the other one
     reads: ClassVar[str] = "texts"
     data_fields: ClassVar[frozenset[str]] = frozenset({"size", "context", "vocabulary", "batch", "steps", "start"})
 

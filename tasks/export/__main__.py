@@ -10,6 +10,7 @@ from tasks import plan, process
 from tasks.export import digests
 from tasks.files import write, write_json
 from tasks.receipts import Exported, Trained
+from tasks.serve.slot import remember
 from tasks.train.loop import rebuilt
 
 
@@ -29,6 +30,7 @@ def export(this: plan.Plan) -> Exported:
         "application": this.application, "fields": trained.model, "snapshot": this.snapshot, "key": this.key, "code": this.code,
     })
     write(part / "card.md", card(this, trained))
+    remember(recipe, part)
     shutil.rmtree(package, ignore_errors=True)
     part.replace(package)
     found, files = digests(package)
