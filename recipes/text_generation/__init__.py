@@ -145,8 +145,7 @@ class TextGeneration(base.Recipe):
 
     def predict(self, session: Session, inputs: list[BaseModel]) -> list[BaseModel]:
         answers: list[BaseModel] = []
-        for question in inputs:
-            text, finish, tokens, limit = session.answer(question)  # type: ignore[arg-type]
+        for text, finish, tokens, limit in session.together(inputs):  # type: ignore[arg-type]
             answers.append(Answer(text=text, finish=finish, tokens=tokens, limit=limit))  # type: ignore[arg-type]
         return answers
 
