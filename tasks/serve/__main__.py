@@ -21,6 +21,7 @@ from tasks.errors import Fault, Refused
 from tasks.schema import Serving
 
 log = logging.getLogger(__name__)
+FIRST_S = 30.0         # one of several workers waits so long for its models before it takes a connection
 AGAIN_S = 1.0          # between two starts of one worker, so that one that cannot start does not spin
 USAGE = "python -m tasks.serve [APPLICATION ...] [--all] [--host HOST] [--port PORT] [--workers N]"
 
@@ -73,7 +74,7 @@ def serve(names: tuple[str, ...], settings: Serving, told: Callable[[str], None]
         return Workers(names, settings, listener).keep()
 
 
-def work(names: tuple[str, ...], settings: Serving, listener: socket.socket) -> int:
+def work(names: tuple[str, ...], settings: Serving, listener: socket.socket, first_s: float = 0.0) -> int:
     """One worker, here."""
     import uvicorn
 
@@ -82,7 +83,7 @@ def work(names: tuple[str, ...], settings: Serving, listener: socket.socket) -> 
 
     Patient.head_s, Patient.most = settings.head_s, settings.connections
     server = uvicorn.Server(uvicorn.Config(
-        make(names, settings), http=Patient, ws="none", log_config=None, access_log=False, server_header=False, backlog=512,
+        make(names, settings, first_s=first_s), http=Patient, ws="none", log_config=None, access_log=False, server_header=False, backlog=512,
         timeout_keep_alive=max(1, round(settings.head_s)), timeout_graceful_shutdown=15, lifespan="on"))
     server.run(sockets=[listener])
     return 0 if server.started else process.EXIT_FAULT
@@ -161,7 +162,7 @@ def main(arguments: list[str]) -> None:
     places.settle()
     names = chosen(given.names, given.all)
     if given.socket is not None:
-        code = work(names, Serving.model_validate_json(os.environ["TIDEMILL_SERVE"]), socket.socket(fileno=given.socket))
+        code = work(names, Serving.model_validate_json(os.environ["TIDEMILL_SERVE"]), socket.socket(fileno=given.socket), FIRST_S)
     else:
         code = serve(names, settled(given.host, given.port, given.workers), lambda where: print(where, flush=True))
     if code:

@@ -233,13 +233,19 @@ def read(slot: Slot, body: bytes, many: bool, most: int) -> list[BaseModel]:
     return questions
 
 
-def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None) -> FastAPI:
-    """The ASGI application of one worker. Its keeper begins when it starts."""
+def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None, first_s: float = 0.0) -> FastAPI:
+    """The ASGI application of one worker. Its keeper begins when it starts.
+
+    One of several workers takes no connection for `first_s` seconds, or until its models are loaded: the others answer meanwhile.
+    """
     server = Server(names, settings, keeper)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         server.keeper.start()
+        until = time.monotonic() + first_s
+        while time.monotonic() < until and not server.keeper.looked and not server.keeper.away:
+            await asyncio.sleep(0.05)
         try:
             yield
         finally:
