@@ -5,11 +5,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from tasks import places
+
+if TYPE_CHECKING:
+    from tests.serving import Project
 
 places.settle()
 HERE = Path(__file__).resolve().parent.parent
@@ -123,3 +127,11 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     assert done.returncode == 0, done.stderr
     found.first = done.stdout  # type: ignore[attr-defined]
     return found
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> "Project":
+    """A clone with two small versions of each application in its registry. Tests that move an alias put it back."""
+    from tests.serving import made
+
+    return made(tmp_path_factory.mktemp("served") / "clone", "languages", "images", "stocks", "text_generation")

@@ -14,14 +14,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import HERE
-from tests.serving import Load, Project, Running, made, serving, until
+from tests.serving import Load, Project, Running, serving, until
 
 NAMES = ("languages", "images", "stocks", "text_generation")
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return made(tmp_path_factory.mktemp("served") / "clone", *NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -348,21 +343,21 @@ def test_a_flood_of_half_a_minute_is_turned_away_and_memory_stays(project: Proje
     flooded(project, 30)
 
 
-def described(running: Running, examples: int, seconds: float) -> None:
+def described(running: Running, phases: str, examples: int, seconds: float) -> None:
     done = subprocess.run([str(Path(sys.executable).parent / "schemathesis"), "--config-file", str(HERE / "tests" / "schemathesis.toml"), "run", f"{running.address}/openapi.json", "--checks", "all",
-                           "--max-examples", str(examples), "--request-timeout", "60", "--no-color", "--seed", "1"],
+                           "--phases", phases, "--max-examples", str(examples), "--request-timeout", "60", "--no-color", "--seed", "1"],
                           capture_output=True, text=True, timeout=seconds, cwd=running.log.parent)
     assert done.returncode == 0, done.stdout[-6000:]
     assert "No issues found" in done.stdout, done.stdout[-3000:]
 
 
 def test_what_openapi_says_is_what_is_answered(running: Running) -> None:
-    described(running, 12, 120)
+    described(running, "examples,fuzzing", 10, 120)
 
 
 @pytest.mark.system
 def test_what_openapi_says_is_what_is_answered_to_thousands_of_requests(running: Running) -> None:
-    described(running, 500, 1500)
+    described(running, "examples,coverage,fuzzing,stateful", 500, 1500)
 
 
 # The challenger, and what is noted ---------------------------------------------------------------------
@@ -412,7 +407,8 @@ def test_a_canary_answers_a_stable_share_of_the_clients(project: Project) -> Non
 
 # The light registry -------------------------------------------------------------------------------------
 
-def test_mlflow_reads_what_the_light_registry_wrote_and_the_other_way_round(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("http", marks=pytest.mark.system)])
+def test_mlflow_reads_what_the_light_registry_wrote_and_the_other_way_round(tmp_path: Path, kind: str) -> None:
     from tests.test_register import mlflow_server
     code = (
         "import sys; from mlflow import MlflowClient; from tasks.tracking import light; uri = sys.argv[1]; c = MlflowClient(uri)\n"
@@ -429,15 +425,15 @@ def test_mlflow_reads_what_the_light_registry_wrote_and_the_other_way_round(tmp_
         "from pathlib import Path; got = quick.fetch(r, 'package', Path('to').absolute()); assert (got / 'deep' / 'f.json').read_text() == '{}'\n"
         "print('well')"
     )
-    for uri in ("sqlite", "http"):
-        folder = tmp_path / uri
-        folder.mkdir()
-        if uri == "sqlite":
-            done = subprocess.run([sys.executable, "-c", code, f"sqlite:///{folder / 'm.db'}"], cwd=folder, env=_env(), capture_output=True, text=True, timeout=120)
-        else:
-            with mlflow_server(folder) as port:
-                done = subprocess.run([sys.executable, "-c", code, f"http://127.0.0.1:{port}"], cwd=folder, env=_env(), capture_output=True, text=True, timeout=120)
+    def run(uri: str) -> None:
+        done = subprocess.run([sys.executable, "-c", code, uri], cwd=tmp_path, env=_env(), capture_output=True, text=True, timeout=120)
         assert done.stdout.strip().endswith("well"), done.stderr[-2000:]
+
+    if kind == "sqlite":
+        run(f"sqlite:///{tmp_path / 'm.db'}")
+    else:
+        with mlflow_server(tmp_path) as port:
+            run(f"http://127.0.0.1:{port}")
 
 
 def _env() -> dict[str, str]:

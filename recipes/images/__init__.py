@@ -30,7 +30,8 @@ INK = ((0.1, "under 10 %"), (0.2, "10 to 20 %"), (0.4, "20 to 40 %"), (1.01, "ov
 
 class Picture(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    image: str = Field(min_length=1, max_length=MOST_CHARS, description="a PNG, JPEG, GIF, BMP or WebP as base64; bright strokes on a dark ground, as the training pictures")
+    image: str = Field(min_length=1, max_length=MOST_CHARS, description="a PNG, JPEG, GIF, BMP or WebP as base64; bright strokes on a dark ground, as the training pictures",
+                       json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/*"})
 
     @field_validator("image")
     @classmethod

@@ -3,11 +3,16 @@
 Never the value itself, a path, a stack, or anything of another request.
 """
 
+import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
 from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+LINGER_S, LINGER_BYTES = 2.0, 32_000_000
 
 MOST = 20       # problems that are told of one request
 KINDS = {bool: "boolean", int: "integer", float: "number", str: "text", list: "list", dict: "object", type(None): "null"}
@@ -24,7 +29,25 @@ class Refusal(Exception):
         body: dict[str, Any] = {"error": self.error}
         if self.fields:
             body["fields"] = self.fields
-        return Response(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"), self.status, self.headers, "application/json")
+        kind = Lingering if self.headers.get("Connection") == "close" else Response
+        return kind(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"), self.status, self.headers, "application/json")
+
+
+class Lingering(Response):
+    """An answer to a request that is still being sent: what comes is thrown away for a moment, or the client would see a reset and no answer."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        read = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while read < LINGER_BYTES:
+                    message: Message = await receive()
+                    read += len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        break
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def invalid(error: ValidationError, many: bool) -> Refusal:
