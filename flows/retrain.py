@@ -22,7 +22,7 @@ from tasks.files import locked
 from tasks.judge import explain, judge
 from tasks.label import label
 from tasks.notices import notify
-from tasks.receipts import Collected, End, Judged, Promoted, Registered, Snapshot, Stage
+from tasks.receipts import Collected, End, Exported, Judged, Promoted, Registered, Snapshot, Stage
 from tasks.register import promote, register
 from tasks.schema import Recipe
 from tasks.score import baselines, score
@@ -132,6 +132,7 @@ def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], dry_run: b
     judging = judge.submit(name, overrides, wait_for=[scored])
     explaining = explain.submit(name, overrides, wait_for=[scored])
     simpler.result()
+    forms(exported.result())
     judged: Judged = judging.result()
     with suppress(Fault):   # a report that could not be made holds no model up; the step's log says why
         explaining.result()
@@ -203,6 +204,12 @@ def what_came_in(collected: list[Collected], stages: list[Stage], named: Snapsho
             for item in stages
         ],
     )
+
+
+def forms(exported: Exported) -> None:
+    """The forms of the network that were measured, as a table on the run page."""
+    if exported.forms:
+        create_table_artifact(key="forms", description=f"**{exported.form}** is what is judged and served.", table=[dict(row) for row in exported.forms])
 
 
 def gates(judged: Judged) -> None:

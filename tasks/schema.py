@@ -400,6 +400,7 @@ class Serving(Strict):
     head_s: float = Field(default=10.0, gt=0, description="in which a client must have sent its request's head, and in which it must take its answer")
     body_s: float = Field(default=20.0, gt=0, description="in which a client must have sent its body")
     connections: int = Field(default=1000, ge=1, description="open at once; more are closed")
+    watch_cron: str = Field(default="15 */6 * * *", description="when served questions are looked at, in UTC, where a recipe samples them")
 
 
 class Retention(Strict):

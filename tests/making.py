@@ -25,7 +25,7 @@ TEXTS = {"deu": "Jeder Mensch hat das Recht auf Leben und Freiheit", "eng": "Eve
 
 
 def languages() -> list[dict]:
-    return [row({"text": f"{text} {number}"}, {"language": name}, domain="udhr") for name, text in TEXTS.items() for number in range(12)]
+    return [row({"text": f"{text} {number}"}, {"language": name}, domain="udhr") for name, text in TEXTS.items() for number in range(40)]
 
 
 def text_generation() -> list[dict]:
@@ -53,7 +53,7 @@ def stocks() -> list[dict]:
     days = pd.bdate_range("2020-01-01", periods=90)
     lines = ["Date,Open,High,Low,Close,Volume,Adj Close"] + [f"{day:%Y-%m-%d},{c * 0.999:.4f},{c * 1.01:.4f},{c * 0.99:.4f},{c:.4f},1000,{c:.4f}" for day, c in zip(days, close, strict=True)]
     documents = pd.DataFrame([{"doc_id": "d", "part": "AAA", "payload": "\n".join(lines).encode(), "source": "stocks"}])
-    return [dict(item) | {"example_id": hashlib.sha256(item["inputs"].encode()).hexdigest()} for item in label(documents, 20, {}).to_dict("records")]
+    return [dict(item) | {"part": "AAA", "example_id": hashlib.sha256(item["inputs"].encode()).hexdigest()} for item in label(documents, 20, {}).to_dict("records")]
 
 
 def row(inputs: dict, target: dict, **slices: str) -> dict:
@@ -72,6 +72,7 @@ def splits(name: str) -> Path:
         parts = {"train": rows.iloc[::2], "valid": rows.iloc[1::4], "test": rows.iloc[3::4]}
     for part, frame in parts.items():
         frame.to_parquet(folder / f"{part}.parquet")
+    (folder / "report.json").write_text(json.dumps({"snapshot": "s" * 64}))
     return folder
 
 

@@ -3,6 +3,16 @@
 from pathlib import Path
 
 from tasks import places
+from tasks.receipts import Watched
+from tasks.step import step
+
+
+@step("watch {application}")
+def watching(application: str) -> Watched:
+    """Compare what was served with what the champion was judged on."""
+    from tasks.process import answer
+
+    return answer(f"watch {application}", "tasks.serve.watch", [application], Watched)
 
 
 def nudge() -> Path:
