@@ -284,6 +284,7 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="Come back once all answer, and leave them running; tidemill down stops them.")] = False,
     prefect_port: Annotated[int | None, typer.Option(help="Prefect's port; without it 4200, or any that is free.")] = None,
     mlflow_port: Annotated[int | None, typer.Option(help="MLflow's port; without it 5000, or any that is free.")] = None,
+    public: Annotated[str, typer.Option(help="The host name others reach this machine by: both servers ask for a login, and a proxy with TLS goes before them (docs/operate.md).", metavar="NAME")] = "",
     as_json: Json = False,
 ) -> None:
     """Prefect, MLflow and the nightly runner; Ctrl-C stops all."""
@@ -294,6 +295,7 @@ def up(
         return
     if detach:
         given = [f"--{name}-port={port}" for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port)) if port is not None]
+        given += [f"--public={public}"] if public else []
         where = _detached(given)
         _out(where) if as_json else _where(where, "up")
         return
@@ -302,7 +304,7 @@ def up(
         line = {"ready": "ready; Ctrl-C stops all", "stopping": "stopping", "runner": "runner    deployments and schedules"}.get(what, f"{what:9} {words}")
         typer.echo(json.dumps({"event": what, "address": words}) if as_json else line)
 
-    servers.keep({"prefect": prefect_port, "mlflow": mlflow_port}, told)
+    servers.keep({"prefect": prefect_port, "mlflow": mlflow_port}, told, public)
 
 
 def _where(where: dict[str, Any], words: str) -> None:
@@ -371,7 +373,7 @@ def clean(
     for path, why in found.kept.items():
         typer.echo(f"      kept     {path}: {why}")
     verb = "would go" if dry_run else "gone"
-    typer.echo(f"{len(found.paths)} things and {found.mb:.1f} MB {verb}" + (f", and {runs} runs of Prefect's" if runs is not None else "; Prefect's runs are left, its server is not up"))
+    typer.echo(f"{len(found.paths)} things and {found.mb:.1f} MB {verb}, {found.mlflow_runs} runs of MLflow's and {found.copies} copies of DVC's among them" + (f", and {runs} runs of Prefect's" if runs is not None else "; Prefect's runs are left, its server is not up"))
 
 
 @data.command()

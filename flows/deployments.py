@@ -23,6 +23,7 @@ from flows.watch import watch as watch_served
 from tasks import config, places
 from tasks.collect import collect as collecting
 from tasks.files import write
+from tasks.mail import Mail
 from tasks.notices import overdue
 from tasks.sweep import sweep as sweeping
 
@@ -117,6 +118,7 @@ def _ready(path: Any, names: list[str]) -> None:
             with get_client(sync_client=True) as client:
                 known = {item.name for item in client.read_deployments()}
             if set(names) <= known:
+                Mail.register_type_and_schema(_sync=True)     # type: ignore[call-arg]  # so that the page Blocks offers it
                 collapse()
                 write(path, "ready\n")
                 return

@@ -9,6 +9,7 @@ import urllib.request
 from tasks.errors import Refused
 
 WAIT_S = 5
+LOGINS = {"prefect": "PREFECT_API_AUTH_STRING", "mlflow": "MLFLOW_TRACKING_PASSWORD"}
 
 
 def check() -> None:
@@ -25,7 +26,9 @@ def fits(package: str, variable: str, base: str, path: str) -> None:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(base + path, timeout=WAIT_S) as answer:
             told = answer.read(200).decode(errors="replace").strip()
     except urllib.error.HTTPError as error:
-        if error.code in (401, 403):     # it answers, and asks who we are: its client knows
+        if error.code in (401, 403):     # it answers, and asks who we are
+            if not os.environ.get(LOGINS[package]):
+                raise Refused(f"{package}'s server at {base} asks for a login; set {LOGINS[package]}") from error
             return
         raise Refused(f"{base} answers {error.code} to {path}: is it {package}'s server? correct {variable}") from error
     except (OSError, ValueError) as error:

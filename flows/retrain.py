@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.states import Completed
 
+from flows import pages
 from flows.forms import Application
 from flows.reap import register_alive
-from tasks import config, places, plan, process, tracking, version
+from tasks import config, places, plan, process, version
 from tasks.clean import clean
 from tasks.collect import collect
 from tasks.errors import Fault, Refused
@@ -22,7 +22,7 @@ from tasks.files import locked
 from tasks.judge import explain, judge
 from tasks.label import label
 from tasks.notices import notify
-from tasks.receipts import Collected, End, Exported, Judged, Promoted, Registered, Snapshot, Stage
+from tasks.receipts import Collected, End, Judged, Promoted, Registered, Snapshot, Stage
 from tasks.register import promote, register
 from tasks.schema import Recipe
 from tasks.score import baselines, score
@@ -111,7 +111,8 @@ def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snap
         changed = changed or done[-1].ran
         before = [future]
     named: Snapshot = snapshot.submit(name, wait_for=before).result()
-    what_came_in(collected, done, named)
+    process.tell("data", collected=[item.model_dump() for item in collected], stages=[item.model_dump() for item in done], snapshot=named.model_dump())
+    pages.what_came_in(collected, done, named)
     return named
 
 
@@ -132,18 +133,19 @@ def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], dry_run: b
     judging = judge.submit(name, overrides, wait_for=[scored])
     explaining = explain.submit(name, overrides, wait_for=[scored])
     simpler.result()
-    forms(exported.result())
+    pages.forms(exported.result())
     judged: Judged = judging.result()
     with suppress(Fault):   # a report that could not be made holds no model up; the step's log says why
         explaining.result()
     process.tell("judged", judged=judged.model_dump())
-    gates(judged)
+    pages.gates(judged)
     if dry_run:
+        pages.verdict(name, "DryRun", judged)
         close(this, "DryRun", f"{judged.verdict}: {judged.because}")
         return End(application=name, state="DryRun", because=f"{judged.verdict}: {judged.because}", key=this.key, snapshot=this.snapshot, at=_now())
     registering = register.submit(name, overrides, wait_for=[judging])
     registered: Registered = registering.result()
-    link(registered)
+    pages.link(registered)
     waits = judged.verdict == "PROMOTE" and recipe.approval
     end = End(
         application=name, state="Held" if waits else {"PROMOTE": "Promoted", "HOLD": "Held", "REJECT": "Rejected"}[judged.verdict],  # type: ignore[arg-type]
@@ -153,6 +155,7 @@ def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], dry_run: b
         moved: Promoted = promote.submit(name, registered.version, "gates", judged.because, this.key, wait_for=[registering]).result()
         process.tell("promoted", promoted=moved.model_dump())
     end.save(this.folder / "end.json")
+    pages.verdict(name, end.state, judged, registered)
     return end
 
 
@@ -191,39 +194,3 @@ def _now() -> str:
 def _told(this: plan.Plan) -> dict[str, Any] | None:
     judged = Judged.load(this.folder / "judge.json")
     return judged.model_dump() if judged else None
-
-
-def what_came_in(collected: list[Collected], stages: list[Stage], named: Snapshot) -> None:
-    """The night's data as a table on the run page."""
-    process.tell("data", collected=[item.model_dump() for item in collected], stages=[item.model_dump() for item in stages], snapshot=named.model_dump())
-    create_table_artifact(
-        key="what-came-in", description=f"Snapshot `{named.digest[:16]}`: {', '.join(f'{rows} {part}' for part, rows in named.rows.items())}",
-        table=[
-            {"step": f"{item.stage} {item.name}", "kept": item.rows, "dropped": sum(item.dropped.values()),
-             "why": "; ".join(f"{count} {why}" for why, count in item.dropped.items()), "ran": "yes" if item.ran else "unchanged"}
-            for item in stages
-        ],
-    )
-
-
-def forms(exported: Exported) -> None:
-    """The forms of the network that were measured, as a table on the run page."""
-    if exported.forms:
-        create_table_artifact(key="forms", description=f"**{exported.form}** is what is judged and served.", table=[dict(row) for row in exported.forms])
-
-
-def gates(judged: Judged) -> None:
-    """The gates as a table on the run page."""
-    marks = {"pass": "✅ pass", "fail": "❌ fail", "unclear": "✋ not enough evidence", "reported": "reported", "not applicable": "not applicable"}
-    create_table_artifact(
-        key="gates", description=f"**{judged.verdict}**: {judged.because}",
-        table=[{"gate": item.gate, "of": item.slice, "answer": marks[item.answer], "figure": item.figure, "bound": item.bound,
-                "interval": f"[{item.low}, {item.high}]" if item.low is not None else "", "rows": item.rows, "why": item.reason} for item in judged.findings],
-    )
-
-
-def link(registered: Registered) -> None:
-    """The way to the run in MLflow."""
-    base = tracking.uri() if tracking.uri().startswith("http") else "http://127.0.0.1:5000"    # where `tidemill up` puts it, if it is free
-    create_link_artifact(key="mlflow-run", link=f"{base}{registered.page}", link_text=f"{registered.name} in MLflow", description="The run in MLflow; `tidemill up` serves it.")
-

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from xmlrpc.client import Fault as Refusal
 from xmlrpc.client import ServerProxy, Transport
 
+from flows import logins
 from tasks import places
 from tasks.errors import Fault, Refused
 from tasks.files import held, holding, write, write_json
@@ -74,34 +75,42 @@ def addresses(ports: dict[str, int]) -> dict[str, str]:
     return {name: f"http://{HOST}:{port}" for name, port in ports.items()}
 
 
-def environment(where: dict[str, str]) -> dict[str, str]:
-    """What the servers and everything they start run with."""
+def environment(where: dict[str, str], public: str = "") -> dict[str, str]:
+    """What the servers and everything they start run with; with the name of `--public`, their logins too."""
     own = {name: value for name, value in places.environment().items() if name not in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")}
     prefect = where["prefect"]
+    seen = outside(where, public)
     return {
-        **own,
-        "PREFECT_API_URL": f"{prefect}/api", "PREFECT_UI_URL": prefect, "PREFECT_SERVER_UI_API_URL": f"{prefect}/api",
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{prefect},{prefect.replace(HOST, 'localhost')}",
+        **own, **(logins.environment() if public else {}),
+        "PREFECT_API_URL": f"{prefect}/api", "PREFECT_UI_URL": seen["prefect"], "PREFECT_SERVER_UI_API_URL": f"{seen['prefect']}/api",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{prefect},{prefect.replace(HOST, 'localhost')},{seen['prefect']}",
         "PREFECT_RUNNER_POLL_FREQUENCY": "2",
         "MLFLOW_TRACKING_URI": where["mlflow"], "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "TIDEMILL_MLFLOW_URL": where["mlflow"], "PYTHONUNBUFFERED": "1",
+        "TIDEMILL_MLFLOW_URL": where["mlflow"], "TIDEMILL_MLFLOW_PAGES": seen["mlflow"], "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": str(places.root()), "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
     }
 
 
-def commands(ports: dict[str, int]) -> dict[str, list[str]]:
+def outside(where: dict[str, str], public: str) -> dict[str, str]:
+    """The addresses that a person's browser uses: with `--public` those of the proxy that speaks TLS."""
+    return {name: address.replace(f"http://{HOST}", f"https://{public}") for name, address in where.items()} if public else where
+
+
+def commands(ports: dict[str, int], public: str = "") -> dict[str, list[str]]:
     """What each service runs; a service ends when its supervisor does (flows/kept.py)."""
     python = [sys.executable, "-m"]
-    hosts = ",".join(f"{name}:{ports['mlflow']}" for name in (HOST, "localhost"))
+    names = [HOST, "localhost", *([public] if public else [])]
+    hosts = ",".join([*(f"{name}:{ports['mlflow']}" for name in names), *([public] if public else [])])
+    login = ["--app-name", "basic-auth", "--cors-allowed-origins", f"https://{public}:{ports['mlflow']}"] if public else []
     return {
-        "prefect": [*python, "prefect", "server", "start", "--host", HOST, "--port", str(ports["prefect"])],
-        "mlflow": [*python, "mlflow", "server", "--host", HOST, "--port", str(ports["mlflow"]), "--workers", "1", "--allowed-hosts", hosts,
+        "prefect": [*python, "flows.prefect_server", str(ports["prefect"]), *names],
+        "mlflow": [*python, "mlflow", "server", "--host", HOST, "--port", str(ports["mlflow"]), "--workers", "1", "--allowed-hosts", hosts, *login,
                    "--backend-store-uri", f"sqlite:///{places.state('mlflow.db')}", "--artifacts-destination", str(places.state("artifacts"))],
         "runner": [*python, "flows.deployments"],
     }
 
 
-def configuration(ports: dict[str, int], folder: Path) -> str:
+def configuration(ports: dict[str, int], folder: Path, public: str = "") -> str:
     """supervisord.conf. A percent sign begins an expansion there, so ours are doubled."""
     def plain(text: str) -> str:
         return text.replace("%", "%%")
@@ -113,7 +122,7 @@ def configuration(ports: dict[str, int], folder: Path) -> str:
         f"childlogdir={plain(str(logs))}\ndirectory={plain(str(places.root()))}\nsilent=true",
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
     ]
-    for name, command in commands(ports).items():
+    for name, command in commands(ports, public).items():
         whole = shlex.join([sys.executable, "-m", "flows.kept", *command])
         parts.append(
             f"[program:{name}]\ncommand={plain(whole)}\nautostart=false\nautorestart=true\nstartsecs=8\nstartretries={RETRIES}\n"
@@ -173,8 +182,10 @@ def last_words(name: str) -> str:
     return (errors or lines or ["it said nothing"])[-1][:300]
 
 
-def keep(ports: dict[str, int | None], told: Callable[[str, str], None]) -> NoReturn:
+def keep(ports: dict[str, int | None], told: Callable[[str, str], None], public: str = "") -> NoReturn:
     """Start all, say when each answers, and stay until Ctrl-C or `down`; what dies is started again."""
+    if public:
+        logins.check(public)
     with holding(lock()) as mine:
         if not mine:
             raise Refused("tidemill is up already; tidemill status says where, tidemill down stops it")
@@ -184,8 +195,8 @@ def keep(ports: dict[str, int | None], told: Callable[[str, str], None]) -> NoRe
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         places.state("logs").mkdir(parents=True, exist_ok=True)
         (folder / "runner.ready").unlink(missing_ok=True)
-        write(folder / "supervisord.conf", configuration(chosen, folder))
-        env = {**os.environ, **environment(where)}
+        write(folder / "supervisord.conf", configuration(chosen, folder, public))
+        env = {**os.environ, **environment(where, public)}
         for name in ("TIDEMILL_OWNER", "TIDEMILL_KEY", "TIDEMILL_RECEIPT"):
             env.pop(name, None)
         supervisor = subprocess.Popen([sys.executable, "-m", "flows.kept", sys.executable, "-m", "supervisor.supervisord", "-c", str(folder / "supervisord.conf")],
@@ -195,8 +206,10 @@ def keep(ports: dict[str, int | None], told: Callable[[str, str], None]) -> NoRe
         try:
             signal.signal(signal.SIGTERM, _interrupt)
             signal.signal(signal.SIGINT, _interrupt)
-            begin(supervisor, folder, where, told)
-            write_json(places.state("up.json"), {"pid": os.getpid(), "ready": True, **where})
+            begin(supervisor, folder, where, told, public)
+            write_json(places.state("up.json"), {"pid": os.getpid(), "ready": True, "public": public, **where})
+            if public:
+                told("public", logins.words(public, where))
             told("ready", "")
             watch(supervisor, folder, told)
         except KeyboardInterrupt:
@@ -216,7 +229,7 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def begin(supervisor: subprocess.Popen[bytes], folder: Path, where: dict[str, str], told: Callable[[str, str], None]) -> None:
+def begin(supervisor: subprocess.Popen[bytes], folder: Path, where: dict[str, str], told: Callable[[str, str], None], public: str = "") -> None:
     """Start the services in order, each once the one before answers; the two servers together, since neither waits for the other."""
     until = time.monotonic() + READY_S
     rpc = None
@@ -243,7 +256,7 @@ def begin(supervisor: subprocess.Popen[bytes], folder: Path, where: dict[str, st
         told(name, where.get(name, ""))
         if name == "mlflow":
             # From here on `tidemill run` uses these servers; the runner's own steps do too.
-            write_json(places.state("up.json"), {"pid": os.getpid(), "ready": False, **where})
+            write_json(places.state("up.json"), {"pid": os.getpid(), "ready": False, "public": public, **where})
 
 
 def ours(supervisor: subprocess.Popen[bytes], address: str) -> bool:

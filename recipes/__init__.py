@@ -8,6 +8,7 @@ from pathlib import Path
 from recipes.base import Recipe
 
 GROUP = "tidemill.recipes"
+TOOLS = {"__init__", "base", "calibration", "metrics", "perturb", "pictures"}     # what several applications use; none itself
 
 
 def _own() -> list[str]:
@@ -15,7 +16,7 @@ def _own() -> list[str]:
     return sorted(
         path.stem if path.suffix == ".py" else path.name
         for path in folder.iterdir()
-        if (path.suffix == ".py" and path.stem not in ("__init__", "base", "calibration", "metrics", "perturb", "pictures")) or (path / "__init__.py").is_file()
+        if path.stem not in TOOLS and (path.suffix == ".py" or (path / "__init__.py").is_file())
     )
 
 

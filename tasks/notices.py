@@ -25,6 +25,8 @@ def notify(subject: str, body: str, state: str) -> int:
         try:
             from prefect.blocks.core import Block
 
+            import tasks.mail  # noqa: F401  (a block is known by its class)
+
             block: Any = Block.load(name)
             block.notify(body=body, subject=f"Tidemill: {subject}")
             reached += 1

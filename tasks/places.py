@@ -94,8 +94,13 @@ def servers() -> dict[str, str]:
         where = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return {}
-    return {"PREFECT_API_URL": f"{where['prefect']}/api", "PREFECT_UI_URL": where["prefect"],
-            "MLFLOW_TRACKING_URI": where["mlflow"], "TIDEMILL_MLFLOW_URL": where["mlflow"]}
+    found = {"PREFECT_API_URL": f"{where['prefect']}/api", "PREFECT_UI_URL": where["prefect"],
+             "MLFLOW_TRACKING_URI": where["mlflow"], "TIDEMILL_MLFLOW_URL": where["mlflow"]}
+    login = state("keys", "mlflow-login.json")
+    if where.get("public") and os.access(login, os.R_OK):
+        own = json.loads(login.read_text())
+        found |= {"MLFLOW_TRACKING_USERNAME": own["user"], "MLFLOW_TRACKING_PASSWORD": own["password"]}
+    return found
 
 
 def settle() -> None:

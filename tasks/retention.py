@@ -1,11 +1,12 @@
-"""What may go: runs, logs and snapshots' copies that are old and that no live version, ledger or lineage needs."""
+"""What may go: runs, logs and copies that are old and that no live version, ledger or lineage needs."""
 
 import shutil
 import time
 from pathlib import Path
 
-from tasks import places, tracking
+from tasks import places, tracking, version
 from tasks.receipts import Receipt
+from tasks.tracking.old import forget, old, standing
 
 
 class Gone(Receipt):
@@ -14,26 +15,24 @@ class Gone(Receipt):
     paths: dict[str, float]     # relative path to MB
     mb: float
     kept: dict[str, str]        # old, and yet kept: why
+    mlflow_runs: int            # with their artifacts
+    copies: int                 # in DVC's cache, which the remote has
 
 
 def needed() -> dict[str, str]:
     """The run folders that must stay, each with the reason: made a version that is live, waits, or was live once."""
     found: dict[str, str] = {}
-    for name in tracking.applications():
-        numbers = {entry["version"]: "was live" for entry in tracking.ledger(name)}
-        for alias in ("challenger", "champion"):
-            if number := tracking.aliased(name, alias):
-                numbers[number] = f"is @{alias}"
-        for number, why in numbers.items():
-            if key := tracking.tag(name, number, "tidemill.key"):
-                found[key[:16]] = f"{name} version {number} {why}"
+    for (name, number), why in standing().items():
+        if key := tracking.tag(name, number, "tidemill.key"):
+            found[key[:16]] = f"{name} version {number} {why}"
     return found
 
 
 def clean(days: float, really: bool) -> Gone:
     """Remove what is older than `days`; without `really` only say what that is.
 
-    MLflow's artifacts, the DVC remote and raw data are not touched: versions and their lineage live there.
+    The DVC remote and raw data are not touched: the lineage of every version lies there. A copy in DVC's cache goes
+    where today's data does not use it and the remote has it.
     """
     limit = time.time() - days * 86_400
     stay = needed()
@@ -52,7 +51,19 @@ def clean(days: float, really: bool) -> Gone:
             gone[name] = round(size(path) / 1e6, 2)
             if really:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return Gone(paths=gone, mb=round(sum(gone.values()), 2), kept=kept)
+    artifacts = places.state("artifacts")
+    runs = old(days)
+    for run in runs:
+        for path in artifacts.glob(f"*/{run}"):
+            gone[path.relative_to(places.root()).as_posix()] = round(size(path) / 1e6, 2)
+    if really:
+        forget(runs)
+        for path in (path for run in runs for path in artifacts.glob(f"*/{run}")):
+            shutil.rmtree(path)     # MLflow leaves the empty folder
+    copies, mb = version.spare(days, really)
+    if copies:
+        gone[".dvc/cache"] = round(mb, 2)
+    return Gone(paths=gone, mb=round(sum(gone.values()), 2), kept=kept, mlflow_runs=len(runs), copies=copies)
 
 
 def newest(path: Path) -> float:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,7 @@ def snapshot(recipe: str) -> Snapshot:
     mark = places.state("snapshots", recipe, f"{name[:16]}.json")
     current = Snapshot.load(mark)
     if current and current.digest == name and current.pushed and _same_lock(recipe, name):
-        return current
+        return current.model_copy(update={"changed": dict.fromkeys(("added", "gone", "relabelled"), 0)})
     with locked(places.state("locks", "snapshot")):
         dvc("push", "--with-deps", f"split@{recipe}")
         missing = [line for line in dvc("status", "--cloud", "--with-deps", f"split@{recipe}").splitlines() if "new:" in line or "missing:" in line]
@@ -312,6 +313,23 @@ def _put(name: str, text: str) -> None:
     with fs.open(part, "w") as file:
         file.write(text)
     fs.move(part, path)
+
+
+def spare(days: float, really: bool) -> tuple[int, float]:
+    """Copies in DVC's cache, older than `days`, that today's data does not use and the remote has: how many, and MB; removed where it is meant."""
+    before = time.time() - days * 86_400
+    cache = places.root() / ".dvc" / "cache"
+    said = dvc("gc", "--workspace", "--force", "--dry")
+    unused = [Path(line.removeprefix("Removing ")) for line in said.splitlines() if line.startswith("Removing ")]
+    aged = [path for path in unused if path.is_file() and path.is_relative_to(cache) and path.stat().st_mtime < before]
+    if not aged:
+        return 0, 0.0
+    fs, base = _remote()
+    found = [path for path in aged if fs.exists(fs.join(base, *path.relative_to(cache).parts))]
+    size = sum(path.stat().st_size for path in found) / 1e6
+    for path in found if really else ():
+        path.unlink()
+    return len(found), size
 
 
 def restore(name: str, folder: Path, remote: str | None = None) -> dict[str, Any]:

@@ -31,9 +31,12 @@ def _languages(body) -> None:
     body["sweep"].update(trials=1)
     body["score"].update(resamples=400, min_rows=20)
     for gate in body["gates"]:
-        # Eight languages and a few hundred rows cannot show half a point of macro-F1.
-        if gate["kind"] == "no_worse":
+        # Eight languages and a few hundred rows cannot show half a point of macro-F1, and how well a table
+        # of 40 steps knows itself hangs on the processor's last digits.
+        if gate["kind"] in ("no_worse", "robust"):
             gate["margin"] = 0.2
+        if gate["kind"] == "calibrated":
+            gate["at_most"] = 0.3
 
 
 def _images(body) -> None:
@@ -111,6 +114,14 @@ def make_clone(folder: Path, git: bool = True) -> Clone:
         for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "clone"]):
             subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
     return clone
+
+
+@pytest.hookimpl(tryfirst=True)     # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two workers: what shares the clone that lived stays together and begins first, else each file stays together."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("lived" if "lived" in getattr(item, "fixturenames", ()) else item.path.stem))
+    items.sort(key=lambda item: "lived" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture

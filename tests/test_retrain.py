@@ -221,7 +221,7 @@ def test_status_says_how_each_run_ended_and_a_rollback_brings_the_previous_champ
     refused = lived.tidemill("rollback", "languages")
     assert refused.returncode == 2 and "there is none before it" in refused.stderr
     second = ended(lived.tidemill("run", "languages", "model.lr=0.003", "--json"))
-    assert second["state"] == "Promoted" and second["version"] == "2"
+    assert second["state"] == "Promoted" and second["version"] == "2", second["because"]
     back = ended(lived.tidemill("rollback", "languages", "--why", "a test", "--json"))
     assert (back["version"], back["previous"]) == ("1", "2")
     told = ended(lived.tidemill("status", "--json"))

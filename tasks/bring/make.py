@@ -16,7 +16,6 @@ from tasks.errors import Refused
 from tasks.files import locked, write
 
 COLUMNS = ("text", "label", "date", "open", "high", "low", "close", "volume", "adjusted", "group")
-MODULES = ("base", "calibration", "metrics", "perturb", "pictures")   # of recipes/ that are no applications
 
 
 def make(name: str, like: str, data: Path, columns: dict[str, str], summary: str = "") -> dict[str, Any]:
@@ -71,7 +70,7 @@ def _named(name: str, root: Path) -> None:
     if name in config.files("source"):
         raise Refused(f"there is a source '{name}' already; taken are {', '.join(config.files('source'))}")
     there = [path for path in (root / "recipes" / name, root / "recipes" / f"{name}.py") if path.exists()]
-    if there or name in MODULES:
+    if there or name in recipes.TOOLS:
         raise Refused(f"{(there or [root / 'recipes' / name])[0].relative_to(root)} is taken; choose another name, or move it away")
     if Path(recipes.__file__).parent != root / "recipes":
         raise Refused(f"this tidemill runs from {Path(recipes.__file__).parent.parent} and the project is {root}; use the project's own: python -m flows.cli new")

@@ -1,7 +1,4 @@
-"""Metrics of weighted rows, for many weightings at once: weights (R, n) give (R,).
-
-One call answers a whole bootstrap: each row of `weights` is one resample.
-"""
+"""Classification: right or wrong, and how much was staked on it. Weights (R, n) give (R,)."""
 
 import numpy as np
 import pandas as pd
@@ -50,3 +47,18 @@ def macro_f1(target: pd.Series, answer: pd.Series, weights: np.ndarray) -> np.nd
     there = targets > 0
     f1 = np.divide(2 * right, targets + answers, out=np.zeros_like(right), where=there)
     return f1.sum(axis=0) / there.sum(axis=0)
+
+
+def log_loss_rows(chance: np.ndarray) -> np.ndarray:
+    """Each row's log loss in nats (n,), of the probability given to the right class; its mean is scikit-learn's `log_loss`."""
+    return -np.log(np.clip(chance, np.finfo(float).eps, 1.0))
+
+
+def brier_rows(chances: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Each row's Brier score (n,), 0 to 2: squared distance of probabilities (n, C) from the right class (n,) (Brier 1950).
+
+    scikit-learn's `brier_score_loss` of two classes is half its mean.
+    """
+    wanted = np.zeros_like(chances)
+    wanted[np.arange(len(right)), right] = 1.0
+    return ((chances - wanted) ** 2).sum(axis=1)

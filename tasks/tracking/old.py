@@ -1,0 +1,72 @@
+"""What leaves MLflow: runs that ended long ago, with their artifacts, and versions of theirs that were never live."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tasks import places, tracking
+from tasks.errors import Fault
+
+PARENT = "mlflow.parentRunId"
+
+
+def standing() -> dict[tuple[str, str], str]:
+    """The versions that must stay, (application, number), each with the reason: live, waiting, or live once."""
+    found: dict[tuple[str, str], str] = {}
+    for name in tracking.applications():
+        found |= {(name, entry["version"]): "was live" for entry in tracking.ledger(name)}
+        for alias in ("challenger", "champion"):
+            if number := tracking.aliased(name, alias):
+                found[name, number] = f"is @{alias}"
+    return found
+
+
+def old(days: float) -> dict[str, str]:
+    """Runs that may go, id to name: ended more than `days` ago, and neither they nor their parent made a version that must stay."""
+    mlflow = tracking.client()
+    needed = {run for (name, number) in standing() if (found := tracking.version(name, number)) and (run := found["run_id"])}
+    before = int((time.time() - days * 86_400) * 1000)
+    gone = {}
+    for run in _runs(mlflow):
+        ended = run.info.end_time
+        if ended and ended < before and not {run.info.run_id, run.data.tags.get(PARENT)} & needed:
+            gone[run.info.run_id] = run.data.tags.get("mlflow.runName", run.info.run_id)
+    return gone
+
+
+def _runs(mlflow: Any) -> Iterator[Any]:
+    ids = [item.experiment_id for item in mlflow.search_experiments()]
+    token = None
+    while ids:
+        page = mlflow.search_runs(ids, max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def forget(runs: dict[str, str]) -> None:
+    """Remove these runs, their artifacts and the versions they made, for good where the database is this project's own.
+
+    A server elsewhere is told to delete them; its keeper frees the space (mlflow gc).
+    """
+    if not runs:
+        return
+    mlflow = tracking.client()
+    for name in tracking.applications():
+        for version in mlflow.search_model_versions(f"name = '{name}'"):
+            if version.run_id in runs:
+                mlflow.delete_model_version(name, version.version)
+    for run in runs:
+        mlflow.delete_run(run)
+    if tracking.uri() not in (places.environment()["MLFLOW_TRACKING_URI"], os.environ.get("TIDEMILL_MLFLOW_URL")):
+        return
+    database = f"sqlite:///{places.state('mlflow.db')}"
+    done = subprocess.run(
+        [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", database, "--artifacts-destination", str(places.state("artifacts")), "--run-ids", ",".join(runs)],
+        env={**os.environ, **places.environment(), "MLFLOW_TRACKING_URI": database}, capture_output=True, text=True)
+    if done.returncode:
+        raise Fault(f"mlflow gc: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}; the runs are marked deleted, tidemill clean goes on")
