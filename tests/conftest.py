@@ -120,7 +120,8 @@ def make_clone(folder: Path, git: bool = True) -> Clone:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two workers: what shares the clone that lived stays together and begins first, else each file stays together."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("lived" if "lived" in getattr(item, "fixturenames", ()) else item.path.stem))
+        shared = [name for name in ("lived", "project") if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.stem))
     items.sort(key=lambda item: "lived" not in getattr(item, "fixturenames", ()))
 
 
