@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -137,7 +136,7 @@ class Served:
 def started(command: list[str], address: str, wrap: bool, question: dict[str, Any], env: dict[str, str], cwd: Path, log: Path) -> Iterator[Served]:
     began = time.perf_counter()
     with log.open("w") as file:
-        process = subprocess.Popen(command, env={**os.environ, **env}, cwd=cwd, stdout=file, stderr=file, start_new_session=True)
+        process = subprocess.Popen(command, env=env, cwd=cwd, stdout=file, stderr=file, start_new_session=True)
     found = Served(process, address, wrap, 0.0)
     try:
         asyncio.run(_answers(found, process, question, log))
@@ -234,8 +233,7 @@ def side_by_side(folder: Path, seconds: float, python: Path) -> dict[str, dict[s
     subprocess.run([sys.executable, "-c", MAKE, str(HERE / "tests")], cwd=clone.folder, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     (folder / "litserver.py").write_text(LITSERVE)
     (folder / "answers.py").write_text(MLFLOW)
-    own = {**os.environ, **env}
-    subprocess.run([str(python), "-c", "import mlflow; mlflow.pyfunc.save_model('model', python_model='answers.py')"], cwd=folder, env=own, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run([str(python), "-c", "import mlflow; mlflow.pyfunc.save_model('model', python_model='answers.py')"], cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name in ("images", "text_generation"):
         package = clone.folder / ".tidemill" / "made" / f"{name}-1"
