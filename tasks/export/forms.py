@@ -56,7 +56,7 @@ def best(application: str, recipe: Recipe, package: Path, valid: pd.DataFrame, s
                 # Whatever the converter or the engine makes of a graph: this form is not to be had.
                 row["why"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         questions = [recipe.Input.model_validate_json(item) for item in rows.head(settings.requests)["inputs"]]
-        times, _ = measured(sessions, questions, settings.requests)
+        times, _ = measured(sessions, questions, settings.requests, batches=2)
         for row in table:
             if found := times.get(row["form"]):
                 row |= {name: round(found[name], 3) for name in ("p50_ms", "p95_ms")} | {"per_second": round(found["per_second"], 1)}
