@@ -209,6 +209,7 @@ class Session:
         self.temperature = temperature(package)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")   # a thread that waits by spinning takes as much processor as the answer
         self.session = onnxruntime.InferenceSession(str(package / "model.onnx"), options, providers=["CPUExecutionProvider"])
 
     def probabilities(self, texts: list[str]) -> np.ndarray:

@@ -6,6 +6,7 @@ worker that dies takes no other's connections with it, and another one is starte
 
 import argparse
 import contextlib
+import ctypes
 import logging
 import os
 import shutil
@@ -79,6 +80,8 @@ def work(names: tuple[str, ...], settings: Serving, listener: socket.socket, fir
     """One worker, here."""
     import uvicorn
 
+    # One or two heaps for all threads (glibc's M_ARENA_MAX): as it comes each thread keeps one of its own, half of it empty.
+    ctypes.CDLL(None).mallopt(-8, 2)
     from tasks.serve.app import make
     from tasks.serve.patience import Patient
 
