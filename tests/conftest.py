@@ -44,6 +44,7 @@ def _images(body) -> None:
     body["trainer"].update(max_epochs=3)
     body["sweep"].update(trials=0)
     body["score"].update(resamples=400, perturbed_rows=200, requests=40)
+    body["export"].update(rows=200, requests=10)
 
 
 def _stocks(body) -> None:

@@ -103,6 +103,8 @@ class Keeper(threading.Thread):
 
     def aliases(self) -> dict[str, dict[str, str]]:
         registry = tracking.quick()
+        if registry is None and not self.asked and tracking.unborn():
+            return {}
         if registry is None:
             raise Fault(f"the registry at {tracking.uri()} is neither an MLflow server nor its SQLite file of this version; set MLFLOW_TRACKING_URI to a server's address")
         return registry.models()

@@ -37,6 +37,11 @@ def quick() -> light.Registry | None:
     return light.at(uri())
 
 
+def unborn() -> bool:
+    """Whether the registry is a SQLite file that nothing has been written to yet."""
+    return uri().startswith("sqlite:///") and not Path(uri().removeprefix("sqlite:///")).exists()
+
+
 # Runs -------------------------------------------------------------------------------------------
 
 def experiment(name: str) -> str:
