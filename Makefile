@@ -7,7 +7,7 @@ TORCH  := 2.13.0
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check mutants pictures test test-system run results clean
+.PHONY: help setup lock check mutants pictures test test-system run tour results clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -57,6 +57,9 @@ pictures: setup  ## the pictures of docs/operate.md and docs/serve.md, from the 
 
 run: setup       ## one retraining of `languages`, here and now
 	$(BIN)/tidemill run languages $(ARGS)
+
+tour: setup      ## five minutes of nights: releases, a killed training, a broken release; in .tidemill/tour
+	$(BIN)/python -m flows.tour
 
 results: setup   ## README's table from the last verdicts; ARGS=--run makes new ones, each from nothing
 	$(BIN)/python -m benchmarks.results $(ARGS)

@@ -6,14 +6,16 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from flows.new_command import new as _new
 from flows.plan_command import plan as _plan
 from flows.serve_command import serve as _serve
+from flows.verify_command import verify as _verify
 
 app = typer.Typer(
     name="tidemill", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
@@ -394,6 +396,7 @@ def restore(
 app.command("plan")(_plan)
 app.command("new")(_new)
 app.command("serve")(_serve)
+app.command("verify")(_verify)
 
 
 @app.callback()
@@ -409,13 +412,18 @@ def _before(context: typer.Context, debug: Annotated[bool, typer.Option("--debug
 
 
 def main() -> None:
-    """The entry point: exit code 0 for every named end, 1 for a fault, 2 for a request that makes no sense."""
+    """The entry point."""
+    guarded(lambda: app(standalone_mode=False))
+
+
+def guarded(work: Callable[[], object]) -> NoReturn:
+    """Do it and exit: 0 for every named end, 1 for a fault, 2 for a request that makes no sense, with one line on stderr."""
     import click
 
     from tasks.errors import Fault, Refused
 
     try:
-        app(standalone_mode=False)
+        work()
         code = 0
     except Refused as error:
         code = _fail(error, 2)

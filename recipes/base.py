@@ -44,6 +44,9 @@ class Recipe(BaseModel, ABC):
     reads: ClassVar[str] = ""
     """What `tidemill new --like` may bring it: pictures, labelled texts, texts or series; empty: nothing."""
 
+    warm: ClassVar[bool] = False
+    """Whether a training may begin from the champion's weights (trainer.start=champion)."""
+
     facts: ClassVar[dict[str, str]] = {}
     """What a person must know before using it, for the model card: intended use, limits, out of scope, data."""
 
@@ -68,6 +71,17 @@ class Recipe(BaseModel, ABC):
     @abstractmethod
     def module(self, datamodule: LightningDataModule) -> LightningModule:
         """The network before training."""
+
+    def warmed(self, package: Path) -> Recipe:
+        """These fields for a training that begins from an earlier model's package.
+
+        Itself, where the module is as it would be and only takes the earlier weights.
+        """
+        return self
+
+    def strange(self, package: Path, datamodule: LightningDataModule) -> str:
+        """Why an earlier model's weights mean something else than today's data do; empty where they fit."""
+        return ""
 
     @abstractmethod
     def export(self, module: LightningModule, datamodule: LightningDataModule, package: Path) -> float:

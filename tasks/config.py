@@ -137,6 +137,8 @@ def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
         raise Refused(
             f"{where}: sweep.space names {', '.join(unknown)}; the model has {', '.join(application.model_fields)}"
         )
+    if judged.trainer.start == "champion" and not application.warm:
+        raise Refused(f"{where}: trainer.start=champion: {name} always begins from scratch; say trainer.start=scratch")
     for use in judged.sources:
         source(use.name)
     return judged

@@ -11,9 +11,9 @@ class Refused(Exception):
 class Fault(Exception):
     """Something broke that a person did not ask for: no network, a full disk, a killed child.
 
-    Exit code 1. ``heals`` says whether trying again can help.
+    Exit code 1. ``heals`` says whether trying again can help; ``killed`` that a child died by SIGKILL.
     """
 
-    def __init__(self, message: str, heals: bool = False) -> None:
+    def __init__(self, message: str, heals: bool = False, killed: bool = False) -> None:
         super().__init__(message)
-        self.heals = heals
+        self.heals, self.killed = heals, killed

@@ -20,7 +20,7 @@ R = TypeVar("R", bound=Receipt)
 STEPS = ("sweep", "train", "export", "score", "judge", "register")
 CODE = (
     "tasks/plan.py", *(f"tasks/{step}" for step in STEPS), "tasks/signing.py", "tasks/serve/slot.py",
-    "recipes/metrics", *(f"recipes/{name}.py" for name in ("base", "calibration", "perturb", "pictures")),
+    "recipes/metrics", *(f"recipes/{name}.py" for name in ("base", "calibration", "perturb", "pictures", "steps")),
 )
 
 
@@ -75,12 +75,14 @@ def of_child(arguments: list[str]) -> Plan:
     return plan
 
 
-def main(step: str, work: Callable[[Plan], Receipt], module: str | None = None) -> NoReturn:
+def main(step: str, work: Callable[[Plan], Receipt | None], module: str | None = None) -> NoReturn:
     """The shell side of a step of the model half; its receipt lies with the run, whoever called it."""
 
-    def child(arguments: list[str]) -> Receipt:
+    def child(arguments: list[str]) -> Receipt | None:
         plan = of_child(arguments)
         receipt = work(plan)
+        if receipt is None:      # one of several processes, and not the one that writes
+            return None
         receipt.save(plan.folder / f"{step}.json")
         return receipt
 

@@ -107,7 +107,7 @@ def run(step: str, command: list[str], timeout_s: float | None = None, env: dict
         if timeout_s and wall >= timeout_s:
             raise Fault(f"{step} took longer than {timeout_s / 60:.0f} minutes and was stopped", heals=True)
         name = signal.Signals(-child.returncode).name
-        raise Fault(f"{step} was killed by {name} after {wall:.0f} s (log: {path.relative_to(root())})", heals=True)
+        raise Fault(f"{step} was killed by {name} after {wall:.0f} s (log: {path.relative_to(root())})", heals=True, killed=name == "SIGKILL")
     raise Fault(why if errors else f"{step} failed: {why} (log: {path.relative_to(root())})",
                 heals=child.returncode == EXIT_AGAIN)
 

@@ -94,6 +94,8 @@ class Swept(Receipt):
     metric: str
     value: float | None
     params: dict[str, float | int | str | bool]
+    pruned: int = 0
+    failed: int = 0
 
 
 class Trained(Receipt):
@@ -102,6 +104,8 @@ class Trained(Receipt):
     epochs: int
     steps: int
     metrics: dict[str, float]
+    resumes: int = 0                  # attempts that went on from a checkpoint
+    start: str = "scratch"            # or what its first weights were
 
 
 class Exported(Receipt):
@@ -173,6 +177,18 @@ class Registered(Receipt):
     digest: str
     run_id: str
     page: str      # the path of the run's page in MLflow
+
+
+class Verified(Receipt):
+    """A version that was trained again."""
+
+    name: str
+    version: str
+    verdict: Literal["identical", "within tolerance", "different"]
+    because: str
+    wanted: str                # digest of the weights that were registered
+    found: str                 # of those that came out now
+    metrics: dict[str, float]
 
 
 class Promoted(Receipt):

@@ -7,7 +7,7 @@ from scipy import stats
 
 from recipes.metrics import accuracy, macro_f1
 from tasks.judge import calibration, few
-from tasks.judge.resample import Draws, Units
+from tasks.judge.resample import Draws, Measured, Units
 from tasks.judge.series import diebold_mariano
 from tasks.judge.verdict import adjusted, answered, holm, spare, verdict
 from tasks.receipts import Finding
@@ -200,3 +200,20 @@ def test_macro_f1_is_scikit_learns() -> None:
         assert ours[row] == pytest.approx(f1_score(target, answer, labels=labels, average="macro", sample_weight=weight), abs=1e-5)
     kind = pd.CategoricalDtype(list("abcdez"))
     assert macro_f1(target.astype(kind), answer.astype(kind), weights) == pytest.approx(ours)
+
+
+def test_a_difference_that_is_nought_but_for_rounding_is_no_bias_and_no_gain() -> None:
+    random = np.random.default_rng(3)
+    right = (random.random(2000) < 0.93).astype(float)
+    changed = right.copy()
+    changed[:1] = 1 - changed[:1]     # what a perturbation does to both models alike
+    frames = {name: pd.DataFrame({"right": rows}) for name, rows in {"a": right, "a~": changed, "b": right * 1.0, "b~": changed * 1.0}.items()}
+    frames["b"] += 1e-9                                   # sums in another order, as two models' are
+    draws = Draws(Units(pd.Series(np.arange(2000) % 1447)), 400, 1)
+    found = draws.measure(lambda frame, weights: {"accuracy": accuracy(frame["right"].to_numpy(np.float32), weights)}, frames, "accuracy")
+    for change in (found["a"] - found["b"], (found["a~"] - found["b~"]) - (found["a"] - found["b"])):
+        noisy = Measured(change.figure + 3e-9, change.resampled - 8.8e-9, change.left_out, scale=change.scale)
+        assert noisy.surrounded() and noisy.sound()
+        assert noisy.p_at_most(-0.02) == 0.0, "not worse by two hundredths"
+    gone = found["a"] - found["b"]
+    assert gone.figure == 0.0 and gone.p_at_most(0.0) == 1.0, "rounding is no gain"

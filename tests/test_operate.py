@@ -18,7 +18,7 @@ import pytest
 
 from tasks import config
 from tasks.schema import NightLimits, comes
-from tests.conftest import CANARY, Clone, make_clone
+from tests.conftest import CANARY, HERE, Clone, make_clone
 
 
 def ask(url: str, body: dict | None = None) -> object:
@@ -467,3 +467,20 @@ def test_each_service_killed_in_the_middle_of_a_run_makes_no_second_version(up: 
     versions = ask(f"{where['mlflow']}/api/2.0/mlflow/model-versions/search?filter=name%3D%27languages%27")["model_versions"]  # type: ignore[index]
     digests = [next(tag["value"] for tag in item["tags"] if tag["key"] == "tidemill.digest") for item in versions]
     assert len(digests) == len(set(digests))
+
+
+@pytest.mark.system
+@pytest.mark.timeout(1800)
+def test_the_tour_ends_as_it_tells(tmp_path: Path) -> None:
+    clone = make_clone(tmp_path / "clone", git=False)
+    for name in ("udhr", "software", "django"):     # the tour cuts its own slices
+        (clone.folder / "conf/source" / f"{name}.yaml").write_bytes((HERE / "conf/source" / f"{name}.yaml").read_bytes())
+    (clone.folder / "conf/recipe/languages.yaml").write_bytes((HERE / "conf/recipe/languages.yaml").read_bytes())
+    try:
+        done = clone.run("flows.tour", timeout=1700)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+        for words in ("was killed (-9)", "identical", "Unchanged", "Rejected"):
+            assert words in done.stdout
+    finally:
+        there = clone.folder / ".tidemill/tour"
+        subprocess.run([sys.executable, "-m", "flows.cli", "down"], cwd=there, env={**clone.env, "PYTHONPATH": str(there)}, timeout=60)

@@ -78,6 +78,7 @@ class Images(base.Recipe):
         "log_loss": Metric(better="lower", unit="nats"),
     }
     reads: ClassVar[str] = "pictures"
+    warm: ClassVar[bool] = True
     data_fields: ClassVar[frozenset[str]] = frozenset({"side", "batch", "shift", "turn", "zoom", "bend", "erase", "noise", "mirror"})
     facts: ClassVar[dict[str, str]] = {
         "intended use": "Naming one centred object in a small grey picture of the kind it was trained on: by default one handwritten digit.",
@@ -119,6 +120,10 @@ class Images(base.Recipe):
         from recipes.images.net import Classifier
 
         return Classifier(self, datamodule)
+
+    def strange(self, package: Path, datamodule: Any) -> str:
+        labels = json.loads((package / "tables.json").read_text())["labels"]
+        return "" if labels == datamodule.labels else f"it knows the labels {', '.join(labels)}, and today's are {', '.join(datamodule.labels)}"
 
     def export(self, module: Any, datamodule: Any, package: Path) -> float:
         from recipes.images.net import export

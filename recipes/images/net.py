@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.images import stack
+from recipes.steps import Steps, order
 
 if TYPE_CHECKING:
     from recipes.images import Images
@@ -26,23 +27,22 @@ Batch = tuple[Tensor, Tensor]  # pixels (B, 1, S, S) of 0 to 1, targets (B,)
 FIELD = 5                      # points of the elastic field in each direction
 
 
-class Shuffled(torch.utils.data.IterableDataset):
-    """One epoch of augmented batches, which depend on (seed, epoch, step) alone."""
+class Shuffled(Steps):
+    """Augmented batches; an epoch goes through all pictures in an order of its own."""
 
     def __init__(self, data: Data) -> None:
-        self.data, self.epoch = data, 0
+        super().__init__()
+        self.data = data
 
-    def __len__(self) -> int:
+    @property
+    def steps(self) -> int:
         return math.ceil(len(self.data.targets) / self.data.recipe.batch)
 
-    def __iter__(self) -> Any:
-        data = self.data
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        random = torch.Generator().manual_seed(data.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(data.targets), generator=random)
-        for rows in order.split(data.recipe.batch):
-            pixels = data.pixels[rows].float()[:, None] / 255
-            yield varied(pixels, data.recipe, random), data.targets[rows]
+    def whole(self, epoch: int, step: int, processes: int) -> Batch:
+        data, size = self.data, self.data.recipe.batch
+        rows = order(data.seed, epoch, len(data.targets))[step * size : (step + 1) * size]
+        random = torch.Generator().manual_seed(int(np.random.SeedSequence([data.seed, epoch, step]).generate_state(1, np.uint64)[0]))
+        return varied(data.pixels[rows].float()[:, None] / 255, data.recipe, random), data.targets[rows]
 
 
 def varied(pixels: Tensor, recipe: Images, random: torch.Generator) -> Tensor:

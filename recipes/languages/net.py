@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.languages.features import ngrams, padded
+from recipes.steps import Steps
 
 if TYPE_CHECKING:
     from recipes.languages import Languages
@@ -31,27 +32,26 @@ def bag(ids: list[np.ndarray], targets: np.ndarray) -> Batch:
             torch.from_numpy(lengths.astype(np.float32)), torch.from_numpy(targets))
 
 
-class Draws(torch.utils.data.IterableDataset):
-    """One epoch of drawn batches: by source of long or short texts, then by language, nearly alike.
-
-    The batches depend on (seed, epoch, step) alone.
-    """
+class Draws(Steps):
+    """One epoch of drawn batches: by source of long or short texts, then by language, nearly alike."""
 
     def __init__(self, data: Data) -> None:
-        self.data, self.epoch = data, 0
+        super().__init__()
+        self.data = data
 
-    def __len__(self) -> int:
+    @property
+    def steps(self) -> int:
         return self.data.recipe.steps
 
-    def __iter__(self) -> Any:
-        data, recipe = self.data, self.data.recipe
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        for step in range(recipe.steps):
-            random = np.random.default_rng([data.seed, epoch, step])
-            rows = np.searchsorted(data.cumulated, random.random(recipe.batch) * data.cumulated[-1])
-            rows = rows.clip(0, len(data.targets) - 1)
-            ids = [self.crop(row, random) for row in rows]
-            yield bag(ids, data.targets[rows])
+    def whole(self, epoch: int, step: int, processes: int) -> tuple[list[np.ndarray], np.ndarray]:
+        data = self.data
+        random = np.random.default_rng([data.seed, epoch, step])
+        rows = np.searchsorted(data.cumulated, random.random(data.recipe.batch) * data.cumulated[-1])
+        rows = rows.clip(0, len(data.targets) - 1)
+        return [self.crop(row, random) for row in rows], data.targets[rows]
+
+    def cut(self, whole: tuple[list[np.ndarray], np.ndarray], rows: slice) -> Batch:
+        return bag(whole[0][rows], whole[1][rows])
 
     def crop(self, row: int, random: np.random.Generator) -> np.ndarray:
         """The n-grams of a row, or of a few words of it; of a few characters where it has no words."""

@@ -87,6 +87,7 @@ class Stocks(base.Recipe):
         "mae": Metric(better="lower", unit="percent of the price"),
     }
     reads: ClassVar[str] = "series"
+    warm: ClassVar[bool] = True
     data_fields: ClassVar[frozenset[str]] = frozenset({"batch", "folds", "embargo"})
     facts: ClassVar[dict[str, str]] = {
         "intended use": "A band in which tomorrow's high and low will probably lie, for setting alarms and limits.",

@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from recipes.steps import Steps, order
 from recipes.stocks import answers, tables
 from recipes.stocks.features import FEATURES, QUANTILES, TARGETS, features
 
@@ -29,21 +30,21 @@ if TYPE_CHECKING:
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]   # steps (B, T, F), start (B, 4, 3), true (B, 4), which networks may see it (B, N)
 
 
-class Shuffled(torch.utils.data.IterableDataset):
-    """One epoch of batches, which depend on (seed, epoch, step) alone."""
+class Shuffled(Steps):
+    """An epoch goes through all windows in an order of its own."""
 
     def __init__(self, data: Data) -> None:
-        self.data, self.epoch = data, 0
+        super().__init__()
+        self.data = data
 
-    def __len__(self) -> int:
+    @property
+    def steps(self) -> int:
         return math.ceil(len(self.data.true) / self.data.recipe.batch)
 
-    def __iter__(self) -> Any:
-        data = self.data
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        order = torch.randperm(len(data.true), generator=torch.Generator().manual_seed(data.seed * 1_000_003 + epoch))
-        for rows in order.split(data.recipe.batch):
-            yield data.steps[rows], data.start[rows], data.true[rows], data.seen[rows]
+    def whole(self, epoch: int, step: int, processes: int) -> Batch:
+        data, size = self.data, self.data.recipe.batch
+        rows = order(data.seed, epoch, len(data.true))[step * size : (step + 1) * size]
+        return data.steps[rows], data.start[rows], data.true[rows], data.seen[rows]
 
 
 class Data(lightning.LightningDataModule):

@@ -88,6 +88,7 @@ class TextGeneration(base.Recipe):
 
     steady: ClassVar[float] = 0.5      # where two tokens are nearly as likely, another processor's sums may draw the other one
     reads: ClassVar[str] = "texts"
+    warm: ClassVar[bool] = True
     data_fields: ClassVar[frozenset[str]] = frozenset({"size", "context", "vocabulary", "batch", "steps", "start"})
 
     @model_validator(mode="after")
@@ -127,6 +128,11 @@ class TextGeneration(base.Recipe):
         from recipes.text_generation.net import Generator
 
         return Generator(self, datamodule)
+
+    def warmed(self, package: Path) -> TextGeneration:
+        """With the package's own size and tokens, which its weights belong to."""
+        own = ("layers", "heads", "width", "context", "vocabulary", "positions", "norm")
+        return TextGeneration(**{**{name: value for name, value in self.model_dump().items() if name not in own}, "start": str(package)})
 
     def export(self, module: Any, datamodule: Any, package: Path) -> float:
         from recipes.text_generation import folder, report

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from recipes.steps import Steps
 from recipes.text_generation.tokens import Tokens, trained
 
 if TYPE_CHECKING:
@@ -43,28 +44,36 @@ def pack(documents: list[np.ndarray], context: int) -> np.ndarray:
     return flat.reshape(4, blocks, context)
 
 
-class Epoch(torch.utils.data.IterableDataset):
-    """A fixed number of steps; the documents are shuffled anew for each pass over them. Depends on (seed, epoch, rank) alone."""
+class Blocks(Steps):
+    """A fixed number of steps; the documents are packed in a new order for each pass over them. Each process takes `batch` blocks."""
 
     def __init__(self, data: Data) -> None:
-        self.data, self.epoch = data, 0
+        super().__init__()
+        self.data = data
+        self.each = max(1, -(-sum(len(item) - 1 for item in data.documents) // data.context))     # blocks of a pass, in whatever order
+        self.packed: tuple[int, int, np.ndarray] | None = None
 
-    def __len__(self) -> int:
+    @property
+    def steps(self) -> int:
         return self.data.recipe.steps
 
-    def __iter__(self) -> Any:
-        data, batch = self.data, self.data.recipe.batch
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-        random = np.random.default_rng([data.seed, epoch, rank])
-        left = np.zeros((4, 0, data.context), dtype=np.int64)
-        for _ in range(data.recipe.steps):
-            while left.shape[1] < batch:
-                order = random.permutation(len(data.documents))
-                blocks = pack([data.documents[row] for row in order], data.context)
-                left = np.concatenate([left, blocks[:, random.permutation(blocks.shape[1])]], axis=1)
-            now, left = left[:, :batch], left[:, batch:]
-            yield tuple(torch.from_numpy(part.copy()) for part in now)
+    def passed(self, epoch: int, number: int) -> np.ndarray:
+        """The blocks (4, N, T) of one pass of an epoch."""
+        if self.packed is None or self.packed[:2] != (epoch, number):
+            random = np.random.default_rng([self.data.seed, epoch, 0])
+            for _ in range(number + 1):     # an order costs milliseconds, so those of earlier passes are drawn and left
+                order, mixed = random.permutation(len(self.data.documents)), random.permutation(self.each)
+            self.packed = epoch, number, pack([self.data.documents[row] for row in order], self.data.context)[:, mixed]
+        return self.packed[2]
+
+    def whole(self, epoch: int, step: int, processes: int) -> Packed:
+        size = self.data.recipe.batch * processes
+        at, parts = step * size, []
+        while size:
+            number, first = divmod(at, self.each)
+            parts.append(self.passed(epoch, number)[:, first : first + size])
+            at, size = at + parts[-1].shape[1], size - parts[-1].shape[1]
+        return tuple(torch.from_numpy(part.copy()) for part in np.concatenate(parts, axis=1))  # type: ignore[return-value]
 
 
 class Data(lightning.LightningDataModule):
@@ -82,7 +91,7 @@ class Data(lightning.LightningDataModule):
         self.train_texts = train
 
     def train_dataloader(self) -> Any:
-        return torch.utils.data.DataLoader(Epoch(self), batch_size=None)
+        return torch.utils.data.DataLoader(Blocks(self), batch_size=None)
 
     def val_dataloader(self) -> Any:
         size = self.recipe.batch

@@ -16,6 +16,7 @@ from scipy import stats
 
 CHUNK_CELLS = 4_000_000   # weights in one call: bounds the memory of a chunk to tens of MB
 JACKKNIFE_GROUPS = 200
+ROUNDING = 2e-6           # of a figure: what sums in float32 may be off; one row of 70,000 is 1.4e-5
 
 Metric = Callable[[pd.DataFrame, np.ndarray], dict[str, np.ndarray]]
 Ratios = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -118,14 +119,19 @@ class Draws:
 class Measured:
     """A figure with its resamples (R,) and its jackknife values (G,)."""
 
-    def __init__(self, figure: float, resampled: np.ndarray, left_out: np.ndarray) -> None:
-        self.figure, self.resampled, self.left_out = figure, resampled, left_out
+    def __init__(self, figure: float, resampled: np.ndarray, left_out: np.ndarray, scale: float | None = None) -> None:
+        """`scale`: the size of the numbers it was subtracted from, whose rounding a small difference carries."""
+        self.scale = abs(figure) if scale is None else scale
+        rounding = ROUNDING * self.scale
+        self.figure = 0.0 if scale is not None and abs(figure) <= rounding else figure
+        self.resampled = np.where(np.abs(resampled - figure) <= rounding, self.figure, resampled)
+        self.left_out = left_out
 
     def __sub__(self, other: "Measured") -> "Measured":
-        return Measured(self.figure - other.figure, self.resampled - other.resampled, self.left_out - other.left_out)
+        return Measured(self.figure - other.figure, self.resampled - other.resampled, self.left_out - other.left_out, max(self.scale, other.scale))
 
     def __neg__(self) -> "Measured":
-        return Measured(-self.figure, -self.resampled, -self.left_out)
+        return Measured(-self.figure, -self.resampled, -self.left_out, self.scale)
 
     def sound(self) -> bool:
         """Whether every number in it is one."""

@@ -1,12 +1,47 @@
 """Sweep: which hyperparameters to train with. The only door to Optuna."""
 
+import logging
+import os
+import sys
+from contextlib import suppress
+
+from tasks import process
+from tasks.errors import Fault
 from tasks.receipts import Swept
 from tasks.step import step
+from tasks.telling import told
+
+log = logging.getLogger(__name__)
+PROCESSORS_A_WORKER = 2
 
 
 @step("sweep {application}")
 def sweep(application: str, overrides: list[str]) -> Swept:
-    """Short trainings over the recipe's space, judged on validation rows."""
+    """Short trainings over the recipe's space, judged on validation rows, by as many workers as `sweep.workers` says."""
     from tasks import plan
 
-    return plan.do("sweep", Swept, plan.make(application, overrides), overrides)
+    this = plan.make(application, overrides)
+    if found := plan.whole(Swept, this.folder / "sweep.json"):
+        return found
+    settings = this.recipe.sweep
+    others = min(settings.workers or max(1, (os.cpu_count() or 1) // PROCESSORS_A_WORKER), settings.trials) - 1
+    with told(f"sweep {application}"):
+        working = [worker.submit(application, overrides, this.key, number + 2) for number in range(others)]
+        for left in range(3 * settings.trials, -1, -1):      # each death costs a trial one of its three attempts
+            try:
+                receipt = plan.do("sweep", Swept, this, overrides)
+                break
+            except Fault as fault:
+                if not fault.killed or not left:
+                    raise
+                log.warning("%s; its trial is tried again", fault)
+        for future in working:
+            with suppress(Fault):     # its trials were taken over
+                future.result()
+    return receipt
+
+
+@step("sweep {application}, worker {number}")
+def worker(application: str, overrides: list[str], key: str, number: int) -> None:
+    """One more process that takes trials until none is left."""
+    process.run(f"sweep {application} {number}", [sys.executable, "-m", "tasks.sweep.worker", application, *overrides], env={"TIDEMILL_KEY": key})

@@ -95,6 +95,21 @@ def log(run_id: str, params: Mapping[str, Any] | None = None, metrics: Mapping[s
     )
 
 
+def told(run_id: str) -> Any:
+    """What was logged with a run: params, metrics (the last of each) and tags."""
+    return client().get_run(run_id).data
+
+
+def log_curve(run_id: str, name: str, points: Iterable[tuple[int, float]]) -> None:
+    """A whole curve at once: steps and values."""
+    from mlflow.entities import Metric
+
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    told = [Metric(name, float(value), now, step) for step, value in points if value == value]
+    for start in range(0, len(told), 1000):      # MLflow takes a thousand at a time
+        client().log_batch(run_id, metrics=told[start : start + 1000])
+
+
 def looks(application: str, digest: str, run_id: str) -> int:
     """How many runs have looked at these test rows, this one included; notes that it does."""
     mlflow = client()
@@ -222,6 +237,11 @@ def tag(application: str, number: str, name: str) -> str | None:
     """One tag of a version; None where there is no such version or tag."""
     found = version(application, number)
     return found["tags"].get(name) if found else None
+
+
+def tag_version(application: str, number: str, tags: Mapping[str, str]) -> None:
+    for name, value in tags.items():
+        client().set_model_version_tag(application, number, name, value[:4000])
 
 
 def aliased(application: str, alias: str = "champion") -> str | None:

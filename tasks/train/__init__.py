@@ -1,12 +1,23 @@
 """Train: one model, with the parameters the sweep found, in a child process with Lightning."""
 
+from tasks.errors import Fault
 from tasks.receipts import Trained
 from tasks.step import step
+from tasks.telling import told
 
 
 @step("train {application}")
 def train(application: str, overrides: list[str]) -> Trained:
-    """Train on all rows; same data, configuration and seed give the same weights on a CPU."""
+    """Train on all rows; same data, configuration and seed give the same weights on a CPU, killed on the way or not."""
     from tasks import plan
+    from tasks.train import memory
 
-    return plan.do("train", Trained, plan.make(application, overrides), overrides)
+    this = plan.make(application, overrides)
+    kills = memory.kernel_kills()
+    with told(f"train {application}"):
+        try:
+            return plan.do("train", Trained, this, overrides)
+        except Fault as fault:
+            if fault.killed and memory.kernel_kills() > kills:
+                raise Fault(memory.halve(this.folder, f"train {application}"), heals=True) from fault
+            raise

@@ -1,0 +1,27 @@
+"""Train a version again and compare, from Prefect's form."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.states import Completed
+
+from flows.forms import Application
+from flows.reap import register_alive
+from tasks.errors import Fault
+from tasks.receipts import Verified
+from tasks.verify import verify as verifying
+
+
+@flow(name="verify", flow_run_name="verify {application}", persist_result=False)
+def verify(application: Application, version: str = "") -> Any:
+    """Train a version again from its pinned data, code and seed, and compare its weights; the verdict stands on the version.
+
+    Args:
+        application: Which application; a file of conf/recipe.
+        version: A version's number; empty for the champion.
+    """
+    register_alive()
+    found: Verified = verifying.submit(str(application), version).result()
+    if found.verdict == "different":
+        raise Fault(f"{application} version {found.version}: {found.because}")
+    return Completed(name="Verified", message=f"version {found.version} is {found.verdict}: {found.because}", data=found.model_dump())

@@ -1,0 +1,28 @@
+"""tidemill verify: a version trained again from its pinned data, code and seed, and compared."""
+
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+
+
+def verify(
+    application: Annotated[str, typer.Argument(help="An application, or one version of it: languages, languages@3.", metavar="APPLICATION[@N]")],
+    as_json: Json = False,
+) -> None:
+    """Train a version again from its pinned data, code and seed, and compare; exit 1 where it comes out different."""
+    import json
+
+    from tasks.errors import Fault
+    from tasks.process import answer
+    from tasks.receipts import Verified
+
+    name, _, number = application.partition("@")
+    found = answer(f"verify {name}", "tasks.verify", [name, number], Verified)
+    if as_json:
+        typer.echo(json.dumps(found.model_dump(), indent=1))
+    if found.verdict == "different":
+        raise Fault(f"{name} version {found.version}: {found.because}")
+    if not as_json:
+        typer.echo(f"{name} version {found.version} is {found.verdict}: {found.because}")
