@@ -15,6 +15,7 @@ import typer
 from flows.new_command import new as _new
 from flows.plan_command import plan as _plan
 from flows.serve_command import serve as _serve
+from flows.trace_command import trace as _trace
 from flows.verify_command import verify as _verify
 
 app = typer.Typer(
@@ -292,7 +293,7 @@ def up(
     """Prefect, MLflow and the nightly runner; Ctrl-C stops all."""
     from flows import up as servers
 
-    if (where := servers.running()) is not None:
+    if (where := servers.settled()) is not None:
         _out(where) if as_json else _where(where, "up already")
         return
     if detach:
@@ -334,7 +335,7 @@ def _detached(given: list[str]) -> dict[str, Any]:
         where = running()
         if where and where.get("ready"):
             return where
-        if child.poll() is not None:
+        if child.poll() is not None and where is None:     # else it gave way to another that starts just now
             words = log.read_text().strip().splitlines()
             kind = Refused if child.returncode == 2 else Fault
             raise kind((words or ["it said nothing"])[-1].removeprefix("error: "))
@@ -396,6 +397,7 @@ def restore(
 app.command("plan")(_plan)
 app.command("new")(_new)
 app.command("serve")(_serve)
+app.command("trace")(_trace)
 app.command("verify")(_verify)
 
 
@@ -405,7 +407,7 @@ def _before(context: typer.Context, debug: Annotated[bool, typer.Option("--debug
     from tasks import places
 
     places.settle()
-    if context.invoked_subcommand not in ("up", "down", "plan", "data", "serve"):
+    if context.invoked_subcommand not in ("up", "down", "plan", "data", "trace", "serve"):
         check()
     if debug:
         os.environ["TIDEMILL_DEBUG"] = "1"

@@ -63,10 +63,8 @@ def sweep(application: Application, overrides: list[str] = []) -> Any:
 def nights() -> list[Any]:
     """One schedule for each cron and time zone that recipes name, with the applications of that night."""
     groups: dict[tuple[str, str], list[str]] = {}
-    for name in config.files("recipe"):
-        recipe = config.recipe(name)
-        if recipe.nightly:
-            groups.setdefault((recipe.cron, recipe.timezone), []).append(name)
+    for name, recipe in config.nightly().items():
+        groups.setdefault((recipe.cron, recipe.timezone), []).append(name)
     return [Cron(cron, timezone=zone, parameters={"applications": names}, slug=f"night-{number}") for number, ((cron, zone), names) in enumerate(sorted(groups.items()))]
 
 

@@ -17,6 +17,7 @@ from tasks.files import holding, write_json
 from tasks.limits import spent
 from tasks.notices import notify
 from tasks.receipts import Collected
+from tasks.schema import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,28 @@ def nightly(applications: list[str] = []) -> Any:
     with holding(places.state("locks", "nightly")) as mine:
         if not mine:
             return Completed(name="Skipped", message="the night before is still at work; it wins, this one is skipped")
-        return _night(applications or [name for name in config.files("recipe") if config.recipe(name).nightly])
+        return _night(applications)
 
 
-def _night(names: list[str]) -> Any:
+def _read(applications: list[str], ends: dict[str, str]) -> dict[str, Recipe]:
+    """The configurations of a night's applications; one that does not hold leaves the others alone."""
+    recipes = {}
+    for name in applications or config.files("recipe"):
+        try:
+            recipe = config.recipe(name)
+        except Refused as error:
+            ends[name] = f"Failed: {error}"
+            notify(f"{name}: Failed", ends[name], "Failed")
+            continue
+        if applications or recipe.nightly:
+            recipes[name] = recipe
+    return recipes
+
+
+def _night(applications: list[str]) -> Any:
     began = time.monotonic()
-    recipes = {name: config.recipe(name) for name in names}
+    ends: dict[str, str] = {}
+    recipes = _read(applications, ends)
     sources = list(dict.fromkeys(use.name for recipe in recipes.values() for use in recipe.sources))
     collecting = {source: collect.submit(source) for source in sources}
     collected: dict[str, Collected] = {}
@@ -60,7 +77,6 @@ def _night(names: list[str]) -> Any:
             collected[source] = future.result()
         except (Fault, Refused) as error:
             lost[source] = str(error)
-    ends: dict[str, str] = {}
     for name, recipe in recipes.items():
         why = spent(config.general().night, began)
         missing = [use.name for use in recipe.sources if use.name in lost]

@@ -46,6 +46,16 @@ def running() -> dict[str, Any] | None:
         return {}
 
 
+def settled() -> dict[str, Any] | None:
+    """Where the servers are that somebody else keeps up, once they answer; None where nobody does, or no longer."""
+    until = time.monotonic() + READY_S
+    while (where := running()) is not None and not where.get("ready"):
+        if time.monotonic() > until:
+            raise Fault(f"another tidemill up has not become ready within {READY_S} s; see .tidemill/logs, or tidemill down")
+        time.sleep(0.2)
+    return where
+
+
 def free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -3,6 +3,7 @@
 The only door to omegaconf. Every refusal names the key, the value and the choices.
 """
 
+import logging
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,8 @@ from recipes import names as recipe_names
 from tasks.errors import Refused
 from tasks.places import conf
 from tasks.schema import DATA_HALF, MODEL_HALF, General, Recipe, Source
+
+log = logging.getLogger(__name__)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -142,6 +145,20 @@ def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
     for use in judged.sources:
         source(use.name)
     return judged
+
+
+def nightly() -> dict[str, Recipe]:
+    """The applications that the clock retrains; one whose file does not hold is named in the log and leaves the others alone."""
+    found = {}
+    for name in files("recipe"):
+        try:
+            judged = recipe(name)
+        except Refused as error:
+            log.error("%s has no nights until this is mended: %s", name, error)
+            continue
+        if judged.nightly:
+            found[name] = judged
+    return found
 
 
 def _overrides(name: str, overrides: tuple[str, ...] | list[str]) -> tuple[list[str], dict[str, str]]:

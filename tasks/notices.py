@@ -39,7 +39,7 @@ def notify(subject: str, body: str, state: str) -> int:
 def overdue(now: datetime | None = None) -> bool:
     """Tell, once a day, that no night ended for 26 hours although one is scheduled; whether it was told."""
     settings = config.general().notices
-    if not any(config.recipe(name).nightly for name in config.files("recipe")):
+    if not config.nightly():
         return False
     now = now or datetime.now(UTC)
     last = places.state("night.json")

@@ -4,7 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
-from tasks import places, tracking, version
+from tasks import places, trace, tracking, version
 from tasks.receipts import Receipt
 from tasks.tracking.old import forget, old, standing
 
@@ -57,7 +57,8 @@ def clean(days: float, really: bool) -> Gone:
         for path in artifacts.glob(f"*/{run}"):
             gone[path.relative_to(places.root()).as_posix()] = round(size(path) / 1e6, 2)
     if really:
-        forget(runs)
+        for name, number in forget(runs):
+            trace.forget(name, number)
         for path in (path for run in runs for path in artifacts.glob(f"*/{run}")):
             shutil.rmtree(path)     # MLflow leaves the empty folder
     copies, mb = version.spare(days, really)

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -340,6 +342,30 @@ def restore(name: str, folder: Path, remote: str | None = None) -> dict[str, Any
     """
     if folder.exists() and any(folder.iterdir()):
         raise Refused(f"{folder} is not empty; name an empty or a new folder")
+    body, url = _named(name, remote)
+    with _pulled(body, url, [f"split@{body['recipe']}"]) as data:
+        folder.mkdir(parents=True, exist_ok=True)
+        for found in sorted((data / "splits" / body["recipe"]).iterdir()):
+            shutil.copyfile(found, folder / found.name)
+    if json.loads((folder / "report.json").read_text())["snapshot"] != body["digest"]:
+        raise Fault(f"what came back for {name} is another snapshot; the remote is damaged")
+    return body
+
+
+def bring(name: str, folder: Path) -> None:
+    """Bring a snapshot's splits and its sources' documents with their lineage: splits/ and clean/SOURCE/ in `folder`."""
+    import pandas as pd
+
+    body, url = _named(name, None)
+    with _pulled(body, url, [f"split@{body['recipe']}"]) as data:
+        shutil.copytree(data / "splits" / body["recipe"], folder / "splits")
+    sources = sorted({source for path in (folder / "splits").glob("*.parquet") if path.stem != "dropped" for source in pd.read_parquet(path, columns=["source"])["source"]})
+    with _pulled(body, url, [f"clean@{source}" for source in sources]) as data:
+        shutil.copytree(data / "clean", folder / "clean")
+
+
+def _named(name: str, remote: str | None) -> tuple[dict[str, Any], str]:
+    """What the remote keeps under a snapshot's name, and the remote's address."""
     if remote:
         from fsspec.core import url_to_fs
 
@@ -355,20 +381,20 @@ def restore(name: str, folder: Path, remote: str | None = None) -> dict[str, Any
         names = sorted(p.split("snapshots/", 1)[1].removesuffix(".json") for p in fs.find(there)) if fs.exists(there) else []
         raise Refused(f"no snapshot '{name}' in the remote; it has {', '.join(names[-10:]) or 'none'}")
     with fs.open(path, "r") as file:
-        body = json.loads(file.read())
-    folder.mkdir(parents=True, exist_ok=True)
+        return json.loads(file.read()), url
+
+
+@contextmanager
+def _pulled(body: dict[str, Any], url: str, targets: list[str]) -> Iterator[Path]:
+    """Stages of a snapshot, pulled into a temporary project; its data folder."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         (work / ".dvc").mkdir()
         (work / ".dvc" / "config").write_text(f"[core]\n    no_scm = true\n    remote = it\n    analytics = false\n['remote \"it\"']\n    url = {url}\n")
         (work / "dvc.yaml").write_text(body["dvc.yaml"])
         (work / "dvc.lock").write_text(body["dvc.lock"])
-        dvc("pull", f"split@{body['recipe']}", cwd=work)
-        for found in sorted((work / "data" / "splits" / body["recipe"]).iterdir()):
-            shutil.copyfile(found, folder / found.name)
-    if json.loads((folder / "report.json").read_text())["snapshot"] != body["digest"]:
-        raise Fault(f"what came back for {name} is another snapshot; the remote is damaged")
-    return body
+        dvc("pull", *targets, cwd=work)
+        yield work / "data"
 
 
 if __name__ == "__main__":

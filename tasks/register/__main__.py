@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 import recipes
-from tasks import places, plan, process, signing, tracking
+from tasks import places, plan, process, signing, trace, tracking
 from tasks.export import described, verify
 from tasks.receipts import Explained, Exported, Judged, Registered, Scored, Swept, Trained
 from tasks.register.card import dumped, render, told
@@ -72,6 +72,7 @@ def register(this: plan.Plan) -> Registered:
         tracking.move(this.application, "challenger", version)
         tracking.end(run_id, "Held", judged.because)
     tracking.finish(run_id)
+    trace.note(this.application, version, this.snapshot)
     process.progress(3, 3, "parts")
     return Registered(name=this.application, version=version, digest=exported.digest, run_id=run_id, page=page)
 

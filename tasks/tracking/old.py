@@ -48,25 +48,28 @@ def _runs(mlflow: Any) -> Iterator[Any]:
             return
 
 
-def forget(runs: dict[str, str]) -> None:
-    """Remove these runs, their artifacts and the versions they made, for good where the database is this project's own.
+def forget(runs: dict[str, str]) -> list[tuple[str, str]]:
+    """Remove these runs, their artifacts and the versions they made, for good where the database is this project's own; gives those versions.
 
     A server elsewhere is told to delete them; its keeper frees the space (mlflow gc).
     """
     if not runs:
-        return
+        return []
     mlflow = tracking.client()
+    versions = []
     for name in tracking.applications():
         for version in mlflow.search_model_versions(f"name = '{name}'"):
             if version.run_id in runs:
                 mlflow.delete_model_version(name, version.version)
+                versions.append((name, str(version.version)))
     for run in runs:
         mlflow.delete_run(run)
     if tracking.uri() not in (places.environment()["MLFLOW_TRACKING_URI"], os.environ.get("TIDEMILL_MLFLOW_URL")):
-        return
+        return versions
     database = f"sqlite:///{places.state('mlflow.db')}"
     done = subprocess.run(
         [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", database, "--artifacts-destination", str(places.state("artifacts")), "--run-ids", ",".join(runs)],
         env={**os.environ, **places.environment(), "MLFLOW_TRACKING_URI": database}, capture_output=True, text=True)
     if done.returncode:
         raise Fault(f"mlflow gc: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}; the runs are marked deleted, tidemill clean goes on")
+    return versions
