@@ -46,7 +46,7 @@ def test_served_questions_that_moved_and_answers_that_were_wrong_raise_an_alarm(
         quiet = watched()
         assert not quiet["alarm"] and set(quiet["drift"]) == {"asked_text_length", "language_length", "language", "confidence"}, quiet
         labels.mkdir(parents=True)
-        rows.assign(example_id=[f"later-{number}" for number in range(len(rows))], target=json.dumps({"language": "nld"}), dropped=None).to_parquet(labels / "part.parquet")
+        rows.assign(example_id=[f"later-{number}" for number in range(len(rows))], target=json.dumps({"language": "nld"})).to_parquet(labels / "examples.parquet")
         wrong = watched()
         assert wrong["alarm"] and wrong["labelled"] >= 30 and wrong["figure"] == 0 and "labelled since" in wrong["because"]
         shutil.rmtree(labels)

@@ -101,12 +101,10 @@ def moved(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, tuple[float, boo
 
 def since(application: str, served: pd.DataFrame, slot: Slot) -> pd.DataFrame:
     """Labelled examples that were asked of the server, and that the champion was not trained on."""
-    files = sorted(places.data("labels", application).glob("*.parquet"))
-    if not files:
+    path = places.data("labels", application) / "examples.parquet"
+    if not path.is_file():
         return pd.DataFrame()
-    labels = pd.concat([pd.read_parquet(path) for path in files])
-    if "dropped" in labels:
-        labels = labels[labels["dropped"].isna()]
+    labels = pd.read_parquet(path)
     asked = set(served["question_digest"])
     mine = labels[[digest(json.loads(item)) in asked for item in labels["inputs"]]]
     train = places.data("splits", application) / "train.parquet"
