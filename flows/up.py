@@ -136,7 +136,7 @@ def configuration(ports: dict[str, int], folder: Path, public: str = "") -> str:
         whole = shlex.join([sys.executable, "-m", "flows.kept", *command])
         parts.append(
             f"[program:{name}]\ncommand={plain(whole)}\nautostart=false\nautorestart=true\nstartsecs=8\nstartretries={RETRIES}\n"
-            f"stopsignal=TERM\nstopwaitsecs={STOP_S - 4}\nstopasgroup=true\nkillasgroup=true\nredirect_stderr=true\n"
+            f"stopsignal=TERM\nstopwaitsecs={STOP_S - 4}\nkillasgroup=true\nredirect_stderr=true\n"
             f"stdout_logfile={plain(str(logs / (name + '.log')))}\nstdout_logfile_maxbytes=10MB\nstdout_logfile_backups=2"
         )
     return "\n\n".join(parts) + "\n"

@@ -73,7 +73,8 @@ def family(where: dict) -> list[psutil.Process]:
 
 
 def service(where: dict, words: str) -> psutil.Process:
-    return next(item for item in family(where) if words in line(item))
+    """The process of a service itself, not the one that keeps it."""
+    return next(item for item in family(where) if words in line(item) and "flows.kept" not in line(item))
 
 
 def line(process: psutil.Process) -> str:
@@ -179,9 +180,11 @@ def test_a_run_killed_with_its_machine_is_crashed_within_ninety_seconds_and_the_
 def test_a_service_that_dies_is_started_again(up: tuple[Clone, dict]) -> None:
     _, where = up
     old = service(where, "mlflow server")
-    for process in [*old.children(recursive=True), old]:
-        process.kill()
-    until(lambda: any("mlflow server" in line(item) and item.pid != old.pid for item in family(where)), 20, "MLflow is started again")
+    its = old.children(recursive=True)
+    assert its
+    old.kill()       # and not its worker, which holds the port
+    until(lambda: any("mlflow server" in line(item) and "flows.kept" not in line(item) and item.pid != old.pid for item in family(where)), 20, "MLflow is started again")
+    assert not [item for item in its if item.is_running()], "its worker kept the port"
 
     def answers() -> bool:
         try:
@@ -509,3 +512,20 @@ def test_the_tour_ends_as_it_tells(tmp_path: Path) -> None:
     finally:
         there = clone.folder / ".tidemill/tour"
         subprocess.run([sys.executable, "-m", "flows.cli", "down"], cwd=there, env={**clone.env, "PYTHONPATH": str(there)}, timeout=60)
+
+
+def test_what_a_killed_service_leaves_ends_with_it(tmp_path: Path) -> None:
+    """A service whose own child goes on after it is killed by -9; and one whose keeper is."""
+    code = "import subprocess, sys, time; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True); time.sleep(60)"
+    for who in ("service", "keeper"):
+        keeper = subprocess.Popen([sys.executable, "-m", "flows.kept", sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=HERE)
+        assert keeper.stdout is not None
+        grandchild = psutil.Process(int(keeper.stdout.readline()))
+        it = psutil.Process(keeper.pid).children()[0]
+        (it if who == "service" else psutil.Process(keeper.pid)).kill()
+        keeper.wait(10)
+        until(lambda it=it: not it.is_running() or it.status() == psutil.STATUS_ZOMBIE, 10, "the service ends with its keeper")
+        if who == "service":
+            until(lambda child=grandchild: not child.is_running(), 10, "what it left ends")
+        elif grandchild.is_running():
+            grandchild.kill()      # its service had its TERM and could have ended it
