@@ -52,8 +52,8 @@ mutants: setup   ## break the verdict's pure functions in every way, and count w
 	@test -x .tidemill/mutmut/bin/mutmut || { $(PYTHON) -m venv .tidemill/mutmut && .tidemill/mutmut/bin/pip install --quiet mutmut==3.*; }
 	PYTHONPATH=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') .tidemill/mutmut/bin/mutmut run --max-children 2
 
-pictures: setup  ## the pictures of docs/operate.md, from the real pages (needs Chromium)
-	TIDEMILL_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/test_browser.py
+pictures: setup  ## the pictures of docs/operate.md and docs/serve.md, from the real pages (needs Chromium)
+	TIDEMILL_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/test_browser.py tests/test_serve_page.py
 
 golden: setup    ## the numbers of a seeded training of each recipe, made anew: only where they are meant to change
 	TIDEMILL_GOLDEN=write $(BIN)/python -m pytest tests/test_recipes.py -k numbers_it_gave_before

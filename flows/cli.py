@@ -14,6 +14,7 @@ import typer
 
 from flows.new_command import new as _new
 from flows.plan_command import plan as _plan
+from flows.serve_command import serve as _serve
 from flows.trace_command import trace as _trace
 from flows.verify_command import verify as _verify
 
@@ -114,7 +115,7 @@ def predict(
     import recipes
     from tasks import config, tracking
     from tasks.errors import Refused
-    from tasks.export import described
+    from tasks.serve.slot import load
 
     if application not in recipes.names():
         raise Refused(f"no recipe '{application}'; recipes/ has {', '.join(recipes.names())}")
@@ -127,8 +128,8 @@ def predict(
     if number is None:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
     package = tracking.package(application, number)
-    recipe = kind(**described(package)["fields"])
-    answer = recipe.predict(recipe.open(package), [asked])[0].model_dump()
+    slot = load(application, number, package, tracking.tag(application, number, "tidemill.digest") or "")
+    answer = slot.answers([asked])[0].model_dump()
     if as_json:
         _out({"application": application, "version": number, "answer": answer})
         return
@@ -395,6 +396,7 @@ def restore(
 
 app.command("plan")(_plan)
 app.command("new")(_new)
+app.command("serve")(_serve)
 app.command("trace")(_trace)
 app.command("verify")(_verify)
 
@@ -405,7 +407,7 @@ def _before(context: typer.Context, debug: Annotated[bool, typer.Option("--debug
     from tasks import places
 
     places.settle()
-    if context.invoked_subcommand not in ("up", "down", "plan", "data", "trace"):
+    if context.invoked_subcommand not in ("up", "down", "plan", "data", "trace", "serve"):
         check()
     if debug:
         os.environ["TIDEMILL_DEBUG"] = "1"

@@ -19,6 +19,8 @@ from flows.reap import collapse, reap, register_alive
 from flows.retrain import data_half, retrain
 from flows.rollback import rollback
 from flows.verify import verify
+from flows.watch import sampled
+from flows.watch import watch as watch_served
 from tasks import config, places
 from tasks.collect import collect as collecting
 from tasks.files import write
@@ -75,6 +77,8 @@ def deployments() -> list[Any]:
         sweep.to_deployment("sweep", tags=["tidemill"]),
         approve.to_deployment("approve", tags=["tidemill"]),
         rollback.to_deployment("rollback", tags=["tidemill"]),
+        watch_served.to_deployment("watch", tags=["tidemill"], schedules=[Cron(config.general().serve.watch_cron, slug="watch")] if sampled() else [],
+                                   description="Whether what is served is still what was judged."),
         verify.to_deployment("verify", tags=["tidemill"]),
     ]
 

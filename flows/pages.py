@@ -9,7 +9,7 @@ from prefect.artifacts import (
 )
 
 from tasks import tracking
-from tasks.receipts import Collected, Judged, Registered, Snapshot, Stage
+from tasks.receipts import Collected, Exported, Judged, Registered, Snapshot, Stage
 
 MARKS = {"pass": "✅ pass", "fail": "❌ fail", "unclear": "✋ not enough evidence", "reported": "reported", "not applicable": "not applicable"}
 QUERY = "workflowType=machine_learning"     # without it MLflow's pages open in another mode
@@ -40,6 +40,12 @@ def changes(named: Snapshot) -> str:
     if not any(named.changed.values()):
         return "It has the rows of the one before."
     return "Since the one before: " + ", ".join(f"{count} {what}" for what, count in named.changed.items() if count) + "."
+
+
+def forms(exported: Exported) -> None:
+    """The forms of the network that were measured, as a table on the run page."""
+    if exported.forms:
+        create_table_artifact(key="forms", description=f"**{exported.form}** is what is judged and served.", table=[dict(row) for row in exported.forms])
 
 
 def gates(judged: Judged) -> None:

@@ -134,6 +134,7 @@ def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], dry_run: b
     explaining = explain.submit(name, overrides, wait_for=[scored])
     for future in (simpler, swept, trained, exported, scored):     # the first that failed says why; those after it only that it did
         future.result()
+    pages.forms(exported.result())
     judged: Judged = judging.result()
     with suppress(Fault):   # a report that could not be made holds no model up; the step's log says why
         explaining.result()

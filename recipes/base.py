@@ -155,6 +155,41 @@ class Recipe(BaseModel, ABC):
         """Inputs any version must answer, asked before it is served."""
         return []
 
+    steady: ClassVar[float] = 1.0
+    """The share of golden rows that must be answered as when the package was made, before it is served."""
+
+    def agree(self, one: BaseModel, two: BaseModel) -> bool:
+        """Whether two answers to one question say the same in what counts: by default their first field, numbers to a hundredth."""
+        first = next(iter(type(one).model_fields))
+        return alike(getattr(one, first), getattr(two, first))
+
+    def noted(self, question: BaseModel, answer: BaseModel) -> dict[str, float | str]:
+        """What may be kept of a served question and its answer without keeping either, for drift: lengths and numbers, by default."""
+        return {**{f"asked_{name}": value for name, value in measures(question).items()}, **measures(answer)}
+
     def figures(self, frame: pd.DataFrame, folder: Path) -> list[Path]:
         """Pictures of a score frame, for the run's page."""
         return []
+
+
+def alike(one: Any, two: Any, within: float = 0.01) -> bool:
+    """Whether two values are the same, numbers within a hundredth of 1 or of themselves."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        return one.keys() == two.keys() and all(alike(one[key], two[key], within) for key in one)
+    if isinstance(one, list | tuple) and isinstance(two, list | tuple):
+        return len(one) == len(two) and all(alike(a, b, within) for a, b in zip(one, two, strict=True))
+    if isinstance(one, int | float) and isinstance(two, int | float) and not isinstance(one, bool):
+        return abs(one - two) <= within * max(1.0, abs(one))
+    return bool(one == two)
+
+
+def measures(model: BaseModel) -> dict[str, float | str]:
+    """The numbers among a model's fields, and the lengths of its texts and lists."""
+    found: dict[str, float | str] = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, bool | int | float):
+            found[name] = float(value)
+        elif isinstance(value, str | list | tuple):
+            found[f"{name}_length"] = float(len(value))
+    return found

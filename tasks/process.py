@@ -60,18 +60,9 @@ def run(step: str, command: list[str], timeout_s: float | None = None, env: dict
     started = time.monotonic()
     path = state("logs", "steps", f"{step.replace(' ', '-').replace('/', '-')}.log")
     path.parent.mkdir(parents=True, exist_ok=True)
-    variables = {
-        **os.environ,
-        **environment(),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(root()),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
-        "TIDEMILL_OWNER": str(os.getpid()),
-        **(env or {}),
-    }
     try:
         child = subprocess.Popen(
-            command, cwd=root(), env=variables, stdin=subprocess.DEVNULL,
+            command, cwd=root(), env={**variables(), **(env or {})}, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent,
         )
     except OSError as error:
@@ -119,6 +110,18 @@ def run(step: str, command: list[str], timeout_s: float | None = None, env: dict
         raise Fault(f"{step} was killed by {name} after {wall:.0f} s (log: {path.relative_to(root())})", heals=True, killed=name == "SIGKILL")
     raise Fault(why if errors else f"{step} failed: {why} (log: {path.relative_to(root())})",
                 heals=child.returncode == EXIT_AGAIN)
+
+
+def variables() -> dict[str, str]:
+    """What a child of ours runs with."""
+    return {
+        **os.environ,
+        **environment(),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(root()),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+        "TIDEMILL_OWNER": str(os.getpid()),
+    }
 
 
 def answer(step: str, module: str, arguments: list[str], kind: type[R], receipt: Path | None = None,

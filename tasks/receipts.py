@@ -112,8 +112,10 @@ class Exported(Receipt):
     package: str
     digest: str
     files: dict[str, str]
-    parity: float
+    parity: float                                  # of the fp32 graph against torch
     bytes: int
+    form: str = "fp32"                             # the form of the graph that is in the package
+    forms: list[dict[str, str | float]] = []       # the forms that were measured, and why each was taken or not
 
 
 class Baselines(Receipt):
@@ -194,6 +196,28 @@ class Promoted(Receipt):
     version: str
     previous: str | None
     moved: bool
+
+
+class Watched(Receipt):
+    """What was seen of a champion's served questions."""
+
+    application: str
+    version: str
+    rows: int
+    because: str
+    alarm: bool = False
+    drift: dict[str, float] = {}         # noted column to its PSI against the test rows
+    labelled: int = 0                    # served rows whose labels came in since
+    metric: str = ""
+    figure: float | None = None          # of the metric, on those
+    expected: float | None = None        # and on the test rows
+
+
+class Started(Receipt):
+    """That the watch started a retraining, on which day."""
+
+    day: str
+    because: str
 
 
 class End(Receipt):

@@ -5,11 +5,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from tasks import places
+
+if TYPE_CHECKING:
+    from tests.serving import Project
 
 places.settle()
 HERE = Path(__file__).resolve().parent.parent
@@ -40,6 +44,7 @@ def _images(body) -> None:
     body["trainer"].update(max_epochs=3)
     body["sweep"].update(trials=0)
     body["score"].update(resamples=400, perturbed_rows=200, requests=40)
+    body["export"].update(rows=200, requests=10)
 
 
 def _stocks(body) -> None:
@@ -116,7 +121,8 @@ def make_clone(folder: Path, git: bool = True) -> Clone:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two workers: what shares the clone that lived stays together and begins first, else each file stays together."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("lived" if "lived" in getattr(item, "fixturenames", ()) else item.path.stem))
+        shared = [name for name in ("lived", "project") if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.stem))
     items.sort(key=lambda item: "lived" not in getattr(item, "fixturenames", ()))
 
 
@@ -134,3 +140,11 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     assert done.returncode == 0, done.stderr
     found.first = done.stdout  # type: ignore[attr-defined]
     return found
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> "Project":
+    """A clone with two small versions of each application in its registry. Tests that move an alias put it back."""
+    from tests.serving import made
+
+    return made(tmp_path_factory.mktemp("served") / "clone", "languages", "images", "stocks", "text_generation")

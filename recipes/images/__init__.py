@@ -30,7 +30,8 @@ INK = ((0.1, "under 10 %"), (0.2, "10 to 20 %"), (0.4, "20 to 40 %"), (1.01, "ov
 
 class Picture(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    image: str = Field(min_length=1, max_length=MOST_CHARS, description="a PNG, JPEG, GIF, BMP or WebP as base64; bright strokes on a dark ground, as the training pictures")
+    image: str = Field(min_length=1, max_length=MOST_CHARS, description="a PNG, JPEG, GIF, BMP or WebP as base64; bright strokes on a dark ground, as the training pictures",
+                       json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/*"})
 
     @field_validator("image")
     @classmethod
@@ -204,6 +205,9 @@ class Images(base.Recipe):
             found.append(Picture(image=pictures.encoded(out.getvalue())))
         return list(found)
 
+    def noted(self, question: BaseModel, answer: BaseModel) -> dict[str, float | str]:
+        return {**super().noted(question, answer), "label": answer.label}  # type: ignore[attr-defined]
+
     def figures(self, frame: pd.DataFrame, folder: Path) -> list[Path]:
         from recipes.images.simpler import confusion, misread
 
@@ -266,6 +270,7 @@ class Session:
         self.temperature = temperature(package)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")   # a thread that waits by spinning takes as much processor as the answer
         self.session = onnxruntime.InferenceSession(str(package / "model.onnx"), options, providers=["CPUExecutionProvider"])
 
     def pixels(self, payloads: list[bytes]) -> np.ndarray:

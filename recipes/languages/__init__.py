@@ -175,6 +175,9 @@ class Languages(base.Recipe):
             "すべての人間は、生まれながらにして自由である。", "a", "12345",
         )]
 
+    def noted(self, question: BaseModel, answer: BaseModel) -> dict[str, float | str]:
+        return {**super().noted(question, answer), "language": answer.language}  # type: ignore[attr-defined]
+
     def figures(self, frame: pd.DataFrame, folder: Path) -> list[Path]:
         from recipes.languages.voters import confusion
 
@@ -206,6 +209,7 @@ class Session:
         self.temperature = temperature(package)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")   # a thread that waits by spinning takes as much processor as the answer
         self.session = onnxruntime.InferenceSession(str(package / "model.onnx"), options, providers=["CPUExecutionProvider"])
 
     def probabilities(self, texts: list[str]) -> np.ndarray:

@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 CELLS = 16_000_000  # logits of one call: bounds its memory to 64 MB
 
 
+SPREAD = 24         # tokens; prompts that differ by more in length are not read side by side
+
+
+class _Row:
+    """One of several answers that are made side by side."""
+
+    def __init__(self, question: Question, read: list[int], limit: str | None) -> None:
+        self.question, self.read, self.limit = question, read, limit
+        self.random = np.random.default_rng(question.seed)
+        self.tokens: list[int] = []
+        self.end = ""
+        self.text: str | None = None
+
+
 class Session:
     def __init__(self, package: Path) -> None:
         import onnxruntime
@@ -28,6 +42,7 @@ class Session:
         self.seen: np.ndarray = np.load(package / "seen.npz")["hashes"]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")   # a thread that waits by spinning takes as much processor as the answer
         self.session = onnxruntime.InferenceSession(str(package / "model.onnx"), options, providers=["CPUExecutionProvider"])
 
     def step(self, ids: np.ndarray, past: tuple[np.ndarray, np.ndarray] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -108,6 +123,62 @@ class Session:
             if not text.endswith("\ufffd") and len(text) > len(told):
                 yield text[len(told) :]
                 told = text
+
+    def together(self, questions: Sequence[Question]) -> list[tuple[str, str, int, str | None]]:
+        """What `answer` gives, of several questions that go through the network side by side.
+
+        All rows have as many tokens behind them at each step, so the graph needs no mask: while one row's
+        prompt is still being read, another that had a shorter one draws its answer's next token.
+        """
+        if len(questions) == 1:
+            return [self.answer(questions[0])]
+        begun = [self.begun(question) for question in questions]
+        order = sorted(range(len(questions)), key=lambda row: len(begun[row][0]))
+        found: dict[int, tuple[str, str, int, str | None]] = {}
+        at = 0
+        while at < len(order):      # prompts of nearly one length go together; a much longer one would be read token by token
+            stop = at + 1
+            while stop < len(order) and len(begun[order[stop]][0]) - len(begun[order[at]][0]) <= SPREAD:
+                stop += 1
+            rows = order[at:stop]
+            if len(rows) == 1:
+                found[rows[0]] = self.answer(questions[rows[0]])
+            else:
+                for row, told in zip(rows, self._rows([questions[row] for row in rows], [begun[row] for row in rows]), strict=True):
+                    found[row] = told
+            at = stop
+        return [found[row] for row in range(len(questions))]
+
+    def _rows(self, questions: list[Question], begun: list[tuple[np.ndarray, str | None]]) -> list[tuple[str, str, int, str | None]]:
+        rows = [_Row(question, [int(one) for one in ids], limit) for question, (ids, limit) in zip(questions, begun, strict=True)]
+        done = min(len(row.read) for row in rows)       # tokens of each row that the network has seen
+        logits, *past = self.step(np.array([row.read[:done] for row in rows]))
+        live = rows
+        while True:
+            for place, row in enumerate(live):
+                if len(row.read) == done and not row.end:       # its prompt is read: the answer's next token
+                    told = sampling.penalised(logits[place, -1], row.read, row.question.repetition_penalty)
+                    self._took(row, sampling.drawn(sampling.chances(told, row.question.temperature, row.question.top_k, row.question.top_p), row.random))
+            keep = [place for place, row in enumerate(live) if not row.end]
+            if not keep:
+                return [(row.text if row.text is not None else self.tokens.text(row.tokens), row.end, len(row.tokens), row.limit) for row in rows]
+            if len(keep) < len(live):
+                live, past = [live[place] for place in keep], [part[:, keep] for part in past]
+            done += 1
+            if past[0].shape[3] + 1 > self.size.context:
+                logits, *past = self.step(np.array([row.read[done - self.size.context // 2 : done] for row in live]))
+            else:
+                logits, *past = self.step(np.array([[row.read[done - 1]] for row in live]), (past[0], past[1]))
+
+    def _took(self, row: _Row, token: int) -> None:
+        row.tokens.append(token)
+        row.read.append(token)
+        if token == self.tokens.end:
+            row.end = "end"
+        elif row.question.stop and (at := sampling.stopped(text := self.tokens.text(row.tokens), row.question.stop)) is not None:
+            row.text, row.end = text[:at], "stop"
+        elif len(row.tokens) == row.question.max_tokens:
+            row.end = "length"
 
     def answer(self, question: Question) -> tuple[str, str, int, str | None]:
         """Text, why it ended, how many tokens, and the stated limit."""

@@ -8,8 +8,10 @@ import pandas as pd
 import recipes
 from tasks import plan, process
 from tasks.export import digests
+from tasks.export.forms import best
 from tasks.files import write, write_json
 from tasks.receipts import Exported, Trained
+from tasks.serve.slot import remember
 from tasks.train.loop import rebuilt
 
 
@@ -24,17 +26,21 @@ def export(this: plan.Plan) -> Exported:
     part.mkdir(parents=True)
     parity = recipe.export(module, data, part)
     process.progress(1, 2, "graphs")
-    recipe.calibrate(part, pd.read_parquet(this.splits / "valid.parquet"))
+    valid = pd.read_parquet(this.splits / "valid.parquet")
+    recipe.calibrate(part, valid)
+    settings = this.recipe.export
+    form, table = best(this.application, recipe, part, valid, settings) if settings.forms else ("fp32", [])
     write_json(part / "recipe.json", {
-        "application": this.application, "fields": trained.model, "snapshot": this.snapshot, "key": this.key, "code": this.code,
+        "application": this.application, "fields": trained.model, "snapshot": this.snapshot, "key": this.key, "code": this.code, "form": form,
     })
     write(part / "card.md", card(this, trained))
+    remember(recipe, part)
     shutil.rmtree(package, ignore_errors=True)
     part.replace(package)
     found, files = digests(package)
     size = sum(path.stat().st_size for path in package.iterdir())
     process.progress(2, 2, "graphs")
-    return Exported(package=f".tidemill/runs/{this.key[:16]}/package", digest=found, files=files, parity=parity, bytes=size)
+    return Exported(package=f".tidemill/runs/{this.key[:16]}/package", digest=found, files=files, parity=parity, bytes=size, form=form, forms=table)
 
 
 def card(this: plan.Plan, trained: Trained) -> str:

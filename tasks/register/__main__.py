@@ -29,6 +29,8 @@ def register(this: plan.Plan) -> Registered:
     process.progress(0, 3, "parts", part="findings")
     tracking.log_table(run_id, [finding.model_dump() for finding in judged.findings], "gates.json")
     tracking.log_table(run_id, [dict(row) for row in judged.table], "slices.json")
+    if exported.forms:
+        tracking.log_table(run_id, [dict(row) for row in exported.forms], "forms.json")
     card = told(this, plan.read("train", Trained, this), exported, judged)
     tracking.log_text(run_id, dumped(card), "card.json")
     tracking.log_text(run_id, render(card), "card.md")

@@ -8,6 +8,7 @@ from tasks import places, process, tracking
 from tasks.errors import Fault, Refused
 from tasks.files import locked
 from tasks.receipts import Judged, Promoted
+from tasks.serve import nudged
 
 
 def promote(application: str, version: str, by: str, why: str) -> Promoted:
@@ -36,6 +37,7 @@ def promote(application: str, version: str, by: str, why: str) -> Promoted:
         tracking.move(application, "champion", version)
         if tracking.aliased(application, "challenger") == version:
             tracking.drop(application, "challenger")
+        nudged()
         return Promoted(name=application, version=version, previous=previous, moved=True)
 
 

@@ -21,7 +21,7 @@ def rss_mb() -> float:
     return psutil.Process().memory_info().rss / 1e6
 
 
-def measured(models: Mapping[str, tuple[Recipe, Any]], questions: list[BaseModel], requests: int) -> tuple[dict[str, dict[str, float]], pd.DataFrame]:
+def measured(models: Mapping[str, tuple[Recipe, Any]], questions: list[BaseModel], requests: int, batches: int = BATCHES) -> tuple[dict[str, dict[str, float]], pd.DataFrame]:
     """Each model's p50, p95 and p99 of one request in ms, p95 with its interval, and requests a second in batches of 32; and every time."""
     if not requests or not questions:
         return {}, pd.DataFrame({"model": [], "ms": []})
@@ -35,7 +35,7 @@ def measured(models: Mapping[str, tuple[Recipe, Any]], questions: list[BaseModel
     for place, question in enumerate(asked):
         for name in names if place % 2 else names[::-1]:
             single[name].append(_timed(*models[name], [question]))
-    for place in range(BATCHES):
+    for place in range(batches):
         block = [asked[(place * BATCH + at) % len(asked)] for at in range(BATCH)]
         for name in names if place % 2 else names[::-1]:
             batched[name].append(_timed(*models[name], block))

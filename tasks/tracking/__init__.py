@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import places
+from tasks.tracking import light
 from tasks.tracking.once import once
 
 KEY = "tidemill.key"
@@ -28,7 +29,17 @@ def client() -> Any:
 
 
 def uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI", places.environment()["MLFLOW_TRACKING_URI"])
+    return os.environ.get("MLFLOW_TRACKING_URI") or places.environment()["MLFLOW_TRACKING_URI"]
+
+
+def quick() -> light.Registry | None:
+    """The registry without MLflow's import; None where only MLflow's client can ask it."""
+    return light.at(uri())
+
+
+def unborn() -> bool:
+    """Whether the registry is a SQLite file that nothing has been written to yet."""
+    return uri().startswith("sqlite:///") and not Path(uri().removeprefix("sqlite:///")).exists()
 
 
 # Runs -------------------------------------------------------------------------------------------
@@ -211,6 +222,8 @@ def register(application: str, run_id: str, digest: str, tags: Mapping[str, str]
 
 def version(application: str, number: str) -> dict[str, Any] | None:
     """A version's tags and origin; None where there is none."""
+    if registry := quick():
+        return registry.version(application, number)
     from mlflow.exceptions import MlflowException
 
     try:
@@ -233,6 +246,8 @@ def tag_version(application: str, number: str, tags: Mapping[str, str]) -> None:
 
 def aliased(application: str, alias: str = "champion") -> str | None:
     """The version an alias stands for; None where it stands for none."""
+    if registry := quick():
+        return registry.alias(application, alias)
     from mlflow.exceptions import MlflowException
 
     try:
@@ -243,8 +258,6 @@ def aliased(application: str, alias: str = "champion") -> str | None:
 
 def package(application: str, number: str) -> Path:
     """A version's package on this machine, each file found to be what was registered."""
-    import mlflow.artifacts
-
     from tasks import signing
     from tasks.export import digests, verify
 
@@ -256,27 +269,46 @@ def package(application: str, number: str) -> Path:
     here = places.state("packages", application, number)
     wanted = found["tags"]["tidemill.digest"]
     if not here.is_dir() or digests(here)[0] != wanted:
-        client()
-        got = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{found['run_id']}/package"))
-        if got.is_relative_to(places.state("artifacts")):
-            here = got     # the artifact store is on this machine: read it where it lies
-        else:
-            import shutil
-
-            shutil.rmtree(here, ignore_errors=True)
-            here.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(got, here)
+        here = brought(found["run_id"], here)
     verify(here, wanted, f"{application} version {number}")
     signing.check(here, f"{application} version {number}")
     return here
 
 
+def brought(run_id: str, here: Path) -> Path:
+    """A run's package: where the artifact store is on this machine, read where it lies; else copied to `here`."""
+    import shutil
+    import tempfile
+
+    here.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=here.parent, prefix=".part-") as temporary:
+        registry = quick()
+        got = registry.fetch(run_id, "package", Path(temporary) / "package") if registry else None
+        if got is None:
+            import mlflow.artifacts
+
+            client()
+            got = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{run_id}/package"))
+            if not got.is_relative_to(places.state("artifacts")):
+                got = Path(shutil.copytree(got, Path(temporary) / "copy"))
+        if not got.is_relative_to(temporary):
+            return got
+        shutil.rmtree(here, ignore_errors=True)
+        got.replace(here)
+    return here
+
+
 def move(application: str, alias: str, number: str) -> None:
+    if registry := quick():
+        registry.set_alias(application, alias, number)
+        return
     client().set_registered_model_alias(application, alias, number)
 
 
 def drop(application: str, alias: str) -> None:
-    if aliased(application, alias) is not None:
+    if registry := quick():
+        registry.drop_alias(application, alias)
+    elif aliased(application, alias) is not None:
         client().delete_registered_model_alias(application, alias)
 
 
@@ -284,15 +316,10 @@ def drop(application: str, alias: str) -> None:
 
 def ledger(application: str) -> list[dict[str, Any]]:
     """What was live, since when and why, oldest first. Each entry holds the digest of the one before."""
-    from mlflow.exceptions import MlflowException
-
     from tasks.errors import Fault
     from tasks.files import digest
 
-    try:
-        tags: Mapping[str, str] = client().get_registered_model(application).tags
-    except MlflowException:
-        return []
+    tags = _tags(application)
     entries, before = [], ""
     for name in sorted(name for name in tags if name.startswith(LEDGER)):
         entry = json.loads(tags[name])
@@ -303,16 +330,33 @@ def ledger(application: str) -> list[dict[str, Any]]:
     return entries
 
 
+def _tags(application: str) -> Mapping[str, str]:
+    if registry := quick():
+        return registry.tags(application) or {}
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client().get_registered_model(application).tags
+    except MlflowException:
+        return {}
+
+
 def record(application: str, entry: Mapping[str, Any]) -> None:
     """Append to the ledger."""
     from tasks.files import canonical, digest
 
     entries = ledger(application)
     whole = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **entry, "before": digest(entries[-1]) if entries else ""}
-    client().set_registered_model_tag(application, f"{LEDGER}{len(entries) + 1:06d}", canonical(whole))
+    name = f"{LEDGER}{len(entries) + 1:06d}"
+    if registry := quick():
+        registry.set_tag(application, name, canonical(whole))
+    else:
+        client().set_registered_model_tag(application, name, canonical(whole))
 
 
 def applications() -> list[str]:
+    if registry := quick():
+        return sorted(registry.models())
     return sorted(model.name for model in client().search_registered_models())
 
 

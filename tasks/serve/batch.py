@@ -1,0 +1,163 @@
+"""Questions that come at the same time are asked of the model together; those that cannot be answered in time are turned away."""
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from tasks.schema import Serve
+from tasks.serve.measure import BATCH, QUEUE
+from tasks.serve.slot import Slot
+
+log = logging.getLogger(__name__)
+
+
+class Full(Exception):
+    """The queue is full; `after_s` seconds from now there is probably room."""
+
+    def __init__(self, after_s: int) -> None:
+        self.after_s = after_s
+
+
+class Late(Exception):
+    """The deadline passed before the question's turn came."""
+
+
+class Broken(Exception):
+    """The model could not answer a question that its schema allows; the log says why."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    slot: Slot
+    answers: list[BaseModel]
+    bodies: list[bytes]
+
+
+@dataclass
+class Asked:
+    questions: list[BaseModel]
+    until: float
+    future: asyncio.Future[Answered]
+    slot: Slot | None      # None: whichever is the champion when its turn comes
+
+
+class Batcher:
+    """One application's queue, and the thread that asks its model."""
+
+    def __init__(self, application: str, settings: Serve, champion: Callable[[], Slot]) -> None:
+        self.application, self.settings, self.champion = application, settings, champion
+        self.waiting: deque[Asked] = deque()
+        self.rows = 0                    # questions that wait or are being answered
+        self.came = asyncio.Event()
+        self.crowded = False             # several came together lately: it pays to wait for more
+        self.rate = 0.0                  # questions answered in a second, lately
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{application}")
+        self.task: asyncio.Task[None] | None = None
+
+    def room(self, count: int = 1) -> None:
+        """Raise Full where `count` more questions would be too many."""
+        if self.rows and self.rows + count > self.settings.queue:
+            raise Full(max(1, math.ceil(self.rows / self.rate)) if self.rate else 1)
+
+    async def ask(self, questions: list[BaseModel], slot: Slot | None = None) -> Answered:
+        """Answers by one slot for all of them. Raises Full, Late or Broken."""
+        self.room(len(questions))
+        if self.task is None or self.task.done():
+            self.task = asyncio.create_task(self._work())
+        asked = Asked(questions, time.monotonic() + self.settings.deadline_s, asyncio.get_running_loop().create_future(), slot)
+        self.rows += len(questions)
+        QUEUE.labels(self.application).set(self.rows)
+        self.waiting.append(asked)
+        self.came.set()
+        try:
+            return await asked.future
+        finally:
+            self.rows -= len(questions)
+            QUEUE.labels(self.application).set(self.rows)
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            while not self.waiting:
+                self.came.clear()
+                await self.came.wait()
+            if self.crowded and self._ready() < self.settings.batch and self.settings.wait_ms:
+                await asyncio.sleep(self.settings.wait_ms / 1000)
+            part = self._taken()
+            if not part:
+                continue
+            self.crowded = len(part) > 1
+            slot = part[0].slot or self.champion()
+            began = time.monotonic()
+            try:
+                found = await loop.run_in_executor(self.thread, answered, slot, [question for asked in part for question in asked.questions])
+                self._give(part, slot, *found)
+            except Exception as error:
+                if len(part) > 1:      # whose question it was is found by asking each alone
+                    for asked in part:
+                        await self._alone(slot, asked)
+                else:
+                    self._fail(part[0], slot, error)
+            count = sum(len(asked.questions) for asked in part)
+            BATCH.labels(self.application).observe(count)
+            rate = count / max(1e-6, time.monotonic() - began)
+            self.rate = rate if not self.rate else 0.8 * self.rate + 0.2 * rate
+
+    async def _alone(self, slot: Slot, asked: Asked) -> None:
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self.thread, answered, slot, asked.questions)
+            self._give([asked], slot, *found)
+        except Exception as error:
+            self._fail(asked, slot, error)
+
+    def _ready(self) -> int:
+        return sum(len(asked.questions) for asked in self.waiting)
+
+    def _taken(self) -> list[Asked]:
+        """The next questions that one slot answers, as many as a batch holds; those past their deadline are told so."""
+        part: list[Asked] = []
+        count = 0
+        while self.waiting:
+            asked = self.waiting[0]
+            if asked.future.done() or asked.until < time.monotonic():
+                self.waiting.popleft()
+                if not asked.future.done():
+                    asked.future.set_exception(Late())
+                continue
+            if part and (count + len(asked.questions) > self.settings.batch or asked.slot is not part[0].slot):
+                break
+            part.append(self.waiting.popleft())
+            count += len(asked.questions)
+        return part
+
+    def _give(self, part: list[Asked], slot: Slot, answers: list[BaseModel], bodies: list[bytes]) -> None:
+        at = 0
+        for asked in part:
+            stop = at + len(asked.questions)
+            if not asked.future.done():
+                asked.future.set_result(Answered(slot, answers[at:stop], bodies[at:stop]))
+            at = stop
+
+    def _fail(self, asked: Asked, slot: Slot, error: Exception) -> None:
+        # Never the question itself: it may be private.
+        log.error("%s version %s could not answer a question it accepts: %s: %s", self.application, slot.version, type(error).__name__, " ".join(str(error).split())[:300])
+        if not asked.future.done():
+            asked.future.set_exception(Broken())
+
+    def close(self) -> None:
+        if self.task:
+            self.task.cancel()
+        self.thread.shutdown(wait=False, cancel_futures=True)
+
+
+def answered(slot: Slot, questions: list[BaseModel]) -> tuple[list[BaseModel], list[bytes]]:
+    """The answers, and each as JSON; in the model's thread."""
+    found = slot.answers(questions)
+    return found, [answer.__pydantic_serializer__.to_json(answer) for answer in found]

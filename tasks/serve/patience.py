@@ -1,0 +1,50 @@
+"""Clients that are slow: a request's head must come in time, an answer must be taken in time, and there is a most of them."""
+
+import asyncio
+import time
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+LOOK_S = 0.5
+
+
+class Patient(HttpToolsProtocol):
+    """uvicorn's protocol, whose keep-alive timer begins only after a first answer: a client that never ends its head would stay for ever."""
+
+    head_s = 10.0
+    most = 1000
+    there: set["Patient"] = set()
+    sweeper: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self.since: float | None = time.monotonic()      # when the head that is awaited began; None while a request is at work
+        super().connection_made(transport)
+        if len(Patient.there) >= Patient.most:
+            transport.abort()
+            return
+        Patient.there.add(self)
+        if Patient.sweeper is None or Patient.sweeper.done():
+            Patient.sweeper = self.loop.create_task(Patient.sweep())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        Patient.there.discard(self)
+        super().connection_lost(exc)
+
+    def on_headers_complete(self) -> None:
+        self.since = None
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        self.since = time.monotonic()
+        super().on_response_complete()
+
+    @staticmethod
+    async def sweep() -> None:
+        """Close at once whoever kept us waiting; those whose answer is still in our buffer count as well."""
+        while Patient.there:
+            await asyncio.sleep(LOOK_S)
+            limit = time.monotonic() - Patient.head_s
+            for protocol in list(Patient.there):
+                if protocol.since is not None and protocol.since < limit:
+                    protocol.transport.abort()
