@@ -287,17 +287,18 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="Come back once all answer, and leave them running; tidemill down stops them.")] = False,
     prefect_port: Annotated[int | None, typer.Option(help="Prefect's port; without it 4200, or any that is free.")] = None,
     mlflow_port: Annotated[int | None, typer.Option(help="MLflow's port; without it 5000, or any that is free.")] = None,
+    serve_port: Annotated[int | None, typer.Option(help="The prediction server's port; without it 8000, or any that is free.")] = None,
     public: Annotated[str, typer.Option(help="The host name others reach this machine by: both servers ask for a login, and a proxy with TLS goes before them (docs/operate.md).", metavar="NAME")] = "",
     as_json: Json = False,
 ) -> None:
-    """Prefect, MLflow and the nightly runner; Ctrl-C stops all."""
+    """Prefect, MLflow, the nightly runner and answers from every champion; Ctrl-C stops all."""
     from flows import up as servers
 
     if (where := servers.settled()) is not None:
         _out(where) if as_json else _where(where, "up already")
         return
     if detach:
-        given = [f"--{name}-port={port}" for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port)) if port is not None]
+        given = [f"--{name}-port={port}" for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port), ("serve", serve_port)) if port is not None]
         given += [f"--public={public}"] if public else []
         where = _detached(given)
         _out(where) if as_json else _where(where, "up")
@@ -307,12 +308,12 @@ def up(
         line = {"ready": "ready; Ctrl-C stops all", "stopping": "stopping", "runner": "runner    deployments and schedules"}.get(what, f"{what:9} {words}")
         typer.echo(json.dumps({"event": what, "address": words}) if as_json else line)
 
-    servers.keep({"prefect": prefect_port, "mlflow": mlflow_port}, told, public)
+    servers.keep({"prefect": prefect_port, "mlflow": mlflow_port, "serve": serve_port}, told, public)
 
 
 def _where(where: dict[str, Any], words: str) -> None:
     typer.echo(words)
-    for name in ("prefect", "mlflow"):
+    for name in ("prefect", "mlflow", "serve"):
         if name in where:
             typer.echo(f"{name:9} {where[name]}")
 

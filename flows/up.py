@@ -1,4 +1,4 @@
-"""One command up: Prefect, MLflow and the nightly runner on loopback, kept by supervisor, stopped together.
+"""One command up: Prefect, MLflow, the nightly runner and the prediction server on loopback, kept by supervisor, stopped together.
 
 Who is up is a kernel lock, never a file that outlives its owner; .tidemill/up.json only says where.
 """
@@ -27,9 +27,9 @@ from tasks.files import held, holding, write, write_json
 HOST = "127.0.0.1"
 READY_S = 120          # the first start migrates two databases
 STOP_S = 10
-PORTS = {"prefect": 4200, "mlflow": 5000}
+PORTS = {"prefect": 4200, "mlflow": 5000, "serve": 8000}
 RETRIES = 5
-SERVICES = ("prefect", "mlflow", "runner")
+SERVICES = ("prefect", "mlflow", "runner", "serve")
 
 
 def lock() -> Path:
@@ -117,6 +117,7 @@ def commands(ports: dict[str, int], public: str = "") -> dict[str, list[str]]:
         "mlflow": [*python, "mlflow", "server", "--host", HOST, "--port", str(ports["mlflow"]), "--workers", "1", "--allowed-hosts", hosts, *login,
                    "--backend-store-uri", f"sqlite:///{places.state('mlflow.db')}", "--artifacts-destination", str(places.state("artifacts"))],
         "runner": [*python, "flows.deployments"],
+        "serve": [*python, "tasks.serve", "--all", "--host", HOST, "--port", str(ports["serve"])],
     }
 
 
@@ -255,10 +256,12 @@ def begin(supervisor: subprocess.Popen[bytes], folder: Path, where: dict[str, st
         rpc.startProcess(name, False)
     ready = {"prefect": lambda: answers(f"{where['prefect']}/api/health") and ours(supervisor, where["prefect"]),
              "mlflow": lambda: answers(f"{where['mlflow']}/health") and ours(supervisor, where["mlflow"]),
-             "runner": (folder / "runner.ready").is_file}
+             "runner": (folder / "runner.ready").is_file,
+             "serve": lambda: answers(f"{where['serve']}/ready") and ours(supervisor, where["serve"])}
     for name in SERVICES:
-        if name == "runner":
-            rpc.startProcess(name, False)
+        if name == "runner":     # the runner and the answers need both servers, and not each other
+            for both in ("runner", "serve"):
+                rpc.startProcess(both, False)
         while not ready[name]():
             _alive(supervisor, until, name)
             given_up(rpc)

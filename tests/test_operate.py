@@ -121,7 +121,7 @@ def test_every_socket_is_on_loopback(up: tuple[Clone, dict]) -> None:
 def test_the_forms_offer_the_applications_and_say_what_each_field_does(up: tuple[Clone, dict]) -> None:
     _, where = up
     found = {item["name"]: item["parameter_openapi_schema"] for item in ask(f"{where['prefect']}/api/deployments/filter", {})}  # type: ignore[attr-defined]
-    assert set(found) == {"retrain", "nightly", "collect", "sweep", "approve", "rollback", "verify"}
+    assert set(found) == {"retrain", "nightly", "collect", "sweep", "approve", "rollback", "verify", "watch"}
     assert found["retrain"]["definitions"]["Application"]["enum"] == config.files("recipe")
     for name, schema in found.items():
         assert all(field.get("description") for field in schema["properties"].values()), name
@@ -146,6 +146,12 @@ def test_a_night_with_nothing_new_is_unchanged_and_one_that_is_on_wins(up: tuple
     assert "languages Unchanged" in night["state"]["message"]
     assert night["name"].startswith("night of ")
     assert "languages" in json.loads((clone.folder / ".tidemill" / "night.json").read_text())["ends"]
+
+
+def test_the_champion_answers_over_http(up: tuple[Clone, dict]) -> None:
+    _, where = up
+    until(lambda: ask(f"{where['serve']}/health")["applications"].get("languages", {}).get("version"), 30, "the champion is loaded")  # type: ignore[index]
+    assert ask(f"{where['serve']}/v1/languages/predict", {"text": "Jeder hat das Recht auf Leben und Freiheit."})["language"] == "deu"  # type: ignore[index]
 
 
 def test_an_application_that_fails_leaves_the_others_their_night(up: tuple[Clone, dict]) -> None:
