@@ -22,7 +22,7 @@ from tasks.files import locked
 from tasks.judge import explain, judge
 from tasks.label import label
 from tasks.notices import notify
-from tasks.receipts import Collected, End, Judged, Promoted, Registered, Snapshot, Stage
+from tasks.receipts import Collected, End, Judged, Promoted, Registered, Scored, Snapshot, Stage
 from tasks.register import promote, register
 from tasks.schema import Recipe
 from tasks.score import baselines, score
@@ -120,8 +120,8 @@ def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], dry_run: b
     """Sweep, train, export, score, judge, register and promote; what has a receipt is not done again."""
     name = recipe.application
     process.tell("plan", key=this.key, snapshot=this.snapshot, folder=str(this.folder))
-    ended = End.load(this.folder / "end.json")
-    if ended is not None:
+    ended, scored_before = End.load(this.folder / "end.json"), Scored.load(this.folder / "score.json")
+    if ended is not None and not (scored_before and "champion" in scored_before.skipped):     # a champion that was silent may answer now
         process.tell("judged", judged=_told(this))
         return ended.model_copy(update={"state": "Unchanged", "because": f"this data and configuration were judged before: {ended.state}, {ended.because}"})
     this.save(this.folder / "plan.json")

@@ -203,6 +203,8 @@ def test_a_damaged_champion_is_not_served_and_nothing_is_promoted_on_its_silence
     finally:
         path.write_bytes(whole)
         shutil.rmtree(lived.folder / ".tidemill" / "packages", ignore_errors=True)
+    healed = json.loads(lived.tidemill("run", "languages", "model.lr=0.003", "--dry-run", "--json").stdout)
+    assert "PROMOTE" in healed["because"], "what was judged while the champion was silent does not hold once it answers"
     assert json.loads(lived.tidemill("status", "--json").stdout)["live"][0]["champion"] == live
 
 

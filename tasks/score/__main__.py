@@ -25,8 +25,8 @@ def score(this: plan.Plan) -> Scored:
     champion = tracking.aliased(this.application)
     before = plan.whole(Scored, this.folder / "score.json")
     own = champion is not None and tracking.tag(this.application, champion, "tidemill.key") == this.key
-    if before and (before.champion == champion or own):
-        # Scored beside today's champion already; or this run's own version went live and its end was not noted.
+    if before and "champion" not in before.skipped and (before.champion == champion or own):
+        # Scored beside today's champion already, which answered; or this run's own version went live and its end was not noted.
         return before
     # What was concluded from older rows does not hold beside these.
     for step in ("judge", "explain", "register"):
