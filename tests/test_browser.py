@@ -93,6 +93,8 @@ def second_generation(page, where: dict, run: str) -> None:
 
 def start(page, where: dict) -> None:
     """The form of the deployment, as a link fills it, looked at and sent."""
+    from playwright.sync_api import TimeoutError
+
     from tests.test_operate import ask
 
     found = ask(f"{where['prefect']}/api/deployments/name/retrain/retrain")
@@ -104,8 +106,14 @@ def start(page, where: dict) -> None:
     page.wait_for_timeout(1500)      # the form validates what the link filled in before it can be sent
     if shots:
         page.screenshot(path=f"{shots}/form.png")
-    page.get_by_role("button", name="Submit").click()
-    page.wait_for_url(re.compile("tab=Runs"), timeout=30_000)
+    for _ in range(6):      # a click before the form has validated itself is lost
+        page.get_by_role("button", name="Submit").click()
+        try:
+            page.wait_for_url(re.compile("tab=Runs"), timeout=10_000)
+            return
+        except TimeoutError:
+            continue
+    raise AssertionError("the form was not sent")
 
 
 def paused(clone: Clone, where: dict) -> str:

@@ -237,7 +237,7 @@ def test_a_large_body_is_refused_before_it_is_read_and_memory_stays(running: Run
     before = running.rss_mb()
     for _ in range(5):
         status, _, body = _sent(running, b'{"text": "' + b"a" * 10_000_000 + b'"}')
-        assert status == 413 and "1 MB" in body
+        assert status == 413, body      # its words may be cut off: the server does not wait for the rest
     # Without a length the limit is found while reading.
     with socket.create_connection(("127.0.0.1", running.port)) as client:
         client.sendall(b"POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
