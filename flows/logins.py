@@ -7,7 +7,6 @@ import json
 import os
 import re
 import secrets
-from pathlib import Path
 from typing import Any
 
 from tasks import places
@@ -17,11 +16,6 @@ from tasks.files import write
 VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
 SHORTEST = 12     # characters of a password
 KNOWN = {"admin:pass", "admin:password", "admin:admin", "prefect:prefect", "user:password"}
-
-
-def login_file() -> Path:
-    """MLflow's login: user, password and the key of its sessions."""
-    return places.state("keys", "mlflow-login.json")
 
 
 def check(name: str) -> None:
@@ -40,7 +34,7 @@ def check(name: str) -> None:
 
 def mlflow_login() -> dict[str, str]:
     """MLflow's login, made at first use: a password nobody chose, never a default."""
-    path = login_file()
+    path = places.mlflow_login()
     if not path.is_file():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write(path, json.dumps({"user": "admin", "password": secrets.token_urlsafe(24), "session": secrets.token_hex(32)}) + "\n")
@@ -67,4 +61,4 @@ def words(name: str, where: dict[str, Any]) -> str:
     """What is left to do: a proxy that speaks TLS, since passwords travel with every request."""
     ports = {service: str(where[service]).rsplit(":", 1)[1] for service in ("prefect", "mlflow")}
     return (f"the servers listen on loopback; let a proxy with a certificate for {name} pass port {ports['prefect']} (Prefect) and {ports['mlflow']} (MLflow) on, as docs/operate.md "
-            f"shows. MLflow's login is in {login_file().relative_to(places.root())}; Prefect's is your {VARIABLE}")
+            f"shows. MLflow's login is in {places.mlflow_login().relative_to(places.root())}; Prefect's is your {VARIABLE}")

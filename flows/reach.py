@@ -9,7 +9,7 @@ import urllib.request
 from tasks.errors import Refused
 
 WAIT_S = 5
-LOGINS = {"prefect": "PREFECT_API_AUTH_STRING", "mlflow": "MLFLOW_TRACKING_PASSWORD"}
+LOGINS = {"prefect": ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"), "mlflow": ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")}
 
 
 def check() -> None:
@@ -27,8 +27,8 @@ def fits(package: str, variable: str, base: str, path: str) -> None:
             told = answer.read(200).decode(errors="replace").strip()
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):     # it answers, and asks who we are
-            if not os.environ.get(LOGINS[package]):
-                raise Refused(f"{package}'s server at {base} asks for a login; set {LOGINS[package]}") from error
+            if not any(os.environ.get(name) for name in LOGINS[package]):
+                raise Refused(f"{package}'s server at {base} asks for a login; set {LOGINS[package][0]}") from error
             return
         raise Refused(f"{base} answers {error.code} to {path}: is it {package}'s server? correct {variable}") from error
     except (OSError, ValueError) as error:

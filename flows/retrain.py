@@ -51,7 +51,7 @@ def retrain(application: Application, overrides: list[str] = [], dry_run: bool =
         overrides: Settings of the model half for this run, each as key=value.
         dry_run: Stop after the verdict: nothing is registered or promoted.
         ask: Where the evidence is not enough, wait for a person's form on this page (conf/config.yaml says how long).
-        reason: Why this run was started; kept with it.
+        reason: Why this run was started; it stands among this run's parameters.
     """
     register_alive()
     return retraining(str(application), list(overrides), Night(dry_run=dry_run, ask=ask))
@@ -180,6 +180,8 @@ def asked(end: End, this: plan.Plan) -> End:
     process.tell("promoted", promoted=moved.model_dump())
     promoted = end.model_copy(update={"state": "Promoted", "because": f"{person} approved: {why}"})
     promoted.save(this.folder / "end.json")
+    if judged := Judged.load(this.folder / "judge.json"):
+        pages.verdict(end.application, "Promoted", judged, Registered.load(this.folder / "register.json"))
     return promoted
 
 

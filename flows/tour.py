@@ -22,7 +22,7 @@ from tasks import places
 from tasks.errors import Fault
 from tasks.files import sha256, write
 
-COPIED = ("conf", "flows", "tasks", "recipes", ".dvc/config", ".dvc/.gitignore", ".dvcignore", "pyproject.toml")
+COPIED = ("conf", "flows", "tasks", "recipes", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "pyproject.toml")
 LOCALES = ("ar", "cs", "da", "de", "el", "es", "fa", "fi", "fr", "hu", "it", "ja", "ko", "nl", "pl", "ru", "sv", "tr", "uk", "vi")
 DECLARATIONS = ("arb", "ces", "dan", "deu_1996", "ell_monotonic", "spa", "pes_1", "fin", "fra", "hun", "ita", "jpn", "kor", "nld", "pol", "rus", "swe", "tur", "ukr", "vie")
 
@@ -70,18 +70,23 @@ class Tour:
         write(path, yaml.safe_dump(body, sort_keys=False))
 
 
-def make(folder: Path) -> Tour:
-    """A project of its own, small enough for two cores: twenty languages, one trial, a short training."""
-    if folder.exists():
-        subprocess.run([sys.executable, "-m", "flows.cli", "down"], cwd=folder, capture_output=True)
-        shutil.rmtree(folder)
+def copied(project: Path, folder: Path) -> None:
+    """A project's code and configuration in another folder, without its data and state."""
     for name in COPIED:
-        source, target = places.root() / name, folder / name
+        source, target = project / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
+
+
+def make(folder: Path) -> Tour:
+    """A project of its own, small enough for two cores: twenty languages, one trial, a short training."""
+    if folder.exists():
+        subprocess.run([sys.executable, "-m", "flows.cli", "down"], cwd=folder, capture_output=True)
+        shutil.rmtree(folder)
+    copied(places.root(), folder)
     for path in (folder / "conf" / "recipe").glob("*.yaml"):
         if path.stem != "languages":
             path.unlink()

@@ -20,6 +20,8 @@ def trace(
     from tasks import trace as lineage
 
     if re.match(r"[a-z][a-z0-9+.-]*:", what):
+        for words in lineage.complete():
+            typer.echo(f"not in the index: {words}", err=True)
         if show:
             sys.stdout.buffer.write(lineage.body(what))
             return

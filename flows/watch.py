@@ -47,7 +47,7 @@ def watch(applications: list[str] = [], retrain_them: bool = True) -> Any:
 
 
 def sampled() -> list[str]:
-    return [name for name in config.files("recipe") if config.recipe(name).serve.sample]
+    return [name for name, recipe in config.sound().items() if recipe.serve.sample]
 
 
 def acted(found: Watched) -> str:

@@ -147,18 +147,20 @@ def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
     return judged
 
 
-def nightly() -> dict[str, Recipe]:
-    """The applications that the clock retrains; one whose file does not hold is named in the log and leaves the others alone."""
+def sound() -> dict[str, Recipe]:
+    """The applications whose file holds; one whose does not is named in the log and leaves the others alone."""
     found = {}
     for name in files("recipe"):
         try:
-            judged = recipe(name)
+            found[name] = recipe(name)
         except Refused as error:
-            log.error("%s has no nights until this is mended: %s", name, error)
-            continue
-        if judged.nightly:
-            found[name] = judged
+            log.error("%s is left out until this is mended: %s", name, error)
     return found
+
+
+def nightly() -> dict[str, Recipe]:
+    """The applications that the clock retrains."""
+    return {name: judged for name, judged in sound().items() if judged.nightly}
 
 
 def _overrides(name: str, overrides: tuple[str, ...] | list[str]) -> tuple[list[str], dict[str, str]]:

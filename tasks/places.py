@@ -42,6 +42,11 @@ def cache() -> Path:
     return Path(given) if given else state("cache")
 
 
+def mlflow_login() -> Path:
+    """The login of MLflow's server under `tidemill up --public`: user, password and the key of its sessions."""
+    return state("keys", "mlflow-login.json")
+
+
 def environment() -> dict[str, str]:
     """The variables every process of ours runs with; what is set already stays as it is.
 
@@ -96,7 +101,7 @@ def servers() -> dict[str, str]:
         return {}
     found = {"PREFECT_API_URL": f"{where['prefect']}/api", "PREFECT_UI_URL": where["prefect"],
              "MLFLOW_TRACKING_URI": where["mlflow"], "TIDEMILL_MLFLOW_URL": where["mlflow"]}
-    login = state("keys", "mlflow-login.json")
+    login = mlflow_login()
     if where.get("public") and os.access(login, os.R_OK):
         own = json.loads(login.read_text())
         found |= {"MLFLOW_TRACKING_USERNAME": own["user"], "MLFLOW_TRACKING_PASSWORD": own["password"]}

@@ -19,7 +19,7 @@ R = TypeVar("R", bound=Receipt)
 
 STEPS = ("sweep", "train", "export", "score", "judge", "register")
 CODE = (
-    "tasks/plan.py", *(f"tasks/{step}" for step in STEPS), "tasks/signing.py", "tasks/serve/slot.py",
+    "tasks/plan.py", *(f"tasks/{step}" for step in STEPS), "tasks/signing.py",
     "recipes/metrics", *(f"recipes/{name}.py" for name in ("base", "calibration", "perturb", "pictures", "steps")),
 )
 

@@ -186,6 +186,8 @@ class Trainer(Strict):
             raise ValueError(f"trainer.momentum is for sgd and rmsprop, trainer.optimiser is {self.optimiser}")
         if self.l2 and self.optimiser == "recipe":
             raise ValueError("trainer.l2 belongs to a named optimiser; say trainer.optimiser=adamw, or use the recipe's own field")
+        if self.optimiser == "recipe" and (self.schedule, self.warmup) != ("cosine", 0.05):
+            raise ValueError("trainer.schedule and trainer.warmup belong to a named optimiser; say trainer.optimiser=adamw, or use the recipe's own schedule")
         return self
 
 

@@ -1,7 +1,8 @@
 """From a model to its pages, and from a page to its models.
 
 The index, .tidemill/lineage.db, holds the pages of every registered version: made when a version is registered,
-and made again from the DVC remote where it is lost. One row a document and content; a snapshot lists its rows.
+and made again from the DVC remote where it is lost. A page asks for all of them, so an index that was begun anew is
+completed first. One row a document and content; a snapshot lists its rows.
 """
 
 import csv
@@ -27,6 +28,7 @@ CREATE TABLE IF NOT EXISTS pages (
 CREATE TABLE IF NOT EXISTS snapshots (id INTEGER PRIMARY KEY, application TEXT NOT NULL, digest TEXT NOT NULL, UNIQUE (application, digest));
 CREATE TABLE IF NOT EXISTS rows (snapshot INTEGER NOT NULL, page INTEGER NOT NULL, split TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (snapshot, page, split)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS rows_page ON rows (page);
+CREATE TABLE IF NOT EXISTS whole (since TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS versions (application TEXT NOT NULL, version TEXT NOT NULL, snapshot INTEGER NOT NULL, PRIMARY KEY (application, version)) WITHOUT ROWID;
 """
 COLUMNS = ("uri", "source", "host", "licence", "opt_out", "fetched", "raw_file", "raw_locator", "raw_digest")
@@ -105,6 +107,28 @@ def recover(application: str, version: str, snapshot: str) -> None:
         folder = Path(temporary)
         bring(f"{application}-{snapshot[:16]}", folder)
         note(application, version, snapshot, folder)
+
+
+def complete() -> list[str]:
+    """See that the index has every registered version, once for an index that is new; what could not be had, in words."""
+    from tasks import tracking
+
+    with index() as database:
+        if database.execute("SELECT 1 FROM whole").fetchone():
+            return []
+        there = set(database.execute("SELECT application, version FROM versions"))
+    lost = []
+    for application, version, snapshot in tracking.snapshots():
+        if (application, version) in there:
+            continue
+        try:
+            recover(application, version, snapshot)
+        except (Fault, Refused) as error:
+            lost.append(f"{application} version {version}: {error}")
+    if not lost:
+        with index() as database:
+            database.execute("INSERT INTO whole VALUES (datetime('now'))")
+    return lost
 
 
 def pages(application: str, version: str) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """What several tests share: clones of this project with small slices of its real sources."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from flows.tour import copied
 from tasks import places
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 places.settle()
 HERE = Path(__file__).resolve().parent.parent
-CLONED = ("conf", "flows", "tasks", "recipes", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "pyproject.toml")
 SMALL = {
     "udhr": lambda body: body["mirror"].update(members="|".join(f"third_party/udhr/{name}" for name in (
         "index.xml", "udhr_deu_1996.xml", "udhr_eng.xml", "udhr_fra.xml", "udhr_nld.xml", "udhr_rus.xml", "udhr_jpn.xml", "udhr_ell.xml", "udhr_swe.xml"))),
@@ -94,13 +93,7 @@ class Clone:
 
 
 def make_clone(folder: Path, git: bool = True) -> Clone:
-    for name in CLONED:
-        source, target = HERE / name, folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
+    copied(HERE, folder)
     clone = Clone(folder)
     for name, change in SMALL.items():
         clone.edit(f"source/{name}.yaml", change)

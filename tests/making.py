@@ -78,9 +78,9 @@ def splits(name: str) -> Path:
 
 def package(name: str, seed: int, to: Path) -> None:
     """Trained for a moment with a seed, exported, calibrated and rehearsed as the export step does it."""
+    from tasks.export.golden import remember
     from tasks.files import write_json
     from tasks.schema import Trainer
-    from tasks.serve.slot import remember
     from tasks.train.loop import fit
 
     recipe = recipes.load(name)(**MODELS[name])
@@ -107,7 +107,7 @@ def register(name: str, folder: Path, key: str) -> str:
 
 def otherwise(name: str, one: Path, two: Path) -> None:
     """A package that answers differently: the classes' names in another order; else another training's."""
-    from tasks.serve.slot import remember
+    from tasks.export.golden import remember
 
     if name not in ("languages", "images"):
         package(name, 2, two)

@@ -58,6 +58,9 @@ def test_a_lost_or_damaged_index_is_made_again_from_the_remote(lived: Clone) -> 
     path = lived.folder / ".tidemill/lineage.db"
     before = lived.tidemill("trace", "languages@1", "--json").stdout
     path.write_bytes(b"no database" * 100)
+    told = json.loads(lived.tidemill("trace", ARTICLE, "--json").stdout)
+    assert "1" in [row["version"] for row in told["models"]], "a page must not be said to be in no model for want of an index"
+    path.write_bytes(b"no database" * 100)
     again = lived.tidemill("trace", "languages@1", "--json")
     assert again.returncode == 0 and again.stdout == before, again.stderr
 

@@ -384,6 +384,7 @@ def test_lightning_runs_a_compiled_network_of_every_name_in_conf() -> None:
     (["trainer.schedule=steps"], "'constant', 'linear', 'cosine' or 'one_cycle'"),
     (["trainer.momentum=0.9"], "momentum is for sgd and rmsprop, trainer.optimiser is recipe"),
     (["trainer.l2=0.1"], "belongs to a named optimiser"),
+    (["trainer.schedule=linear"], "trainer.schedule and trainer.warmup belong to a named optimiser"),
     (["trainer.lr=auto"], "sweep.space searches lr too; leave one out"),
     (["sweep.space.nonsense.low=1", "sweep.space.nonsense.high=2"], "sweep.space names nonsense; the model has side, width"),
     (["trainer=gpux"], r"no trainer 'gpux'; conf/trainer has cpu, ddp, fsdp, gpu"),

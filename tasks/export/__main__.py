@@ -9,9 +9,9 @@ import recipes
 from tasks import plan, process
 from tasks.export import digests
 from tasks.export.forms import best
+from tasks.export.golden import remember
 from tasks.files import write, write_json
 from tasks.receipts import Exported, Trained
-from tasks.serve.slot import remember
 from tasks.train.loop import rebuilt
 
 

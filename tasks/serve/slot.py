@@ -16,8 +16,7 @@ from recipes.base import Recipe
 from tasks import config, places, process
 from tasks.errors import Fault, Refused
 from tasks.export import described, verify
-
-GOLDEN = "golden.json"
+from tasks.export.golden import golden
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,28 +84,6 @@ def rehearse(recipe: Recipe, session: Any, package: Path, name: str) -> tuple[Ba
         if same < recipe.steady * len(expected):
             raise Fault(f"{name} answers {len(expected) - same} of {len(expected)} golden questions otherwise than when it was made; retrain it here")
     return questions[0], answers[0]
-
-
-def golden(recipe: Recipe, package: Path, name: str) -> tuple[list[BaseModel], list[BaseModel]]:
-    """The questions, and the answers the package's makers got; of an older package the recipe's own questions, and no answers."""
-    path = package / GOLDEN
-    if not path.is_file():
-        return recipe.golden(), []
-    try:
-        rows = json.loads(path.read_text())
-        return [recipe.Input.model_validate(row["question"]) for row in rows], [recipe.Output.model_validate(row["answer"]) for row in rows]
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
-        raise Fault(f"{name} was made for other questions or answers than this code's; retrain it, or go back to the code that made it") from error
-
-
-def remember(recipe: Recipe, package: Path) -> None:
-    """Write the golden questions with this package's answers into it."""
-    from tasks.files import write_json
-
-    questions = recipe.golden()
-    answers = recipe.predict(recipe.open(package), questions) if questions else []
-    write_json(package / GOLDEN, [{"question": question.model_dump(mode="json", exclude_unset=True), "answer": answer.model_dump(mode="json")}
-                                  for question, answer in zip(questions, answers, strict=True)])
 
 
 @dataclass(frozen=True)

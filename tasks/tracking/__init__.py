@@ -354,6 +354,16 @@ def record(application: str, entry: Mapping[str, Any]) -> None:
         client().set_registered_model_tag(application, name, canonical(whole))
 
 
+def snapshots() -> list[tuple[str, str, str]]:
+    """Every registered version with the snapshot it was made from: application, number, digest."""
+    found = []
+    for name in applications():
+        for item in client().search_model_versions(f"name = '{name}'"):
+            if snapshot := item.tags.get("tidemill.snapshot"):
+                found.append((name, str(item.version), snapshot))
+    return found
+
+
 def applications() -> list[str]:
     if registry := quick():
         return sorted(registry.models())

@@ -63,6 +63,8 @@ def prepared(this: plan.Plan, recipe: Recipe) -> Start:
     if package is not None and (why := recipe.strange(package, data)):
         raise Refused(f"trainer.start=champion: {why}; say trainer.start=scratch")
     if settings.lr != "recipe":
+        if settings.optimiser == "recipe" and "lr" not in type(recipe).model_fields:
+            raise Refused(f"trainer.lr: {this.application} has no field lr that its own optimiser reads; name one, as trainer.optimiser=adamw")
         rate = found(this, recipe, data, settings) if settings.lr == "auto" else settings.lr
         settings = settings.model_copy(update={"lr": rate})
         if "lr" in type(recipe).model_fields:
