@@ -39,11 +39,13 @@ def _page(url: str, as_json: bool) -> None:
     from tasks import trace as lineage
 
     found = lineage.models(url)
+    why = {} if found else lineage.dropped(url)
     if as_json:
-        typer.echo(json.dumps({"page": url, "models": found}, indent=1))
+        typer.echo(json.dumps({"page": url, "models": found, "dropped": why}, indent=1))
         return
     if not found:
-        typer.echo(f"no registered version was made from {url}")
+        reasons = ", ".join(f"{count} parts {name}" for name, count in why.items())
+        typer.echo(f"no registered version was made from {url}" + (f"; today's data leaves it out: {reasons}" if reasons else ""))
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in found[0]:

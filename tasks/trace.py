@@ -159,6 +159,22 @@ def models(url: str) -> list[dict[str, Any]]:
     return [dict(zip(("application", "version", "snapshot", "split", "examples", "parts"), row, strict=True)) for row in rows]
 
 
+def dropped(url: str) -> dict[str, int]:
+    """Why parts of a page that was collected are in no model, by today's data: step and reason to how many."""
+    import pyarrow.parquet as pq
+
+    page, low, high = _within(url)
+    counts: dict[str, int] = {}
+    for path in sorted(places.root().glob("data/*/*/dropped.parquet")):
+        if {"uri", "reason"} <= set(pq.read_schema(path).names):
+            table = pq.read_table(path, columns=["uri", "reason"])
+            for uri, reason in zip(table["uri"].to_pylist(), table["reason"].to_pylist(), strict=True):
+                if uri and (uri == page or low <= uri < high):
+                    name = f"{reason} ({path.parent.parent.name} {path.parent.name})"
+                    counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
 def summary(found: list[dict[str, Any]], by: str) -> dict[str, int]:
     """How many documents of each host, licence or the like, most first."""
     counts: dict[str, int] = {}

@@ -47,7 +47,10 @@ def test_a_page_names_the_versions_it_is_in_and_shows_its_bytes(lived: Clone) ->
     assert b"Jeder hat das Recht auf Leben" in shown.stdout
     row = pd.read_parquet(lived.folder / "data/raw/udhr/manifest.parquet").set_index("uri").loc[ARTICLE.split("#")[0]]
     assert hashlib.sha256(shown.stdout).hexdigest() == row["sha256"]
-    assert json.loads(lived.tidemill("trace", "http://elsewhere.example/", "--json").stdout)["models"] == []
+    assert json.loads(lived.tidemill("trace", "http://elsewhere.example/", "--json").stdout) == {"page": "http://elsewhere.example/", "models": [], "dropped": {}}
+    left_out = pd.read_parquet(lived.folder / "data/select/languages/dropped.parquet").iloc[0]
+    told = json.loads(lived.tidemill("trace", left_out["uri"], "--json").stdout)
+    assert told["models"] == [] and told["dropped"] == {f"{left_out['reason']} (select languages)": 1}, "a page that was left out says why"
     refused = lived.tidemill("trace", "http://elsewhere.example/", "--show")
     assert refused.returncode == 2 and "no version was made from" in refused.stderr
     refused = lived.tidemill("trace", "languages@99")
