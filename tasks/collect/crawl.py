@@ -417,6 +417,7 @@ class Crawl:
             if host.standing == "nothing":
                 self._count(host.site, "failed", f"robots.txt: {f'status {answer.status}' if answer else host.why or 'no answer'}")
         host.rules = robots.parse(host.files["robots.txt"], self.token) if host.standing == "rules" else robots.Robots(robots.Group())
+        host.next_at = max(host.next_at, self.clock.now() + host.gap_s(self.settings.latency_factor))      # Crawl-delay counts from where it was read
         if host.standing != "nothing" and row[0] != self.night:
             for name, path in SITE_FILES.items():
                 if host.rules.allows(host.site + path):

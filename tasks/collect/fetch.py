@@ -151,7 +151,7 @@ class _Pump:
             while True:
                 if piece:
                     yield piece
-                if self.engine.can_accept_more_data() or self.engine.is_finished():
+                elif self.engine.can_accept_more_data() or self.engine.is_finished():
                     return
                 piece = self.engine.process(b"", output_buffer_limit=PIECE)
         elif self.name == "zstd":
