@@ -544,6 +544,8 @@ class Crawl:
         if counts:
             host.failed(now, retry_after_s)
             self.frontier.db.execute("UPDATE hosts SET next_at = ?, failures = ? WHERE id = ?", (host.next_at, host.failures, host.id))
+            if host.next_at > now:
+                self.frontier.commit()          # its patience outlives us
         if heals and lease.attempts + 1 < self.settings.attempts:
             self.frontier.again(lease, now + min(2.0**lease.attempts, 60))
         else:
