@@ -159,3 +159,17 @@ def test_patience_outlives_the_process_that_was_asked_for_it(tmp_path: Path) -> 
         first = next(ask.at for ask in web.asked if ask.path.startswith("/p"))
         assert night(tmp_path, web, wanted, max_wait_minutes=1).fetched == 2
         assert web.times()[-1] - first >= 3.99 and all(not first < at < first + 3.99 for at in web.times())
+
+
+def test_the_gap_between_two_requests_holds_across_a_kill(tmp_path: Path) -> None:
+    """A process starts in a second or so, so the gap is longer than that."""
+    wanted = source("http://a.localhost/p", delay_s=3.0)
+    with Web(a=pages(p="words")) as web:
+        for _ in range(2):
+            child, before = started(tmp_path, web, wanted), len(web.asked)
+            while len(web.asked) == before:
+                time.sleep(0.01)
+            child.kill()
+            ended(child)
+        first, second = web.times()
+    assert second - first >= 2.99
