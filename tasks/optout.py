@@ -70,8 +70,8 @@ def says(item: Signal) -> bool | None:
             return False
         return True if values.get("train-ai") == "y" else None
     if item.signal == "content-signal":
-        pairs = dict(piece.strip().lower().split("=", 1) for piece in item.value.split(",") if "=" in piece)
-        return {"no": False, "yes": True}.get(pairs.get("ai-train", "").strip())
+        pairs = {name.strip(): value.strip() for name, _, value in (piece.lower().partition("=") for piece in item.value.split(","))}
+        return {"no": False, "yes": True}.get(pairs.get("ai-train", ""))
     if item.signal == "tdm-reservation":
         return {"1": False, "0": True}.get(item.value.strip())
     if item.signal in ("rsl", "ai.txt"):

@@ -105,7 +105,7 @@ def _page(lease: Lease, answer: Answer, said: Sequence[optout.Signal], source: S
     if not decision.allowed:
         # What we have of it leaves at the next clean; what it says now stays with the record.
         row = {**json.loads(lease.stored), "status": 451, "signals": kept_signals} if lease.stored else None
-        changed = {"status": 200, "visited": at, "due": at + max(source.revisit_days[0], 1.0) * DAY_S, "decision": "refused", "reason": decision.reason, "signals": kept_signals,
+        changed = {"status": 200, "visited": at, "due": at + min(source.revisit_days[1], 1.0) * DAY_S, "decision": "refused", "reason": decision.reason, "signals": kept_signals,
                    "sha256": None, "etag": None, "modified": None, "text": None, "stored": None}
         return Outcome("refused", decision.reason.partition(":")[0], row=row, changed=changed, found=found)
     changed = {"decision": "allowed", "reason": decision.reason, "signals": kept_signals}
