@@ -15,6 +15,7 @@ import typer
 from flows.new_command import new as _new
 from flows.plan_command import plan as _plan
 from flows.serve_command import serve as _serve
+from flows.sources_command import app as _sources
 from flows.trace_command import trace as _trace
 from flows.verify_command import verify as _verify
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 data = typer.Typer(no_args_is_help=True, help="Snapshots: what a model was made from, brought back by name.")
 app.add_typer(data, name="data")
+app.add_typer(_sources, name="sources")
 
 STOPPED = "stopped; what was finished is kept, and the same command goes on"
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
@@ -408,7 +410,7 @@ def _before(context: typer.Context, debug: Annotated[bool, typer.Option("--debug
     from tasks import places
 
     places.settle()
-    if context.invoked_subcommand not in ("up", "down", "plan", "data", "trace", "serve"):
+    if context.invoked_subcommand not in ("up", "down", "plan", "data", "trace", "serve", "sources"):
         check()
     if debug:
         os.environ["TIDEMILL_DEBUG"] = "1"

@@ -97,8 +97,9 @@ def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snap
     """Collect (but for what the night has collected already), clean, select, label, split and name the data; each only where something changed."""
     sources = [use.name for use in recipe.sources]
     name = recipe.application
-    collecting = [] if known else [collect.submit(source) for source in sources]
-    collected: list[Collected] = [known[source] for source in sources] if known else [future.result() for future in collecting]
+    with pages.following():
+        collecting = [] if known else [collect.submit(source) for source in sources]
+        collected: list[Collected] = [known[source] for source in sources] if known else [future.result() for future in collecting]
     stages = [*(f"clean@{source}" for source in sources), *(f"{step}@{name}" for step in ("select", "label", "split"))]
     due = version.due(stages)
     cleaning = [clean.submit(source, due[f"clean@{source}"], wait_for=collecting[place : place + 1]) for place, source in enumerate(sources)]
@@ -113,6 +114,8 @@ def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snap
     named: Snapshot = snapshot.submit(name, wait_for=before).result()
     process.tell("data", collected=[item.model_dump() for item in collected], stages=[item.model_dump() for item in done], snapshot=named.model_dump())
     pages.what_came_in(collected, done, named)
+    if not known:
+        pages.sources(collected)
     return named
 
 

@@ -4,6 +4,7 @@ import gzip
 import re
 import zlib
 from email.utils import formatdate
+from itertools import pairwise
 from pathlib import Path
 from time import time
 
@@ -213,7 +214,7 @@ def test_a_feed_that_is_not_xml_is_named_and_the_night_goes_on(tmp_path: Path) -
 
 def gaps(web: Web, name: str) -> list[float]:
     times = web.times(name)
-    return [after - before for before, after in zip(times, times[1:], strict=False)]
+    return [after - before for before, after in pairwise(times)]
 
 
 def test_a_host_is_asked_one_thing_at_a_time_and_never_sooner_than_its_delay(tmp_path: Path) -> None:
@@ -267,7 +268,7 @@ def test_names_that_share_an_address_share_its_patience(tmp_path: Path) -> None:
             web.mirrors[name] = web.mirrors["a.localhost"]
         night(tmp_path, web, source("http://a.localhost/", "http://b.localhost/", "http://c.localhost/", delay_s=0.3), per_address=1)
         times = sorted(ask.at for ask in web.asked if ask.path == "/")
-    assert len(times) == 3 and min(b - a for a, b in zip(times, times[1:], strict=False)) >= 0.299
+    assert len(times) == 3 and min(b - a for a, b in pairwise(times)) >= 0.299
 
 
 def test_it_says_who_it_is_and_asks_for_what_changed_only(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def killed_again_and_again(folder: Path, times: int, seed: int) -> None:
         assert ended(started(folder, web, wanted)) == 0
         whole(folder)
         times_asked = web.times()
-        assert min(after - before for before, after in zip(times_asked, times_asked[1:], strict=False)) >= 0.049
+        assert min(after - before for before, after in pairwise(times_asked)) >= 0.049
         again = Counter(web.paths())
         assert sum(again.values()) - len(again) <= times      # what was in flight is asked for once more, and nothing else
 

@@ -52,8 +52,9 @@ def token(settings: Collect) -> str:
 class Crawl:
     """One night over one source of pages. `mirrors` leads names to places of our own."""
 
-    def __init__(self, source: Source, settings: Collect, policy: OptOut, folder: Path, state: Path, mirrors: dict[str, tuple[str, int]] | None = None) -> None:
+    def __init__(self, source: Source, settings: Collect, policy: OptOut, folder: Path, state: Path, mirrors: dict[str, tuple[str, int]] | None = None, quiet: bool = False) -> None:
         self.source, self.settings, self.policy, self.folder, self.state = source, settings, policy, folder, state
+        self.quiet = quiet
         self.agent, self.token = agent(settings), token(settings)
         self.names = Names(source.allow_loopback, mirrors)
         self.scope = Scope(source, settings, set(mirrors or {}))
@@ -428,7 +429,7 @@ class Crawl:
             for licence in dict.fromkeys(found for text in (*host.rules.licenses, *host.rules.group.licenses) if (found := urls.joined(host.site + "/", text))):
                 if urls.site(licence) == host.site and host.rules.allows(licence):
                     await self._site_file(host, licence, licence[len(host.site):], robots.MOST_BYTES)
-        self.frontier.db.execute("UPDATE hosts SET night = ?, asked = ?, standing = ? WHERE id = ?", (self.night, self.clock.now(), host.standing, host.id))
+        self.frontier.db.execute("UPDATE hosts SET night = ?, asked = ?, standing = ?, delay = ? WHERE id = ?", (self.night, self.clock.now(), host.standing, host.gap_s(0), host.id))
         if self.source.kind == "web" and self.source.sitemaps:
             self._found(Found(there, SITEMAP) for text in host.rules.sitemaps if (there := urls.joined(host.site + "/", text)) and self.scope.why_not(there) is None)
 
@@ -649,7 +650,7 @@ class Crawl:
 
     def _tell(self) -> None:
         now = self.clock.now()
-        if now - self.told < TOLD_S:
+        if self.quiet or now - self.told < TOLD_S:
             return
         self.told = now
         if now - self.totalled > 5:
