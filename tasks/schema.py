@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from tasks.files import digest
 
 DATA_HALF = ("sources", "select", "label", "split")
-MODEL_HALF = ("model", "trainer", "sweep", "export", "score", "approval", "gates", "seed")
+MODEL_HALF = ("model", "trainer", "sweep", "teach", "prune", "ensemble", "export", "score", "approval", "gates", "seed")
 
 
 class Strict(BaseModel):
@@ -251,6 +251,37 @@ class Score(Strict):
     requests: int = Field(default=200, ge=0, description="single questions whose latency is measured, of candidate and champion in turn")
 
 
+class Teach(Strict):
+    """Distillation (Hinton et al. 2015): the network learns from a teacher's probabilities as well as from the rows."""
+
+    by: Literal["nobody", "champion", "ensemble"] = Field(default="nobody", description="champion: the live version; ensemble: several networks trained for it, their probabilities averaged")
+    model: dict[str, Any] = Field(default={}, description="ensemble: what the teachers' fields are where they differ from the student's, as a larger width")
+    members: int = Field(default=3, ge=1, le=16, description="ensemble: how many teachers")
+    weight: float = Field(default=0.7, gt=0, le=1, description="of the teacher's part in the loss; the rows' own targets have the rest")
+    temperature: float = Field(default=2.0, ge=1, le=20, description="by which both sides' logits are divided in the teacher's part")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Teach":
+        if self.model and self.by != "ensemble":
+            raise ValueError(f"teach.model is for teach.by=ensemble, teach.by is {self.by}")
+        return self
+
+
+class Prune(Strict):
+    """Structured pruning: inner channels are taken out of the trained network, and it is trained on for a while."""
+
+    fraction: float = Field(default=0.0, ge=0, le=0.95, description="of the inner channels of each block, those of the least weight; 0: none")
+    epochs: int = Field(default=2, ge=0, description="of the training afterwards")
+    rate: float = Field(default=0.3, gt=0, le=1, description="its learning rate, as a share of the recipe's `lr`")
+    margin: float = Field(default=0.005, ge=0, description="of sweep.metric on validation rows; a pruned network that is worse by more is not taken")
+
+
+class Ensemble(Strict):
+    """Several networks in one artefact, the averages of their outputs its answers."""
+
+    members: int = Field(default=1, ge=1, le=16, description="the sweep's best, each with a seed of its own; where it has fewer, the best again. 1: one network")
+
+
 class Export(Strict):
     """Which forms of the exported network are tried; the one that is measured best is what is judged and served."""
 
@@ -359,6 +390,9 @@ class Recipe(Strict):
     trainer: Trainer
     runtime: Runtime
     sweep: Sweep
+    teach: Teach = Teach()
+    prune: Prune = Prune()
+    ensemble: Ensemble = Ensemble()
     export: Export = Export()
     score: Score
     serve: Serve = Serve()
@@ -384,6 +418,8 @@ class Recipe(Strict):
             comes(self.cron, self.timezone)
         if self.trainer.lr != "recipe" and self.sweep.trials and "lr" in self.sweep.space:
             raise ValueError(f"trainer.lr is {self.trainer.lr} and sweep.space searches lr too; leave one out, as with sweep.trials=0")
+        if self.ensemble.members > 1 and (self.prune.fraction or self.teach.by != "nobody"):
+            raise ValueError("ensemble.members is for whole networks that learn from the rows; leave out prune and teach, or the ensemble")
         used = {use.name for use in self.sources}
         ruled = {rule.source for rule in self.split.rules}
         if used != ruled:
