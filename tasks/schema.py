@@ -18,7 +18,7 @@ class Strict(BaseModel):
 class Package(Strict):
     """A pinned package, fetched by its own client."""
 
-    index: Literal["pypi", "debian"]
+    index: Literal["pypi", "npm", "debian"]
     name: str
     version: str
     file: str
@@ -81,7 +81,7 @@ class Source(Strict):
     max_failed: float = Field(default=0.05, ge=0, le=1)
     mirror: Mirror | None = None
     package: Package | None = None
-    path: str = Field(default="", description="files: a folder or one file; relative to the project, or absolute")
+    path: str = Field(default="", description="files: a folder or one file, relative to the project or absolute; or a bucket, as s3://name/folder")
     members: str = "*"
     selector: tuple[Rule, ...] = Field(min_length=1)
     clean: Clean

@@ -100,7 +100,7 @@ class Segment:
 
 def bodies(folder: Path, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], bytes]]:
     """The manifest's rows with the bytes they name, read file by file."""
-    from tasks.collect.package import members
+    from tasks.collect.archive import members
 
     files: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -114,7 +114,7 @@ def bodies(folder: Path, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[
             yield from _responses(path, wanted)
         else:
             found = {row["raw_locator"]: row for row in wanted}
-            for member, body in members(path, "*"):
+            for member, body in members(path, "*", found):
                 if member in found:
                     yield found[member], body
 
