@@ -65,6 +65,8 @@ class Collected(Receipt):
     bytes: int = 0
     raw: str                      # digest of the raw manifest
     reasons: dict[str, int] = {}  # why something was refused or failed
+    hosts: dict[str, dict[str, int]] = {}   # of the web: host to its counts, the busiest first
+    waiting: dict[str, str] = {}            # hosts with pages left for the next night, and why
 
 
 class Stage(Receipt):

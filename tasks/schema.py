@@ -67,17 +67,35 @@ class Clean(Strict):
     drop_untranslated: bool = False
 
 
+class Budget(Strict):
+    """What one night at a source may cost; what is left waits for the next."""
+
+    pages: int = Field(default=100_000, ge=1)
+    host_pages: int = Field(default=20_000, ge=1)
+    mb: float = Field(default=20_000, gt=0)
+    host_mb: float = Field(default=4_000, gt=0)
+    minutes: float = Field(default=240, gt=0)
+
+
 class Source(Strict):
     """conf/source/NAME.yaml"""
 
     name: str
-    kind: Literal["web", "package", "files"]
+    kind: Literal["web", "feed", "package", "files"]
     licence: str
-    hosts: tuple[str, ...] = ()
-    seeds: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = Field(default=(), description="web, feed: whose pages are taken; *.example.org also stands for what is under it")
+    seeds: tuple[str, ...] = Field(default=(), description="web: pages and sitemaps (their last part begins with sitemap); feed: feeds")
+    sitemaps: bool = Field(default=True, description="web: also those that robots.txt names")
+    depth: int = Field(default=0, ge=0, le=100, description="how many links away from what is listed; 0: only what is listed")
+    allow: tuple[str, ...] = Field(default=(), description="paths that are taken, in robots.txt's patterns; none: all")
+    deny: tuple[str, ...] = Field(default=(), description="paths that are not, as /*?print=")
+    media: tuple[str, ...] = Field(default=(), description="media types that are kept, as text/*; none: all")
+    ports: tuple[int, ...] = Field(default=(80, 443), description="a mirror's own port is not asked")
     allow_loopback: bool = False
     delay_s: float = Field(default=1.0, ge=0)
     connections: int = Field(default=1, ge=1, le=16)
+    revisit_days: tuple[float, float] = Field(default=(0.0, 30.0), description="a page is asked again between so many days, by how often it was found changed")
+    budget: Budget = Budget()
     max_failed: float = Field(default=0.05, ge=0, le=1)
     mirror: Mirror | None = None
     package: Package | None = None
@@ -88,8 +106,10 @@ class Source(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> "Source":
-        if self.kind == "web" and not self.seeds:
-            raise ValueError("a web source needs seeds")
+        if self.kind in ("web", "feed") and not (self.seeds and self.hosts):
+            raise ValueError(f"a {self.kind} source needs seeds and hosts")
+        if not 0 <= self.revisit_days[0] <= self.revisit_days[1]:
+            raise ValueError(f"revisit_days is [least, most], not {list(self.revisit_days)}")
         if self.kind == "package" and self.package is None:
             raise ValueError("a package source needs a package")
         if (self.kind == "files") != bool(self.path):
@@ -445,12 +465,28 @@ class Step(Strict):
     timeout_minutes: float = Field(gt=0)
 
 
+class OptOut(Strict):
+    """Whose no is heard, and what silence means."""
+
+    heed: tuple[Literal["robots.txt", "content-usage", "content-signal", "tdm-reservation", "noai", "noimageai", "noindex", "rsl", "ai.txt"], ...] = (
+        "robots.txt", "content-usage", "content-signal", "tdm-reservation", "noai", "noimageai", "noindex", "rsl", "ai.txt")
+    unknown: Literal["allowed", "refused"] = Field(default="allowed", description="of a page of which nothing says yes or no")
+
+
 class Collect(Strict):
     user_agent: str
     contact: str | None
     timeout_s: float = Field(gt=0)
     attempts: int = Field(ge=1, le=10)
     max_page_mb: float = Field(gt=0)
+    parallel: int = Field(default=64, ge=1, le=1024, description="requests at a time, all hosts together")
+    per_address: int = Field(default=2, ge=1, le=64, description="requests at a time to one IP address, whatever hosts are on it")
+    latency_factor: float = Field(default=2.0, ge=0, description="a host is asked again after so many times what it took to answer, where that is longer than delay_s")
+    max_wait_minutes: float = Field(default=10.0, ge=0, description="a host that asks for more patience is left for the next night")
+    give_up: int = Field(default=10, ge=1, description="failures of a host in a row after which it is left alone for the night")
+    gone: int = Field(default=3, ge=1, description="nights in a row a page must answer 404 or 410 to leave the snapshot")
+    same_shape: int = Field(default=1_000, ge=1, description="linked addresses that differ by their numbers alone, of one host; more is a trap")
+    same_text: int = Field(default=20, ge=1, description="pages of one host with the same words; more is a soft 404")
 
 
 class Approve(Strict):
@@ -498,6 +534,7 @@ class General(Strict):
 
     seed: int
     collect: Collect
+    optout: OptOut = OptOut()
     step: Step
     approval: Approve
     night: NightLimits

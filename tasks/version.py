@@ -64,14 +64,14 @@ def graph() -> dict[str, Any]:
         own = next((path for path in (f"recipes/{name}", f"recipes/{name}.py") if (places.root() / path).exists()), "recipes")
         return own if len(application_code(name)) == 1 else "recipes"
 
-    def stage(step: str, kind: str, deps: list[str], wanted: list[str], **more: Any) -> dict[str, Any]:
+    def stage(step: str, kind: str, deps: list[str], wanted: list[str], params: dict[str, list[str]] | None = None, /, **more: Any) -> dict[str, Any]:
         names = sources if kind == "source" else recipes
         it = "key" if more else "item"  # DVC's names for the member of a mapping and of a list
         return {
             "foreach": {name: {key: of(name) for key, of in more.items()} for name in names} if more else names,
             "do": {
                 "cmd": f"python -m tasks.{step} ${{{it}}}", "deps": [dep.replace("KEY", f"${{{it}}}") for dep in deps],
-                "params": [{f"conf/{kind}/${{{it}}}.yaml": wanted}],
+                "params": [{f"conf/{kind}/${{{it}}}.yaml": wanted}, *([params] if params else [])],
                 "outs": [f"data/{FOLDER[step]}/${{{it}}}/{out}" for out in OUTS[step]],
             },
         }
@@ -81,7 +81,7 @@ def graph() -> dict[str, Any]:
             "foreach": sources,
             "do": {"cmd": "python -m tasks.collect ${item}", "frozen": True, "outs": [{"data/raw/${item}": {"persist": True}}]},
         },
-        "clean": stage("clean", "source", [*SHARED, "tasks/clean", "tasks/collect/raw.py", "recipes/pictures.py", "data/raw/KEY"], ["licence", "selector", "clean"]),
+        "clean": stage("clean", "source", [*SHARED, "tasks/clean", "tasks/optout.py", "tasks/collect/robots.py", "tasks/collect/raw.py", "recipes/pictures.py", "data/raw/KEY"], ["licence", "selector", "clean"], {"conf/config.yaml": ["optout"]}),
         "select": stage("select", "recipe", [*SHARED, "tasks/select", *(f"${{item.from.source{n}}}" for n in range(1, places_needed + 1))],
                         ["sources", "select"], **{"from": documents}),
         "label": stage("label", "recipe", ["tasks/documents.py", "tasks/label", "recipes/base.py", "${item.code}", "data/select/KEY/documents.parquet"],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tasks import config, places, process, text
+from tasks import config, optout, places, process, text
 from tasks.clean.cut import Beside, Part, Unreadable, cut
 from tasks.collect import raw
 from tasks.documents import DOCUMENTS, DROPPED, LINEAGE, counts, doc_id, save
@@ -21,7 +21,8 @@ EMPTY_DROPPED = "empty"
 def clean(name: str) -> None:
     source = config.source(name)
     folder, out = places.data("raw", name), places.data("clean", name)
-    rows = [row for row in raw.manifest(folder).values() if row["status"] == 200]
+    stated = optout.Stated(raw.statements(folder), config.general().collect)
+    rows = [stated.now(row) for row in raw.manifest(folder).values() if row["status"] == 200]
     if not rows:
         raise Refused(f"source {name} is empty: data/raw/{name} has no page; collect it first: python -m tasks.collect {name}")
     kept, dropped, lineage = [], [], []
@@ -105,13 +106,18 @@ def reason(policy: Clean, document: dict[str, Any]) -> str | None:
         return EMPTY_DROPPED
     if document["payload"] is None and document["letters"] < policy.min_letters:
         return f"fewer than {policy.min_letters} letters"
-    signals = document["opt_out"].lower()
-    if any(word in signals for word in ("noai", "noindex", "none")):
+    if document["uri"].startswith("http") and refused(document["opt_out"]):
         return "its site says no"
     english = document["language"].lower().startswith("en")
     if policy.drop_untranslated and not english and text.same(document["original"]) == text.same(document["text"]):
         return "untranslated"
     return None
+
+
+@lru_cache(maxsize=4096)
+def refused(signals: str) -> bool:
+    """Whether what a page and its site say of use refuses it, by today's policy."""
+    return not optout.decide(optout.read(signals), config.general().optout).allowed
 
 
 def main(arguments: list[str]) -> None:

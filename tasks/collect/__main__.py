@@ -22,34 +22,23 @@ def collect(name: str) -> Collected:
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob(".*.part"):
             part.unlink()
-        return {"web": _web, "package": _package, "files": _files}[source.kind](source, folder)
+        return {"web": _web, "feed": _web, "package": _package, "files": _files}[source.kind](source, folder)
 
 
 def _web(source: Source, folder: Path) -> Collected:
     from tasks.collect.crawl import Crawl
     from tasks.collect.mirror import served
 
-    async def night() -> Crawl:
-        settings = config.general().collect
-        if source.mirror is None:
-            crawl = Crawl(source, settings, folder, {})
-            await crawl.run()
-            return crawl
-        async with served(source.mirror) as port:
-            crawl = Crawl(source, settings, folder, {source.mirror.host: port})
-            await crawl.run()
-            return crawl
+    general = config.general()
+    state = places.state("collect", source.name)
 
-    crawl = asyncio.run(night())
-    before = raw.raw_digest(crawl.known.values())
-    after = raw.raw_digest(crawl.rows.values())
-    if before != after or not (folder / "manifest.parquet").exists():
-        raw.save_manifest(folder, crawl.rows.values())
-    return Collected(
-        source=source.name, records=sum(row["status"] == 200 for row in crawl.rows.values()),
-        raw=after, reasons=dict(crawl.reasons),
-        **{key: crawl.counts[key] for key in ("fetched", "unchanged", "refused", "failed", "gone", "bytes")},
-    )
+    async def night() -> Collected:
+        if source.mirror is None:
+            return await Crawl(source, general.collect, general.optout, folder, state).run()
+        async with served(source.mirror) as port:
+            return await Crawl(source, general.collect, general.optout, folder, state, {source.mirror.host: ("127.0.0.1", port)}).run()
+
+    return asyncio.run(night())
 
 
 def _package(source: Source, folder: Path) -> Collected:
