@@ -22,7 +22,7 @@ def collect(name: str) -> Collected:
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob(".*.part"):
             part.unlink()
-        return {"web": _web, "feed": _web, "package": _package, "files": _files}[source.kind](source, folder)
+        return {"web": _web, "feed": _web, "api": _api, "package": _package, "files": _files}[source.kind](source, folder)
 
 
 def _web(source: Source, folder: Path) -> Collected:
@@ -39,6 +39,26 @@ def _web(source: Source, folder: Path) -> Collected:
             return await Crawl(source, general.collect, general.optout, folder, state, {source.mirror.host: ("127.0.0.1", port)}).run()
 
     return asyncio.run(night())
+
+
+def _api(source: Source, folder: Path) -> Collected:
+    from tasks.collect.api import Night
+
+    night = Night(source, config.general().collect, folder)
+    asyncio.run(night.run())
+    after = raw.raw_digest(night.rows.values())
+    if raw.raw_digest(night.known.values()) != after or not (folder / "manifest.parquet").exists():
+        raw.save_manifest(folder, night.rows.values())
+        kept = {row["raw_file"] for row in night.rows.values()} | {"manifest.parquet"}
+        for stale in folder.iterdir():      # a segment whose records were all replaced
+            if stale.name not in kept:
+                stale.unlink()
+    process.progress(len(night.seen), len(night.seen), "records", **night.counts)
+    counts = night.counts
+    return Collected(
+        source=source.name, records=sum(row["status"] == 200 for row in night.rows.values()), raw=after, reasons=dict(night.reasons),
+        fetched=counts["fetched"], unchanged=counts["unchanged"], failed=counts["failed"], gone=counts["gone"], bytes=counts["bytes"],
+    )
 
 
 def _package(source: Source, folder: Path) -> Collected:
