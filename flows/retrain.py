@@ -184,7 +184,7 @@ def asked(end: End, this: plan.Plan) -> End:
     promoted = end.model_copy(update={"state": "Promoted", "because": f"{person} approved: {why}"})
     promoted.save(this.folder / "end.json")
     if judged := Judged.load(this.folder / "judge.json"):
-        pages.verdict(end.application, "Promoted", judged, Registered.load(this.folder / "register.json"))
+        pages.verdict(end.application, "Promoted", judged, Registered.load(this.folder / "register.json"), promoted.because)
     return promoted
 
 

@@ -98,6 +98,7 @@ class Swept(Receipt):
     params: dict[str, float | int | str | bool]
     pruned: int = 0
     failed: int = 0
+    next: list[dict[str, float | int | str | bool]] = []   # the parameters that came after the best, for an ensemble
 
 
 class Trained(Receipt):
@@ -108,6 +109,9 @@ class Trained(Receipt):
     metrics: dict[str, float]
     resumes: int = 0                  # attempts that went on from a checkpoint
     start: str = "scratch"            # or what its first weights were
+    before: dict[str, float | int | str | bool | None] = {}      # the fields it was trained with, where pruning changed them
+    members: dict[str, File] = {}                                # an ensemble's other weights
+    fields: dict[str, dict[str, float | int | str | bool | None]] = {}   # and what these members' fields are
 
 
 class Exported(Receipt):

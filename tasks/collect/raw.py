@@ -8,6 +8,7 @@ raw_locator (offset in a segment, member in an archive), signals (JSON: what the
 import base64
 import hashlib
 import io
+import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -261,7 +262,7 @@ def mend(folder: Path, name: str, known: int) -> Iterator[tuple[int, str, str, b
 
 def bodies(folder: Path, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], bytes]]:
     """The manifest's rows with the bytes they name, read file by file."""
-    from tasks.collect.package import members
+    from tasks.collect.archive import members
 
     files: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -275,18 +276,31 @@ def bodies(folder: Path, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[
             yield from _responses(path, wanted)
         else:
             found = {row["raw_locator"]: row for row in wanted}
-            for member, body in members(path, "*"):
+            for member, body in members(path, "*", found):
                 if member in found:
                     yield found[member], body
 
 
 def _responses(path: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Bodies at their offsets; of a page of an API, a record within it (offset#/JSON/pointer)."""
     from fastwarc.warc import ArchiveIterator, WarcRecordType
 
     data = path.read_bytes()
-    for row in sorted(rows, key=lambda item: int(item["raw_locator"])):
-        stream = io.BytesIO(data[int(row["raw_locator"]):])
-        record = next(iter(ArchiveIterator(stream, record_types=WarcRecordType.response, parse_http=True)), None)
-        if record is None or record.headers.get("WARC-Target-URI") != row["uri"]:
-            raise Fault(f"{path} has no record of {row['uri']} at {row['raw_locator']}; remove the folder and collect again")
-        yield row, record.reader.read()
+    last: tuple[int, bytes] = (-1, b"")
+    for row in sorted(rows, key=lambda item: (int(item["raw_locator"].partition("#")[0]), item["raw_locator"])):
+        offset, _, place = row["raw_locator"].partition("#")
+        if int(offset) != last[0]:
+            record = next(iter(ArchiveIterator(io.BytesIO(data[int(offset) :]), record_types=WarcRecordType.response, parse_http=True)), None)
+            if record is None or (not place and record.headers.get("WARC-Target-URI") != row["uri"]):
+                raise Fault(f"{path} has no record of {row['uri']} at {row['raw_locator']}; remove the folder and collect again")
+            last = int(offset), record.reader.read()
+        yield row, _within(last[1], place) if place else last[1]
+
+
+def _within(body: bytes, pointer: str) -> bytes:
+    """What a JSON pointer (RFC 6901) names, in canonical form."""
+    value = json.loads(body)
+    for part in pointer.split("/")[1:]:
+        part = part.replace("~1", "/").replace("~0", "~")
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    return canonical(value).encode()
