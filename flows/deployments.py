@@ -12,6 +12,7 @@ from prefect import flow, serve
 from prefect.schedules import Cron
 from prefect.states import Completed
 
+from flows import pages
 from flows.approve import approve
 from flows.forms import Application, Source
 from flows.nightly import nightly

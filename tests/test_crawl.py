@@ -17,7 +17,20 @@ from tasks.collect import raw
 from tasks.collect.addresses import permitted
 from tasks.errors import Fault
 from tasks.schema import Budget
-from tests.site import ROBOTS, Ask, Reply, Web, each, endless, html, memory, night, pages, sitemap, source
+from tests.site import (
+    ROBOTS,
+    Ask,
+    Reply,
+    Web,
+    each,
+    endless,
+    html,
+    memory,
+    night,
+    pages,
+    sitemap,
+    source,
+)
 
 LISTS = "http://a.localhost/sitemap.xml"
 

@@ -51,7 +51,7 @@ def _found(path: Path, uri: str) -> dict[str, Any]:
         page = db.execute("SELECT decision, reason, signals, status FROM pages WHERE uri = ?", (uri,)).fetchone() or (None, None, None, None)
         host = db.execute("SELECT id, standing, delay FROM hosts WHERE site = ?", (urls.site(uri),)).fetchone() or (0, "", 0.0)
         files = dict(db.execute("SELECT name, status FROM files WHERE host = ?", (host[0],)).fetchall())
-        bodies = {name: body for name, body in db.execute("SELECT name, body FROM files WHERE host = ? AND status = 200", (host[0],))}
+        bodies = dict(db.execute("SELECT name, body FROM files WHERE host = ? AND status = 200", (host[0],)))
         moved = [row[0] for row in db.execute("SELECT uri FROM pages WHERE uri <> ? AND hops > 0", (uri,))]
         why = [row[0].partition(":")[2] for row in db.execute("SELECT reason FROM counts WHERE reason LIKE '%:%'")]
     finally:
