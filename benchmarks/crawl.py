@@ -1,6 +1,6 @@
 """python -m benchmarks.crawl [--rounds N] [--json]: our crawler beside Scrapy and Crawlee, on the same real pages over loopback.
 
-The pages are Python's own documentation as Debian packages it: 530 pages of 45 KB with 25,000 links, served by one process with
+The pages are Python's own documentation as Debian packages it: 530 pages of 96 KB with some 22,000 links, served by one process with
 an ETag each. All obey robots.txt, take out every link, follow those of the host, and have eight requests at a time. Ours also
 writes a WARC, a durable frontier and the manifest. What counts is pages per second of processor, taken from after the imports to
 the end, in rounds in which each has its turn. The peers live in an environment of their own, .tidemill/peers/crawl.

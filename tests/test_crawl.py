@@ -1,7 +1,12 @@
 """The crawler against a small hostile web on loopback: tests/site."""
 
+import asyncio
 import gzip
 import re
+import socket
+import sqlite3
+import ssl
+import subprocess
 import zlib
 from email.utils import formatdate
 from itertools import pairwise
@@ -14,7 +19,9 @@ from backports import zstd
 from warcio.archiveiterator import ArchiveIterator
 
 from tasks.collect import raw
-from tasks.collect.addresses import permitted
+from tasks.collect.addresses import Names, NotPublic, permitted
+from tasks.collect.fetch import Failed, Fetcher
+from tasks.collect.visits import wait_days
 from tasks.errors import Fault
 from tasks.schema import Budget
 from tests.site import (
@@ -511,3 +518,114 @@ def test_a_source_fails_when_nothing_could_be_had_or_too_much_failed_and_keeps_w
         web.asked.clear()
         assert night(tmp_path, web, source(LISTS, max_failed=0.1)).fetched == 4      # the night goes on: two were had already
         assert sorted(page for page in web.paths() if len(page) == 2) == ["/b", "/c"]
+
+
+# When a page is asked again --------------------------------------------------------------------------
+
+def test_a_page_is_asked_again_by_how_often_it_changed_within_bounds() -> None:
+    bounds = (0.5, 30.0)
+    calm = [wait_days(visits, 0, float(visits), bounds) for visits in (1, 3, 10, 30, 300)]
+    assert calm == sorted(calm) and 0.5 < calm[0] < 3 and calm[-1] == 30
+    busy = [wait_days(20, changes, 20.0, bounds) for changes in (0, 1, 5, 10, 19, 20)]
+    assert busy == sorted(busy, reverse=True) and busy[-1] == 0.5
+    assert wait_days(0, 0, 0, bounds) == 0.5 and wait_days(10, 5, 10, (0, 0)) == 0
+    assert wait_days(20, 5, 20.0, bounds) == pytest.approx(1.2, abs=0.15)      # changes every third or fourth day; .3 likely after 1.2 days
+
+
+def test_what_is_not_due_is_not_asked_unless_its_list_says_it_changed(tmp_path: Path) -> None:
+    when = {"b": "2020-01-01", "c": "2020-01-01"}
+
+    def answer(ask: Ask) -> Reply | None:
+        if ask.path == "/sitemap.xml":
+            return Reply(sitemap(more="".join(f"<url><loc>/{name}</loc><lastmod>{day}</lastmod></url>" for name, day in when.items())).encode())
+        return Reply(f"{ask.path}{when[ask.path[1:]]}".encode()) if ask.path[1:] in when else None
+
+    wanted = source(LISTS, revisit_days=(2.0, 30.0))
+    with Web(a=answer) as web:
+        night(tmp_path, web, wanted)
+        web.asked.clear()
+        night(tmp_path, web, wanted)
+        assert web.paths() == ["/sitemap.xml"]
+        when["c"] = "2100-01-01T00:00:00+01:00"
+        found = night(tmp_path, web, wanted)
+        assert web.paths() == ["/sitemap.xml", "/sitemap.xml", "/c"] and (found.fetched, found.records, found.gone) == (1, 2, 0)
+
+
+def test_a_page_whose_words_stayed_counts_as_calm_though_its_bytes_are_kept(tmp_path: Path) -> None:
+    stamp = {"n": 0}
+
+    def answer(ask: Ask) -> Reply | None:
+        stamp["n"] += 1
+        return Reply(f"<p>the same words</p><script>var token = {stamp['n']}</script>".encode()) if ask.path == "/p" else None
+
+    with Web(a=answer) as web:
+        for _ in range(3):
+            assert night(tmp_path, web, source("http://a.localhost/p")).fetched == 1
+    db = sqlite3.connect(tmp_path / "state" / "frontier.db")
+    assert db.execute("SELECT visits, changes FROM pages").fetchall() == [(2, 0)]
+    db.close()
+
+
+# TLS and names that move -----------------------------------------------------------------------------
+
+def test_a_certificate_nobody_vouches_for_is_refused_and_one_that_is_vouched_for_is_not(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=a.localhost", "-addext", "subjectAltName=DNS:a.localhost", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+    async def ask(trusted: ssl.SSLContext | None) -> bytes:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+        names = Names(True, {"a.localhost": ("127.0.0.1", server.sockets[0].getsockname()[1]), "b.localhost": ("127.0.0.1", server.sockets[0].getsockname()[1])})
+        try:
+            async with Fetcher(names, "t", 5.0, 1000, 1, trusted) as fetcher:
+                found = (await fetcher.get("https://a.localhost/")).body
+                if trusted:
+                    with pytest.raises(Failed, match="certificate not valid"):
+                        await fetcher.get("https://b.localhost/")       # vouched for, but of another name
+                return found
+        finally:
+            server.close()
+
+    with pytest.raises(Failed, match="certificate not valid"):
+        asyncio.run(ask(None))
+    assert asyncio.run(ask(ssl.create_default_context(cafile=str(certificate)))) == b"ok"
+
+
+def test_a_name_that_moves_to_loopback_between_two_looks_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DNS rebinding: the name is public when it is looked at, and leads inside when it is connected to."""
+    names = Names(False)
+    with pytest.raises(NotPublic):
+        names.socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80)))
+
+    async def go() -> str:
+        answers = iter(["93.184.216.34", "127.0.0.1"])
+
+        async def moved(host: str, *_: object, **__: object) -> list:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), 0))]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", moved)
+        assert await names.addresses("rebind.example") == [("93.184.216.34", socket.AF_INET)]
+        names.known.clear()
+        async with Fetcher(names, "t", 5.0, 1000, 1) as fetcher:
+            with pytest.raises(Failed) as error:
+                await fetcher.get("http://rebind.example/")
+        return error.value.reason
+
+    assert asyncio.run(go()) == "not a public address"
+
+
+def test_proxies_and_netrc_of_the_environment_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine a.localhost login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with Web(a=pages(p="words")) as web:
+        assert night(tmp_path, web, source("http://a.localhost/p")).fetched == 1
+        assert all("authorization" not in ask.headers for ask in web.asked)

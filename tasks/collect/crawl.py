@@ -209,9 +209,9 @@ class Crawl:
         name, failed = self.source.name, self.counts["failed"]
         why = "; ".join(f"{count} x {reason.partition(':')[2]}" for reason, count in self.reasons.most_common(3) if ":" in reason)
         had = self.counts["fetched"] + self.counts["unchanged"] + self.counts["gone"]
-        # A site that now refuses everything was heard, and the next clean drops what we have of it; that is no fault.
-        heard = self.counts["refused"] and not failed and (self.folder / "manifest.parquet").exists()
-        if not had and not heard and not self.frontier.number():
+        # A night on which nothing is due, or a site that by now refuses everything, was heard: that is no fault.
+        calm = not failed and (self.folder / "manifest.parquet").exists()
+        if not had and not calm and not self.frontier.number():
             raise Fault(f"source {name} is empty: {why or 'its sitemaps list no page'}; what was collected before stays", heals=bool(failed))
         if failed and failed > self.source.max_failed * seen:
             raise Fault(f"source {name}: {failed} of {seen} pages failed ({why}), max_failed is {self.source.max_failed}; what was collected before stays", heals=True)

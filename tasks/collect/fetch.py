@@ -16,7 +16,7 @@ import brotli
 from backports import zstd
 from yarl import URL
 
-from tasks.collect.addresses import Names
+from tasks.collect.addresses import Names, NotPublic
 
 ACCEPTED = "gzip, deflate, br, zstd"
 STAGES = 3              # encodings on top of each other
@@ -221,7 +221,7 @@ def _through(pumps: list[_Pump], data: bytes, limit: int) -> Iterator[bytes]:
 def explained(error: Exception) -> Failed:
     """A client's error as one of few reasons."""
     text = f"{type(error).__name__}: {error}"
-    if "is not a public address" in text:
+    if "is not a public address" in text or isinstance(getattr(error, "os_error", None), NotPublic):
         return Failed("not a public address", str(error)[:160], heals=False)
     if isinstance(error, asyncio.TimeoutError):
         return Failed("timed out")
