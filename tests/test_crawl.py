@@ -11,14 +11,15 @@ import zlib
 from email.utils import formatdate
 from itertools import pairwise
 from pathlib import Path
-from time import time
+from time import monotonic, time
 
 import brotli
 import pytest
 from backports import zstd
+from selectolax.lexbor import LexborHTMLParser
 from warcio.archiveiterator import ArchiveIterator
 
-from tasks.collect import raw
+from tasks.collect import links, raw, urls
 from tasks.collect.addresses import Names, NotPublic, permitted
 from tasks.collect.fetch import Failed, Fetcher
 from tasks.collect.visits import wait_days
@@ -629,3 +630,50 @@ def test_proxies_and_netrc_of_the_environment_are_left_alone(tmp_path: Path, mon
     with Web(a=pages(p="words")) as web:
         assert night(tmp_path, web, source("http://a.localhost/p")).fetched == 1
         assert all("authorization" not in ask.headers for ask in web.asked)
+
+
+def test_lists_that_are_bombs_are_named_and_grow_memory_by_no_more_than_64_mb(tmp_path: Path) -> None:
+    entry = b"<url><loc>http://a.localhost/x</loc></url>"
+    laughs = b'<!DOCTYPE l [<!ENTITY a "ha">' + b"".join(f'<!ENTITY {b} "{f"&{a};" * 10}">'.encode() for a, b in zip("abcdefgh", "bcdefghi", strict=True)) + b"]><urlset><url><loc>http://a.localhost/&i;</loc></url><url><loc>http://a.localhost/good</loc></url></urlset>"
+    lists = {
+        "sitemap-1.xml.gz": gzip.compress(b"<urlset>" + b" " * (300 * 2**20) + entry), "sitemap-2.xml.gz": gzip.compress(b"<urlset><url><x>" * 10 + b"y" * (200 * 2**20), 1), "sitemap-0.xml": sitemap("http://a.localhost/good").encode(), "sitemap-3.xml": laughs, "sitemap-4.xml.gz": gzip.compress(entry)[:-5],
+        "sitemap-5.xml": b"<urlset>" + b"<a>" * 300_000,
+    }
+    with Web(a=lambda ask: Reply(lists[ask.path[1:]], media="application/xml") if ask.path[1:] in lists else Reply(b"good") if ask.path == "/good" else None) as web:
+        with memory() as grown:
+            found = night(tmp_path, web, source(*(f"http://a.localhost/{name}" for name in lists)), timeout_s=20)
+        assert grown[0] < 64
+    assert "http://a.localhost/good" in manifest(tmp_path)
+    assert found.failed == 5
+
+
+def test_markup_that_would_cost_a_tree_the_square_of_its_length_is_read_in_time_and_memory_for_its_length() -> None:
+    many = 200_000
+    bombs = (
+        b"<div>" * many, b"<a href=/x>" * many, b"<p " + b"a=1 " * many + b">", b'<p a="' * many, b"<a href='" * many, b"<script " * many, b"<script>" * many, b"<!--" * many, b"<" * many, b"</" * many, b"<!" * many, b"<a " + b"=" * many,
+        b"".join(b"<p><b id=%d>" % number for number in range(50_000)), b"<a href='" + b"&amp;" * many + b"'>", b"<a " + b"/ " * many, b"<a" + b" " * many, b"<title>" * many, (b"<a b" + b" " * 2000) * 400, b"\0" * many, b"<style" * many, b"<meta content=" * many,
+    )
+    began = monotonic()
+    with memory() as grown:
+        for body in bombs:
+            links.read(body, "http://h/a", None, "t", True)
+    assert monotonic() - began < 60 and grown[0] < 200      # 3 s where it was measured; a tree takes minutes, or gigabytes
+
+
+TRICKY = (
+    '<a href="/1">1</a><A HREF=/2>2</A><a class=x href=\'/3\' title="a > b">3</a><area href=/4><a>none</a><a href>none</a><a href="">none</a>', '<!-- <a href="/no"> --><a href="/1">', '<!--> <a href="/1"> -->', '<!-- never closed <a href="/no">',
+    '<script>var a = "<a href=/no>"; if (a < b) {}</script><a href="/1">', '<script>"</scripty> <a href=/no>"</script ><a href="/1">', '<style><a href="/no"></style><a href="/1">', '<textarea><a href="/no"></textarea><a href="/1">', '<title><a href="/no"></title><a href="/1">',
+    '<div data-x="<a href=/no>"><a href="/1">', "<div title='>'><a href=/1>", '<a href="/a&amp;b?x=1&copy=2">', '<a\nhref\n=\n"/1"\n>', '<a href="/1" href="/2">', '<a/href="/1"/>', '<a href=/1/>', '<p><a href="/1" <a href="/2">', '<a href="/1">' * 3, '<abbr href="/no"><article href="/no"><basefont href="/no">',
+    '<base href="/else/"><a href="1"><base href="/no/">', '<a href="http://b.example/1"><a href="//b.example/2"><a href="HTTP://H/3">', '< a href="/no"><a href="/1">', '<?php <a href="/no"> ?><a href="/1">', '</a href="/no"><a href="/1">', '<iframe><a href="/no"></iframe><a href="/1">', '<a href="  /1  "><a href="\t/2">',
+)
+
+
+@pytest.mark.parametrize("text", TRICKY)
+def test_links_are_read_as_a_browser_reads_them(text: str) -> None:
+    """Beside Lexbor's tree, which is a browser's."""
+    base = "http://h/folder/page"
+    tree = LexborHTMLParser(text)
+    if (node := tree.css_first("base[href]")) is not None:
+        base = urls.joined(base, node.attributes["href"] or "") or base
+    found = [node.attributes["href"] for node in tree.css("a[href], area[href]") if (node.attributes["href"] or "").strip()]
+    assert links.read(text.encode(), "http://h/folder/page", None, "t", True).links == list(dict.fromkeys(urls.joined(base, href.partition("#")[0]) for href in found if href))

@@ -119,6 +119,9 @@ async def _body(response: aiohttp.ClientResponse, limit: int, cut: bool) -> tupl
     pumps = [_pump(name) for name in reversed([word.strip().lower() for word in named.split(",")]) if name not in ("", "identity")]
     if len(pumps) > STAGES:
         raise Failed("encodings on encodings", named[:60], heals=False)
+    if not cut and (response.content_length or 0) > limit:
+        response.close()
+        raise TooMuch       # by its own word; nobody's bytes are wasted on it
     found: list[bytes] = []
     size = wire = 0
     async for chunk in response.content.iter_any():
