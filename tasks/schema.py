@@ -169,6 +169,19 @@ class Select(Strict):
     near_duplicates: float = Field(default=0.8, gt=0, le=1, description="Jaccard similarity of word 3-grams")
 
 
+class Label(BaseModel):
+    """How labels are decided and doubted; what else stands here is the recipe's own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    decide: Literal["given", "votes"] = Field(default="given", description="votes: the voters' answers make the label, by majority or by Dawid and Skene's method, whichever is right more often where people said it")
+    issues: Literal["off", "report", "drop"] = Field(default="off", description="labels that cleanlab finds doubtful: told, or their rows left out")
+    least_people: int = Field(default=30, ge=1, description="people's labels from which on voters are measured against them; with fewer, against the given labels")
+
+    def options(self) -> dict[str, Any]:
+        """What is the recipe's own."""
+        return dict(self.model_extra or {})
+
+
 class SplitRule(Strict):
     """How the examples of one source are split; membership depends on the row alone."""
 
@@ -439,7 +452,7 @@ class Recipe(Strict):
     seed: int = Field(ge=0, le=2**32 - 1)
     sources: tuple[Use, ...] = Field(min_length=1)
     select: Select
-    label: dict[str, Any]
+    label: Label
     split: Split
     model: dict[str, Any] = {}
     trainer: Trainer
