@@ -215,7 +215,8 @@ class SplitRule(Strict):
 
 class Split(Strict):
     rules: tuple[SplitRule, ...] = Field(min_length=1)
-    near_duplicates: float = Field(default=0.8, gt=0, le=1)
+    near_duplicates: float = Field(default=0.8, gt=0, le=1, description="Jaccard similarity of word 3-grams from which on a train row is a copy of a test row")
+    ngram: int = Field(default=13, ge=0, description="words in a row that no train row may share with a test row of the same answer (Brown et al. 2020); twice as many letters where words are not spaced; 0: not looked at")
 
 
 class Trainer(Strict):
