@@ -16,6 +16,7 @@ class Part:
     attributes: dict[str, str] = field(default_factory=dict)
     payload: bytes | None = None   # instead of text
     media: str = ""                # where it is another than the page's
+    lines: bool = False            # its lines mean something and stay
 
 
 class Unreadable(Exception):

@@ -8,6 +8,8 @@ from tasks.documents import DOCUMENTS, DROPPED, in_letters, save
 from tasks.errors import Refused
 from tasks.files import locked, write_json
 from tasks.schema import Recipe
+from tasks.select.bands import Bands
+from tasks.select.policy import judged
 from tasks.select.twins import copies
 
 
@@ -53,12 +55,16 @@ def judge(recipe: Recipe, frame: pd.DataFrame) -> pd.Series:
     if policy.kinds:
         reasons[~frame["kind"].isin(policy.kinds) & ~context] = "another kind of part"
     reasons[reasons.isna() & ~context & frame["payload"].isna() & (frame["chars"] < policy.min_chars)] = f"shorter than {policy.min_chars} characters"
+    if policy.quality:
+        measured = reasons.isna() & ~context & frame["payload"].isna()
+        reasons[measured] = judged(config.quality(policy.quality), policy.quality, frame[measured])
     process.progress(0, len(frame), "documents")
     left = frame[reasons.isna() & ~context]
     said = [body if payload is None else in_letters(payload) for body, payload in zip(left["text"], left["payload"], strict=True)]
     groups = list(map("\x1f".join, zip(*(left[column] for column in ("role", *policy.twins_differ_by)), strict=True)))
-    for row, (_, how) in copies(said, groups, policy.near_duplicates).items():
-        reasons[left.index[row]] = f"{how} duplicate"
+    with Bands(places.state("select", f"{recipe.application}.sqlite")) as bands:
+        for row, (_, how) in copies(said, groups, policy.near_duplicates, bands).items():
+            reasons[left.index[row]] = f"{how} duplicate"
     process.progress(len(frame), len(frame), "documents")
     return reasons
 

@@ -2,13 +2,16 @@
 
 Word 3-grams, 20 bands of 5: finds every copy with 2 to 5 % of its words edited and nine of ten with
 10 %. A text too short for a shingle has exact copies only. The result does not depend on the order.
+`pairs` names every pair; `copies`, which only needs to know what hangs together, leaves out pairs that are
+joined already, so a million pages that are nearly the same cost a million comparisons and not their square.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from tasks import text
+from tasks.select.bands import Bands
 
 BANDS, ROWS, SEED = 20, 5, 7
 
@@ -78,7 +81,15 @@ def _alike(left: frozenset[str], right: frozenset[str]) -> float:
     return both / (len(left) + len(right) - both)
 
 
-def copies(texts: Sequence[str], groups: Sequence[str], threshold: float) -> dict[int, tuple[int, str]]:
+def folded(signed: np.ndarray) -> np.ndarray:
+    """Signatures (N, 100) as bands (N, 20): one number a band."""
+    found = np.zeros((len(signed), BANDS), dtype=np.uint64)
+    for row in range(ROWS):
+        found = found * np.uint64(1_000_003) + signed[:, row::ROWS]
+    return np.maximum(found, np.uint64(1))   # all zeros means: no shingle
+
+
+def copies(texts: Sequence[str], groups: Sequence[str], threshold: float, bands: Bands | None = None) -> dict[int, tuple[int, str]]:
     """Which rows to leave out: row to (the row it is a copy of, how). The first of each set stays.
 
     Sort the rows by something that does not change, and the result does not either.
@@ -91,10 +102,65 @@ def copies(texts: Sequence[str], groups: Sequence[str], threshold: float) -> dic
             index = parent[index]
         return index
 
-    how: dict[int, str] = {}
-    for left, right, kind in pairs(texts, groups, threshold):
+    def join(left: int, right: int) -> None:
         a, b = find(left), find(right)
-        if a != b:
-            parent[max(a, b)] = min(a, b)
-        how[right] = kind if how.get(right) != "exact" else "exact"
-    return {index: (find(index), how.get(index, "near")) for index in range(len(texts)) if find(index) != index}
+        parent[max(a, b)] = min(a, b)
+
+    exact: set[int] = set()
+    first: dict[tuple[str, str], int] = {}
+    for index, (body, group) in enumerate(zip(texts, groups, strict=True)):
+        key = (group, text.same(body) or body)
+        if first.setdefault(key, index) != index:
+            exact.add(index)
+            join(first[key], index)
+    alone = np.array(sorted(first.values()), dtype=np.int64)
+    del first
+    signed = (bands or Bands()).of([texts[index] for index in alone])
+    long = signed.any(axis=1)
+    alone, signed = alone[long], signed[long]
+    names = {group: number for number, group in enumerate(dict.fromkeys(groups[index] for index in alone))}
+    group_of = np.array([names[groups[index]] for index in alone], dtype=np.uint64)
+    alike = Alike(texts, threshold)
+    for band in range(BANDS):
+        for bucket in _buckets(group_of, signed[:, band : band + 1]):
+            _join_bucket([int(alone[place]) for place in bucket], find, join, alike)
+    return {index: (find(index), "exact" if index in exact else "near") for index in range(len(texts)) if find(index) != index}
+
+
+class Alike:
+    """Whether two texts are nearly the same, by their shingles; each pair is compared once."""
+
+    def __init__(self, texts: Sequence[str], threshold: float) -> None:
+        self.texts, self.threshold = texts, threshold
+        self.sets: dict[int, frozenset[str]] = {}
+        self.unlike: set[tuple[int, int]] = set()
+
+    def __call__(self, left: int, right: int) -> bool:
+        pair = (min(left, right), max(left, right))
+        if pair in self.unlike:
+            return False
+        for index in pair:
+            if index not in self.sets:
+                self.sets[index] = frozenset(text.shingles(self.texts[index]))
+        if _alike(self.sets[pair[0]], self.sets[pair[1]]) >= self.threshold:
+            return True
+        self.unlike.add(pair)
+        return False
+
+
+def _join_bucket(bucket: list[int], find: Callable[[int], int], join: Callable[[int, int], None], alike: Alike) -> None:
+    """Join what is alike in a bucket; two that hang together already are not compared."""
+    sets: dict[int, list[int]] = {}
+    for index in bucket:
+        sets.setdefault(find(index), []).append(index)
+    heads: list[list[int]] = []
+    for members in sets.values():
+        whole = members
+        apart = []
+        for other in heads:
+            if any(alike(left, right) for left in whole for right in other):
+                join(whole[0], other[0])
+                whole = other + whole
+            else:
+                apart.append(other)
+        heads = [*apart, whole]
