@@ -9,6 +9,8 @@ and one batch of rows; beside them the manifest.
 import hashlib
 import json
 import logging
+import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +26,7 @@ from tasks.clean.done import Damaged, Done, unpacked
 from tasks.clean.read import unreadable
 from tasks.collect import raw
 from tasks.documents import DOCUMENTS, DROPPED, LINEAGE
-from tasks.errors import Refused
+from tasks.errors import Fault, Refused
 from tasks.files import aside, digest, locked, tree_digest, write_json
 from tasks.schema import Clean, Source
 
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 
 EMPTY_DROPPED = "empty"
 CODE = ("tasks/clean", "tasks/text.py", "tasks/documents.py", "recipes/pictures.py")
+DAMAGE = (Fault, OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, NotImplementedError)   # what readers of a damaged file raise
 BATCH_ROWS, BATCH_MB = 20_000, 64
 
 Row = dict[str, Any]
@@ -91,7 +94,7 @@ def bring(source: Source, folder: Path, rows: list[Row], done: Done) -> tuple[di
     new = [row for row in rows if keys[row["uri"]] not in there]
     log.info("%d of %d pages changed", len(new), len(rows))
     failed: dict[str, str] = {}
-    _ask(source, _bodies(source, folder, new, rows), keys, len(new), done, failed)
+    _ask(source, _bodies(source, folder, new, rows, failed), keys, len(new), done, failed)
     if not source.pages:
         return keys, failed
     later = dict(keys)
@@ -105,16 +108,53 @@ def bring(source: Source, folder: Path, rows: list[Row], done: Done) -> tuple[di
     return later, failed
 
 
-def _bodies(source: Source, folder: Path, new: list[Row], rows: list[Row]) -> Iterator[tuple[Row, Row, bytes]]:
+def _bodies(source: Source, folder: Path, new: list[Row], rows: list[Row], failed: dict[str, str]) -> Iterator[tuple[Row, Row, bytes]]:
     known = {row["uri"]: row for row in rows}
-    for row, body in raw.bodies(folder, new):
+    for row, body in stored(folder, new, failed):
         beside, whole = {}, body
         for uri in _others(source, row):
             if uri in known:
-                other = next((found for _, found in raw.bodies(folder, [known[uri]])), b"")
+                other = next((found for _, found in stored(folder, [known[uri]], {})), b"")
                 beside[uri] = (len(whole), len(whole) + len(other))
                 whole += other
         yield row, {"size": len(body), "beside": beside}, whole
+
+
+def stored(folder: Path, rows: list[Row], failed: dict[str, str]) -> Iterator[tuple[Row, bytes]]:
+    """The records' bytes, those that are still what was collected; why a record's are not stands in `failed`.
+
+    Raises Fault where a file is gone: that is no damaged record.
+    """
+    files: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        files[row["raw_file"]].append(row)
+    for name, some in sorted(files.items()):
+        left = {row["uri"]: row for row in some}
+        try:
+            for row, body in raw.bodies(folder, some):
+                del left[row["uri"]]
+                yield from _whole(row, body, failed)
+            failed |= dict.fromkeys(left, "damaged: it is not in the file that was collected")
+        except DAMAGE as error:
+            if not (folder / name).is_file():
+                raise
+            log.warning("%s is damaged (%s); its records are read one by one", name, error)
+            for row in list(left.values()):
+                try:
+                    found = [body for _, body in raw.bodies(folder, [row])]
+                except DAMAGE:
+                    found = []
+                if found:
+                    yield from _whole(row, found[0], failed)
+                else:
+                    failed[row["uri"]] = "damaged: it cannot be read from the file that was collected"
+
+
+def _whole(row: Row, body: bytes, failed: dict[str, str]) -> Iterator[tuple[Row, bytes]]:
+    if hashlib.sha256(body).hexdigest() == row["sha256"]:
+        yield row, body
+    else:
+        failed[row["uri"]] = "damaged: its bytes are not those that were collected"
 
 
 def _ask(source: Source, requests: Iterator[tuple[Row, Row, bytes]], keys: dict[str, bytes], total: int, done: Done, failed: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from tasks import config, places, process
 from tasks.documents import DOCUMENTS, DROPPED, in_letters, save
-from tasks.errors import Refused
+from tasks.errors import Fault, Refused
 from tasks.files import locked, write_json
 from tasks.schema import Recipe
 from tasks.select.bands import Bands
@@ -43,7 +43,10 @@ def gather(recipe: Recipe) -> pd.DataFrame:
         path = places.data("clean", use.name) / "documents.parquet"
         if not path.is_file():
             raise Refused(f"data/clean/{use.name} has no documents; run python -m tasks.clean {use.name}")
-        frames.append(pd.read_parquet(path).assign(role=use.role))
+        try:
+            frames.append(pd.read_parquet(path).assign(role=use.role))
+        except (pa.ArrowException, OSError) as error:
+            raise Fault(f"data/clean/{use.name}/documents.parquet is damaged ({' '.join(str(error).split())[:120]}); remove it and run python -m tasks.clean {use.name}") from error
     return pd.concat(frames, ignore_index=True).sort_values(["role", "uri"], kind="stable", ignore_index=True)
 
 
