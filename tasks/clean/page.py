@@ -184,10 +184,15 @@ def cuts(marked: bytes, repeated: frozenset[int]) -> tuple[int, ...]:
     return tuple(place for place, number in enumerate(numbers(marked)) if number in repeated)
 
 
-def main_text(blocks: Sequence[tuple[str, bool]], cut: Iterable[int]) -> str:
-    """The text without what is its host's, a block a line."""
+def staying(blocks: Sequence[tuple[str, bool]], cut: Iterable[int]) -> list[int]:
+    """The places of the blocks that are the page's own."""
     gone = set(cut)
     plain = sum(len(text) for text, linked in blocks if not linked)
     stays = sum(len(text) for place, (text, linked) in enumerate(blocks) if not linked and place not in gone)
     only_links = stays < MUST_STAY * plain
-    return "\n".join(text for place, (text, linked) in enumerate(blocks) if place not in gone or (only_links and not linked))
+    return [place for place, (_, linked) in enumerate(blocks) if place not in gone or (only_links and not linked)]
+
+
+def main_text(blocks: Sequence[tuple[str, bool]], cut: Iterable[int]) -> str:
+    """The text without what is its host's, a block a line."""
+    return "\n".join(blocks[place][0] for place in staying(blocks, cut))

@@ -46,8 +46,8 @@ _NATIONAL: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("se.personnummer", re.compile(r"(?<![\w-])(?:19|20)?\d{2}[01]\d[0-3]\d[-+]\d{4}(?![\w-])")),
     ("cn.ric", re.compile(r"(?<!\w)[1-8]\d{5}(?:19|20)\d{2}[01]\d[0-3]\d{4}[\dX](?!\w)")),
     ("pl.pesel", re.compile(r"(?<![\w.-])\d{2}[0-3]\d[0-3]\d{6}(?![\w-])")),
-    ("in_.aadhaar", re.compile(r"(?<![\w-])[2-9]\d{3} \d{4} \d{4}(?![\w-]| \d)")),
-    ("de.idnr", re.compile(r"(?<![\w.-])[1-9]\d \d{3} \d{3} \d{3}(?![\w-]| \d)")),
+    ("in_.aadhaar", re.compile(r"(?<![\w-])(?<!\d )[2-9]\d{3} \d{4} \d{4}(?![\w-]| \d)")),
+    ("de.idnr", re.compile(r"(?<![\w.-])(?<!\d )[1-9]\d \d{3} \d{3} \d{3}(?![\w-]| \d)")),
 )
 _KEYS: tuple[tuple[str, re.Pattern[str]], ...] = tuple((hint, re.compile(form, re.DOTALL)) for hint, form in (
     ("-----BEGIN ", r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----.{0,10000}?(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----|\Z)"),
@@ -94,7 +94,7 @@ def _for(text: str) -> Iterator[Callable[[str], Iterator[Span]]]:
         yield emails
     runs = windows(text)
     if runs:
-        for recogniser in (ibans, nationals, cards):
+        for recogniser in (ibans, cards, nationals):
             yield partial(recogniser, runs=runs)
     if text.count(".") >= 3:
         yield ipv4
@@ -230,7 +230,7 @@ _ISSUERS = re.compile(r"(?:4\d{12}(?:\d{3}){0,2}|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]
 def cards(text: str, runs: list[tuple[int, int]]) -> Iterator[Span]:
     for match in within(_CARD, text, runs):
         digits = re.sub(r"[ -]", "", match.group())
-        if _ISSUERS.fullmatch(digits) and _grouped(match.group()) and _luhn(digits) and len(set(digits)) > 2:
+        if _ISSUERS.fullmatch(digits) and _grouped(match.group()) and _luhn(digits) and len(set(digits)) > 1:
             yield *match.span(), "card"
 
 

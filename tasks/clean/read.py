@@ -54,31 +54,41 @@ def sound(source: Source, row: dict[str, Any], part: Part) -> Document:
         return {**described(source, row, Part(part.name, "".join(letter for letter in part.part if not "\ud800" <= letter <= "\udfff"), "")), "unread": "half a character (a lone surrogate)"}
 
 
-def pages(row: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-    """A page before its host is known: what it holds, and its blocks as marks."""
+def pages(source: Source, row: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    """A page before its host is known: what it holds, and its blocks as marks. What is personal goes here, before anything is kept."""
     try:
         read = page.read(body, row.get("charset"))
     except Unreadable as error:
         return {"unread": str(error)}, b""
-    return {"title": read.title, "language": read.language, "blocks": read.blocks}, page.marks(read)
+    found: dict[str, dict[str, int]] = {}
+    if source.clean.marks_pii(source.kind):
+        read.title = pii.marked(read.title)[0]
+        for place, (block, linked) in enumerate(read.blocks):
+            block, counts = pii.marked(block)
+            if counts:
+                read.blocks[place], found[str(place)] = (block, linked), counts
+    return {"title": read.title, "language": read.language, "blocks": read.blocks, "found": found}, page.marks(read)
 
 
 def of_page(source: Source, row: dict[str, Any], read: dict[str, Any], cut: Iterable[int]) -> list[Document]:
     """The document of a page whose host is known by now."""
     if "unread" in read:
         return [unreadable(source, row, read["unread"])]
-    main = page.main_text([(block, linked) for block, linked in read["blocks"]], cut)
-    return [sound(source, row, Part(source.selector[0].name, "", main, read["language"], attributes={"title": read["title"]}, lines=True))]
+    stays = page.staying([(block, linked) for block, linked in read["blocks"]], cut)
+    counts: Counter[str] = Counter()
+    for place in stays:
+        counts.update(read["found"].get(str(place), {}))
+    main = "\n".join(read["blocks"][place][0] for place in stays)
+    return [sound(source, row, Part(source.selector[0].name, "", main, read["language"], attributes={"title": read["title"]}, lines=True, found=dict(counts)))]
 
 
 def described(source: Source, row: dict[str, Any], part: Part) -> Document:
     """A part as a row of documents.parquet. Raises UnicodeEncodeError."""
     body = "\n".join(filter(None, map(text.tidy, part.text.split("\n")))) if part.lines else text.tidy(part.text)
     plain = text.prose(body[: source.clean.max_chars]) if part.original else body[: source.clean.max_chars]
-    attributes, original, found = part.attributes, text.tidy(part.original), Counter[str]()
-    if source.clean.marks_pii(source.kind):
-        plain, counts = pii.marked(plain)
-        found.update(counts)
+    attributes, original, found = part.attributes, text.tidy(part.original), part.found or {}
+    if part.found is None and source.clean.marks_pii(source.kind):
+        plain, found = pii.marked(plain)
         original = pii.marked(original)[0] if original else ""
         attributes = {key: pii.marked(value)[0] for key, value in attributes.items()}
     told = json.dumps(attributes, sort_keys=True, ensure_ascii=False)

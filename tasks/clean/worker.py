@@ -21,7 +21,7 @@ def work() -> None:
         if "cut" in head:
             answer, marks = {"documents": read.of_page(source, row, unpacked(body), head["cut"])}, b""
         elif source.pages:
-            answer, marks = read.pages(row, body)
+            answer, marks = read.pages(source, row, body)
         else:
             beside = {name: body[start:end] for name, (start, end) in head["beside"].items()}
             answer, marks = {"documents": read.documents(source, row, body[: head["size"]], beside.get)}, b""
