@@ -29,16 +29,16 @@ def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The records that children are asked for, as they are."""
     told: list[str] = []
-    whole = pool.asked
+    whole = pool.Pool.asked
 
-    def noting(requests, *more):
+    def noting(self, requests, processes):
         def each():
             for request in requests:
                 told.append(request[0]["uri"])
                 yield request
-        return whole(each(), *more)
+        return whole(self, each(), processes)
 
-    monkeypatch.setattr(pool, "asked", noting)
+    monkeypatch.setattr(pool.Pool, "asked", noting)
     return told
 
 
@@ -139,8 +139,9 @@ def test_a_clean_that_is_killed_again_and_again_ends_with_the_same_bytes(mill: R
 
 def test_a_record_that_hangs_or_kills_its_reader_costs_that_record_alone() -> None:
     words = ["a", "hang", "b", "die", "c", "leave", "d"]
-    found = {task: (None if head is None else head["said"], body.decode()) for task, head, body in pool.asked(
-        ((word, {}, word.encode()) for word in words), "tests.poison", "{}", 2, 3.0)}
+    with pool.Pool("tests.poison", "{}", 3.0) as children:
+        answers = list(children.asked(((word, {}, word.encode()) for word in words), 2))
+    found = {task: (None if head is None else head["said"], body.decode()) for task, head, body in answers}
     assert {word: found[word][0] for word in "abcd"} == {word: word for word in "abcd"}
     assert found["hang"] == (None, "took longer than 3 s to read")
     assert found["die"] == (None, "its reader died of SIGSEGV") and found["leave"] == (None, "its reader died")
@@ -390,3 +391,30 @@ def test_tables_are_written_in_batches_that_do_not_show(tmp_path: Path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
+
+
+# Tables -----------------------------------------------------------------------------------------
+
+def test_a_table_of_too_many_rows_is_dropped_and_a_cell_of_ten_megabytes_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.clean import packed as rooms
+    from tasks.clean.cut import cut
+    from tasks.schema import Rule
+
+    monkeypatch.setattr(rooms, "MOST_ROWS", 100)
+    body = b"day,price\n" + b"2026-11-25,1\n" * 101
+    with pytest.raises(Unreadable, match="more than 100 rows"):
+        list(cut(Rule(kind="csv", name="s"), "u", body))
+    assert len(list(cut(Rule(kind="csv", name="s"), "u", body[: -len(b"2026-11-25,1\n")]))) == 1
+    long = b"x" * 9_000_000
+    assert [len(part.text) for part in cut(Rule(kind="table", name="t", text="body"), "u", b"body\n" + long + b"\nshort\n")] == [9_000_000, 5]
+    with pytest.raises(Unreadable, match="not a CSV table"):
+        list(cut(Rule(kind="table", name="t", text="body"), "u", b"body\n" + long + long + b"\n"))
+
+
+def test_a_record_of_too_many_parts_is_dropped_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read, "MOST_PARTS", 5)
+    source = config.source("tales").model_copy(update={"selector": (config.source("tales").selector[0].model_copy(update={"text": "Content", "delimiter": ","}),)})
+    row = {"uri": "p#m", "media": "text/csv", "charset": None}
+    assert len(read.documents(source, row, b"Content\n" + b"once\n" * 5)) == 5
+    found = read.documents(source, row, b"Content\n" + b"once\n" * 6)
+    assert [document["unread"] for document in found] == ["more than 5 parts"]

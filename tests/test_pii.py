@@ -1,6 +1,7 @@
 """What is personal: found in text as the web has it, among numbers that look like it and are not."""
 
 import json
+import logging
 import math
 import random
 from collections import Counter
@@ -16,6 +17,7 @@ from tasks.clean import __main__ as room
 from tasks.clean import pii
 from tests.rooms import Room, sentence
 
+log = logging.getLogger(__name__)
 R = random.Random(20261125)
 CASES = 600
 
@@ -189,8 +191,9 @@ def test_recall_and_precision_of_each_kind_on_text_as_the_web_has_it() -> None:
                 examples.setdefault(f"wrong {kind}", []).append(text[a - 20 : b + 5])
     for kind in KINDS:
         recall, precision = found[kind] / (found[kind] + missed[kind]), found[kind] / (found[kind] + wrong[kind])
-        lower = "{:.3f} to {:.3f}".format(*wilson(found[kind], found[kind] + missed[kind]))
-        print(f"{kind}: recall {recall:.3f} ({lower}), precision {precision:.3f} ({'{:.3f} to {:.3f}'.format(*wilson(found[kind], found[kind] + wrong[kind]))})")
+        low, high = wilson(found[kind], found[kind] + missed[kind])
+        least, most = wilson(found[kind], found[kind] + wrong[kind])
+        log.info("%s: recall %.3f (%.3f to %.3f), precision %.3f (%.3f to %.3f)", kind, recall, low, high, precision, least, most)
         said = {name: some[:6] for name, some in examples.items() if kind in name}
         assert recall >= (0.95 if kind in ("phone", "id") else 0.99), (kind, recall, said)
         assert precision >= 0.95, (kind, precision, said)
@@ -210,7 +213,7 @@ def test_two_hundred_planted_canaries_are_in_nothing_that_clean_leaves(tmp_path:
     from tasks.clean.done import Done, unpacked
 
     done = Done(mill.folder / ".tidemill" / "clean" / "mill.sqlite")
-    index = "\n".join(json.dumps(unpacked(done.body(key)), ensure_ascii=False) for key in done.keys())
+    index = "\n".join(json.dumps(unpacked(done.body(key)), ensure_ascii=False) for key in done.known())
     done.close()
     tables = {name: pd.read_parquet(mill.out / name) for name in ("documents.parquet", "dropped.parquet")}
     left = index + "\n".join(frame.to_json(force_ascii=False) for frame in tables.values())

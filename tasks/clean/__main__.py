@@ -6,6 +6,7 @@ after one night or many, with one process or several, and after a night that was
 and one batch of rows; beside them the manifest.
 """
 
+import gc
 import hashlib
 import json
 import logging
@@ -35,7 +36,8 @@ log = logging.getLogger(__name__)
 EMPTY_DROPPED = "empty"
 CODE = ("tasks/clean", "tasks/text.py", "tasks/documents.py", "recipes/pictures.py")
 DAMAGE = (Fault, OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, NotImplementedError)   # what readers of a damaged file raise
-BATCH_ROWS, BATCH_MB = 20_000, 64
+A_CHILD = 32     # records that are worth starting another child for
+BATCH_ROWS, BATCH_MB = 20_000, 16
 
 Row = dict[str, Any]
 
@@ -90,21 +92,22 @@ def _others(source: Source, row: Row) -> list[str]:
 def bring(source: Source, folder: Path, rows: list[Row], done: Done) -> tuple[dict[str, bytes], dict[str, str]]:
     """Read every record that is not known yet. Gives the key of each record's documents, and why some gave none today."""
     keys = _first_keys(source, rows)
-    there = done.keys()
+    there = done.known()
     new = [row for row in rows if keys[row["uri"]] not in there]
     log.info("%d of %d pages changed", len(new), len(rows))
     failed: dict[str, str] = {}
-    _ask(source, _bodies(source, folder, new, rows, failed), keys, len(new), done, failed)
-    if not source.pages:
-        return keys, failed
-    later = dict(keys)
-    cut = _cuts(rows, keys, failed, done)
-    for uri, places_cut in cut.items():
-        later[uri] = hashlib.sha256(keys[uri] + json.dumps(places_cut).encode()).digest()[:16]
-    there = done.keys()
-    again = [row for row in rows if row["uri"] in cut and later[row["uri"]] not in there]
-    requests = ((row, {"cut": cut[row["uri"]]}, done.body(keys[row["uri"]])) for row in again)
-    _ask(source, requests, later, len(again), done, failed)
+    with pool.Pool("tasks.clean.worker", source.model_dump_json(), source.clean.timeout_s) as children:
+        _ask(children, _bodies(source, folder, new, rows, failed), keys, len(new), done, failed)
+        if not source.pages:
+            return keys, failed
+        later = dict(keys)
+        cut = _cuts(rows, keys, failed, done)
+        for uri, places_cut in cut.items():
+            later[uri] = hashlib.sha256(keys[uri] + json.dumps(places_cut).encode()).digest()[:16]
+        again = [row for row in rows if row["uri"] in cut and later[row["uri"]] not in there]
+        log.info("%d of %d pages to be measured", len(again), len(rows))
+        requests = ((row, {"cut": cut[row["uri"]]}, done.body(keys[row["uri"]])) for row in again)
+        _ask(children, requests, later, len(again), done, failed)
     return later, failed
 
 
@@ -157,11 +160,11 @@ def _whole(row: Row, body: bytes, failed: dict[str, str]) -> Iterator[tuple[Row,
         failed[row["uri"]] = "damaged: its bytes are not those that were collected"
 
 
-def _ask(source: Source, requests: Iterator[tuple[Row, Row, bytes]], keys: dict[str, bytes], total: int, done: Done, failed: dict[str, str]) -> None:
+def _ask(children: pool.Pool, requests: Iterator[tuple[Row, Row, bytes]], keys: dict[str, bytes], total: int, done: Done, failed: dict[str, str]) -> None:
     """Have children read; what hangs or kills them is not kept, so it is tried again another night."""
-    wanted = min(pool.processes(config.runtime().processes), max(1, total // 4))
+    wanted = min(pool.processes(config.runtime().processes), max(1, total // A_CHILD))
     asked = ((row, {**head, "row": {key: row[key] for key in ("uri", "media", "charset")}}, body) for row, head, body in requests)
-    for number, (row, head, body) in enumerate(pool.asked(asked, "tasks.clean.worker", source.model_dump_json(), wanted, source.clean.timeout_s), 1):
+    for number, (row, head, body) in enumerate(children.asked(asked, wanted), 1):
         if head is None:
             failed[row["uri"]] = body.decode()
         else:
@@ -178,13 +181,13 @@ def _host(row: Row) -> str:
 def _cuts(rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done) -> dict[str, tuple[int, ...]]:
     """Which blocks of each page are its host's."""
     hosts: dict[str, page.Host] = defaultdict(page.Host)
-    read = [row for row in rows if row["uri"] not in failed]
-    for row, marks in zip(read, done.marks(keys[row["uri"]] for row in read), strict=True):
-        hosts[_host(row)].add(marks)
+    read = [(row["uri"], _host(row)) for row in rows if row["uri"] not in failed]
+    for (_, host), marks in zip(read, done.marks(keys[uri] for uri, _ in read), strict=True):
+        hosts[host].add(marks)
     repeated = {name: host.repeated() for name, host in hosts.items()}
     return {
-        row["uri"]: page.cuts(marks, repeated[_host(row)])
-        for row, marks in zip(read, done.marks(keys[row["uri"]] for row in read), strict=True)
+        uri: page.cuts(marks, repeated[host])
+        for (uri, host), marks in zip(read, done.marks(keys[uri] for uri, _ in read), strict=True)
     }
 
 
@@ -224,6 +227,7 @@ def write(source: Source, rows: list[Row], keys: dict[str, bytes], failed: dict[
     """The output: every document is kept or dropped with its reason, in the order of the records."""
     out = places.data("clean", source.name)
     dropped: Counter[str] = Counter()
+    gc.disable()    # rows hold no cycles, and looking for some takes a tenth of the time
     with Table(out / "documents.parquet", DOCUMENTS) as kept, Table(out / "dropped.parquet", DROPPED) as gone, Table(out / "lineage.parquet", LINEAGE) as lineage:
         for row in rows:
             for document in _found(source, row, keys, failed, done):

@@ -57,13 +57,14 @@ class Done:
         try:
             self.file.execute("pragma journal_mode=wal")
             self.file.execute("pragma synchronous=normal")
+            self.file.execute("pragma mmap_size=268435456")     # of address space; entries are read one by one, all over the file
             self.file.execute("create table if not exists done (key blob primary key, marks blob, body blob, sum integer) without rowid")
         except sqlite3.DatabaseError as error:
             self.file.close()
             raise Damaged(str(error)) from error
         self.waiting = 0
 
-    def keys(self) -> set[bytes]:
+    def known(self) -> set[bytes]:
         try:
             return {key for (key,) in self.file.execute("select key from done")}
         except sqlite3.DatabaseError as error:
@@ -105,7 +106,7 @@ class Done:
 
     def keep(self, keys: set[bytes]) -> None:
         """Forget every other entry."""
-        gone = self.keys() - keys
+        gone = self.known() - keys
         self.file.executemany("delete from done where key = ?", ((key,) for key in gone))
         self.commit()
 

@@ -75,44 +75,55 @@ class Worker:
         return -code if code is not None and code < 0 else 0
 
 
-def asked(requests: Iterable[Request], module: str, settings: str, processes: int, limit_s: float) -> Iterator[Answer]:
-    """Answers in whatever order they come. A record may take `limit_s`, and as much again for each further MB."""
-    waiting = iter(requests)
-    busy: list[Worker] = []
-    idle: list[Worker] = []
-    chooser = selectors.DefaultSelector()
-    try:
-        while True:
-            while len(busy) < processes:
-                task, head, body = next(waiting, (None, {}, b""))
-                if task is None:
-                    break
-                worker = idle.pop() if idle else Worker(module, settings)
-                worker.ask(task, head, body, limit_s * max(1.0, len(body) / MB))
-                busy.append(worker)
-                chooser.register(worker.stdout, selectors.EVENT_READ, worker)
-            if not busy:
-                return
-            soonest = min(worker.until for worker in busy)
-            ready = [key.data for key, _ in chooser.select(max(0.0, soonest - time.monotonic()))]
-            late = [worker for worker in busy if worker not in ready and worker.until <= time.monotonic()]
-            for worker in (*ready, *late):
-                chooser.unregister(worker.stdout)
-                busy.remove(worker)
-                found = receive(worker.stdout) if worker in ready else None
-                if found:
-                    idle.append(worker)
-                    yield worker.task, *found
-                    continue
-                if worker in ready:      # its pipe is closed: let the system say how it ended
-                    worker.child.wait()
-                died_of = worker.end()
-                why = f"its reader died of {signal.Signals(died_of).name}" if worker in ready and died_of else "its reader died" if worker in ready else f"took longer than {limit_s:g} s to read"
-                yield worker.task, None, why.encode()
-    finally:
-        chooser.close()
-        for worker in (*busy, *idle):
+class Pool:
+    """Children that are started as they are needed, and end when the block does."""
+
+    def __init__(self, module: str, settings: str, limit_s: float) -> None:
+        self.module, self.settings, self.limit_s = module, settings, limit_s
+        self.busy: list[Worker] = []
+        self.idle: list[Worker] = []
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *how: object) -> None:
+        for worker in (*self.busy, *self.idle):
             worker.end()
+
+    def asked(self, requests: Iterable[Request], processes: int) -> Iterator[Answer]:
+        """Answers in whatever order they come. A record may take `limit_s`, and as much again for each further MB."""
+        waiting, busy = iter(requests), self.busy
+        with selectors.DefaultSelector() as chooser:
+            while True:
+                while len(busy) < processes:
+                    task, head, body = next(waiting, (None, {}, b""))
+                    if task is None:
+                        break
+                    worker = self.idle.pop() if self.idle else Worker(self.module, self.settings)
+                    worker.ask(task, head, body, self.limit_s * max(1.0, len(body) / MB))
+                    busy.append(worker)
+                    chooser.register(worker.stdout, selectors.EVENT_READ, worker)
+                if not busy:
+                    return
+                soonest = min(worker.until for worker in busy)
+                ready = [key.data for key, _ in chooser.select(max(0.0, soonest - time.monotonic()))]
+                late = [worker for worker in busy if worker not in ready and worker.until <= time.monotonic()]
+                for worker in (*ready, *late):
+                    chooser.unregister(worker.stdout)
+                    busy.remove(worker)
+                    yield self._answer(worker, worker in ready)
+
+    def _answer(self, worker: Worker, ready: bool) -> Answer:
+        found = receive(worker.stdout) if ready else None
+        if found:
+            self.idle.append(worker)
+            return worker.task, *found
+        if ready:      # its pipe is closed: let the system say how it ended
+            worker.child.wait()
+        died_of = worker.end()
+        if not ready:
+            return worker.task, None, f"took longer than {self.limit_s:g} s to read".encode()
+        return worker.task, None, f"its reader died{f' of {signal.Signals(died_of).name}' if died_of else ''}".encode()
 
 
 def processes(wanted: int) -> int:

@@ -1,4 +1,4 @@
-"""Signatures of texts, kept from night to night: the bands of each text's MinHash by the digest of its words.
+"""Signatures of texts, kept from night to night: by the digest of each text that of its words and the bands of its MinHash.
 
 One SQLite file a recipe, under .tidemill/. It holds nothing that cannot be computed again, so one that is damaged, or was
 made by other code, is dropped. What is a copy of what is not in it: that follows from the documents of the night, which is
@@ -36,7 +36,7 @@ class Bands:
         self.file = sqlite3.connect(path)
         self.file.execute("pragma journal_mode=wal")
         self.file.execute("pragma synchronous=normal")
-        self.file.execute("create table if not exists bands (text blob primary key, bands blob) without rowid")
+        self.file.execute("create table if not exists bands (text blob primary key, words blob, bands blob) without rowid")
         self.file.execute("create table if not exists made (by text)")
         made = _made_by()
         if [row[0] for row in self.file.execute("select by from made")] != [made]:
@@ -53,8 +53,11 @@ class Bands:
         for name in (self.path.name, f"{self.path.name}-wal", f"{self.path.name}-shm"):
             self.path.with_name(name).unlink(missing_ok=True)
 
-    def of(self, texts: Sequence[str]) -> np.ndarray:
-        """Bands (N, 20) as uint64; a row of zeros where a text is too short for a shingle."""
+    def of(self, texts: Sequence[str]) -> tuple[list[bytes], np.ndarray]:
+        """Of each text the digest of its words, which copies have in common, and its bands (N, 20) as uint64.
+
+        A row of zeros where a text is too short for a shingle.
+        """
         from tasks.select.twins import BANDS
 
         digests = [hashlib.blake2b(body.encode("utf-8", "surrogatepass"), digest_size=16).digest() for body in texts]
@@ -65,32 +68,28 @@ class Bands:
             assert self.path is not None
             self._open(self.path)
             known = {}
-        found = np.zeros((len(texts), BANDS), dtype=np.uint64)
-        new = []
-        for place, digest in enumerate(digests):
-            bands = known.get(digest)
-            if bands is None or len(bands) not in (0, 8 * BANDS):
-                new.append(place)
-            elif bands:
-                found[place] = np.frombuffer(bands, dtype=np.uint64)
+        first = {digest: place for place, digest in reversed(list(enumerate(digests)))}
+        new = [place for digest, place in first.items() if digest not in known]
         for start in range(0, len(new), AT_ONCE):
-            some = new[start : start + AT_ONCE]
-            made = _made(texts, some)
-            for place, row in made.items():
-                found[place] = row
+            made = _made(texts, new[start : start + AT_ONCE])
+            rows = [(digests[place], words, bands) for place, (words, bands) in made.items()]
+            known.update((digest, (words, bands)) for digest, words, bands in rows)
             if self.file is not None:
-                self.file.executemany("insert or replace into bands values (?, ?)", ((digests[place], made[place].tobytes() if place in made else b"") for place in some))
+                self.file.executemany("insert or replace into bands values (?, ?, ?)", rows)
                 self.file.commit()
-        self._keep(set(digests), known)
-        return found
-
-    def _known(self) -> dict[bytes, bytes]:
-        return dict(self.file.execute("select text, bands from bands")) if self.file is not None else {}
-
-    def _keep(self, digests: set[bytes], known: dict[bytes, bytes]) -> None:
+        whole = np.frombuffer(b"".join(known[digest][1] or bytes(8 * BANDS) for digest in digests), dtype=np.uint64).reshape(len(texts), BANDS)
         if self.file is not None:
-            self.file.executemany("delete from bands where text = ?", ((digest,) for digest in known if digest not in digests))
+            self.file.executemany("delete from bands where text = ?", ((digest,) for digest in known if digest not in first))
             self.file.commit()
+        return [known[digest][0] for digest in digests], whole
+
+    def _known(self) -> dict[bytes, tuple[bytes, bytes]]:
+        """What the file holds; an entry of another size than ours is none."""
+        from tasks.select.twins import BANDS
+
+        if self.file is None:
+            return {}
+        return {text: (words, bands) for text, words, bands in self.file.execute("select text, words, bands from bands") if len(words) == 16 and len(bands) in (0, 8 * BANDS)}
 
     def __enter__(self) -> "Bands":
         return self
@@ -100,15 +99,17 @@ class Bands:
             self.file.close()
 
 
-def _made(texts: Sequence[str], some: Sequence[int]) -> dict[int, np.ndarray]:
+def _made(texts: Sequence[str], some: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
     from tasks import text
     from tasks.select import twins
 
     shingled = {place: found for place in some if (found := text.shingles(texts[place]))}
-    if not shingled:
-        return {}
-    folded = twins.folded(twins.signatures(list(shingled.values())))
-    return dict(zip(shingled, folded, strict=True))
+    folded = twins.folded(twins.signatures(list(shingled.values()))) if shingled else ()
+    bands = dict(zip(shingled, folded, strict=True))
+    return {
+        place: (hashlib.blake2b((text.same(texts[place]) or texts[place]).encode("utf-8", "surrogatepass"), digest_size=16).digest(), bands[place].tobytes() if place in bands else b"")
+        for place in some
+    }
 
 
 def _made_by() -> str:

@@ -106,18 +106,16 @@ def copies(texts: Sequence[str], groups: Sequence[str], threshold: float, bands:
         a, b = find(left), find(right)
         parent[max(a, b)] = min(a, b)
 
+    words, signed = (bands or Bands()).of(texts)
     exact: set[int] = set()
-    first: dict[tuple[str, str], int] = {}
-    for index, (body, group) in enumerate(zip(texts, groups, strict=True)):
-        key = (group, text.same(body) or body)
-        if first.setdefault(key, index) != index:
+    first: dict[tuple[str, bytes], int] = {}
+    for index, (said, group) in enumerate(zip(words, groups, strict=True)):
+        one = first.setdefault((group, said), index)
+        if one != index:
             exact.add(index)
-            join(first[key], index)
-    alone = np.array(sorted(first.values()), dtype=np.int64)
-    del first
-    signed = (bands or Bands()).of([texts[index] for index in alone])
-    long = signed.any(axis=1)
-    alone, signed = alone[long], signed[long]
+            join(one, index)
+    alone = np.array([index for index in sorted(first.values()) if signed[index].any()], dtype=np.int64)
+    signed = signed[alone]
     names = {group: number for number, group in enumerate(dict.fromkeys(groups[index] for index in alone))}
     group_of = np.array([names[groups[index]] for index in alone], dtype=np.uint64)
     alike = Alike(texts, threshold)
