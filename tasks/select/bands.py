@@ -7,7 +7,7 @@ why the next of a set of copies comes forward when the one that was kept is gone
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from tasks.files import sha256
 
-AT_ONCE = 5_000
+AT_ONCE, CHARS_AT_ONCE = 5_000, 4_000_000   # texts whose shingles are in memory together
 
 
 class Bands:
@@ -70,8 +70,8 @@ class Bands:
             known = {}
         first = {digest: place for place, digest in reversed(list(enumerate(digests)))}
         new = [place for digest, place in first.items() if digest not in known]
-        for start in range(0, len(new), AT_ONCE):
-            made = _made(texts, new[start : start + AT_ONCE])
+        for some in _some(texts, new):
+            made = _made(texts, some)
             rows = [(digests[place], words, bands) for place, (words, bands) in made.items()]
             known.update((digest, (words, bands)) for digest, words, bands in rows)
             if self.file is not None:
@@ -97,6 +97,20 @@ class Bands:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.file is not None:
             self.file.close()
+
+
+def _some(texts: Sequence[str], new: Sequence[int]) -> Iterator[list[int]]:
+    """The places of `new`, so many at a time as memory is meant to hold."""
+    some: list[int] = []
+    chars = 0
+    for place in new:
+        some.append(place)
+        chars += len(texts[place])
+        if len(some) >= AT_ONCE or chars >= CHARS_AT_ONCE:
+            yield some
+            some, chars = [], 0
+    if some:
+        yield some
 
 
 def _made(texts: Sequence[str], some: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:

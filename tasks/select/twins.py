@@ -14,6 +14,7 @@ from tasks import text
 from tasks.select.bands import Bands
 
 BANDS, ROWS, SEED = 20, 5, 7
+MOST_HELD = 20_000_000      # shingles in memory while candidates are compared, as numbers of eight bytes
 
 
 def signatures(shingled: Sequence[list[str]]) -> np.ndarray:
@@ -126,24 +127,36 @@ def copies(texts: Sequence[str], groups: Sequence[str], threshold: float, bands:
 
 
 class Alike:
-    """Whether two texts are nearly the same, by their shingles; each pair is compared once."""
+    """Whether two texts are nearly the same, by their shingles; each pair is compared once, and few shingles are held."""
 
     def __init__(self, texts: Sequence[str], threshold: float) -> None:
         self.texts, self.threshold = texts, threshold
-        self.sets: dict[int, frozenset[str]] = {}
+        self.held: dict[int, np.ndarray] = {}
+        self.numbers = 0
         self.unlike: set[tuple[int, int]] = set()
 
     def __call__(self, left: int, right: int) -> bool:
         pair = (min(left, right), max(left, right))
         if pair in self.unlike:
             return False
-        for index in pair:
-            if index not in self.sets:
-                self.sets[index] = frozenset(text.shingles(self.texts[index]))
-        if _alike(self.sets[pair[0]], self.sets[pair[1]]) >= self.threshold:
+        one, other = self._shingles(pair[0]), self._shingles(pair[1])
+        both = len(np.intersect1d(one, other, assume_unique=True))
+        if both / (len(one) + len(other) - both) >= self.threshold:
             return True
         self.unlike.add(pair)
         return False
+
+    def _shingles(self, index: int) -> np.ndarray:
+        """A text's shingles as 64-bit numbers, sorted."""
+        found = self.held.get(index)
+        if found is None:
+            if self.numbers > MOST_HELD:
+                self.held.clear()
+                self.numbers = 0
+            shingled = text.shingles(self.texts[index])
+            found = self.held[index] = np.unique(np.fromiter(map(hash, shingled), dtype=np.int64, count=len(shingled)))
+            self.numbers += len(found)
+        return found
 
 
 def _join_bucket(bucket: list[int], find: Callable[[int], int], join: Callable[[int, int], None], alike: Alike) -> None:
