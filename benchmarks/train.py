@@ -29,7 +29,8 @@ from recipes.text_generation import TextGeneration
 from recipes.text_generation.data import Data, pack
 from recipes.text_generation.net import Generator
 from tasks import config
-from tasks.collect.package import fetch, members
+from tasks.collect.archive import members
+from tasks.collect.package import fetch
 from tasks.schema import Trainer
 from tasks.train.checkpoints import Checkpoints
 from tasks.train.keeping import Stop

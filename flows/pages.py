@@ -42,6 +42,12 @@ def changes(named: Snapshot) -> str:
     return "Since the one before: " + ", ".join(f"{count} {what}" for what, count in named.changed.items() if count) + "."
 
 
+def datasheet(words: str) -> None:
+    """The datasheet of the run's data; its pictures are with the run in MLflow."""
+    kept = "\n".join(line for line in words.splitlines() if not line.startswith("!["))
+    create_markdown_artifact(key="datasheet", markdown=kept, description="What the data is made of. Pictures and the description in Croissant: the run in MLflow, artifacts, datasheet.")
+
+
 def forms(exported: Exported) -> None:
     """The forms of the network that were measured, as a table on the run page."""
     if exported.forms:
@@ -68,11 +74,11 @@ def link(registered: Registered) -> None:
     create_link_artifact(key="mlflow-run", link=f"{pages_of_mlflow()}{registered.page}", link_text=f"{registered.name} in MLflow", description="The run in MLflow; `tidemill up` serves it.")
 
 
-def verdict(application: str, state: str, judged: Judged, registered: Registered | None = None) -> None:
-    """The verdict in words: what decided it, what a person should know, where to look and what can be done."""
+def verdict(application: str, state: str, judged: Judged, registered: Registered | None = None, person: str = "") -> None:
+    """The verdict in words: what decided it (`person`: who let it out, and why), what a person should know, where to look and what can be done."""
     counts = {answer: sum(item.answer == answer for item in judged.findings) for answer in MARKS}
     lines = [
-        f"# {application}: {state}", f"**{judged.verdict}**: {judged.because}",
+        f"# {application}: {state}", *([f"**{person}**"] if person else []), f"**{judged.verdict}**: {judged.because}",
         f"{len(judged.findings)} findings: " + ", ".join(f"{count} {MARKS[answer]}" for answer, count in counts.items() if count)
         + (f", beside version {judged.champion}" if judged.champion else ", without a champion to compare with") + f". These test rows were looked at {judged.looks} times.",
         *(f"> {note}" for note in judged.notes),

@@ -47,6 +47,16 @@ class Recipe(BaseModel, ABC):
     warm: ClassVar[bool] = False
     """Whether a training may begin from the champion's weights (trainer.start=champion)."""
 
+    teaches: ClassVar[bool] = False
+    """Whether it can learn from a teacher (`teach`): its module has `logits(batch)`, (N, L), and `loss(logits, batch)`, and
+    trains on the latter alone; where some rows of the logits have no target, `rows(batch)` says which have, (N,)."""
+
+    prunes: ClassVar[bool] = False
+    """Whether inner channels can be taken out of it (`prune`): then `pruned` is there."""
+
+    averages: ClassVar[tuple[str, ...]] = ()
+    """The outputs of its graph, all of them, where those of several networks may be averaged (`ensemble`); none: they may not."""
+
     facts: ClassVar[dict[str, str]] = {}
     """What a person must know before using it, for the model card: intended use, limits, out of scope, data."""
 
@@ -82,6 +92,14 @@ class Recipe(BaseModel, ABC):
     def strange(self, package: Path, datamodule: LightningDataModule) -> str:
         """Why an earlier model's weights mean something else than today's data do; empty where they fit."""
         return ""
+
+    def batches(self) -> dict[str, Any]:
+        """What decides how a batch looks and what its answers are: a teacher's must be the student's."""
+        return {}
+
+    def pruned(self, module: LightningModule, fraction: float) -> tuple[Recipe, LightningModule]:
+        """The fields and the module without `fraction` of the inner channels, those of the least weight."""
+        raise NotImplementedError(f"{type(self).__name__} says prunes and has no pruned")
 
     @abstractmethod
     def export(self, module: LightningModule, datamodule: LightningDataModule, package: Path) -> float:

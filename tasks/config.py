@@ -158,6 +158,17 @@ def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
         )
     if judged.trainer.start == "champion" and not application.warm:
         raise Refused(f"{where}: trainer.start=champion: {name} always begins from scratch; say trainer.start=scratch")
+    for asked, able, why in ((judged.teach.by != "nobody", application.teaches, f"teach.by={judged.teach.by}: {name} cannot be taught; say teach.by=nobody"),
+                             (judged.prune.fraction > 0, application.prunes, f"prune.fraction={judged.prune.fraction:g}: {name} cannot be pruned; say prune.fraction=0"),
+                             (judged.ensemble.members > 1, bool(application.averages), f"ensemble.members={judged.ensemble.members}: the answers of {name} cannot be averaged; say ensemble.members=1")):
+        if asked and not able:
+            raise Refused(f"{where}: {why}")
+    if judged.teach.model:
+        try:
+            application(**{**judged.model, **judged.teach.model})
+        except ValidationError as error:
+            text = problems(error, where, application)
+            raise Refused(text.replace("key '", "key 'teach.model.").replace(f"{where}: ", f"{where}: teach.model: ", 1)) from error
     for use in judged.sources:
         source(use.name)
     if judged.select.quality:

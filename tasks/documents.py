@@ -43,6 +43,7 @@ EXAMPLES = pa.schema([
     ("source", TEXT), ("part", TEXT), ("original", TEXT),
     ("payload", pa.binary()),   # what the question is about, where that is no text
 ])
+ISSUES = pa.schema([("example_id", TEXT), ("given", TEXT), ("suggested", TEXT), ("quality", pa.float64())])
 LOST = pa.schema([("example_id", TEXT), ("doc_id", TEXT), ("reason", TEXT)])
 
 

@@ -65,6 +65,8 @@ class Collected(Receipt):
     bytes: int = 0
     raw: str                      # digest of the raw manifest
     reasons: dict[str, int] = {}  # why something was refused or failed
+    hosts: dict[str, dict[str, int]] = {}   # of the web: host to its counts, the busiest first
+    waiting: dict[str, str] = {}            # hosts with pages left for the next night, and why
 
 
 class Stage(Receipt):
@@ -84,7 +86,8 @@ class Snapshot(Receipt):
     rows: dict[str, int]
     names: list[str]        # by which it can be restored
     pushed: bool
-    changed: dict[str, int] = {}
+    changed: dict[str, int] = {}              # since the one before: examples of documents added, changed, gone
+    by: list[dict[str, str | int]] = []       # the same by source and language
     notes: list[str] = []
 
 
@@ -96,6 +99,7 @@ class Swept(Receipt):
     params: dict[str, float | int | str | bool]
     pruned: int = 0
     failed: int = 0
+    next: list[dict[str, float | int | str | bool]] = []   # the parameters that came after the best, for an ensemble
 
 
 class Trained(Receipt):
@@ -106,6 +110,9 @@ class Trained(Receipt):
     metrics: dict[str, float]
     resumes: int = 0                  # attempts that went on from a checkpoint
     start: str = "scratch"            # or what its first weights were
+    before: dict[str, float | int | str | bool | None] = {}      # the fields it was trained with, where pruning changed them
+    members: dict[str, File] = {}                                # an ensemble's other weights
+    fields: dict[str, dict[str, float | int | str | bool | None]] = {}   # and what these members' fields are
 
 
 class Exported(Receipt):

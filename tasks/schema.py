@@ -1,5 +1,6 @@
 """What conf/ may say: the fields, their bounds, and the rules across them."""
 
+import re
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from tasks.files import digest
 
 DATA_HALF = ("sources", "select", "label", "split")
-MODEL_HALF = ("model", "trainer", "sweep", "export", "score", "approval", "gates", "seed")
+MODEL_HALF = ("model", "trainer", "sweep", "teach", "prune", "ensemble", "export", "score", "approval", "gates", "seed")
 
 
 class Strict(BaseModel):
@@ -18,7 +19,7 @@ class Strict(BaseModel):
 class Package(Strict):
     """A pinned package, fetched by its own client."""
 
-    index: Literal["pypi", "debian"]
+    index: Literal["pypi", "npm", "debian"]
     name: str
     version: str
     file: str
@@ -72,29 +73,83 @@ class Clean(Strict):
         return kind not in ("package", "files") if self.pii is None else self.pii
 
 
+class Budget(Strict):
+    """What one night at a source may cost; what is left waits for the next."""
+
+    pages: int = Field(default=100_000, ge=1)
+    host_pages: int = Field(default=20_000, ge=1)
+    mb: float = Field(default=20_000, gt=0)
+    host_mb: float = Field(default=4_000, gt=0)
+    minutes: float = Field(default=240, gt=0)
+
+
+class Api(Strict):
+    """An API that answers JSON, in one page or many. Paths are dotted, as data.items."""
+
+    url: str = Field(pattern="^https?://[^@]+$")
+    records: str = Field(default="", description="path of the list of records in an answer; empty: the answer is the list")
+    key: str = Field(min_length=1, description="path of what names a record for ever")
+    pages: Literal["none", "page", "offset", "cursor", "link"] = Field(default="none", description="how the next page is named: by its number, by how many records are before it, by what the answer says, by its Link header")
+    parameter: str = Field(default="", description="of the query, for the page, offset or cursor; empty: page, offset or cursor")
+    first: int = Field(default=1, ge=0, description="page: the first one's number")
+    cursor: str = Field(default="", description="cursor: path of the next cursor or address in an answer")
+    size: int = Field(default=100, ge=1, description="records asked for in a page, where there is a size_parameter")
+    size_parameter: str = Field(default="", description="of the query")
+    max_pages: int = Field(default=10_000, ge=1, description="of a night")
+    changed: str = Field(default="", description="path of when a record changed last: ISO 8601, or seconds since 1970")
+    since: str = Field(default="", description="of the query: only records that changed since then are asked for; needs `changed`")
+    lag_minutes: float = Field(default=60, ge=0, description="asked for again each night, for records that come late")
+    deleted: str = Field(default="", description="path of what is true, or not null, where a record was taken back")
+    headers: dict[str, str] = Field(default={}, description="sent with each request; $NAME stands for a variable of the environment, as in Authorization: Bearer $A_TOKEN")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Api":
+        if self.since and not self.changed:
+            raise ValueError("api.since needs api.changed, by which it knows what is new")
+        if (self.pages == "cursor") != bool(self.cursor):
+            raise ValueError("api.cursor belongs to pages: cursor, which needs it")
+        bare = [name for name, value in self.headers.items() if re.search("auth|token|key|secret|cookie", name, re.IGNORECASE) and "$" not in value]
+        if bare:
+            raise ValueError(f"api.headers.{bare[0]} looks like a secret and is written out; say {bare[0]}: $A_TOKEN and put it into the environment")
+        return self
+
+
 class Source(Strict):
     """conf/source/NAME.yaml"""
 
     name: str
-    kind: Literal["web", "package", "files"]
+    kind: Literal["web", "feed", "api", "package", "files"]
     licence: str
-    hosts: tuple[str, ...] = ()
-    seeds: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = Field(default=(), description="web, feed: whose pages are taken; *.example.org also stands for what is under it")
+    seeds: tuple[str, ...] = Field(default=(), description="web: pages and sitemaps (their last part begins with sitemap); feed: feeds")
+    sitemaps: bool = Field(default=True, description="web: also those that robots.txt names")
+    depth: int = Field(default=0, ge=0, le=100, description="how many links away from what is listed; 0: only what is listed")
+    allow: tuple[str, ...] = Field(default=(), description="paths that are taken, in robots.txt's patterns; none: all")
+    deny: tuple[str, ...] = Field(default=(), description="paths that are not, as /*?print=")
+    media: tuple[str, ...] = Field(default=(), description="media types that are kept, as text/*; none: all")
+    ports: tuple[int, ...] = Field(default=(80, 443), description="a mirror's own port is not asked")
     allow_loopback: bool = False
     delay_s: float = Field(default=1.0, ge=0)
     connections: int = Field(default=1, ge=1, le=16)
+    revisit_days: tuple[float, float] = Field(default=(0.0, 30.0), description="a page is asked again between so many days, by how often it was found changed")
+    budget: Budget = Budget()
     max_failed: float = Field(default=0.05, ge=0, le=1)
     mirror: Mirror | None = None
     package: Package | None = None
-    path: str = Field(default="", description="files: a folder or one file; relative to the project, or absolute")
+    api: Api | None = None
+    path: str = Field(default="", description="files: a folder or one file, relative to the project or absolute; or a bucket, as s3://name/folder")
     members: str = "*"
     selector: tuple[Rule, ...] = Field(min_length=1)
     clean: Clean
 
     @model_validator(mode="after")
     def _whole(self) -> "Source":
-        if self.kind == "web" and not self.seeds:
-            raise ValueError("a web source needs seeds")
+        if self.kind in ("web", "feed") and not (self.seeds and self.hosts):
+            raise ValueError(f"a {self.kind} source needs seeds and hosts")
+        if not 0 <= self.revisit_days[0] <= self.revisit_days[1]:
+            raise ValueError(f"revisit_days is [least, most], not {list(self.revisit_days)}")
+        if (self.kind == "api") != (self.api is not None):
+            raise ValueError("an api source needs `api`, and only such a one has it")
         if self.kind == "package" and self.package is None:
             raise ValueError("a package source needs a package")
         if (self.kind == "files") != bool(self.path):
@@ -133,6 +188,19 @@ class Quality(Strict):
     source: str
     languages: dict[str, dict[str, tuple[float | None, float | None]]] = Field(min_length=1, description="by ISO 639-1")
     others: Literal["keep", "drop"] = Field(default="keep", description="texts in a language without bounds of its own; another's are never applied to them")
+
+
+class Label(BaseModel):
+    """How labels are decided and doubted; what else stands here is the recipe's own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    decide: Literal["given", "votes"] = Field(default="given", description="votes: the voters' answers make the label, by majority or by Dawid and Skene's method, whichever is right more often where people said it")
+    issues: Literal["off", "report", "drop"] = Field(default="off", description="labels that cleanlab finds doubtful: told, or their rows left out")
+    least_people: int = Field(default=30, ge=1, description="people's labels from which on voters are measured against them; with fewer, against the given labels")
+
+    def options(self) -> dict[str, Any]:
+        """What is the recipe's own."""
+        return dict(self.model_extra or {})
 
 
 class SplitRule(Strict):
@@ -273,6 +341,37 @@ class Score(Strict):
     requests: int = Field(default=200, ge=0, description="single questions whose latency is measured, of candidate and champion in turn")
 
 
+class Teach(Strict):
+    """Distillation (Hinton et al. 2015): the network learns from a teacher's probabilities as well as from the rows."""
+
+    by: Literal["nobody", "champion", "ensemble"] = Field(default="nobody", description="champion: the live version; ensemble: several networks trained for it, their probabilities averaged")
+    model: dict[str, Any] = Field(default={}, description="ensemble: what the teachers' fields are where they differ from the student's, as a larger width")
+    members: int = Field(default=3, ge=1, le=16, description="ensemble: how many teachers")
+    weight: float = Field(default=0.7, gt=0, le=1, description="of the teacher's part in the loss; the rows' own targets have the rest")
+    temperature: float = Field(default=2.0, ge=1, le=20, description="by which both sides' logits are divided in the teacher's part")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Teach":
+        if self.model and self.by != "ensemble":
+            raise ValueError(f"teach.model is for teach.by=ensemble, teach.by is {self.by}")
+        return self
+
+
+class Prune(Strict):
+    """Structured pruning: inner channels are taken out of the trained network, and it is trained on for a while."""
+
+    fraction: float = Field(default=0.0, ge=0, le=0.95, description="of the inner channels of each block, those of the least weight; 0: none")
+    epochs: int = Field(default=2, ge=0, description="of the training afterwards")
+    rate: float = Field(default=0.3, gt=0, le=1, description="its learning rate, as a share of the recipe's `lr`")
+    margin: float = Field(default=0.005, ge=0, description="of sweep.metric on validation rows; a pruned network that is worse by more is not taken")
+
+
+class Ensemble(Strict):
+    """Several networks in one artefact, the averages of their outputs its answers."""
+
+    members: int = Field(default=1, ge=1, le=16, description="the sweep's best, each with a seed of its own; where it has fewer, the best again. 1: one network")
+
+
 class Export(Strict):
     """Which forms of the exported network are tried; the one that is measured best is what is judged and served."""
 
@@ -375,12 +474,15 @@ class Recipe(Strict):
     seed: int = Field(ge=0, le=2**32 - 1)
     sources: tuple[Use, ...] = Field(min_length=1)
     select: Select
-    label: dict[str, Any]
+    label: Label
     split: Split
     model: dict[str, Any] = {}
     trainer: Trainer
     runtime: Runtime
     sweep: Sweep
+    teach: Teach = Teach()
+    prune: Prune = Prune()
+    ensemble: Ensemble = Ensemble()
     export: Export = Export()
     score: Score
     serve: Serve = Serve()
@@ -406,6 +508,8 @@ class Recipe(Strict):
             comes(self.cron, self.timezone)
         if self.trainer.lr != "recipe" and self.sweep.trials and "lr" in self.sweep.space:
             raise ValueError(f"trainer.lr is {self.trainer.lr} and sweep.space searches lr too; leave one out, as with sweep.trials=0")
+        if self.ensemble.members > 1 and (self.prune.fraction or self.teach.by != "nobody"):
+            raise ValueError("ensemble.members is for whole networks that learn from the rows; leave out prune and teach, or the ensemble")
         used = {use.name for use in self.sources}
         ruled = {rule.source for rule in self.split.rules}
         if used != ruled:
@@ -431,12 +535,28 @@ class Step(Strict):
     timeout_minutes: float = Field(gt=0)
 
 
+class OptOut(Strict):
+    """Whose no is heard, and what silence means."""
+
+    heed: tuple[Literal["robots.txt", "content-usage", "content-signal", "tdm-reservation", "noai", "noimageai", "noindex", "rsl", "ai.txt"], ...] = (
+        "robots.txt", "content-usage", "content-signal", "tdm-reservation", "noai", "noimageai", "noindex", "rsl", "ai.txt")
+    unknown: Literal["allowed", "refused"] = Field(default="allowed", description="of a page of which nothing says yes or no")
+
+
 class Collect(Strict):
     user_agent: str
     contact: str | None
     timeout_s: float = Field(gt=0)
     attempts: int = Field(ge=1, le=10)
     max_page_mb: float = Field(gt=0)
+    parallel: int = Field(default=64, ge=1, le=1024, description="requests at a time, all hosts together")
+    per_address: int = Field(default=2, ge=1, le=64, description="requests at a time to one IP address, whatever hosts are on it")
+    latency_factor: float = Field(default=2.0, ge=0, description="a host is asked again after so many times what it took to answer, where that is longer than delay_s")
+    max_wait_minutes: float = Field(default=10.0, ge=0, description="a host that asks for more patience is left for the next night")
+    give_up: int = Field(default=10, ge=1, description="failures of a host in a row after which it is left alone for the night")
+    gone: int = Field(default=3, ge=1, description="nights in a row a page must answer 404 or 410 to leave the snapshot")
+    same_shape: int = Field(default=1_000, ge=1, description="linked addresses that differ by their numbers alone, of one host; more is a trap")
+    same_text: int = Field(default=20, ge=1, description="pages of one host with the same words; more is a soft 404")
 
 
 class Approve(Strict):
@@ -484,6 +604,7 @@ class General(Strict):
 
     seed: int
     collect: Collect
+    optout: OptOut = OptOut()
     step: Step
     approval: Approve
     night: NightLimits

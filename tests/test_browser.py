@@ -63,8 +63,9 @@ def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the
         page.get_by_text("test.macro_f1.candidate", exact=False).first.wait_for(timeout=60_000)
         if shots:
             page.screenshot(path=f"{shots}/mlflow.png")
-        told = artifact(where, run, "verdict")
+        told = "\n".join(artifacts(where, run, "verdict"))
         assert "# languages: Held" in told and "tidemill approve languages" in told
+        assert "# languages: Promoted" in told and "Ada approved: seen and wanted" in told
         page.goto(re.search(r"\[Version 1 of languages\]\((http[^)]*)\)", told).group(1))  # type: ignore[union-attr]
         page.get_by_text("tidemill.verdict", exact=False).first.wait_for(timeout=60_000)
         if shots:
@@ -132,14 +133,14 @@ def paused(clone: Clone, where: dict) -> str:
 
 
 def mlflow_link(where: dict, run: str) -> str:
-    match = re.search(r"\((http[^)]*)\)", artifact(where, run, "mlflow-run"))
+    match = re.search(r"\((http[^)]*)\)", artifacts(where, run, "mlflow-run")[0])
     assert match
     return match.group(1)
 
 
-def artifact(where: dict, run: str, key: str) -> str:
-    """An artifact's text, of a run."""
+def artifacts(where: dict, run: str, key: str) -> list[str]:
+    """The texts of a run's artifacts of one key."""
     from tests.test_operate import ask
 
     found = ask(f"{where['prefect']}/api/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": [key]}}})
-    return str(found[0]["data"])  # type: ignore[index]
+    return [str(item["data"]) for item in found]  # type: ignore[attr-defined]

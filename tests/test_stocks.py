@@ -128,6 +128,8 @@ def test_the_whole_flow_on_series_promotes_skill_and_its_row_is_told(small: Clon
     assert done.returncode == 0, done.stderr[-2000:]
     ended = json.loads(done.stdout)
     assert ended["state"] == "Promoted", ended["because"]
+    [explained] = small.folder.glob(".tidemill/runs/*/explained.json")
+    assert len(json.loads(explained.read_text())) >= 10, "rows worth a look, also where the recipe explains nothing"
     told = results.row("stocks", small.folder)
     assert told and told["metric"] == "skill" and told["key"] == ended["key"] and told["low"] < told["candidate"] < told["high"]
     assert told["candidate"] > told["trivial"] == 0.0

@@ -56,6 +56,7 @@ class Images(base.Recipe):
     width: int = Field(default=16, ge=4, le=256, description="channels of the first stage; each further stage has twice as many")
     stages: int = Field(default=3, ge=1, le=5, description="each but the first halves height and width")
     depth: int = Field(default=1, ge=1, le=8, description="residual blocks in a stage")
+    inner: float = Field(default=1.0, gt=0, le=1, description="channels between a block's convolutions, as a share of the stage's; what `prune` lowers")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="before the last layer")
     lr: float = Field(default=0.01, gt=0, le=1, description="AdamW's highest learning rate; it rises over a tenth of the steps and falls to 0 as a cosine")
     weight_decay: float = Field(default=0.02, ge=0, le=1)
@@ -79,6 +80,9 @@ class Images(base.Recipe):
     }
     reads: ClassVar[str] = "pictures"
     warm: ClassVar[bool] = True
+    teaches: ClassVar[bool] = True
+    prunes: ClassVar[bool] = True
+    averages: ClassVar[tuple[str, ...]] = ("probabilities",)
     data_fields: ClassVar[frozenset[str]] = frozenset({"side", "batch", "shift", "turn", "zoom", "bend", "erase", "noise", "mirror"})
     facts: ClassVar[dict[str, str]] = {
         "intended use": "Naming one centred object in a small grey picture of the kind it was trained on: by default one handwritten digit.",
@@ -120,6 +124,15 @@ class Images(base.Recipe):
         from recipes.images.net import Classifier
 
         return Classifier(self, datamodule)
+
+    def batches(self) -> dict[str, Any]:
+        return {"side": self.side}
+
+    def pruned(self, module: Any, fraction: float) -> tuple[Images, Any]:
+        from recipes.images.net import pruned
+
+        recipe = self.model_copy(update={"inner": self.inner * (1 - fraction)})
+        return recipe, pruned(module, recipe, module.data)
 
     def strange(self, package: Path, datamodule: Any) -> str:
         labels = json.loads((package / "tables.json").read_text())["labels"]

@@ -106,11 +106,11 @@ class Data(lightning.LightningDataModule):
 class Block(nn.Module):
     """Two convolutions and the way around them."""
 
-    def __init__(self, inside: int, outside: int, stride: int) -> None:
+    def __init__(self, inside: int, between: int, outside: int, stride: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
-        self.second = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
-        self.norms = nn.ModuleList([nn.BatchNorm2d(outside), nn.BatchNorm2d(outside)])
+        self.first = nn.Conv2d(inside, between, 3, stride, 1, bias=False)
+        self.second = nn.Conv2d(between, outside, 3, 1, 1, bias=False)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(between), nn.BatchNorm2d(outside)])
         self.around = nn.Identity() if stride == 1 and inside == outside else nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class Net(nn.Module):
         for stage in range(recipe.stages):
             wider = recipe.width * 2**stage
             for number in range(recipe.depth):
-                blocks.append(Block(channels, wider, 2 if stage and not number else 1))
+                blocks.append(Block(channels, max(1, round(wider * recipe.inner)), wider, 2 if stage and not number else 1))
                 channels = wider
         self.body = nn.Sequential(*blocks)
         self.drop = nn.Dropout(recipe.dropout)
@@ -144,12 +144,17 @@ class Net(nn.Module):
 class Classifier(lightning.LightningModule):
     def __init__(self, recipe: Images, data: Data) -> None:
         super().__init__()
-        self.recipe = recipe
+        self.recipe, self.data = recipe, data
         self.net = Net(recipe, len(data.labels))
 
+    def logits(self, batch: Batch) -> Tensor:
+        return self.net.logits(batch[0])
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(logits, batch[1], label_smoothing=self.recipe.label_smoothing)
+
     def training_step(self, batch: Batch, step: int) -> Tensor:
-        pixels, targets = batch
-        loss = F.cross_entropy(self.net.logits(pixels), targets, label_smoothing=self.recipe.label_smoothing)
+        loss = self.loss(self.logits(batch), batch)
         self.log("train_loss", loss)
         return loss
 
@@ -168,6 +173,26 @@ class Classifier(lightning.LightningModule):
             return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimiser, rate), "interval": "step"}}
+
+
+@torch.no_grad()
+def pruned(module: Classifier, recipe: Images, data: Data) -> Classifier:
+    """The classifier with fewer channels between the convolutions of each block.
+
+    Those stay whose filter, times what its normalisation makes of it, is largest (Li et al. 2017; Liu et al. 2017).
+    """
+    small = Classifier(recipe, data)
+    weights = {name: tensor for name, tensor in module.state_dict().items() if name in (own := small.state_dict()) and own[name].shape == tensor.shape}
+    for old, new, name in ((one, two, name) for (name, one), two in zip(module.net.body.named_children(), small.net.body.children(), strict=True) if isinstance(one, Block)):
+        norm = old.norms[0]
+        size = old.first.weight.flatten(1).norm(dim=1) * norm.weight.abs() / (norm.running_var + norm.eps).sqrt()
+        stay = size.topk(new.first.out_channels).indices.sort().values
+        at = f"net.body.{name}"
+        weights[f"{at}.first.weight"], weights[f"{at}.second.weight"] = old.first.weight[stay], old.second.weight[:, stay]
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            weights[f"{at}.norms.0.{part}"] = getattr(norm, part)[stay]
+    small.load_state_dict(weights)
+    return small
 
 
 def export(module: Classifier, path: Path, side: int) -> float:

@@ -72,6 +72,8 @@ class Languages(base.Recipe):
         "data": "Declarations of human rights, and user interfaces; most languages have one declaration alone.",
     }
     reads: ClassVar[str] = "labelled texts"
+    teaches: ClassVar[bool] = True
+    averages: ClassVar[tuple[str, ...]] = ("probabilities",)
     data_fields: ClassVar[frozenset[str]] = frozenset({"bits", "batch", "steps", "crop", "long_share"})
 
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
@@ -89,6 +91,9 @@ class Languages(base.Recipe):
         from recipes.languages.net import Identifier
 
         return Identifier(self, datamodule)
+
+    def batches(self) -> dict[str, Any]:
+        return {"bits": self.bits}
 
     def export(self, module: Any, datamodule: Any, package: Path) -> float:
         from recipes.languages.net import export

@@ -179,10 +179,15 @@ class Identifier(lightning.LightningModule):
         self.net.out.weight.copy_(torch.from_numpy(basis))
         self.net.out.bias.zero_()
 
+    def logits(self, batch: Batch) -> Tensor:
+        ids, offsets, lengths, _ = batch
+        return self.net.bagged(ids, offsets, lengths)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(logits + self.adjustment, batch[3], label_smoothing=self.recipe.label_smoothing)
+
     def training_step(self, batch: Batch, step: int) -> Tensor:
-        ids, offsets, lengths, targets = batch
-        logits = self.net.bagged(ids, offsets, lengths) + self.adjustment
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+        loss = self.loss(self.logits(batch), batch)
         self.log("train_loss", loss)
         return loss
 

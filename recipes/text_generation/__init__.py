@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from recipes.text_generation.session import Session
 
 LN2 = float(np.log(2))
+SHAPE = ("layers", "heads", "width", "context", "vocabulary", "positions", "norm")     # fields that replace a number of the size, but for `inner`
 LONGEST = 100_000  # characters of a prompt
 
 
@@ -60,6 +61,7 @@ class TextGeneration(base.Recipe):
     norm: Literal["", "rms", "layer"] = Field(default="", description="layer has biases too, as GPT-2; rms has none")
     start: str = Field(default="", description="a folder to begin from: a package of this application, or GPT-2's Hugging Face layout; its size and tokenizer hold. Nothing: from scratch")
     lora_rank: int = Field(default=0, ge=0, le=1024, description="with a start: train low-rank additions only (Hu et al. 2021); 0: all weights")
+    inner: float = Field(default=1.0, gt=0, le=1, description="channels between the two maps of a layer, as a share of four times the width; what `prune` lowers")
     dropout: float = Field(default=0.0, ge=0, lt=1)
     optimiser: Literal["muon", "adamw"] = "muon"
     lr: float = Field(default=0.01, gt=0, le=1, description="warmed up over 1/20 of the steps, then falling linearly to 0")
@@ -89,13 +91,15 @@ class TextGeneration(base.Recipe):
     steady: ClassVar[float] = 0.5      # where two tokens are nearly as likely, another processor's sums may draw the other one
     reads: ClassVar[str] = "texts"
     warm: ClassVar[bool] = True
+    teaches: ClassVar[bool] = True
+    prunes: ClassVar[bool] = True
     data_fields: ClassVar[frozenset[str]] = frozenset({"size", "context", "vocabulary", "batch", "steps", "start"})
 
     @model_validator(mode="after")
     def _fits(self) -> TextGeneration:
         if self.lora_rank and not self.start:
             raise ValueError(f"lora_rank {self.lora_rank} needs a `start`: there is nothing to add to from scratch")
-        own = [name for name in ("layers", "heads", "width", "context", "vocabulary", "positions", "norm") if getattr(self, name)]
+        own = [name for name in SHAPE if getattr(self, name)] + (["inner"] if self.inner < 1 else [])
         if self.start and own:
             raise ValueError(f"with a `start` the folder's own {', '.join(own)} hold; leave them out")
         if not self.start and self.shape().vocabulary < 257:
@@ -108,8 +112,7 @@ class TextGeneration(base.Recipe):
             from recipes.text_generation.folder import shape
 
             return shape(self.start)
-        names = ("layers", "heads", "width", "context", "vocabulary", "positions", "norm")
-        return sized(self.size, **{name: getattr(self, name) for name in names})
+        return sized(self.size, **{name: getattr(self, name) for name in (*SHAPE, "inner")})
 
     def plan(self, epochs: int, devices: int, strategy: str, precision: str) -> dict[str, float | int | str]:
         return budget(self.shape(), self.batch, self.steps * epochs, devices, strategy, precision)
@@ -131,8 +134,19 @@ class TextGeneration(base.Recipe):
 
     def warmed(self, package: Path) -> TextGeneration:
         """With the package's own size and tokens, which its weights belong to."""
-        own = ("layers", "heads", "width", "context", "vocabulary", "positions", "norm")
-        return TextGeneration(**{**{name: value for name, value in self.model_dump().items() if name not in own}, "start": str(package)})
+        return TextGeneration(**{**{name: value for name, value in self.model_dump().items() if name not in (*SHAPE, "inner")}, "start": str(package)})
+
+    def batches(self) -> dict[str, Any]:
+        shape = self.shape()
+        return {"vocabulary": shape.vocabulary, "context": shape.context}
+
+    def pruned(self, module: Any, fraction: float) -> tuple[TextGeneration, Any]:
+        from recipes.text_generation.net import pruned
+
+        if self.start:
+            raise ValueError("prune.fraction: a network that began from a folder has that folder's size; prune one that begins from scratch")
+        recipe = self.model_copy(update={"inner": self.inner * (1 - fraction)})
+        return recipe, pruned(module, recipe)
 
     def export(self, module: Any, datamodule: Any, package: Path) -> float:
         from recipes.text_generation import folder, report

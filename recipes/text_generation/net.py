@@ -44,8 +44,8 @@ class Layer(nn.Module):
         self.before_attention, self.before_mlp = normed(size), normed(size)
         self.qkv = nn.Linear(size.width, 3 * size.width, bias=bias)
         self.out = nn.Linear(size.width, size.width, bias=bias)
-        self.up = nn.Linear(size.width, 4 * size.width, bias=bias)
-        self.down = nn.Linear(4 * size.width, size.width, bias=bias)
+        self.up = nn.Linear(size.width, size.between(), bias=bias)
+        self.down = nn.Linear(size.between(), size.width, bias=bias)
 
     def forward(self, states: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor] | None, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T, D) to the same, with the keys and values (B, H, S, E) that the next token will ask for."""
@@ -182,6 +182,20 @@ def orthogonal(matrix: Tensor) -> Tensor:
     return turned_ if matrix.shape[0] <= matrix.shape[1] else turned_.T
 
 
+@torch.no_grad()
+def pruned(module: Generator, recipe: TextGeneration) -> Generator:
+    """The generator with fewer channels between the two maps of each layer: those stay whose weights into and out of them are largest."""
+    small = Generator(recipe, module.data)
+    weights = module.net.state_dict()
+    for number, (old, new) in enumerate(zip(module.net.layers, small.net.layers, strict=True)):
+        stay = (old.up.weight.norm(dim=1) * old.down.weight.norm(dim=0)).topk(new.up.out_features).indices.sort().values  # type: ignore[union-attr, arg-type]
+        for name, dim in (("up.weight", 0), ("up.bias", 0), ("down.weight", 1)):
+            if (at := f"layers.{number}.{name}") in weights:
+                weights[at] = weights[at].index_select(dim, stay)
+    small.net.load_state_dict(weights)
+    return small
+
+
 def adapted(net: Transformer, rank: int) -> Transformer:
     """The network with low-rank additions to its linear maps (Hu et al. 2021), which alone are trained."""
     from peft import LoraConfig, inject_adapter_in_model
@@ -216,20 +230,27 @@ class Generator(lightning.LightningModule):
             if recipe.lora_rank:
                 self.net = adapted(self.net, recipe.lora_rank)
 
-    def loss(self, batch: Packed) -> Tensor:
+    def logits(self, batch: Packed) -> Tensor:
+        """(B T, V)."""
+        ids, _, places, documents = batch
+        return self.net.packed(ids, places, documents).flatten(0, 1)
+
+    def rows(self, batch: Packed) -> Tensor:
+        """Which of these have a next token (B T,)."""
+        return batch[1].flatten() != NO_TARGET
+
+    def loss(self, logits: Tensor, batch: Packed) -> Tensor:
         """Mean nats a token."""
-        ids, targets, places, documents = batch
-        logits = self.net.packed(ids, places, documents)
-        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=NO_TARGET)
+        return F.cross_entropy(logits.float(), batch[1].flatten(), ignore_index=NO_TARGET)
 
     def training_step(self, batch: Packed, step: int) -> Tensor:
-        loss = self.loss(batch)
+        loss = self.loss(self.logits(batch), batch)
         self.log("train_loss", loss)
         return loss
 
     def validation_step(self, batch: Packed, step: int) -> None:
         told = int((batch[1] != NO_TARGET).sum())
-        self.log("valid_loss", self.loss(batch), batch_size=told)
+        self.log("valid_loss", self.loss(self.logits(batch), batch), batch_size=told)
 
     def on_validation_epoch_end(self) -> None:
         loss = float(self.trainer.callback_metrics["valid_loss"])

@@ -23,19 +23,24 @@ class Size:
     vocabulary: int
     positions: Positions
     norm: Norm
+    inner: float = 1.0      # channels between the two maps of a layer, as a share of 4 D
 
     def __post_init__(self) -> None:
         if self.width % self.heads or (self.positions == "rotary" and self.width // self.heads % 2):
             raise ValueError(f"width {self.width} does not divide into {self.heads} heads of even width; change one of them")
 
     def matrices(self) -> int:
-        """Weights that multiply every token: 12 D^2 a layer; the embedding is tied and counted apart."""
-        return 12 * self.width**2 * self.layers
+        """Weights that multiply every token: 12 D^2 a layer where none were taken out; the embedding is tied and counted apart."""
+        return (4 * self.width**2 + 2 * self.width * self.between()) * self.layers
+
+    def between(self) -> int:
+        """Channels between the two maps of a layer."""
+        return max(1, round(4 * self.width * self.inner))
 
     def parameters(self) -> int:
         """All of them, the tied embedding once."""
         norm = self.width * (2 if self.norm == "layer" else 1)
-        biases = 9 * self.width if self.norm == "layer" else 0      # 3 D for q, k, v; D out; 4 D up; D down
+        biases = 5 * self.width + self.between() if self.norm == "layer" else 0      # 3 D for q, k, v; D out; 4 D up; D down
         places = self.context * self.width if self.positions == "learned" else 0
         return self.vocabulary * self.width + places + self.layers * (2 * norm + biases) + self.matrices() + norm
 
@@ -53,7 +58,7 @@ SIZES: dict[str, Size] = {
 }
 
 
-def sized(name: str, **changes: int | str) -> Size:
+def sized(name: str, **changes: int | float | str) -> Size:
     """A named size with some of its numbers replaced; 0 and "" leave the size's own."""
     return replace(SIZES[name], **{key: value for key, value in changes.items() if value})  # type: ignore[arg-type]
 

@@ -14,8 +14,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from tasks.collect.archive import MAX_MEMBER_MB
 from tasks.collect.folder import names
-from tasks.collect.package import MAX_MEMBER_MB
 from tasks.errors import Refused
 
 TOP = "^[^#]*#([^/]+)/"     # the first folder of a file's address, files:SOURCE#FOLDER/...

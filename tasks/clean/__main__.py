@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import config, places, process, text
+from tasks import config, optout, places, process, text
 from tasks.clean import page, pool
 from tasks.clean.done import Damaged, Done, unpacked
 from tasks.clean.read import unreadable
@@ -45,7 +46,8 @@ Row = dict[str, Any]
 def clean(name: str) -> None:
     source = config.source(name)
     folder = places.data("raw", name)
-    rows = [row for row in raw.manifest(folder).values() if row["status"] == 200]
+    stated = optout.Stated(raw.statements(folder), config.general().collect)
+    rows = [stated.now(row) for row in raw.manifest(folder).values() if row["status"] == 200]
     if not rows:
         raise Refused(f"source {name} is empty: data/raw/{name} has no page; collect it first: python -m tasks.collect {name}")
     rows.sort(key=lambda row: row["uri"])
@@ -263,13 +265,18 @@ def reason(policy: Clean, document: dict[str, Any]) -> str | None:
         return EMPTY_DROPPED
     if document["payload"] is None and document["letters"] < policy.min_letters:
         return f"fewer than {policy.min_letters} letters"
-    signals = document["opt_out"].lower()
-    if any(word in signals for word in ("noai", "noindex", "none")):
+    if document["uri"].startswith("http") and refused(document["opt_out"]):
         return "its site says no"
     english = document["language"].lower().startswith("en")
     if policy.drop_untranslated and not english and text.same(document["original"]) == text.same(document["text"]):
         return "untranslated"
     return None
+
+
+@lru_cache(maxsize=4096)
+def refused(signals: str) -> bool:
+    """Whether what a page and its site say of use refuses it, by today's policy."""
+    return not optout.decide(optout.read(signals), config.general().optout).allowed
 
 
 def main(arguments: list[str]) -> None:

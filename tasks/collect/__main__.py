@@ -3,11 +3,11 @@
 import asyncio
 import shutil
 from pathlib import Path
-from typing import Any
 
 from tasks import config, places, process
 from tasks.collect import raw
-from tasks.collect.package import fetch, matches, members
+from tasks.collect.archive import members
+from tasks.collect.package import fetch
 from tasks.errors import Refused
 from tasks.files import locked, write
 from tasks.receipts import Collected
@@ -22,38 +22,49 @@ def collect(name: str) -> Collected:
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob(".*.part"):
             part.unlink()
-        return {"web": _web, "package": _package, "files": _files}[source.kind](source, folder)
+        return {"web": _web, "feed": _web, "api": _api, "package": _package, "files": _files}[source.kind](source, folder)
 
 
 def _web(source: Source, folder: Path) -> Collected:
     from tasks.collect.crawl import Crawl
     from tasks.collect.mirror import served
 
-    async def night() -> Crawl:
-        settings = config.general().collect
-        if source.mirror is None:
-            crawl = Crawl(source, settings, folder, {})
-            await crawl.run()
-            return crawl
-        async with served(source.mirror) as port:
-            crawl = Crawl(source, settings, folder, {source.mirror.host: port})
-            await crawl.run()
-            return crawl
+    general = config.general()
+    state = places.state("collect", source.name)
 
-    crawl = asyncio.run(night())
-    before = raw.raw_digest(crawl.known.values())
-    after = raw.raw_digest(crawl.rows.values())
-    if before != after or not (folder / "manifest.parquet").exists():
-        raw.save_manifest(folder, crawl.rows.values())
+    async def night() -> Collected:
+        if source.mirror is None:
+            return await Crawl(source, general.collect, general.optout, folder, state).run()
+        async with served(source.mirror) as port:
+            return await Crawl(source, general.collect, general.optout, folder, state, {source.mirror.host: ("127.0.0.1", port)}).run()
+
+    return asyncio.run(night())
+
+
+def _api(source: Source, folder: Path) -> Collected:
+    from tasks.collect.api import Night
+
+    night = Night(source, config.general().collect, folder)
+    asyncio.run(night.run())
+    after = raw.raw_digest(night.rows.values())
+    if raw.raw_digest(night.known.values()) != after or not (folder / "manifest.parquet").exists():
+        raw.save_manifest(folder, night.rows.values())
+        kept = {row["raw_file"] for row in night.rows.values()} | {"manifest.parquet"}
+        for stale in folder.iterdir():      # a segment whose records were all replaced
+            if stale.name not in kept:
+                stale.unlink()
+    process.progress(len(night.seen), len(night.seen), "records", **night.counts)
+    counts = night.counts
     return Collected(
-        source=source.name, records=sum(row["status"] == 200 for row in crawl.rows.values()),
-        raw=after, reasons=dict(crawl.reasons),
-        **{key: crawl.counts[key] for key in ("fetched", "unchanged", "refused", "failed", "gone", "bytes")},
+        source=source.name, records=sum(row["status"] == 200 for row in night.rows.values()), raw=after, reasons=dict(night.reasons),
+        fetched=counts["fetched"], unchanged=counts["unchanged"], failed=counts["failed"], gone=counts["gone"], bytes=counts["bytes"],
     )
 
 
 def _package(source: Source, folder: Path) -> Collected:
     import hashlib
+
+    from tasks.files import sha256
 
     package = source.package
     assert package is not None
@@ -61,7 +72,8 @@ def _package(source: Source, folder: Path) -> Collected:
     known = raw.manifest(folder)
     rows = {}
     fetched = raw.now()
-    path = fetch(package)
+    # What is here whole need not be fetched: a night goes on where an index is away.
+    path = original if original.is_file() and sha256(original) == package.sha256 else fetch(package)
     for member, body in members(path, source.members):
         # The version is not in the address: a page keeps its name when its content changes.
         uri = f"pkg:{package.index}/{package.name}#{member}"
@@ -94,40 +106,15 @@ def _package(source: Source, folder: Path) -> Collected:
 
 
 def _files(source: Source, folder: Path) -> Collected:
-    from tasks.collect.folder import contents, names, packed
+    from tasks.collect.folder import Night, opened
 
-    here = places.root() / source.path
-    where = f"source {source.name}"
-    found = [name for name in names(here, where) if matches(name, source.members)]
-    if not found:
-        raise Refused(f"{where} is empty: no file of {here} matches {source.members!r}; correct `members` in conf/source/{source.name}.yaml")
-    known = raw.manifest(folder)
-
-    def record(name: str, sha256: str, original: str, at: str) -> dict[str, Any]:
-        return {
-            "uri": f"files:{source.name}#{name}", "fetched": at, "status": 200, "media": media(name), "charset": None, "etag": None, "modified": None,
-            "sha256": sha256, "raw_file": original, "raw_locator": name, "signals": None,
-        }
-
-    told = {f"files:{source.name}#{name}": sha256 for name, sha256 in contents(here, found, where)}
-    same = {uri: row["sha256"] for uri, row in known.items()} == told and all((folder / row["raw_file"]).is_file() for row in known.values())
-    rows, size = known, 0
-    if not same:
-        original, read = packed(here, found, folder, where)
-        fetched = raw.now()
-        made = [record(name, sha256, original.name, fetched) for name, sha256 in read.items()]
-        # A file that stayed as it was keeps the time at which it was first read.
-        rows = {row["uri"]: row | ({"fetched": old["fetched"]} if (old := known.get(row["uri"])) and old["sha256"] == row["sha256"] else {}) for row in made}
-        raw.save_manifest(folder, rows.values())
-        for stale in folder.iterdir():
-            if stale.name not in (original.name, "manifest.parquet"):
-                stale.unlink()
-        size = original.stat().st_size
-    unchanged = sum(uri in known and known[uri]["sha256"] == row["sha256"] for uri, row in rows.items())
-    process.progress(len(rows), len(rows), "files")
+    night = Night(source.name, folder, media)
+    night.run(opened(source.path, places.root(), f"source {source.name}"), source.members, lambda done, all_: process.progress(done, all_, "files"))
+    changed = night.close()
+    process.progress(len(night.rows), len(night.rows), "files")
     return Collected(
-        source=source.name, records=len(rows), fetched=len(rows) - unchanged, unchanged=unchanged,
-        gone=len(set(known) - set(rows)), bytes=size, raw=raw.raw_digest(rows.values()),
+        source=source.name, records=len(night.rows), fetched=night.fresh, unchanged=night.unchanged,
+        gone=len(set(night.known) - set(night.rows)), bytes=night.bytes if changed else 0, raw=raw.raw_digest(night.rows.values()),
     )
 
 

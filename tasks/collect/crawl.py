@@ -1,291 +1,681 @@
-"""The crawler: what robots.txt allows, one page at a time per host, unless a source says otherwise.
+"""One night over the pages of one source: what is due, politely, and nothing twice.
 
-Pages come from the seeds and the sitemaps they are or name. A page that answers 304, or with the
-bytes we have, is unchanged; a night in which nothing changed writes nothing.
+A single loop hands each host its turn. A page is leased, asked for, understood (`visits`), written to the open
+WARC segment, and acknowledged in the frontier once the segment is on disk; then the manifest follows in one go.
 """
 
 import asyncio
 import hashlib
-import ipaddress
+import heapq
+import json
 import logging
-import socket
-import time
 from collections import Counter
+from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import aiohttp
-from ada_url import URL
-from aiohttp.abc import AbstractResolver, ResolveResult
-from lxml import etree
-from protego import Protego
-
-from tasks import process
-from tasks.collect import raw
+from tasks import optout, process
+from tasks.collect import raw, robots, urls
+from tasks.collect.addresses import Names, NotPublic
+from tasks.collect.fetch import Answer, Failed, Fetcher, TooMuch
+from tasks.collect.frontier import FEED, PAGE, SITEMAP, Found, Frontier, Lease
+from tasks.collect.hosts import Address, Clock, Host
+from tasks.collect.links import HTML
+from tasks.collect.scope import Scope
+from tasks.collect.visits import AGAIN, Outcome, kept, understood
 from tasks.errors import Fault, Refused
-from tasks.schema import Collect, Source
+from tasks.receipts import Collected
+from tasks.schema import Collect, OptOut, Source
 
 log = logging.getLogger(__name__)
 
-HEALS = (429, 500, 502, 503, 504)
-ROBOTS_BYTES = 500 * 1024  # RFC 9309, 2.5
-MAX_DELAY_S = 60.0
+BATCH = 32              # leases a host holds in memory
+FLUSH_S, FLUSH_PAGES = 1.0, 500
+TOLD_S = 0.5
+RESUME_HOURS = 12.0     # within which a night that was cut off goes on
+SITE_FILES = {"tdmrep.json": "/.well-known/tdmrep.json", "ai.txt": "/ai.txt"}
+SEEN = 200_000          # addresses remembered as taken up, so that the frontier is not asked for each link
+LIST_BYTES = 50 * 2**20 # of a sitemap (sitemaps.org)
+FIELDS = ("fetched", "unchanged", "refused", "failed", "gone")
 
 
-class Resolver(AbstractResolver):
-    """Names to addresses that may be connected to; a mirror's name leads to its port on loopback."""
-
-    def __init__(self, allow_loopback: bool, mirrors: dict[str, int]) -> None:
-        self.allow_loopback, self.mirrors = allow_loopback, mirrors
-
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
-        if host in self.mirrors:
-            found = [("127.0.0.1", self.mirrors[host], int(socket.AF_INET))]
-        else:
-            infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found = [(str(info[4][0]), port, int(info[0])) for info in infos]
-        good = [item for item in found if self.permitted(item[0])]
-        if not good:
-            raise OSError(f"{host} leads to {', '.join(item[0] for item in found)}, which is not a public address")
-        return [
-            ResolveResult(hostname=host, host=address, port=at, family=family_, proto=0, flags=socket.AI_NUMERICHOST)
-            for address, at, family_ in good
-        ]
-
-    def permitted(self, address: str) -> bool:
-        ip = ipaddress.ip_address(address)
-        return ip.is_loopback if self.allow_loopback and ip.is_loopback else ip.is_global and not ip.is_multicast
-
-    async def close(self) -> None:
-        pass
+def agent(settings: Collect) -> str:
+    return settings.user_agent + (f" (+{settings.contact})" if settings.contact else "")
 
 
-class Host:
-    """One host's rules and the time of its next request."""
-
-    def __init__(self, rules: Protego | None, delay_s: float) -> None:
-        self.rules, self.delay_s, self.next_at = rules, delay_s, 0.0
-        self.lock = asyncio.Lock()
-
-    async def turn(self) -> None:
-        """Wait for this host's next turn."""
-        if not self.delay_s:
-            return
-        async with self.lock:
-            wait = self.next_at - time.monotonic()
-            if wait > 0:
-                await asyncio.sleep(wait)
-            self.next_at = time.monotonic() + self.delay_s
+def token(settings: Collect) -> str:
+    """The product token that robots.txt knows us by."""
+    return settings.user_agent.split("/")[0]
 
 
 class Crawl:
-    """One night over one web source."""
+    """One night over one source of pages. `mirrors` leads names to places of our own."""
 
-    def __init__(self, source: Source, settings: Collect, folder: Path, mirrors: dict[str, int]) -> None:
-        self.source, self.settings, self.folder = source, settings, folder
-        self.agent = settings.user_agent + (f" (+{settings.contact})" if settings.contact else "")
-        self.token = settings.user_agent.split("/")[0]
-        self.known = raw.manifest(folder)
-        self.rows = dict(self.known)
+    def __init__(self, source: Source, settings: Collect, policy: OptOut, folder: Path, state: Path, mirrors: dict[str, tuple[str, int]] | None = None) -> None:
+        self.source, self.settings, self.policy, self.folder, self.state = source, settings, policy, folder, state
+        self.agent, self.token = agent(settings), token(settings)
+        self.names = Names(source.allow_loopback, mirrors)
+        self.scope = Scope(source, settings, set(mirrors or {}))
+        self.clock = Clock()
         self.hosts: dict[str, Host] = {}
+        self.addresses: dict[str, Address] = {}
+        self.heap: list[tuple[float, int, Host]] = []
+        self.turns = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.wake = asyncio.Event()
+        self.acks: list[tuple[Lease, Outcome]] = []
+        self.tally: Counter[tuple[str, str]] = Counter()      # (site, what) since the last flush
+        self.counts: Counter[str] = Counter()                 # of the night
         self.reasons: Counter[str] = Counter()
-        self.counts: Counter[str] = Counter()
+        self.seen: set[str] = set()
+        self.texts: Counter[str] = Counter()
         self.segment: raw.Segment | None = None
+        self.revisits: raw.Segment | None = None
         self.listed_all = True
-        self.mirrors = mirrors
+        self.flushed = self.told = self.totalled = self.ends = 0.0
+        self.asked = self.left = 0
+        self.durable = False                                  # something must be on disk before the next request
+        self.broken: BaseException | None = None
 
-    async def run(self) -> None:
-        """Visit every page; raises `Fault` where nothing could be had or too much failed."""
-        connector = aiohttp.TCPConnector(
-            resolver=Resolver(self.source.allow_loopback, self.mirrors), limit_per_host=self.source.connections, ttl_dns_cache=300
+    # The night -----------------------------------------------------------------------------------
+
+    async def run(self) -> Collected:
+        """Visit what is due and write the manifest; raises `Fault` where nothing could be had or too much failed."""
+        self.frontier = Frontier(self.state / "frontier.db", self.folder)
+        try:
+            anew = self.frontier.agree(raw.each(self.folder), self.folder / "manifest.parquet")
+            self.night, again = self.frontier.night(self.clock.now(), RESUME_HOURS)
+            self._recover(anew)
+            self._begin(again)
+            per_host = self.source.connections
+            async with Fetcher(self.names, self.agent, self.settings.timeout_s, int(self.settings.max_page_mb * 2**20), per_host) as self.fetcher:
+                try:
+                    await self._loop()
+                finally:
+                    for task in list(self.tasks):
+                        task.cancel()
+                    await asyncio.gather(*self.tasks, return_exceptions=True)
+                    self._flush()
+                    self._leave()
+            return self._finish()
+        finally:
+            self.frontier.close()
+
+    def _recover(self, anew: bool) -> None:
+        """Take up what a killed night left in its segments: whole records count, a cut one is asked for again."""
+        names = raw.opened(self.folder)
+        known = dict(self.frontier.db.execute("SELECT name, size FROM segments"))
+        if anew:        # the frontier is new, or data/raw another: closed segments that no manifest names may hold pages
+            named = {row["raw_file"] for row in raw.each(self.folder)} | set(known)
+            names = [path.name for path in sorted(self.folder.glob("segment-*.warc.gz")) if path.name not in named] + names
+        there = set(names) | {path.name for path in self.folder.glob("segment-*.warc.gz")}
+        for row in list(self.frontier.staged()):
+            if row["raw_file"] not in there:        # its segment was taken away
+                self.frontier.db.execute("DELETE FROM staged WHERE uri = ?", (row["uri"],))
+                self.frontier.db.execute("UPDATE pages SET state = 0, sha256 = NULL, etag = NULL, modified = NULL, stored = NULL WHERE uri = ?", (row["uri"],))
+        for name in names:
+            count = 0
+            for offset, uri, fetched, message in raw.mend(self.folder, name, known.get(name, 0)):
+                self._replay(name, offset, uri, fetched, message)
+                count += 1
+            size = raw.length(self.folder, name)
+            self.frontier.db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (name, size))
+            if count:
+                log.info("%s: %d pages of a night that was cut off were in %s", self.source.name, count, name)
+        growing = [name for name in names if (self.folder / f".{name}.open").exists()]
+        for name in growing:
+            self.segment = raw.Segment(self.folder, self.agent, name)
+            if name != growing[-1] or self.segment.full:
+                self.segment.close()
+                self.segment = None
+        self.frontier.commit()
+
+    def _replay(self, name: str, offset: int, uri: str, fetched: str, message: bytes) -> None:
+        """Acknowledge a page whose record was on disk when its night was killed."""
+        if self.frontier.lease_of(uri) is None:
+            self.frontier.add([Found(uri, listed=True)], self.night, self.clock.now())
+        lease = self.frontier.lease_of(uri)
+        assert lease is not None
+        head, _, body = message.partition(b"\r\n\r\n")
+        first, *rest = head.decode("utf-8", "surrogateescape").split("\r\n")
+        headers = [(key, value) for key, _, value in (line.partition(": ") for line in rest) if key.lower() != "content-length"]
+        outcome = understood(lease, Answer(int(first.split(" ")[1]), headers, body), (), self.source, self.settings, self.policy, self.token, self.clock.now(), fetched)
+        if outcome.kind != "stored" or outcome.row is None:
+            return
+        outcome.row |= {"raw_file": name, "raw_locator": str(offset)}
+        self._apply(lease, outcome)
+
+    def _begin(self, again: bool) -> None:
+        now = self.clock.now()
+        if not again:
+            if self.source.kind == "web" and not self.source.depth:
+                self.frontier.rest()
+            else:
+                self.frontier.due(now, self.night)
+        else:
+            for _, what, count in self.frontier.counted(self.night):
+                self._add_up(what, count)
+            self._forget_failures()
+            self.listed_all = self.frontier.noted("unlisted") != str(self.night)
+        self._found(Found(there, kind, 0, 0, kind == PAGE) for there, kind in seeds(self.source))
+        for site in self.frontier.waiting_hosts():
+            self._queue(self._host(site))
+        self.frontier.commit()
+
+    def _forget_failures(self) -> None:
+        """A night that goes on asks again for what failed, and counts it again."""
+        self.frontier.db.execute("DELETE FROM counts WHERE night = ? AND reason LIKE 'failed%'", (self.night,))
+        for name in [name for name in self.reasons if name.startswith("failed:")]:
+            del self.reasons[name]
+        del self.counts["failed"]
+        self.frontier.note("unlisted", "")
+
+    def _finish(self) -> Collected:
+        """The manifest, what sites say of use and what was decided, each written where it moved; then the night is over."""
+        if self.source.kind == "web" and not self.source.depth and self.listed_all:
+            gone = self.frontier.gone_from_lists(self.night, self.source.hosts)
+            self.counts["gone"] += gone
+            if gone:
+                self.reasons["gone:no longer listed"] += gone
+                self.frontier.count(self.night, "", "gone", gone)
+                self.frontier.count(self.night, "", "gone:no longer listed", gone)
+        self._judge()
+        for segment in (self.segment, self.revisits):
+            if segment is not None:
+                segment.close()
+        self.segment = self.revisits = None
+        digest, pages, _ = raw.merge(self.folder, self.frontier.staged)
+        self.told = self.left = 0
+        self._tell()
+        raw.save_table(self.folder / "hosts.parquet", raw.HOSTS, self._statements(), key=("site", "name", "status", "sha256"))
+        raw.save_table(self.folder / "decisions.parquet", raw.DECISIONS, self.frontier.decisions(), key=("uri", "decision", "reason", "signals"))
+        hosts, waiting = self._by_host(), self._waiting()
+        receipt = Collected(
+            source=self.source.name, records=pages, raw=digest, bytes=self.counts["bytes"], hosts=hosts, waiting=waiting,
+            reasons={name.partition(":")[2]: count for name, count in self.reasons.most_common(50) if name.startswith(("refused:", "failed:", "gone:", "trap:"))},
+            **{name: self.counts[name] for name in FIELDS},
         )
-        timeout = aiohttp.ClientTimeout(total=self.settings.timeout_s)
-        async with aiohttp.ClientSession(
-            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": self.agent}, auto_decompress=True, trust_env=False,
-        ) as self.session:
-            try:
-                pages = await self.pages()
-                await self.visit(pages)
-            except BaseException:
-                if self.segment:
-                    self.segment.discard()
-                raise
-        # Only a night that saw every list knows that a page is gone from them.
-        for uri in set(self.known) - set(pages) if self.listed_all else ():
-            if self.rows[uri]["status"] == 200 and urlsplit(uri).hostname in self.source.hosts:
-                self.rows[uri] = {**self.rows[uri], "status": 410, "signals": "no longer listed"}
-                self.counts["gone"] += 1
-        if self.segment:
-            self.segment.close()
-        self.judge(len(pages))
+        self.frontier.published(self.folder / "manifest.parquet")
+        self.frontier.end(self.night, self.clock.now(), receipt.model_dump())
+        self.frontier.commit()
+        for stale in sorted((self.state / "revisits").glob("segment-*.warc.gz"))[:-14]:
+            stale.unlink()
+        return receipt
 
-    def judge(self, pages: int) -> None:
-        failed = self.counts["failed"]
-        if not pages:
-            why = "; ".join(f"{n} x {reason}" for reason, n in self.reasons.most_common(3)) or "its sitemaps list no page"
-            raise Fault(f"source {self.source.name} is empty: {why}; what was collected before stays", heals=bool(failed))
-        if failed and failed > self.source.max_failed * pages:
-            why = "; ".join(f"{n} x {reason}" for reason, n in self.reasons.most_common(3))
-            raise Fault(f"source {self.source.name}: {failed} of {pages} pages failed ({why}), "
-                        f"max_failed is {self.source.max_failed}; what was collected before stays", heals=True)
+    def _judge(self) -> None:
+        seen = sum(self.counts[name] for name in FIELDS) + self.counts["moved"]
+        name, failed = self.source.name, self.counts["failed"]
+        why = "; ".join(f"{count} x {reason.partition(':')[2]}" for reason, count in self.reasons.most_common(3) if ":" in reason)
+        if not self.counts["fetched"] + self.counts["unchanged"] + self.counts["gone"] and not self.frontier.number():
+            raise Fault(f"source {name} is empty: {why or 'its sitemaps list no page'}; what was collected before stays", heals=bool(failed))
+        if failed and failed > self.source.max_failed * seen:
+            raise Fault(f"source {name}: {failed} of {seen} pages failed ({why}), max_failed is {self.source.max_failed}; what was collected before stays", heals=True)
 
-    async def pages(self) -> list[str]:
-        """The pages to visit: seeds, with sitemaps opened to what they list."""
-        queue, pages, seen = list(self.source.seeds), [], set()
-        while queue:
-            uri = str(URL(queue.pop(0)))
-            if uri in seen:
-                continue
-            seen.add(uri)
-            if urlsplit(uri).hostname not in self.source.hosts:
-                self.refuse("host not in hosts")
-                continue
-            if not uri.rsplit("/", 1)[-1].startswith("sitemap"):
-                pages.append(uri)
-                continue
-            answer = await self.get(uri)
-            if answer is None or answer[0] != 200:
-                self.listed_all = False
-                if answer is not None:
-                    self.fail(f"sitemap answered {answer[0]}")
-                continue
-            queue += listed(answer[2])
-        return pages
+    def _statements(self) -> Iterable[dict[str, Any]]:
+        rows = self.frontier.db.execute("SELECT hosts.site, name, status, fetched, sha256, body FROM files JOIN hosts ON hosts.id = files.host ORDER BY 1, 2")
+        for row in rows:
+            yield dict(zip(("site", "name", "status", "fetched", "sha256", "body"), row, strict=True))
 
-    async def visit(self, pages: list[str]) -> None:
-        queue: asyncio.Queue[str] = asyncio.Queue()
-        for uri in pages:
-            queue.put_nowait(uri)
-        self.done, self.told = 0, 0.0
+    def _by_host(self) -> dict[str, dict[str, int]]:
+        found: dict[str, Counter[str]] = {}
+        for site, what, count in self.frontier.counted(self.night):
+            if site and ":" not in what:
+                found.setdefault(site, Counter())[what] += count
+        busiest = sorted(found, key=lambda site: -sum(found[site][name] for name in FIELDS))[:50]
+        return {site: dict(sorted(found[site].items())) for site in busiest}
 
-        async def worker() -> None:
-            while not queue.empty():
-                await self.page(queue.get_nowait())
-                self.done += 1
-                if time.monotonic() - self.told > 0.5 or self.done == len(pages):
-                    self.told = time.monotonic()
-                    process.progress(self.done, len(pages), "pages", **self.counts)
+    def _waiting(self) -> dict[str, str]:
+        now = self.clock.now()
+        found = {}
+        for site in self.frontier.waiting_hosts()[:50]:
+            host = self.hosts.get(site)
+            left = self.frontier.db.execute("SELECT count(*) FROM pages WHERE state = 0 AND host = ?", (self.frontier.host(site),)).fetchone()[0]
+            why = (host.why if host else "") or "budget"
+            found[site] = f"{left} pages: {why}" + (f", {host.next_at - now:.0f} s" if host and host.next_at > now + 1 else "")
+        return found
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(max(1, self.source.connections * len(self.source.hosts))):
-                group.create_task(worker())
+    # Turns ---------------------------------------------------------------------------------------
 
-    async def page(self, uri: str) -> None:
-        known = self.known.get(uri)
-        headers = {}
-        if known and known["status"] == 200:
-            if known["etag"]:
-                headers["If-None-Match"] = known["etag"]
-            if known["modified"]:
-                headers["If-Modified-Since"] = known["modified"]
-        answer = await self.get(uri, headers)
-        if answer is None:
-            return
-        status, head, body = answer
-        if status == 304 and known:
-            self.counts["unchanged"] += 1
-            return
-        if status in (404, 410):
-            self.counts["gone"] += 1
-            if known:
-                self.rows[uri] = {**known, "status": status}
-            return
-        if status != 200:
-            self.fail(f"status {status}")
-            return
-        body_digest = hashlib.sha256(body).hexdigest()
-        if known and known["sha256"] == body_digest and known["status"] == 200:
-            self.counts["unchanged"] += 1
-            return
-        if self.segment is None:
-            self.segment = raw.Segment(self.folder, self.agent)
-        fetched = raw.now()
-        lines = [f"HTTP/1.1 {status} OK"]
-        lines += [f"{k}: {v}" for k, v in head.items() if k.lower() not in ("content-encoding", "transfer-encoding", "content-length")]
-        offset = self.segment.add(uri, ("\r\n".join([*lines, f"Content-Length: {len(body)}"]) + "\r\n\r\n").encode(), body, fetched)
-        media, _, parameters = head.get("Content-Type", "").partition(";")
-        self.rows[uri] = {
-            "uri": uri, "fetched": fetched, "status": status, "media": media.strip() or None,
-            "charset": parameters.partition("charset=")[2].strip(' "') or None,
-            "etag": head.get("ETag"), "modified": head.get("Last-Modified"), "sha256": body_digest,
-            "raw_file": self.segment.name, "raw_locator": str(offset),
-            "signals": head.get("X-Robots-Tag") or None,
-        }
-        self.counts["fetched"] += 1
-        self.counts["bytes"] += len(body)
+    async def _loop(self) -> None:
+        """Give each host its turn as its time comes, until nothing is left that this night will wait for."""
+        self.ends = self.clock.now() + self.source.budget.minutes * 60
+        while True:
+            now = self.clock.now()
+            self._tell()
+            if now - self.flushed > FLUSH_S or len(self.acks) >= FLUSH_PAGES:
+                self._flush()
+            started: list[Coroutine[Any, Any, None]] = []
+            while self.heap and self.heap[0][0] <= now and len(self.tasks) + len(started) < self.settings.parallel and not self._spent():
+                started += self._turn(heapq.heappop(self.heap)[2], now)
+            if started and self.durable:
+                self.frontier.commit()          # leases and next times are on disk before anybody is asked
+                self.durable = False
+            for work in started:
+                task = asyncio.create_task(work)
+                self.tasks.add(task)
+                task.add_done_callback(self._done)
+            if not self.tasks:
+                if self.acks:
+                    self._flush()               # it may bring new addresses
+                    continue
+                if self._spent() or not self.heap or self.heap[0][0] > now + self.settings.max_wait_minutes * 60:
+                    return
+            wait = FLUSH_S
+            if self.heap and len(self.tasks) < self.settings.parallel:
+                wait = min(max(self.heap[0][0] - self.clock.now(), 0.0), FLUSH_S)
+            self.wake.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.wake.wait(), wait)
 
-    async def get(self, uri: str, headers: dict[str, str] | None = None) -> tuple[int, Any, bytes] | None:
-        """One page, politely: (status, headers, body), or None where it was refused or failed."""
-        parts = urlsplit(uri)
-        host = await self.host(f"{parts.scheme}://{parts.netloc}")
-        if host.rules is None or not host.rules.can_fetch(uri, self.token):
-            self.refuse("robots.txt" if host.rules else "robots.txt cannot be had")
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self.wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.broken = error
+
+    def _spent(self) -> bool:
+        """Whether the night's budget is used up."""
+        budget = self.source.budget
+        if self.broken is not None:
+            raise self.broken
+        return self.clock.now() >= self.ends or self.asked >= budget.pages or self.counts["bytes"] >= budget.mb * 2**20
+
+    def _host(self, site: str) -> Host:
+        """A host, with what an earlier process knew of it."""
+        host = self.hosts.get(site)
+        if host is None:
+            number = self.frontier.host(site)
+            row = self.frontier.db.execute("SELECT next_at, latency, failures, pages, bytes FROM hosts WHERE id = ?", (number,)).fetchone()
+            host = self.hosts[site] = Host(number, site, self.source.delay_s)
+            host.next_at, host.latency_s, host.failures, host.pages, host.bytes = row
+            host.failures = min(host.failures, self.settings.give_up - 1)       # a new process asks once more
+        return host
+
+    def _queue(self, host: Host, at: float | None = None) -> None:
+        """Let a host have a turn, at the soonest when it may be asked."""
+        if not host.queued:
+            host.queued = True
+            self.turns += 1
+            heapq.heappush(self.heap, (max(host.next_at, at or 0.0), self.turns, host))
+
+    def _turn(self, host: Host, now: float) -> list[Coroutine[Any, Any, None]]:
+        """What a host's turn starts: its robots.txt, a page, or nothing yet."""
+        host.queued = False
+        if host.in_flight >= self.source.connections or (host.in_flight and not host.opened):
+            return []       # whoever comes back lets it have its turn
+        if host.next_at > now:
+            self._queue(host)
+            return []
+        if not host.opened:
+            host.in_flight += 1
+            return [self._open(host)]
+        address = host.address
+        if address and (address.in_flight >= self.settings.per_address or address.next_at > now) and host.delay_s:
+            self._queue(host, max(address.next_at, now + 0.05))
+            return []
+        lease = self._lease(host, now)
+        if lease is None:
+            return []
+        self._ask(host, now)
+        self._queue(host)
+        return [self._visit(host, lease)]
+
+    def _ask(self, host: Host, now: float) -> None:
+        """Note that a host is asked now, and when it may be asked again."""
+        host.begin(now, self.settings.latency_factor, self.settings.per_address)
+        if host.next_at > now:
+            self.frontier.db.execute("UPDATE hosts SET next_at = ? WHERE id = ?", (host.next_at, host.id))
+            self.durable = True
+
+    async def _politely(self, host: Host) -> None:
+        """Wait for a host's time outside its turn, as for its robots.txt."""
+        while (wait := host.next_at - self.clock.now()) > 0:
+            await asyncio.sleep(wait)
+        self._ask(host, self.clock.now())
+        if self.durable:
+            self.frontier.commit()
+
+    def _came_back(self, host: Host, seconds: float | None) -> None:
+        host.end(self.clock.now(), self.settings.latency_factor, seconds, self.source.connections == 1)
+
+    def _lease(self, host: Host, now: float) -> Lease | None:
+        """The next address to ask a host for; those that may not be asked for are settled on the way."""
+        budget = self.source.budget
+        while True:
+            if host.pages >= budget.host_pages or host.bytes >= budget.host_mb * 2**20:
+                host.why = "budget of one host"
+                while host.leases:
+                    self.frontier.give_back(host.leases.popleft())
+                return None
+            if not host.leases:
+                host.leases.extend(self.frontier.take(host.id, BATCH, now))
+            if not host.leases:
+                later = self.frontier.sooner(host.id)
+                if later is not None:
+                    self._queue(host, max(later, now + 0.01))
+                return None
+            lease = host.leases.popleft()
+            why = self._why_not(host, lease)
+            if why is None:
+                host.pages += 1
+                self.asked += 1
+                return lease
+            self._settle(lease, why)
+
+    def _why_not(self, host: Host, lease: Lease) -> Outcome | None:
+        """What an address comes to without being asked for, or None where it may be."""
+        if host.standing == "nothing" or (host.rules and host.rules.page):
+            reason = "robots.txt cannot be had" if host.standing == "nothing" else "robots.txt is a page"
+        elif host.standing in ("not a public address", "name not resolved"):
+            return _failed(host.standing, self.clock.now())
+        elif host.failures >= self.settings.give_up:
+            return _failed("host does not answer", self.clock.now())
+        elif host.rules and not host.rules.allows(lease.uri):
+            reason = "robots.txt"
+        elif lease.kind == PAGE and host.files:
+            # What a site's files refuse is not even asked for; but a page's own words supersede tdmrep.json.
+            decision = optout.decide([item for item in optout.of_site(host.files, lease.uri, self.token) if item.where != "tdmrep.json"], self.policy)
+            if decision.allowed or self.policy.unknown == "refused":
+                return None
+            reason = decision.reason
+        else:
             return None
-        return await self.request(uri, host, headers)
+        now = self.clock.now()
+        changed: dict[str, Any] = {"visited": now, "due": 0}
+        if lease.kind == PAGE:
+            changed |= {"decision": "refused", "reason": reason}
+        return Outcome("refused", reason.partition(":")[0], changed=changed)
 
-    async def request(self, uri: str, host: Host | None, headers: dict[str, str] | None = None) -> tuple[int, Any, bytes] | None:
-        limit = int(self.settings.max_page_mb * 2**20) if host else ROBOTS_BYTES
-        why = ""
+    # One host ------------------------------------------------------------------------------------
+
+    async def _open(self, host: Host) -> None:
+        """Ask a host what it allows: once a night, and again when a day has passed (RFC 9309, 2.4)."""
+        host.in_flight -= 1
+        try:
+            try:
+                where = (await self.names.addresses(urls.host(host.site + "/")))[0][0]
+                host.address = self.addresses.setdefault(where, Address())
+            except NotPublic:
+                host.standing = "not a public address"
+            except OSError:
+                host.standing = "name not resolved"
+            else:
+                await self._ask_site(host)
+        finally:
+            host.opened = True
+            self._queue(host)
+
+    async def _ask_site(self, host: Host) -> None:
+        row = self.frontier.db.execute("SELECT night, asked, standing FROM hosts WHERE id = ?", (host.id,)).fetchone()
+        if row[0] == self.night and self.clock.now() - row[1] < 24 * 3600 and row[2] in ("rules", "all"):
+            host.standing = row[2]      # a night that goes on has asked already
+            host.files = dict(self.frontier.db.execute("SELECT name, body FROM files WHERE host = ? AND status = 200", (host.id,)))
+        else:
+            answer = await self._site_file(host, "robots.txt", "/robots.txt", robots.MOST_BYTES + 1)
+            host.standing = robots.standing(answer.status if answer else None)
+            if host.standing == "nothing":
+                self._count(host.site, "failed", f"robots.txt: {f'status {answer.status}' if answer else host.why or 'no answer'}")
+        host.rules = robots.parse(host.files["robots.txt"], self.token) if host.standing == "rules" else robots.Robots(robots.Group())
+        if host.standing != "nothing" and row[0] != self.night:
+            for name, path in SITE_FILES.items():
+                if host.rules.allows(host.site + path):
+                    await self._site_file(host, name, path, robots.MOST_BYTES)
+            for licence in dict.fromkeys(found for text in (*host.rules.licenses, *host.rules.group.licenses) if (found := urls.joined(host.site + "/", text))):
+                if urls.site(licence) == host.site and host.rules.allows(licence):
+                    await self._site_file(host, licence, licence[len(host.site):], robots.MOST_BYTES)
+        self.frontier.db.execute("UPDATE hosts SET night = ?, asked = ?, standing = ? WHERE id = ?", (self.night, self.clock.now(), host.standing, host.id))
+        if self.source.kind == "web" and self.source.sitemaps:
+            self._found(Found(there, SITEMAP) for text in host.rules.sitemaps if (there := urls.joined(host.site + "/", text)) and self.scope.why_not(there) is None)
+
+    async def _site_file(self, host: Host, name: str, path: str, most: int) -> Answer | None:
+        """One of a site's own files, through at most five redirects; what was said is kept raw with its digest."""
+        answer = None
         for attempt in range(self.settings.attempts):
-            if host:
-                await host.turn()
-            wait = min(2.0**attempt, MAX_DELAY_S)
+            answer = await self._through(host, host.site + path, most)
+            if answer is not None and answer.status not in AGAIN:
+                break
+            host.failed(self.clock.now(), answer.retry_after_s() if answer else None)
+            if host.next_at > self.clock.now() + self.settings.max_wait_minutes * 60:
+                break
+            if attempt + 1 < self.settings.attempts and not host.delay_s:
+                await asyncio.sleep(min(2.0**attempt, 60))
+        else:
+            return answer
+        if answer is not None and answer.status not in AGAIN:
+            host.answered()
+        body = answer.body if answer is not None and answer.status == 200 else b""
+        if body:
+            host.files[name] = body
+        elif name == "robots.txt" and answer is not None and answer.status == 200:
+            host.files[name] = b""
+        if answer is not None and answer.status < 500:
+            self.frontier.db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
+                                     (host.id, name, answer.status, raw.now(), hashlib.sha256(body).hexdigest(), body))
+        return answer
+
+    async def _through(self, host: Host, uri: str, most: int) -> Answer | None:
+        """A small file's answer, after up to five redirects, each hop checked and in its host's time; None where there is none."""
+        for _ in range(6):
+            other = self._host(urls.site(uri))
+            await self._politely(other)
+            seconds = None
             try:
-                async with self.session.get(uri, headers=headers, allow_redirects=False) as response:
-                    if response.status not in HEALS:
-                        body = await response.content.read(limit + 1)
-                        while len(body) <= limit and not response.content.at_eof():
-                            body += await response.content.read(limit + 1 - len(body))
-                        if len(body) > limit and host:
-                            self.refuse("too large")
-                            return None
-                        return response.status, response.headers, body[:limit]
-                    why = f"status {response.status}"
-                    after = response.headers.get("Retry-After", "")
-                    wait = float(after) if after.isdigit() else wait
-            except (TimeoutError, aiohttp.ClientError, OSError) as error:
-                why = f"{type(error).__name__}: {error}"[:120]
-            if attempt + 1 < self.settings.attempts:
-                await asyncio.sleep(min(wait, MAX_DELAY_S))
-        if host:
-            self.fail(why)
-            return None
-        raise ConnectionError(why)
+                answer = await self.fetcher.get(uri, most_bytes=most, cut=True)
+                seconds = answer.seconds
+            except (Failed, TooMuch) as error:
+                host.why = getattr(error, "reason", "too large")
+                return None
+            finally:
+                self._came_back(other, seconds)
+            there = urls.joined(uri, answer.get("location") or "") if answer.status in (301, 302, 303, 307, 308) else None
+            if there is None:
+                return answer
+            if urls.port(there) not in self.source.ports and urls.host(there) not in self.scope.mirrors:
+                return None
+            uri = there
+        return Answer(404, [], b"")        # more than five: as if there were none (RFC 9309, 2.3.1.2)
 
-    async def host(self, site: str) -> Host:
-        """A host's rules, asked once a night: 4xx allows all, 5xx and silence allow nothing (RFC 9309)."""
-        if site not in self.hosts:
-            rules: Protego | None
+    # One page ------------------------------------------------------------------------------------
+
+    async def _visit(self, host: Host, lease: Lease) -> None:
+        """Ask for a page; a host that wants no gap is asked for the next one at once."""
+        next_one: Lease | None = lease
+        while next_one is not None:
+            lease, next_one = next_one, None
+            seconds: float | None = None
             try:
-                answer = await self.request(f"{site}/robots.txt", None)
-                assert answer is not None
-                status, _, body = answer
-                text = body.decode("utf-8", "replace") if status == 200 else ""
-                rules = Protego.parse(text) if status < 500 else None
-            except ConnectionError as error:
-                log.warning("%s/robots.txt: %s", site, error)
-                self.fail(str(error))
-                rules = None
-            asked = (rules.crawl_delay(self.token) if rules else None) or 0.0
-            self.hosts[site] = Host(rules, max(asked, self.source.delay_s))
-        return self.hosts[site]
+                answer = await self.fetcher.get(lease.uri, _conditions(lease), accept=self._accept if lease.kind == PAGE else None, most_bytes=None if lease.kind == PAGE else LIST_BYTES)
+                seconds = answer.seconds
+            except Failed as error:
+                self._came_back(host, None)
+                self._not_had(host, lease, error.reason, error.heals, None, error.heals)
+            except TooMuch:
+                self._came_back(host, None)
+                now = self.clock.now()
+                changed = {"visited": now, "due": now + self.source.revisit_days[1] * 86_400, "decision": "refused", "reason": "too large"}
+                self._settle(lease, Outcome("refused", "too large", changed=changed) if lease.kind == PAGE else _failed("too large", now))
+            else:
+                self._came_back(host, seconds)
+                self._answered(host, lease, answer)
+            now = self.clock.now()
+            if host.next_at <= now and not host.delay_s and host.in_flight < self.source.connections and not self._spent() and len(self.acks) < 2 * FLUSH_PAGES:
+                next_one = self._lease(host, now)
+                if next_one is not None:
+                    self._ask(host, now)
+        self._queue(host)
 
-    def refuse(self, reason: str) -> None:
-        self.counts["refused"] += 1
-        self.reasons[reason] += 1
+    def _accept(self, answer: Answer) -> bool:
+        """Whether a body is worth its bytes, by its head."""
+        return answer.status != 200 or kept(answer.media()[0], self.source)
 
-    def fail(self, reason: str) -> None:
-        self.counts["failed"] += 1
-        self.reasons[reason] += 1
+    def _answered(self, host: Host, lease: Lease, answer: Answer) -> None:
+        host.bytes += answer.wire
+        self.counts["bytes"] += answer.wire
+        self.tally[host.site, "bytes"] += answer.wire
+        if answer.status in AGAIN:
+            patience = answer.retry_after_s() if answer.status in (429, 503) else None
+            self._not_had(host, lease, f"status {answer.status}", True, patience, answer.status in (429, 503))
+            return
+        host.answered()
+        said = optout.of_site(host.files, lease.uri, self.token) if host.files and lease.kind == PAGE else ()
+        fetched = raw.now()
+        outcome = understood(lease, answer, said, self.source, self.settings, self.policy, self.token, self.clock.now(), fetched)
+        if outcome.kind == "stored" and (text := outcome.changed.get("text")) and answer.media()[0] in HTML:
+            self.texts[key := host.site + text] += 1
+            if self.texts[key] > self.settings.same_text:
+                outcome = Outcome("refused", "same words as other pages", changed={**outcome.changed, "decision": "refused", "reason": "same words as other pages", "sha256": lease.sha256})
+        if outcome.kind == "stored" and outcome.row is not None:
+            if self.segment is None:
+                self.segment = raw.Segment(self.folder, self.agent)
+            offset = self.segment.add(lease.uri, answer.head(), outcome.body, fetched, outcome.row["sha256"])
+            outcome.row |= {"raw_file": self.segment.name, "raw_locator": str(offset)}
+            outcome.body = b""
+        elif outcome.kind == "unchanged" and lease.sha256 and lease.stored:
+            if self.revisits is None:
+                self.revisits = raw.Segment(self.state / "revisits", self.agent)
+            self.revisits.revisit(lease.uri, answer.head() if answer.status == 304 else b"", fetched, lease.sha256, json.loads(lease.stored)["fetched"], answer.status == 304)
+        self._settle(lease, outcome)
+
+    def _not_had(self, host: Host, lease: Lease, reason: str, heals: bool, retry_after_s: float | None, counts: bool) -> None:
+        """An address gave no answer that can be used: ask again later, or let it be."""
+        now = self.clock.now()
+        if counts:
+            host.failed(now, retry_after_s)
+            self.frontier.db.execute("UPDATE hosts SET next_at = ?, failures = ? WHERE id = ?", (host.next_at, host.failures, host.id))
+        if heals and lease.attempts + 1 < self.settings.attempts:
+            self.frontier.again(lease, now + min(2.0**lease.attempts, 60))
+        else:
+            self._settle(lease, _failed(reason, now))
+
+    def _settle(self, lease: Lease, outcome: Outcome) -> None:
+        self.acks.append((lease, outcome))
+
+    # What was found, and what is kept ------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Acknowledge what was settled: first the segments to disk, then the frontier."""
+        self.flushed = self.clock.now()
+        for segment in (self.segment, self.revisits):
+            if segment is not None:
+                size = segment.sync()
+                if segment is self.segment:
+                    self.frontier.db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (segment.name, size))
+        acks, self.acks = self.acks, []
+        for lease, outcome in acks:
+            self._apply(lease, outcome)
+        for (site, what), count in self.tally.items():
+            self.frontier.count(self.night, site, what, count)
+        self.tally.clear()
+        for host in self.hosts.values():
+            if host.pages:
+                self.frontier.db.execute("UPDATE hosts SET next_at = ?, latency = ?, failures = ?, pages = ?, bytes = ? WHERE id = ?",
+                                         (host.next_at, host.latency_s, host.failures, host.pages, host.bytes, host.id))
+        self.frontier.commit()
+        self.durable = False
+        if self.segment is not None and self.segment.full:
+            self.segment.close()
+            self.segment = None
+        if self.revisits is not None and self.revisits.full:
+            self.revisits.close()
+            self.revisits = None
+
+    def _apply(self, lease: Lease, outcome: Outcome) -> None:
+        """One acknowledgement in the frontier."""
+        self.frontier.done(lease.id, self.night, **outcome.changed)
+        if outcome.row is not None:
+            if outcome.kind == "stored":
+                outcome.row["raw_locator"] = str(outcome.row["raw_locator"])
+                self.frontier.db.execute("UPDATE pages SET stored = ? WHERE id = ?", (json.dumps(outcome.row), lease.id))
+            self.frontier.stage(outcome.row)
+        self._found(outcome.found)
+        site = urls.site(lease.uri)
+        if outcome.kind == "listed":
+            return
+        if lease.kind != PAGE and outcome.kind in ("failed", "refused", "gone"):
+            self.listed_all = False
+            self.frontier.note("unlisted", str(self.night))
+            if outcome.kind == "gone":
+                outcome.kind, outcome.why = "failed", f"{'feed' if lease.kind == FEED else 'sitemap'} answered {outcome.why}"
+        name = {"stored": "fetched"}.get(outcome.kind, outcome.kind)
+        self._count(site, name, outcome.why if outcome.kind in ("refused", "failed", "gone") else "")
+
+    def _count(self, site: str, name: str, why: str = "") -> None:
+        for what in (name, f"{name}:{why}") if why else (name,):
+            self.tally[site, what] += 1
+            self._add_up(what, 1)
+
+    def _add_up(self, what: str, count: int) -> None:
+        (self.reasons if ":" in what else self.counts)[what] += count
+
+    def _found(self, found: Iterable[Found]) -> None:
+        """Take up what was found, where it is of this source and no trap."""
+        taken = []
+        for item in found:
+            if not item.listed and item.kind == PAGE and item.uri in self.seen:
+                continue
+            if len(self.seen) > SEEN:
+                self.seen.clear()
+                self.scope.shapes.clear()
+            self.seen.add(item.uri)
+            why = self.scope.why_not(item.uri)
+            if why is None and not item.listed and item.rank > 0:
+                why = self.scope.trap(item.uri)
+                if why:
+                    self._count(urls.site(item.uri), "trap", why)
+                    continue
+            if why is None:
+                taken.append(item)
+            elif item.listed or item.kind != PAGE or item.hops:
+                self._count(urls.site(item.uri), "refused", why)
+            elif why not in ("host not in hosts", "port not in ports", "path not in allow"):
+                self._count(urls.site(item.uri), "trap", why)
+        self.frontier.add(taken, self.night, self.clock.now())
+        for site in self.frontier.new_hosts:
+            self._queue(self._host(site))
+        self.frontier.new_hosts.clear()
+
+    def _leave(self) -> None:
+        """Let open segments lie as they are; this night, or the next process, goes on with them."""
+        for host in self.hosts.values():
+            while host.leases:
+                self.frontier.give_back(host.leases.popleft())
+
+    def _tell(self) -> None:
+        now = self.clock.now()
+        if now - self.told < TOLD_S:
+            return
+        self.told = now
+        if now - self.totalled > 5:
+            self.totalled, self.left = now, self.frontier.number()
+        done = sum(self.counts[name] for name in FIELDS)
+        waiting = {host.site: f"{host.why or 'its delay'}, {host.next_at - now:.0f} s" for at, _, host in heapq.nsmallest(5, self.heap) if at > now + 2}
+        process.progress(done, max(done, done + self.left), "pages", hosts=len(self.hosts), waiting=waiting, **{name: self.counts[name] for name in (*FIELDS, "bytes")})
 
 
-def listed(body: bytes) -> list[str]:
-    """The addresses a sitemap or a sitemap index lists; entities and the network stay closed."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=True, huge_tree=False)
-    try:
-        tree = etree.fromstring(body, parser)
-    except etree.XMLSyntaxError as error:
-        raise Refused(f"a sitemap is not XML: {error}") from error
-    return [] if tree is None else [loc.text.strip() for loc in tree.iter("{*}loc") if loc.text]
+def seeds(source: Source) -> list[tuple[str, int]]:
+    """A source's seeds as canonical addresses, each with what it is."""
+    found = []
+    for text in source.seeds:
+        there = urls.canonical(text)
+        if there is None:
+            raise Refused(f"conf/source/{source.name}.yaml: the seed {text!r} is no address of http or https; correct it")
+        last = there.partition("?")[0].rsplit("/", 1)[-1]
+        found.append((there, FEED if source.kind == "feed" else SITEMAP if last.startswith("sitemap") else PAGE))
+    return found
+
+
+def _conditions(lease: Lease) -> dict[str, str] | None:
+    """The headers that ask for a page only where it changed."""
+    if not lease.sha256:
+        return None
+    found = {}
+    if lease.etag:
+        found["If-None-Match"] = lease.etag
+    if lease.modified:
+        found["If-Modified-Since"] = lease.modified
+    return found
+
+
+def _failed(reason: str, at: float) -> Outcome:
+    return Outcome("failed", reason, changed={"status": -1, "visited": at, "due": 0})

@@ -1,4 +1,4 @@
-"""A person's own folder, or one file: read whole, kept as one archive, so that what was trained on can be shown later.
+"""A person's own folder, one file, or a bucket: what is new in it is kept as one archive a night, so that what was trained on can be shown later.
 
 No link is followed and no name leaves the folder: who may write into it decides what is in it, and not what else is read.
 """
@@ -6,54 +6,96 @@ No link is followed and no name leaves the folder: who may write into it decides
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from tasks.collect.package import MAX_MEMBER_MB
+from tasks.collect import raw
+from tasks.collect.archive import MAX_MEMBER_MB, matches
+from tasks.collect.bucket import Bucket
 from tasks.errors import Fault, Refused
 from tasks.files import aside, sha256
 
 MOST_FILES = 1_000_000
 MOST_DEEP = 32
+MOST_ARCHIVES = 30
 EPOCH = (1980, 1, 1, 0, 0, 0)   # the archive's bytes come from names and contents alone
+PACKED = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".gz", ".zip", ".flac", ".mp3", ".ogg", ".parquet")
+
+
+class Folder:
+    """Files of this machine. Only their contents tell whether they changed, so each is read every night."""
+
+    def __init__(self, path: Path, where: str) -> None:
+        self.path, self.where = path, where
+
+    def marks(self) -> dict[str, str | None]:
+        """The files at or below the path, relative to it; those that begin with a dot are a system's own and left out."""
+        return dict.fromkeys(self.names())
+
+    def names(self) -> list[str]:
+        path, where = self.path, self.where
+        if path.is_symlink():
+            raise Refused(f"{where}: {path} is a link; name the folder that it leads to")
+        if not path.exists():
+            raise Refused(f"{where}: {path} does not exist; correct `path` in its file of conf/source, what was collected stays")
+        if path.is_file():
+            return [sound(path.name, path, where)]
+        if not path.is_dir():
+            raise Refused(f"{where}: {path} is neither a folder nor a file")
+        return sorted(self._below(path, ""))
+
+    def _below(self, folder: Path, before: str) -> list[str]:
+        found: list[str] = []
+        where = self.where
+        if before.count("/") > MOST_DEEP:
+            raise Refused(f"{where}: {folder} lies more than {MOST_DEEP} folders deep; name a flatter folder")
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                name = sound(f"{before}{entry.name}", Path(entry.path), where)
+                if entry.is_symlink():
+                    raise Refused(f"{where}: {entry.path} is a link; put the file itself there, or remove the link")
+                if entry.is_dir(follow_symlinks=False):
+                    found += self._below(Path(entry.path), f"{name}/")
+                elif entry.is_file(follow_symlinks=False):
+                    found.append(name)
+                else:
+                    raise Refused(f"{where}: {entry.path} is no regular file; remove it")
+        if len(found) > MOST_FILES:
+            raise Refused(f"{where}: {folder} holds more than {MOST_FILES:,} files; name a smaller folder")
+        return found
+
+    def read(self, name: str) -> bytes:
+        file = self.path if self.path.is_file() else self.path / name
+        try:
+            handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+            with os.fdopen(handle, "rb") as opened:
+                size = os.fstat(handle).st_size
+                if size > MAX_MEMBER_MB * 2**20:
+                    raise Refused(f"{self.where}: {file} has {size / 2**20:.0f} MB, the limit of one file is {MAX_MEMBER_MB}; cut it in parts")
+                return opened.read(MAX_MEMBER_MB * 2**20)
+        except FileNotFoundError as error:
+            raise Fault(f"{self.where}: {file} went away while it was read; run again", heals=True) from error
+        except PermissionError as error:
+            raise Refused(f"{self.where}: {file} may not be read by this user; change its mode") from error
+        except OSError as error:
+            raise Fault(f"{self.where}: {file} cannot be read: {error.strerror}", heals=True) from error
+
+
+def opened(path: str, root: Path, where: str) -> Folder | Bucket:
+    """What a source's `path` names: a place of this machine, or a bucket."""
+    if "://" in path and not path.startswith("file://"):
+        return Bucket(path, where)
+    return Folder(root / path.removeprefix("file://"), where)
 
 
 def names(path: Path, where: str) -> list[str]:
-    """The files at or below `path`, relative to it and sorted; those that begin with a dot are a system's own and left out."""
-    if path.is_symlink():
-        raise Refused(f"{where}: {path} is a link; name the folder that it leads to")
-    if not path.exists():
-        raise Refused(f"{where}: {path} does not exist; correct `path` in its file of conf/source, what was collected stays")
-    if path.is_file():
-        return [_sound(path.name, path, where)]
-    if not path.is_dir():
-        raise Refused(f"{where}: {path} is neither a folder nor a file")
-    return sorted(_below(path, "", where))
+    """The files of a folder, or the one file; sorted."""
+    return Folder(path, where).names()
 
 
-def _below(folder: Path, before: str, where: str) -> list[str]:
-    found: list[str] = []
-    if before.count("/") > MOST_DEEP:
-        raise Refused(f"{where}: {folder} lies more than {MOST_DEEP} folders deep; name a flatter folder")
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            name = _sound(f"{before}{entry.name}", Path(entry.path), where)
-            if entry.is_symlink():
-                raise Refused(f"{where}: {entry.path} is a link; put the file itself there, or remove the link")
-            if entry.is_dir(follow_symlinks=False):
-                found += _below(Path(entry.path), f"{name}/", where)
-            elif entry.is_file(follow_symlinks=False):
-                found.append(name)
-            else:
-                raise Refused(f"{where}: {entry.path} is no regular file; remove it")
-    if len(found) > MOST_FILES:
-        raise Refused(f"{where}: {folder} holds more than {MOST_FILES:,} files; name a smaller folder")
-    return found
-
-
-def _sound(name: str, path: Path, where: str) -> str:
+def sound(name: str, path: Path, where: str) -> str:
     """A name that a table and an archive can hold."""
     try:
         name.encode()
@@ -64,41 +106,86 @@ def _sound(name: str, path: Path, where: str) -> str:
     return name
 
 
-def contents(path: Path, found: Iterable[str], where: str) -> Iterator[tuple[str, str]]:
-    """Each file's name and the sha256 of its bytes."""
-    for name in found:
-        yield name, hashlib.sha256(_read(path, name, where)).hexdigest()
+class Night:
+    """One night over a folder or bucket: the rows of the manifest as they are afterwards."""
+
+    def __init__(self, name: str, folder: Path, media: Any) -> None:
+        self.name, self.folder, self.media = name, folder, media
+        self.known = raw.manifest(folder)
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.read = self.bytes = 0
+
+    def run(self, place: Folder | Bucket, pattern: str, tell: Any) -> None:
+        """Read what may have changed, and pack what did. What a bucket marks as it was is not read."""
+        marks = {name: mark for name, mark in place.marks().items() if matches(name, pattern)}
+        if not marks:
+            raise Refused(f"{place.where} is empty: no file of {place.path} matches {pattern!r}; correct `members` in conf/source/{self.name}.yaml")
+        at, new = raw.now(), []
+        with aside(self.folder / "files.zip") as part:
+            with zipfile.ZipFile(part, "w") as archive:
+                for number, (name, mark) in enumerate(sorted(marks.items()), 1):
+                    uri = f"files:{self.name}#{name}"
+                    old = self.known.get(uri)
+                    whole = old if old and (self.folder / old["raw_file"]).is_file() else None
+                    if whole and mark and whole["etag"] == mark:
+                        self.rows[uri] = whole
+                        continue
+                    body = place.read(name)
+                    self.read += 1
+                    digest = hashlib.sha256(body).hexdigest()
+                    if whole and whole["sha256"] == digest:
+                        self.rows[uri] = {**whole, "etag": mark}
+                        continue
+                    write(archive, name, body)
+                    self.bytes += len(body)
+                    new.append(uri)
+                    self.rows[uri] = {
+                        "uri": uri, "fetched": at, "status": 200, "media": self.media(name), "charset": None, "etag": mark, "modified": None,
+                        "sha256": digest, "raw_file": "", "raw_locator": name, "signals": None,
+                    }
+                    if number % 100 == 0:
+                        tell(number, len(marks))
+            packed = f"{sha256(part)}.zip"
+        if new:
+            (self.folder / "files.zip").rename(self.folder / packed)
+            for uri in new:
+                self.rows[uri]["raw_file"] = packed
+        else:
+            (self.folder / "files.zip").unlink()
+        self.fresh = len(new)
+        self.unchanged = len(marks) - len(new)
+
+    def close(self) -> bool:
+        """Write the manifest where something changed, and put archives together where most of what they hold is old; whether anything was written."""
+        same = {uri: (row["sha256"], row["etag"]) for uri, row in self.rows.items()} == {uri: (row["sha256"], row["etag"]) for uri, row in self.known.items()}
+        if same and not self.fresh:
+            return False
+        self.rows = {uri: self.rows[uri] for uri in sorted(self.rows)}
+        files = {row["raw_file"] for row in self.rows.values()}
+        held = sum(len(zipfile.ZipFile(self.folder / name).namelist()) for name in files)
+        if len(files) > MOST_ARCHIVES or held > 2 * len(self.rows):
+            self.together()
+        raw.save_manifest(self.folder, self.rows.values())
+        kept = {row["raw_file"] for row in self.rows.values()} | {"manifest.parquet"}
+        for stale in self.folder.iterdir():
+            if stale.name not in kept:
+                stale.unlink()
+        return True
+
+    def together(self) -> None:
+        """One archive of everything that is there."""
+        with aside(self.folder / "files.zip") as part:
+            with zipfile.ZipFile(part, "w") as archive:
+                for row, body in raw.bodies(self.folder, self.rows.values()):
+                    write(archive, row["raw_locator"], body)
+            packed = f"{sha256(part)}.zip"
+        (self.folder / "files.zip").rename(self.folder / packed)
+        self.rows = {uri: {**row, "raw_file": packed} for uri, row in self.rows.items()}
 
 
-def packed(path: Path, found: Iterable[str], folder: Path, where: str) -> tuple[Path, dict[str, str]]:
-    """One archive of the files in `folder`, named by its sha256; and the sha256 of each file as it was put in."""
-    made: dict[str, str] = {}
-    with aside(folder / "files.zip") as part:
-        with zipfile.ZipFile(part, "w") as archive:
-            for name in found:
-                body = _read(path, name, where)
-                info = zipfile.ZipInfo(name, EPOCH)
-                info.external_attr = 0o100644 << 16
-                # Pictures are compressed as they are; text takes a third.
-                info.compress_type = zipfile.ZIP_STORED if name.lower().endswith((".png", ".jpg", ".jpeg", ".gif", ".webp", ".gz", ".zip")) else zipfile.ZIP_DEFLATED
-                archive.writestr(info, body)
-                made[name] = hashlib.sha256(body).hexdigest()
-        digest = sha256(part)
-    return (folder / "files.zip").rename(folder / f"{digest}.zip"), made
-
-
-def _read(path: Path, name: str, where: str) -> bytes:
-    file = path if path.is_file() else path / name
-    try:
-        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(handle, "rb") as opened:
-            size = os.fstat(handle).st_size
-            if size > MAX_MEMBER_MB * 2**20:
-                raise Refused(f"{where}: {file} has {size / 2**20:.0f} MB, the limit of one file is {MAX_MEMBER_MB}; cut it in parts")
-            return opened.read(MAX_MEMBER_MB * 2**20)
-    except FileNotFoundError as error:
-        raise Fault(f"{where}: {file} went away while it was read; run again", heals=True) from error
-    except PermissionError as error:
-        raise Refused(f"{where}: {file} may not be read by this user; change its mode") from error
-    except OSError as error:
-        raise Fault(f"{where}: {file} cannot be read: {error.strerror}", heals=True) from error
+def write(archive: zipfile.ZipFile, name: str, body: bytes) -> None:
+    """Add a member; what is compressed already is stored as it is, text takes a third."""
+    info = zipfile.ZipInfo(name, EPOCH)
+    info.external_attr = 0o100644 << 16
+    info.compress_type = zipfile.ZIP_STORED if name.lower().endswith(PACKED) else zipfile.ZIP_DEFLATED
+    archive.writestr(info, body)

@@ -9,7 +9,8 @@ from xml.sax.saxutils import escape
 
 from aiohttp import web
 
-from tasks.collect.package import fetch, members
+from tasks.collect.archive import members
+from tasks.collect.package import fetch
 from tasks.errors import Refused
 from tasks.schema import Mirror
 

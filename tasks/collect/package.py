@@ -1,16 +1,13 @@
 """Pinned packages, fetched by their own client into a cache that is known by sha256."""
 
-import fnmatch
 import logging
+import os
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tasks.errors import Fault, Refused
 from tasks.files import aside, locked, sha256
@@ -19,7 +16,7 @@ from tasks.schema import Package
 
 log = logging.getLogger(__name__)
 
-MAX_MEMBER_MB = 64
+SECRET = re.compile("TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL", re.IGNORECASE)
 
 
 def fetch(package: Package) -> Path:
@@ -49,14 +46,23 @@ def fetch(package: Package) -> Path:
 
 
 def _download(package: Package, folder: str) -> None:
-    (_apt if package.index == "debian" else _pip)(package, folder)
+    {"debian": _apt, "npm": _npm, "pypi": _pip}[package.index](package, folder)
+
+
+def _asked(command: list[str], folder: str) -> subprocess.CompletedProcess[str]:
+    """A package's own client at work. It is told none of this machine's secrets: of a source package it may run code."""
+    told = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
+    try:
+        return subprocess.run(command, cwd=folder, env=told, capture_output=True, text=True, timeout=600)
+    except subprocess.TimeoutExpired as error:
+        raise Fault(f"{command[0]} did not answer within ten minutes; check the network, what was collected stays", heals=True) from error
 
 
 def _apt(package: Package, folder: str) -> None:
     """`apt-get download` needs no root; it asks the indexes that this machine knows."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise Refused(f"{package.name} is a Debian package, and there is no apt-get here; use a Debian or Ubuntu machine, or put {package.file} into {cache() / package.sha256[:2] / package.sha256}")
-    done = subprocess.run(["apt-get", "--quiet", "download", f"{package.name}={package.version}"], cwd=folder, capture_output=True, text=True, timeout=600)
+    done = _asked(["apt-get", "--quiet", "download", f"{package.name}={package.version}"], folder)
     if done.returncode == 0:
         return
     lines = [line.removeprefix("E: ") for line in done.stderr.splitlines() if line.startswith("E: ")] or ["apt-get said nothing"]
@@ -65,14 +71,30 @@ def _apt(package: Package, folder: str) -> None:
     raise Fault(f"cannot fetch {package.name}={package.version}: {lines[0]}; check the network, what was collected stays", heals=True)
 
 
+def _npm(package: Package, folder: str) -> None:
+    """`npm pack` brings a package as it was published; none of its scripts is run."""
+    if shutil.which("npm") is None:
+        raise Refused(f"{package.name} is an npm package, and there is no npm here; install Node.js, or put {package.file} into {cache() / package.sha256[:2] / package.sha256}")
+    done = _asked(["npm", "pack", f"{package.name}@{package.version}", "--pack-destination", folder, "--ignore-scripts", "--loglevel=error", "--no-update-notifier"], folder)
+    if done.returncode == 0:
+        return
+    lines = [line.removeprefix("npm error ").strip() for line in done.stderr.splitlines() if line.startswith("npm error ")] or ["npm said nothing"]
+    if {"code E404", "code ETARGET"} & set(lines):
+        raise Refused(f"no package {package.name}@{package.version} in npm's index; correct name or version in conf/source")
+    raise Fault(f"cannot fetch {package.name}@{package.version}: {'; '.join(lines[:2])}; check the network, what was collected stays", heals=True)
+
+
 def _pip(package: Package, folder: str) -> None:
     command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-        "--no-input", "--retries", "2", "--dest", folder, f"{package.name}=={package.version}",
+        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-input", "--retries", "2", "--dest", folder,
     ]
+    # pip asks a source package what it is called by running its build; with the hash told, it runs only what was pinned.
+    pinned = Path(folder) / "pinned.txt"
+    pinned.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
+    command += ["--require-hashes", "--requirement", str(pinned)]
     if package.file.endswith((".tar.gz", ".zip")):
         command += ["--no-binary", ":all:"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = _asked(command, folder)
     if done.returncode == 0:
         return
     lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -80,63 +102,6 @@ def _pip(package: Package, folder: str) -> None:
     text = done.stderr.lower()
     if "no matching distribution" in text and "connection" not in text and "retrying" not in text:
         raise Refused(f"no package {package.name}=={package.version} in the index; correct name or version in conf/source")
+    if "do not match the hashes" in text or "hash mismatch" in text:
+        raise Refused(f"{package.file}: its sha256 is not the one that conf/source pins; refused: the package changed or the pin is wrong")
     raise Fault(f"cannot fetch {package.name}=={package.version}: {last}; check the network, what was collected stays", heals=True)
-
-
-def members(path: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
-    """The members of a wheel or zip whose names match, in the order of their names.
-
-    Bounded, and nothing leaves the archive: no absolute path, no "..", no link.
-    """
-    if path.suffix == ".deb":
-        yield from _debian(path, pattern)
-        return
-    with zipfile.ZipFile(path) as archive:
-        for info in sorted(archive.infolist(), key=lambda item: item.filename):
-            name = PurePosixPath(info.filename)
-            if info.is_dir() or not matches(info.filename, pattern):
-                continue
-            if name.is_absolute() or ".." in name.parts or (info.external_attr >> 16) & 0o170000 == 0o120000:
-                raise Refused(f"{path.name} has a member that leaves the archive: {info.filename}")
-            if info.file_size > MAX_MEMBER_MB * 2**20:
-                raise Refused(f"{path.name}: member {info.filename} has {info.file_size / 2**20:.0f} MB, the limit is {MAX_MEMBER_MB}")
-            yield info.filename, archive.read(info)
-
-
-def _debian(path: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
-    """The regular files of a Debian package, read from the stream that Debian's own tool gives; nothing is unpacked to disk."""
-    if shutil.which("dpkg-deb") is None:
-        raise Refused(f"{path.name} is a Debian package, and there is no dpkg-deb here; use a Debian or Ubuntu machine")
-    found: dict[str, bytes] = {}
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
-        assert child.stdout is not None
-        try:
-            with tarfile.open(fileobj=child.stdout, mode="r|") as archive:
-                for info in archive:
-                    name = info.name.removeprefix("./")
-                    if not info.isreg() or not matches(name, pattern):
-                        continue
-                    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                        raise Refused(f"{path.name} has a member that leaves the archive: {name}")
-                    if info.size + sum(map(len, found.values())) > MAX_MEMBER_MB * 2**20:
-                        raise Refused(f"{path.name}: member {name} goes over the limit of {MAX_MEMBER_MB} MB; name fewer members")
-                    file = archive.extractfile(info)
-                    assert file is not None
-                    found[name] = file.read()
-        except tarfile.TarError as error:
-            raise Fault(f"{path.name} cannot be read as a Debian package: {error}; remove it and collect again") from error
-        finally:
-            child.stdout.close()
-    yield from sorted(found.items())
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Whether a member's name fits a pattern; `**` also stands for no folder at all.
-
-    Several patterns are separated by `|`.
-    """
-    for one in pattern.split("|"):
-        tries = {one, one.replace("**/", "")} if "**/" in one else {one}
-        if any(fnmatch.fnmatchcase(name, each) for each in tries):
-            return True
-    return False

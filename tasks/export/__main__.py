@@ -2,12 +2,15 @@
 
 import shutil
 import warnings
+from pathlib import Path
 
 import pandas as pd
 
 import recipes
+from recipes.base import Recipe
 from tasks import plan, process
 from tasks.export import digests
+from tasks.export.ensemble import average
 from tasks.export.forms import best
 from tasks.export.golden import remember
 from tasks.files import write, write_json
@@ -20,11 +23,21 @@ def export(this: plan.Plan) -> Exported:
     trained = plan.read("train", Trained, this)
     process.progress(0, 2, "graphs")
     recipe = recipes.load(this.application)(**trained.model)
-    data, module = rebuilt(recipe, this, trained)
     part, package = this.folder / "package.part", this.folder / "package"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    parity = recipe.export(module, data, part)
+    parity = graph(recipe, this, trained, part)
+    if trained.members:
+        folders = []
+        for name in trained.members:
+            folders.append(this.folder / f"package.{name}")
+            shutil.rmtree(folders[-1], ignore_errors=True)
+            folders[-1].mkdir()
+            own = type(recipe)(**trained.fields[name])
+            parity = max(parity, graph(own, this, trained, folders[-1], name))
+        parity = max(parity, average(recipe, [part, *folders]))
+        for folder in folders:
+            shutil.rmtree(folder)
     process.progress(1, 2, "graphs")
     valid = pd.read_parquet(this.splits / "valid.parquet")
     recipe.calibrate(part, valid)
@@ -32,6 +45,7 @@ def export(this: plan.Plan) -> Exported:
     form, table = best(this.application, recipe, part, valid, settings) if settings.forms else ("fp32", [])
     write_json(part / "recipe.json", {
         "application": this.application, "fields": trained.model, "snapshot": this.snapshot, "key": this.key, "code": this.code, "form": form,
+        **({"before": trained.before} if trained.before else {}), **({"members": trained.fields} if trained.members else {}),
     })
     write(part / "card.md", card(this, trained))
     remember(recipe, part)
@@ -43,16 +57,24 @@ def export(this: plan.Plan) -> Exported:
     return Exported(package=f".tidemill/runs/{this.key[:16]}/package", digest=found, files=files, parity=parity, bytes=size, form=form, forms=table)
 
 
+def graph(recipe: Recipe, this: plan.Plan, trained: Trained, folder: Path, member: str = "") -> float:
+    """Write one network's package; its largest difference from torch."""
+    data, module = rebuilt(recipe, this, trained.members[member] if member else trained.weights)
+    return recipe.export(module, data, folder)
+
+
 def card(this: plan.Plan, trained: Trained) -> str:
     """What a person must know about the package, in Hugging Face's sections."""
     sources = "\n".join(f"- {use.name} ({'test only' if use.role == 'test' else 'train and test'})" for use in this.recipe.sources)
     fields = "\n".join(f"- {name}: {value}" for name, value in sorted(trained.model.items()))
+    more = f" An ensemble of {1 + len(trained.members)} networks, whose outputs are averaged; the fields of the first:" if trained.members else ""
+    more += f" Pruned after {trained.epochs} epochs and trained on." if trained.before else ""
     metrics = "\n".join(f"- {name}: {value:.4f}" for name, value in sorted(trained.metrics.items()))
     facts = "".join(f"## {name[:1].upper() + name[1:]}\n\n{text}\n\n" for name, text in recipes.load(this.application).facts.items())
     return (
         f"# {this.application}\n\n{this.recipe.summary}\n\n{facts}"
         f"## Training data\n\nSnapshot `{this.snapshot}`.\n\n{sources}\n\n"
-        f"## Training procedure\n\n{trained.steps} steps, seed {this.recipe.seed}, run key `{this.key}`.\n\n{fields}\n\n"
+        f"## Training procedure\n\n{trained.steps} steps, seed {this.recipe.seed}, run key `{this.key}`.{more}\n\n{fields}\n\n"
         f"## Evaluation\n\nOn the validation rows:\n\n{metrics}\n\nThe test figures, by slice and with intervals, are in the run's gate table.\n"
     )
 

@@ -20,7 +20,7 @@ def explain(this: plan.Plan) -> Explained:
     examples = pd.read_parquet(this.splits / "test.parquet")
     rows = chosen(frame, examples)
     weights = plan.read("train", Trained, this).weights.open()
-    told = recipe.explain(package, weights, examples.loc[rows["place"]]) if len(rows) else []
+    told = recipe.explain(package, weights, examples.loc[rows["place"]]) or [[]] * len(rows)     # a recipe may know nothing; the rows are worth a look as they are
     found = [
         {"row": kind, "inputs": examples["inputs"][place][:500], "target": examples["target"][place],
          "answer": str(frame["answer"][place]) if "answer" in frame else "",

@@ -25,9 +25,10 @@ def sweep(this: plan.Plan) -> Swept:
         work(study, parent)
         best, value = chosen(study, parent)
         pictures(study, parent)
+        after = [trial.params for trial in study.best(this.recipe.ensemble.members + 1) if trial.params != best][: this.recipe.ensemble.members - 1]
         names = [trial.state.name for trial in study.ended().values()]
         return Swept(trials=settings.trials, complete=names.count("COMPLETE"), pruned=names.count("PRUNED"), failed=names.count("FAIL"),
-                     metric=settings.metric, value=value, params=best)
+                     metric=settings.metric, value=value, params=best, next=after)
 
 
 def chosen(study: object, parent: str) -> tuple[dict, float]:

@@ -3,7 +3,8 @@
 Killed at any moment, the same command goes on from its last checkpoint and ends with the same weights.
 """
 
-from typing import Any
+import itertools
+from typing import TYPE_CHECKING
 
 import recipes
 from tasks import places, plan, tracking
@@ -12,64 +13,78 @@ from tasks.files import locked
 from tasks.receipts import File, Swept, Trained
 from tasks.tracking.story import begin
 from tasks.train import memory
-from tasks.train.before import Start, check, identity, prepared, resumes
+from tasks.train.before import champion, check, identity, prepared, resumes
+
+if TYPE_CHECKING:
+    from tasks.train.stages import Work
 
 
 def train(this: plan.Plan) -> Trained | None:
     from tasks.train.checkpoints import Checkpoints
     from tasks.train.keeping import Stop
     from tasks.train.loop import Kept, rank
+    from tasks.train.stages import Work, trained
 
     stop = Stop().listen()
     swept = plan.read("sweep", Swept, this)
     recipe = recipes.load(this.application)(**{**this.recipe.model, **swept.params})
     check(this, recipe)
+
+    def keep(name: str) -> Kept:
+        """Each training of this model has checkpoints of its own."""
+        own = {"training": name} if name else {}
+        return Kept(Checkpoints(this.folder / f"checkpoints{'-' if name else ''}{name}", {**identity(this, recipe), **own}), stop, memory.parts(this.folder))
+
+    def work() -> Work:
+        start = prepared(this, recipe)
+        fields = start.recipe.model_dump()
+        others = [{**fields, **params} for params in itertools.islice(itertools.cycle([*swept.next, swept.params]), this.recipe.ensemble.members - 1)]
+        teacher = champion(this, "teach.by=champion", "say teach.by=ensemble or nobody")[1] if this.recipe.teach.by == "champion" else ""
+        return Work(this.application, this.recipe, this.splits, this.folder, start, keep, others, teacher)
+
     if rank():      # beside the process that writes
-        fitted(this, prepared(this, recipe), Kept(Checkpoints(this.folder / "checkpoints", identity(this, recipe)), stop, memory.parts(this.folder)), None)
+        trained(work())
         return None
     with locked(places.state("locks", f"train-{this.application}")):
-        kept = Kept(Checkpoints(this.folder / "checkpoints", identity(this, recipe)), stop, memory.parts(this.folder))
         run_id = begin(this)
         try:
-            return told(this, prepared(this, recipe), kept, run_id)
+            return told(this, work(), run_id)
         except Exception as error:
             if not memory.exhausted(error):
                 raise
             raise Fault(memory.halve(this.folder, f"train {this.application}"), heals=True) from error
 
 
-def told(this: plan.Plan, start: Start, kept: Any, run_id: str) -> Trained:
+def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     """The training, and what MLflow is told of it while it runs and afterwards. Its checkpoints go once its weights are there."""
     from tasks.train.cost import Meter
     from tasks.train.loop import save
+    from tasks.train.stages import signature, trained
 
-    fields = start.recipe.model_dump()
-    tracking.log(run_id, params={f"model.{name}": value for name, value in fields.items()})
-    attempts = resumes(this.folder, kept.checkpoints)
-    if attempts:
-        tracking.log(run_id, tags={"tidemill.resumes": str(attempts)})
+    start, settings = work.start, work.start.settings
+    before = start.recipe.model_dump()
+    attempts = resumes(this.folder)
+    tracking.log(run_id, params={f"model.{name}": value for name, value in before.items()}, tags={"tidemill.resumes": str(attempts)} if attempts else {})
     meter = Meter()
-    module, metrics, steps = fitted(this, start, kept, tracking.lightning_logger(run_id))
+    ended = trained(work, tracking.lightning_logger(run_id))
     path = this.folder / "weights.safetensors"
-    save(module, path)
-    weights = File.of(path)
-    settings = start.settings
-    batches = kept.steps * settings.accumulate
-    cost, method = meter.told(batches * int(fields.get("batch", 0)), batches * start.tokens)
-    parts = {"tidemill.parts": str(kept.parts)} if kept.parts > 1 else {}
-    found = {"tidemill.rate": str(settings.lr)} if isinstance(settings.lr, float) else {}
-    over = {"tidemill.budget": f"ended after {settings.budget_minutes:g} minutes, at step {steps}"} if kept.over_budget else {}
-    tracking.log(run_id, metrics={**{f"final.{name}": value for name, value in metrics.items()}, **cost, "cost.training_s": kept.spent_s}, step=steps,
-                 tags={"tidemill.weights": weights.sha256, "tidemill.start": start.told, "cost.energy_method": method, **over, **parts, **found})
-    kept.checkpoints.clear()
-    return Trained(weights=weights, model=fields, epochs=settings.max_epochs, steps=steps, metrics=metrics, resumes=attempts, start=start.told)
-
-
-def fitted(this: plan.Plan, start: Start, kept: Any, logger: Any) -> tuple[Any, dict[str, float], int]:
-    from tasks.train.loop import fit
-
-    return fit(start.recipe, start.data, start.settings, this.recipe.seed, start.settings.max_epochs, logger, f"train {this.application}",
-               watch=this.recipe.sweep.metric, kept=kept, begin=start.weights)
+    save(ended.module, path)
+    batches = sum(kept.steps for kept in ended.kept) * settings.accumulate
+    cost, method = meter.told(batches * int(before.get("batch", 0)), batches * start.tokens)
+    parts = max((kept.parts for kept in ended.kept), default=1)
+    tags = {
+        "tidemill.weights": signature(path, ended.members), "tidemill.start": start.told, "cost.energy_method": method, **ended.tags,
+        **({"tidemill.parts": str(parts)} if parts > 1 else {}), **({"tidemill.rate": str(settings.lr)} if isinstance(settings.lr, float) else {}),
+        **({"tidemill.members": str(1 + len(ended.members))} if ended.members else {}),
+        **({"tidemill.budget": f"ended after {settings.budget_minutes:g} minutes, at step {ended.steps}"} if any(kept.over_budget for kept in ended.kept) else {}),
+    }
+    tracking.log(run_id, metrics={**{f"final.{name}": value for name, value in ended.metrics.items()}, **ended.more, **cost,
+                                  "cost.training_s": sum(kept.spent_s for kept in ended.kept)}, step=ended.steps, tags=tags)
+    for kept in ended.kept:
+        kept.checkpoints.clear()
+    fields = ended.recipe.model_dump()
+    return Trained(weights=File.of(path), model=fields, epochs=settings.max_epochs, steps=ended.steps, metrics=ended.metrics, resumes=attempts, start=start.told,
+                   before={} if fields == before else before, members={name: File.of(one) for name, one in ended.members.items()}, fields=ended.fields)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,8 @@ def prepared(this: plan.Plan, recipe: Recipe) -> Start:
     weights, told = None, "scratch"
     package: Path | None = None
     if settings.start == "champion":
-        told, weights, package = champion(this)
+        told, number = champion(this, "trainer.start=champion", "say trainer.start=scratch")
+        weights, package = weights_of(this.application, number), tracking.package(this.application, number)
         begun = recipe.warmed(package)
         if begun is not recipe:      # the recipe itself begins from the package
             recipe, weights = begun, None
@@ -72,17 +73,16 @@ def prepared(this: plan.Plan, recipe: Recipe) -> Start:
     return Start(recipe, settings, data, weights, told, int(recipe.plan(1, settings.devices, settings.strategy, settings.precision).get("tokens_per_step", 0)))
 
 
-def champion(this: plan.Plan) -> tuple[str, Path, Path]:
-    """What this run begins from, its weights, its package: the champion when the run first asked, also when it is resumed later."""
+def champion(this: plan.Plan, asked: str, remedy: str) -> tuple[str, str]:
+    """The live version when the run first asked, in words and by its number: the same one when it is resumed later."""
     noted = this.folder / "start.json"
     if not noted.is_file():
         number = tracking.aliased(this.application)
         if number is None:
-            raise Refused(f"trainer.start=champion: {this.application} has no champion yet; say trainer.start=scratch")
+            raise Refused(f"{asked}: {this.application} has no champion yet; {remedy}")
         write(noted, json.dumps({"version": number}) + "\n")
     number = json.loads(noted.read_text())["version"]
-    path = weights_of(this.application, number)
-    return f"{this.application} version {number}, weights {sha256(path)[:16]}", path, tracking.package(this.application, number)
+    return f"{this.application} version {number}, weights {sha256(weights_of(this.application, number))[:16]}", number
 
 
 def weights_of(application: str, number: str) -> Path:
@@ -92,7 +92,10 @@ def weights_of(application: str, number: str) -> Path:
     path = places.run(key) / "weights.safetensors"
     if version is None or not key or not path.is_file():
         raise Refused(f"the weights of {application} version {number}, to begin from, are not on this machine; say trainer.start=scratch")
-    wanted = tracking.told(version["run_id"]).tags.get("tidemill.weights")
+    tags = tracking.told(version["run_id"]).tags
+    if "tidemill.members" in tags:
+        raise Refused(f"{application} version {number} is an ensemble of {tags['tidemill.members']} networks, and one is needed; say trainer.start=scratch, teach.by=nobody")
+    wanted = tags.get("tidemill.weights")
     if wanted and sha256(path) != wanted:
         raise Refused(f"the weights of {application} version {number}, to begin from, are not those that were trained; say trainer.start=scratch")
     return path
@@ -115,11 +118,11 @@ def found(this: plan.Plan, recipe: Recipe, data: Any, settings: Trainer) -> floa
     return float(json.loads(noted.read_text())["rate"])
 
 
-def resumes(folder: Path, checkpoints: Any) -> int:
+def resumes(folder: Path) -> int:
     """How often this training went on from a checkpoint, this time included."""
     noted = folder / "resumes.json"
     before = int(json.loads(noted.read_text())["resumes"]) if noted.is_file() else 0
-    if not checkpoints.all():
+    if not any(folder.glob("checkpoints*/step-*")):
         return before
     write(noted, json.dumps({"resumes": before + 1}) + "\n")
     return before + 1

@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from recipes.steps import Steps
 from tasks.errors import Fault
 from tasks.files import aside
 from tasks.plan import Plan
-from tasks.receipts import Trained
+from tasks.receipts import File
 from tasks.schema import Trainer
 from tasks.train.callbacks import Average, Best, Budget, Penalty, Progress, Rates
 from tasks.train.checkpoints import Checkpoints, Clock, Files
@@ -47,16 +47,20 @@ class Kept:
 
 
 def fit(recipe: Recipe, data: Any, settings: Trainer, seed: int, epochs: int, logger: Any, what: str, share: float = 1.0,
-        watch: str = "", kept: Kept | None = None, begin: Path | None = None, more: Sequence[Callback] = ()) -> tuple[Any, dict[str, float], int]:
+        watch: str = "", kept: Kept | None = None, begin: Path | None = None, more: Sequence[Callback] = (),
+        taught: Callable[[Any], Callable[[Any, int], Any]] | None = None) -> tuple[Any, dict[str, float], int]:
     """Train a fresh module; gives it, the validation metrics and the steps taken.
 
     `share` of each epoch's steps are made: less than all for a trial. `watch` names the validation metric, higher being
-    better, that stops early and keeps the best. `begin` are weights to begin from.
+    better, that stops early and keeps the best. `begin` are weights to begin from. `taught` gives a module another
+    training step, where somebody teaches it.
     """
     lightning.seed_everything(seed, workers=True, verbose=False)
     module: Any = recipe.module(data)
     if begin is not None:
         warm(module, begin)
+    if taught is not None:
+        module.training_step = taught(module)
     if settings.optimiser != "recipe":
         module.configure_optimizers = configure(module, settings, settings.lr if isinstance(settings.lr, float) else float(getattr(recipe, "lr", 0.001)))
     if not epochs:
@@ -152,10 +156,10 @@ def rank() -> int:
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
 
 
-def rebuilt(recipe: Recipe, plan: Plan, trained: Trained) -> tuple[Any, Any]:
-    """The datamodule and the module with the trained weights, as they left training."""
+def rebuilt(recipe: Recipe, plan: Plan, weights: File) -> tuple[Any, Any]:
+    """The datamodule and the module with its trained weights, as they left training."""
     lightning.seed_everything(plan.recipe.seed, verbose=False)
     data = recipe.datamodule(plan.splits, plan.recipe.seed)
     module = recipe.module(data)
-    module.load_state_dict(load_file(str(trained.weights.open())))
+    module.load_state_dict(load_file(str(weights.open())))
     return data, module.eval()

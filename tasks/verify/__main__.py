@@ -15,7 +15,7 @@ import recipes
 from tasks import config, places, plan, process, tracking
 from tasks.errors import Refused
 from tasks.export import described
-from tasks.files import locked, sha256
+from tasks.files import locked
 from tasks.receipts import Verified
 from tasks.schema import Recipe
 from tasks.tracking.story import PACKAGES
@@ -62,10 +62,11 @@ def refuse(application: str, number: str, told: Any) -> None:
 
 def again(application: str, number: str, version: dict[str, Any], told: Any) -> tuple[str, dict[str, float]]:
     """The digest of the weights and the metrics of a training in a clean folder, on the version's snapshot."""
-    from tasks.train.before import weights_of
+    from tasks.train.before import Start, weights_of
     from tasks.train.checkpoints import Checkpoints
     from tasks.train.keeping import Stop
-    from tasks.train.loop import Kept, fit, save
+    from tasks.train.loop import Kept, save
+    from tasks.train.stages import Work, signature, trained
 
     folder = places.state("verify", f"{application}-{number}")
     shutil.rmtree(folder, ignore_errors=True)
@@ -73,20 +74,28 @@ def again(application: str, number: str, version: dict[str, Any], told: Any) -> 
     restore(f"{application}-{told.tags['tidemill.snapshot'][:16]}", folder / "splits")
     judged = Recipe.model_validate_json(tracking.read_text(version["run_id"], "config.json"))
     config.check_hardware(judged)
-    recipe: Any = recipes.load(application)(**described(tracking.package(application, number))["fields"])
+    package = described(tracking.package(application, number))
+    recipe: Any = recipes.load(application)(**package.get("before", package["fields"]))
     begun = re.search(r"version (\d+)", told.tags.get("tidemill.start", ""))
     begin = weights_of(application, begun.group(1)) if begun and not getattr(recipe, "start", "") else None
     settings = judged.trainer
     if settings.lr != "recipe":
         settings = settings.model_copy(update={"lr": float(told.params.get("model.lr") or told.tags["tidemill.rate"])})
-    kept = Kept(Checkpoints(folder / "checkpoints", {"version": f"{application} {number}"}), Stop().listen(), int(told.tags.get("tidemill.parts", "1")))
-    module, metrics, _ = fit(recipe, recipe.datamodule(folder / "splits", judged.seed), settings, judged.seed, settings.max_epochs, None,
-                             f"verify {application}", watch=judged.sweep.metric, kept=kept, begin=begin)
+    stop = Stop().listen()
+
+    def keep(name: str) -> Kept:
+        return Kept(Checkpoints(folder / f"checkpoints-{name}", {"version": f"{application} {number} {name}"}), stop, int(told.tags.get("tidemill.parts", "1")))
+
+    taught = re.search(r"version (\d+)", told.tags.get("tidemill.taught", ""))
+    start = Start(recipe, settings, recipe.datamodule(folder / "splits", judged.seed), begin, "", 0)
+    others = package.get("members", {})
+    ended = trained(Work(application, judged, folder / "splits", folder, start, keep, [others[name] for name in sorted(others, key=lambda one: int(one.split("-")[1]))],
+                         taught.group(1) if taught else "", "verify"))
     path = folder / "weights.safetensors"
-    save(module, path)
-    found = sha256(path)
+    save(ended.module, path)
+    found = signature(path, ended.members)
     shutil.rmtree(folder, ignore_errors=True)
-    return found, metrics
+    return found, ended.metrics
 
 
 def made(metrics: dict[str, float]) -> dict[str, float]:

@@ -1,0 +1,303 @@
+"""An API that answers JSON in pages: what is new since the last night, merged by key.
+
+Each page that brought something is kept as it came, in a WARC; a record is a place within it. Where the API tells when a record
+changed, a night asks for what changed since the newest one known, less a window for those that come late. What was asked last
+needs no memory of its own: it is read off the records.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+
+from tasks import places, process
+from tasks.collect import raw
+from tasks.collect.addresses import Names
+from tasks.collect.fetch import Answer, Failed, Fetcher, TooMuch
+from tasks.errors import Fault, Refused
+from tasks.files import canonical, write
+from tasks.schema import Collect, Source
+
+HEALS = (408, 425, 429, 500, 502, 503, 504)
+NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
+
+
+class Night:
+    """One night at one API: the rows of the manifest as they are afterwards, and what went wrong."""
+
+    def __init__(self, source: Source, settings: Collect, folder: Path, mirrors: dict[str, tuple[str, int]] | None = None) -> None:
+        assert source.api is not None
+        self.source, self.settings, self.folder, self.api = source, settings, folder, source.api
+        self.agent = settings.user_agent + (f" (+{settings.contact})" if settings.contact else "")
+        self.names = Names(source.allow_loopback, mirrors)
+        self.known = raw.manifest(folder)
+        self.rows = dict(self.known)
+        self.counts: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.segment: raw.Segment | None = None
+        self.seen: set[str] = set()
+        self.whole = True           # every page was had, so that what is in none is gone
+        self.headers = secrets(self.api.headers, source.name)
+        self.told = 0.0
+
+    async def run(self) -> None:
+        """Ask page after page; raises `Fault` where nothing could be had or too much failed."""
+        for left in self.folder.glob(".segment-*.warc.gz.open"):        # of a night that was killed: no manifest names it
+            left.unlink()
+        async with Fetcher(self.names, self.agent, self.settings.timeout_s, int(self.settings.max_page_mb * 2**20), 1) as self.fetcher:
+            await self.pages()
+        if self.segment:
+            self.segment.close()
+        if self.whole and not self.since():
+            for uri in self.known.keys() - self.seen:
+                self.gone(uri, "no longer listed")
+        self.judge()
+
+    async def pages(self) -> None:
+        address: str | None = self.first()
+        asked: set[str] = set()
+        for number in range(self.api.max_pages):
+            if address is None:
+                return
+            if address in asked:
+                return self.fail("pages repeat: it names one again")
+            asked.add(address)
+            answer = await self.get(address)
+            if answer is None:
+                self.whole = False
+                return
+            self.counts["pages"] += 1
+            try:
+                body = json.loads(answer.body)
+                records = at(body, self.api.records)
+            except (ValueError, RecursionError, LookupError):
+                return self.fail(f"no list of records at '{self.api.records}'" if answer.body[:1] in (b"{", b"[") else "not JSON")
+            if not isinstance(records, list):
+                return self.fail(f"no list of records at '{self.api.records}'")
+            new = self.take(address, answer, records)
+            if records and not new and self.api.pages in ("page", "offset"):
+                return self.fail("pages repeat: a page had only records that were there before it")
+            address = self.after(address, answer, body, records, number)
+            if time.monotonic() - self.told > 0.5:
+                self.told = time.monotonic()
+                process.progress(len(self.seen), 0, "records", **self.counts)
+        self.fail(f"over {self.api.max_pages} pages, which is max_pages")
+
+    def fail(self, reason: str) -> None:
+        """Note what went wrong; a night that did not see everything knows of nothing that it is gone."""
+        self.counts["failed"] += 1
+        self.reasons[reason] += 1
+        self.whole = False
+
+    def judge(self) -> None:
+        why = "; ".join(f"{n} x {reason}" for reason, n in self.reasons.most_common(3))
+        if not self.counts["pages"] or (not self.seen and self.reasons):
+            raise Fault(f"source {self.source.name} could not be had: {why}; what was collected before stays", heals=True)
+        if not self.rows:
+            raise Fault(f"source {self.source.name} is empty: the API has no record; correct `api` in conf/source/{self.source.name}.yaml")
+        if self.counts["failed"] > self.source.max_failed * (self.counts["pages"] + self.counts["failed"]) and self.counts["failed"] > 1:
+            raise Fault(f"source {self.source.name}: {self.counts['failed']} of {self.counts['pages'] + self.counts['failed']} pages failed ({why}), max_failed is {self.source.max_failed}; what was collected before stays", heals=True)
+
+    # Addresses ------------------------------------------------------------------------------------
+
+    def first(self) -> str:
+        api, more = self.api, {}
+        if api.size_parameter:
+            more[api.size_parameter] = str(api.size)
+        if api.pages in ("page", "offset"):
+            more[api.parameter or api.pages] = str(api.first if api.pages == "page" else 0)
+        if since := self.since():
+            more[api.since] = since
+        return asking(api.url, more)
+
+    def since(self) -> str:
+        """From when on records are asked for: the newest that is known, less the window. Empty on the first night, or where the API cannot say."""
+        if not self.api.since:
+            return ""
+        newest = max((row["modified"] for row in self.known.values() if row["modified"]), default="")
+        return (datetime.fromisoformat(newest) - timedelta(minutes=self.api.lag_minutes)).strftime("%Y-%m-%dT%H:%M:%SZ") if newest else ""
+
+    def after(self, address: str, answer: Answer, body: Any, records: list[Any], number: int) -> str | None:
+        """The next page's address; None after the last. One of another host is not asked."""
+        api, found = self.api, None
+        if api.pages == "link":
+            match = NEXT.search(answer.get("link") or "")
+            found = urljoin(address, match[1]) if match else None
+        elif api.pages == "cursor":
+            try:
+                value = at(body, api.cursor)
+            except LookupError:
+                value = None
+            if value not in (None, "", False):
+                found = urljoin(address, value) if isinstance(value, str) and value.startswith(("http://", "https://", "/")) else asking(address, {api.parameter or "cursor": str(value)})
+        elif api.pages == "page" and records:
+            found = asking(address, {api.parameter or "page": str(api.first + number + 1)})
+        elif api.pages == "offset" and records:
+            name = api.parameter or "offset"
+            found = asking(address, {name: str(int(dict(parse_qsl(urlsplit(address).query))[name]) + len(records))})
+        if found and urlsplit(found)[:2] != urlsplit(api.url)[:2]:
+            self.fail("its next page is on another host")
+            return None
+        return found
+
+    # One page ---------------------------------------------------------------------------------------
+
+    async def get(self, address: str) -> Answer | None:
+        """A page, asked again where that can help; None where it cannot be had."""
+        reason = ""
+        for attempt in range(self.settings.attempts):
+            await self.turn()
+            wait = 2.0**attempt
+            try:
+                answer = await self.fetcher.get(address, self.headers)
+            except Failed as failed:
+                reason = failed.reason
+                if not failed.heals:
+                    break
+            except TooMuch:
+                reason = f"a page over {self.settings.max_page_mb:g} MB"
+                break
+            else:
+                if answer.status == 200:
+                    return answer
+                reason = f"answered {answer.status}"
+                if answer.status in (401, 403):
+                    reason += f": are the variables of api.headers ({', '.join(self.api.headers) or 'none'}) right?"
+                if answer.status not in HEALS:
+                    break
+                asked = answer.retry_after_s()
+                if asked is not None and asked > self.settings.max_wait_minutes * 60:
+                    reason += f", and asks to be left alone for {asked:.0f} s"
+                    self.stay_away(asked)
+                    break
+                wait = asked if asked is not None else wait
+            self.stay_away(wait)
+        self.fail(reason)
+        return None
+
+    async def turn(self) -> None:
+        """Wait until the host may be asked again; the time is on disk before the request, so that it holds after a kill."""
+        noted = self.noted()
+        until = float(noted.read_text()) if noted.is_file() else 0.0
+        if (wait := min(until - time.time(), self.settings.max_wait_minutes * 60)) > 0:
+            await asyncio.sleep(wait)
+        self.stay_away(self.source.delay_s)
+
+    def noted(self) -> Path:
+        return places.state("collect", f"{self.source.name}.next")
+
+    def stay_away(self, seconds: float) -> None:
+        if seconds:
+            write(self.noted(), f"{time.time() + seconds:.3f}\n")
+
+    def take(self, address: str, answer: Answer, records: list[Any]) -> int:
+        """Merge a page's records by their key; how many this night had not seen."""
+        fresh: list[tuple[str, dict[str, Any]]] = []
+        new, night = 0, raw.now()
+        for number, record in enumerate(records):
+            try:
+                key = at(record, self.api.key)
+            except LookupError:
+                key = None
+            if not isinstance(key, str | int) or isinstance(key, bool):
+                self.counts["failed"] += 1
+                self.reasons[f"a record without '{self.api.key}'"] += 1
+                continue
+            uri = f"{self.api.url}#{key}"
+            new += uri not in self.seen
+            self.seen.add(uri)
+            if self.api.deleted and truth(record, self.api.deleted):
+                self.gone(uri, "deleted")
+                continue
+            digest = hashlib.sha256(canonical(record).encode()).hexdigest()
+            modified = changed(record, self.api.changed)
+            old = self.rows.get(uri)
+            if old and old["status"] == 200 and old["sha256"] == digest:
+                self.counts["unchanged"] += uri in self.known and old is self.known[uri]
+                continue
+            fresh.append((uri, {
+                "uri": uri, "fetched": night, "status": 200, "media": "application/json", "charset": None, "etag": None, "modified": modified,
+                "sha256": digest, "raw_file": "", "raw_locator": pointer(self.api.records, number), "signals": None,
+            }))
+        if fresh:
+            self.keep(address, answer, fresh)
+        return new
+
+    def keep(self, address: str, answer: Answer, fresh: list[tuple[str, dict[str, Any]]]) -> None:
+        """The page into a WARC, and its new records into the rows."""
+        if self.segment is None or self.segment.full:
+            if self.segment:
+                self.segment.close()
+            self.segment = raw.Segment(self.folder, self.agent)
+        offset = self.segment.add(address, answer.head(), answer.body, raw.now())
+        self.counts["bytes"] += len(answer.body)
+        for uri, row in fresh:
+            self.counts["fetched"] += self.rows.get(uri) is self.known.get(uri)
+            self.rows[uri] = {**row, "raw_file": self.segment.name, "raw_locator": f"{offset}#{row['raw_locator']}"}
+
+    def gone(self, uri: str, why: str) -> None:
+        if (row := self.rows.get(uri)) and row["status"] == 200:
+            self.rows[uri] = {**row, "status": 410, "signals": why}
+            self.counts["gone"] += 1
+
+
+def at(value: Any, path: str) -> Any:
+    """What lies at a dotted path; LookupError where nothing does."""
+    for part in path.split(".") if path else ():
+        if isinstance(value, list) and part.isdigit():
+            value = value[int(part)]
+        elif isinstance(value, dict):
+            value = value[part]
+        else:
+            raise LookupError(path)
+    return value
+
+
+def pointer(path: str, number: int) -> str:
+    """The place of a record in its page, as a JSON pointer (RFC 6901)."""
+    parts = [part.replace("~", "~0").replace("/", "~1") for part in (path.split(".") if path else ())]
+    return "/" + "/".join([*parts, str(number)])
+
+
+def truth(record: Any, path: str) -> bool:
+    try:
+        return bool(at(record, path))
+    except LookupError:
+        return False
+
+
+def changed(record: Any, path: str) -> str | None:
+    """When a record changed last, in UTC; None where it does not say so."""
+    if not path:
+        return None
+    try:
+        value = at(record, path)
+        when = datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else datetime.fromisoformat(value)
+    except (LookupError, ValueError, TypeError, OverflowError, OSError):
+        return None
+    return when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC).isoformat(timespec="seconds")
+
+
+def asking(address: str, more: dict[str, str]) -> str:
+    """An address with these query parameters, in place of those of the same names."""
+    parts = urlsplit(address)
+    kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in more]
+    return urlunsplit(parts._replace(query=urlencode([*kept, *more.items()])))
+
+
+def secrets(headers: dict[str, str], source: str) -> dict[str, str]:
+    """The headers with each $NAME as the environment has it; Refused for a variable that is not set."""
+
+    def value(match: re.Match[str]) -> str:
+        if not os.environ.get(match[1]):
+            raise Refused(f"source {source}: api.headers names ${match[1]}, and the environment has no such variable; set it and run again")
+        return os.environ[match[1]]
+
+    return {name: re.sub(r"\$([A-Z][A-Z0-9_]*)", value, told) for name, told in headers.items()}
