@@ -38,7 +38,7 @@ class Mirror(Strict):
 class Rule(Strict):
     """How a stored page or member is cut into documents."""
 
-    kind: Literal["xpath", "gettext", "whole", "table", "csv", "picture", "pixels", "idx"]
+    kind: Literal["page", "xpath", "gettext", "whole", "table", "csv", "picture", "pixels", "idx"]
     name: str = Field(description="becomes the document's `kind`")
     each: str = "/*"
     part: str = "''"
@@ -66,6 +66,11 @@ class Clean(Strict):
     min_letters: int = Field(default=0, ge=0)
     max_chars: int = Field(default=100_000, ge=1)
     drop_untranslated: bool = False
+    pii: bool | None = Field(default=None, description="mark e-mail addresses, numbers of people and keys; not said: where pages come from the web")
+    timeout_s: float = Field(default=30.0, gt=0, description="of reading one record, and as much again for each further MB; then it is dropped with that reason")
+
+    def marks_pii(self, kind: str) -> bool:
+        return kind not in ("package", "files") if self.pii is None else self.pii
 
 
 class Budget(Strict):
@@ -149,7 +154,14 @@ class Source(Strict):
             raise ValueError("a package source needs a package")
         if (self.kind == "files") != bool(self.path):
             raise ValueError("a files source needs a path, the folder or file to read" if not self.path else f"path is for a files source, not for kind {self.kind}")
+        if self.pages and len(self.selector) > 1:
+            raise ValueError("a selector of kind page stands alone: what it takes is the whole page; put the other rules in a source of their own")
         return self
+
+    @property
+    def pages(self) -> bool:
+        """Whether its documents are the main text of HTML pages."""
+        return any(rule.kind == "page" for rule in self.selector)
 
 
 class Use(Strict):
@@ -167,6 +179,15 @@ class Select(Strict):
     min_chars: int = Field(default=1, ge=0)
     twins_differ_by: tuple[str, ...] = Field(default=(), description="columns within which duplicates are sought")
     near_duplicates: float = Field(default=0.8, gt=0, le=1, description="Jaccard similarity of word 3-grams")
+    quality: str = Field(default="", description="a policy of conf/quality; none: no document is left out for how it is written")
+
+
+class Quality(Strict):
+    """conf/quality/NAME.yaml: bounds of the signals of tasks/clean/quality.py, by language. A null bounds nothing."""
+
+    source: str
+    languages: dict[str, dict[str, tuple[float | None, float | None]]] = Field(min_length=1, description="by ISO 639-1")
+    others: Literal["keep", "drop"] = Field(default="keep", description="texts in a language without bounds of its own; another's are never applied to them")
 
 
 class Label(BaseModel):
@@ -263,6 +284,7 @@ class Trainer(Strict):
 class Runtime(Strict):
     name: str = "local"
     kind: Literal["local"]
+    processes: int = Field(default=0, ge=0, le=1024, description="that read records side by side in clean; 0: one for each processor")
 
 
 class Dimension(Strict):

@@ -74,6 +74,7 @@ def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     import csv
     import io
 
+    csv.field_size_limit(packed.MOST_CELL)
     try:
         rows = csv.DictReader(io.StringIO(body.decode("utf-8-sig"), newline=""), delimiter=rule.delimiter)
         for number, row in enumerate(rows, 1):
