@@ -38,7 +38,7 @@ class Mirror(Strict):
 class Rule(Strict):
     """How a stored page or member is cut into documents."""
 
-    kind: Literal["page", "xpath", "gettext", "whole", "table", "csv", "picture", "pixels", "idx"]
+    kind: Literal["page", "xpath", "gettext", "whole", "table", "json", "csv", "picture", "pixels", "idx"]
     name: str = Field(description="becomes the document's `kind`")
     each: str = "/*"
     part: str = "''"
@@ -59,6 +59,8 @@ class Rule(Strict):
     def _fits(self) -> "Rule":
         if self.kind == "pixels" and not 4 <= self.size[0] * self.size[1] <= 4_000_000:
             raise ValueError(f"selector {self.name}: pixels needs size: [height, width], between 4 and 4,000,000 pixels")
+        if self.kind == "json" and self.text == ".":
+            raise ValueError(f"selector {self.name}: json needs text: the dotted path of what is read, as body.text")
         return self
 
 

@@ -5,6 +5,7 @@ import random
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from tasks import text
 from tasks.clean.cut import Unreadable, cut
@@ -50,10 +51,19 @@ def test_a_table_gives_a_document_a_row_and_whole_gives_one() -> None:
     assert [part.text for part in cut(Rule(kind="whole", name="page"), "u", "Grüße".encode())] == ["Grüße"]
 
 
-@pytest.mark.parametrize(("kind", "body"), [("xpath", b"<a>"), ("gettext", b'msgid "a\nmsgstr'), ("whole", b"\xff\xfe\xff"), ("table", b"\xff\xfe\xff")])
+def test_a_record_of_an_api_is_read_by_dotted_paths() -> None:
+    rule = Rule(kind="json", name="item", text="body.parts", language="lang", attributes={"by": "author.name", "first": "body.parts.0", "none": "a.b"})
+    body = json.dumps({"lang": "de", "body": {"parts": ["Eins", 2, {"x": 1}, None]}, "author": {"name": "Ada"}}).encode()
+    [part] = cut(rule, "u", body)
+    assert (part.text, part.language, part.script, part.attributes) == ("Eins\n2", "de", "", {"by": "Ada", "first": "Eins", "none": ""})
+    with pytest.raises(ValidationError, match="json needs text"):
+        Rule(kind="json", name="item")
+
+
+@pytest.mark.parametrize(("kind", "body"), [("xpath", b"<a>"), ("gettext", b'msgid "a\nmsgstr'), ("whole", b"\xff\xfe\xff"), ("table", b"\xff\xfe\xff"), ("json", b"{")])
 def test_what_cannot_be_opened_is_unreadable_with_a_reason(kind: str, body: bytes) -> None:
     with pytest.raises(Unreadable, match="not "):
-        list(cut(Rule(kind=kind, name="x"), "u", body))  # type: ignore[arg-type]
+        list(cut(Rule(kind=kind, name="x", text="p"), "u", body))  # type: ignore[arg-type]
 
 
 def test_an_entity_bomb_and_an_outside_entity_stay_closed() -> None:
