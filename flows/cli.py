@@ -12,6 +12,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from flows.data_command import diff as _diff
+from flows.data_command import listed as _list
+from flows.label_command import label as _label
 from flows.new_command import new as _new
 from flows.plan_command import plan as _plan
 from flows.serve_command import serve as _serve
@@ -26,6 +29,7 @@ app = typer.Typer(
 data = typer.Typer(no_args_is_help=True, help="Snapshots: what a model was made from, brought back by name.")
 app.add_typer(data, name="data")
 app.add_typer(_sources, name="sources")
+app.add_typer(_label, name="label")
 
 STOPPED = "stopped; what was finished is kept, and the same command goes on"
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
@@ -382,6 +386,10 @@ def clean(
     typer.echo(f"{len(found.paths)} things and {found.mb:.1f} MB {verb}, {found.mlflow_runs} runs of MLflow's and {found.copies} copies of DVC's among them" + (f", and {runs} runs of Prefect's" if runs is not None else "; Prefect's runs are left, its server is not up"))
 
 
+data.command("list")(_list)
+data.command("diff")(_diff)
+
+
 @data.command()
 def restore(
     name: Annotated[str, typer.Argument(help="RECIPE-DIGEST16, or a tag such as data/languages/2026-11-23.")],
@@ -410,7 +418,7 @@ def _before(context: typer.Context, debug: Annotated[bool, typer.Option("--debug
     from tasks import places
 
     places.settle()
-    if context.invoked_subcommand not in ("up", "down", "plan", "data", "trace", "serve", "sources"):
+    if context.invoked_subcommand not in ("up", "down", "plan", "data", "label", "trace", "serve", "sources"):
         check()
     if debug:
         os.environ["TIDEMILL_DEBUG"] = "1"

@@ -99,6 +99,12 @@ def changes(named: Snapshot) -> str:
     return "Since the one before: " + ", ".join(f"{count} {what}" for what, count in named.changed.items() if count) + "."
 
 
+def datasheet(words: str) -> None:
+    """The datasheet of the run's data; its pictures are with the run in MLflow."""
+    kept = "\n".join(line for line in words.splitlines() if not line.startswith("!["))
+    create_markdown_artifact(key="datasheet", markdown=kept, description="What the data is made of. Pictures and the description in Croissant: the run in MLflow, artifacts, datasheet.")
+
+
 def forms(exported: Exported) -> None:
     """The forms of the network that were measured, as a table on the run page."""
     if exported.forms:

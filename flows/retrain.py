@@ -16,6 +16,7 @@ from flows.reap import register_alive
 from tasks import config, places, plan, process, version
 from tasks.clean import clean
 from tasks.collect import collect
+from tasks.datasheet import datasheet
 from tasks.errors import Fault, Refused
 from tasks.export import export
 from tasks.files import locked
@@ -75,10 +76,10 @@ def retraining(application: str, given: list[str], night: Night) -> Any:
             lost = version.prepare()
             for line in lost:
                 log.warning("%s", line)
-            data_half(recipe, night.collected)
+            named = data_half(recipe, night.collected)
             this = plan.make(application, given)
             try:
-                end = model_half(recipe, this, given, night.dry_run)
+                end = model_half(recipe, this, given, named, night.dry_run)
             except (Fault, Refused) as error:
                 with suppress(Fault, Refused):
                     close(this, "Failed", str(error))
@@ -119,7 +120,7 @@ def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snap
     return named
 
 
-def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], dry_run: bool) -> End:
+def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], named: Snapshot, dry_run: bool) -> End:
     """Sweep, train, export, score, judge, register and promote; what has a receipt is not done again."""
     name = recipe.application
     process.tell("plan", key=this.key, snapshot=this.snapshot, folder=str(this.folder))
@@ -131,6 +132,7 @@ def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], dry_run: b
     simpler = baselines.submit(name, overrides)
     swept = sweep.submit(name, overrides)
     trained = train.submit(name, overrides, wait_for=[swept])
+    sheet = datasheet.submit(name, overrides, named.names, wait_for=[swept])      # beside the training, which takes its time
     exported = export.submit(name, overrides, wait_for=[trained])
     scored = score.submit(name, overrides, wait_for=[exported, simpler])
     judging = judge.submit(name, overrides, wait_for=[scored])
@@ -141,6 +143,8 @@ def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], dry_run: b
     judged: Judged = judging.result()
     with suppress(Fault):   # a report that could not be made holds no model up; the step's log says why
         explaining.result()
+    with suppress(Fault):
+        pages.datasheet(sheet.result())
     process.tell("judged", judged=judged.model_dump())
     pages.gates(judged)
     if dry_run:

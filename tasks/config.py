@@ -15,7 +15,7 @@ from recipes import load as load_recipe
 from recipes import names as recipe_names
 from tasks.errors import Refused
 from tasks.places import conf
-from tasks.schema import DATA_HALF, MODEL_HALF, General, Recipe, Source
+from tasks.schema import DATA_HALF, MODEL_HALF, General, Quality, Recipe, Runtime, Source
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def _shown(path: Path) -> str:
 
 
 def files(kind: str) -> list[str]:
-    """The names in one folder of conf/: source, recipe, trainer or runtime."""
+    """The names in one folder of conf/: source, recipe, quality, trainer or runtime."""
     return sorted(path.stem for path in (conf() / kind).glob("*.yaml"))
 
 
@@ -96,6 +96,22 @@ def source(name: str) -> Source:
         return Source.model_validate({"name": name, **_file("source", name)})
     except ValidationError as error:
         raise Refused(problems(error, f"conf/source/{name}.yaml", Source)) from error
+
+
+def runtime(name: str = "local") -> Runtime:
+    """conf/runtime/NAME.yaml, judged: what a data step runs on. It changes no byte of what comes out."""
+    try:
+        return Runtime.model_validate({**_file("runtime", name), "name": name})
+    except ValidationError as error:
+        raise Refused(problems(error, f"conf/runtime/{name}.yaml", Runtime)) from error
+
+
+def quality(name: str) -> Quality:
+    """conf/quality/NAME.yaml, judged."""
+    try:
+        return Quality.model_validate(_file("quality", name))
+    except ValidationError as error:
+        raise Refused(problems(error, f"conf/quality/{name}.yaml", Quality)) from error
 
 
 def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
@@ -155,6 +171,8 @@ def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
             raise Refused(text.replace("key '", "key 'teach.model.").replace(f"{where}: ", f"{where}: teach.model: ", 1)) from error
     for use in judged.sources:
         source(use.name)
+    if judged.select.quality:
+        quality(judged.select.quality)
     return judged
 
 

@@ -30,6 +30,10 @@ DOCUMENTS = pa.schema([
     ("licence", TEXT), ("opt_out", TEXT),
     ("letters", pa.int32()), ("chars", pa.int32()), ("words", pa.int32()),
     ("letter_script", TEXT),
+    ("language_found", TEXT), ("language_score", pa.float32()),   # by lid.176, whatever the source says
+    ("languages", TEXT),    # JSON: shares of a page whose paragraphs are in several; else ""
+    ("quality", TEXT),      # JSON: tasks/clean/quality.py; "" for a text too short to have any
+    ("pii", TEXT),          # JSON: how many of each kind were marked; "" where none
 ])
 LINEAGE = pa.schema([("doc_id", TEXT), ("uri", TEXT), ("fetched", TEXT), ("raw_file", TEXT), ("raw_locator", TEXT), ("raw_digest", TEXT)])
 DROPPED = pa.schema([("doc_id", TEXT), ("uri", TEXT), ("reason", TEXT), ("text", TEXT)])
@@ -39,6 +43,7 @@ EXAMPLES = pa.schema([
     ("source", TEXT), ("part", TEXT), ("original", TEXT),
     ("payload", pa.binary()),   # what the question is about, where that is no text
 ])
+ISSUES = pa.schema([("example_id", TEXT), ("given", TEXT), ("suggested", TEXT), ("quality", pa.float64())])
 LOST = pa.schema([("example_id", TEXT), ("doc_id", TEXT), ("reason", TEXT)])
 
 

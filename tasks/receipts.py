@@ -86,7 +86,8 @@ class Snapshot(Receipt):
     rows: dict[str, int]
     names: list[str]        # by which it can be restored
     pushed: bool
-    changed: dict[str, int] = {}
+    changed: dict[str, int] = {}              # since the one before: examples of documents added, changed, gone
+    by: list[dict[str, str | int]] = []       # the same by source and language
     notes: list[str] = []
 
 

@@ -38,7 +38,7 @@ class Mirror(Strict):
 class Rule(Strict):
     """How a stored page or member is cut into documents."""
 
-    kind: Literal["xpath", "gettext", "whole", "table", "csv", "picture", "pixels", "idx"]
+    kind: Literal["page", "xpath", "gettext", "whole", "table", "json", "csv", "picture", "pixels", "idx"]
     name: str = Field(description="becomes the document's `kind`")
     each: str = "/*"
     part: str = "''"
@@ -59,6 +59,8 @@ class Rule(Strict):
     def _fits(self) -> "Rule":
         if self.kind == "pixels" and not 4 <= self.size[0] * self.size[1] <= 4_000_000:
             raise ValueError(f"selector {self.name}: pixels needs size: [height, width], between 4 and 4,000,000 pixels")
+        if self.kind == "json" and self.text == ".":
+            raise ValueError(f"selector {self.name}: json needs text: the dotted path of what is read, as body.text")
         return self
 
 
@@ -66,6 +68,11 @@ class Clean(Strict):
     min_letters: int = Field(default=0, ge=0)
     max_chars: int = Field(default=100_000, ge=1)
     drop_untranslated: bool = False
+    pii: bool | None = Field(default=None, description="mark e-mail addresses, numbers of people and keys; not said: where pages come from the web")
+    timeout_s: float = Field(default=30.0, gt=0, description="of reading one record, and as much again for each further MB; then it is dropped with that reason")
+
+    def marks_pii(self, kind: str) -> bool:
+        return kind not in ("package", "files") if self.pii is None else self.pii
 
 
 class Budget(Strict):
@@ -149,7 +156,14 @@ class Source(Strict):
             raise ValueError("a package source needs a package")
         if (self.kind == "files") != bool(self.path):
             raise ValueError("a files source needs a path, the folder or file to read" if not self.path else f"path is for a files source, not for kind {self.kind}")
+        if self.pages and len(self.selector) > 1:
+            raise ValueError("a selector of kind page stands alone: what it takes is the whole page; put the other rules in a source of their own")
         return self
+
+    @property
+    def pages(self) -> bool:
+        """Whether its documents are the main text of HTML pages."""
+        return any(rule.kind == "page" for rule in self.selector)
 
 
 class Use(Strict):
@@ -167,6 +181,28 @@ class Select(Strict):
     min_chars: int = Field(default=1, ge=0)
     twins_differ_by: tuple[str, ...] = Field(default=(), description="columns within which duplicates are sought")
     near_duplicates: float = Field(default=0.8, gt=0, le=1, description="Jaccard similarity of word 3-grams")
+    quality: str = Field(default="", description="a policy of conf/quality; none: no document is left out for how it is written")
+
+
+class Quality(Strict):
+    """conf/quality/NAME.yaml: bounds of the signals of tasks/clean/quality.py, by language. A null bounds nothing."""
+
+    source: str
+    languages: dict[str, dict[str, tuple[float | None, float | None]]] = Field(min_length=1, description="by ISO 639-1")
+    others: Literal["keep", "drop"] = Field(default="keep", description="texts in a language without bounds of its own; another's are never applied to them")
+
+
+class Label(BaseModel):
+    """How labels are decided and doubted; what else stands here is the recipe's own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    decide: Literal["given", "votes"] = Field(default="given", description="votes: the voters' answers make the label, by majority or by Dawid and Skene's method, whichever is right more often where people said it")
+    issues: Literal["off", "report", "drop"] = Field(default="off", description="labels that cleanlab finds doubtful: told, or their rows left out")
+    least_people: int = Field(default=30, ge=1, description="people's labels from which on voters are measured against them; with fewer, against the given labels")
+
+    def options(self) -> dict[str, Any]:
+        """What is the recipe's own."""
+        return dict(self.model_extra or {})
 
 
 class SplitRule(Strict):
@@ -202,7 +238,8 @@ class SplitRule(Strict):
 
 class Split(Strict):
     rules: tuple[SplitRule, ...] = Field(min_length=1)
-    near_duplicates: float = Field(default=0.8, gt=0, le=1)
+    near_duplicates: float = Field(default=0.8, gt=0, le=1, description="Jaccard similarity of word 3-grams from which on a train row is a copy of a test row")
+    ngram: int = Field(default=13, ge=0, description="words in a row that no train row may share with a test row of the same answer (Brown et al. 2020); twice as many letters where words are not spaced; 0: not looked at")
 
 
 class Trainer(Strict):
@@ -249,6 +286,7 @@ class Trainer(Strict):
 class Runtime(Strict):
     name: str = "local"
     kind: Literal["local"]
+    processes: int = Field(default=0, ge=0, le=1024, description="that read records side by side in clean; 0: one for each processor")
 
 
 class Dimension(Strict):
@@ -439,7 +477,7 @@ class Recipe(Strict):
     seed: int = Field(ge=0, le=2**32 - 1)
     sources: tuple[Use, ...] = Field(min_length=1)
     select: Select
-    label: dict[str, Any]
+    label: Label
     split: Split
     model: dict[str, Any] = {}
     trainer: Trainer

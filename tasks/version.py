@@ -23,9 +23,9 @@ from typing import Any
 import yaml
 
 from recipes import code as application_code
-from tasks import config, places, process
+from tasks import changes, config, places, process
 from tasks.errors import Fault, Refused
-from tasks.files import digest, locked, sha256, write, write_json
+from tasks.files import aside, digest, locked, sha256, write, write_json
 from tasks.receipts import Snapshot, Stage
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 OUTS = {
     "clean": ["documents.parquet", "dropped.parquet", "lineage.parquet", "report.json"],
     "select": ["documents.parquet", "dropped.parquet", "report.json"],
-    "label": ["examples.parquet", "dropped.parquet", "report.json"],
+    "label": ["examples.parquet", "dropped.parquet", "issues.parquet", "report.json"],
     "split": ["train.parquet", "valid.parquet", "test.parquet", "dropped.parquet", "report.json"],
 }
 FOLDER = {"clean": "clean", "select": "select", "label": "labels", "split": "splits"}
@@ -82,9 +82,9 @@ def graph() -> dict[str, Any]:
             "do": {"cmd": "python -m tasks.collect ${item}", "frozen": True, "outs": [{"data/raw/${item}": {"persist": True}}]},
         },
         "clean": stage("clean", "source", [*SHARED, "tasks/clean", "tasks/optout.py", "tasks/collect/robots.py", "tasks/collect/raw.py", "recipes/pictures.py", "data/raw/KEY"], ["licence", "selector", "clean"], {"conf/config.yaml": ["optout"]}),
-        "select": stage("select", "recipe", [*SHARED, "tasks/select", *(f"${{item.from.source{n}}}" for n in range(1, places_needed + 1))],
+        "select": stage("select", "recipe", [*SHARED, "tasks/select", "conf/quality", *(f"${{item.from.source{n}}}" for n in range(1, places_needed + 1))],
                         ["sources", "select"], **{"from": documents}),
-        "label": stage("label", "recipe", ["tasks/documents.py", "tasks/label", "recipes/base.py", "${item.code}", "data/select/KEY/documents.parquet"],
+        "label": stage("label", "recipe", ["tasks/documents.py", "tasks/label", "recipes/base.py", "${item.code}", "data/people", "data/select/KEY/documents.parquet"],
                        ["label"], code=code),
         "split": stage("split", "recipe", [*SHARED, "tasks/split", "tasks/select/twins.py", "data/labels/KEY/examples.parquet"], ["split"]),
     }}
@@ -215,14 +215,15 @@ def snapshot(recipe: str) -> Snapshot:
     mark = places.state("snapshots", recipe, f"{name[:16]}.json")
     current = Snapshot.load(mark)
     if current and current.digest == name and current.pushed and _same_lock(recipe, name):
-        return current.model_copy(update={"changed": dict.fromkeys(("added", "gone", "relabelled"), 0)})
+        return current.model_copy(update={"changed": dict.fromkeys(("added", "changed", "gone"), 0), "by": []})
     with locked(places.state("locks", "snapshot")):
         dvc("push", "--with-deps", f"split@{recipe}")
         missing = [line for line in dvc("status", "--cloud", "--with-deps", f"split@{recipe}").splitlines() if "new:" in line or "missing:" in line]
         if missing:
             raise Fault(f"{len(missing)} files of {recipe} are not in the DVC remote after a push; check the remote and run again", heals=True)
+        by = _changed(recipe, name)
         body = {
-            "recipe": recipe, "digest": name, "rows": report["counts"], "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "recipe": recipe, "digest": name, "rows": report["counts"], "at": datetime.now(UTC).isoformat(timespec="seconds"), "changed": by,
             "dvc.yaml": (places.root() / "dvc.yaml").read_text(), "dvc.lock": (places.root() / "dvc.lock").read_text(),
         }
         notes = []
@@ -232,7 +233,7 @@ def snapshot(recipe: str) -> Snapshot:
         names = [f"{recipe}-{name[:16]}", *([tag] if tag else [])]
         for each in names:
             _put(f"snapshots/{each}.json", json.dumps(body, indent=1))
-        receipt = Snapshot(recipe=recipe, digest=name, rows=report["counts"], names=names, pushed=True, changed=_changed(recipe, name), notes=notes)
+        receipt = Snapshot(recipe=recipe, digest=name, rows=report["counts"], names=names, pushed=True, changed=changes.totals(by) if by is not None else {}, by=by or [], notes=notes)
         write_json(places.state("snapshots", recipe, f"{name[:16]}.lock.json"), stages_of(recipe))
         receipt.save(mark)
         write(places.state("snapshots", recipe, "latest"), name)
@@ -251,23 +252,16 @@ def stages_of(recipe: str) -> dict[str, Any]:
     return {name: entry for name, entry in lock().items() if name in wanted}
 
 
-def _changed(recipe: str, name: str) -> dict[str, int]:
-    """Examples added and gone since the last snapshot of this recipe."""
+def _changed(recipe: str, name: str) -> list[dict[str, Any]] | None:
+    """What changed since the last snapshot of this recipe, by source and language; None where this is the first."""
     import pandas as pd
 
-    ids = places.state("snapshots", recipe, "ids.parquet")
-    splits = places.data("splits", recipe)
-    now = pd.concat([pd.read_parquet(splits / f"{part}.parquet", columns=["example_id", "target"]) for part in ("train", "valid", "test")])
-    changed = {}
-    if ids.is_file():
-        old = pd.read_parquet(ids)
-        both = now.merge(old, on="example_id", suffixes=("", "_old"))
-        changed = {"added": len(now) - len(both), "gone": len(old) - len(both), "relabelled": int((both["target"] != both["target_old"]).sum())}
-    ids.parent.mkdir(parents=True, exist_ok=True)
-    part = ids.with_suffix(".part")
-    now.to_parquet(part, index=False)
-    part.replace(ids)
-    return changed
+    kept = places.state("snapshots", recipe, "rows.parquet")
+    now = changes.rows(places.data("splits", recipe))
+    found = changes.between(pd.read_parquet(kept), now) if kept.is_file() else None
+    with aside(kept) as part:
+        now.to_parquet(part, index=False)
+    return found
 
 
 def _tag(recipe: str) -> str:
@@ -317,13 +311,13 @@ def _remote() -> tuple[Any, str]:
         return odb.fs, str(odb.path).split("/files/md5")[0]
 
 
-def _put(name: str, text: str) -> None:
+def _put(name: str, body: str | bytes) -> None:
     fs, base = _remote()
     path = fs.join(base, *name.split("/"))
     fs.makedirs(fs.parent(path), exist_ok=True)
     part = path + ".part"
-    with fs.open(part, "w") as file:
-        file.write(text)
+    with fs.open(part, "wb") as file:
+        file.write(body.encode() if isinstance(body, str) else body)
     fs.move(part, path)
 
 
@@ -362,6 +356,39 @@ def restore(name: str, folder: Path, remote: str | None = None) -> dict[str, Any
     return body
 
 
+def snapshots(recipe: str = "", last: int = 0, remote: str | None = None) -> list[dict[str, Any]]:
+    """The snapshots that the remote has, the newest first: recipe, digest, at, rows, names, and what changed since the one before."""
+    fs, there, _ = _kept(remote)
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for path in fs.find(there) if fs.exists(there) else []:
+        name = path.split("snapshots/", 1)[1].removesuffix(".json")
+        if not path.endswith(".json") or (recipe and not name.startswith((f"{recipe}-", f"data/{recipe}/"))):
+            continue
+        with fs.open(path, "r") as file:
+            body = json.loads(file.read())
+        one = found.setdefault((body["recipe"], body["digest"]), {key: body.get(key) for key in ("recipe", "digest", "at", "rows", "changed")} | {"names": []})
+        one["names"] = sorted([*one["names"], name])
+    ordered = sorted(found.values(), key=lambda one: one["at"], reverse=True)
+    return ordered[:last] if last else ordered
+
+
+def compared(old: str, new: str, remote: str | None = None) -> dict[str, Any]:
+    """What is in one snapshot and not in the other, by source and language."""
+    with tempfile.TemporaryDirectory() as folder:
+        bodies = [restore(name, Path(folder) / place, remote) for name, place in ((old, "old"), (new, "new"))]
+        if bodies[0]["recipe"] != bodies[1]["recipe"]:
+            raise Refused(f"{old} is of {bodies[0]['recipe']} and {new} of {bodies[1]['recipe']}; compare two of one recipe")
+        by = changes.between(*(changes.rows(Path(folder) / place) for place in ("old", "new")))
+    return {"recipe": bodies[0]["recipe"], "old": bodies[0]["digest"], "new": bodies[1]["digest"], "rows": [body["rows"] for body in bodies], "changed": changes.totals(by), "by": by}
+
+
+def keep_card(names: list[str], folder: Path) -> None:
+    """Put a snapshot's card beside it in the remote, under each of its names."""
+    for name in names:
+        for path in sorted(folder.iterdir()):
+            _put(f"cards/{name}/{path.name}", path.read_bytes())
+
+
 def bring(name: str, folder: Path) -> None:
     """Bring a snapshot's splits and its sources' documents with their lineage: splits/ and clean/SOURCE/ in `folder`."""
     import pandas as pd
@@ -376,22 +403,24 @@ def bring(name: str, folder: Path) -> None:
 
 def _named(name: str, remote: str | None) -> tuple[dict[str, Any], str]:
     """What the remote keeps under a snapshot's name, and the remote's address."""
-    if remote:
-        from fsspec.core import url_to_fs
-
-        fs, base = url_to_fs(remote)
-        there = f"{base}/snapshots"
-        url = remote if "://" in remote else str(Path(remote).resolve())
-    else:
-        fs, base = _remote()
-        there = fs.join(base, "snapshots")
-        url = base
+    fs, there, url = _kept(remote)
     path = f"{there}/{name}.json"
     if not fs.exists(path):
         names = sorted(p.split("snapshots/", 1)[1].removesuffix(".json") for p in fs.find(there)) if fs.exists(there) else []
         raise Refused(f"no snapshot '{name}' in the remote; it has {', '.join(names[-10:]) or 'none'}")
     with fs.open(path, "r") as file:
         return json.loads(file.read()), url
+
+
+def _kept(remote: str | None) -> tuple[Any, str, str]:
+    """The file system and the folder of the snapshots' names, and the remote's address."""
+    if remote:
+        from fsspec.core import url_to_fs
+
+        fs, base = url_to_fs(remote)
+        return fs, f"{base}/snapshots", remote if "://" in remote else str(Path(remote).resolve())
+    fs, base = _remote()
+    return fs, fs.join(base, "snapshots"), base
 
 
 @contextmanager

@@ -9,8 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from tasks.datasheet.croissant import check
+from tasks.files import sha256
 from tests.conftest import Clone, make_clone
 
 
@@ -65,6 +68,43 @@ def test_a_snapshot_comes_back_by_its_name_byte_for_byte(lived: Clone, tmp_path:
     assert head == "", "the tag touched the index or the work tree"
     held = subprocess.run(["git", "show", f"{tag}:dvc.lock"], cwd=lived.folder, capture_output=True).stdout
     assert held == (lived.folder / "dvc.lock").read_bytes()
+
+
+def test_snapshots_are_listed_and_one_is_the_same_as_itself(lived: Clone) -> None:
+    done = lived.tidemill("data", "list", "languages", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    snapshot = json.loads(lived.first)["snapshot"]  # type: ignore[attr-defined]
+    first = next(one for one in found if one["digest"] == snapshot)
+    assert first["names"][0].startswith("data/languages/") and first["names"][1] == f"languages-{snapshot[:16]}"
+    assert found == sorted(found, key=lambda one: one["at"], reverse=True)
+    shown = lived.tidemill("data", "list")
+    assert shown.returncode == 0 and snapshot[:16] in shown.stdout and "the first one" in shown.stdout
+    done = lived.tidemill("data", "diff", first["names"][1], first["names"][0])
+    assert done.returncode == 0 and "the same rows" in done.stdout
+    assert lived.tidemill("data", "list", "nothing").returncode == 2
+    unknown = lived.tidemill("data", "diff", first["names"][1], "languages-0000000000000000")
+    assert unknown.returncode == 2 and "no snapshot 'languages-0000000000000000' in the remote; it has" in unknown.stderr
+
+
+def test_a_snapshot_carries_a_card_that_its_checker_reads_and_that_lies_with_the_run_and_in_the_remote(lived: Clone) -> None:
+    told = json.loads(lived.first)  # type: ignore[attr-defined]
+    there = lived.folder / ".tidemill/snapshots/languages" / told["snapshot"][:16]
+    assert check(there / "croissant.json") == []
+    card = json.loads((there / "croissant.json").read_text())
+    assert card["conformsTo"] == ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"] and card["rai:dataBiases"] and card["rai:personalSensitiveInformation"]
+    restored = lived.folder / ".tidemill/restored"
+    assert lived.tidemill("data", "restore", f"languages-{told['snapshot'][:16]}", str(restored)).returncode == 0
+    for file in card["distribution"]:
+        assert file["sha256"] == sha256(restored / file["contentUrl"])
+    words = (there / "datasheet.md").read_text()
+    rows = sum(len(pd.read_parquet(restored / f"{split}.parquet")) for split in ('train', 'valid', 'test'))
+    assert f"{rows:,} rows" in words and "| deu |" in words and "clean: " in words and "losses.png" in words
+    remote = next(path for path in lived.folder.rglob("cards") if path.is_dir())
+    kept = {path.name for path in (remote / f"languages-{told['snapshot'][:16]}").iterdir()}
+    assert {"croissant.json", "datasheet.md", "losses.png", "rows-by-language.png"} <= kept
+    logged = {path.name for path in (lived.folder / ".tidemill/artifacts").rglob("datasheet/*")}
+    assert kept == logged
 
 
 def test_a_worse_candidate_is_rejected_with_its_reason_and_the_champion_stays(lived: Clone) -> None:

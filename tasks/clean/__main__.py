@@ -1,103 +1,262 @@
-"""python -m tasks.clean SOURCE: data/raw/SOURCE to data/clean/SOURCE."""
+"""python -m tasks.clean SOURCE: data/raw/SOURCE to data/clean/SOURCE.
 
+Only what changed is read: an entry of .tidemill/clean/SOURCE.sqlite is known by the record's bytes, the source's
+configuration and this room's code. The output is a function of what was collected alone, so it is the same to the byte
+after one night or many, with one process or several, and after a night that was killed. In memory are one record a child
+and one batch of rows; beside them the manifest.
+"""
+
+import gc
+import hashlib
 import json
-from collections import Counter
+import logging
+import zipfile
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from tasks import config, optout, places, process, text
-from tasks.clean.cut import Beside, Part, Unreadable, cut
+from tasks.clean import page, pool
+from tasks.clean.done import Damaged, Done, unpacked
+from tasks.clean.read import unreadable
 from tasks.collect import raw
-from tasks.documents import DOCUMENTS, DROPPED, LINEAGE, counts, doc_id, save
-from tasks.errors import Refused
-from tasks.files import locked, write_json
+from tasks.documents import DOCUMENTS, DROPPED, LINEAGE
+from tasks.errors import Fault, Refused
+from tasks.files import aside, digest, locked, tree_digest, write_json
 from tasks.schema import Clean, Source
 
+log = logging.getLogger(__name__)
+
 EMPTY_DROPPED = "empty"
+CODE = ("tasks/clean", "tasks/text.py", "tasks/documents.py", "recipes/pictures.py")
+DAMAGE = (Fault, OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, NotImplementedError)   # what readers of a damaged file raise
+A_CHILD = 32     # records that are worth starting another child for
+BATCH_ROWS, BATCH_MB = 20_000, 16
+
+Row = dict[str, Any]
 
 
 def clean(name: str) -> None:
     source = config.source(name)
-    folder, out = places.data("raw", name), places.data("clean", name)
+    folder = places.data("raw", name)
     stated = optout.Stated(raw.statements(folder), config.general().collect)
     rows = [stated.now(row) for row in raw.manifest(folder).values() if row["status"] == 200]
     if not rows:
         raise Refused(f"source {name} is empty: data/raw/{name} has no page; collect it first: python -m tasks.collect {name}")
-    kept, dropped, lineage = [], [], []
-    known = {row["uri"]: row for row in rows}
-
-    @lru_cache(maxsize=2)
-    def beside(uri: str) -> bytes | None:
-        """Another member of the same source; None where there is none."""
-        return next((body for _, body in raw.bodies(folder, [known[uri]])), None) if uri in known else None
-
+    rows.sort(key=lambda row: row["uri"])
+    path = places.state("clean", f"{name}.sqlite")
     with locked(places.state("locks", f"clean-{name}")):
-        for number, (row, body) in enumerate(raw.bodies(folder, rows), 1):
-            for document, reason in documents(source, row, body, beside):
-                if reason:
-                    dropped.append({"doc_id": document["doc_id"], "uri": document["uri"], "reason": reason, "text": document["text"][:200]})
+        try:
+            _clean(source, folder, rows, path)
+        except Damaged as error:
+            print(f"the index {path.name} is damaged ({error}); it is dropped, and all of {name} is read again", flush=True)
+            Done.drop(path)
+            _clean(source, folder, rows, path)
+
+
+def _clean(source: Source, folder: Path, rows: list[Row], path: Path) -> None:
+    done = Done(path)
+    try:
+        keys, failed = bring(source, folder, rows, done)
+        write(source, rows, keys, failed, done)
+        done.keep(set(keys.values()) | set(_first_keys(source, rows).values()))
+    finally:
+        done.close()
+
+
+# Reading what changed -----------------------------------------------------------------------------
+
+def _first_keys(source: Source, rows: list[Row]) -> dict[str, bytes]:
+    """Each record's key: all that its documents depend on."""
+    root = Path(__file__).resolve().parent.parent.parent
+    base = digest([source.name, source.kind, source.selector, source.clean, [tree_digest(root / part, (".py",)) for part in CODE]])
+    known = {row["uri"]: row["sha256"] for row in rows}
+    return {
+        row["uri"]: hashlib.sha256("\x1f".join(
+            [base, row["uri"], row["sha256"] or "", row["media"] or "", row["charset"] or "", *(known.get(other, "") for other in _others(source, row))]
+        ).encode("utf-8", "surrogatepass")).digest()[:16]
+        for row in rows
+    }
+
+
+def _others(source: Source, row: Row) -> list[str]:
+    """The members that a record is read together with."""
+    return [row["uri"].replace(*rule.labels) for rule in source.selector if rule.labels and rule.labels[0] in row["uri"]]
+
+
+def bring(source: Source, folder: Path, rows: list[Row], done: Done) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Read every record that is not known yet. Gives the key of each record's documents, and why some gave none today."""
+    keys = _first_keys(source, rows)
+    there = done.known()
+    new = [row for row in rows if keys[row["uri"]] not in there]
+    log.info("%d of %d pages changed", len(new), len(rows))
+    failed: dict[str, str] = {}
+    with pool.Pool("tasks.clean.worker", source.model_dump_json(), source.clean.timeout_s) as children:
+        _ask(children, _bodies(source, folder, new, rows, failed), keys, len(new), done, failed)
+        if not source.pages:
+            return keys, failed
+        later = dict(keys)
+        cut = _cuts(rows, keys, failed, done)
+        for uri, places_cut in cut.items():
+            later[uri] = hashlib.sha256(keys[uri] + json.dumps(places_cut).encode()).digest()[:16]
+        again = [row for row in rows if row["uri"] in cut and later[row["uri"]] not in there]
+        log.info("%d of %d pages to be measured", len(again), len(rows))
+        requests = ((row, {"cut": cut[row["uri"]]}, done.body(keys[row["uri"]])) for row in again)
+        _ask(children, requests, later, len(again), done, failed)
+    return later, failed
+
+
+def _bodies(source: Source, folder: Path, new: list[Row], rows: list[Row], failed: dict[str, str]) -> Iterator[tuple[Row, Row, bytes]]:
+    known = {row["uri"]: row for row in rows}
+    for row, body in stored(folder, new, failed):
+        beside, whole = {}, body
+        for uri in _others(source, row):
+            if uri in known:
+                other = next((found for _, found in stored(folder, [known[uri]], {})), b"")
+                beside[uri] = (len(whole), len(whole) + len(other))
+                whole += other
+        yield row, {"size": len(body), "beside": beside}, whole
+
+
+def stored(folder: Path, rows: list[Row], failed: dict[str, str]) -> Iterator[tuple[Row, bytes]]:
+    """The records' bytes, those that are still what was collected; why a record's are not stands in `failed`.
+
+    Raises Fault where a file is gone: that is no damaged record.
+    """
+    files: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        files[row["raw_file"]].append(row)
+    for name, some in sorted(files.items()):
+        left = {row["uri"]: row for row in some}
+        try:
+            for row, body in raw.bodies(folder, some):
+                del left[row["uri"]]
+                yield from _whole(row, body, failed)
+            failed |= dict.fromkeys(left, "damaged: it is not in the file that was collected")
+        except DAMAGE as error:
+            if not (folder / name).is_file():
+                raise
+            log.warning("%s is damaged (%s); its records are read one by one", name, error)
+            for row in list(left.values()):
+                try:
+                    found = [body for _, body in raw.bodies(folder, [row])]
+                except DAMAGE:
+                    found = []
+                if found:
+                    yield from _whole(row, found[0], failed)
                 else:
-                    kept.append(document)
-                    lineage.append({
+                    failed[row["uri"]] = "damaged: it cannot be read from the file that was collected"
+
+
+def _whole(row: Row, body: bytes, failed: dict[str, str]) -> Iterator[tuple[Row, bytes]]:
+    if hashlib.sha256(body).hexdigest() == row["sha256"]:
+        yield row, body
+    else:
+        failed[row["uri"]] = "damaged: its bytes are not those that were collected"
+
+
+def _ask(children: pool.Pool, requests: Iterator[tuple[Row, Row, bytes]], keys: dict[str, bytes], total: int, done: Done, failed: dict[str, str]) -> None:
+    """Have children read; what hangs or kills them is not kept, so it is tried again another night."""
+    wanted = min(pool.processes(config.runtime().processes), max(1, total // A_CHILD))
+    asked = ((row, {**head, "row": {key: row[key] for key in ("uri", "media", "charset")}}, body) for row, head, body in requests)
+    for number, (row, head, body) in enumerate(children.asked(asked, wanted), 1):
+        if head is None:
+            failed[row["uri"]] = body.decode()
+        else:
+            done.add(keys[row["uri"]], body[: head["marks"]], body[head["marks"] :])
+        if number % 50 == 0 or number == total:
+            process.progress(number, total, "pages")
+    done.commit()
+
+
+def _host(row: Row) -> str:
+    return urlsplit(row["uri"]).hostname or str(row["uri"]).split("#")[0]
+
+
+def _cuts(rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done) -> dict[str, tuple[int, ...]]:
+    """Which blocks of each page are its host's."""
+    hosts: dict[str, page.Host] = defaultdict(page.Host)
+    read = [(row["uri"], _host(row)) for row in rows if row["uri"] not in failed]
+    for (_, host), marks in zip(read, done.marks(keys[uri] for uri, _ in read), strict=True):
+        hosts[host].add(marks)
+    repeated = {name: host.repeated() for name, host in hosts.items()}
+    return {
+        uri: page.cuts(marks, repeated[host])
+        for (uri, host), marks in zip(read, done.marks(keys[uri] for uri, _ in read), strict=True)
+    }
+
+
+# Writing ------------------------------------------------------------------------------------------
+
+class Table:
+    """A parquet file that grows by batches and appears when it is whole; equal rows give equal bytes."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.schema, self.rows, self.size, self.count = schema, [], 0, 0   # type: tuple[pa.Schema, list[Row], int, int]
+        self._aside = aside(path)
+        self.writer = pq.ParquetWriter(self._aside.__enter__(), schema, compression="zstd")
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        self.count += 1
+        self.size += len(row.get("text") or "") + len(row.get("payload") or b"")
+        if len(self.rows) >= BATCH_ROWS or self.size >= BATCH_MB * 2**20:
+            self._batch()
+
+    def _batch(self) -> None:
+        if self.rows:
+            self.writer.write_table(pa.Table.from_pylist(self.rows, schema=self.schema))
+        self.rows, self.size = [], 0
+
+    def __enter__(self) -> "Table":
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None:
+            self._batch()
+        self.writer.close()
+        self._aside.__exit__(kind, error, trace)
+
+
+def write(source: Source, rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done) -> None:
+    """The output: every document is kept or dropped with its reason, in the order of the records."""
+    out = places.data("clean", source.name)
+    dropped: Counter[str] = Counter()
+    gc.disable()    # rows hold no cycles, and looking for some takes a tenth of the time
+    with Table(out / "documents.parquet", DOCUMENTS) as kept, Table(out / "dropped.parquet", DROPPED) as gone, Table(out / "lineage.parquet", LINEAGE) as lineage:
+        for row in rows:
+            for document in _found(source, row, keys, failed, done):
+                why = document.pop("unread", None)
+                document |= {"licence": source.licence, "opt_out": row["signals"] or ""}
+                why = why or reason(source.clean, document)
+                if why:
+                    dropped[why] += 1
+                    gone.add({"doc_id": document["doc_id"], "uri": document["uri"], "reason": why, "text": document["text"][:200]})
+                else:
+                    kept.add(document)
+                    lineage.add({
                         "doc_id": document["doc_id"], "uri": document["uri"], "fetched": row["fetched"],
                         "raw_file": row["raw_file"], "raw_locator": row["raw_locator"], "raw_digest": row["sha256"],
                     })
-            if number % 50 == 0 or number == len(rows):
-                process.progress(number, len(rows), "pages")
-        if not kept:
-            why = "; ".join(f"{n} x {reason}" for reason, n in list(counts(dropped, "reason").items())[:3])
-            raise Refused(f"source {name}: no page has usable text ({why}); correct `selector` or `clean` in conf/source/{name}.yaml")
-        _save(out, kept, dropped, lineage, len(rows))
+        counts = dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
+        if not kept.count:
+            why = "; ".join(f"{number} x {reason}" for reason, number in list(counts.items())[:3])
+            raise Refused(f"source {source.name}: no page has usable text ({why}); correct `selector` or `clean` in conf/source/{source.name}.yaml")
+    write_json(out / "report.json", {"rows": kept.count, "dropped": counts, "counts": {"pages": len(rows), "documents": kept.count + gone.count}})
 
 
-def _save(out: Path, kept: list[dict], dropped: list[dict], lineage: list[dict], pages: int) -> None:
-    for rows in (kept, dropped, lineage):
-        rows.sort(key=lambda item: (item["uri"], item["doc_id"]))
-    save(out / "documents.parquet", kept, DOCUMENTS)
-    save(out / "dropped.parquet", dropped, DROPPED)
-    save(out / "lineage.parquet", lineage, LINEAGE)
-    report = {"rows": len(kept), "dropped": counts(dropped, "reason"), "counts": {"pages": pages}}
-    write_json(out / "report.json", report)
-
-
-def documents(source: Source, row: dict[str, Any], body: bytes, beside: Beside = lambda uri: None) -> list[tuple[dict[str, Any], str | None]]:
-    """One record's documents, each with the reason it is dropped for, or None."""
-    found: list[tuple[dict[str, Any], str | None]] = []
-    why = "no part matches the selector"
-    times: Counter[str] = Counter()
-    for rule in source.selector:
-        try:
-            for part in cut(rule, row["uri"], body, beside):
-                times[part.part] += 1
-                if times[part.part] > 1:  # a page that numbers two parts alike
-                    part.part = f"{part.part}-{times[part.part]}"
-                document = describe(source, row, part)
-                found.append((document, reason(source.clean, document)))
-        except Unreadable as error:
-            why = str(error)
-    if not found:
-        found.append((describe(source, row, Part("page", "", "")), why))
-    return found
-
-
-def describe(source: Source, row: dict[str, Any], part: Part) -> dict[str, Any]:
-    """A part as a row of documents.parquet."""
-    body = text.tidy(part.text)[: source.clean.max_chars]
-    plain = text.prose(body) if part.original else body
-    uri = f"{row['uri']}{'/' if '#' in row['uri'] else '#'}{part.part}" if part.part else row["uri"]
-    letter_script = text.script(plain)
-    return {
-        "doc_id": doc_id(source.name, uri), "uri": uri, "source": source.name,
-        "host": urlsplit(row["uri"]).hostname or row["uri"].split("#")[0],
-        "kind": part.name, "part": part.part, "media": part.media or row["media"],
-        "language": part.language, "script": part.script or letter_script, "original": text.tidy(part.original),
-        "text": plain, "payload": part.payload, "attributes": json.dumps(part.attributes, sort_keys=True, ensure_ascii=False),
-        "licence": source.licence, "opt_out": row["signals"] or "",
-        "letters": text.letters(plain), "chars": len(plain), "words": len(plain.split()),
-        "letter_script": letter_script,
-    }
+def _found(source: Source, row: Row, keys: dict[str, bytes], failed: dict[str, str], done: Done) -> list[Row]:
+    if row["uri"] in failed:
+        return [unreadable(source, row, failed[row["uri"]])]
+    documents: list[Row] = unpacked(done.body(keys[row["uri"]]))["documents"]
+    return documents
 
 
 def reason(policy: Clean, document: dict[str, Any]) -> str | None:

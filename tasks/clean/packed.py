@@ -18,6 +18,8 @@ from tasks.clean.parts import Part, Unreadable
 from tasks.schema import Rule
 
 MOST_MB = 512   # of a member once it is unpacked
+MOST_ROWS = 1_000_000   # of a table or a series; a data set of more pictures than that is no one file
+MOST_CELL = 10_000_000  # characters
 
 
 def unpacked(body: bytes) -> bytes:
@@ -48,6 +50,8 @@ def pixels(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     """Rows of a table without a head: a picture's pixels (0 to 255), then its label."""
     height, width = rule.size
     lines = unpacked(body).split()
+    if len(lines) > MOST_ROWS:
+        raise Unreadable(f"more than {MOST_ROWS:,} rows")
     for number, line in enumerate(lines, 1):
         values = line.split(b",")
         if len(values) != height * width + 1:
@@ -97,6 +101,7 @@ def _picture(rule: Rule, number: int, pixels: np.ndarray, label: str, original: 
 
 def series(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     """Rows of a table with a head, grouped by a column: each group one document, its rows as CSV in their order."""
+    csv.field_size_limit(MOST_CELL)
     try:
         rows = csv.reader(io.StringIO(unpacked(body).decode("utf-8-sig")), strict=True)
         head = next(rows, [])
@@ -106,6 +111,8 @@ def series(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
         kept = [head.index(name) for name in rule.columns or tuple(name for name in head if name != rule.group)]
         groups: dict[str, list[list[str]]] = {}
         for number, row in enumerate(rows, 2):
+            if number > MOST_ROWS + 1:
+                raise Unreadable(f"more than {MOST_ROWS:,} rows")
             if len(row) != len(head):
                 raise Unreadable(f"line {number} has {len(row)} values, the head has {len(head)}")
             groups.setdefault(row[head.index(rule.group)] if rule.group else "", []).append([row[at] for at in kept])

@@ -1,15 +1,20 @@
 """python -m tasks.label RECIPE: data/select/RECIPE to data/labels/RECIPE."""
 
 import hashlib
+import json
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 import recipes
 from tasks import config, places, process
-from tasks.documents import EXAMPLES, LOST, save
+from tasks.documents import EXAMPLES, ISSUES, LOST, save
 from tasks.errors import Refused
 from tasks.files import locked, write_json
+from tasks.label import people
+from tasks.label.voting import NOTHING, Votes, decided, figures
+from tasks.schema import Label
 
 
 def label(name: str) -> None:
@@ -21,12 +26,13 @@ def label(name: str) -> None:
     with locked(places.state("locks", f"label-{name}")):
         documents = pd.read_parquet(path)
         process.progress(0, len(documents), "documents")
-        examples = recipes.load(name)(**recipe.model).label(documents, recipe.label)
+        examples = recipes.load(name)(**recipe.model).label(documents, recipe.label.options())
         if "payload" not in examples:
             examples["payload"] = None
         # An example is known by its question and its document, so a changed label keeps its place in the split.
         keys = examples["doc_id"] + "\x1f" + examples["inputs"]
         examples.insert(0, "example_id", [hashlib.sha256(key.encode()).hexdigest()[:24] for key in keys])
+        told, doubtful = weighed(name, examples, recipe.label)
         again = examples.merge(documents[["doc_id", "source"]], on="doc_id", how="left")
         twice = again[again["dropped"].isna()].duplicated(["source", "inputs", "target"])
         examples.loc[twice[twice].index, "dropped"] = "its source asks this question twice"
@@ -39,11 +45,73 @@ def label(name: str) -> None:
         lost = lost.sort_values("example_id", kind="stable", ignore_index=True)
         save(out / "examples.parquet", pa.Table.from_pandas(wide[EXAMPLES.names], schema=EXAMPLES, preserve_index=False), EXAMPLES)
         save(out / "dropped.parquet", pa.Table.from_pandas(lost[LOST.names], schema=LOST, preserve_index=False), LOST)
+        save(out / "issues.parquet", pa.Table.from_pandas(doubtful[ISSUES.names], schema=ISSUES, preserve_index=False), ISSUES)
         write_json(out / "report.json", {
             "rows": len(wide), "dropped": lost["reason"].value_counts().sort_index().to_dict(),
-            "counts": {"agreed": int((wide["confidence"] >= 0.999).sum()), "targets": int(wide["target"].nunique())},
+            "counts": {"agreed": int((wide["confidence"] >= 0.999).sum()), "targets": int(wide["target"].nunique())}, **told,
         })
         process.progress(len(documents), len(documents), "documents")
+
+
+def weighed(name: str, examples: pd.DataFrame, policy: Label) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Let the voters decide where that is asked for, then the people, who win; doubt what looks wrong. Changes `examples`; gives the report."""
+    none = pd.DataFrame({column: [] for column in ISSUES.names})
+    usable = examples[examples["target"] != "{}"]
+    try:
+        field = people.field(usable, name) if len(usable) else ""
+    except Refused:
+        field = ""
+    if not field:
+        if policy.decide != "given" or policy.issues != "off" or people.answers(name):
+            raise Refused(f"recipe {name}: label.decide, label.issues and people's labels are for answers that are labels; leave them out")
+        return {}, none
+    given = [json.loads(item).get(field) or None for item in examples["target"]]
+    said = people.answers(name)
+    true = [said.get(example) for example in examples["example_id"]]
+    votes = Votes(examples["votes"].tolist())
+    by_people = sum(answer is not None for answer in true)
+    measured_on = "people's labels" if by_people >= policy.least_people else "the given labels"
+    told: dict[str, Any] = {"voters": figures(votes, given, true if by_people >= policy.least_people else given, measured_on), "people": by_people}
+    columns = {column: examples[column].tolist() for column in ("target", "slices", "confidence", "votes", "dropped")}
+    if policy.decide == "votes":
+        way, answers, confidence, scores = decided(votes, true)
+        told["decided"] = {"by": way, **scores}
+        for place, (answer, sure) in enumerate(zip(answers, confidence, strict=True)):
+            if answer == NOTHING:
+                columns["dropped"][place] = "no voter says anything of it"
+            else:
+                relabel(columns, place, field, votes.answers[answer], float(sure))
+    for place, answer in ((place, answer) for place, answer in enumerate(true) if answer is not None):
+        columns["votes"][place] = json.dumps({**json.loads(columns["votes"][place]), "people": answer}, sort_keys=True, ensure_ascii=False)
+        if answer == people.NONE:
+            columns["dropped"][place] = "people say that it is none of these"
+        else:
+            relabel(columns, place, field, answer, 1.0)
+            columns["dropped"][place] = None
+    for column, values in columns.items():
+        examples[column] = pd.Series(values, index=examples.index, dtype=examples[column].dtype if column == "confidence" else object)
+    if policy.issues == "off":
+        return told, none
+    from tasks.label.issues import issues
+
+    found = issues(examples[examples["dropped"].isna()].sort_values("example_id", kind="stable"), field)
+    flagged = found["issue"].to_numpy(bool) & ~found["example_id"].isin(said).to_numpy(bool)     # what people said is not doubted
+    told["issues"] = {"rows": len(found), "doubtful": int(flagged.sum())}
+    if policy.issues == "drop":
+        wrong = set(found.loc[flagged, "example_id"])
+        examples.loc[examples["example_id"].isin(wrong), "dropped"] = "its label is probably wrong"
+    return told, found[flagged]
+
+
+def relabel(columns: dict[str, list[Any]], place: int, field: str, answer: str, confidence: float) -> None:
+    """Another answer for a row, and for the slice that is named after the answer."""
+    columns["confidence"][place] = round(confidence, 4)
+    if json.loads(columns["target"][place]).get(field) == answer:
+        return
+    columns["target"][place] = json.dumps({field: answer}, ensure_ascii=False)
+    slices = json.loads(columns["slices"][place])
+    if field in slices:
+        columns["slices"][place] = json.dumps({**slices, field: answer}, sort_keys=True)
 
 
 def main(arguments: list[str]) -> None:

@@ -5,9 +5,11 @@ import pyarrow as pa
 
 from tasks import config, places, process
 from tasks.documents import DOCUMENTS, DROPPED, in_letters, save
-from tasks.errors import Refused
+from tasks.errors import Fault, Refused
 from tasks.files import locked, write_json
 from tasks.schema import Recipe
+from tasks.select.bands import Bands
+from tasks.select.policy import judged
 from tasks.select.twins import copies
 
 
@@ -41,7 +43,10 @@ def gather(recipe: Recipe) -> pd.DataFrame:
         path = places.data("clean", use.name) / "documents.parquet"
         if not path.is_file():
             raise Refused(f"data/clean/{use.name} has no documents; run python -m tasks.clean {use.name}")
-        frames.append(pd.read_parquet(path).assign(role=use.role))
+        try:
+            frames.append(pd.read_parquet(path).assign(role=use.role))
+        except (pa.ArrowException, OSError) as error:
+            raise Fault(f"data/clean/{use.name}/documents.parquet is damaged ({' '.join(str(error).split())[:120]}); remove it and run python -m tasks.clean {use.name}") from error
     return pd.concat(frames, ignore_index=True).sort_values(["role", "uri"], kind="stable", ignore_index=True)
 
 
@@ -53,12 +58,16 @@ def judge(recipe: Recipe, frame: pd.DataFrame) -> pd.Series:
     if policy.kinds:
         reasons[~frame["kind"].isin(policy.kinds) & ~context] = "another kind of part"
     reasons[reasons.isna() & ~context & frame["payload"].isna() & (frame["chars"] < policy.min_chars)] = f"shorter than {policy.min_chars} characters"
+    if policy.quality:
+        measured = reasons.isna() & ~context & frame["payload"].isna()
+        reasons[measured] = judged(config.quality(policy.quality), policy.quality, frame[measured])
     process.progress(0, len(frame), "documents")
     left = frame[reasons.isna() & ~context]
     said = [body if payload is None else in_letters(payload) for body, payload in zip(left["text"], left["payload"], strict=True)]
     groups = list(map("\x1f".join, zip(*(left[column] for column in ("role", *policy.twins_differ_by)), strict=True)))
-    for row, (_, how) in copies(said, groups, policy.near_duplicates).items():
-        reasons[left.index[row]] = f"{how} duplicate"
+    with Bands(places.state("select", f"{recipe.application}.sqlite")) as bands:
+        for row, (_, how) in copies(said, groups, policy.near_duplicates, bands).items():
+            reasons[left.index[row]] = f"{how} duplicate"
     process.progress(len(frame), len(frame), "documents")
     return reasons
 

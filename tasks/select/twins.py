@@ -2,15 +2,19 @@
 
 Word 3-grams, 20 bands of 5: finds every copy with 2 to 5 % of its words edited and nine of ten with
 10 %. A text too short for a shingle has exact copies only. The result does not depend on the order.
+`pairs` names every pair; `copies`, which only needs to know what hangs together, leaves out pairs that are
+joined already, so a million pages that are nearly the same cost a million comparisons and not their square.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from tasks import text
+from tasks.select.bands import Bands
 
 BANDS, ROWS, SEED = 20, 5, 7
+MOST_HELD = 20_000_000      # shingles in memory while candidates are compared, as numbers of eight bytes
 
 
 def signatures(shingled: Sequence[list[str]]) -> np.ndarray:
@@ -78,7 +82,15 @@ def _alike(left: frozenset[str], right: frozenset[str]) -> float:
     return both / (len(left) + len(right) - both)
 
 
-def copies(texts: Sequence[str], groups: Sequence[str], threshold: float) -> dict[int, tuple[int, str]]:
+def folded(signed: np.ndarray) -> np.ndarray:
+    """Signatures (N, 100) as bands (N, 20): one number a band."""
+    found = np.zeros((len(signed), BANDS), dtype=np.uint64)
+    for row in range(ROWS):
+        found = found * np.uint64(1_000_003) + signed[:, row::ROWS]
+    return np.maximum(found, np.uint64(1))   # all zeros means: no shingle
+
+
+def copies(texts: Sequence[str], groups: Sequence[str], threshold: float, bands: Bands | None = None) -> dict[int, tuple[int, str]]:
     """Which rows to leave out: row to (the row it is a copy of, how). The first of each set stays.
 
     Sort the rows by something that does not change, and the result does not either.
@@ -91,10 +103,75 @@ def copies(texts: Sequence[str], groups: Sequence[str], threshold: float) -> dic
             index = parent[index]
         return index
 
-    how: dict[int, str] = {}
-    for left, right, kind in pairs(texts, groups, threshold):
+    def join(left: int, right: int) -> None:
         a, b = find(left), find(right)
-        if a != b:
-            parent[max(a, b)] = min(a, b)
-        how[right] = kind if how.get(right) != "exact" else "exact"
-    return {index: (find(index), how.get(index, "near")) for index in range(len(texts)) if find(index) != index}
+        parent[max(a, b)] = min(a, b)
+
+    words, signed = (bands or Bands()).of(texts)
+    exact: set[int] = set()
+    first: dict[tuple[str, bytes], int] = {}
+    for index, (said, group) in enumerate(zip(words, groups, strict=True)):
+        one = first.setdefault((group, said), index)
+        if one != index:
+            exact.add(index)
+            join(one, index)
+    alone = np.array([index for index in sorted(first.values()) if signed[index].any()], dtype=np.int64)
+    signed = signed[alone]
+    names = {group: number for number, group in enumerate(dict.fromkeys(groups[index] for index in alone))}
+    group_of = np.array([names[groups[index]] for index in alone], dtype=np.uint64)
+    alike = Alike(texts, threshold)
+    for band in range(BANDS):
+        for bucket in _buckets(group_of, signed[:, band : band + 1]):
+            _join_bucket([int(alone[place]) for place in bucket], find, join, alike)
+    return {index: (find(index), "exact" if index in exact else "near") for index in range(len(texts)) if find(index) != index}
+
+
+class Alike:
+    """Whether two texts are nearly the same, by their shingles; each pair is compared once, and few shingles are held."""
+
+    def __init__(self, texts: Sequence[str], threshold: float) -> None:
+        self.texts, self.threshold = texts, threshold
+        self.held: dict[int, np.ndarray] = {}
+        self.numbers = 0
+        self.unlike: set[tuple[int, int]] = set()
+
+    def __call__(self, left: int, right: int) -> bool:
+        pair = (min(left, right), max(left, right))
+        if pair in self.unlike:
+            return False
+        one, other = self._shingles(pair[0]), self._shingles(pair[1])
+        both = len(np.intersect1d(one, other, assume_unique=True))
+        if both / (len(one) + len(other) - both) >= self.threshold:
+            return True
+        self.unlike.add(pair)
+        return False
+
+    def _shingles(self, index: int) -> np.ndarray:
+        """A text's shingles as 64-bit numbers, sorted."""
+        found = self.held.get(index)
+        if found is None:
+            if self.numbers > MOST_HELD:
+                self.held.clear()
+                self.numbers = 0
+            shingled = text.shingles(self.texts[index])
+            found = self.held[index] = np.unique(np.fromiter(map(hash, shingled), dtype=np.int64, count=len(shingled)))
+            self.numbers += len(found)
+        return found
+
+
+def _join_bucket(bucket: list[int], find: Callable[[int], int], join: Callable[[int, int], None], alike: Alike) -> None:
+    """Join what is alike in a bucket; two that hang together already are not compared."""
+    sets: dict[int, list[int]] = {}
+    for index in bucket:
+        sets.setdefault(find(index), []).append(index)
+    heads: list[list[int]] = []
+    for members in sets.values():
+        whole = members
+        apart = []
+        for other in heads:
+            if any(alike(left, right) for left in whole for right in other):
+                join(whole[0], other[0])
+                whole = other + whole
+            else:
+                apart.append(other)
+        heads = [*apart, whole]

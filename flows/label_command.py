@@ -1,0 +1,97 @@
+"""tidemill label: the least certain examples out to people, their answers in again, and what the voters are worth."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+Application = Annotated[str, typer.Argument(help="A file of conf/recipe, such as languages.")]
+
+label = typer.Typer(no_args_is_help=True, help="Labels: what voters and people say, out to Label Studio and in again.")
+
+
+def examples(application: str) -> Any:
+    """The examples as label left them; refused where there are none."""
+    import pandas as pd
+
+    import recipes
+    from tasks import places
+    from tasks.errors import Refused
+
+    if application not in recipes.names():
+        raise Refused(f"no recipe '{application}'; recipes/ has {', '.join(recipes.names())}")
+    path = places.data("labels", application) / "examples.parquet"
+    if not path.is_file():
+        raise Refused(f"data/labels/{application} has no examples; run: tidemill run {application}")
+    return pd.read_parquet(path)
+
+
+@label.command("export")
+def exported(
+    application: Application,
+    rows: Annotated[int, typer.Option(help="How many, the least certain first.", min=1)] = 100,
+    to: Annotated[Path | None, typer.Option("--to", help="The file of tasks; without it, under .tidemill/labels/. The labelling configuration lies beside it, as .xml.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the least certain examples as tasks for Label Studio; those that people answered already are left out."""
+    from tasks import places
+    from tasks.files import write
+    from tasks.label import people
+
+    found, configuration = people.tasks(examples(application), application, rows)
+    path = to or places.state("labels", f"{application}.json")
+    write(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+    write(path.with_suffix(".xml"), configuration)
+    told = {"application": application, "tasks": len(found), "file": str(path), "configuration": str(path.with_suffix(".xml"))}
+    typer.echo(json.dumps(told, indent=1) if as_json else f"{len(found):,} tasks are in {path}; make a project of Label Studio with the configuration {path.with_suffix('.xml')}, import them, and bring the export back: tidemill label import {application} FILE")
+
+
+@label.command("import")
+def imported(
+    application: Application,
+    file: Annotated[Path, typer.Argument(help="Label Studio's export: JSON or JSON-MIN.")],
+    new: Annotated[bool, typer.Option("--new", help="Take answers that no example has yet.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Merge people's answers into data/people; they win from the next run on."""
+    from tasks.label import people
+
+    counts = people.taken(application, file, examples(application), new)
+    told = {"application": application, "file": str(people.path(application)), **counts}
+    words = ", ".join(f"{count:,} {what}" for what, count in counts.items()) or "nothing"
+    typer.echo(json.dumps(told, indent=1) if as_json else f"{words}; people have the word on {len(people.answers(application)):,} examples of {application} from the next run on")
+
+
+@label.command("report")
+def reported(application: Application, as_json: Json = False) -> None:
+    """What each voter covers, how often it has company, contradicts and is right; which labels are doubtful."""
+    from tasks import places
+
+    examples(application)
+    told = json.loads((places.data("labels", application) / "report.json").read_text())
+    kept = {name: told[name] for name in ("voters", "people", "decided", "issues") if name in told}
+    if as_json:
+        typer.echo(json.dumps({"application": application, **kept}, indent=1))
+        return
+    if not kept.get("voters"):
+        typer.echo(f"{application} has no voters: its source alone says what is right")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("voter", "says"):
+        table.add_column(name)
+    for name in ("coverage", "overlap", "conflict", "accuracy"):
+        table.add_column(name, justify="right")
+    table.add_column("of rows", justify="right")
+    table.add_column("measured on")
+    for row in kept["voters"]:
+        table.add_row(row["voter"], row["kind"], *(f"{row[name]:.1%}" for name in ("coverage", "overlap", "conflict")), "" if row["accuracy"] is None else f"{row['accuracy']:.1%}", f"{row['rows']:,}", row["measured_on"])
+    Console().print(table)
+    if decided := kept.get("decided"):
+        typer.echo(f"labels are decided by {decided.pop('by')}" + (f" ({', '.join(f'{name} {score:.1%}' for name, score in decided.items())} on people's labels)" if decided else ", since too few people's labels say which is better"))
+    if issues := kept.get("issues"):
+        typer.echo(f"{issues['doubtful']:,} of {issues['rows']:,} labels are doubtful; data/labels/{application}/issues.parquet names them")

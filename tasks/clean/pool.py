@@ -1,0 +1,131 @@
+"""Children that read records, each with a time limit a record: one that hangs or dies costs its record and not the night.
+
+A request and its answer are a JSON head and the bytes that go with it. A child is asked for one thing at a time,
+so what is in memory is one record a child, whatever the size of the source.
+"""
+
+import ctypes
+import json
+import os
+import selectors
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import IO, Any
+
+from tasks import process
+
+HEAD = struct.Struct(">IQ")
+MB = 2**20
+
+Request = tuple[Any, dict[str, Any], bytes]          # what it is for, head, bytes
+Answer = tuple[Any, dict[str, Any] | None, bytes]    # what it was for; None where the child gave no answer: the bytes say why
+
+
+def send(stream: IO[bytes], head: dict[str, Any], body: bytes) -> None:
+    told = json.dumps(head).encode()
+    stream.write(HEAD.pack(len(told), len(body)) + told)
+    stream.write(body)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
+    """The next message; None where the other side is gone."""
+    sizes = stream.read(HEAD.size)
+    if len(sizes) < HEAD.size:
+        return None
+    first, second = HEAD.unpack(sizes)
+    told, body = stream.read(first), stream.read(second)
+    if len(told) < first or len(body) < second:
+        return None
+    return json.loads(told), body
+
+
+def _dies_with_us() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+class Worker:
+    def __init__(self, module: str, settings: str) -> None:
+        variables = {**process.variables(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self.child = subprocess.Popen([sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables, preexec_fn=_dies_with_us)
+        assert self.child.stdin and self.child.stdout
+        self.stdin, self.stdout = self.child.stdin, self.child.stdout
+        self.task: Any = None
+        self.until = 0.0
+        send(self.stdin, {"settings": settings}, b"")
+
+    def ask(self, task: Any, head: dict[str, Any], body: bytes, limit_s: float) -> None:
+        self.task, self.until = task, time.monotonic() + limit_s
+        with suppress(BrokenPipeError):  # it is found dead when its answer is read
+            send(self.stdin, head, body)
+
+    def end(self) -> int:
+        """Kill it; gives the signal it had died of before, or 0."""
+        code = self.child.poll()
+        self.child.kill()
+        self.child.wait()
+        self.stdout.close()
+        with suppress(BrokenPipeError):
+            self.stdin.close()
+        return -code if code is not None and code < 0 else 0
+
+
+class Pool:
+    """Children that are started as they are needed, and end when the block does."""
+
+    def __init__(self, module: str, settings: str, limit_s: float) -> None:
+        self.module, self.settings, self.limit_s = module, settings, limit_s
+        self.busy: list[Worker] = []
+        self.idle: list[Worker] = []
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *how: object) -> None:
+        for worker in (*self.busy, *self.idle):
+            worker.end()
+
+    def asked(self, requests: Iterable[Request], processes: int) -> Iterator[Answer]:
+        """Answers in whatever order they come. A record may take `limit_s`, and as much again for each further MB."""
+        waiting, busy = iter(requests), self.busy
+        with selectors.DefaultSelector() as chooser:
+            while True:
+                while len(busy) < processes:
+                    task, head, body = next(waiting, (None, {}, b""))
+                    if task is None:
+                        break
+                    worker = self.idle.pop() if self.idle else Worker(self.module, self.settings)
+                    worker.ask(task, head, body, self.limit_s * max(1.0, len(body) / MB))
+                    busy.append(worker)
+                    chooser.register(worker.stdout, selectors.EVENT_READ, worker)
+                if not busy:
+                    return
+                soonest = min(worker.until for worker in busy)
+                ready = [key.data for key, _ in chooser.select(max(0.0, soonest - time.monotonic()))]
+                late = [worker for worker in busy if worker not in ready and worker.until <= time.monotonic()]
+                for worker in (*ready, *late):
+                    chooser.unregister(worker.stdout)
+                    busy.remove(worker)
+                    yield self._answer(worker, worker in ready)
+
+    def _answer(self, worker: Worker, ready: bool) -> Answer:
+        found = receive(worker.stdout) if ready else None
+        if found:
+            self.idle.append(worker)
+            return worker.task, *found
+        if ready:      # its pipe is closed: let the system say how it ended
+            worker.child.wait()
+        died_of = worker.end()
+        if not ready:
+            return worker.task, None, f"took longer than {self.limit_s:g} s to read".encode()
+        return worker.task, None, f"its reader died{f' of {signal.Signals(died_of).name}' if died_of else ''}".encode()
+
+
+def processes(wanted: int) -> int:
+    """How many children; 0 wanted: one for each processor this process may use."""
+    return wanted or len(os.sched_getaffinity(0))

@@ -1,0 +1,33 @@
+"""A child that reads records for tasks/clean/__main__.py; it is asked over its stdin and answers on its stdout."""
+
+import os
+import sys
+
+from tasks.clean import pool, read
+from tasks.clean.done import packed, unpacked
+from tasks.schema import Source
+
+
+def work() -> None:
+    stdin, stdout = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)       # a library that prints must not be taken for an answer
+    first = pool.receive(stdin)
+    if first is None:
+        return
+    source = Source.model_validate_json(first[0]["settings"])
+    while (asked := pool.receive(stdin)) is not None:
+        head, body = asked
+        row = head["row"]
+        if "cut" in head:
+            answer, marks = {"documents": read.of_page(source, row, unpacked(body), head["cut"])}, b""
+        elif source.pages:
+            answer, marks = read.pages(source, row, body)
+        else:
+            beside = {name: body[start:end] for name, (start, end) in head["beside"].items()}
+            answer, marks = {"documents": read.documents(source, row, body[: head["size"]], beside.get)}, b""
+        pool.send(stdout, {"marks": len(marks)}, marks + packed(answer))
+
+
+if __name__ == "__main__":
+    sys.setrecursionlimit(5_000)
+    work()

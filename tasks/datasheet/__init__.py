@@ -1,0 +1,26 @@
+"""Datasheet: what a snapshot is made of, for people (datasheet.md with pictures) and for machines (croissant.json)."""
+
+import sys
+from pathlib import Path
+
+from tasks.places import state
+from tasks.step import step
+
+
+def folder(recipe: str, digest: str) -> Path:
+    """Where a snapshot's card lies."""
+    return state("snapshots", recipe, digest[:16])
+
+
+@step("datasheet {application}")
+def datasheet(application: str, overrides: list[str], names: list[str]) -> str:
+    """Count a snapshot, draw it, describe it in Croissant; put the card beside the snapshot and into the run in MLflow. Gives its words."""
+    from tasks import plan, process, version
+
+    this = plan.make(application, overrides)
+    there = folder(application, this.snapshot)
+    new = not (there / "croissant.json").is_file()
+    process.run(f"datasheet {application}", [sys.executable, "-m", "tasks.datasheet", application, *overrides], env={"TIDEMILL_KEY": this.key})
+    if new:
+        version.keep_card(names, there)
+    return (there / "datasheet.md").read_text()

@@ -1,0 +1,83 @@
+"""python -m tasks.datasheet RECIPE [key=value ...]: the card of the data as it lies there, into .tidemill/snapshots/RECIPE/DIGEST and MLflow's run."""
+
+import shutil
+from pathlib import Path
+
+import recipes
+from tasks import config, plan, process, tracking
+from tasks.datasheet import folder
+from tasks.datasheet.counts import Facts, counts, shares
+from tasks.errors import Refused
+from tasks.files import locked, write
+from tasks.places import state
+from tasks.schema import Recipe
+from tasks.tracking.story import begin
+
+MOST = 60      # lines of a table
+
+
+def main(arguments: list[str]) -> None:
+    this = plan.of_child(arguments)
+    there = folder(this.application, this.snapshot)
+    with locked(state("locks", f"datasheet-{this.application}")):
+        if not (there / "croissant.json").is_file():
+            make(this.recipe, there)
+        run_id = begin(this)
+        if not tracking.told(run_id).tags.get("tidemill.datasheet"):
+            tracking.log_files(run_id, there, "datasheet")
+            tracking.log(run_id, tags={"tidemill.datasheet": "datasheet/datasheet.md"})
+
+
+def make(recipe: Recipe, there: Path) -> None:
+    """Write the card, whole or not at all."""
+    from tasks.datasheet.croissant import check, croissant
+    from tasks.datasheet.figures import draw
+
+    facts = counts(recipe)
+    part = there.with_name(f"{there.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    about = recipes.load(recipe.application).facts
+    sources = {use.name: config.source(use.name) for use in recipe.sources}
+    pictures = draw(facts, part)
+    write(part / "datasheet.md", words(recipe, facts, about, sources, pictures))
+    write(part / "croissant.json", croissant(recipe, facts, about, sources))
+    if wrong := check(part / "croissant.json"):
+        raise Refused(f"the data's description is not sound: {'; '.join(wrong)[:500]}")
+    shutil.rmtree(there, ignore_errors=True)
+    part.replace(there)
+
+
+def words(recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict, pictures: list[str]) -> str:
+    """The datasheet, by the questions of Gebru et al. 2021 as far as the data can answer them."""
+    rows = facts.examples
+    languages = sum(bool(value) for value in rows["language"].unique())
+    lines = [
+        f"# The data of {recipe.application}", f"Snapshot `{facts.digest}`: {len(rows):,} rows, " + ", ".join(f"{int((rows['split'] == split).sum()):,} {split}" for split in ("train", "valid", "test")) + ".",
+        "## Motivation", about.get("intended use", recipe.summary),
+        "## Composition", f"{rows['doc_id'].nunique():,} documents of {len(sources)} sources, {rows['target'].nunique():,} different answers" + (f", {languages:,} languages" if languages else "") + ".",
+        *(f"![{name.removesuffix('.png').replace('-', ' ')}]({name})" for name in pictures),
+        table("source", shares(rows, "source")), table("licence", shares(rows, "licence")), table("host", shares(rows, "host", MOST)),
+        *([table("language", shares(rows, "language", MOST))] if languages else []),
+        "## Collection", *(f"- {name}: {source.kind}, {source.licence}" for name, source in sorted(sources.items())),
+        f"Fetched between {facts.fetched[0]} and {facts.fetched[1]}. What the pages' owners say of training was heard when they were fetched: "
+        + ", ".join(f"{count:,} documents {what}" for what, count in facts.opt_outs.items()) + "; a page that refuses is not kept.",
+        "## Cleaning and labelling",
+        *(f"- {step}: {kept:,} left" + (f"; dropped {', '.join(f'{count:,} {why}' for why, count in lost.items())}" if lost else "") for step, kept, lost in facts.steps),
+        *([f"Replaced by marks: {', '.join(f'{count:,} {kind}' for kind, count in facts.personal.most_common())}."] if facts.personal else []),
+        *([f"Too small to be judged alone, so pooled: {'; '.join(f'{column} {len(names)} ({chr(44).join(names[:40])}' + (' ...' if len(names) > 40 else '') + ')' for column, names in facts.small.items())}."] if facts.small else []),
+        "## Uses", *(f"- {name}: {text}" for name, text in about.items()),
+        "## Maintenance", "A new snapshot is made on a night when a source changed; this one stays, and `tidemill data restore` brings it back by its name. `tidemill trace` names the pages of each model.",
+    ]
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def table(name: str, found: list[tuple[str, dict[str, int]]]) -> str:
+    if not found:
+        return ""
+    lines = [f"| {name} | train | valid | test |", "|---|---:|---:|---:|"]
+    return "\n".join([*lines, *(f"| {value.replace('|', '/')} | {rows['train']:,} | {rows['valid']:,} | {rows['test']:,} |" for value, rows in found)])
+
+
+if __name__ == "__main__":
+    process.main(main, "python -m tasks.datasheet RECIPE: the card of its data.")

@@ -1,0 +1,80 @@
+"""A snapshot in Croissant 1.1 with the keys of its RAI vocabulary, made and validated by mlcroissant."""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from tasks import places
+from tasks.datasheet.counts import SPLITS, Facts
+from tasks.files import sha256
+from tasks.schema import Recipe
+
+RAI = "http://mlcommons.org/croissant/RAI/1.0"
+FIELDS = {
+    "example_id": "Names the row for ever: a hash of its document and its question.", "doc_id": "Names the document: a hash of source and address.",
+    "inputs": "The question, as JSON.", "target": "The answer, as JSON.", "confidence": "How far the votes on this label agree, 0 to 1.",
+    "votes": "Who says what about the label, as JSON.", "unit": "What is resampled when two models are compared.", "slices": "What the row is judged by besides the whole, as JSON.",
+    "source": "The source of conf/source that its document came from.",
+}
+
+
+def croissant(recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict[str, Any]) -> str:
+    """The description, as JSON-LD. Raises where mlcroissant finds it wrong."""
+    # Its loaders would look for data sets of torch's kind: a description needs none of it.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    import mlcroissant as mlc
+
+    splits = places.data("splits", recipe.application)
+    files = [
+        mlc.FileObject(id=f"{split}.parquet", name=f"{split}.parquet", content_url=f"{split}.parquet", encoding_formats=["application/x-parquet"],
+                       sha256=sha256(splits / f"{split}.parquet"), content_size=f"{(splits / f'{split}.parquet').stat().st_size} B",
+                       description=f"The {split} rows, {int((facts.examples['split'] == split).sum()):,}.")
+        for split in SPLITS
+    ]
+    records = [
+        mlc.RecordSet(id=split, name=split, description=f"The {split} rows.", fields=[
+            mlc.Field(id=f"{split}/{name}", name=f"{split}/{name}", description=words, data_types=mlc.DataType.FLOAT if name == "confidence" else mlc.DataType.TEXT,
+                      source=mlc.Source(file_object=f"{split}.parquet", extract=mlc.Extract(column=name)))
+            for name, words in FIELDS.items()])
+        for split in SPLITS
+    ]
+    languages = sorted(value for value in facts.examples["language"].unique() if value)
+    dropped = sum(sum(lost.values()) for _, _, lost in facts.steps)
+    licences = sorted({str(value) for value in facts.examples["licence"].dropna()})
+    first, last = facts.fetched
+    found = mlc.Metadata(
+        ctx=mlc.Context(conforms_to=[mlc._src.core.context.CroissantVersion.V_1_1.value, RAI]), conforms_to=[mlc._src.core.context.CroissantVersion.V_1_1.value, RAI],
+        name=f"{recipe.application}-{facts.digest[:16]}", description=f"{recipe.summary} The rows of snapshot {facts.digest}, split into train, valid and test.",
+        version="1.0.0", license=licences, in_language=languages or None, date_published=last or None, url=f"urn:tidemill:{recipe.application}:{facts.digest}",
+        keywords=[recipe.application, *sorted(sources)], creators=[mlc.Organization(name="a Tidemill project")], distribution=files, record_sets=records,
+        cite_as=f"@misc{{{recipe.application}_{facts.digest[:16]}, title={{{recipe.application}, snapshot {facts.digest[:16]}}}}}",
+        data_collection="; ".join(f"{name} ({source.kind}): {source.licence}" for name, source in sorted(sources.items())),
+        data_collection_type=["Web Scraping" if any(source.kind in ("web", "feed") for source in sources.values()) else "Existing Datasets"],
+        data_collection_timeframe=[day for day in (first, last) if day],
+        data_collection_raw_data="Kept as it came, in data/raw of the project: WARC segments and package originals, with one manifest over them.",
+        data_collection_missing_data=f"{dropped:,} documents and rows were dropped, each with its reason, in the dropped.parquet of each step.",
+        data_preprocessing_protocol=["clean: cut into parts, NFC, control characters and runs of white space out", "select: without exact and near duplicates",
+                                     "split: by what a row is, never by its position; a train row that is a copy of a test row is dropped"],
+        data_annotation_protocol="Labels come from the source and from the recipe's voters; the column votes has each of them.",
+        machine_annotation_tools=["the recipe's voters (recipes/" + recipe.application + ")"],
+        data_biases=[about.get("limits", "Not studied beyond the slices that the gates judge.")], data_limitations=[about.get("limits", "Not written down.")],
+        data_use_cases=[about.get("intended use", recipe.summary)], data_social_impact=about.get("out of scope") or None,
+        personal_sensitive_information=["Names of people are not looked for. E-mail and IP addresses, phone and card numbers, IBANs and keys are replaced where a source says clean.pii."],
+        data_release_maintenance_plan="A new snapshot is made on a night when its sources changed; this one stays as it is, by its digest.",
+    )
+    if found.issues.errors:
+        raise ValueError("; ".join(sorted(found.issues.errors)))
+    return json.dumps(found.to_json(), indent=1, ensure_ascii=False, default=str) + "\n"
+
+
+def check(path: Path) -> list[str]:
+    """What mlcroissant finds wrong with a description when it reads it again; warnings left out."""
+    import mlcroissant as mlc
+
+    try:
+        return sorted(mlc.Dataset(jsonld=path).metadata.issues.errors)
+    except mlc.ValidationError as error:
+        return [str(error)]

@@ -1,0 +1,129 @@
+"""What several voters say of one thing, and which of two ways makes the better label of it.
+
+A vote is an answer (a word or a number), a yes or no about the answer that is given, or nothing. Votes that are answers are
+counted against each other; yes and no are checks. Shapes: N rows, V voters, K answers.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+NOTHING = -1
+ROUNDS, ENOUGH = 100, 1e-6
+LEAST_TRUE = 30         # rows with a known answer, below which nothing is said to validate better
+
+
+class Votes:
+    """Votes as a table: `said` (N, V) holds places in `answers`, or NOTHING; `checks` holds each checker's yes (1), no (0) or nothing (-1)."""
+
+    def __init__(self, rows: Sequence[str]) -> None:
+        told: list[dict[str, Any]] = [json.loads(row) for row in rows]
+        names = list(dict.fromkeys(name for row in told for name in row))
+        checkers = [name for name in names if all(isinstance(row.get(name), bool) or row.get(name) is None for row in told) and any(row.get(name) is not None for row in told)]
+        self.voters = [name for name in names if name not in checkers]
+        self.answers = sorted({str(row[name]) for row in told for name in self.voters if row.get(name) is not None})
+        place = {answer: number for number, answer in enumerate(self.answers)}
+        self.said = np.array([[NOTHING if row.get(name) is None else place[str(row[name])] for name in self.voters] for row in told], dtype=np.int64).reshape(len(told), len(self.voters))
+        self.checks = {name: np.array([NOTHING if row.get(name) is None else int(row[name]) for row in told]) for name in checkers}
+
+    def places(self, wanted: Sequence[str | None]) -> np.ndarray:
+        """(N,): where these answers stand; NOTHING for one that nobody names."""
+        place = {answer: number for number, answer in enumerate(self.answers)}
+        return np.array([place.get(str(answer), NOTHING) if answer is not None else NOTHING for answer in wanted], dtype=np.int64)
+
+
+def figures(votes: Votes, given: Sequence[str | None], true: Sequence[str | None], measured_on: str) -> list[dict[str, Any]]:
+    """A row a voter: coverage, overlap (who else voted too), conflict (who else said otherwise), accuracy where the answer is known.
+
+    A checker's accuracy is how often it said yes to an answer that is known to be right, or no to one that is wrong.
+    """
+    rows, known = len(votes.said), np.array([answer is not None for answer in true], dtype=bool)
+    right = np.array([answer == truth for answer, truth in zip(given, true, strict=True)], dtype=bool)
+    truth = votes.places(true)
+    found = []
+    for number, name in enumerate(votes.voters):
+        mine, others = votes.said[:, number], np.delete(votes.said, number, axis=1)
+        spoke = mine != NOTHING
+        beside = spoke & (others != NOTHING).any(axis=1)
+        against = beside & ((others != NOTHING) & (others != mine[:, None])).any(axis=1)
+        judged = spoke & known
+        found.append(_row(name, "answers", rows, spoke, beside, against, judged, mine == truth, measured_on))
+    for name, said in votes.checks.items():
+        spoke = said != NOTHING
+        beside = spoke & (votes.said != NOTHING).any(axis=1)
+        found.append(_row(name, "checks", rows, spoke, beside, spoke & (said == 0), spoke & known, (said == 1) == right, measured_on))
+    return found
+
+
+def _row(name: str, kind: str, rows: int, spoke: np.ndarray, beside: np.ndarray, against: np.ndarray, judged: np.ndarray, good: np.ndarray, measured_on: str) -> dict[str, Any]:
+    def share(part: np.ndarray) -> float:
+        return round(float(part.sum()) / max(1, rows), 4)
+
+    return {"voter": name, "kind": kind, "coverage": share(spoke), "overlap": share(beside), "conflict": share(against),
+            "accuracy": round(float(good[judged].mean()), 4) if judged.any() else None, "rows": int(judged.sum()), "measured_on": measured_on}
+
+
+def majority(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
+    """Most votes win, an earlier voter's in a tie; answers (N,) and their share of the votes (N,)."""
+    rows, voters = votes.said.shape
+    best, share = np.full(rows, NOTHING), np.zeros(rows)
+    counts = (votes.said[:, :, None] == votes.said[:, None, :]).sum(axis=2) * (votes.said != NOTHING)
+    if voters and rows:
+        first = counts.argmax(axis=1)
+        some = (votes.said != NOTHING).any(axis=1)
+        best[some] = votes.said[np.arange(rows), first][some]
+        share[some] = counts.max(axis=1)[some] / (votes.said != NOTHING).sum(axis=1)[some]
+    return best, share
+
+
+def dawid_skene(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
+    """Each voter's own confusions are estimated with the answers (Dawid and Skene 1979, by EM from majority's answers): answers (N,) and their probability (N,).
+
+    Only answers somebody gave are considered for a row, so memory grows with the votes and not with N times K.
+    """
+    rows, voters = votes.said.shape
+    kinds = len(votes.answers)
+    if not rows or not voters or not kinds:
+        return np.full(rows, NOTHING), np.zeros(rows)
+    # A row's candidates are what was said of it: at most V of them.
+    candidates = np.sort(votes.said, axis=1)
+    candidates[:, 1:][candidates[:, 1:] == candidates[:, :-1]] = NOTHING
+    there = candidates != NOTHING
+    agreed, _ = majority(votes)
+    chance = np.where(there, 0.2 / np.maximum(1, there.sum(axis=1, keepdims=True)) + 0.8 * (candidates == agreed[:, None]), 0.0)
+    chance /= np.maximum(chance.sum(axis=1, keepdims=True), 1e-300)
+    for _ in range(ROUNDS):
+        prior = np.bincount(candidates[there], weights=chance[there], minlength=kinds) + 1.0
+        prior /= prior.sum()
+        likely = np.where(there, np.log(prior)[candidates], -np.inf)
+        for voter in range(voters):
+            said = votes.said[:, voter]
+            spoke = said != NOTHING
+            # How often the voter says the truth, answer by answer; what else it says is spread over what it does say then.
+            at = spoke[:, None] & there
+            all_ = np.bincount(candidates[at], weights=chance[at], minlength=kinds)
+            hit = at & (candidates == said[:, None])
+            right = np.bincount(candidates[hit], weights=chance[hit], minlength=kinds)
+            mean = (right.sum() + 1.0) / (all_.sum() + 2.0)
+            accuracy = (right + 2 * mean) / (all_ + 2)                     # (K,), drawn to the voter's own mean where it has few rows
+            likely += np.where(at, np.log(np.where(hit, accuracy[candidates], (1 - accuracy[candidates]) / max(1, kinds - 1))), 0.0)
+        likely -= likely.max(axis=1, keepdims=True, initial=-1e300)
+        after = np.where(there, np.exp(likely), 0.0)
+        after /= np.maximum(after.sum(axis=1, keepdims=True), 1e-300)
+        moved, chance = np.abs(after - chance).max(initial=0.0), after
+        if moved < ENOUGH:
+            break
+    best = chance.argmax(axis=1)
+    return np.where(there.any(axis=1), candidates[np.arange(rows), best], NOTHING), chance[np.arange(rows), best]
+
+
+def decided(votes: Votes, true: Mapping[int, str] | Sequence[str | None]) -> tuple[str, np.ndarray, np.ndarray, dict[str, float]]:
+    """Majority or Dawid-Skene, whichever is right more often where the answer is known: its name, answers (N,), confidences (N,), both accuracies."""
+    truth = votes.places(true if not isinstance(true, Mapping) else [true.get(number) for number in range(len(votes.said))])
+    known = truth != NOTHING
+    ways = {"majority": majority(votes), "dawid_skene": dawid_skene(votes)}
+    scores = {name: round(float((answers[known] == truth[known]).mean()), 4) for name, (answers, _) in ways.items()} if known.sum() >= LEAST_TRUE else {}
+    taken = "dawid_skene" if scores and scores["dawid_skene"] > scores["majority"] else "majority"
+    return taken, *ways[taken], scores

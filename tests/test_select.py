@@ -1,0 +1,269 @@
+"""Select: copies across sources and nights, and quality policies."""
+
+import json
+import random
+import sqlite3
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tasks import config, text
+from tasks.clean import __main__ as clean_room
+from tasks.clean import quality
+from tasks.documents import DOCUMENTS
+from tasks.errors import Fault, Refused
+from tasks.schema import Quality
+from tasks.select import __main__ as room
+from tasks.select import policy, twins
+from tasks.select.bands import Bands
+from tests.rooms import Room, html, prose, sentence, site
+
+LONG = [" ".join(prose(seed)) for seed in range(40)]
+
+
+def edited(body: str, share: float, seed: int) -> str:
+    random_, words = random.Random(seed), body.split()
+    for at in random_.sample(range(len(words)), max(1, int(share * len(words)))):
+        words[at] = "edit" + "".join(random_.choice("abcdefgh") for _ in range(6))
+    return " ".join(words)
+
+
+def slow(texts: list[str], groups: list[str], threshold: float) -> dict[int, tuple[int, str]]:
+    """What `copies` says, from every pair that `pairs` names."""
+    parent = list(range(len(texts)))
+
+    def find(index: int) -> int:
+        while parent[index] != index:
+            index = parent[index]
+        return index
+
+    exact = set()
+    for left, right, how in twins.pairs(texts, groups, threshold):
+        a, b = find(left), find(right)
+        parent[max(a, b)] = min(a, b)
+        if how == "exact":
+            exact.add(right)
+    return {index: (find(index), "exact" if index in exact else "near") for index in range(len(texts)) if find(index) != index}
+
+
+def test_copies_are_those_that_every_pair_would_give_with_an_index_and_without(tmp_path: Path) -> None:
+    random_ = random.Random(1)
+    texts = [edited(random_.choice(LONG), random_.choice([0.0, 0.01, 0.03, 0.06]), number % 11) if number % 3 else random_.choice(LONG).upper() for number in range(400)] + ["", "kurz", "Kurz!", "12"]
+    groups = [random_.choice("ab") for _ in texts]
+    expected = slow(texts, groups, 0.8)
+    assert len(expected) > 100 and {how for _, how in expected.values()} == {"exact", "near"}
+    assert twins.copies(texts, groups, 0.8) == expected
+    for _ in range(2):     # the second time from the index
+        with Bands(tmp_path / "s.sqlite") as bands:
+            assert twins.copies(texts, groups, 0.8, bands) == expected
+
+
+def test_what_is_left_is_the_same_whatever_the_order() -> None:
+    random_ = random.Random(2)
+    texts = {f"u{number:03}": edited(random_.choice(LONG), random_.choice([0.0, 0.02, 0.05]), number % 7) for number in range(200)}
+
+    def sets(order: list[str]) -> set[frozenset[str]]:
+        found: dict[str, set[str]] = {name: {name} for name in order}
+        for row, (kept, _) in twins.copies([texts[name] for name in order], ["g"] * len(order), 0.8).items():
+            found[order[kept]].add(order[row])
+        gone = {order[row] for row in twins.copies([texts[name] for name in order], ["g"] * len(order), 0.8)}
+        return {frozenset(members) for name, members in found.items() if name not in gone}
+
+    order = sorted(texts)
+    shuffled = list(order)
+    random_.shuffle(shuffled)
+    assert sets(order) == sets(shuffled)
+
+
+def test_an_index_is_used_forgets_what_is_gone_and_is_dropped_when_it_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.sqlite"
+    with Bands(path) as bands:
+        whole = bands.of(LONG)[1]
+    made = []
+    signatures = twins.signatures
+    monkeypatch.setattr(twins, "signatures", lambda shingled: made.append(len(shingled)) or signatures(shingled))
+    with Bands(path) as bands:
+        assert (bands.of([*LONG[:30], edited(LONG[0], 0.1, 1)])[1][:30] == whole[:30]).all()
+    assert made == [1], "only the new text is signed"
+    with sqlite3.connect(path) as file:
+        assert file.execute("select count(*) from bands").fetchone() == (31,)
+    file.close()
+    path.write_bytes(b"no database " * 500)
+    with Bands(path) as bands:
+        assert (bands.of(LONG)[1] == whole).all()
+    assert capsys.readouterr().out.count("is damaged") == 1
+    body = path.read_bytes()
+    for name in ("s.sqlite-wal", "s.sqlite-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    path.write_bytes(body[:4096] + b"\xff" * (len(body) - 4096))
+    with Bands(path) as bands:
+        assert (bands.of(LONG)[1] == whole).all()
+    assert capsys.readouterr().out.count("is damaged") == 1
+
+
+def test_bands_made_by_other_code_are_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.select import bands as module
+
+    with Bands(tmp_path / "s.sqlite") as bands:
+        bands.of(LONG)
+    monkeypatch.setattr(module, "_made_by", lambda: "other code")
+    made = []
+    signatures = twins.signatures
+    monkeypatch.setattr(twins, "signatures", lambda shingled: made.append(len(shingled)) or signatures(shingled))
+    with Bands(tmp_path / "s.sqlite") as bands:
+        bands.of(LONG)
+    assert made == [len(LONG)]
+
+
+def test_pages_that_are_the_same_or_nearly_so_by_the_thousand_take_seconds() -> None:
+    body = LONG[0]
+    texts = [body] * 100_000 + [f"{body} {sentence(random.Random(number), 2)}" for number in range(3_000)]
+    began = time.process_time()
+    found = twins.copies(texts, ["g"] * len(texts), 0.8)
+    assert len(found) == len(texts) - 1 and {kept for kept, _ in found.values()} == {0}
+    assert time.process_time() - began < 60
+
+
+# A whole recipe ---------------------------------------------------------------------------------
+
+@pytest.fixture
+def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    found = Room(tmp_path / "room")
+    for name in ("udhr", "software", "django"):
+        (found.folder / "conf" / "source" / f"{name}.yaml").write_text((Path(config.__file__).parent.parent / "conf" / "source" / f"{name}.yaml").read_text())
+    path = found.folder / "conf" / "recipe" / "languages.yaml"
+    body = yaml.safe_load(path.read_text())
+    body["sources"] = [{"name": "mill"}]
+    body["select"] = {"kinds": ["page"]}
+    body["split"]["rules"] = [{"source": "mill", "by": "hash", "column": "doc_id", "test": 0.2}]
+    path.write_text(yaml.safe_dump(body))
+    monkeypatch.chdir(found.folder)
+    return found
+
+
+def select(mill: Room, **change: object) -> pd.DataFrame:
+    path = mill.folder / "conf" / "recipe" / "languages.yaml"
+    body = yaml.safe_load(path.read_text())
+    body["select"] |= change
+    path.write_text(yaml.safe_dump(body))
+    room.select("languages")
+    return pd.read_parquet(mill.folder / "data" / "select" / "languages" / "documents.parquet").set_index("uri")
+
+
+def test_when_the_kept_of_two_copies_is_gone_the_next_one_comes_forward(mill: Room) -> None:
+    pages = site(6) | {"http://mill.example/9": html(2).replace(b"</p>", b"</p> ", 1), "http://other.example/2": html(2)}
+    mill.collect(pages)
+    clean_room.clean("mill")
+    kept = select(mill)
+    assert len(kept) == 6 and "http://mill.example/2" in kept.index
+    assert mill.digests("select", "languages") and json.loads((mill.folder / "data/select/languages/report.json").read_text())["dropped"] == {"exact duplicate": 1, "near duplicate": 1}
+    mill.collect({"http://mill.example/2": b"<p>gone, and nothing of it is left here</p>"})
+    clean_room.clean("mill")
+    kept = select(mill)
+    assert "http://mill.example/9" in kept.index and "http://other.example/2" not in kept.index
+    mill.collect({"http://mill.example/2": html(2)})
+    clean_room.clean("mill")
+    assert set(select(mill).index) == {f"http://mill.example/{number}" for number in range(6)}, "and steps back when it is there again"
+
+
+def test_two_nights_and_one_give_the_same_bytes_and_a_killed_select_too(mill: Room) -> None:
+    mill.collect(site(30) | {f"http://mill.example/t{number}": html(number) for number in range(5)})
+    clean_room.clean("mill")
+    select(mill)
+    whole = mill.digests("select", "languages")
+    mill.collect({"http://mill.example/3": html(3, 9)})
+    clean_room.clean("mill")
+    select(mill)
+    assert mill.digests("select", "languages") != whole
+    mill.collect({"http://mill.example/3": html(3)})
+    clean_room.clean("mill")
+    for number in range(3):
+        mill.killed(0.9 + 0.3 * number, "tasks.select", "languages")
+    select(mill)
+    assert mill.digests("select", "languages") == whole
+
+
+def test_a_quality_policy_is_the_recipes_and_names_the_signal(mill: Room) -> None:
+    pages = site(4) | {"http://mill.example/again": b"<html lang=en><p>" + b"buy the flour of the mill and that was it " * 60 + b"</p></html>"}
+    mill.collect(pages)
+    clean_room.clean("mill")
+    assert len(select(mill)) == 5, "none by itself"
+    (mill.folder / "conf" / "quality" / "own.yaml").write_text("source: what this test asks for\nlanguages:\n  en: {repeated_10: [null, 0.5]}\n")
+    left = select(mill, quality="own")
+    report = json.loads((mill.folder / "data/select/languages/report.json").read_text())
+    assert "http://mill.example/again" not in left.index and len(left) == 4 and report["dropped"] == {"own: repeated_10": 1}
+    with pytest.raises(Refused, match=r"no quality 'gofer'; conf/quality has c4, fineweb, fineweb2, gopher, own"):
+        select(mill, quality="gofer")
+
+
+def test_damaged_documents_are_one_line_with_the_remedy(mill: Room) -> None:
+    mill.collect(site(3))
+    clean_room.clean("mill")
+    path = mill.out / "documents.parquet"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(Fault, match=r"data/clean/mill/documents.parquet is damaged .*; remove it and run python -m tasks.clean mill"):
+        select(mill)
+
+
+# Policies ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", config.files("quality"))
+def test_every_policy_names_its_source_and_signals_that_there_are(name: str) -> None:
+    found = config.quality(name)
+    there = set(quality.signals("\n".join(prose(1)), "en"))
+    assert len(found.source) > 10
+    for language, bounds in found.languages.items():
+        assert set(bounds) <= there, (language, set(bounds) - there)
+        assert all(least is None or most is None or least <= most for least, most in bounds.values())
+
+
+GERMAN = "Der Müller mahlt in der Nacht das Korn, das die Bauern von den Feldern im Tal gebracht haben, und er schläft nicht. "
+CHINESE = "磨坊主在夜里磨面粉，他的面粉是镇上最好的，人们都来买。河水推动水车，年复一年，没有停过。孩子们在桥上看着，说这是一个奇迹。"
+
+
+def test_english_numbers_are_never_applied_to_another_language() -> None:
+    gopher = config.quality("gopher")
+    for language, body in (("de", GERMAN * 8), ("zh", CHINESE * 8)):
+        signals = json.dumps(quality.signals(body, language))
+        assert policy.reason(gopher, "gopher", language, signals) is None
+        assert policy.reason(gopher, "gopher", "en", signals) is not None, "the same text, were it English, is not up to it"
+        assert policy.reason(gopher.model_copy(update={"others": "drop"}), "gopher", language, signals) == "gopher: no bounds for its language"
+    two = config.quality("fineweb2")
+    assert "en" not in two.languages and two.languages["zh"].get("mean_word") is None and two.languages["de"]["mean_word"][1] == 15
+
+
+def test_a_texts_language_is_the_found_one_where_it_is_sure() -> None:
+    assert policy.language("en", "de", 0.9) == "de" and policy.language("pt-BR", "de", 0.3) == "pt" and policy.language("de_AT", "", 0.0) == "de"
+
+
+def test_good_prose_passes_every_policy_and_each_bound_can_say_no() -> None:
+    whole = quality.signals("\n".join(prose(7, 12)), "en")
+    gopher = config.quality("gopher").languages["en"]
+    bounds = {**gopher, **config.quality("fineweb").languages["en"], **config.quality("c4").languages["en"]}
+    own = Quality(source="a test of ours", languages={"en": bounds})
+    loose = {"top_2": 1.0, "top_3": 1.0, "top_4": 1.0}   # the generated prose says "and the" often
+    assert policy.reason(own, "all", "en", json.dumps(whole | dict.fromkeys(loose, 0.0) | {f"repeated_{n}": 0.0 for n in range(5, 11)})) is None
+    fine = whole | dict.fromkeys(loose, 0.0) | {f"repeated_{n}": 0.0 for n in range(5, 11)}
+    for signal, (least, most) in bounds.items():
+        broken = fine | {signal: (least - 0.01 if least is not None else (most or 0) + 0.01)}
+        assert policy.reason(own, "all", "en", json.dumps(broken)) == f"all: {signal}"
+    assert policy.reason(own, "all", "en", "") == "all: too short to be judged"
+
+
+def test_recall_of_edited_copies_is_what_is_claimed() -> None:
+    """Copies with 2, 5 and 10 % of their words edited: all, all, nine of ten (docs/clean.md)."""
+    bodies = [" ".join(sentence(random.Random(seed * 100 + part), 14) for part in range(12)) for seed in range(150)]
+    bodies = [" ".join(f"{word}{chr(97 + seed % 26)}{chr(97 + seed // 26)}" for word in body.split()) for seed, body in enumerate(bodies)]
+    for share, least in ((0.02, 1.0), (0.05, 0.98)):
+        texts = [*bodies, *(edited(body, share, seed) for seed, body in enumerate(bodies))]
+        found = twins.copies(texts, ["g"] * len(texts), 0.6)
+        assert sum(found.get(150 + number, (None, ""))[0] == number for number in range(150)) >= least * 150
+
+
+def test_the_columns_of_documents_are_those_of_before_and_more() -> None:
+    assert DOCUMENTS.names[:19] == ["doc_id", "uri", "source", "host", "kind", "part", "media", "language", "script", "original", "text", "payload", "attributes", "licence", "opt_out", "letters", "chars", "words", "letter_script"]
+    assert np.all([DOCUMENTS.field(name).type in ("string", "float") for name in DOCUMENTS.names[19:]]) and text.digest("a")
