@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import optout
-from tasks.clean.__main__ import documents, reason
+from tasks.clean.__main__ import reason
+from tasks.clean.read import documents
 from tasks.collect import raw
 from tasks.config import general
 from tasks.optout import Signal, decide, of_headers, of_page, of_site, preferences, says
@@ -157,7 +158,8 @@ def cleaned(folder: Path) -> dict[str, str | None]:
     stated = optout.Stated(raw.statements(folder / "raw"), settings())
     rows = [stated.now(row) for row in raw.manifest(folder / "raw").values() if row["status"] == 200]
     wanted = source("http://a.localhost/x")
-    return {row["uri"].rsplit("/", 1)[1]: why for row, body in raw.bodies(folder / "raw", rows) for _, why in documents(wanted, row, body)}
+    return {row["uri"].rsplit("/", 1)[1]: reason(wanted.clean, {**document, "opt_out": row["signals"] or ""})
+            for row, body in raw.bodies(folder / "raw", rows) for document in documents(wanted, row, body)}
 
 
 def test_a_site_that_says_no_later_drops_out_of_the_older_pages_at_the_next_clean(tmp_path: Path) -> None:
