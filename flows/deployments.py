@@ -41,8 +41,7 @@ def collect(source: Source) -> Any:
         source: Which source; a file of conf/source.
     """
     register_alive()
-    with pages.following():
-        found = collecting.submit(str(source)).result()
+    found = collecting.submit(str(source)).result()
     pages.sources([found])
     return Completed(name="Collected", message=f"{found.records} records: {found.fetched} fetched, {found.unchanged} unchanged, {found.gone} gone, {found.failed} failed", data=found.model_dump())
 

@@ -72,13 +72,12 @@ def _night(applications: list[str]) -> Any:
     sources = list(dict.fromkeys(use.name for recipe in recipes.values() for use in recipe.sources))
     collected: dict[str, Collected] = {}
     lost: dict[str, str] = {}
-    with pages.following():
-        collecting = {source: collect.submit(source) for source in sources}
-        for source, future in collecting.items():
-            try:
-                collected[source] = future.result()
-            except (Fault, Refused) as error:
-                lost[source] = str(error)
+    collecting = {source: collect.submit(source) for source in sources}
+    for source, future in collecting.items():
+        try:
+            collected[source] = future.result()
+        except (Fault, Refused) as error:
+            lost[source] = str(error)
     pages.sources(list(collected.values()))
     for name, recipe in recipes.items():
         why = spent(config.general().night, began)

@@ -1,20 +1,14 @@
 """What a run's page in Prefect shows of the night: tables, words and links."""
 
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
 
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
-    create_progress_artifact,
     create_table_artifact,
-    update_progress_artifact,
 )
 
-from tasks import process, tracking
+from tasks import tracking
 from tasks.receipts import Collected, Exported, Judged, Registered, Snapshot, Stage
 
 MARKS = {"pass": "✅ pass", "fail": "❌ fail", "unclear": "✋ not enough evidence", "reported": "reported", "not applicable": "not applicable"}
@@ -49,45 +43,6 @@ def sources(collected: list[Collected]) -> None:
         rows += [{"source": item.source, "host": "", "why": why, "count": count} for why, count in item.reasons.items()]
     if rows:
         create_table_artifact(key="crawled", description="What each host gave, and why the rest did not come.", table=rows)
-
-
-PROGRESS_S = 5.0        # an artifact costs the server some 20 ms
-_bars: dict[str, tuple[Any, float]] = {}
-
-
-@contextmanager
-def following() -> Iterator[None]:
-    """While the block runs, long collects are followed on the run's page."""
-    process.listeners.append(progress)
-    try:
-        yield
-    finally:
-        process.listeners.remove(progress)
-
-
-def progress(step: str, event: dict[str, Any]) -> None:
-    """A listener: how far a long collect is, as a progress artifact on the run's page. A short one leaves none."""
-    if not step.startswith("collect "):
-        return
-    now, (bar, told) = time.monotonic(), _bars.get(step, (None, 0.0))
-    if "done" not in event:
-        if bar is None and event.get("began"):
-            _bars[step] = (None, now)
-        elif "ended" in event or "failed" in event:
-            _bars.pop(step, None)
-        return
-    if now - told < PROGRESS_S:
-        return
-    share = min(100.0, 100.0 * float(event["done"]) / max(float(event.get("total") or 0), 1.0))
-    words = f"{step}: {event['done']:,.0f} of {event.get('total') or 0:,.0f} {event.get('unit')}, " + ", ".join(
-        f"{event[name]:,} {name}" for name in ("hosts", "fetched", "unchanged", "refused", "failed", "bytes") if name in event)
-    waiting = "".join(f"\n- {site}: {why}" for site, why in (event.get("waiting") or {}).items())
-    with suppress(Exception):       # a page that cannot be told holds no night up
-        if bar is None:
-            bar = create_progress_artifact(progress=share, key=step.replace(" ", "-").replace("_", "-").lower(), description=words + waiting)
-        else:
-            update_progress_artifact(artifact_id=bar, progress=share, description=words + waiting)
-    _bars[step] = (bar, now)
 
 
 def changes(named: Snapshot) -> str:

@@ -98,9 +98,8 @@ def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snap
     """Collect (but for what the night has collected already), clean, select, label, split and name the data; each only where something changed."""
     sources = [use.name for use in recipe.sources]
     name = recipe.application
-    with pages.following():
-        collecting = [] if known else [collect.submit(source) for source in sources]
-        collected: list[Collected] = [known[source] for source in sources] if known else [future.result() for future in collecting]
+    collecting = [] if known else [collect.submit(source) for source in sources]
+    collected: list[Collected] = [known[source] for source in sources] if known else [future.result() for future in collecting]
     stages = [*(f"clean@{source}" for source in sources), *(f"{step}@{name}" for step in ("select", "label", "split"))]
     due = version.due(stages)
     cleaning = [clean.submit(source, due[f"clean@{source}"], wait_for=collecting[place : place + 1]) for place, source in enumerate(sources)]
