@@ -136,10 +136,11 @@ def test_a_page_that_refuses_is_not_stored_and_each_address_has_one_decision(tmp
     with Web(a=pages(
         robots="User-agent: *\nDisallow: /dis\nContent-Usage: /usage train-ai=n\nContent-Usage: /open train-ai=y\nLicense: /rsl.xml\n", tdmrep='[{"location": "/tdm", "tdm-reservation": 1}]', ai_txt="User-agent: *\nDisallow: /art\nAllow: /\n",
         dis="d", usage="u", tdm="t", tdm0=Reply(b"t", headers={"tdm-reservation": "0"}), art="a", paid="p", open="open", plain="plain", header=Reply(b"h", headers={"X-Robots-Tag": "noai"}), signal=Reply(b"s", headers={"Content-Usage": "train-ai=n"}),
-        meta=html("m", head='<meta name="robots" content="noai">'), other=Reply(b"o", headers={"X-Robots-Tag": "otherbot: noai"}),
+        meta=html("m", head='<meta name="robots" content="noai">'), link=Reply(b"l", headers={"Link": '</next>; rel="next", </by-link.xml>; rel="license"; type="application/rsl+xml"'}), head=html("h", head='<link rel="license" type="application/rsl+xml" href="/by-head.xml">'),
+        **{f"by-{name}.xml": f'<rsl xmlns="https://rslstandard.org/rsl"><content url="/{name}"><license><prohibits type="usage">ai-train</prohibits></license></content></rsl>' for name in ("link", "head")}, other=Reply(b"o", headers={"X-Robots-Tag": "otherbot: noai"}),
         **{"rsl.xml": '<rsl xmlns="https://rslstandard.org/rsl"><content url="/paid"><license><permits type="usage">train-ai</permits><payment type="purchase"/></license></content></rsl>'},
     )) as web:
-        names = ("dis", "usage", "tdm", "tdm0", "art", "paid", "open", "plain", "header", "signal", "meta", "other")
+        names = ("link", "head", "dis", "usage", "tdm", "tdm0", "art", "paid", "open", "plain", "header", "signal", "meta", "other")
         wanted = source(*(f"http://a.localhost/{name}" for name in names))
         found = night(tmp_path, web, wanted)
         assert not {"/dis", "/usage", "/art", "/paid"} & set(web.paths())      # what a site's files refuse is not even asked for
@@ -147,8 +148,8 @@ def test_a_page_that_refuses_is_not_stored_and_each_address_has_one_decision(tmp
     assert {name: row["decision"] for name, row in said.items()} == {name: "allowed" if name in ("tdm0", "open", "plain", "other") else "refused" for name in names}
     assert said["usage"]["reason"] == "content-usage (robots.txt): train-ai=n" and said["paid"]["reason"].startswith("rsl (http://a.localhost/rsl.xml): no: asks for payment")
     assert {uri.rsplit("/", 1)[1] for uri in raw.manifest(tmp_path / "raw")} == {"tdm0", "open", "plain", "other"}
-    assert (found.fetched, found.refused) == (4, 8)
-    assert {row["name"]: row["status"] for row in pq.read_table(tmp_path / "raw" / "hosts.parquet").to_pylist()} == {"ai.txt": 200, "robots.txt": 200, "tdmrep.json": 200, "http://a.localhost/rsl.xml": 200}
+    assert (found.fetched, found.refused) == (4, 10)
+    assert {row["name"]: row["status"] for row in pq.read_table(tmp_path / "raw" / "hosts.parquet").to_pylist()} == {"ai.txt": 200, "robots.txt": 200, "tdmrep.json": 200, **{f"http://a.localhost/{name}.xml": 200 for name in ("rsl", "by-link", "by-head")}}
     for segment in (tmp_path / "raw").glob("*.warc.gz"):
         assert b"noai" not in segment.read_bytes()
 
@@ -201,3 +202,17 @@ def test_clean_drops_what_its_signals_refuse_and_keeps_what_they_do_not() -> Non
     assert reason(policy, document) is None and reason(policy, {**document, "opt_out": "noindex"}) == "its site says no"
     assert reason(policy, {**document, "opt_out": optout.written([Signal("tdm-reservation", "header", "1")])}) == "its site says no"
     assert general().optout == OptOut()
+
+
+def test_a_no_stays_said_while_its_file_cannot_be_had_and_goes_with_it(tmp_path: Path) -> None:
+    tdm: dict[str, Reply | None] = {"now": Reply(b'[{"location": "/one", "tdm-reservation": 1}]', media="application/json")}
+
+    def answer(ask: Ask) -> Reply | None:
+        return tdm["now"] if ask.path == "/.well-known/tdmrep.json" else Reply(ask.path.encode()) if ask.path in ("/one", "/two") else None
+
+    with Web(a=answer) as web:
+        wanted = source("http://a.localhost/one", "http://a.localhost/two")
+        for now, decision in ((tdm["now"], "refused"), (Reply(b"", 503), "refused"), (None, "allowed")):
+            tdm["now"] = now
+            night(tmp_path, web, wanted)
+            assert decisions(tmp_path)["one"]["decision"] == decision

@@ -23,7 +23,7 @@ from tasks.collect.frontier import FEED, PAGE, SITEMAP, Found, Frontier, Lease
 from tasks.collect.hosts import Address, Clock, Host
 from tasks.collect.links import HTML
 from tasks.collect.scope import Scope
-from tasks.collect.visits import AGAIN, Outcome, kept, understood
+from tasks.collect.visits import AGAIN, Outcome, kept, licences, understood
 from tasks.errors import Fault, Refused
 from tasks.receipts import Collected
 from tasks.schema import Collect, OptOut, Source
@@ -36,6 +36,7 @@ TOLD_S = 0.5
 ROBOTS_HOURS = 24.0     # RFC 9309, 2.4
 RESUME_HOURS = 12.0     # within which a night that was cut off goes on
 SITE_FILES = {"tdmrep.json": "/.well-known/tdmrep.json", "ai.txt": "/ai.txt"}
+MOST_FILES = 20         # of one site: what it says of use
 SEEN = 200_000          # addresses remembered as taken up, so that the frontier is not asked for each link
 LIST_BYTES = 50 * 2**20 # of a sitemap (sitemaps.org)
 FIELDS = ("fetched", "unchanged", "refused", "failed", "gone")
@@ -433,32 +434,39 @@ class Crawl:
 
     async def _ask_site(self, host: Host) -> None:
         row = self.frontier.db.execute("SELECT night, asked, standing FROM hosts WHERE id = ?", (host.id,)).fetchone()
+        # What a site said stays said while a file of it cannot be had.
+        host.files = dict(self.frontier.db.execute("SELECT name, body FROM files WHERE host = ? AND status = 200", (host.id,)))
         if row[0] == self.night and self.clock.now() - row[1] < ROBOTS_HOURS * 3600 and row[2] in ("rules", "all"):
             host.standing = row[2]      # a night that goes on has asked already
-            host.files = dict(self.frontier.db.execute("SELECT name, body FROM files WHERE host = ? AND status = 200", (host.id,)))
+            host.heard = set(host.files)
         else:
-            answer = await self._site_file(host, "robots.txt", "/robots.txt", robots.MOST_BYTES + 1)
+            answer = await self._site_file(host, "robots.txt", host.site + "/robots.txt", robots.MOST_BYTES + 1)
             host.standing = robots.standing(answer.status if answer else None)
             if host.standing == "nothing":
                 self._count(host.site, "failed", f"robots.txt: {f'status {answer.status}' if answer else host.why or 'no answer'}")
-        host.rules = robots.parse(host.files["robots.txt"], self.token) if host.standing == "rules" else robots.Robots(robots.Group())
+        host.rules = robots.parse(host.files.get("robots.txt", b""), self.token) if host.standing == "rules" else robots.Robots(robots.Group())
         host.next_at = max(host.next_at, self.clock.now() + host.gap_s(self.settings.latency_factor))      # Crawl-delay counts from where it was read
         if host.standing != "nothing" and row[0] != self.night:
             for name, path in SITE_FILES.items():
                 if host.rules.allows(host.site + path):
-                    await self._site_file(host, name, path, robots.MOST_BYTES)
-            for licence in dict.fromkeys(found for text in (*host.rules.licenses, *host.rules.group.licenses) if (found := urls.joined(host.site + "/", text))):
-                if urls.site(licence) == host.site and host.rules.allows(licence):
-                    await self._site_file(host, licence, licence[len(host.site):], robots.MOST_BYTES)
+                    await self._site_file(host, name, host.site + path, robots.MOST_BYTES)
+            await self._licences(host, [*(name for name in host.files if "://" in name), *(found for text in (*host.rules.licenses, *host.rules.group.licenses) if (found := urls.joined(host.site + "/", text)))])
         self.frontier.db.execute("UPDATE hosts SET night = ?, asked = ?, standing = ?, delay = ? WHERE id = ?", (self.night, self.clock.now(), host.standing, host.gap_s(0), host.id))
         if self.source.kind == "web" and self.source.sitemaps:
             self._found(Found(there, SITEMAP) for text in host.rules.sitemaps if (there := urls.joined(host.site + "/", text)) and self.scope.why_not(there) is None)
 
-    async def _site_file(self, host: Host, name: str, path: str, most: int) -> Answer | None:
+    async def _licences(self, host: Host, found: list[str]) -> None:
+        """Have the RSL documents that a site or a page names, each once a night; those of another site too."""
+        for there in dict.fromkeys(found):
+            if there not in host.heard and len(host.heard) < MOST_FILES and (urls.site(there) != host.site or (host.rules and host.rules.allows(there))):
+                host.heard.add(there)
+                await self._site_file(host, there, there, robots.MOST_BYTES)
+
+    async def _site_file(self, host: Host, name: str, uri: str, most: int) -> Answer | None:
         """One of a site's own files, through at most five redirects; what was said is kept raw with its digest."""
         answer = None
         for attempt in range(self.settings.attempts):
-            answer = await self._through(host, host.site + path, most)
+            answer = await self._through(host, uri, most)
             if answer is not None and answer.status not in AGAIN:
                 break
             host.failed(self.clock.now(), answer.retry_after_s() if answer else None)
@@ -472,11 +480,10 @@ class Crawl:
         if answer is not None and answer.status not in AGAIN:
             host.answered()
         body = answer.body if answer is not None and answer.status == 200 else b""
-        if body:
-            host.files[name] = body
-        elif name == "robots.txt" and answer is not None and answer.status == 200:
-            host.files[name] = b""
-        if answer is not None and answer.status < 500:
+        if answer is not None and answer.status < 500 and answer.status != 429:
+            host.files.pop(name, None)
+            if answer.status == 200:
+                host.files[name] = body
             self.frontier.db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
                                      (host.id, name, answer.status, raw.now(), hashlib.sha256(body).hexdigest(), body))
         return answer
@@ -484,6 +491,8 @@ class Crawl:
     async def _through(self, host: Host, uri: str, most: int) -> Answer | None:
         """A small file's answer, after up to five redirects, each hop checked and in its host's time; None where there is none."""
         for _ in range(6):
+            if urls.port(uri) not in self.source.ports and urls.host(uri) not in self.scope.mirrors:
+                return None
             other = self._host(urls.site(uri))
             await self._politely(other)
             seconds = None
@@ -498,8 +507,6 @@ class Crawl:
             there = urls.joined(uri, answer.get("location") or "") if answer.status in (301, 302, 303, 307, 308) else None
             if there is None:
                 return answer
-            if urls.port(there) not in self.source.ports and urls.host(there) not in self.scope.mirrors:
-                return None
             uri = there
         return Answer(404, [], b"")        # more than five: as if there were none (RFC 9309, 2.3.1.2)
 
@@ -524,6 +531,8 @@ class Crawl:
                 self._settle(lease, Outcome("refused", "too large", changed=changed) if lease.kind == PAGE else _failed("too large", now))
             else:
                 self._came_back(host, seconds)
+                if lease.kind == PAGE and (named := licences(answer, lease.uri, self.token)):
+                    await self._licences(host, named)
                 self._answered(host, lease, answer)
             now = self.clock.now()
             if host.next_at <= now and not host.delay_s and host.in_flight < self.source.connections and not self._spent() and len(self.acks) < 2 * FLUSH_PAGES:

@@ -35,7 +35,7 @@ class Address:
 class Host:
     """One host: what it allows, when it may be asked again, and what waits for it here."""
 
-    __slots__ = ("address", "asked", "bytes", "delay_s", "failures", "files", "id", "in_flight", "latency_s", "leases", "next_at", "opened", "pages", "queued", "rules", "site", "standing", "why")
+    __slots__ = ("address", "asked", "bytes", "delay_s", "failures", "files", "heard", "id", "in_flight", "latency_s", "leases", "next_at", "opened", "pages", "queued", "rules", "site", "standing", "why")
 
     def __init__(self, number: int, site: str, delay_s: float) -> None:
         self.id, self.site, self.delay_s = number, site, delay_s
@@ -44,6 +44,7 @@ class Host:
         self.rules: Robots | None = None
         self.standing = ""                      # rules, all or nothing: what its robots.txt's answer means
         self.files: dict[str, bytes] = {}       # what the site says of use
+        self.heard: set[str] = set()            # which of them were asked for this night
         self.leases: deque[Lease] = deque()
         self.address: Address | None = None
         self.opened = self.queued = False

@@ -7,6 +7,7 @@ import fnmatch
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from tasks.schema import Collect, OptOut, Source
 DAY_S = 86_400.0
 HOPS = 5
 AGAIN = (408, 429, 500, 502, 503, 504)
+LINK = re.compile(r"<([^>]*)>([^<]*)")
 LIKELY = 0.3        # a page is due when it has changed with this probability
 
 
@@ -124,6 +126,15 @@ def _page(lease: Lease, answer: Answer, said: Sequence[optout.Signal], source: S
         "sha256": body_digest, "raw_file": "", "raw_locator": "", "signals": kept_signals,
     }
     return Outcome("stored", body=answer.body, row=row, changed={**changed, "sha256": body_digest}, found=found)
+
+
+def licences(answer: Answer, uri: str, token: str) -> list[str]:
+    """The RSL documents that a page names, in its `Link` header or in its head."""
+    found = [there for name, value in answer.headers if name.lower() == "link" for place, about in LINK.findall(value)
+             if "application/rsl+xml" in about.lower() and re.search(r"""rel\s*=\s*["']?[^;"']*\blicense\b""", about, re.IGNORECASE) and (there := urls.joined(uri, place))]
+    if b"application/rsl+xml" in answer.body and answer.media()[0] in links.HTML:
+        found += links.read(answer.body, uri, answer.media()[1], token, False).licences
+    return found
 
 
 def kept(media: str | None, source: Source) -> bool:
