@@ -38,7 +38,7 @@ class Mirror(Strict):
 class Rule(Strict):
     """How a stored page or member is cut into documents."""
 
-    kind: Literal["page", "xpath", "gettext", "whole", "table", "csv", "picture", "pixels", "idx"]
+    kind: Literal["page", "xpath", "gettext", "whole", "table", "json", "csv", "picture", "pixels", "idx"]
     name: str = Field(description="becomes the document's `kind`")
     each: str = "/*"
     part: str = "''"
@@ -59,6 +59,8 @@ class Rule(Strict):
     def _fits(self) -> "Rule":
         if self.kind == "pixels" and not 4 <= self.size[0] * self.size[1] <= 4_000_000:
             raise ValueError(f"selector {self.name}: pixels needs size: [height, width], between 4 and 4,000,000 pixels")
+        if self.kind == "json" and self.text == ".":
+            raise ValueError(f"selector {self.name}: json needs text: the dotted path of what is read, as body.text")
         return self
 
 
@@ -236,7 +238,8 @@ class SplitRule(Strict):
 
 class Split(Strict):
     rules: tuple[SplitRule, ...] = Field(min_length=1)
-    near_duplicates: float = Field(default=0.8, gt=0, le=1)
+    near_duplicates: float = Field(default=0.8, gt=0, le=1, description="Jaccard similarity of word 3-grams from which on a train row is a copy of a test row")
+    ngram: int = Field(default=13, ge=0, description="words in a row that no train row may share with a test row of the same answer (Brown et al. 2020); twice as many letters where words are not spaced; 0: not looked at")
 
 
 class Trainer(Strict):

@@ -84,5 +84,14 @@ def shingled(said: str, size: int = 3) -> list[str]:
     return [joined[i : i + 9] for i in range(len(joined) - 8)]
 
 
+def runs(text: str, size: int) -> list[tuple[str, ...]]:
+    """Every `size` words in a row of a text's `same` form; twice as many letters where it is written without spaces."""
+    words = same(text).split()
+    if len(words) * 12 <= sum(map(len, words)):
+        letters = "".join(words)
+        return [(letters[at : at + 2 * size],) for at in range(len(letters) - 2 * size + 1)]
+    return [tuple(words[at : at + size]) for at in range(len(words) - size + 1)]
+
+
 def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

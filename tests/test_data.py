@@ -5,6 +5,7 @@ import random
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from tasks import text
 from tasks.clean.cut import Unreadable, cut
@@ -50,10 +51,19 @@ def test_a_table_gives_a_document_a_row_and_whole_gives_one() -> None:
     assert [part.text for part in cut(Rule(kind="whole", name="page"), "u", "Grüße".encode())] == ["Grüße"]
 
 
-@pytest.mark.parametrize(("kind", "body"), [("xpath", b"<a>"), ("gettext", b'msgid "a\nmsgstr'), ("whole", b"\xff\xfe\xff"), ("table", b"\xff\xfe\xff")])
+def test_a_record_of_an_api_is_read_by_dotted_paths() -> None:
+    rule = Rule(kind="json", name="item", text="body.parts", language="lang", attributes={"by": "author.name", "first": "body.parts.0", "none": "a.b"})
+    body = json.dumps({"lang": "de", "body": {"parts": ["Eins", 2, {"x": 1}, None]}, "author": {"name": "Ada"}}).encode()
+    [part] = cut(rule, "u", body)
+    assert (part.text, part.language, part.script, part.attributes) == ("Eins\n2", "de", "", {"by": "Ada", "first": "Eins", "none": ""})
+    with pytest.raises(ValidationError, match="json needs text"):
+        Rule(kind="json", name="item")
+
+
+@pytest.mark.parametrize(("kind", "body"), [("xpath", b"<a>"), ("gettext", b'msgid "a\nmsgstr'), ("whole", b"\xff\xfe\xff"), ("table", b"\xff\xfe\xff"), ("json", b"{")])
 def test_what_cannot_be_opened_is_unreadable_with_a_reason(kind: str, body: bytes) -> None:
     with pytest.raises(Unreadable, match="not "):
-        list(cut(Rule(kind=kind, name="x"), "u", body))  # type: ignore[arg-type]
+        list(cut(Rule(kind=kind, name="x", text="p"), "u", body))  # type: ignore[arg-type]
 
 
 def test_an_entity_bomb_and_an_outside_entity_stay_closed() -> None:
@@ -119,3 +129,55 @@ def test_a_language_of_too_few_texts_is_left_out_with_the_reason() -> None:
     rows = [{**base, "doc_id": str(n), "uri": f"u#{n}", "language": language, "text": body} for n, (language, body) in enumerate(said)]
     found = label(pd.DataFrame(rows), 5)
     assert found["dropped"].tolist() == [None] * 6 + ["fewer than 5 texts of its language"]
+
+
+def rows_of(*said: tuple[str, str, str]) -> tuple[pd.DataFrame, pd.Series]:
+    """Examples of (split, target, text)."""
+    return (pd.DataFrame({"inputs": [json.dumps({"text": body}) for _, _, body in said], "target": [target for _, target, _ in said]}), pd.Series([split for split, _, _ in said]))
+
+
+SENTENCE = " ".join(word(n) for n in range(40))
+
+
+def test_words_in_a_row_with_a_test_row_are_left_out_of_train_and_valid() -> None:
+    run = " ".join(SENTENCE.split()[10:23])
+    other, more = (" ".join(word(n) for n in range(at, at + 30)) for at in (100, 200))
+    examples, where = rows_of(("test", "de", SENTENCE), ("train", "de", f"{more} {run} {more}"), ("valid", "de", f"{run}, {other}"), ("train", "nl", f"{more} {run}"),
+                              ("train", "de", " ".join(run.split()[1:])), ("train", "de", " ".join(other.split()[:14]) + f" {word(500)} {word(501)} {word(502)}"))
+    assert leaks(examples, where, 0.8, 13).tolist() == [None, "13 words in a row with a test row", "13 words in a row with a test row", None, None, "13 words in a row with a valid row"]
+    assert leaks(examples, where, 0.8).isna().all(), "what is not asked is not looked at"
+
+
+def test_letters_count_where_words_are_not_spaced() -> None:
+    chinese = "人人生而自由在尊严和权利上一律平等他们赋有理性和良心并应以兄弟关系的精神相对待"
+    examples, where = rows_of(("test", "zh", chinese), ("train", "zh", "一二三" + chinese[5:31]), ("train", "zh", "一二三" + chinese[5:30]))
+    assert leaks(examples, where, 0.8, 13).tolist() == [None, "13 words in a row with a test row", None]
+
+
+def test_an_answer_that_is_the_text_is_what_is_looked_at() -> None:
+    examples, where = rows_of(("test", json.dumps({"text": SENTENCE}), ""), ("train", json.dumps({"text": SENTENCE + " mehr"}), ""), ("train", json.dumps({"text": "etwas anderes"}), ""))
+    assert leaks(examples, where, 0.8, 13).tolist() == [None, "near duplicate of a test row", None]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_cluster_of_copies_is_in_two_splits(seed: int) -> None:
+    """Texts edited again and again lead from a test row to train rows that are not like it themselves."""
+    random_ = random.Random(seed)
+    said = []
+    for _ in range(8):
+        words = [word(random_.randrange(10_000)) for _ in range(30)]
+        for _ in range(random_.randrange(1, 7)):
+            said.append((random_.choice(["train", "train", "valid", "test"]), "de", " ".join(words)))
+            words[random_.randrange(len(words))] = word(random_.randrange(10_000))
+    random_.shuffle(said)
+    examples, where = rows_of(*said)
+    kept = leaks(examples, where, 0.8, 13).isna()
+    whole: list[set[int]] = []
+    for row in range(len(said)):
+        mine = set(text.shingles(said[row][2]))
+        near = [group for group in whole if any(len(mine & set(text.shingles(said[other][2]))) / len(mine | set(text.shingles(said[other][2]))) >= 0.8 for other in group)]
+        whole = [group for group in whole if group not in near] + [set().union({row}, *near)]
+    for group in whole:
+        assert len({said[row][0] for row in group if kept[row]}) == 1, [said[row] for row in group]
+    held = {run for row in range(len(said)) if said[row][0] == "test" for run in text.runs(said[row][2], 13)}
+    assert not any(held & set(text.runs(said[row][2], 13)) for row in range(len(said)) if kept[row] and said[row][0] != "test")

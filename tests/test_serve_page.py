@@ -53,7 +53,7 @@ def test_each_application_is_tried_in_a_browser_in_light_dark_and_narrow_by_keyb
             page.keyboard.press("Control+Enter")
             page.locator(".told", has_text="languages version 1").wait_for()
             assert page.locator(".first").inner_text() in ("deu", "eng", "fra")
-            assert page.locator("meter").count() >= 3
+            assert page.get_by_role("meter").count() >= 3
             snap(page, f"serve-languages-{scheme}-{width}")
             page.locator("#field-text").fill("")
             page.get_by_role("button", name="Ask").click()

@@ -18,7 +18,7 @@ def cut(rule: Rule, uri: str, body: bytes, beside: Beside = lambda uri: None) ->
         return {"picture": packed.picture, "pixels": packed.pixels, "csv": packed.series}[rule.kind](rule, uri, body)
     if rule.kind == "idx":
         return packed.idx(rule, uri, body, beside)
-    return {"xpath": _xpath, "gettext": _gettext, "whole": _whole, "table": _table}[rule.kind](rule, uri, body)
+    return {"xpath": _xpath, "gettext": _gettext, "whole": _whole, "table": _table, "json": _json}[rule.kind](rule, uri, body)
 
 
 def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
@@ -68,6 +68,25 @@ def _whole(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
         yield Part(rule.name, "", body.decode("utf-8-sig"), language=found.group(1) if found else "")
     except UnicodeDecodeError as error:
         raise Unreadable("not UTF-8") from error
+
+
+def _json(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    """A record as an API gives it: text, language, script and attributes lie at dotted paths; lists are put one under the other."""
+    import json
+
+    def ask(path: str) -> str:
+        found = record
+        for part in path.split("."):
+            found = found[int(part)] if isinstance(found, list) and part.isdigit() and int(part) < len(found) else found.get(part) if isinstance(found, dict) else None
+        items = found if isinstance(found, list) else [found]
+        return "\n".join(str(item) for item in items if isinstance(item, str | int | float) and not isinstance(item, bool))
+
+    try:
+        record = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("not JSON") from error
+    language, script = ("" if path == "''" else ask(path) for path in (rule.language, rule.script))
+    yield Part(rule.name, "", ask(rule.text), language, script, attributes={key: ask(path) for key, path in sorted(rule.attributes.items())})
 
 
 def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:

@@ -23,6 +23,9 @@ class Facts:
     steps: list[tuple[str, int, dict[str, int]]]      # a step's name, what it kept, what it dropped by reason
     opt_outs: Counter[str]
     fetched: tuple[str, str]               # the first and the last day
+    signals: Any                           # a frame: a document's quality signals a row; of longer texts only
+    personal: Counter[str]                 # what was marked, by kind
+    small: dict[str, list[str]]            # slices too small to be judged by themselves
 
 
 def counts(recipe: Recipe) -> Facts:
@@ -38,12 +41,15 @@ def counts(recipe: Recipe) -> Facts:
         parts.append(part.assign(split=split))
     examples = pd.concat(parts, ignore_index=True)
     wanted = set(examples["doc_id"])
-    documents, days, opt_outs = [], [], Counter[str]()
+    documents, days, opt_outs, signals, personal = [], [], Counter[str](), [], Counter[str]()
     for use in recipe.sources:
         folder = places.data("clean", use.name)
-        found = pq.read_table(folder / "documents.parquet", columns=["doc_id", "host", "licence", "opt_out"]).to_pandas()
+        found = pq.read_table(folder / "documents.parquet", columns=["doc_id", "host", "licence", "opt_out", "quality", "pii"]).to_pandas()
         found = found[found["doc_id"].isin(wanted)]
         documents.append(found)
+        signals += [json.loads(item) for item in found["quality"] if item]
+        for item in found["pii"]:
+            personal.update(json.loads(item) if item else {})
         opt_outs.update("said nothing" if not item else "signals, none of which refuses" for item in found["opt_out"])
         lineage = pq.read_table(folder / "lineage.parquet", columns=["fetched"]).column("fetched")
         days += [day for day in (min(lineage.to_pylist(), default=""), max(lineage.to_pylist(), default="")) if day]
@@ -56,7 +62,7 @@ def counts(recipe: Recipe) -> Facts:
             kept += told["rows"]
             lost.update(told["dropped"])
         steps.append((step, kept, dict(lost.most_common())))
-    return Facts(report["snapshot"], examples, steps, opt_outs, (min(days, default="")[:10], max(days, default="")[:10]))
+    return Facts(report["snapshot"], examples, steps, opt_outs, (min(days, default="")[:10], max(days, default="")[:10]), pd.DataFrame(signals), personal, report.get("small", {}))
 
 
 def shares(examples: Any, column: str, most: int = 40) -> list[tuple[str, dict[str, int]]]:

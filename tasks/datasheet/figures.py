@@ -24,6 +24,9 @@ def draw(facts: Facts, folder: Path) -> list[str]:
     if facts.examples["chars"].max() > 0:
         lengths(facts.examples, folder / "lengths.png")
         found.append("lengths.png")
+    if len(facts.signals) > 20:
+        qualities(facts.signals, folder / "quality.png")
+        found.append("quality.png")
     waterfall(facts.steps, folder / "losses.png")
     return [*found, "losses.png"]
 
@@ -56,6 +59,23 @@ def lengths(examples: Any, path: Path) -> None:
     axes.set_ylabel("share")
     axes.set_title("how long the questions are", fontsize=10)
     axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def qualities(signals: Any, path: Path) -> None:
+    """How the quality signals of the longer texts are spread, one small picture each."""
+    names = [name for name in signals.columns if signals[name].dtype.kind in "if" and signals[name].nunique() > 2][:12]
+    figure = Figure(figsize=(9, 1.9 * -(-len(names) // 4)), layout="constrained")
+    for axes, name in zip(np.atleast_1d(figure.subplots(-(-len(names) // 4), 4, squeeze=False)).ravel(), [*names, *[""] * (-len(names) % 4)], strict=True):
+        if not name:
+            axes.axis("off")
+            continue
+        values = signals[name].dropna()
+        axes.hist(values.clip(upper=values.quantile(0.995)), bins=30, color=KEPT)
+        axes.set_title(name, fontsize=8)
+        axes.tick_params(labelsize=6)
+        axes.set_yticks([])
+    figure.suptitle(f"signals of {len(signals):,} texts of 200 characters or more", fontsize=10)
     figure.savefig(path, dpi=110)
 
 

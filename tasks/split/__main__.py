@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import pandas as pd
 import pyarrow as pa
 
-from tasks import config, places, process
+from tasks import config, places, process, text
 from tasks.documents import EXAMPLES, LOST, in_letters, save
 from tasks.errors import Refused
 from tasks.files import locked, write_json
@@ -31,19 +31,19 @@ def split(name: str) -> None:
         held = where.str.startswith(EMBARGO)
         reasons = pd.Series([None] * len(examples), index=examples.index, dtype=object)
         reasons[held] = where[held]
-        reasons[~held] = leaks(examples[~held], where[~held], recipe.split.near_duplicates)
+        reasons[~held] = leaks(examples[~held], where[~held], recipe.split.near_duplicates, recipe.split.ngram)
         rows = {}
         for part in SPLITS:
             chosen = examples[(where == part) & reasons.isna()]
             rows[part] = len(chosen)
             if chosen.empty:
                 raise Refused(f"recipe {name}: no {part} example; correct split.rules in conf/recipe/{name}.yaml")
-            save(out / f"{part}.parquet", pa.Table.from_pandas(chosen[EXAMPLES.names], schema=EXAMPLES, preserve_index=False), EXAMPLES)
+            save(out / f"{part}.parquet", *wide(chosen))
         lost = examples[reasons.notna()].assign(reason=reasons[reasons.notna()])
         save(out / "dropped.parquet", pa.Table.from_pandas(lost[LOST.names], schema=LOST, preserve_index=False), LOST)
         write_json(out / "report.json", {
             "rows": sum(rows.values()), "dropped": lost["reason"].value_counts().sort_index().to_dict(), "counts": rows,
-            "snapshot": snapshot(examples.assign(split=where)[reasons.isna()]),
+            "snapshot": snapshot(examples.assign(split=where)[reasons.isna()]), "small": small(recipe, examples[(where == "test") & reasons.isna()]),
         })
         process.progress(len(examples), len(examples), "examples")
 
@@ -104,39 +104,94 @@ def timed(rule: SplitRule, dates: pd.Series) -> pd.Series:
     return dates.map(lambda day: next((part for edge, part in edges if day < edge), "test"))
 
 
-def leaks(examples: pd.DataFrame, where: pd.Series, threshold: float) -> pd.Series:
-    """Why a row of train or valid is left out: it is a copy of a test row with the same target.
+def leaks(examples: pd.DataFrame, where: pd.Series, threshold: float, ngram: int = 0) -> pd.Series:
+    """Why a row of train or valid is left out: it is a copy of a test row with the same target, in one cluster with one, or shares words in a row with one.
 
-    A row of train that is a copy of one of valid goes too.
+    A row of train that is so related to one of valid goes too. A cluster is everything that near copies lead to, one after the other.
     """
     reasons = pd.Series([None] * len(examples), index=examples.index, dtype=object)
     rank = where.map({part: number for number, part in enumerate(SPLITS)}).tolist()
-    first = list(range(len(examples)))          # the first of a row's exact copies
-    near: list[tuple[int, int]] = []
     payloads = examples["payload"] if "payload" in examples else [None] * len(examples)
-    words = [said(item) if payload is None else in_letters(payload) for item, payload in zip(examples["inputs"], payloads, strict=True)]
-    for left, right, how in pairs(words, examples["target"].tolist(), threshold):
-        if how == "exact":
-            first[right] = left
-        else:
-            near.append((left, right))
-    strictest = dict.fromkeys(first, 0)         # the strictest split of a set of exact copies
-    for row, one in enumerate(first):
-        strictest[one] = max(strictest[one], rank[row])
-    beside = dict(strictest)                    # and of the sets it is nearly a copy of
-    for left, right in near:
-        beside[left] = max(beside[left], strictest[right])
-        beside[right] = max(beside[right], strictest[left])
-    for row, one in enumerate(first):
-        if rank[row] < strictest[one]:
-            reasons.iloc[row] = f"exact duplicate of a {SPLITS[strictest[one]]} row"
-        elif rank[row] < beside[one]:
-            reasons.iloc[row] = f"near duplicate of a {SPLITS[beside[one]]} row"
+    words, groups = [], []
+    for inputs, target, payload in zip(examples["inputs"], examples["target"], payloads, strict=True):
+        asked = said(inputs) if payload is None else in_letters(payload)
+        # Where nothing is asked, the answer is the text: copies of it are copies of the row.
+        words.append(asked if payload is not None or asked.strip() else said(target))
+        groups.append(target if payload is not None or asked.strip() else "")
+    found = pairs(words, groups, threshold)
+    exact, near = list(range(len(examples))), list(range(len(examples)))
+    for left, right, how in found:
+        for roots in (exact, near) if how == "exact" else (near,):
+            _join(roots, left, right)
+    shared = together(words, groups, rank, ngram) if ngram else [0] * len(examples)
+    strictest: dict[tuple[str, int], int] = {}
+    for row in range(len(examples)):
+        for name, roots in (("exact", exact), ("near", near)):
+            key = (name, _root(roots, row))
+            strictest[key] = max(strictest.get(key, 0), rank[row])
+    for row in range(len(examples)):
+        same, alike = strictest["exact", _root(exact, row)], strictest["near", _root(near, row)]
+        if rank[row] < same:
+            reasons.iloc[row] = f"exact duplicate of a {SPLITS[same]} row"
+        elif rank[row] < alike:
+            reasons.iloc[row] = f"near duplicate of a {SPLITS[alike]} row"
+        elif rank[row] < shared[row]:
+            reasons.iloc[row] = f"{ngram} words in a row with a {SPLITS[shared[row]]} row"
     return reasons
 
 
+def together(words: list[str], groups: list[str], rank: list[int], size: int) -> list[int]:
+    """The strictest split that has `size` words in a row with each row, of the same group."""
+    held: dict[int, int] = {}       # of what valid and test say: a run's hash to the strictest of the splits that have it
+    runs: dict[int, list[int]] = {}
+    for row in sorted(range(len(words)), key=lambda row: -rank[row]):
+        found = [hash((groups[row], *run)) for run in text.runs(words[row], size)]
+        if not found:
+            continue
+        runs[row] = found
+        for run in found if rank[row] else ():
+            held[run] = max(held.get(run, 0), rank[row])
+    return [max((held.get(run, 0) for run in runs.get(row, ())), default=0) for row in range(len(words))]
+
+
+def _root(roots: list[int], row: int) -> int:
+    while roots[row] != row:
+        roots[row] = roots[roots[row]]
+        row = roots[row]
+    return row
+
+
+def _join(roots: list[int], left: int, right: int) -> None:
+    one, two = _root(roots, left), _root(roots, right)
+    roots[max(one, two)] = min(one, two)
+
+
+def small(recipe: Recipe, test: pd.DataFrame) -> dict[str, list[str]]:
+    """The slices of the test rows that are too few to be judged by themselves, by column."""
+    told = pd.DataFrame([json.loads(item) for item in test["slices"]])
+    found = {}
+    for column in recipe.score.slices:
+        if column in told:
+            counted = pd.DataFrame({"slice": told[column].astype(str), "unit": test["unit"].to_numpy()}).groupby("slice")["unit"].agg(["size", "nunique"])
+            few = counted[(counted["size"] < recipe.score.min_rows) | (counted["nunique"] < recipe.score.min_units)]
+            if len(few):
+                found[column] = sorted(few.index)
+    return found
+
+
+def wide(chosen: pd.DataFrame) -> tuple[pa.Table, pa.Schema]:
+    """The examples with a column for each slice beside the JSON, for whoever reads them as a table."""
+    told = [json.loads(item) for item in chosen["slices"]]
+    names = sorted({name for item in told for name in item})
+    schema = EXAMPLES
+    for name in names:
+        schema = schema.append(pa.field(f"slice_{name}", pa.string()))
+    more = pd.DataFrame({f"slice_{name}": [None if item.get(name) is None else str(item[name]) for item in told] for name in names}, index=chosen.index, dtype=object)
+    return pa.Table.from_pandas(pd.concat([chosen[EXAMPLES.names], more], axis=1)[schema.names], schema=schema, preserve_index=False), schema
+
+
 def said(inputs: str) -> str:
-    """The words of a question: the values of its JSON, without the keys."""
+    """The words of a question or an answer: the values of its JSON, without the keys."""
     return " ".join(str(value) for value in json.loads(inputs).values())
 
 

@@ -80,6 +80,7 @@ def champion(this: plan.Plan, asked: str, remedy: str) -> tuple[str, str]:
         number = tracking.aliased(this.application)
         if number is None:
             raise Refused(f"{asked}: {this.application} has no champion yet; {remedy}")
+        weights_of(this.application, number)      # one that cannot be begun from is not remembered
         write(noted, json.dumps({"version": number}) + "\n")
     number = json.loads(noted.read_text())["version"]
     return f"{this.application} version {number}, weights {sha256(weights_of(this.application, number))[:16]}", number

@@ -126,9 +126,16 @@ function drawn(value, schema) {
   return made("span", { textContent: entries.map(([key, one]) => `${key} ${plain(one)}`).join(", ") || "none" });
 }
 
+// A browser's own meter is drawn half as high as its frame.
+function bar(label, value) {
+  const found = made("span", { className: "bar", role: "meter", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 1, "aria-valuenow": value });
+  found.style.setProperty("--share", `${100 * value}%`);
+  return found;
+}
+
 function bars(values) {
   return made("div", { className: "" in values ? "bars alone" : "bars" }, ...Object.entries(values).flatMap(([key, value]) => [
-    ...(key ? [made("span", { textContent: key })] : []), made("meter", { min: 0, max: 1, value, "aria-label": key || "share" }), made("span", { textContent: `${(100 * value).toFixed(1)} %` })]));
+    ...(key ? [made("span", { textContent: key })] : []), bar(key || "share", value), made("span", { textContent: `${(100 * value).toFixed(1)} %` })]));
 }
 
 function answered({ body, version }, ms) {
