@@ -248,11 +248,7 @@ def test_a_file_that_is_gone_is_a_fault_and_no_reason_to_drop(mill: Room) -> Non
 
 def test_neither_clean_nor_its_children_open_a_socket(mill: Room) -> None:
     mill.collect(site(8))
-    (mill.folder / "sitecustomize.py").write_text(
-        "import socket, pathlib\n"
-        "pathlib.Path('loaded').open('a').write('x')\n"
-        "class Forbidden(socket.socket):\n    def __init__(self, *a, **k):\n        pathlib.Path('opened').touch()\n        raise OSError('no network here')\n"
-        "socket.socket = Forbidden\ndef no(*a, **k):\n    pathlib.Path('opened').touch()\n    raise OSError('no network here')\nsocket.getaddrinfo = no\n")
+    mill.forbid_sockets()
     done = mill.run("tasks.clean", "mill")
     assert done.returncode == 0, done.stderr
     assert len((mill.folder / "loaded").read_text()) >= 2, "the guard stands in the children too"
