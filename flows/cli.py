@@ -18,6 +18,7 @@ from flows.label_command import label as _label
 from flows.new_command import new as _new
 from flows.plan_command import plan as _plan
 from flows.serve_command import serve as _serve
+from flows.sources_command import app as _sources
 from flows.trace_command import trace as _trace
 from flows.verify_command import verify as _verify
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 data = typer.Typer(no_args_is_help=True, help="Snapshots: what a model was made from, brought back by name.")
 app.add_typer(data, name="data")
+app.add_typer(_sources, name="sources")
 app.add_typer(_label, name="label")
 
 STOPPED = "stopped; what was finished is kept, and the same command goes on"
@@ -416,7 +418,7 @@ def _before(context: typer.Context, debug: Annotated[bool, typer.Option("--debug
     from tasks import places
 
     places.settle()
-    if context.invoked_subcommand not in ("up", "down", "plan", "data", "label", "trace", "serve"):
+    if context.invoked_subcommand not in ("up", "down", "plan", "data", "label", "trace", "serve", "sources"):
         check()
     if debug:
         os.environ["TIDEMILL_DEBUG"] = "1"

@@ -12,6 +12,7 @@ from prefect import flow, serve
 from prefect.schedules import Cron
 from prefect.states import Completed
 
+from flows import pages
 from flows.approve import approve
 from flows.forms import Application, Source
 from flows.nightly import nightly
@@ -41,6 +42,7 @@ def collect(source: Source) -> Any:
     """
     register_alive()
     found = collecting.submit(str(source)).result()
+    pages.sources([found])
     return Completed(name="Collected", message=f"{found.records} records: {found.fetched} fetched, {found.unchanged} unchanged, {found.gone} gone, {found.failed} failed", data=found.model_dump())
 
 

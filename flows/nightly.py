@@ -8,6 +8,7 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed, Failed
 
+from flows import pages
 from flows.reap import register_alive
 from flows.retrain import Night, retraining, run_name
 from tasks import config, places, process
@@ -69,14 +70,15 @@ def _night(applications: list[str]) -> Any:
     ends: dict[str, str] = {}
     recipes = _read(applications, ends)
     sources = list(dict.fromkeys(use.name for recipe in recipes.values() for use in recipe.sources))
-    collecting = {source: collect.submit(source) for source in sources}
     collected: dict[str, Collected] = {}
     lost: dict[str, str] = {}
+    collecting = {source: collect.submit(source) for source in sources}
     for source, future in collecting.items():
         try:
             collected[source] = future.result()
         except (Fault, Refused) as error:
             lost[source] = str(error)
+    pages.sources(list(collected.values()))
     for name, recipe in recipes.items():
         why = spent(config.general().night, began)
         missing = [use.name for use in recipe.sources if use.name in lost]

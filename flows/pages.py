@@ -33,6 +33,18 @@ def what_came_in(collected: list[Collected], stages: list[Stage], named: Snapsho
     )
 
 
+def sources(collected: list[Collected]) -> None:
+    """The day's report of what was crawled: each host's counts, what waits for the next night, and every reason."""
+    rows: list[dict[str, object]] = []
+    for item in collected:
+        for host, counts in item.hosts.items():
+            rows.append({"source": item.source, "host": host, **{name: counts.get(name, 0) for name in ("fetched", "unchanged", "refused", "failed", "gone")},
+                         "MB": round(counts.get("bytes", 0) / 2**20, 2), "waiting": item.waiting.get(host, "")})
+        rows += [{"source": item.source, "host": "", "why": why, "count": count} for why, count in item.reasons.items()]
+    if rows:
+        create_table_artifact(key="crawled", description="What each host gave, and why the rest did not come.", table=rows)
+
+
 def changes(named: Snapshot) -> str:
     """How a snapshot differs from the one before it, in words."""
     if not named.changed:

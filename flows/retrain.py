@@ -114,6 +114,8 @@ def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snap
     named: Snapshot = snapshot.submit(name, wait_for=before).result()
     process.tell("data", collected=[item.model_dump() for item in collected], stages=[item.model_dump() for item in done], snapshot=named.model_dump())
     pages.what_came_in(collected, done, named)
+    if not known:
+        pages.sources(collected)
     return named
 
 

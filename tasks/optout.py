@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urljoin
 
@@ -70,8 +71,8 @@ def says(item: Signal) -> bool | None:
             return False
         return True if values.get("train-ai") == "y" else None
     if item.signal == "content-signal":
-        pairs = dict(piece.strip().lower().split("=", 1) for piece in item.value.split(",") if "=" in piece)
-        return {"no": False, "yes": True}.get(pairs.get("ai-train", "").strip())
+        pairs = {name.strip(): value.strip() for name, _, value in (piece.lower().partition("=") for piece in item.value.split(","))}
+        return {"no": False, "yes": True}.get(pairs.get("ai-train", ""))
     if item.signal == "tdm-reservation":
         return {"1": False, "0": True}.get(item.value.strip())
     if item.signal in ("rsl", "ai.txt"):
@@ -173,7 +174,7 @@ def of_site(files: Mapping[str, bytes], uri: str, token: str) -> list[Signal]:
             continue
         digest = hashlib.sha256(body).hexdigest()
         if name == "robots.txt":
-            rules = robots.parse(body, token)
+            rules = _rules(body, token)
             if not rules.allows(uri):
                 found.append(Signal("robots.txt", name, "disallowed", digest))
             found += [Signal("content-usage", name, value, digest) for value in rules.usages(uri)]
@@ -185,6 +186,12 @@ def of_site(files: Mapping[str, bytes], uri: str, token: str) -> list[Signal]:
         else:
             found += [Signal("rsl", name, value, digest) for value in rsl(body, uri, name)]
     return found
+
+
+@lru_cache(maxsize=256)
+def _rules(body: bytes, token: str) -> robots.Robots:
+    """A site's file is asked for each of its pages."""
+    return robots.parse(body, token)
 
 
 def tdmrep(body: bytes, uri: str) -> list[str]:
@@ -205,7 +212,7 @@ def ai_txt(body: bytes, uri: str, token: str) -> list[str]:
     """What /ai.txt says: robots.txt's form, of use rather than of fetching. HTML in its place says nothing."""
     if body.lstrip()[:1] == b"<":
         return []
-    rules = robots.parse(body, token)
+    rules = _rules(body, token)
     if not rules.group.rules:
         return []
     return ["yes: allowed" if rules.allows(uri) else "no: disallowed"]

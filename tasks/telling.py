@@ -21,6 +21,7 @@ class Page:
         self.shown = self.logged = time.monotonic()
         self.progress: Any = None
         self.table: Any = None
+        self.words = ""
         self.rows: dict[str, dict[str, Any]] = {}
 
     def __call__(self, step: str, event: dict[str, Any]) -> None:
@@ -31,6 +32,7 @@ class Page:
         if not event.get("total") or "done" not in event:
             return
         now = time.monotonic()
+        self.words = ", ".join(f"{name} {value}" for name, value in event.items() if name not in ("total", "unit", "row") and value not in ({}, None))
         if now - self.logged > LOGGED_EVERY_S:
             self.logged = now
             more = ", ".join(f"{name} {value}" for name, value in event.items() if name not in ("done", "total", "unit", "row"))
@@ -43,9 +45,9 @@ class Page:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
         if self.progress is None:
-            self.progress = create_progress_artifact(percent, key=self.key, description=f"How far {self.step} is.")
+            self.progress = create_progress_artifact(percent, key=self.key, description=f"How far {self.step} is: {self.words}")
         else:
-            update_progress_artifact(self.progress, percent)
+            update_progress_artifact(self.progress, percent, description=f"How far {self.step} is: {self.words}")
 
     def fill(self, row: dict[str, Any]) -> None:
         """One more row, or another state of one; the first column names it."""

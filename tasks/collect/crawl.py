@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 BATCH = 32              # leases a host holds in memory
 FLUSH_S, FLUSH_PAGES = 1.0, 500
 TOLD_S = 0.5
+ROBOTS_HOURS = 24.0     # RFC 9309, 2.4
 RESUME_HOURS = 12.0     # within which a night that was cut off goes on
 SITE_FILES = {"tdmrep.json": "/.well-known/tdmrep.json", "ai.txt": "/ai.txt"}
 SEEN = 200_000          # addresses remembered as taken up, so that the frontier is not asked for each link
@@ -52,8 +53,9 @@ def token(settings: Collect) -> str:
 class Crawl:
     """One night over one source of pages. `mirrors` leads names to places of our own."""
 
-    def __init__(self, source: Source, settings: Collect, policy: OptOut, folder: Path, state: Path, mirrors: dict[str, tuple[str, int]] | None = None) -> None:
+    def __init__(self, source: Source, settings: Collect, policy: OptOut, folder: Path, state: Path, mirrors: dict[str, tuple[str, int]] | None = None, quiet: bool = False) -> None:
         self.source, self.settings, self.policy, self.folder, self.state = source, settings, policy, folder, state
+        self.quiet = quiet
         self.agent, self.token = agent(settings), token(settings)
         self.names = Names(source.allow_loopback, mirrors)
         self.scope = Scope(source, settings, set(mirrors or {}))
@@ -156,6 +158,7 @@ class Crawl:
         else:
             for _, what, count in self.frontier.counted(self.night):
                 self._add_up(what, count)
+            self.asked = self.frontier.db.execute("SELECT coalesce(sum(pages), 0) FROM hosts").fetchone()[0]
             self._forget_failures()
             self.listed_all = self.frontier.noted("unlisted") != str(self.night)
         self._found(Found(there, kind, 0, 0, kind == PAGE) for there, kind in seeds(self.source))
@@ -207,7 +210,10 @@ class Crawl:
         seen = sum(self.counts[name] for name in FIELDS) + self.counts["moved"]
         name, failed = self.source.name, self.counts["failed"]
         why = "; ".join(f"{count} x {reason.partition(':')[2]}" for reason, count in self.reasons.most_common(3) if ":" in reason)
-        if not self.counts["fetched"] + self.counts["unchanged"] + self.counts["gone"] and not self.frontier.number():
+        had = self.counts["fetched"] + self.counts["unchanged"] + self.counts["gone"]
+        # A night on which nothing is due, or a site that by now refuses everything, was heard: that is no fault.
+        calm = not failed and (self.folder / "manifest.parquet").exists()
+        if not had and not calm and not self.frontier.number():
             raise Fault(f"source {name} is empty: {why or 'its sitemaps list no page'}; what was collected before stays", heals=bool(failed))
         if failed and failed > self.source.max_failed * seen:
             raise Fault(f"source {name}: {failed} of {seen} pages failed ({why}), max_failed is {self.source.max_failed}; what was collected before stays", heals=True)
@@ -307,13 +313,18 @@ class Crawl:
         if host.next_at > now:
             self._queue(host)
             return []
+        if host.address is None and not host.standing:
+            host.in_flight += 1
+            return [self._resolve(host)]
+        if host.crowded(now, self.settings.per_address):
+            assert host.address is not None
+            self._queue(host, max(host.address.next_at, now + 0.05))
+            return []
+        if host.opened and now - host.asked > ROBOTS_HOURS * 3600 and not host.in_flight:
+            host.opened = False
         if not host.opened:
             host.in_flight += 1
             return [self._open(host)]
-        address = host.address
-        if address and (address.in_flight >= self.settings.per_address or address.next_at > now) and host.delay_s:
-            self._queue(host, max(address.next_at, now + 0.05))
-            return []
         lease = self._lease(host, now)
         if lease is None:
             return []
@@ -330,8 +341,8 @@ class Crawl:
 
     async def _politely(self, host: Host) -> None:
         """Wait for a host's time outside its turn, as for its robots.txt."""
-        while (wait := host.next_at - self.clock.now()) > 0:
-            await asyncio.sleep(wait)
+        while (wait := host.next_at - self.clock.now()) > 0 or host.crowded(self.clock.now(), self.settings.per_address):
+            await asyncio.sleep(max(wait, 0.02))
         self._ask(host, self.clock.now())
         if self.durable:
             self.frontier.commit()
@@ -365,7 +376,9 @@ class Crawl:
 
     def _why_not(self, host: Host, lease: Lease) -> Outcome | None:
         """What an address comes to without being asked for, or None where it may be."""
-        if host.standing == "nothing" or (host.rules and host.rules.page):
+        if outside := self.scope.why_not(lease.uri):
+            reason = outside        # the source took it in once, and does so no more
+        elif host.standing == "nothing" or (host.rules and host.rules.page):
             reason = "robots.txt cannot be had" if host.standing == "nothing" else "robots.txt is a page"
         elif host.standing in ("not a public address", "name not resolved"):
             return _failed(host.standing, self.clock.now())
@@ -389,26 +402,38 @@ class Crawl:
 
     # One host ------------------------------------------------------------------------------------
 
+    async def _resolve(self, host: Host) -> None:
+        """Find the address a host is at, so that names that share one share its patience."""
+        try:
+            for attempt in range(self.settings.attempts):
+                try:
+                    where = (await self.names.addresses(urls.host(host.site + "/")))[0][0]
+                    host.address = self.addresses.setdefault(where, Address())
+                    return
+                except NotPublic:
+                    host.standing = "not a public address"
+                    return
+                except OSError:
+                    if attempt + 1 < self.settings.attempts:
+                        await asyncio.sleep(2.0**attempt)
+            host.standing = "name not resolved"
+        finally:
+            host.opened, host.asked = bool(host.standing), self.clock.now()
+            host.in_flight -= 1
+            self._queue(host)
+
     async def _open(self, host: Host) -> None:
         """Ask a host what it allows: once a night, and again when a day has passed (RFC 9309, 2.4)."""
         host.in_flight -= 1
         try:
-            try:
-                where = (await self.names.addresses(urls.host(host.site + "/")))[0][0]
-                host.address = self.addresses.setdefault(where, Address())
-            except NotPublic:
-                host.standing = "not a public address"
-            except OSError:
-                host.standing = "name not resolved"
-            else:
-                await self._ask_site(host)
+            await self._ask_site(host)
         finally:
-            host.opened = True
+            host.opened, host.asked = True, self.clock.now()
             self._queue(host)
 
     async def _ask_site(self, host: Host) -> None:
         row = self.frontier.db.execute("SELECT night, asked, standing FROM hosts WHERE id = ?", (host.id,)).fetchone()
-        if row[0] == self.night and self.clock.now() - row[1] < 24 * 3600 and row[2] in ("rules", "all"):
+        if row[0] == self.night and self.clock.now() - row[1] < ROBOTS_HOURS * 3600 and row[2] in ("rules", "all"):
             host.standing = row[2]      # a night that goes on has asked already
             host.files = dict(self.frontier.db.execute("SELECT name, body FROM files WHERE host = ? AND status = 200", (host.id,)))
         else:
@@ -417,6 +442,7 @@ class Crawl:
             if host.standing == "nothing":
                 self._count(host.site, "failed", f"robots.txt: {f'status {answer.status}' if answer else host.why or 'no answer'}")
         host.rules = robots.parse(host.files["robots.txt"], self.token) if host.standing == "rules" else robots.Robots(robots.Group())
+        host.next_at = max(host.next_at, self.clock.now() + host.gap_s(self.settings.latency_factor))      # Crawl-delay counts from where it was read
         if host.standing != "nothing" and row[0] != self.night:
             for name, path in SITE_FILES.items():
                 if host.rules.allows(host.site + path):
@@ -424,7 +450,7 @@ class Crawl:
             for licence in dict.fromkeys(found for text in (*host.rules.licenses, *host.rules.group.licenses) if (found := urls.joined(host.site + "/", text))):
                 if urls.site(licence) == host.site and host.rules.allows(licence):
                     await self._site_file(host, licence, licence[len(host.site):], robots.MOST_BYTES)
-        self.frontier.db.execute("UPDATE hosts SET night = ?, asked = ?, standing = ? WHERE id = ?", (self.night, self.clock.now(), host.standing, host.id))
+        self.frontier.db.execute("UPDATE hosts SET night = ?, asked = ?, standing = ?, delay = ? WHERE id = ?", (self.night, self.clock.now(), host.standing, host.gap_s(0), host.id))
         if self.source.kind == "web" and self.source.sitemaps:
             self._found(Found(there, SITEMAP) for text in host.rules.sitemaps if (there := urls.joined(host.site + "/", text)) and self.scope.why_not(there) is None)
 
@@ -436,6 +462,7 @@ class Crawl:
             if answer is not None and answer.status not in AGAIN:
                 break
             host.failed(self.clock.now(), answer.retry_after_s() if answer else None)
+            self.frontier.db.execute("UPDATE hosts SET next_at = ?, failures = ? WHERE id = ?", (host.next_at, host.failures, host.id))
             if host.next_at > self.clock.now() + self.settings.max_wait_minutes * 60:
                 break
             if attempt + 1 < self.settings.attempts and not host.delay_s:
@@ -543,6 +570,8 @@ class Crawl:
         if counts:
             host.failed(now, retry_after_s)
             self.frontier.db.execute("UPDATE hosts SET next_at = ?, failures = ? WHERE id = ?", (host.next_at, host.failures, host.id))
+            if host.next_at > now:
+                self.frontier.commit()          # its patience outlives us
         if heals and lease.attempts + 1 < self.settings.attempts:
             self.frontier.again(lease, now + min(2.0**lease.attempts, 60))
         else:
@@ -643,7 +672,7 @@ class Crawl:
 
     def _tell(self) -> None:
         now = self.clock.now()
-        if now - self.told < TOLD_S:
+        if self.quiet or now - self.told < TOLD_S:
             return
         self.told = now
         if now - self.totalled > 5:

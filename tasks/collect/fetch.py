@@ -16,7 +16,7 @@ import brotli
 from backports import zstd
 from yarl import URL
 
-from tasks.collect.addresses import Names
+from tasks.collect.addresses import Names, NotPublic
 
 ACCEPTED = "gzip, deflate, br, zstd"
 STAGES = 3              # encodings on top of each other
@@ -119,6 +119,9 @@ async def _body(response: aiohttp.ClientResponse, limit: int, cut: bool) -> tupl
     pumps = [_pump(name) for name in reversed([word.strip().lower() for word in named.split(",")]) if name not in ("", "identity")]
     if len(pumps) > STAGES:
         raise Failed("encodings on encodings", named[:60], heals=False)
+    if not cut and (response.content_length or 0) > limit:
+        response.close()
+        raise TooMuch       # by its own word; nobody's bytes are wasted on it
     found: list[bytes] = []
     size = wire = 0
     async for chunk in response.content.iter_any():
@@ -151,7 +154,7 @@ class _Pump:
             while True:
                 if piece:
                     yield piece
-                if self.engine.can_accept_more_data() or self.engine.is_finished():
+                elif self.engine.can_accept_more_data() or self.engine.is_finished():
                     return
                 piece = self.engine.process(b"", output_buffer_limit=PIECE)
         elif self.name == "zstd":
@@ -221,7 +224,7 @@ def _through(pumps: list[_Pump], data: bytes, limit: int) -> Iterator[bytes]:
 def explained(error: Exception) -> Failed:
     """A client's error as one of few reasons."""
     text = f"{type(error).__name__}: {error}"
-    if "is not a public address" in text:
+    if "is not a public address" in text or isinstance(getattr(error, "os_error", None), NotPublic):
         return Failed("not a public address", str(error)[:160], heals=False)
     if isinstance(error, asyncio.TimeoutError):
         return Failed("timed out")

@@ -156,7 +156,7 @@ class Frontier:
 
     def due(self, now: float, night: int) -> None:
         """Let every page whose time has come wait to be visited."""
-        self.db.execute("UPDATE pages SET state = 0, attempts = 0, after = 0 WHERE state = 2 AND kind = 0 AND due <= ? AND night < ? AND (sha256 IS NOT NULL OR status = -1)", (now, night))
+        self.db.execute("UPDATE pages SET state = 0, attempts = 0, after = 0 WHERE state = 2 AND kind = 0 AND due <= ? AND night < ? AND (sha256 IS NOT NULL OR status = -1 OR status BETWEEN 300 AND 399 OR decision = 'refused')", (now, night))
 
     def rest(self) -> None:
         """Nothing waits any more but what is listed again."""

@@ -35,11 +35,11 @@ class Address:
 class Host:
     """One host: what it allows, when it may be asked again, and what waits for it here."""
 
-    __slots__ = ("address", "bytes", "delay_s", "failures", "files", "id", "in_flight", "latency_s", "leases", "next_at", "opened", "pages", "queued", "rules", "site", "standing", "why")
+    __slots__ = ("address", "asked", "bytes", "delay_s", "failures", "files", "id", "in_flight", "latency_s", "leases", "next_at", "opened", "pages", "queued", "rules", "site", "standing", "why")
 
     def __init__(self, number: int, site: str, delay_s: float) -> None:
         self.id, self.site, self.delay_s = number, site, delay_s
-        self.next_at = self.latency_s = 0.0
+        self.next_at = self.latency_s = self.asked = 0.0
         self.failures = self.in_flight = self.pages = self.bytes = 0
         self.rules: Robots | None = None
         self.standing = ""                      # rules, all or nothing: what its robots.txt's answer means
@@ -53,6 +53,10 @@ class Host:
         """Between two requests: what was configured or asked for, or longer where the host is slow. A mirror of our own has none."""
         asked = max(self.delay_s, self.rules.delay_s if self.rules else 0.0)
         return max(asked, min(factor * self.latency_s, MOST_LATENCY_S)) if self.delay_s else asked
+
+    def crowded(self, now: float, most: int) -> bool:
+        """Whether others on its address must have their turn first."""
+        return bool(self.delay_s and self.address) and (self.address.in_flight >= most or self.address.next_at > now)      # type: ignore[union-attr]
 
     def begin(self, now: float, factor: float, share: int) -> None:
         gap = self.gap_s(factor)

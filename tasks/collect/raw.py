@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from tasks.errors import Fault
 from tasks.files import aside, canonical, sync_folder
 
-LEVEL = 4                      # of gzip: half the processor time of 6 for a twentieth more bytes (docs/collect.md)
+LEVEL = 4                      # of gzip: half the processor time of 6 for 7 % more bytes of HTML (docs/collect.md)
 MOST_RECORD = 256 * 2**20
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("uri", "fetched")]

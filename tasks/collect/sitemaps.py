@@ -4,6 +4,7 @@ A sitemap or an index of them (also gzipped, also one address a line), RSS 0.9 t
 Read piece by piece; entities and the network stay closed.
 """
 
+import gzip
 import io
 import json
 import re
@@ -11,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lxml import etree
 
@@ -32,40 +33,50 @@ class Entry(NamedTuple):
     kind: str = "page"
 
 
-def listed(body: bytes, media: str = "") -> list[Entry]:
+class Stream(io.RawIOBase):
+    """A list's bytes, unpacked as they are read; more than a list may have ends it."""
+
+    def __init__(self, body: bytes) -> None:
+        self.file: Any = gzip.GzipFile(fileobj=io.BytesIO(body)) if body[:2] == b"\x1f\x8b" else io.BytesIO(body)
+        self.given = 0
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            piece = self.file.read(size if size >= 0 else MOST_BYTES + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise NotAList("not a whole gzip file") from error
+        self.given += len(piece)
+        if self.given > MOST_BYTES:
+            raise NotAList(f"more than {MOST_BYTES // 2**20} MB once it is unpacked")
+        return piece
+
+
+class Listing(list[Entry]):
+    """What was listed. `broken` says what was wrong with a list that could be read in part: it may have named more."""
+
+    broken = ""
+
+
+def listed(body: bytes, media: str = "") -> Listing:
     """What a sitemap or a feed lists, in its order."""
-    body = unpacked(body)
-    start = body[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
+    start = Stream(body).read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
     if media.endswith("json") or start[:1] == b"{":
-        return list(_json(body))
-    if start[:1] != b"<" and b"\0" not in start:
-        lines = [line.strip() for line in body.decode("utf-8-sig", "replace").splitlines()[:MOST_ENTRIES]]
-        found = [Entry(line) for line in lines if re.match(r"https?://\S+$", line)]
+        return Listing(_json(Stream(body).read()))
+    if start[:1] not in (b"<", b"") and b"\0" not in start:
+        lines = [line.strip() for line in Stream(body).read().decode("utf-8-sig", "replace").splitlines()[:MOST_ENTRIES]]
+        found = Listing(Entry(line) for line in lines if re.match(r"https?://\S+$", line))
         if not found and any(lines):
             raise NotAList("neither XML nor JSON")
         return found
-    return list(_xml(body))
+    return _xml(Stream(body))
 
 
-def unpacked(body: bytes) -> bytes:
-    """The content of a gzipped list, bounded; other bytes as they are."""
-    if body[:2] != b"\x1f\x8b":
-        return body
-    pump = zlib.decompressobj(31)
-    try:
-        content = pump.decompress(body, MOST_BYTES)
-    except zlib.error as error:
-        raise NotAList("not a whole gzip file") from error
-    if pump.unconsumed_tail:
-        raise NotAList(f"more than {MOST_BYTES // 2**20} MB once it is unpacked")
-    return content
-
-
-def _xml(body: bytes) -> Iterator[Entry]:
+def _xml(stream: Stream) -> Listing:
     """Entries as their elements end; an element that was read is let go."""
-    kind, count = "", 0
+    kind, listing = "", Listing()
+    reading = etree.iterparse(stream, events=("start", "end"), resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, recover=True)
     try:
-        for event, node in etree.iterparse(io.BytesIO(body), events=("start", "end"), resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, recover=True):
+        for event, node in reading:
             if not isinstance(node.tag, str):
                 continue
             name = etree.QName(node).localname
@@ -83,17 +94,21 @@ def _xml(body: bytes) -> Iterator[Entry]:
                 found = [Entry(node.get("href").strip(), None, "feed")]
             else:
                 continue
-            for entry in found:
-                yield entry
-                count += 1
-            if count >= MOST_ENTRIES:
-                return
+            listing += found
+            if len(listing) >= MOST_ENTRIES:
+                listing.broken = f"more than {MOST_ENTRIES:,} addresses"
+                return listing
             node.clear()
+            while node.getprevious() is not None:       # its elder siblings were read too
+                del node.getparent()[0]
     except etree.XMLSyntaxError as error:
         if not kind:
             raise NotAList(f"not XML: {str(error).split(',')[0][:60]}") from error
     if not kind:
         raise NotAList("empty")
+    if reading.error_log:
+        listing.broken = str(reading.error_log[0].message).split(",")[0][:60]
+    return listing
 
 
 def _text(node: etree._Element, name: str) -> str:

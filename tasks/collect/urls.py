@@ -19,6 +19,7 @@ VISITS = re.compile(        # names of query parameters that say who came from w
     re.IGNORECASE,
 )
 SESSION = re.compile(r";(?:jsessionid|phpsessid|sid)=[^/?;]*", re.IGNORECASE)
+CONTROLS = "".join(map(chr, range(33)))       # what the URL standard trims at both ends
 ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
 
 
@@ -68,7 +69,7 @@ def _joined(folder: str, uri: str) -> str | None:
 
 def joined(base: str, uri: str) -> str | None:
     """A page's link as a canonical address. Pages of one folder share most of their links, so those are remembered."""
-    uri = uri.strip()
+    uri = uri.strip(CONTROLS)
     if not uri or uri[0] in "?#":
         return canonical(uri, base)
     return _joined(base[: base.rfind("/", 0, (base + "?").find("?")) + 1], uri)

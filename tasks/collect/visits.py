@@ -76,9 +76,9 @@ def _list(lease: Lease, answer: Answer, at: float) -> Outcome:
     try:
         entries = sitemaps.listed(answer.body, answer.media()[0] or "")
     except sitemaps.NotAList as error:
-        what = "feed" if lease.kind == FEED else "sitemap"
-        return Outcome("failed", f"{what} cannot be read: {error}", changed={**changed, "status": -1})
-    outcome = Outcome("listed", changed=changed)
+        return Outcome("failed", f"{'feed' if lease.kind == FEED else 'sitemap'} cannot be read: {error}", changed={**changed, "status": -1})
+    what = "feed" if lease.kind == FEED else "sitemap"
+    outcome = Outcome("failed", f"{what} is broken: {entries.broken}", changed={**changed, "status": -1}) if entries.broken else Outcome("listed", changed=changed)
     for entry in entries:
         there = urls.joined(lease.uri, entry.uri)
         if there is None:
@@ -99,13 +99,15 @@ def _page(lease: Lease, answer: Answer, said: Sequence[optout.Signal], source: S
     signals = [*said, *optout.of_headers(answer.headers, token), *optout.of_page(page.metas, token)]
     decision = optout.decide(signals, policy)
     kept_signals = optout.written(signals)
+    if any({"nofollow", "none"} & set(optout.words(value, token)) for name, value in answer.headers if name.lower() == "x-robots-tag"):
+        page.links = []
     found = [Found(there, PAGE, lease.rank + 1) for there in page.links]
     if page.refresh and lease.hops < HOPS:
         found.append(Found(page.refresh, PAGE, lease.rank, lease.hops + 1, lease.listed > 0))
     if not decision.allowed:
         # What we have of it leaves at the next clean; what it says now stays with the record.
         row = {**json.loads(lease.stored), "status": 451, "signals": kept_signals} if lease.stored else None
-        changed = {"status": 200, "visited": at, "due": at + max(source.revisit_days[0], 1.0) * DAY_S, "decision": "refused", "reason": decision.reason, "signals": kept_signals,
+        changed = {"status": 200, "visited": at, "due": at + min(source.revisit_days[1], 1.0) * DAY_S, "decision": "refused", "reason": decision.reason, "signals": kept_signals,
                    "sha256": None, "etag": None, "modified": None, "text": None, "stored": None}
         return Outcome("refused", decision.reason.partition(":")[0], row=row, changed=changed, found=found)
     changed = {"decision": "allowed", "reason": decision.reason, "signals": kept_signals}
