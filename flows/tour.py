@@ -22,7 +22,7 @@ from tasks import places
 from tasks.errors import Fault
 from tasks.files import sha256, write
 
-COPIED = ("conf", "flows", "tasks", "recipes", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "pyproject.toml")
+COPIED = ("conf", "data/people", "flows", "tasks", "recipes", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "pyproject.toml")
 LOCALES = ("ar", "cs", "da", "de", "el", "es", "fa", "fi", "fr", "hu", "it", "ja", "ko", "nl", "pl", "ru", "sv", "tr", "uk", "vi")
 DECLARATIONS = ("arb", "ces", "dan", "deu_1996", "ell_monotonic", "spa", "pes_1", "fin", "fra", "hun", "ita", "jpn", "kor", "nld", "pol", "rus", "swe", "tur", "ukr", "vie")
 

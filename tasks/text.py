@@ -70,9 +70,14 @@ def same(text: str) -> str:
 
 def shingles(text: str, size: int = 3) -> list[str]:
     """Word 3-grams of a text's `same` form, or character 9-grams where it is written without spaces."""
-    words = same(text).split()
+    return shingled(same(text), size)
+
+
+def shingled(said: str, size: int = 3) -> list[str]:
+    """The same of a text that has its `same` form already."""
+    words = said.split()
     if len(words) >= size and len(words) * 12 > sum(map(len, words)):
-        return [" ".join(words[i : i + size]) for i in range(len(words) - size + 1)]
+        return list(map(" ".join, zip(*(words[i:] for i in range(size)), strict=False)))
     joined = " ".join(words)
     if len(joined) < 27:
         return []

@@ -137,6 +137,7 @@ def prepare() -> list[str]:
     if not (root / ".dvc").is_dir():
         raise Fault(f"{root} has no .dvc folder; restore it from the repository")
     refresh()
+    (root / "data" / "people").mkdir(parents=True, exist_ok=True)      # what label depends on; a copy of the code alone has no data/
     if in_git():
         return []
     local = root / ".dvc" / "config.local"

@@ -97,6 +97,16 @@ class Room:
         child.send_signal(signal.SIGKILL)
         return child.wait() == -signal.SIGKILL
 
+    def forbid_sockets(self) -> None:
+        """From now on every Python that starts here refuses to open a socket or to look a name up, and notes that it was asked."""
+        (self.folder / "sitecustomize.py").write_text(
+            "import socket, pathlib\n"
+            "here = pathlib.Path(__file__).parent\n"
+            "(here / 'loaded').open('a').write('x')\n"
+            "def no(*a, **k):\n    (here / 'opened').touch()\n    raise OSError('no network here')\n"
+            "class Forbidden(socket.socket):\n    __init__ = no\n"
+            "socket.socket, socket.getaddrinfo = Forbidden, no\n")
+
     def digests(self, kind: str = "clean", name: str = "mill") -> dict[str, str]:
         folder = self.folder / "data" / kind / name
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir()) if path.suffix in (".parquet", ".json")}

@@ -1,8 +1,10 @@
 """Clean: what is read anew, what comes out of it, and what broken input costs."""
 
 import json
+import os
 import random
 import sqlite3
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -248,11 +250,7 @@ def test_a_file_that_is_gone_is_a_fault_and_no_reason_to_drop(mill: Room) -> Non
 
 def test_neither_clean_nor_its_children_open_a_socket(mill: Room) -> None:
     mill.collect(site(8))
-    (mill.folder / "sitecustomize.py").write_text(
-        "import socket, pathlib\n"
-        "pathlib.Path('loaded').open('a').write('x')\n"
-        "class Forbidden(socket.socket):\n    def __init__(self, *a, **k):\n        pathlib.Path('opened').touch()\n        raise OSError('no network here')\n"
-        "socket.socket = Forbidden\ndef no(*a, **k):\n    pathlib.Path('opened').touch()\n    raise OSError('no network here')\nsocket.getaddrinfo = no\n")
+    mill.forbid_sockets()
     done = mill.run("tasks.clean", "mill")
     assert done.returncode == 0, done.stderr
     assert len((mill.folder / "loaded").read_text()) >= 2, "the guard stands in the children too"
@@ -418,3 +416,19 @@ def test_a_record_of_too_many_parts_is_dropped_whole(monkeypatch: pytest.MonkeyP
     assert len(read.documents(source, row, b"Content\n" + b"once\n" * 5)) == 5
     found = read.documents(source, row, b"Content\n" + b"once\n" * 6)
     assert [document["unread"] for document in found] == ["more than 5 parts"]
+
+
+@pytest.mark.system
+def test_twenty_kills_at_drawn_moments_change_nothing_and_leave_no_child(mill: Room) -> None:
+    mill.collect(site(400))
+    assert mill.run("tasks.clean", "mill").returncode == 0
+    whole, random_, kills = mill.digests(), random.Random(20), 0
+    for _ in range(20):
+        for path in [*mill.out.iterdir(), *(mill.folder / ".tidemill" / "clean").iterdir()] if random_.random() < 0.3 else []:
+            path.unlink()
+        kills += mill.killed(random_.uniform(0.2, 3.0), "tasks.clean", "mill")
+    time.sleep(1)
+    left = [path for path in Path("/proc").glob("[0-9]*/cwd") if path.exists() and path.resolve() == mill.folder and path.parent.name != str(os.getpid())]
+    assert kills > 5 and not left, left
+    assert mill.run("tasks.clean", "mill").returncode == 0
+    assert mill.digests() == whole

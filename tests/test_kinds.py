@@ -73,7 +73,7 @@ def test_a_source_package_of_pypi_is_opened_and_its_build_is_told_no_secret(proj
     monkeypatch.setenv("TIDEMILL_CACHE", str(tmp_path / "cache"))
     told = night(project, source(kind="package", package=VADER, members="*/vaderSentiment/*.txt"))
     assert told.records == 2 and any(b"\t" in body for body in bodies(project).values())
-    with pytest.raises(Refused, match="its sha256 is not the one that conf/source pins"):
+    with pytest.raises(Refused, match="has another sha256, conf pins 0000"):
         fetch(Package.model_validate({**VADER, "sha256": "0" * 64}))
 
 

@@ -187,6 +187,15 @@ def test_two_nights_and_one_give_the_same_bytes_and_a_killed_select_too(mill: Ro
     assert mill.digests("select", "languages") == whole
 
 
+def test_select_opens_no_socket(mill: Room) -> None:
+    mill.collect(site(5))
+    clean_room.clean("mill")
+    mill.forbid_sockets()
+    done = mill.run("tasks.select", "languages")
+    assert done.returncode == 0, done.stderr
+    assert (mill.folder / "loaded").exists() and not (mill.folder / "opened").exists()
+
+
 def test_a_quality_policy_is_the_recipes_and_names_the_signal(mill: Room) -> None:
     pages = site(4) | {"http://mill.example/again": b"<html lang=en><p>" + b"buy the flour of the mill and that was it " * 60 + b"</p></html>"}
     mill.collect(pages)

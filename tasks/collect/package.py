@@ -103,5 +103,5 @@ def _pip(package: Package, folder: str) -> None:
     if "no matching distribution" in text and "connection" not in text and "retrying" not in text:
         raise Refused(f"no package {package.name}=={package.version} in the index; correct name or version in conf/source")
     if "do not match the hashes" in text or "hash mismatch" in text:
-        raise Refused(f"{package.file}: its sha256 is not the one that conf/source pins; refused: the package changed or the pin is wrong")
+        raise Refused(f"{package.file} has another sha256, conf pins {package.sha256}; refused: the package changed or the pin is wrong")
     raise Fault(f"cannot fetch {package.name}=={package.version}: {last}; check the network, what was collected stays", heals=True)

@@ -117,12 +117,13 @@ def _made(texts: Sequence[str], some: Sequence[int]) -> dict[int, tuple[bytes, b
     from tasks import text
     from tasks.select import twins
 
-    shingled = {place: found for place in some if (found := text.shingles(texts[place]))}
+    same = {place: text.same(texts[place]) for place in some}
+    shingled = {place: found for place, said in same.items() if (found := text.shingled(said))}
     folded = twins.folded(twins.signatures(list(shingled.values()))) if shingled else ()
     bands = dict(zip(shingled, folded, strict=True))
     return {
-        place: (hashlib.blake2b((text.same(texts[place]) or texts[place]).encode("utf-8", "surrogatepass"), digest_size=16).digest(), bands[place].tobytes() if place in bands else b"")
-        for place in some
+        place: (hashlib.blake2b((said or texts[place]).encode("utf-8", "surrogatepass"), digest_size=16).digest(), bands[place].tobytes() if place in bands else b"")
+        for place, said in same.items()
     }
 
 
