@@ -77,7 +77,7 @@ def test_a_night_killed_at_a_point_goes_on_where_it_was(tmp_path: Path, point: t
 def killed_again_and_again(folder: Path, times: int, seed: int) -> None:
     """A night with a gap between requests, killed at random moments until it was killed often enough."""
     random.seed(seed)
-    wanted = source("http://a.localhost/", depth=9, delay_s=0.05)
+    wanted = source("http://a.localhost/", depth=9, delay_s=0.05, revisit_days=(1.0, 30.0))
     with Web(a=tree) as web:
         for _ in range(times):
             child = started(folder, web, wanted)

@@ -107,6 +107,8 @@ class Crawl:
 
     def _recover(self, anew: bool) -> None:
         """Take up what a killed night left in its segments: whole records count, a cut one is asked for again."""
+        for part in self.folder.glob(".*.part"):        # half a table
+            part.unlink()
         names = raw.opened(self.folder)
         known = dict(self.frontier.db.execute("SELECT name, size FROM segments"))
         if anew:        # the frontier is new, or data/raw another: closed segments that no manifest names may hold pages

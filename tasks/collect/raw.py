@@ -173,7 +173,7 @@ class Segment:
         self.name = name or f"segment-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.warc.gz"
         self.path = folder / f".{self.name}.open"
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab")
+        self._file = self.path.open("ab", buffering=0)      # a record that was written is there, whatever becomes of us
         self.size = self._file.tell()
         if not self.size:
             self._write("warcinfo", "application/warc-fields", now(), f"software: {agent}\r\nformat: WARC File Format 1.1\r\n".encode())
@@ -185,7 +185,10 @@ class Segment:
             + (f"WARC-Target-URI: {uri}\r\n" if uri else "") + more + f"Content-Type: {media}\r\nContent-Length: {len(block)}\r\n\r\n"
         )
         pump = zlib.compressobj(LEVEL, zlib.DEFLATED, 31)
-        self.size += self._file.write(pump.compress(head.encode() + block + b"\r\n\r\n") + pump.flush())
+        left = memoryview(pump.compress(head.encode() + block + b"\r\n\r\n") + pump.flush())
+        while left:
+            left = left[self._file.write(left) or 0 :]
+        self.size = self._file.tell()
         return offset
 
     def add(self, uri: str, head: bytes, body: bytes, fetched: str, sha256: str = "") -> int:
