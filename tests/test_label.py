@@ -154,6 +154,12 @@ def test_people_win_over_voters_bring_back_what_was_dropped_and_their_slice_foll
     assert json.loads(frame["target"][5]) == {"language": "deu"} and frame["confidence"][5] == 0.95, "nobody said anything of it"
 
 
+def test_a_first_row_without_an_answer_hides_nothing(project: Path) -> None:
+    frame = examples()
+    frame.loc[0, ["target", "dropped"]] = ['{"language": null}', "its source names no language we have"]
+    assert weighed("languages", frame, Label())[0]["voters"]
+
+
 def test_voters_decide_only_where_they_are_asked_to_and_are_measured_by_people(project: Path) -> None:
     before = examples()
     told, _ = weighed("languages", before, Label())

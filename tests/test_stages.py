@@ -126,6 +126,7 @@ def test_a_pruned_network_is_smaller_and_its_package_says_what_it_was(pictures: 
     assert told["tidemill.pruned"].startswith("0.5 of the inner channels: valid_accuracy") and told["whole.valid_accuracy"] > 0
 
 
+@pytest.mark.system
 def test_a_pruned_network_that_lost_too_much_is_not_taken(pictures: Clone) -> None:
     _, trained, _ = made(pictures, "prune.fraction=0.9", "prune.margin=0", "prune.epochs=0")
     assert trained.model["inner"] == 1.0 and not trained.before
@@ -166,6 +167,7 @@ def test_pruning_takes_out_the_channels_of_least_weight_alone(name: str, fields:
 
 # Teaching ---------------------------------------------------------------------------------------
 
+@pytest.mark.system
 def test_a_student_of_an_ensemble_is_one_small_network_and_its_teachers_are_named(pictures: Clone) -> None:
     folder, trained, exported = made(pictures, "teach.by=ensemble", "teach.members=2", "teach.model.width=8")
     assert trained.model["width"] == 4 and not trained.members and exported.parity < 1e-4
@@ -226,6 +228,7 @@ def test_a_student_of_the_champion_needs_one(pictures: Clone) -> None:
     assert done.returncode == 2 and "teach.by=champion: images has no champion yet; say teach.by=ensemble or nobody" in done.stderr
 
 
+@pytest.mark.system
 def test_a_teacher_that_reads_its_rows_otherwise_is_refused(pictures: Clone) -> None:
     done = pictures.run("tasks.sweep", "images", "teach.by=ensemble", "teach.model.side=20")
     assert done.returncode == 0

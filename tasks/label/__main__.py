@@ -56,7 +56,7 @@ def label(name: str) -> None:
 def weighed(name: str, examples: pd.DataFrame, policy: Label) -> tuple[dict[str, Any], pd.DataFrame]:
     """Let the voters decide where that is asked for, then the people, who win; doubt what looks wrong. Changes `examples`; gives the report."""
     none = pd.DataFrame({column: [] for column in ISSUES.names})
-    usable = examples[examples["target"] != "{}"]
+    usable = examples[examples["dropped"].isna()]      # a row that was dropped may have no answer
     try:
         field = people.field(usable, name) if len(usable) else ""
     except Refused:
