@@ -677,3 +677,14 @@ def test_links_are_read_as_a_browser_reads_them(text: str) -> None:
         base = urls.joined(base, node.attributes["href"] or "") or base
     found = [node.attributes["href"] for node in tree.css("a[href], area[href]") if (node.attributes["href"] or "").strip()]
     assert links.read(text.encode(), "http://h/folder/page", None, "t", True).links == list(dict.fromkeys(urls.joined(base, href.partition("#")[0]) for href in found if href))
+
+
+def test_hosts_go_side_by_side_and_each_keeps_its_gap(tmp_path: Path) -> None:
+    def answer(ask: Ask) -> Reply | None:
+        return Reply(html(ask.path, "/p1", "/p2").encode()) if ask.path == "/" or ask.path.startswith("/p") else None
+
+    with Web(**{f"h{number}": answer for number in range(40)}) as web:
+        began = monotonic()
+        assert night(tmp_path, web, source(*(f"http://h{number}.localhost/" for number in range(40)), depth=1, delay_s=0.3)).fetched == 120
+        assert monotonic() - began < 20         # 2 s where it was measured; one after the other 70
+        assert all(min(gaps(web, f"h{number}.")) >= 0.299 for number in range(40))

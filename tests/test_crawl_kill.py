@@ -174,3 +174,20 @@ def test_the_gap_between_two_requests_holds_across_a_kill(tmp_path: Path) -> Non
             ended(child)
         first, second = web.times()
     assert second - first >= 2.99
+
+
+@pytest.mark.system
+def test_a_full_disk_ends_a_night_in_one_line_and_the_next_goes_on(tmp_path: Path) -> None:
+    """Needs root: a file system of 200 KB under data/raw, which is then made larger."""
+    wanted = source("http://a.localhost/", depth=9)
+    (tmp_path / "raw").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", tmp_path / "raw"], check=True)
+    try:
+        with Web(a=lambda ask: Reply(tree(ask).body + random.Random(ask.path).randbytes(4000).hex().encode()) if tree(ask) else None) as web:
+            with pytest.raises(OSError, match="No space left"):
+                night(tmp_path, web, wanted)
+            subprocess.run(["mount", "-o", "remount,size=20m", tmp_path / "raw"], check=True)
+            night(tmp_path, web, wanted)
+            whole(tmp_path)
+    finally:
+        subprocess.run(["umount", tmp_path / "raw"], check=True)
