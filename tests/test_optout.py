@@ -212,7 +212,7 @@ def test_a_no_stays_said_while_its_file_cannot_be_had_and_goes_with_it(tmp_path:
 
     with Web(a=answer) as web:
         wanted = source("http://a.localhost/one", "http://a.localhost/two")
-        for now, decision in ((tdm["now"], "refused"), (Reply(b"", 503), "refused"), (None, "allowed")):
+        for now, decision in ((tdm["now"], "refused"), (Reply(b"", 503), "refused"), (Reply(b"", 501), "refused"), (None, "allowed")):
             tdm["now"] = now
             night(tmp_path, web, wanted)
             assert decisions(tmp_path)["one"]["decision"] == decision

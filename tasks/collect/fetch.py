@@ -20,6 +20,7 @@ from tasks.collect.addresses import Names, NotPublic
 
 ACCEPTED = "gzip, deflate, br, zstd"
 STAGES = 3              # encodings on top of each other
+MEMBERS = 1_000
 PIECE = 64 * 1024
 WINDOW_LOG = 23         # of zstd: 8 MB, what RFC 9659 lets HTTP use
 HOP = {"content-encoding", "transfer-encoding", "content-length", "connection", "keep-alive"}
@@ -146,7 +147,7 @@ class _Pump:
     """One decompression, a piece at a time."""
 
     def __init__(self, name: str, engine: Any) -> None:
-        self.name, self.engine, self.made, self.fed = name, engine, 0, False
+        self.name, self.engine, self.made, self.fed, self.members = name, engine, 0, False, 1
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         if self.name == "br":
@@ -163,7 +164,7 @@ class _Pump:
                     data = self.engine.unused_data or data
                     if not data:
                         return
-                    self.engine = _engine("zstd")
+                    self.again()
                 piece = self.engine.decompress(data, PIECE)
                 if piece:
                     yield piece
@@ -179,11 +180,18 @@ class _Pump:
                 if self.engine.eof:
                     if self.name == "deflate":
                         return
-                    self.engine = _engine(self.name)      # gzip members may follow each other
+                    self.again()
                 piece = self.engine.decompress(data, PIECE)
                 if piece:
                     yield piece
                 data = self.engine.unconsumed_tail or self.engine.unused_data
+
+    def again(self) -> None:
+        """Members of gzip and frames of zstd may follow each other; thousands of them are meant to keep us busy."""
+        self.members += 1
+        if self.members > MEMBERS:
+            raise zlib.error("too many members")
+        self.engine = _engine(self.name)
 
     @property
     def finished(self) -> bool:
