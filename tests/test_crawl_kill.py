@@ -191,3 +191,20 @@ def test_a_full_disk_ends_a_night_in_one_line_and_the_next_goes_on(tmp_path: Pat
             whole(tmp_path)
     finally:
         subprocess.run(["umount", tmp_path / "raw"], check=True)
+
+
+def test_a_frontier_made_anew_brings_back_nothing_that_was_overtaken(tmp_path: Path) -> None:
+    """An old segment that no manifest names any more is not mistaken for one of a night that was cut off."""
+    said: dict[str, Reply | None] = {"/p": Reply(b"old words"), "/q": Reply(b"more old words")}
+    wanted = source(*(f"http://a.localhost{path}" for path in said))
+    with Web(a=lambda ask: said.get(ask.path)) as web:
+        night(tmp_path, web, wanted)
+        time.sleep(1.1)         # times are kept by the second
+        said |= {"/p": Reply(b"new words"), "/q": Reply(b"more new words")}
+        night(tmp_path, web, wanted)
+        for path in (tmp_path / "state").glob("frontier.db*"):
+            path.unlink()
+        before = raw.manifest(tmp_path / "raw")
+        night(tmp_path, web, wanted)
+    after = raw.manifest(tmp_path / "raw")
+    assert {uri: (row["status"], row["sha256"]) for uri, row in after.items()} == {uri: (row["status"], row["sha256"]) for uri, row in before.items()}

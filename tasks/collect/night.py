@@ -78,8 +78,11 @@ class Night:
             part.unlink()
         names = raw.opened(self.folder)
         known = dict(self.frontier.db.execute("SELECT name, size FROM segments"))
+        named, times = set(known), dict[str, str]()
         if anew:        # the frontier is new, or data/raw another: closed segments that no manifest names may hold pages
-            named = {row["raw_file"] for row in raw.each(self.folder)} | set(known)
+            for row in raw.each(self.folder):
+                named.add(row["raw_file"])
+                times[row["uri"]] = row["fetched"]
             names = [path.name for path in sorted(self.folder.glob("segment-*.warc.gz")) if path.name not in named] + names
         there = set(names) | {path.name for path in self.folder.glob("segment-*.warc.gz")}
         for row in list(self.frontier.staged()):
@@ -89,8 +92,9 @@ class Night:
         for name in names:
             count = 0
             for offset, uri, fetched, message in raw.mend(self.folder, name, known.get(name, 0)):
-                self._replay(name, offset, uri, fetched, message)
-                count += 1
+                if times.get(uri, "") < fetched:        # else the manifest knows later of it
+                    self._replay(name, offset, uri, fetched, message)
+                    count += 1
             size = raw.length(self.folder, name)
             self.frontier.db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (name, size))
             if count:
