@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tasks import process
+from tasks import optout, process
 from tasks.collect import raw, urls
 from tasks.collect.addresses import Names
 from tasks.collect.fetch import Answer, Fetcher
@@ -116,7 +116,9 @@ class Night:
         head, _, body = message.partition(b"\r\n\r\n")
         first, *rest = head.decode("utf-8", "surrogateescape").split("\r\n")
         headers = [(key, value) for key, _, value in (line.partition(": ") for line in rest) if key.lower() != "content-length"]
-        outcome = understood(lease, Answer(int(first.split(" ")[1]), headers, body), (), self.source, self.settings, self.policy, self.token, self.clock.now(), fetched)
+        files = dict(self.frontier.db.execute("SELECT name, body FROM files WHERE host = ? AND status = 200", (self.frontier.host(urls.site(uri)),)))
+        said = optout.of_site(files, uri, self.token)
+        outcome = understood(lease, Answer(int(first.split(" ")[1]), headers, body), said, self.source, self.settings, self.policy, self.token, self.clock.now(), fetched)
         if outcome.kind != "stored" or outcome.row is None:
             return
         outcome.row |= {"raw_file": name, "raw_locator": str(offset)}
