@@ -78,11 +78,12 @@ def test_a_source_package_of_pypi_is_opened_and_its_build_is_told_no_secret(proj
 
 
 def test_a_source_whose_original_is_here_needs_no_index(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_CACHE", str(project / "cache"))
     body = packed(("a.txt", b"one"))
     made(project, body)
     what = source(kind="package", package={**UDHR, "file": "x.zip", "sha256": digest(body)}, members="*.txt")
     first = night(project, what)
-    shutil.rmtree(project / ".tidemill")
+    shutil.rmtree(project / "cache")
     monkeypatch.setattr(collecting, "fetch", lambda package: pytest.fail("nothing is asked of the index"))
     assert night(project, what).raw == first.raw
 

@@ -64,12 +64,21 @@ def words(recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict, pi
         + ", ".join(f"{count:,} documents {what}" for what, count in facts.opt_outs.items()) + "; a page that refuses is not kept.",
         "## Cleaning and labelling",
         *(f"- {step}: {kept:,} left" + (f"; dropped {', '.join(f'{count:,} {why}' for why, count in lost.items())}" if lost else "") for step, kept, lost in facts.steps),
+        voting(facts.voters),
         *([f"Replaced by marks: {', '.join(f'{count:,} {kind}' for kind, count in facts.personal.most_common())}."] if facts.personal else []),
         *([f"Too small to be judged alone, so pooled: {'; '.join(f'{column} {len(names)} ({chr(44).join(names[:40])}' + (' ...' if len(names) > 40 else '') + ')' for column, names in facts.small.items())}."] if facts.small else []),
         "## Uses", *(f"- {name}: {text}" for name, text in about.items()),
         "## Maintenance", "A new snapshot is made on a night when a source changed; this one stays, and `tidemill data restore` brings it back by its name. `tidemill trace` names the pages of each model.",
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def voting(found: list[dict]) -> str:
+    """The voters' table; nothing where nobody votes."""
+    if not found:
+        return ""
+    lines = [f"| {row['voter']} ({row['kind']}) | {row['coverage']:.1%} | {row['overlap']:.1%} | {row['conflict']:.1%} | {'' if row['accuracy'] is None else format(row['accuracy'], '.1%')} | {row['measured_on']} |" for row in found]
+    return "\n".join(["| voter | coverage | overlap | conflict | accuracy | measured on |", "|---|---:|---:|---:|---:|---|", *lines])
 
 
 def table(name: str, found: list[tuple[str, dict[str, int]]]) -> str:

@@ -25,6 +25,7 @@ class Facts:
     fetched: tuple[str, str]               # the first and the last day
     signals: Any                           # a frame: a document's quality signals a row; of longer texts only
     personal: Counter[str]                 # what was marked, by kind
+    voters: list[dict[str, Any]]           # what each covers, contradicts and gets right
     small: dict[str, list[str]]            # slices too small to be judged by themselves
 
 
@@ -54,15 +55,16 @@ def counts(recipe: Recipe) -> Facts:
         lineage = pq.read_table(folder / "lineage.parquet", columns=["fetched"]).column("fetched")
         days += [day for day in (min(lineage.to_pylist(), default=""), max(lineage.to_pylist(), default="")) if day]
     examples = examples.merge(pd.concat(documents)[["doc_id", "host", "licence"]], on="doc_id", how="left")
-    steps = []
+    steps, voters = [], []
     for step, folder_name, names in (("clean", "clean", [use.name for use in recipe.sources]), ("select", "select", [name]), ("label", "labels", [name]), ("split", "splits", [name])):
         kept, lost = 0, Counter[str]()
         for each in names:
             told = json.loads((places.data(folder_name, each) / "report.json").read_text())
             kept += told["rows"]
+            voters += told.get("voters", [])
             lost.update(told["dropped"])
         steps.append((step, kept, dict(lost.most_common())))
-    return Facts(report["snapshot"], examples, steps, opt_outs, (min(days, default="")[:10], max(days, default="")[:10]), pd.DataFrame(signals), personal, report.get("small", {}))
+    return Facts(report["snapshot"], examples, steps, opt_outs, (min(days, default="")[:10], max(days, default="")[:10]), pd.DataFrame(signals), personal, voters, report.get("small", {}))
 
 
 def shares(examples: Any, column: str, most: int = 40) -> list[tuple[str, dict[str, int]]]:
