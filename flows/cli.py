@@ -32,6 +32,7 @@ app.add_typer(_sources, name="sources")
 app.add_typer(_label, name="label")
 
 STOPPED = "stopped; what was finished is kept, and the same command goes on"
+INTERRUPTED = 130
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 
 
@@ -412,8 +413,20 @@ app.command("trace")(_trace)
 app.command("verify")(_verify)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"tidemill {version('tidemill')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _before(context: typer.Context, debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+def _before(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version, and nothing else.", is_eager=True, callback=_version)] = False,
+) -> None:
     from flows.reach import check
     from tasks import places
 
@@ -430,24 +443,31 @@ def main() -> None:
 
 
 def guarded(work: Callable[[], object]) -> NoReturn:
-    """Do it and exit: 0 for every named end, 1 for a fault, 2 for a request that makes no sense, with one line on stderr."""
+    """Do it and exit: 0 for every named end, 1 for a fault, 2 for a request that makes no sense, with one line on stderr.
+
+    Outside its own main, typer gives an exit's code back as a value: 130 for a Ctrl-C.
+    """
     import click
+    from typer.exceptions import TyperException
 
     from tasks.errors import Fault, Refused
 
     try:
-        work()
-        code = 0
+        told = work()
+        code = told if type(told) is int else 0
+        if code == INTERRUPTED:
+            _fail(STOPPED, code)
     except Refused as error:
         code = _fail(error, 2)
     except Fault as error:
         code = _fail(error, 1)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        code = _fail(STOPPED, 130)
-    except click.exceptions.Exit as error:
+    except (KeyboardInterrupt, typer.Abort, click.exceptions.Abort):
+        code = _fail(STOPPED, INTERRUPTED)
+    except (typer.Exit, click.exceptions.Exit) as error:
         code = error.exit_code
-    except click.ClickException as error:
-        code = _fail(error.format_message(), 2)
+    except (TyperException, click.ClickException) as error:
+        # Where a command was named without a subcommand, the help was printed and there is nothing to add.
+        code = 2 if type(error).__name__ == "NoArgsIsHelpError" else _fail(_asked(error), 2)
     except OSError as error:
         from tasks.process import explain
 
@@ -455,6 +475,13 @@ def guarded(work: Callable[[], object]) -> NoReturn:
     except Exception as error:
         code = _fail(f"{type(error).__name__}: {error}", 1)
     sys.exit(code)
+
+
+def _asked(error: Any) -> str:
+    """What was typed wrong, and where the right words stand."""
+    words = error.format_message().strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{words} (see {context.command_path} --help)" if context else words
 
 
 def _fail(error: object, code: int) -> int:

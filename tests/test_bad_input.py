@@ -87,6 +87,52 @@ def test_a_read_only_data_folder_is_one_line(clone: Clone) -> None:
         subprocess.run(["umount", str(data)], check=True)
 
 
+def typed(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
+    """The exit code of the command line, in this process."""
+    from flows.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["tidemill", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("sources chek", "'check'"), ("histroy languages", "'history'"), ("run --nope", "--nope"), ("approve languages", "'--why'"),
+    ("label export images --rows 0", "'--rows'"), ("clean --days soon", "'--days'"), ("run languages --json=3", "'--json'"),
+])
+def test_a_typing_error_is_one_line_and_code_2(line: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert typed(monkeypatch, *line.split()) == 2
+    out, error = capsys.readouterr()
+    assert error.startswith("error: ") and error.count("\n") == 1 and said in error, error
+    assert not out
+
+
+@pytest.mark.parametrize("line", ["", "data", "label"])
+def test_a_command_without_its_subcommand_prints_the_help_and_no_error(line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert typed(monkeypatch, *line.split()) == 2
+    out, error = capsys.readouterr()
+    assert "Usage" in out + error and "error:" not in error
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import version
+
+    assert typed(monkeypatch, "--version") == 0
+    assert capsys.readouterr() == (f"tidemill {version('tidemill')}\n", "")
+
+
+def test_an_interrupted_command_is_one_line_and_code_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks import tracking
+
+    def interrupted() -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tracking, "applications", interrupted)
+    assert typed(monkeypatch, "status") == 130
+    assert capsys.readouterr().err.startswith("error: stopped;")
+
+
 def test_help_is_quick_to_load() -> None:
     code = "import sys; import flows.cli; print([n for n in ('prefect', 'mlflow', 'torch', 'pandas', 'optuna') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
