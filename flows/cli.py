@@ -1,10 +1,7 @@
 """tidemill: the command line. Every command takes --json; errors are one line on stderr."""
 
-import contextlib
 import json
-import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from flows import stopping
 from flows.data_command import diff as _diff
 from flows.data_command import listed as _list
 from flows.label_command import label as _label
@@ -62,6 +60,7 @@ def run(
 
     from tasks import config, process
 
+    stopping.listen(lambda code: _fail(STOPPED, code))
     given = list(overrides or [])
     # Fail before spending: configuration before Prefect's start.
     config.check_hardware(config.recipe(application, given))
@@ -70,7 +69,6 @@ def run(
     from flows.retrain import retrain
 
     console = Console(stderr=as_json)
-    signal.signal(signal.SIGINT, _stop)
     with Night(console, quiet=as_json) as night:
         process.listeners.append(night)
         try:
@@ -82,31 +80,6 @@ def run(
               "peak_mb": {name: round(cost["peak_mb"]) for name, cost in night.costs.items()}})
     else:
         console.print(night.panel())
-
-
-def _stop(number: int, frame: object) -> None:
-    """Ctrl-C: the engines get a moment to note it, without a word; then everything we started ends.
-
-    Prefect's temporary server hears the same Ctrl-C, and its client would ask the dead server for minutes.
-    """
-    import threading
-
-    logging.disable(logging.CRITICAL)
-    timer = threading.Timer(3, _leave)
-    timer.daemon = True
-    timer.start()
-    raise KeyboardInterrupt
-
-
-def _leave() -> None:
-    import psutil
-
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.terminate()
-    if sys.stderr.isatty():
-        sys.stderr.write("\x1b[?25h")  # the cursor, which the live display hid
-    os._exit(_fail(STOPPED, 130))
 
 
 @app.command()
@@ -456,12 +429,13 @@ def guarded(work: Callable[[], object]) -> NoReturn:
         told = work()
         code = told if type(told) is int else 0
         if code == INTERRUPTED:
-            _fail(STOPPED, code)
+            raise KeyboardInterrupt
     except Refused as error:
         code = _fail(error, 2)
     except Fault as error:
         code = _fail(error, 1)
     except (KeyboardInterrupt, typer.Abort, click.exceptions.Abort):
+        stopping.leave()
         code = _fail(STOPPED, INTERRUPTED)
     except (typer.Exit, click.exceptions.Exit) as error:
         code = error.exit_code

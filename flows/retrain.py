@@ -10,7 +10,7 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed
 
-from flows import pages
+from flows import pages, stopping
 from flows.forms import Application
 from flows.reap import register_alive
 from tasks import config, places, plan, process, version
@@ -54,6 +54,7 @@ def retrain(application: Application, overrides: list[str] = [], dry_run: bool =
         ask: Where the evidence is not enough, wait for a person's form on this page (conf/config.yaml says how long).
         reason: Why this run was started; it stands among this run's parameters.
     """
+    stopping.keep()
     register_alive()
     return retraining(str(application), list(overrides), Night(dry_run=dry_run, ask=ask))
 
