@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from flows import stopping
+from flows import guardian, stopping
 from flows.data_command import diff as _diff
 from flows.data_command import listed as _list
 from flows.label_command import label as _label
@@ -64,6 +64,7 @@ def run(
     given = list(overrides or [])
     # Fail before spending: configuration before Prefect's start.
     config.check_hardware(config.recipe(application, given))
+    guardian.watched()
     from flows.forms import Application
     from flows.panel import Night
     from flows.retrain import retrain

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -200,7 +201,8 @@ def test_without_git_the_run_says_what_is_lost_and_goes_on(tmp_path: Path) -> No
     assert "DryRun" in done.stdout and "no git" in done.stdout
 
 
-def test_ctrl_c_ends_a_run_within_ten_seconds_and_leaves_no_process(clone: Clone) -> None:
+def begun(clone: Clone) -> tuple[subprocess.Popen[str], list]:
+    """A run that is cleaning, and all processes it has started so far."""
     import psutil
 
     child = subprocess.Popen([sys.executable, "-m", "flows.cli", "run", "languages"], cwd=clone.folder, env=clone.env,
@@ -209,13 +211,43 @@ def test_ctrl_c_ends_a_run_within_ten_seconds_and_leaves_no_process(clone: Clone
     while time.monotonic() < deadline and not (clone.folder / "data/clean").exists():
         time.sleep(0.2)
     family = psutil.Process(child.pid).children(recursive=True)
-    assert family
-    os.killpg(child.pid, signal.SIGINT)
+    assert any("prefect.server" in " ".join(one.cmdline()) for one in family)
+    return child, family
+
+
+def stops(clone: Clone, send: Callable[[int, int], None], number: int) -> None:
+    """The run ends within ten seconds with one line, and no process of it is left."""
+    import psutil
+
+    child, family = begun(clone)
+    send(child.pid, number)
     _, said = child.communicate(timeout=10)
-    assert child.returncode == 130
+    assert child.returncode == 128 + number
+    assert [line for line in said.strip().splitlines() if line.startswith("error:")] == [said.strip().splitlines()[-1]]
     assert said.strip().splitlines()[-1].startswith("error: stopped;")
     assert "Traceback" not in said
     _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+
+
+def test_ctrl_c_ends_a_run_within_ten_seconds_and_leaves_no_process(clone: Clone) -> None:
+    stops(clone, os.killpg, signal.SIGINT)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+def test_sigterm_ends_a_run_as_ctrl_c_does(send: Callable[[int, int], None], clone: Clone) -> None:
+    stops(clone, send, signal.SIGTERM)
+
+
+@pytest.mark.system
+def test_a_run_killed_by_minus_9_leaves_no_process_behind(clone: Clone) -> None:
+    import psutil
+
+    child, family = begun(clone)
+    child.kill()
+    child.wait()
+    _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive
 
 
