@@ -177,8 +177,21 @@ def rollback(
     """The previous champion again."""
     from tasks.register.promote import before, promote
 
+    _known(application)
     receipt = promote(application, before(application, to), _person(), why)
     _out(receipt.model_dump()) if as_json else typer.echo(f"{application}: version {receipt.version} is @champion, before it was {receipt.previous}")
+
+
+def _known(application: str) -> None:
+    """Refused where it is neither a recipe nor, its recipe gone, an application with versions."""
+    import recipes
+    from tasks import tracking
+    from tasks.errors import Refused
+
+    if application in (known := set(recipes.names())):
+        return
+    if application not in (known := known if tracking.unborn() else known | set(tracking.applications())):
+        raise Refused(f"no application '{application}'; there are {', '.join(sorted(known))}")
 
 
 def _person() -> str:
@@ -199,6 +212,7 @@ def approve(
     from tasks.errors import Refused
     from tasks.register.promote import promote
 
+    _known(application)
     number = version or tracking.aliased(application, "challenger")
     if number is None:
         raise Refused(f"no version of {application} waits for approval; tidemill status lists what there is")
@@ -216,6 +230,7 @@ def history(
     from tasks import tracking
     from tasks.errors import Refused
 
+    _known(application)
     entries = tracking.ledger(application)
     if at:
         entries = _live_at(entries, at)
@@ -259,7 +274,9 @@ def card(
     """The model card, made anew from what the registry keeps."""
     from tasks.register.card import read, render
 
-    told = read(*application.partition("@")[::2])
+    name, _, number = application.partition("@")
+    _known(name)
+    told = read(name, number)
     _out(told) if as_json else typer.echo(render(told), nl=False)
 
 

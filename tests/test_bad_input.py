@@ -133,6 +133,15 @@ def test_an_interrupted_command_is_one_line_and_code_130(capsys: pytest.CaptureF
     assert capsys.readouterr().err.startswith("error: stopped;")
 
 
+@pytest.mark.parametrize("line", ["history nope", "history nope --json", "card nope", "card nope@3 --json", "rollback nope", "rollback nope --json", "approve nope --why x"])
+def test_an_unknown_application_is_named_with_the_choices(line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    assert typed(monkeypatch, *line.split()) == 2
+    out, error = capsys.readouterr()
+    assert error.startswith("error: no application 'nope'; there are images, languages") and error.count("\n") == 1 and not out
+    assert not list(tmp_path.iterdir())
+
+
 def test_help_is_quick_to_load() -> None:
     code = "import sys; import flows.cli; print([n for n in ('prefect', 'mlflow', 'torch', 'pandas', 'optuna') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
