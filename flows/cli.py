@@ -1,5 +1,6 @@
 """tidemill: the command line. Every command takes --json; errors are one line on stderr."""
 
+import contextlib
 import json
 import os
 import sys
@@ -80,7 +81,17 @@ def run(
         _out({**night.said["end"]["end"], "seconds": {name: round(wall, 2) for name, wall in night.walls.items()},
               "peak_mb": {name: round(cost["peak_mb"]) for name, cost in night.costs.items()}})
     else:
-        console.print(night.panel())
+        console.print(night.panel(*_standing(application)))
+
+
+def _standing(application: str) -> tuple[str | None, str | None]:
+    """The version that is live and the one that waits for a person; unknown is none, since the run itself has ended well."""
+    from tasks import tracking
+    from tasks.errors import Fault
+
+    with contextlib.suppress(Fault):
+        return tracking.aliased(application), tracking.aliased(application, "challenger")
+    return None, None
 
 
 @app.command()

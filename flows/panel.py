@@ -85,8 +85,8 @@ class Night:
             self.told[step] = time.monotonic()
             self.console.print(f"{time.monotonic() - self.began:6.1f} s  {step}: {words}", highlight=False, markup=False)
 
-    def panel(self) -> Panel | Group:
-        """The whole night, once it has ended."""
+    def panel(self, live: str | None = None, waiting: str | None = None) -> Panel | Group:
+        """The whole night, once it has ended. `live` and `waiting` are versions of the application, if there are any."""
         end = self.said["end"]["end"]
         state = end["state"]
         parts: list[Any] = [Text.assemble((f"{state}  ", f"bold {COLOURS[state]}"), end["because"])]
@@ -98,8 +98,7 @@ class Night:
         parts += [Text(), self.facts(end, judged)]
         if self.notes:
             parts += [Text(f"note: {note}", style="yellow") for note in self.notes]
-        parts += [Text(), Text.assemble("next: ", ('tidemill predict languages "Wo ist der Bahnhof?"' if end["application"] == "languages" else f"tidemill predict {end['application']} INPUT", "bold"), "   ",
-                                        ("tidemill status", "bold"), "   ", ("tidemill up", "bold"))]
+        parts += [Text(), Text("   ").join([Text("next:"), *(Text(words, style="bold") for words in then(end, live, None if judged and judged["verdict"] == "REJECT" else waiting))])]
         body = Group(*parts)
         if not self.console.is_terminal:
             return Group(Text(f"\n{end['application']}: {state}"), body)
@@ -141,6 +140,22 @@ class Night:
             worst = max(self.costs.items(), key=lambda item: item[1]["peak_mb"])
             table.add_row("most memory", f"{worst[1]['peak_mb']:,.0f} MB ({worst[0]})")
         return table
+
+
+def then(end: dict[str, Any], live: str | None, waiting: str | None) -> list[str]:
+    """What a person may do next: commands that are not refused as things stand."""
+    name, version = end["application"], end.get("version")
+    found = []
+    held = version is not None and version == waiting
+    if held:
+        found.append(f'tidemill approve {name} --why "..."')
+    if live:
+        found.append('tidemill predict languages "Wo ist der Bahnhof?"' if name == "languages" else f"tidemill predict {name} INPUT")
+    elif end["state"] == "DryRun":
+        found.append(f"tidemill run {name}")
+    elif version and not held:
+        found.append(f"tidemill card {name}@{version}")
+    return [*found, "tidemill status", "tidemill up"]
 
 
 def summary(receipt: Any) -> str:
