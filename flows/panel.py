@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks.receipts import Receipt
+from tasks.telling import PLACE, resumed, which
 
 MARKS = {"pass": ("✓", "green"), "fail": ("✗", "red"), "unclear": ("?", "yellow"), "reported": ("·", "dim"), "not applicable": ("–", "dim")}
 COLOURS = {"Promoted": "green", "Held": "yellow", "Rejected": "red", "Unchanged": "cyan", "DryRun": "cyan"}
@@ -71,19 +72,24 @@ class Night:
                 self.live.update(self.rows[step], total=1, completed=1, far=words[:70], description=f"{mark} {step}")
                 self.live.stop_task(self.rows[step])
             elif not self.quiet:
-                self.console.print(f"{time.monotonic() - self.began:6.1f} s  {step}: {words} ({event['wall_s']:.1f} s)", highlight=False, markup=False)
+                self.line(f"{step}: {words} ({event['wall_s']:.1f} s)")
 
     def far(self, step: str, event: dict[str, Any]) -> None:
-        total = event.get("total")
-        more = ", ".join(f"{key} {value}" for key, value in event.items() if key not in ("done", "total", "unit") and value not in (0, None))
-        words = f"{event['done']:,.0f}{f' of {total:,.0f}' if total else ''} {event['unit']}{f', {more}' if more else ''}"
+        total, training = event.get("total"), which(step, event)
+        if (words := resumed(step, event)) and not self.quiet:
+            self.line(words)
+        more = ", ".join(f"{key} {value}" for key, value in event.items() if key not in PLACE and value not in (0, None))
+        words = f"{training}{event['done']:,.0f}{f' of {total:,.0f}' if total else ''} {event['unit']}{f', {more}' if more else ''}"
         if self.live:
             if step not in self.rows:
                 return
             self.live.update(self.rows[step], total=total, completed=event["done"], far=words[:70])
-        elif not self.quiet and time.monotonic() - self.told.get(step, self.began) > 10:
-            self.told[step] = time.monotonic()
-            self.console.print(f"{time.monotonic() - self.began:6.1f} s  {step}: {words}", highlight=False, markup=False)
+        elif not self.quiet and time.monotonic() - self.told.get(step + training, self.began) > 10:
+            self.told[step + training] = time.monotonic()
+            self.line(f"{step}: {words}")
+
+    def line(self, words: str) -> None:
+        self.console.print(f"{time.monotonic() - self.began:6.1f} s  {words}", highlight=False, markup=False)
 
     def panel(self, live: str | None = None, waiting: str | None = None) -> Panel | Group:
         """The whole night, once it has ended. `live` and `waiting` are versions of the application, if there are any."""
@@ -98,7 +104,7 @@ class Night:
         parts += [Text(), self.facts(end, judged)]
         if self.notes:
             parts += [Text(f"note: {note}", style="yellow") for note in self.notes]
-        parts += [Text(), Text("   ").join([Text("next:"), *(Text(words, style="bold") for words in then(end, live, None if judged and judged["verdict"] == "REJECT" else waiting))])]
+        parts += [Text(), Text.assemble("next: ", Text("   ").join([Text(words, style="bold") for words in then(end, live, None if judged and judged["verdict"] == "REJECT" else waiting)]))]
         body = Group(*parts)
         if not self.console.is_terminal:
             return Group(Text(f"\n{end['application']}: {state}"), body)

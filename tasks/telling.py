@@ -11,6 +11,18 @@ from tasks import process
 
 log = logging.getLogger(__name__)
 SHOWN_EVERY_S, LOGGED_EVERY_S = 5.0, 15.0
+PLACE = ("done", "total", "unit", "row", "training", "resumed")     # what is told in words of its own
+
+
+def which(step: str, event: dict[str, Any]) -> str:
+    """Which of a step's trainings tells this, as "member 1: "; nothing where it is the only one."""
+    what = event.get("training", step)
+    return "" if what == step else f"{what.removeprefix(f'{step}: ')}: "
+
+
+def resumed(step: str, event: dict[str, Any]) -> str:
+    """That a training goes on from a checkpoint, where it says so."""
+    return f"{step}: {which(step, event)}goes on from its checkpoint at step {event['resumed']:,} of {event['total']:,}" if "resumed" in event else ""
 
 
 class Page:
@@ -32,11 +44,14 @@ class Page:
         if not event.get("total") or "done" not in event:
             return
         now = time.monotonic()
-        self.words = ", ".join(f"{name} {value}" for name, value in event.items() if name not in ("total", "unit", "row") and value not in ({}, None))
+        if words := resumed(step, event):
+            log.info("%s", words)
+            self.logged = now
+        self.words = which(step, event) + ", ".join(f"{name} {value}" for name, value in event.items() if name not in PLACE[1:] and value not in ({}, None))
         if now - self.logged > LOGGED_EVERY_S:
             self.logged = now
-            more = ", ".join(f"{name} {value}" for name, value in event.items() if name not in ("done", "total", "unit", "row"))
-            log.info("%s: %g of %g %s, %s", step, event["done"], event["total"], event.get("unit", ""), more)
+            more = ", ".join(f"{name} {value}" for name, value in event.items() if name not in PLACE)
+            log.info("%s: %s%g of %g %s, %s", step, which(step, event), event["done"], event["total"], event.get("unit", ""), more)
         if now - self.shown > SHOWN_EVERY_S:
             self.shown = now
             self.show(100 * event["done"] / event["total"])

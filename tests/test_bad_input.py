@@ -142,23 +142,6 @@ def test_an_unknown_application_is_named_with_the_choices(line: str, capsys: pyt
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("state", "version", "live", "waiting", "first"), [
-    ("Promoted", "2", "2", None, "tidemill predict images INPUT"),
-    ("Rejected", "2", "1", None, "tidemill predict images INPUT"),
-    ("Held", "2", "1", "2", 'tidemill approve images --why "..."'),
-    ("Held", "1", None, "1", 'tidemill approve images --why "..."'),
-    ("Rejected", "1", None, None, "tidemill card images@1"),
-    ("Unchanged", "2", None, "1", "tidemill card images@2"),
-    ("DryRun", None, None, None, "tidemill run images"),
-])
-def test_what_is_proposed_next_is_not_refused(state: str, version: str | None, live: str | None, waiting: str | None, first: str) -> None:
-    from flows.panel import then
-
-    found = then({"application": "images", "state": state, "version": version}, live, waiting)
-    assert found[0] == first and found[-2:] == ["tidemill status", "tidemill up"]
-    assert any("predict" in words for words in found) == bool(live)
-
-
 def test_help_is_quick_to_load() -> None:
     code = "import sys; import flows.cli; print([n for n in ('prefect', 'mlflow', 'torch', 'pandas', 'optuna') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent.parent)

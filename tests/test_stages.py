@@ -16,6 +16,7 @@ from pydantic import ValidationError
 import recipes
 from tasks import config
 from tasks.errors import Refused
+from tasks.process import PROGRESS
 from tasks.receipts import Exported, Trained
 from tasks.schema import Recipe as Judged
 from tasks.train.teaching import Teacher, taught
@@ -110,6 +111,9 @@ def test_killed_between_and_within_its_trainings_an_ensemble_ends_with_the_same_
     assert (folder / "whole.json").is_file() and not (folder / "train.json").is_file(), "it was killed within its second training"
     done = pictures.run("tasks.train", "images", *OF_TWO)
     assert done.returncode == 0, done.stderr[-2000:]
+    said = [json.loads(line.removeprefix(PROGRESS)) for line in done.stdout.splitlines() if line.startswith(PROGRESS)]
+    assert {event["training"] for event in said} == {"train images: member 1"}, "the other one had ended"
+    assert [event["resumed"] % 5 for event in said if "resumed" in event] == [0], "that it goes on from a checkpoint is said once"
     again = Trained.load(folder / "train.json")
     assert again and again.resumes == 1
     assert (again.weights.sha256, again.members["member-1"].sha256) == (whole.weights.sha256, whole.members["member-1"].sha256)

@@ -16,13 +16,15 @@ TOLD_EVERY_S = 0.5
 
 
 class Progress(Callback):
-    """Tells epoch, step, loss, rate and the time left; stops at a loss that is no number."""
+    """Tells which training it is, epoch, step, loss, rate and the time left, and once from which step it goes on; stops at a loss that is no number."""
 
     def __init__(self, what: str) -> None:
         self.what, self.told, self.began, self.first, self.total = what, 0.0, time.monotonic(), 0, 0
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         self.began, self.first, self.total = time.monotonic(), trainer.global_step, int(trainer.estimated_stepping_batches)
+        if self.first and trainer.is_global_zero:
+            process.progress(self.first, self.total, "steps", training=self.what, resumed=self.first)
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int) -> None:
         loss = float(outputs["loss"]) if isinstance(outputs, dict) else float(outputs)
@@ -34,7 +36,7 @@ class Progress(Callback):
         if now - self.told > TOLD_EVERY_S or done == total:
             self.told = now
             left = (now - self.began) / max(1, done - self.first) * (total - done)
-            process.progress(done, total, "steps", epoch=trainer.current_epoch + 1, loss=round(loss, 4), rate=float(f"{rate(trainer):.3g}"), left_s=round(left))
+            process.progress(done, total, "steps", training=self.what, epoch=trainer.current_epoch + 1, loss=round(loss, 4), rate=float(f"{rate(trainer):.3g}"), left_s=round(left))
 
 
 def rate(trainer: Any) -> float:

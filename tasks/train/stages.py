@@ -25,6 +25,9 @@ from tasks.train.loop import Kept, fit, rank, save
 from tasks.train.teaching import Teacher, taught
 
 
+OWN = "the model itself"     # among its teachers, and the members of its ensemble
+
+
 @dataclass
 class Work:
     """What a model is trained from, in a run as in its verification."""
@@ -66,7 +69,7 @@ def trained(work: Work, logger: Any = None) -> Ended:
         kept = work.keep("")
         ended.kept.append(kept)
         ended.module, ended.metrics, ended.steps = fit(start.recipe, start.data, start.settings, judged.seed, start.settings.max_epochs, logger,
-                                                       f"{work.what} {work.application}", watch=judged.sweep.metric, kept=kept, begin=start.weights, taught=teach)
+                                                       f"{work.what} {work.application}" + (f": {OWN}" if teachers else ""), watch=judged.sweep.metric, kept=kept, begin=start.weights, taught=teach)
         return ended
     ended.module, ended.metrics, ended.steps = stage(work, ended, "", start.recipe, start.data, start.settings, judged.seed, start.weights, teach, logger)
     if judged.prune.fraction:
@@ -91,7 +94,7 @@ def stage(work: Work, ended: Ended, name: str, recipe: Recipe, data: Any, settin
         return module, told["metrics"], told["steps"]
     kept = work.keep(name)
     ended.kept.append(kept)
-    what = f"{work.what} {work.application}" + (f": {name.replace('-', ' ')}" if name else "")
+    what = f"{work.what} {work.application}: {name.replace('-', ' ') or OWN}"
     module, metrics, steps = fit(recipe, data, settings, seed, settings.max_epochs, logger, what, watch=work.judged.sweep.metric, kept=kept, begin=begin, taught=taught)
     if not rank():
         save(module, weights)
