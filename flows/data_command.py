@@ -33,12 +33,12 @@ def listed(
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("application", "snapshot", "made"):
+    for name in ("application", "snapshot", "made"):      # a snapshot by the name that diff and restore take
         table.add_column(name, no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("since the one before", overflow="fold")
     for one in found:
-        table.add_row(one["recipe"], one["digest"][:16], one["at"].replace("T", " ")[:16], f"{sum(one['rows'].values()):,}", in_words(one["changed"]))
+        table.add_row(one["recipe"], f"{one['recipe']}-{one['digest'][:16]}", one["at"].replace("T", " ")[:16], f"{sum(one['rows'].values()):,}", in_words(one["changed"]))
     Console().print(table)
 
 

@@ -18,14 +18,17 @@ def examples(application: str) -> Any:
 
     import recipes
     from tasks import places
-    from tasks.errors import Refused
+    from tasks.errors import Fault, Refused
 
     if application not in recipes.names():
         raise Refused(f"no recipe '{application}'; recipes/ has {', '.join(recipes.names())}")
     path = places.data("labels", application) / "examples.parquet"
     if not path.is_file():
         raise Refused(f"data/labels/{application} has no examples; run: tidemill run {application}")
-    return pd.read_parquet(path)
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise Fault(f"{path} cannot be read ({' '.join(str(error).split())[:100]}); make it again: dvc repro -f --single-item label@{application}") from error
 
 
 @label.command("export")
@@ -40,12 +43,14 @@ def exported(
     from tasks.files import write
     from tasks.label import people
 
-    found, configuration = people.tasks(examples(application), application, rows)
+    there = examples(application)
+    found, configuration = people.tasks(there, application, rows)
+    alike = there["confidence"].nunique() == 1
     path = to or places.state("labels", f"{application}.json")
     write(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
     write(path.with_suffix(".xml"), configuration)
     told = {"application": application, "tasks": len(found), "file": str(path), "configuration": str(path.with_suffix(".xml"))}
-    typer.echo(json.dumps(told, indent=1) if as_json else f"{len(found):,} tasks are in {path}; make a project of Label Studio with the configuration {path.with_suffix('.xml')}, import them, and bring the export back: tidemill label import {application} FILE")
+    typer.echo(json.dumps(told, indent=1) if as_json else f"{len(found):,} tasks are in {path}; make a project of Label Studio with the configuration {path.with_suffix('.xml')}, import them{'; all labels are believed alike, so these are any' if alike else ''}, and bring the export back: tidemill label import {application} FILE")
 
 
 @label.command("import")
@@ -68,9 +73,14 @@ def imported(
 def reported(application: Application, as_json: Json = False) -> None:
     """What each voter covers, how often it has company, contradicts and is right; which labels are doubtful."""
     from tasks import places
+    from tasks.errors import Fault
 
     examples(application)
-    told = json.loads((places.data("labels", application) / "report.json").read_text())
+    path = places.data("labels", application) / "report.json"
+    try:
+        told = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise Fault(f"{path} cannot be read; make it again: dvc repro -f --single-item label@{application}") from error
     kept = {name: told[name] for name in ("voters", "people", "decided", "issues") if name in told}
     if as_json:
         typer.echo(json.dumps({"application": application, **kept}, indent=1))

@@ -40,15 +40,15 @@ class Rule(Strict):
 
     kind: Literal["page", "xpath", "gettext", "whole", "table", "json", "csv", "picture", "pixels", "idx"]
     name: str = Field(description="becomes the document's `kind`")
-    each: str = "/*"
-    part: str = "''"
-    text: str = "."
-    language: str = "''"
-    script: str = "''"
-    original: str = ""
+    each: str = Field(default="/*", description="xpath: the nodes that become documents")
+    part: str = Field(default="''", description="xpath: what names a part within its page")
+    text: str = Field(default=".", description="xpath: an expression; json: a dotted path; table: a column")
+    language: str = Field(default="''", description="xpath: an expression; json: a dotted path; table: a column; gettext, whole: an expression on the address whose first group is it")
+    script: str = Field(default="''", description="xpath: an expression; json: a dotted path (ISO 15924)")
+    original: str = Field(default="", description="gettext: an expression on a string's comment whose first group is the original; idx: one on the address")
     delimiter: str = Field(default=",", min_length=1, max_length=1, description="between a table's columns")
     namespaces: dict[str, str] = {}
-    attributes: dict[str, str] = {}
+    attributes: dict[str, str] = Field(default={}, description="xpath: name to expression; json: name to dotted path")
     group: str = Field(default="", description="csv: the column whose values name the documents; none: one document")
     columns: tuple[str, ...] = Field(default=(), description="csv: the columns that must be there and are kept, in this order; none: all")
     label: str = Field(default="", description="picture: an expression on the address whose first group is the label")

@@ -126,8 +126,10 @@ def dvc(*arguments: str, step: str | None = None, cwd: Path | None = None) -> st
     variables = {**os.environ, **places.environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"}
     done = subprocess.run(command, cwd=cwd or places.root(), env=variables, capture_output=True, text=True)
     if done.returncode:
-        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith("ERROR")] or [done.stderr.strip()[-300:]]
-        raise Fault(f"dvc {' '.join(arguments[:2])}: {lines[-1].removeprefix('ERROR: ')}")
+        said = (done.stderr + done.stdout).splitlines()
+        at = max((place for place, line in enumerate(said) if line.startswith("ERROR")), default=None)
+        words = " ".join(said[at : at + 4]) if at is not None else done.stderr.strip()[-300:]      # some of its errors go on in the next lines
+        raise Fault(f"dvc {' '.join(arguments[:2])}: {' '.join(words.split()).removeprefix('ERROR: ')[:400]}")
     return done.stdout
 
 
@@ -345,8 +347,8 @@ def restore(name: str, folder: Path, remote: str | None = None) -> dict[str, Any
     `name` is RECIPE-DIGEST16 or a tag; `remote` a folder or URL, by default this project's own.
     Each file's digest is checked against the lock that was pushed with it.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise Refused(f"{folder} is not empty; name an empty or a new folder")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Refused(f"{folder} is {'not empty' if folder.is_dir() else 'a file'}; name an empty or a new folder")
     body, url = _named(name, remote)
     with _pulled(body, url, [f"split@{body['recipe']}"]) as data:
         folder.mkdir(parents=True, exist_ok=True)
@@ -365,8 +367,13 @@ def snapshots(recipe: str = "", last: int = 0, remote: str | None = None) -> lis
         name = path.split("snapshots/", 1)[1].removesuffix(".json")
         if not path.endswith(".json") or (recipe and not name.startswith((f"{recipe}-", f"data/{recipe}/"))):
             continue
-        with fs.open(path, "r") as file:
-            body = json.loads(file.read())
+        try:
+            with fs.open(path, "r") as file:
+                body = json.loads(file.read())
+            body["recipe"], body["digest"], body["at"], body["rows"]
+        except (ValueError, KeyError, TypeError):
+            log.warning("snapshot %s cannot be read in the remote and is left out; push it again, or remove %s", name, path)
+            continue
         one = found.setdefault((body["recipe"], body["digest"]), {key: body.get(key) for key in ("recipe", "digest", "at", "rows", "changed")} | {"names": []})
         one["names"] = sorted([*one["names"], name])
     ordered = sorted(found.values(), key=lambda one: one["at"], reverse=True)
@@ -418,7 +425,12 @@ def _kept(remote: str | None) -> tuple[Any, str, str]:
     if remote:
         from fsspec.core import url_to_fs
 
-        fs, base = url_to_fs(remote)
+        try:
+            fs, base = url_to_fs(remote)
+        except (ImportError, ValueError) as error:
+            raise Refused(f"remote {remote}: {' '.join(str(error).split())}; install what it needs, or name another") from error
+        if not fs.exists(base):
+            raise Refused(f"remote {remote} does not exist; name the folder or address of a DVC remote")
         return fs, f"{base}/snapshots", remote if "://" in remote else str(Path(remote).resolve())
     fs, base = _remote()
     return fs, fs.join(base, "snapshots"), base

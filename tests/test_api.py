@@ -52,7 +52,7 @@ def night(project: Path, what: Source, answer: Shop, asked: list[str] | None = N
         try:
             found = Night(what, SETTINGS, folder, {"api.localhost": ("127.0.0.1", runner.addresses[0][1])})
             await found.run()
-            raw.save_manifest(folder, found.rows.values())
+            found.finished(raw.save_manifest(folder, found.rows.values()))
             return found
         finally:
             await runner.cleanup()
@@ -149,7 +149,7 @@ def looped(request: web.Request) -> web.Response:
 def test_an_api_that_loops_is_left_with_what_it_gave_and_nothing_is_gone(project: Path, pages: dict) -> None:
     night(project, source(pages), lambda request: shop("page")(request) if pages["pages"] == "page" else looped(request))
     told = night(project, source(pages), looped)
-    assert any(reason.startswith("pages repeat") for reason in told.reasons) and told.counts["pages"] <= 3
+    assert any(reason.startswith("pages repeat") for reason in told.reasons) and told.counts["pages"] <= 3 and not told.counts["failed"]
     assert told.counts["gone"] == 0 and {"0", "1", "2"} <= set(bodies(project))
 
 
@@ -160,7 +160,7 @@ def test_cursors_without_an_end_are_cut_by_max_pages(project: Path) -> None:
 
 
 @pytest.mark.parametrize(("body", "words"), [
-    ({"rows": []}, "no list of records at 'data.items'"), ({"data": {"items": {"a": 1}}}, "no list of records"), ({"data": {"items": [{"name": "x"}]}}, "a record without 'id'"),
+    ({"rows": []}, "no list of records at 'data.items'; is api.records right"), ({"data": {"items": {"a": 1}}}, "no list of records"), ({"data": {"items": [{"name": "x"}]}}, "a record without 'id'; is api.key right"),
     ("<html>", "not JSON"), ("[" * 100_000, "not JSON|no list of records")])
 def test_an_api_that_changed_its_shape_is_a_fault_that_keeps_what_was_collected(project: Path, body: Any, words: str) -> None:
     night(project, source({"pages": "page"}), shop("page"))
@@ -173,8 +173,51 @@ def test_a_page_that_fails_in_the_middle_is_named_and_the_rest_is_kept(project: 
     def answer(request: web.Request) -> web.Response:
         return web.Response(status=404) if request.query.get("page") == "3" else shop("page")(request)
 
-    told = night(project, source({"pages": "page"}), answer)
+    told = night(project, source({"pages": "page"}, max_failed=0.5), answer)
     assert told.reasons == {"answered 404": 1} and len(bodies(project)) == 6
+    with pytest.raises(Fault, match=r"1 of 3 pages failed \(1 x answered 404\), max_failed is 0\.05"):
+        night(project, source({"pages": "page"}), answer)
+
+
+def test_what_a_broken_night_did_not_see_is_asked_for_again(project: Path) -> None:
+    """The newest come first, and the page after them fails: the next night must not begin at the newest."""
+    what = source({"pages": "page", "changed": "at", "since": "since", "lag_minutes": 0}, max_failed=0.5)
+    newest_first = sorted(ITEMS, key=lambda row: row["at"], reverse=True)
+    night(project, what, lambda request: web.Response(status=404) if request.query.get("page") == "2" else shop("page", newest_first)(request))
+    assert len(bodies(project)) == 3
+    asked: list[str] = []
+    night(project, what, shop("page", newest_first), asked)
+    assert "since" not in asked[0] and len(bodies(project)) == 7
+    asked.clear()
+    night(project, what, shop("page", newest_first), asked)
+    assert "since=2026-01-07" in asked[0], "a whole night is what the next one builds on"
+
+
+def test_a_note_of_other_data_and_a_damaged_one_count_for_nothing(project: Path) -> None:
+    what = source({"pages": "page", "changed": "at", "since": "since"})
+    night(project, what, shop("page"))
+    note = project / ".tidemill/collect/shop.since"
+    for body in ("{", json.dumps({"since": "2026-01-07T10:00:00+00:00", "raw": "another"})):
+        note.write_text(body)
+        asked: list[str] = []
+        night(project, what, shop("page"), asked)
+        assert "since" not in asked[0]
+
+
+def test_a_record_of_the_future_hides_none_of_today(project: Path) -> None:
+    what = source({"pages": "page", "changed": "at", "since": "since", "lag_minutes": 0})
+    night(project, what, shop("page", [*ITEMS, {"id": 99, "text": "Zukunft", "at": "2999-01-01T00:00:00Z"}]))
+    asked: list[str] = []
+    night(project, what, shop("page", [*ITEMS, {"id": 99, "text": "Zukunft", "at": "2999-01-01T00:00:00Z"}, {"id": 50, "text": "heute", "at": "2026-03-01T00:00:00Z"}]), asked)
+    assert "since=2026-01-07" in asked[0] and "50" in bodies(project)
+
+
+def test_a_misspelt_path_is_doubted_and_nothing_is_gone_for_it(project: Path) -> None:
+    night(project, source({"pages": "cursor", "cursor": "more", "parameter": "after"}), shop("cursor"))
+    told = night(project, source({"pages": "cursor", "cursor": "nxt", "parameter": "after"}), shop("cursor"))
+    assert told.reasons == {"nothing at 'nxt' in any answer; is api.cursor right?": 1} and told.counts["gone"] == 0 and len(bodies(project)) == 7
+    told = night(project, source({"pages": "page", "changed": "when", "since": "since"}), shop("page"))
+    assert told.reasons == {"no record has a time at 'when'; is api.changed right?": 1}
 
 
 def test_a_server_that_is_busy_is_asked_again_when_it_said(project: Path) -> None:

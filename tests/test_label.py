@@ -122,6 +122,12 @@ def test_an_address_of_a_person_is_not_kept(project: Path, tmp_path: Path) -> No
     assert "ada" not in people.path("languages").read_text()
 
 
+@pytest.mark.parametrize("task", [{"data": {"example_id": "e01"}, "annotations": None}, {"data": ["e01"]}, {"data": {"example_id": "e01"}, "annotations": [{"result": [{"type": "choices", "value": None}]}, 3]}, None, 3])
+def test_a_task_of_another_shape_is_passed_over(project: Path, tmp_path: Path, task: Any) -> None:
+    (tmp_path / "odd.json").write_text(json.dumps([task, *exported(e02=[(1, "deu")])]))
+    assert people.taken("languages", tmp_path / "odd.json", examples())["new"] == 1
+
+
 @pytest.mark.parametrize(("body", "words"), [
     ("{", "is no list in JSON"), ("{}", "is no list in JSON"), ("\udcff", "is no list in JSON"), (json.dumps(exported(e01=[(1, "klingon")])), "has no answer 'klingon' \\(1\\); nothing was taken")])
 def test_what_cannot_be_taken_in_changes_nothing(project: Path, tmp_path: Path, body: str, words: str) -> None:
@@ -134,6 +140,8 @@ def test_what_cannot_be_taken_in_changes_nothing(project: Path, tmp_path: Path, 
     assert people.path("languages").read_bytes() == before
     with pytest.raises(Refused, match="does not exist"):
         people.taken("languages", tmp_path / "none.json", examples())
+    with pytest.raises(Refused, match="cannot be read"):
+        people.taken("languages", tmp_path, examples())
 
 
 # Together ---------------------------------------------------------------------------------------

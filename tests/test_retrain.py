@@ -84,6 +84,13 @@ def test_snapshots_are_listed_and_one_is_the_same_as_itself(lived: Clone) -> Non
     done = lived.tidemill("data", "diff", first["names"][1], first["names"][0])
     assert done.returncode == 0 and "the same rows" in done.stdout
     assert lived.tidemill("data", "list", "nothing").returncode == 2
+    assert first["names"][1] in shown.stdout, "by the name that diff and restore take"
+    taken = lived.folder / ".tidemill/a-file"
+    taken.write_text("mine")
+    for arguments, words in ((("restore", first["names"][1], str(taken)), "is a file; name an empty or a new folder"), (("list", "--remote", "/nowhere"), "remote /nowhere does not exist"),
+                             (("list", "--remote", "s3://nowhere"), "remote s3://nowhere: ")):
+        refused = lived.tidemill("data", *arguments)
+        assert refused.returncode == 2 and words in refused.stderr and len(refused.stderr.splitlines()) == 1, refused.stderr
     unknown = lived.tidemill("data", "diff", first["names"][1], "languages-0000000000000000")
     assert unknown.returncode == 2 and "no snapshot 'languages-0000000000000000' in the remote; it has" in unknown.stderr
 

@@ -3,13 +3,14 @@
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 from tasks import config, places, process
 from tasks.collect import raw
 from tasks.collect.archive import members
 from tasks.collect.package import fetch
-from tasks.errors import Refused
-from tasks.files import locked, write
+from tasks.errors import Fault, Refused
+from tasks.files import locked, write, write_json
 from tasks.receipts import Collected
 from tasks.schema import Source
 
@@ -22,7 +23,17 @@ def collect(name: str) -> Collected:
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob(".*.part"):
             part.unlink()
-        return {"web": _web, "feed": _web, "api": _api, "package": _package, "files": _files}[source.kind](source, folder)
+        told: dict[str, Any] = {"at": raw.now()}
+        try:
+            receipt = {"web": _web, "feed": _web, "api": _api, "package": _package, "files": _files}[source.kind](source, folder)
+            told |= {"ok": True, **receipt.model_dump(include={"records", "fetched", "unchanged", "failed", "refused", "gone", "reasons"})}
+            return receipt
+        except (Fault, Refused) as error:
+            told |= {"ok": False, "why": str(error)}
+            raise
+        finally:
+            if "ok" in told:      # for `tidemill sources`; a night that was killed leaves the one before
+                write_json(places.state("collect", f"{name}.night.json"), told)
 
 
 def _web(source: Source, folder: Path) -> Collected:
@@ -53,11 +64,12 @@ def _api(source: Source, folder: Path) -> Collected:
         for stale in folder.iterdir():      # a segment whose records were all replaced
             if stale.name not in kept:
                 stale.unlink()
+    night.finished(after)
     process.progress(len(night.seen), len(night.seen), "records", **night.counts)
     counts = night.counts
     return Collected(
         source=source.name, records=sum(row["status"] == 200 for row in night.rows.values()), raw=after, reasons=dict(night.reasons),
-        fetched=counts["fetched"], unchanged=counts["unchanged"], failed=counts["failed"], gone=counts["gone"], bytes=counts["bytes"],
+        fetched=counts["fetched"], unchanged=counts["unchanged"], failed=counts["failed"] + counts["odd"], gone=counts["gone"], bytes=counts["bytes"],
     )
 
 

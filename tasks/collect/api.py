@@ -1,8 +1,8 @@
 """An API that answers JSON in pages: what is new since the last night, merged by key.
 
 Each page that brought something is kept as it came, in a WARC; a record is a place within it. Where the API tells when a record
-changed, a night asks for what changed since the newest one known, less a window for those that come late. What was asked last
-needs no memory of its own: it is read off the records.
+changed, a night asks for what changed since the newest one of the last night that saw every page, less a window for those that
+come late. That time is noted with the digest of what was collected then; where it is lost, or belongs to other data, everything is asked for.
 """
 
 import asyncio
@@ -44,6 +44,9 @@ class Night:
         self.segment: raw.Segment | None = None
         self.seen: set[str] = set()
         self.whole = True           # every page was had, so that what is in none is gone
+        self.named = False          # some answer named a next page, where the API is to do so
+        self.heals = False
+        self.asked_since = self.since()
         self.headers = secrets(self.api.headers, source.name)
         self.told = 0.0
 
@@ -55,10 +58,30 @@ class Night:
             await self.pages()
         if self.segment:
             self.segment.close()
-        if self.whole and not self.since():
+        self.doubt()
+        if self.whole and not self.asked_since:
             for uri in self.known.keys() - self.seen:
                 self.gone(uri, "no longer listed")
         self.judge()
+
+    def doubt(self) -> None:
+        """What the settings name and no answer has: a misspelt path would else look like an API of one page, or without times."""
+        times = [row["modified"] for uri, row in self.rows.items() if uri in self.seen]
+        if self.api.changed and times and not any(times):
+            self.cut(f"no record has a time at '{self.api.changed}'; is api.changed right?")
+        if self.api.pages == "cursor" and self.counts["pages"] and not self.named and len(self.known) > len(self.seen):
+            self.cut(f"nothing at '{self.api.cursor}' in any answer; is api.cursor right?")
+
+    def finished(self, digest: str) -> None:
+        """Note up to when the records are whole, once they are written; a night that did not see every page leaves the note of before."""
+        if not (self.api.since and self.whole):
+            return
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        newest = max((row["modified"] for row in self.rows.values() if row["modified"] and row["modified"] <= now), default="")
+        write(self.mark(), json.dumps({"since": newest, "raw": digest}) + "\n")
+
+    def mark(self) -> Path:
+        return places.state("collect", f"{self.source.name}.since")
 
     async def pages(self) -> None:
         address: str | None = self.first()
@@ -67,7 +90,7 @@ class Night:
             if address is None:
                 return
             if address in asked:
-                return self.fail("pages repeat: it names one again")
+                return self.cut("pages repeat: it names one again")
             asked.add(address)
             answer = await self.get(address)
             if answer is None:
@@ -78,32 +101,41 @@ class Night:
                 body = json.loads(answer.body)
                 records = at(body, self.api.records)
             except (ValueError, RecursionError, LookupError):
-                return self.fail(f"no list of records at '{self.api.records}'" if answer.body[:1] in (b"{", b"[") else "not JSON")
+                return self.fail(f"no list of records at '{self.api.records}'; is api.records right?" if answer.body[:1] in (b"{", b"[") else "not JSON")
             if not isinstance(records, list):
-                return self.fail(f"no list of records at '{self.api.records}'")
+                return self.fail(f"no list of records at '{self.api.records}'; is api.records right?")
             new = self.take(address, answer, records)
             if records and not new and self.api.pages in ("page", "offset"):
-                return self.fail("pages repeat: a page had only records that were there before it")
+                return self.cut("pages repeat: a page had only records that were there before it")
             address = self.after(address, answer, body, records, number)
             if time.monotonic() - self.told > 0.5:
                 self.told = time.monotonic()
                 process.progress(len(self.seen), 0, "records", **self.counts)
-        self.fail(f"over {self.api.max_pages} pages, which is max_pages")
+        self.cut(f"over {self.api.max_pages} pages, which is max_pages")
 
-    def fail(self, reason: str) -> None:
-        """Note what went wrong; a night that did not see everything knows of nothing that it is gone."""
+    def fail(self, reason: str, heals: bool = False) -> None:
+        """Note a page that could not be had; a night that did not see everything knows of nothing that it is gone."""
         self.counts["failed"] += 1
+        self.heals = heals
+        self.cut(reason)
+
+    def cut(self, reason: str) -> None:
+        """Note why a night ended before the API did."""
         self.reasons[reason] += 1
         self.whole = False
 
     def judge(self) -> None:
         why = "; ".join(f"{n} x {reason}" for reason, n in self.reasons.most_common(3))
         if not self.counts["pages"] or (not self.seen and self.reasons):
-            raise Fault(f"source {self.source.name} could not be had: {why}; what was collected before stays", heals=True)
+            raise Fault(f"source {self.source.name} could not be had: {why}; what was collected before stays", heals=self.heals)
         if not self.rows:
             raise Fault(f"source {self.source.name} is empty: the API has no record; correct `api` in conf/source/{self.source.name}.yaml")
-        if self.counts["failed"] > self.source.max_failed * (self.counts["pages"] + self.counts["failed"]) and self.counts["failed"] > 1:
-            raise Fault(f"source {self.source.name}: {self.counts['failed']} of {self.counts['pages'] + self.counts['failed']} pages failed ({why}), max_failed is {self.source.max_failed}; what was collected before stays", heals=True)
+        failed, pages = self.counts["failed"], self.counts["pages"] + self.counts["failed"]
+        if failed > self.source.max_failed * pages:
+            raise Fault(f"source {self.source.name}: {failed} of {pages} pages failed ({why}), max_failed is {self.source.max_failed}; what was collected before stays", heals=self.heals)
+        odd, records = self.counts["odd"], self.counts["odd"] + len(self.seen)
+        if odd > self.source.max_failed * records:
+            raise Fault(f"source {self.source.name}: {odd} of {records} records are not as api says ({why}), max_failed is {self.source.max_failed}; what was collected before stays")
 
     # Addresses ------------------------------------------------------------------------------------
 
@@ -113,15 +145,19 @@ class Night:
             more[api.size_parameter] = str(api.size)
         if api.pages in ("page", "offset"):
             more[api.parameter or api.pages] = str(api.first if api.pages == "page" else 0)
-        if since := self.since():
-            more[api.since] = since
+        if self.asked_since:
+            more[api.since] = self.asked_since
         return asking(api.url, more)
 
     def since(self) -> str:
-        """From when on records are asked for: the newest that is known, less the window. Empty on the first night, or where the API cannot say."""
-        if not self.api.since:
+        """From when on records are asked for: the newest of the last whole night, less the window. Empty where everything is."""
+        if not self.api.since or not self.known or not self.mark().is_file():
             return ""
-        newest = max((row["modified"] for row in self.known.values() if row["modified"]), default="")
+        try:
+            told = json.loads(self.mark().read_text())
+            newest = told["since"] if told["raw"] == raw.raw_digest(self.known.values()) else ""
+        except (ValueError, KeyError, TypeError):
+            newest = ""
         return (datetime.fromisoformat(newest) - timedelta(minutes=self.api.lag_minutes)).strftime("%Y-%m-%dT%H:%M:%SZ") if newest else ""
 
     def after(self, address: str, answer: Answer, body: Any, records: list[Any], number: int) -> str | None:
@@ -136,6 +172,7 @@ class Night:
             except LookupError:
                 value = None
             if value not in (None, "", False):
+                self.named = True
                 found = urljoin(address, value) if isinstance(value, str) and value.startswith(("http://", "https://", "/")) else asking(address, {api.parameter or "cursor": str(value)})
         elif api.pages == "page" and records:
             found = asking(address, {api.parameter or "page": str(api.first + number + 1)})
@@ -143,7 +180,7 @@ class Night:
             name = api.parameter or "offset"
             found = asking(address, {name: str(int(dict(parse_qsl(urlsplit(address).query))[name]) + len(records))})
         if found and urlsplit(found)[:2] != urlsplit(api.url)[:2]:
-            self.fail("its next page is on another host")
+            self.cut("its next page is on another host")
             return None
         return found
 
@@ -151,14 +188,16 @@ class Night:
 
     async def get(self, address: str) -> Answer | None:
         """A page, asked again where that can help; None where it cannot be had."""
-        reason = ""
+        reason, heals = "", False
         for attempt in range(self.settings.attempts):
             await self.turn()
             wait = 2.0**attempt
             try:
                 answer = await self.fetcher.get(address, self.headers)
             except Failed as failed:
-                reason = failed.reason
+                reason, heals = str(failed) if failed.reason == "not a public address" else failed.reason, failed.heals
+                if reason.startswith("not a public address"):
+                    reason += "; allow_loopback: true lets a test ask this machine"
                 if not failed.heals:
                     break
             except TooMuch:
@@ -170,7 +209,8 @@ class Night:
                 reason = f"answered {answer.status}"
                 if answer.status in (401, 403):
                     reason += f": are the variables of api.headers ({', '.join(self.api.headers) or 'none'}) right?"
-                if answer.status not in HEALS:
+                heals = answer.status in HEALS
+                if not heals:
                     break
                 asked = answer.retry_after_s()
                 if asked is not None and asked > self.settings.max_wait_minutes * 60:
@@ -179,7 +219,7 @@ class Night:
                     break
                 wait = asked if asked is not None else wait
             self.stay_away(wait)
-        self.fail(reason)
+        self.fail(reason, heals)
         return None
 
     async def turn(self) -> None:
@@ -207,8 +247,8 @@ class Night:
             except LookupError:
                 key = None
             if not isinstance(key, str | int) or isinstance(key, bool):
-                self.counts["failed"] += 1
-                self.reasons[f"a record without '{self.api.key}'"] += 1
+                self.counts["odd"] += 1
+                self.reasons[f"a record without '{self.api.key}'; is api.key right?"] += 1
                 continue
             uri = f"{self.api.url}#{key}"
             new += uri not in self.seen

@@ -81,12 +81,23 @@ def nights() -> list[dict[str, Any]]:
         if report:
             row |= {"night": report["ended"], "pages": report["records"], "waiting": len(report["waiting"]), "why": "; ".join(f"{count} {why}" for why, count in list(report["reasons"].items())[:3]),
                     **{field: report[field] for field in ("fetched", "unchanged", "failed", "refused", "gone")}}
-        elif (manifest := places.data("raw", name) / "manifest.parquet").is_file():
-            import pyarrow.parquet as pq
-
-            row |= {"night": datetime.fromtimestamp(manifest.stat().st_mtime, UTC).isoformat(timespec="seconds"), "pages": pq.read_metadata(manifest).num_rows}
+        row |= _noted(places.state("collect", f"{name}.night.json"), row)
         found.append(row)
     return found
+
+
+def _noted(path: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """What the last night left beside: all there is of sources that are no pages, and of any source why it failed."""
+    try:
+        told = json.loads(path.read_text())
+        if not told["ok"]:
+            return {"night": told["at"], "why": told["why"]}
+        if row["night"]:
+            return {}
+        return {"night": told["at"], "pages": told["records"], "why": "; ".join(f"{count} {why}" for why, count in list(told["reasons"].items())[:3]),
+                **{field: told[field] for field in ("fetched", "unchanged", "failed", "refused", "gone")}}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _last(path: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ What is kept of it is in `night`, what a site is asked first in `sites`.
 import asyncio
 import heapq
 import json
+import logging
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
@@ -27,12 +28,16 @@ BATCH = 32              # leases a host holds in memory
 FLUSH_S, FLUSH_PAGES = 1.0, 500
 LIST_BYTES = 50 * 2**20 # of a sitemap (sitemaps.org)
 
+log = logging.getLogger(__name__)
+
 
 class Crawl(Sites):
     """One night over one source of pages."""
 
     async def run(self) -> Collected:
         """Visit what is due and write the manifest; raises `Fault` where nothing could be had or too much failed."""
+        if not self.settings.contact and not self.source.allow_loopback:
+            log.warning("source %s: no address to write to is sent with the requests; set collect.contact in conf/config.yaml", self.source.name)
         self.frontier = Frontier(self.state / "frontier.db", self.folder)
         try:
             anew = self.frontier.agree(raw.each(self.folder), self.folder / "manifest.parquet")

@@ -105,6 +105,8 @@ def taken(recipe: str, file: Path, examples: pd.DataFrame, new: bool = False) ->
             raise ValueError
     except FileNotFoundError as error:
         raise Refused(f"{file} does not exist; export the project from Label Studio as JSON") from error
+    except OSError as error:
+        raise Refused(f"{file} cannot be read ({error.strerror}); name the file that Label Studio exported") from error
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(f"{file} is no list in JSON; export the project from Label Studio as JSON or JSON-MIN") from error
     known, name = set(examples["example_id"]), field(examples, recipe)
@@ -113,8 +115,9 @@ def taken(recipe: str, file: Path, examples: pd.DataFrame, new: bool = False) ->
     kept = {(line["example_id"], line["person"]): line["answer"] for line in lines(recipe)}
     strange: Counter[str] = Counter()
     for task in told:
-        example = str((task.get("data") or task).get("example_id", "")) if isinstance(task, dict) else ""
-        said = list(annotations(task)) if isinstance(task, dict) else []
+        whole = isinstance(task, dict) and isinstance(task.get("data", {}), dict)
+        example = str((task.get("data") or task).get("example_id", "")) if whole else ""
+        said = annotations(task) if whole else []
         if not example or example not in known:
             counts["of examples that are not here"] += max(1, len(said))
             continue
@@ -136,13 +139,14 @@ def taken(recipe: str, file: Path, examples: pd.DataFrame, new: bool = False) ->
 
 def annotations(task: dict[str, Any]) -> list[tuple[str, str]]:
     """Who chose what, in Label Studio's JSON or JSON-MIN; cancelled ones and those without one choice are left out."""
-    if "annotations" not in task:       # JSON-MIN has one answer a line
+    if not isinstance(task.get("annotations"), list):       # JSON-MIN has one answer a line
         answer = task.get("answer")
         return [(person(task.get("annotator")), str(answer))] if isinstance(answer, str) else []
     found = []
     ordered = sorted((item for item in task["annotations"] if isinstance(item, dict)), key=lambda item: str(item.get("updated_at") or item.get("created_at") or ""))
     for item in ordered:
-        chosen = [choice for result in item.get("result") or [] if isinstance(result, dict) and result.get("type") == "choices" for choice in (result.get("value") or {}).get("choices", [])]
+        results = [result for result in item.get("result") or [] if isinstance(result, dict) and result.get("type") == "choices" and isinstance(result.get("value"), dict)] if isinstance(item.get("result"), list) else []
+        chosen = [choice for result in results for choice in result["value"].get("choices") or []]
         if not item.get("was_cancelled") and len(chosen) == 1:
             found.append((person(item.get("completed_by")), str(chosen[0])))
     return list(dict(found).items())

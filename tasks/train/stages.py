@@ -24,7 +24,6 @@ from tasks.train.before import Start, weights_of
 from tasks.train.loop import Kept, fit, rank, save
 from tasks.train.teaching import Teacher, taught
 
-
 OWN = "the model itself"     # among its teachers, and the members of its ensemble
 
 
