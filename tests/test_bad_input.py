@@ -79,7 +79,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_state(clone: Clone) -> None
 @pytest.mark.system
 def test_a_read_only_data_folder_is_one_line(clone: Clone) -> None:
     data = clone.folder / "data"
-    data.mkdir()
+    data.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(data)], check=True)
     try:
         refused(clone.run("tasks.collect", "django"), 1, "writable")

@@ -28,9 +28,10 @@ children = {
 time.sleep(0.3)
 pids = json.dumps({name: child.pid for name, child in children.items()})
 if "end" in sys.argv:
+    print(pids, flush=True)
+    sys.stdin.readline()
     for name in ("plain", "stubborn"):
         children[name].kill()
-    print(pids, flush=True)
     sys.exit(0)
 for words in (pids + "\\n", "", ""):
     try:
@@ -42,7 +43,7 @@ for words in (pids + "\\n", "", ""):
 
 
 def started(*words: str) -> tuple[subprocess.Popen[str], dict[str, psutil.Process]]:
-    run = subprocess.Popen([sys.executable, "-c", RUN, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    run = subprocess.Popen([sys.executable, "-c", RUN, *words], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert run.stdout
     return run, {name: psutil.Process(pid) for name, pid in json.loads(run.stdout.readline()).items()}
 
@@ -85,7 +86,8 @@ def test_the_guardian_hears_no_signal_meant_for_the_run_and_waits() -> None:
 
 def test_after_a_normal_end_the_guardian_goes() -> None:
     run, children = started("end")
-    assert run.wait() == 0
+    run.communicate("now\n", timeout=20)
+    assert run.returncode == 0
     assert left(children) == {"another's", "stranger"}
 
 
