@@ -63,7 +63,8 @@ def _text_generation(body) -> None:
 SMALL_RECIPES = {"languages": _languages, "images": _images, "stocks": _stocks, "text_generation": _text_generation}
 
 
-LONGEST = ("test_operate", "test_retrain", "test_recipes", "test_new", "test_serve", "test_text_generation", "test_train", "test_sweep", "test_verify", "test_browser", "test_trace", "test_register")
+LONGEST = ("test_operate", "test_retrain", "test_interrupted", "test_stages", "test_recipes", "test_new", "test_browser", "test_register", "test_serve", "test_stocks", "test_train",
+           "test_text_generation", "test_sweep", "test_verify", "test_trace", "test_crawl_kill", "test_crawl", "test_clean", "test_guardian")
 CANARY = "canary-7f3a91c2-must-not-be-kept"
 
 
