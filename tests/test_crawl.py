@@ -509,6 +509,12 @@ def test_what_is_wrong_with_a_seed_is_said_at_once(tmp_path: Path) -> None:
         night(tmp_path, web, source("ftp://a/"))
 
 
+def test_one_bad_seed_among_good_ones_is_counted_and_the_night_goes_on(tmp_path: Path) -> None:
+    with Web(a=site("bcdefghij")) as web:
+        told = night(tmp_path, web, source("ftp://a/", LISTS))
+    assert told.failed == 1 and told.records > 0 and any("the seed 'ftp://a/' is no address" in reason for reason in told.reasons)
+
+
 def test_a_source_fails_when_nothing_could_be_had_or_too_much_failed_and_keeps_what_it_had(tmp_path: Path) -> None:
     with Web(a=site()) as web:
         night(tmp_path, web, source(LISTS))

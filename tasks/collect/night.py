@@ -137,7 +137,10 @@ class Night:
             self.asked = self.frontier.db.execute("SELECT coalesce(sum(pages), 0) FROM hosts").fetchone()[0]
             self._forget_failures()
             self.listed_all = self.frontier.noted("unlisted") != str(self.night)
-        self._found(Found(there, kind, 0, 0, kind == PAGE) for there, kind in seeds(self.source))
+        good, bad = seeds(self.source)
+        for text in bad:
+            self._count("", "failed", f"the seed {text!r} is no address of http or https")
+        self._found(Found(there, kind, 0, 0, kind == PAGE) for there, kind in good)
         for site in self.frontier.waiting_hosts():
             self._queue(self._host(site))
         self.frontier.commit()
@@ -340,13 +343,16 @@ class Night:
         process.progress(done, max(done, done + self.left), "pages", hosts=len(self.hosts), waiting=waiting, **{name: self.counts[name] for name in (*FIELDS, "bytes")})
 
 
-def seeds(source: Source) -> list[tuple[str, int]]:
-    """A source's seeds as canonical addresses, each with what it is."""
-    found = []
+def seeds(source: Source) -> tuple[list[tuple[str, int]], list[str]]:
+    """A source's seeds as canonical addresses, each with what it is; and those that are none. Refused where all are none."""
+    found, bad = [], []
     for text in source.seeds:
         there = urls.canonical(text)
         if there is None:
-            raise Refused(f"conf/source/{source.name}.yaml: the seed {text!r} is no address of http or https; correct it")
+            bad.append(text)
+            continue
         last = there.partition("?")[0].rsplit("/", 1)[-1]
         found.append((there, FEED if source.kind == "feed" else SITEMAP if last.startswith("sitemap") else PAGE))
-    return found
+    if not found:
+        raise Refused(f"conf/source/{source.name}.yaml: the seed {bad[0]!r} is no address of http or https; correct it")
+    return found, bad
