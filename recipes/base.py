@@ -97,6 +97,10 @@ class Recipe(BaseModel, ABC):
         """What decides how a batch looks and what its answers are: a teacher's must be the student's."""
         return {}
 
+    def unprunable(self) -> str:
+        """Why these fields cannot be pruned although others of the recipe can; empty where they can. Asked before anything is trained."""
+        return ""
+
     def pruned(self, module: LightningModule, fraction: float) -> tuple[Recipe, LightningModule]:
         """The fields and the module without `fraction` of the inner channels, those of the least weight."""
         raise NotImplementedError(f"{type(self).__name__} says prunes and has no pruned")

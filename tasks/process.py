@@ -63,7 +63,7 @@ def run(step: str, command: list[str], timeout_s: float | None = None, env: dict
     try:
         child = subprocess.Popen(
             command, cwd=root(), env={**variables(), **(env or {})}, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=die_with_parent,
         )
     except OSError as error:
         raise Fault(f"{step}: cannot start {command[0]}: {error.strerror}") from error
@@ -195,7 +195,8 @@ def _say(error: object, code: int) -> int:
     return code
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """For a child before it runs: the kernel ends it when its parent ends."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 

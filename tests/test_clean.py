@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import config
+from tasks import charset, config
 from tasks.clean import __main__ as room
 from tasks.clean import language, page, pool, quality, read
 from tasks.clean.done import packed, unpacked
@@ -278,7 +278,7 @@ GERMAN = "<html><head>{meta}</head><body><p>Die Mühle mahlt jede Nacht, was die
     (GERMAN.format(meta="").encode("windows-1252"), "no-such-charset"),
 ])
 def test_a_page_is_decoded_by_its_mark_then_its_header_then_its_own_word_then_its_look(body: bytes, header: str | None) -> None:
-    assert "Die Mühle mahlt jede Nacht, was die Flut gebracht hat – für alle, die größere Säcke haben." in page.decoded(body, header)
+    assert "Die Mühle mahlt jede Nacht, was die Flut gebracht hat – für alle, die größere Säcke haben." in charset.decode(body, header)
 
 
 def test_encoding_is_mended_only_where_it_is_broken() -> None:

@@ -238,3 +238,27 @@ def test_a_teacher_that_reads_its_rows_otherwise_is_refused(pictures: Clone) -> 
     assert done.returncode == 0
     done = pictures.run("tasks.train", "images", "teach.by=ensemble", "teach.model.side=20")
     assert done.returncode == 2 and "teach: teach.model reads its rows otherwise (side 20 and not 28); give both the same" in done.stderr
+
+
+def test_a_teacher_that_knows_other_answers_or_tokens_is_strange(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    languages = recipes.load("languages")()
+    (tmp_path / "tables.json").write_text(json.dumps({"languages": ["deu", "fra"], "bits": 12}))
+    assert languages.strange(tmp_path, SimpleNamespace(languages=["deu", "fra"])) == ""
+    assert "nld" in languages.strange(tmp_path, SimpleNamespace(languages=["deu", "nld"])), "as many, and others"
+    text = recipes.load("text_generation")()
+    (tmp_path / "tokenizer.json").write_text("one")
+    assert text.strange(tmp_path, SimpleNamespace(tokens=SimpleNamespace(body="one"))) == ""
+    assert "tokens" in text.strange(tmp_path, SimpleNamespace(tokens=SimpleNamespace(body="other")))
+
+
+def test_a_network_that_cannot_be_pruned_is_refused_before_it_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.train import stages
+
+    judged = config.recipe("text_generation", ["prune.fraction=0.5"])
+    begun = recipes.load("text_generation").model_construct(start="a folder")
+    start: Any = stages.Start(begun, judged.trainer, None, None, "", 0)
+    monkeypatch.setattr(stages, "fit", lambda *told, **more: pytest.fail("nothing is trained"))
+    with pytest.raises(Refused, match=r"prune\.fraction=0\.5: a network that begins from a folder or a champion"):
+        stages.trained(stages.Work("text_generation", judged, tmp_path, tmp_path, start, lambda name: pytest.fail("nothing is kept")))

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.collect import charset, urls
+from tasks import charset
+from tasks.collect import urls
 
 PIECES = st.text(st.sampled_from("aZ09-._~%/?#&=+;:@!$'()*,[]{}|\\^`\" é漢\t\x00"), max_size=40)
 

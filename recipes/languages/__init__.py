@@ -95,6 +95,11 @@ class Languages(base.Recipe):
     def batches(self) -> dict[str, Any]:
         return {"bits": self.bits}
 
+    def strange(self, package: Path, datamodule: Any) -> str:
+        known = json.loads((package / "tables.json").read_text())["languages"]
+        other = sorted(set(known) ^ set(datamodule.languages))
+        return f"it knows {len(known)} languages and today's data has {len(datamodule.languages)}, {', '.join(other[:5])} on one side alone" if known != datamodule.languages else ""
+
     def export(self, module: Any, datamodule: Any, package: Path) -> float:
         from recipes.languages.net import export
 

@@ -140,11 +140,15 @@ class TextGeneration(base.Recipe):
         shape = self.shape()
         return {"vocabulary": shape.vocabulary, "context": shape.context}
 
+    def strange(self, package: Path, datamodule: Any) -> str:
+        return "" if (package / "tokenizer.json").read_text("utf-8") == datamodule.tokens.body else "its tokens are others than those of today's data"
+
+    def unprunable(self) -> str:
+        return "a network that begins from a folder or a champion has the size it had there; begin from scratch" if self.start else ""
+
     def pruned(self, module: Any, fraction: float) -> tuple[TextGeneration, Any]:
         from recipes.text_generation.net import pruned
 
-        if self.start:
-            raise ValueError("prune.fraction: a network that began from a folder has that folder's size; prune one that begins from scratch")
         recipe = self.model_copy(update={"inner": self.inner * (1 - fraction)})
         return recipe, pruned(module, recipe)
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from tasks import charset
 from tasks.clean.parts import Unreadable
 
 OUT = (
@@ -38,47 +39,6 @@ class Page:
     blocks: list[tuple[str, bool]] = field(default_factory=list)   # text, whether it is of links
 
 
-def decoded(body: bytes, header: str | None) -> str:
-    """A page's bytes as text: byte order mark, then the header, then the page's own word, then what the bytes look like."""
-    for mark, codec in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
-        if body.startswith(mark):
-            return body[len(mark) :].decode(codec, "replace")
-    for said in (header, _declared(body)):
-        name = _known(said)
-        if name:
-            return body.decode(name, "replace")
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError:
-        from resiliparse.parse.encoding import detect_encoding
-
-        return body.decode(_known(detect_encoding(body)) or "windows-1252", "replace")
-
-
-_META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{2,40})", re.IGNORECASE)
-_XML = re.compile(rb"^\s*<\?xml[^>]{0,100}encoding\s*=\s*[\"']([A-Za-z0-9_.:-]{2,40})")
-
-
-def _declared(body: bytes) -> str | None:
-    found = _META.search(body[:4096]) or _XML.search(body[:200])
-    return found.group(1).decode("ascii") if found else None
-
-
-def _known(name: str | None) -> str | None:
-    """The codec that browsers use for a label (WHATWG): Latin-1 and ASCII are windows-1252; a page that could be read for its label is no UTF-16."""
-    import codecs
-
-    if not name:
-        return None
-    try:
-        codec = codecs.lookup(name.strip()).name
-    except (LookupError, ValueError):
-        return None
-    if codec.startswith("utf-16") or codec.startswith("utf-32"):
-        return "utf-8"
-    return {"iso8859-1": "cp1252", "ascii": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949", "shift_jis": "cp932", "iso8859-9": "cp1254", "tis-620": "cp874"}.get(codec, codec)
-
-
 def mended(text: str) -> str:
     """Text that was decoded wrongly once, put right; other text as it is (ftfy's defaults would alter clean pages too)."""
     from ftfy import fix_encoding
@@ -87,13 +47,13 @@ def mended(text: str) -> str:
     return fix_encoding(text) if not text.isascii() and is_bad(text) else text
 
 
-def read(body: bytes, charset: str | None) -> Page:
-    """A page's title, language and blocks. Raises Unreadable."""
+def read(body: bytes, header: str | None) -> Page:
+    """A page's title, language and blocks. `header` is the charset that the server declared. Raises Unreadable."""
     from selectolax.lexbor import LexborHTMLParser
 
     if b"\0" in body[:1024] and not body.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise Unreadable("not a page: it has bytes of a binary file")
-    tree = LexborHTMLParser(decoded(body, charset))
+    tree = LexborHTMLParser(charset.decode(body, header))
     if tree.body is None:
         raise Unreadable("a page without a body")
     title, root = tree.css_first("title"), tree.css_first("html")

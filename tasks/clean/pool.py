@@ -4,7 +4,6 @@ A request and its answer are a JSON head and the bytes that go with it. A child 
 so what is in memory is one record a child, whatever the size of the source.
 """
 
-import ctypes
 import json
 import os
 import selectors
@@ -45,14 +44,10 @@ def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
     return json.loads(told), body
 
 
-def _dies_with_us() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
 class Worker:
     def __init__(self, module: str, settings: str) -> None:
         variables = {**process.variables(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self.child = subprocess.Popen([sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables, preexec_fn=_dies_with_us)
+        self.child = subprocess.Popen([sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables, preexec_fn=process.die_with_parent)
         assert self.child.stdin and self.child.stdout
         self.stdin, self.stdout = self.child.stdin, self.child.stdout
         self.task: Any = None

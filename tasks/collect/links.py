@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from html import unescape
 
-from tasks.collect import charset, urls
+from tasks import charset
+from tasks.collect import urls
 
 HTML = ("text/html", "application/xhtml+xml")
 REFRESH = re.compile(r"""\s*\d+(?:\.\d*)?\s*[;,\s]\s*(?:url\s*=\s*)?["']?([^"'\s]+)""", re.IGNORECASE)

@@ -95,18 +95,8 @@ def copies(texts: Sequence[str], groups: Sequence[str], threshold: float, bands:
 
     Sort the rows by something that does not change, and the result does not either.
     """
-    parent = list(range(len(texts)))
-
-    def find(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    def join(left: int, right: int) -> None:
-        a, b = find(left), find(right)
-        parent[max(a, b)] = min(a, b)
-
+    sets = Sets(len(texts))
+    find, join = sets.find, sets.join
     words, signed = (bands or Bands()).of(texts)
     exact: set[int] = set()
     first: dict[tuple[str, bytes], int] = {}
@@ -124,6 +114,24 @@ def copies(texts: Sequence[str], groups: Sequence[str], threshold: float, bands:
         for bucket in _buckets(group_of, signed[:, band : band + 1]):
             _join_bucket([int(alone[place]) for place in bucket], find, join, alike)
     return {index: (find(index), "exact" if index in exact else "near") for index in range(len(texts)) if find(index) != index}
+
+
+class Sets:
+    """Rows that hang together (union-find); a set is known by its first row."""
+
+    def __init__(self, count: int) -> None:
+        self.parent = list(range(count))
+
+    def find(self, row: int) -> int:
+        parent = self.parent
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    def join(self, left: int, right: int) -> None:
+        one, two = self.find(left), self.find(right)
+        self.parent[max(one, two)] = min(one, two)
 
 
 class Alike:

@@ -12,7 +12,7 @@ from tasks.documents import EXAMPLES, LOST, in_letters, save
 from tasks.errors import Refused
 from tasks.files import locked, write_json
 from tasks.schema import Recipe, SplitRule
-from tasks.select.twins import pairs
+from tasks.select.twins import Sets, pairs
 
 SPLITS = ("train", "valid", "test")
 EMBARGO = "in the embargo before "
@@ -119,18 +119,18 @@ def leaks(examples: pd.DataFrame, where: pd.Series, threshold: float, ngram: int
         words.append(asked if payload is not None or asked.strip() else said(target))
         groups.append(target if payload is not None or asked.strip() else "")
     found = pairs(words, groups, threshold)
-    exact, near = list(range(len(examples))), list(range(len(examples)))
+    exact, near = Sets(len(examples)), Sets(len(examples))
     for left, right, how in found:
-        for roots in (exact, near) if how == "exact" else (near,):
-            _join(roots, left, right)
+        for sets in (exact, near) if how == "exact" else (near,):
+            sets.join(left, right)
     shared = together(words, groups, rank, ngram) if ngram else [0] * len(examples)
     strictest: dict[tuple[str, int], int] = {}
     for row in range(len(examples)):
-        for name, roots in (("exact", exact), ("near", near)):
-            key = (name, _root(roots, row))
+        for name, sets in (("exact", exact), ("near", near)):
+            key = (name, sets.find(row))
             strictest[key] = max(strictest.get(key, 0), rank[row])
     for row in range(len(examples)):
-        same, alike = strictest["exact", _root(exact, row)], strictest["near", _root(near, row)]
+        same, alike = strictest["exact", exact.find(row)], strictest["near", near.find(row)]
         if rank[row] < same:
             reasons.iloc[row] = f"exact duplicate of a {SPLITS[same]} row"
         elif rank[row] < alike:
@@ -152,18 +152,6 @@ def together(words: list[str], groups: list[str], rank: list[int], size: int) ->
         for run in found if rank[row] else ():
             held[run] = max(held.get(run, 0), rank[row])
     return [max((held.get(run, 0) for run in runs.get(row, ())), default=0) for row in range(len(words))]
-
-
-def _root(roots: list[int], row: int) -> int:
-    while roots[row] != row:
-        roots[row] = roots[roots[row]]
-        row = roots[row]
-    return row
-
-
-def _join(roots: list[int], left: int, right: int) -> None:
-    one, two = _root(roots, left), _root(roots, right)
-    roots[max(one, two)] = min(one, two)
 
 
 def small(recipe: Recipe, test: pd.DataFrame) -> dict[str, list[str]]:

@@ -60,6 +60,8 @@ class Ended:
 def trained(work: Work, logger: Any = None) -> Ended:
     """The model, after everything its configuration asks for."""
     judged, start = work.judged, work.start
+    if judged.prune.fraction and (why := start.recipe.unprunable()):
+        raise Refused(f"prune.fraction={judged.prune.fraction:g}: {why}, or say prune.fraction=0")
     alone = not judged.prune.fraction and judged.ensemble.members == 1
     ended = Ended(None, start.recipe, {}, 0)
     teachers = teaching(work, ended)
