@@ -52,6 +52,36 @@ def mlflow_server(folder: Path) -> Iterator[int]:
         server.wait(20)
 
 
+def begin_registry(folder: Path) -> "subprocess.Popen[str]":
+    """A process of its own that opens the registry as a step does, and asks for an experiment."""
+    env = {**os.environ, "TIDEMILL_ROOT": str(folder), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / '.tidemill' / 'mlflow.db'}"}
+    return subprocess.Popen([sys.executable, "-c", "from tasks import tracking; print(tracking.experiment('x'))"], env=env,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_steps_that_begin_together_make_one_registry(tmp_path: Path) -> None:
+    begun = [begin_registry(tmp_path) for _ in range(3)]
+    said = [child.communicate(timeout=120) for child in begun]
+    assert [child.returncode for child in begun] == [0, 0, 0], said
+    assert {out.strip() for out, _ in said} == {"1"}
+
+
+@pytest.mark.parametrize("after_s", [0.3, 0.6])
+def test_a_registry_that_was_killed_while_it_was_made_is_made_again(tmp_path: Path, after_s: float) -> None:
+    killed = begin_registry(tmp_path)
+    until = time.monotonic() + 60
+    while not any((tmp_path / ".tidemill").glob("*mlflow.db*")):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    time.sleep(after_s)
+    killed.kill()
+    killed.communicate()
+    again = begin_registry(tmp_path)
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert out.strip() == "1"
+
+
 @contextmanager
 def dropping(port: int, seed: int) -> Iterator[tuple[int, dict[str, int]]]:
     """A proxy that hands every request on, and then loses four of ten answers to what creates something."""

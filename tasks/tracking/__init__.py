@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import places
-from tasks.tracking import light
+from tasks.tracking import birth, light
 from tasks.tracking.once import once
 
 KEY = "tidemill.key"
@@ -23,6 +23,7 @@ LEDGER = "ledger."
 def client() -> Any:
     """MLflow's client at MLFLOW_TRACKING_URI, by default the SQLite file of this project."""
     places.settle()
+    birth.bear(uri())
     from mlflow import MlflowClient
 
     return MlflowClient()
@@ -39,7 +40,7 @@ def quick() -> light.Registry | None:
 
 def unborn() -> bool:
     """Whether the registry is a SQLite file that nothing has been written to yet."""
-    return uri().startswith("sqlite:///") and not Path(uri().removeprefix("sqlite:///")).exists()
+    return birth.unborn(uri())
 
 
 # Runs -------------------------------------------------------------------------------------------

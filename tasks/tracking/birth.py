@@ -1,0 +1,36 @@
+"""MLflow's SQLite file, made whole before anybody sees it.
+
+MLflow makes its tables in the file itself, unlocked, by dozens of migrations. Two steps that begin together
+then trip over each other, and a kill in that second leaves a file that no later start can read.
+"""
+
+import os
+from pathlib import Path
+
+from tasks import places
+from tasks.files import locked
+
+SQLITE = "sqlite:///"
+
+
+def unborn(uri: str) -> bool:
+    """Whether the registry is a SQLite file that nothing has been written to yet."""
+    return uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists()
+
+
+def bear(uri: str) -> None:
+    """Make the SQLite file of MLflow's address, beside its place and then moved there; any other address is left alone."""
+    if not unborn(uri):
+        return
+    path = Path(uri.removeprefix(SQLITE))
+    with locked(places.state("locks", "registry")):
+        if path.exists():
+            return
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        for left in (part, part.with_name(f"{part.name}-journal")):     # of a start that was killed
+            left.unlink(missing_ok=True)
+        SqlAlchemyStore(f"{SQLITE}{part}", f"file://{places.state('artifacts')}").engine.dispose()
+        os.replace(part, path)
