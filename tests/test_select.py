@@ -1,8 +1,12 @@
 """Select: copies across sources and nights, and quality policies."""
 
+import hashlib
 import json
+import os
 import random
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,9 +22,11 @@ from tasks.documents import DOCUMENTS
 from tasks.errors import Fault, Refused
 from tasks.schema import Quality
 from tasks.select import __main__ as room
+from tasks.select import bands as kept
 from tasks.select import policy, twins
+from tasks.select import shingles as numbers
 from tasks.select.bands import Bands
-from tests.rooms import Room, html, prose, sentence, site
+from tests.rooms import HERE, Room, html, prose, sentence, shingles, site
 
 LONG = [" ".join(prose(seed)) for seed in range(40)]
 
@@ -32,8 +38,66 @@ def edited(body: str, share: float, seed: int) -> str:
     return " ".join(words)
 
 
+# Shingles ---------------------------------------------------------------------------------------
+
+STRANGE = [
+    "", " ", "kurz", "Kurz!", "12 34", "ein zwei", "Ein, zwei; DREI", "a b c", "Straße STRASSE ﬁne İstanbul", "abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnopqrstuvwxyz a", "abcdefghijklmnopqrstuvwxyz ab",
+    "磨坊主在夜里磨面粉，他的面粉是镇上最好的，人们都来买。河水推动水车，年复一年，没有停过。", "क्या आप हिन्दी बोलते हैं और कितनी अच्छी", "ภาษาไทยเขียนติดกันโดยไม่เว้นวรรคระหว่างคำเลย", "x\ud800y z w", "𝔘𝔫𝔦 𐐀𐐨 𐐁 😀 d", "tab\tand\nline\x1e end\u2028 of it",
+    "the same the same the same the same", "e\u0301 e\u0301 e\u0301 \u0301", "Donaudampfschifffahrtsgesellschaftskapitän Rindfleischetikettierungsüberwachung Kraftfahrzeughaftpflichtversicherung",
+]
+
+
+def test_shingles_are_those_of_every_text_by_itself_and_the_digest_is_of_its_words() -> None:
+    random_ = random.Random(5)
+    alphabet = "aB ß é, .9\n字ไท्"
+    texts = [*STRANGE, *LONG[:5], *("".join(random_.choice(alphabet) for _ in range(random_.randrange(80))) for _ in range(500))]
+    whole = numbers.shingled(texts)
+    name: dict[str, int] = {}
+    for place, body in enumerate(texts):
+        expected = shingles(body)
+        found = whole.numbers[whole.edges[place] : whole.edges[place + 1]].tolist()
+        assert len(found) == len(expected), body
+        for shingle, number in zip(expected, found, strict=True):
+            assert name.setdefault(shingle, number) == number, (body, shingle)
+        assert whole.of(place).tolist() == sorted(set(found))
+        alone = numbers.shingled([body])
+        assert alone.words == [whole.words[place]] and alone.numbers.tolist() == found
+        assert whole.words[place] == hashlib.blake2b((text.same(body) or body).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    assert len(set(name.values())) == len(name) > 5_000
+
+
+def test_a_batch_is_as_large_as_memory_is_meant_to_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numbers, "CHARS_AT_ONCE", 100)
+    sizes = [0, 10, 80, 300, 5, 0, 0, 99, 50]
+    found = list(numbers.batches(sizes))
+    assert [sizes[part] for part in found] == [[0, 10, 80], [300], [5, 0, 0], [99], [50]] and list(numbers.batches([])) == []
+    assert len(numbers.shingled([]).words) == 0
+
+
+def test_bands_are_the_same_in_every_process() -> None:
+    code = "import sys; from tasks.select.bands import Bands; from tests.test_select import LONG, STRANGE; w, b = Bands().of([*LONG, *STRANGE]); import hashlib; print(hashlib.sha256(w.tobytes() + b.tobytes()).hexdigest())"
+    said = {subprocess.run([sys.executable, "-c", code], cwd=HERE, env={**os.environ, "PYTHONPATH": str(HERE), "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout for seed in ("1", "2")}
+    words, signed = Bands().of([*LONG, *STRANGE])
+    assert said == {hashlib.sha256(words.tobytes() + signed.tobytes()).hexdigest() + "\n"}
+
+
+# Copies -----------------------------------------------------------------------------------------
+
+def every_pair(texts: list[str], groups: list[str], threshold: float) -> list[tuple[int, int, str]]:
+    """What `pairs` must name, by comparing all with all."""
+    same, sets = [text.same(body) or body for body in texts], [set(shingles(body)) for body in texts]
+    first = {(group, said): row for row, (group, said) in reversed(list(enumerate(zip(groups, same, strict=True))))}
+    alone = set(first.values())
+    found = [(first[groups[row], same[row]], row, "exact") for row in range(len(texts)) if row not in alone]
+    for right in alone:
+        for left in alone:
+            if left < right and groups[left] == groups[right] and sets[left] and sets[right] and len(sets[left] & sets[right]) >= threshold * len(sets[left] | sets[right]):
+                found.append((left, right, "near"))
+    return found
+
+
 def slow(texts: list[str], groups: list[str], threshold: float) -> dict[int, tuple[int, str]]:
-    """What `copies` says, from every pair that `pairs` names."""
+    """What `copies` says, from every pair."""
     parent = list(range(len(texts)))
 
     def find(index: int) -> int:
@@ -42,7 +106,7 @@ def slow(texts: list[str], groups: list[str], threshold: float) -> dict[int, tup
         return index
 
     exact = set()
-    for left, right, how in twins.pairs(texts, groups, threshold):
+    for left, right, how in every_pair(texts, groups, threshold):
         a, b = find(left), find(right)
         parent[max(a, b)] = min(a, b)
         if how == "exact":
@@ -56,10 +120,23 @@ def test_copies_are_those_that_every_pair_would_give_with_an_index_and_without(t
     groups = [random_.choice("ab") for _ in texts]
     expected = slow(texts, groups, 0.8)
     assert len(expected) > 100 and {how for _, how in expected.values()} == {"exact", "near"}
+    assert sorted(twins.pairs(texts, groups, 0.8)) == sorted(every_pair(texts, groups, 0.8))
     assert twins.copies(texts, groups, 0.8) == expected
     for _ in range(2):     # the second time from the index
         with Bands(tmp_path / "s.sqlite") as bands:
             assert twins.copies(texts, groups, 0.8, bands) == expected
+
+
+def test_copies_are_the_same_when_few_shingles_may_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    random_ = random.Random(9)
+    texts = [edited(random_.choice(LONG[:8]), random_.choice([0.0, 0.01, 0.03, 0.2]), number % 23) for number in range(200)]
+    expected = twins.copies(texts, ["g"] * len(texts), 0.8)
+    monkeypatch.setattr(twins, "MOST_HELD", 500)
+    monkeypatch.setattr(twins, "HELD_AT_ONCE", 7)
+    most = []
+    fetch = twins.Alike._fetch
+    monkeypatch.setattr(twins.Alike, "_fetch", lambda self, rows: (fetch(self, rows), most.append(self.numbers)))
+    assert twins.copies(texts, ["g"] * len(texts), 0.8) == expected and max(most) < 500 + 8 * 200
 
 
 def test_what_is_left_is_the_same_whatever_the_order() -> None:
@@ -84,8 +161,8 @@ def test_an_index_is_used_forgets_what_is_gone_and_is_dropped_when_it_is_damaged
     with Bands(path) as bands:
         whole = bands.of(LONG)[1]
     made = []
-    signatures = twins.signatures
-    monkeypatch.setattr(twins, "signatures", lambda shingled: made.append(len(shingled)) or signatures(shingled))
+    signed = kept.signed
+    monkeypatch.setattr(kept, "signed", lambda texts: made.append(len(texts.words)) or signed(texts))
     with Bands(path) as bands:
         assert (bands.of([*LONG[:30], edited(LONG[0], 0.1, 1)])[1][:30] == whole[:30]).all()
     assert made == [1], "only the new text is signed"
@@ -106,14 +183,12 @@ def test_an_index_is_used_forgets_what_is_gone_and_is_dropped_when_it_is_damaged
 
 
 def test_bands_made_by_other_code_are_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.select import bands as module
-
     with Bands(tmp_path / "s.sqlite") as bands:
         bands.of(LONG)
-    monkeypatch.setattr(module, "_made_by", lambda: "other code")
+    monkeypatch.setattr(kept, "_made_by", lambda: "other code")
     made = []
-    signatures = twins.signatures
-    monkeypatch.setattr(twins, "signatures", lambda shingled: made.append(len(shingled)) or signatures(shingled))
+    signed = kept.signed
+    monkeypatch.setattr(kept, "signed", lambda texts: made.append(len(texts.words)) or signed(texts))
     with Bands(tmp_path / "s.sqlite") as bands:
         bands.of(LONG)
     assert made == [len(LONG)]
