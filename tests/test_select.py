@@ -145,8 +145,8 @@ def test_what_is_left_is_the_same_whatever_the_order() -> None:
 
     def sets(order: list[str]) -> set[frozenset[str]]:
         found: dict[str, set[str]] = {name: {name} for name in order}
-        for row, (kept, _) in twins.copies([texts[name] for name in order], ["g"] * len(order), 0.8).items():
-            found[order[kept]].add(order[row])
+        for row, (stays, _) in twins.copies([texts[name] for name in order], ["g"] * len(order), 0.8).items():
+            found[order[stays]].add(order[row])
         gone = {order[row] for row in twins.copies([texts[name] for name in order], ["g"] * len(order), 0.8)}
         return {frozenset(members) for name, members in found.items() if name not in gone}
 

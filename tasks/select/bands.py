@@ -39,7 +39,7 @@ class Bands:
         self.file = sqlite3.connect(path)
         self.file.execute("pragma journal_mode=wal")
         self.file.execute("pragma synchronous=normal")
-        self.file.execute("create table if not exists bands (text blob primary key, words blob, bands blob) without rowid")
+        self.file.execute("create table if not exists bands (text blob primary key, words blob, bands blob)")
         self.file.execute("create table if not exists made (by text)")
         made = _made_by()
         if [row[0] for row in self.file.execute("select by from made")] != [made]:
@@ -72,11 +72,11 @@ class Bands:
             bodies = [_text(some[place]) for place in new]
             for part in shingles.batches([len(body) for body in bodies]):
                 made = shingles.shingled(bodies[part])
-                rows = [(digests[place], said, band.tobytes() if band.any() else b"") for place, said, band in zip(new[part], made.words, signed(made), strict=True)]
-                known.update((digest, (said, band)) for digest, said, band in rows)
-                if self.file is not None:
-                    self.file.executemany("insert or replace into bands values (?, ?, ?)", rows)
-                    self.file.commit()
+                for place, said, band, many in zip(new[part], made.words, signed(made), np.diff(made.edges).tolist(), strict=True):
+                    known[digests[place]] = said, band.tobytes() if many else b""
+            if self.file is not None:
+                self.file.executemany("insert or replace into bands values (?, ?, ?)", sorted((digests[place], *known[digests[place]]) for place in new))
+                self.file.commit()
             words[start : start + ASKED] = np.frombuffer(b"".join(known[digest][0] for digest in digests), dtype=np.uint64).reshape(-1, 2)
             bands[start : start + ASKED] = np.frombuffer(b"".join(known[digest][1] or bytes(8 * BANDS) for digest in digests), dtype=np.uint64).reshape(-1, BANDS)
             if self.file is not None:

@@ -31,7 +31,7 @@ def pairs(texts: Sequence[str], groups: Sequence[str], threshold: float) -> list
     found = [(int(first[row]), int(row), "exact") for row in np.flatnonzero(first != np.arange(len(first)))]
     alike = Alike(lambda rows: [texts[row] for row in rows], threshold)
     seen: set[tuple[int, int]] = set()
-    for some in candidates(first, group_of, signed):
+    for some in candidates(first, group_of, signed, alike):
         alike.hold([row for bucket in some for row in bucket])
         for bucket in some:
             for position, left in enumerate(bucket):
@@ -58,7 +58,7 @@ def joined(words: np.ndarray, signed: np.ndarray, group_of: np.ndarray, alike: "
     sets = Sets(len(first))
     for row in np.flatnonzero(exact).tolist():
         sets.join(int(first[row]), row)
-    for some in candidates(first, group_of, signed):
+    for some in candidates(first, group_of, signed, alike):
         apart = [bucket for bucket in some if len({sets.find(row) for row in bucket}) > 1]
         alike.hold([row for bucket in apart for row in bucket])
         for bucket in apart:
@@ -81,23 +81,32 @@ def firsts(words: np.ndarray, group_of: np.ndarray) -> np.ndarray:
     return found
 
 
-def candidates(first: np.ndarray, group_of: np.ndarray, signed: np.ndarray) -> Iterator[list[list[int]]]:
-    """Rows of the same group that agree in a whole band and say different words: some buckets at a time."""
+def candidates(first: np.ndarray, group_of: np.ndarray, signed: np.ndarray, alike: "Alike") -> Iterator[list[list[int]]]:
+    """Rows of the same group that agree in a whole band and say different words: some buckets at a time.
+
+    All of them are held before the first is compared, as far as memory goes: so texts that lie elsewhere are read once.
+    """
     alone = np.flatnonzero((first == np.arange(len(first))) & signed.any(axis=1))
-    for band in range(BANDS):
-        key = group_of[alone] * np.uint64(1_000_003) + signed[alone, band]
-        order = np.argsort(key)
-        edges = np.flatnonzero(np.concatenate(([True], np.diff(key[order]) != 0, [True]))) if len(order) else np.zeros(1, dtype=np.int64)
+    bands = [_agreeing(alone, group_of[alone] * np.uint64(1_000_003) + signed[alone, band]) for band in range(BANDS)]
+    alike.hold(np.unique(np.concatenate([row for buckets in bands for row in buckets] or [alone[:0]])).tolist())
+    for buckets in bands:
         some: list[list[int]] = []
         held = 0
-        for run in np.flatnonzero(np.diff(edges) > 1).tolist():
-            some.append(np.sort(alone[order[edges[run] : edges[run + 1]]]).tolist())
-            held += len(some[-1])
+        for bucket in buckets:
+            some.append(np.sort(bucket).tolist())
+            held += len(bucket)
             if held >= HELD_AT_ONCE:
                 yield some
                 some, held = [], 0
         if some:
             yield some
+
+
+def _agreeing(rows: np.ndarray, key: np.ndarray) -> list[np.ndarray]:
+    """Rows with the same key, two or more at a time."""
+    order = np.argsort(key)
+    edges = np.flatnonzero(np.concatenate(([True], np.diff(key[order]) != 0, [True]))) if len(order) else np.zeros(1, dtype=np.int64)
+    return [rows[order[edges[run] : edges[run + 1]]] for run in np.flatnonzero(np.diff(edges) > 1)]
 
 
 class Sets:
