@@ -11,6 +11,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 from tasks import charset
 from tasks.clean.parts import Unreadable
@@ -141,7 +142,8 @@ class Host:
 
 def cuts(marked: bytes, repeated: frozenset[int]) -> tuple[int, ...]:
     """Which of a page's blocks are its host's."""
-    return tuple(place for place, number in enumerate(numbers(marked)) if number in repeated)
+    found = numbers(marked)
+    return tuple(compress(range(len(found)), map(repeated.__contains__, found)))
 
 
 def staying(blocks: Sequence[tuple[str, bool]], cut: Iterable[int]) -> list[int]:
