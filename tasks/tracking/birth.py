@@ -4,7 +4,6 @@ MLflow makes its tables in the file itself, unlocked, by dozens of migrations. T
 then trip over each other, and a kill in that second leaves a file that no later start can read.
 """
 
-import os
 from pathlib import Path
 
 from tasks import places
@@ -33,4 +32,4 @@ def bear(uri: str) -> None:
         for left in (part, part.with_name(f"{part.name}-journal")):     # of a start that was killed
             left.unlink(missing_ok=True)
         SqlAlchemyStore(f"{SQLITE}{part}", f"file://{places.state('artifacts')}").engine.dispose()
-        os.replace(part, path)
+        part.replace(path)

@@ -1,4 +1,4 @@
-"""MLflow's server over a database that is made whole first (tasks/tracking/birth.py). Run as `python -m flows.mlflow_server OPTION ...`."""
+"""MLflow's server over a database that is made whole first (birth.py). Run as `python -m tasks.tracking.server OPTION ...`."""
 
 import sys
 
