@@ -100,6 +100,6 @@ def test_a_picture_is_asked_by_its_path_and_a_missing_one_is_refused(tmp_path: P
         asking(kind, str(tmp_path / "eight.png"))
     with pytest.raises(Refused, match=r"cannot be \(File name too long\)"):
         asking(kind, text * 9)
-    with pytest.raises(ValueError, match="not a picture"):
+    with pytest.raises(ValueError, match="not a whole picture"):
         asking(kind, __file__)
     assert asking(recipes.load("languages").Input, str(path)).text == str(path)
