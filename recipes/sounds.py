@@ -44,7 +44,7 @@ def opened(body: bytes, most_seconds: float = MOST_SECONDS) -> tuple[np.ndarray,
             raise
         raise Unfit(f"not a whole sound ({', '.join(FORMATS)})") from error
     if len(samples) > most:
-        raise Unfit(f"a sound of more than {most / rate:.0f} seconds")
+        raise Unfit(f"a sound of more than {most_seconds:g} seconds")
     if not len(samples):
         raise Unfit("a sound without a sample")
     return samples, rate
@@ -56,7 +56,7 @@ def _fits(file: Any, most_seconds: float) -> None:
     if not RATES[0] <= file.samplerate <= RATES[1]:
         raise Unfit(f"{file.samplerate} samples a second; between {RATES[0]:,} and {RATES[1]:,} are read")
     if file.frames > most_seconds * file.samplerate:
-        raise Unfit(f"a sound of {file.frames / file.samplerate:.0f} seconds, the limit is {most_seconds:g}")
+        raise Unfit(f"a sound of more than {most_seconds:g} seconds")
     if file.frames * file.channels > MOST_SAMPLES:
         raise Unfit(f"a sound of {file.frames * file.channels:,} samples, the limit is {MOST_SAMPLES:,}")
 
