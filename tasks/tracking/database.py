@@ -12,14 +12,14 @@ from tasks.files import locked
 SQLITE = "sqlite:///"
 
 
-def unborn(uri: str) -> bool:
+def missing(uri: str) -> bool:
     """Whether the registry is a SQLite file that nothing has been written to yet."""
     return uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists()
 
 
-def bear(uri: str) -> None:
+def create(uri: str) -> None:
     """Make the SQLite file of MLflow's address, beside its place and then moved there; any other address is left alone."""
-    if not unborn(uri):
+    if not missing(uri):
         return
     path = Path(uri.removeprefix(SQLITE))
     with locked(places.state("locks", "registry")):
