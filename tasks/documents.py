@@ -35,6 +35,7 @@ DOCUMENTS = pa.schema([
     ("quality", TEXT),      # JSON: tasks/clean/quality.py; "" for a text too short to have any
     ("pii", TEXT),          # JSON: how many of each kind were marked; "" where none
 ])
+CLEANED = DOCUMENTS.append(pa.field("digest", TEXT))    # of what is sought for copies: only select asks for it, so it goes no further
 LINEAGE = pa.schema([("doc_id", TEXT), ("uri", TEXT), ("fetched", TEXT), ("raw_file", TEXT), ("raw_locator", TEXT), ("raw_digest", TEXT)])
 DROPPED = pa.schema([("doc_id", TEXT), ("uri", TEXT), ("reason", TEXT), ("text", TEXT)])
 EXAMPLES = pa.schema([
@@ -54,6 +55,11 @@ def doc_id(source: str, uri: str) -> str:
 def in_letters(payload: bytes) -> str:
     """A payload's name for the search for copies: 24 letters of its sha256, too short to be nearly like another."""
     return hashlib.sha256(payload).hexdigest()[:24].translate(str.maketrans("0123456789", "ghijklmnop"))
+
+
+def sought(text: str, payload: bytes | None) -> str:
+    """What is compared when copies are sought."""
+    return text if payload is None else in_letters(payload)
 
 
 def save(path: Path, rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema) -> None:

@@ -27,7 +27,7 @@ from tasks.clean import page, pool
 from tasks.clean.done import Damaged, Done, unpacked
 from tasks.clean.read import unreadable
 from tasks.collect import raw
-from tasks.documents import DOCUMENTS, DROPPED, LINEAGE
+from tasks.documents import CLEANED, DROPPED, LINEAGE
 from tasks.errors import Fault, Refused
 from tasks.files import aside, digest, locked, tree_digest, write_json
 from tasks.schema import Clean, Source
@@ -230,7 +230,7 @@ def write(source: Source, rows: list[Row], keys: dict[str, bytes], failed: dict[
     out = places.data("clean", source.name)
     dropped: Counter[str] = Counter()
     gc.disable()    # rows hold no cycles, and looking for some takes a tenth of the time
-    with Table(out / "documents.parquet", DOCUMENTS) as kept, Table(out / "dropped.parquet", DROPPED) as gone, Table(out / "lineage.parquet", LINEAGE) as lineage:
+    with Table(out / "documents.parquet", CLEANED) as kept, Table(out / "dropped.parquet", DROPPED) as gone, Table(out / "lineage.parquet", LINEAGE) as lineage:
         for row in rows:
             for document in _found(source, row, keys, failed, done):
                 why = document.pop("unread", None)

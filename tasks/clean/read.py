@@ -10,7 +10,7 @@ from tasks import text
 from tasks.clean import language, page, pii, quality
 from tasks.clean.cut import Beside, cut
 from tasks.clean.parts import Part, Unreadable
-from tasks.documents import doc_id
+from tasks.documents import doc_id, sought
 from tasks.schema import Source
 
 MOST_PARTS = 1_000_000   # of one record; a table of more rows is dropped
@@ -109,4 +109,5 @@ def described(source: Source, row: dict[str, Any], part: Part) -> Document:
         "language_found": guess, "language_score": score, "languages": language.mixture(plain) if part.lines else "",
         "quality": json.dumps(signals, separators=(",", ":")) if signals else "",
         "pii": json.dumps(found, sort_keys=True, separators=(",", ":")) if found else "",
+        "digest": text.digest(sought(plain, part.payload)),
     }

@@ -1,7 +1,7 @@
 """python -m tasks.select RECIPE: data/clean of its sources to data/select/RECIPE.
 
-Documents are read twice, a row group at a time: once to judge them, once to copy those that stay. What is in memory of each
-is its address, its digest and its bands; texts are there by the batch.
+Documents are read a row group at a time: once what they are judged by, then the texts that are new or perhaps copies, then all
+of those that stay. What is in memory of each is its address and its bands.
 """
 
 from collections import Counter, defaultdict
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import config, places, process
-from tasks.documents import DOCUMENTS, DROPPED, in_letters
+from tasks.documents import DOCUMENTS, DROPPED
 from tasks.errors import Refused
 from tasks.files import locked, write_json
 from tasks.schema import Recipe
@@ -52,12 +52,12 @@ def judge(recipe: Recipe, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     numbers: defaultdict[tuple[str, ...], int] = defaultdict(lambda: len(numbers))
     process.progress(0, rows.count, "documents")
     with Bands(places.state("select", f"{recipe.application}.sqlite")) as bands:
-        for start, use, table in rows.scan(["kind", "chars", *policy.twins_differ_by, *(COLUMNS if quality else ())]):
+        for start, use, table, payloads in rows.scan(["uri", "kind", "chars", "digest", *policy.twins_differ_by, *(COLUMNS if quality else ())]):
             addresses += table["uri"].chunks
             mine, context = reasons[start : start + table.num_rows], _in(table["kind"], policy.context)
             if policy.kinds:
                 mine[~_in(table["kind"], policy.kinds) & ~context] = "another kind of part"
-            measured = ~context & table["payload"].is_null().to_numpy()
+            measured = ~context & ~payloads
             mine[measured & _none(mine) & (table["chars"].to_numpy() < policy.min_chars)] = f"shorter than {policy.min_chars} characters"
             if quality:
                 measured &= _none(mine)
@@ -65,11 +65,11 @@ def judge(recipe: Recipe, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
             left = _none(mine) & ~context
             sought[start : start + table.num_rows] = left
             table = table.filter(pa.array(left))
-            said = [body if payload is None else in_letters(payload) for body, payload in zip(table["text"].cast(pa.binary()).to_pylist(), table["payload"].to_pylist(), strict=True)]
-            for whole, some in zip((words, signed), bands.of(said), strict=True):
+            here = start + np.flatnonzero(left)
+            for whole, some in zip((words, signed), bands.named(table["digest"].to_pylist(), lambda places, here=here: rows.texts(here[list(places)])), strict=True):   # type: ignore[misc]
                 whole.append(some)
             differing = [table[column].to_pylist() for column in policy.twins_differ_by]
-            groups.append(np.array([numbers[group] for group in zip([use.role] * len(said), *differing, strict=True)], dtype=np.uint64))
+            groups.append(np.array([numbers[group] for group in zip([use.role] * table.num_rows, *differing, strict=True)], dtype=np.uint64))
             process.progress(start + len(mine), rows.count, "documents")
     order = pc.sort_indices(pa.table({"role": pa.array([use.role for use in recipe.sources]).take(pa.array(rows.source)), "uri": pa.chunked_array(addresses, pa.string())}),
                             sort_keys=[("role", "ascending"), ("uri", "ascending")]).to_numpy().astype(np.int64)

@@ -5,15 +5,15 @@ made by other code, is dropped. What is a copy of what is not in it: that follow
 why the next of a set of copies comes forward when the one that was kept is gone.
 """
 
-import hashlib
 import sqlite3
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
+from tasks import text
 from tasks.files import sha256
 from tasks.select import shingles
 
@@ -57,30 +57,28 @@ class Bands:
             self.path.with_name(name).unlink(missing_ok=True)
         self._open(self.path)
 
-    def of(self, texts: Sequence[str | bytes]) -> tuple[np.ndarray, np.ndarray]:
+    def of(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Of each text the digest of its words (N, 2), which copies have in common, and its bands (N, 20), both as uint64.
 
-        Texts may be UTF-8 already. A row of zeros where a text is too short for a shingle.
+        A row of zeros where a text is too short for a shingle.
         """
-        words, bands = np.zeros((len(texts), 2), dtype=np.uint64), np.zeros((len(texts), BANDS), dtype=np.uint64)
-        for start in range(0, len(texts), ASKED):
-            some = texts[start : start + ASKED]
-            digests = [hashlib.blake2b(body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass"), digest_size=16).digest() for body in some]
-            known = self._known(digests)
-            first = {digest: place for place, digest in reversed(list(enumerate(digests)))}
-            new = [place for digest, place in first.items() if digest not in known]
-            bodies = [_text(some[place]) for place in new]
-            for part in shingles.batches([len(body) for body in bodies]):
-                made = shingles.shingled(bodies[part])
-                for place, said, band, many in zip(new[part], made.words, signed(made), np.diff(made.edges).tolist(), strict=True):
-                    known[digests[place]] = said, band.tobytes() if many else b""
+        return self.named([text.digest(body) for body in texts], lambda places: [texts[place] for place in places])
+
+    def named(self, digests: Sequence[str], texts: Callable[[Sequence[int]], Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+        """The same of texts whose digests are known; those at some places are asked for where they are new."""
+        words, bands = np.zeros((len(digests), 2), dtype=np.uint64), np.zeros((len(digests), BANDS), dtype=np.uint64)
+        for start in range(0, len(digests), ASKED):
+            names = list(map(bytes.fromhex, digests[start : start + ASKED]))
+            known = self._known(names)
+            first = {name: place for place, name in reversed(list(enumerate(names, start)))}
+            new = [place for name, place in first.items() if name not in known]
+            known.update(zip((names[place - start] for place in new), _made(texts(new)) if new else (), strict=True))
             if self.file is not None:
-                self.file.executemany("insert or replace into bands values (?, ?, ?)", sorted((digests[place], *known[digests[place]]) for place in new))
+                self.file.executemany("insert or replace into bands values (?, ?, ?)", sorted((names[place - start], *known[names[place - start]]) for place in new))
                 self.file.commit()
-            words[start : start + ASKED] = np.frombuffer(b"".join(known[digest][0] for digest in digests), dtype=np.uint64).reshape(-1, 2)
-            bands[start : start + ASKED] = np.frombuffer(b"".join(known[digest][1] or bytes(8 * BANDS) for digest in digests), dtype=np.uint64).reshape(-1, BANDS)
-            if self.file is not None:
-                self.asked.append(_heads(digests))
+                self.asked.append(_heads(names))
+            words[start : start + ASKED] = np.frombuffer(b"".join(known[name][0] for name in names), dtype=np.uint64).reshape(-1, 2)
+            bands[start : start + ASKED] = np.frombuffer(b"".join(known[name][1] or bytes(8 * BANDS) for name in names), dtype=np.uint64).reshape(-1, BANDS)
         return words, bands
 
     def _known(self, digests: list[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
@@ -92,12 +90,12 @@ class Bands:
         except sqlite3.DatabaseError as error:
             self._drop(error)
             return {}
-        return {text: (words, bands) for text, words, bands in found if len(words) == 16 and len(bands) in (0, 8 * BANDS)}
+        return {name: (words, bands) for name, words, bands in found if len(words) == 16 and len(bands) in (0, 8 * BANDS)}
 
     def _forget(self) -> None:
         """Every text that was not asked for."""
         assert self.file is not None
-        there = [text for (text,) in self.file.execute("select text from bands")]
+        there = [name for (name,) in self.file.execute("select text from bands")]
         gone = ~np.isin(_heads(there), np.concatenate(self.asked)) if there and self.asked else np.ones(len(there), dtype=bool)
         self.file.executemany("delete from bands where text = ?", ((there[place],) for place in np.flatnonzero(gone)))
         self.file.commit()
@@ -117,8 +115,12 @@ class Bands:
             self.file.close()
 
 
-def _text(body: str | bytes) -> str:
-    return body.decode() if isinstance(body, bytes) else body
+def _made(texts: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
+    """Of each text the digest of its words, and its bands where it has a shingle."""
+    for part in shingles.batches([len(body) for body in texts]):
+        made = shingles.shingled(texts[part])
+        for said, band, many in zip(made.words, signed(made), np.diff(made.edges).tolist(), strict=True):
+            yield said, band.tobytes() if many else b""
 
 
 def _heads(digests: list[bytes]) -> np.ndarray:

@@ -1,19 +1,19 @@
 """The documents of a recipe's sources where they lie: in memory is where each one is, and row groups one at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import places
+from tasks.documents import CLEANED, DOCUMENTS, sought
 from tasks.errors import Fault, Refused
 from tasks.files import aside
 from tasks.schema import Use
 
-GROUP_ROWS, GROUP_BYTES = 50_000, 32 * 2**20    # of a row group that is written: whichever is less
+GROUP_ROWS, GROUP_BYTES = 50_000, 32 * 2**20    # of a row group that is written: what comes first; what is in memory for it is some three times as large
 
 
 class Rows:
@@ -27,15 +27,20 @@ class Rows:
         self.edges = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
         self.count = int(self.edges[-1])
         self.source = np.repeat([number for number, _ in self.parts], sizes).astype(np.int32)
-        self.bytes = np.zeros(self.count, dtype=np.int64)    # of each row's text and payload; filled by `scan`
+        self.bytes = np.repeat([_bytes(self.files[number].metadata.row_group(group)) for number, group in self.parts], sizes)    # of each row, about
 
-    def scan(self, columns: Sequence[str]) -> Iterator[tuple[int, Use, pa.Table]]:
-        """Every row group: its first row's place, its source, and these columns and uri, text and payload."""
-        for part, (number, _) in enumerate(self.parts):
-            table = self._read(part, [*dict.fromkeys(["uri", "text", "payload", *columns])])
-            sizes = pc.add(pc.binary_length(table["text"]), pc.coalesce(pc.binary_length(table["payload"]), 0))
-            self.bytes[self.edges[part] : self.edges[part + 1]] = sizes.to_numpy()
-            yield int(self.edges[part]), self.uses[number], table
+    def scan(self, columns: Iterable[str]) -> Iterator[tuple[int, Use, pa.Table, np.ndarray]]:
+        """Every row group: its first row's place, its source, these columns, and which rows have a payload."""
+        for part, (number, group) in enumerate(self.parts):
+            yield int(self.edges[part]), self.uses[number], self._read(part, list(dict.fromkeys(columns))), self._payloads(part, self.files[number].metadata.row_group(group))
+
+    def _payloads(self, part: int, group: pq.RowGroupMetaData) -> np.ndarray:
+        """Which rows have one; nothing is read where none has, or all do."""
+        told = group.column(CLEANED.get_field_index("payload")).statistics
+        if told is not None and told.has_null_count and told.null_count in (0, group.num_rows):
+            return np.full(group.num_rows, told.null_count == 0)
+        found: np.ndarray = self._read(part, ["payload"])["payload"].is_valid().to_numpy()
+        return found
 
     def take(self, rows: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """These rows in this order."""
@@ -53,12 +58,13 @@ class Rows:
         return whole.combine_chunks()
 
     def texts(self, rows: np.ndarray) -> list[str]:
-        said: list[str] = self.take(rows, ["text"])["text"].to_pylist()
-        return said
+        """What is compared of these rows when copies are sought."""
+        found = self.take(rows, ["text", "payload"])
+        return list(map(sought, found["text"].to_pylist(), found["payload"].to_pylist()))
 
     def write(self, path: Path, rows: np.ndarray, schema: pa.Schema, made: Callable[[np.ndarray, pa.Table], pa.Table] = lambda rows, table: table) -> None:
         """Write rows as they are, or what is made of them; equal rows give equal bytes."""
-        columns = [name for name in schema.names if name in self.files[0].schema_arrow.names]
+        columns = [name for name in schema.names if name in DOCUMENTS.names]
         with aside(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
             for some in self._groups(rows):
                 writer.write_table(made(some, self.take(some, columns)).select(schema.names).cast(schema), row_group_size=GROUP_ROWS)
@@ -87,10 +93,18 @@ def _opened(source: str) -> pq.ParquetFile:
     if not path.is_file():
         raise Refused(f"data/clean/{source} has no documents; run python -m tasks.clean {source}")
     try:
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(source, error) from error
+    if file.schema_arrow.names != CLEANED.names:
+        raise _damaged(source, "its columns are others")
+    return file
 
 
-def _damaged(source: str, error: Exception) -> Fault:
+def _bytes(group: pq.RowGroupMetaData) -> int:
+    """How large a row of a row group is, about: unpacked, but what is the same in many rows counts once."""
+    return int(sum(group.column(place).total_uncompressed_size for place in range(group.num_columns)) / max(1, group.num_rows))
+
+
+def _damaged(source: str, error: Exception | str) -> Fault:
     return Fault(f"data/clean/{source}/documents.parquet is damaged ({' '.join(str(error).split())[:120]}); remove it and run python -m tasks.clean {source}")
