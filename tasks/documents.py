@@ -5,6 +5,7 @@ do not depend.
 """
 
 import hashlib
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,28 @@ def doc_id(source: str, uri: str) -> str:
 def in_letters(payload: bytes) -> str:
     """A payload's name for the search for copies: 24 letters of its sha256, too short to be nearly like another."""
     return hashlib.sha256(payload).hexdigest()[:24].translate(str.maketrans("0123456789", "ghijklmnop"))
+
+
+def without_pandas() -> None:
+    """For steps that have no use for it: pyarrow imports pandas when it first makes an array, a fifth of a second of processor time.
+
+    It asks once; what needs pandas later (`to_pandas`) still gets it.
+    """
+    if "pandas" not in sys.modules:
+        sys.meta_path.insert(0, _NoPandas)
+        try:
+            pa.array([0])
+        finally:
+            sys.meta_path.remove(_NoPandas)
+
+
+class _NoPandas:
+    """A finder of modules to which there is no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
 
 
 def sought(text: str, payload: bytes | None) -> str:

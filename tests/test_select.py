@@ -271,6 +271,15 @@ def test_select_opens_no_socket(mill: Room) -> None:
     assert (mill.folder / "loaded").exists() and not (mill.folder / "opened").exists()
 
 
+@pytest.mark.parametrize(("step", "name"), [("clean", "mill"), ("select", "languages")])
+def test_a_night_does_not_wait_for_pandas(mill: Room, step: str, name: str) -> None:
+    mill.collect(site(5))
+    clean_room.clean("mill")
+    code = f"import sys; from tasks.{step} import __main__ as room; room.main(['{name}']); assert 'pandas' not in sys.modules; import pandas, pyarrow; assert len(pyarrow.table({{'a': [1]}}).to_pandas()) == 1"
+    done = subprocess.run([sys.executable, "-c", code], cwd=mill.folder, env={**os.environ, "PYTHONPATH": str(mill.folder)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_quality_policy_is_the_recipes_and_names_the_signal(mill: Room) -> None:
     pages = site(4) | {"http://mill.example/again": b"<html lang=en><p>" + b"buy the flour of the mill and that was it " * 60 + b"</p></html>"}
     mill.collect(pages)

@@ -27,7 +27,7 @@ from tasks.clean import page, pool
 from tasks.clean.done import Damaged, Done, unpacked
 from tasks.clean.read import unreadable
 from tasks.collect import raw
-from tasks.documents import CLEANED, DROPPED, LINEAGE
+from tasks.documents import CLEANED, DROPPED, LINEAGE, without_pandas
 from tasks.errors import Fault, Refused
 from tasks.files import aside, digest, locked, tree_digest, write_json
 from tasks.schema import Clean, Source
@@ -282,6 +282,7 @@ def refused(signals: str) -> bool:
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise Refused(f"python -m tasks.clean SOURCE; conf/source has {', '.join(config.files('source'))}")
+    without_pandas()
     clean(arguments[0])
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import config, places, process
-from tasks.documents import DOCUMENTS, DROPPED
+from tasks.documents import DOCUMENTS, DROPPED, without_pandas
 from tasks.errors import Refused
 from tasks.files import locked, write_json
 from tasks.schema import Recipe
@@ -95,6 +95,7 @@ def _none(reasons: np.ndarray) -> np.ndarray:
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise Refused(f"python -m tasks.select RECIPE; conf/recipe has {', '.join(config.files('recipe'))}")
+    without_pandas()
     select(arguments[0])
 
 
