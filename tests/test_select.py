@@ -12,18 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from tasks import config, text
 from tasks.clean import __main__ as clean_room
 from tasks.clean import quality
-from tasks.documents import DOCUMENTS
+from tasks.documents import CLEANED, DOCUMENTS
 from tasks.errors import Fault, Refused
 from tasks.schema import Quality
 from tasks.select import __main__ as room
 from tasks.select import bands as kept
-from tasks.select import policy, twins
+from tasks.select import policy, rows, twins
 from tasks.select import shingles as numbers
 from tasks.select.bands import Bands
 from tests.rooms import HERE, Room, html, prose, sentence, shingles, site
@@ -278,6 +279,52 @@ def test_a_night_does_not_wait_for_pandas(mill: Room, step: str, name: str) -> N
     code = f"import sys; from tasks.{step} import __main__ as room; room.main(['{name}']); assert 'pandas' not in sys.modules; import pandas, pyarrow; assert len(pyarrow.table({{'a': [1]}}).to_pandas()) == 1"
     done = subprocess.run([sys.executable, "-c", code], cwd=mill.folder, env={**os.environ, "PYTHONPATH": str(mill.folder)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.system
+def test_memory_does_not_grow_with_the_texts(mill: Room) -> None:
+    """48 and 144 MB of text: three times the documents cost their addresses and bands, and not three times the texts."""
+    mill.collect(site(5))
+    clean_room.clean("mill")
+    row = pd.read_parquet(mill.out / "documents.parquet").iloc[0].to_dict() | {"payload": None}
+    random_ = random.Random(4)
+    pool = [sentence(random_, 20) for _ in range(5_000)]
+    peak = {}
+    for count in (6_000, 18_000):
+        with clean_room.Table(mill.out / "documents.parquet", CLEANED) as table:
+            for number in range(count):
+                body = " ".join(random_.choices(pool, k=57))
+                table.add(row | {"uri": f"http://mill.example/{number:06}", "text": body, "chars": len(body), "digest": text.digest(body)})
+        child = subprocess.Popen([sys.executable, "-m", "tasks.select", "languages"], cwd=mill.folder, env={**os.environ, "PYTHONPATH": str(mill.folder)}, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        peak[count] = usage.ru_maxrss / 1024
+        assert status == 0 and len(pd.read_parquet(mill.folder / "data/select/languages/documents.parquet", columns=["uri"])) == count
+    assert peak[18_000] - peak[6_000] < 60, peak
+
+
+def test_documents_lie_in_the_order_of_role_and_address_however_many_row_groups_they_come_from(mill: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    mill.collect(site(30) | {f"http://a.example/{number}": html(number + 100) for number in range(20)})
+    monkeypatch.setattr(clean_room, "BATCH_ROWS", 7)
+    clean_room.clean("mill")
+    whole = pd.read_parquet(mill.out / "documents.parquet")
+    assert len(whole) == 50
+    kept = select(mill).reset_index()
+    expected = whole.sort_values("uri", ignore_index=True)[DOCUMENTS.names]
+    assert kept[DOCUMENTS.names].equals(expected) and whole["digest"].tolist() == [text.digest(body) for body in whole["text"]]
+    before = mill.digests("select", "languages")
+    monkeypatch.setattr(rows, "GROUP_BYTES", 5_000)
+    assert select(mill).reset_index()[DOCUMENTS.names].equals(expected) and mill.digests("select", "languages") != before
+    assert pq.ParquetFile(mill.folder / "data/select/languages/documents.parquet").num_row_groups > 5
+
+
+def test_documents_of_older_code_are_told_from_ours(mill: Room) -> None:
+    mill.collect(site(3))
+    clean_room.clean("mill")
+    path = mill.out / "documents.parquet"
+    pd.read_parquet(path).drop(columns="digest").to_parquet(path)
+    with pytest.raises(Fault, match=r"its columns are others.*run python -m tasks.clean mill"):
+        select(mill)
 
 
 def test_a_quality_policy_is_the_recipes_and_names_the_signal(mill: Room) -> None:
