@@ -4,7 +4,6 @@ What changes with every fetch lies beside them in lineage.parquet, on which sele
 do not depend.
 """
 
-import hashlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,15 +48,6 @@ ISSUES = pa.schema([("example_id", TEXT), ("given", TEXT), ("suggested", TEXT), 
 LOST = pa.schema([("example_id", TEXT), ("doc_id", TEXT), ("reason", TEXT)])
 
 
-def doc_id(source: str, uri: str) -> str:
-    return hashlib.sha256(f"{source} {uri}".encode()).hexdigest()[:24]
-
-
-def in_letters(payload: bytes) -> str:
-    """A payload's name for the search for copies: 24 letters of its sha256, too short to be nearly like another."""
-    return hashlib.sha256(payload).hexdigest()[:24].translate(str.maketrans("0123456789", "ghijklmnop"))
-
-
 def without_pandas() -> None:
     """For steps that have no use for it: pyarrow imports pandas when it first makes an array, a fifth of a second of processor time.
 
@@ -78,11 +68,6 @@ class _NoPandas:
     def find_spec(name: str, path: object = None, target: object = None) -> None:
         if name == "pandas":
             raise ModuleNotFoundError(name)
-
-
-def sought(text: str, payload: bytes | None) -> str:
-    """What is compared when copies are sought."""
-    return text if payload is None else in_letters(payload)
 
 
 def save(path: Path, rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema) -> None:

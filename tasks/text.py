@@ -79,3 +79,17 @@ def runs(text: str, size: int) -> list[tuple[str, ...]]:
 
 def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def doc_id(source: str, uri: str) -> str:
+    return hashlib.sha256(f"{source} {uri}".encode()).hexdigest()[:24]
+
+
+def in_letters(payload: bytes) -> str:
+    """A payload's name for the search for copies: 24 letters of its sha256, too short to be nearly like another."""
+    return hashlib.sha256(payload).hexdigest()[:24].translate(str.maketrans("0123456789", "ghijklmnop"))
+
+
+def sought(text: str, payload: bytes | None) -> str:
+    """What is compared when copies are sought."""
+    return text if payload is None else in_letters(payload)

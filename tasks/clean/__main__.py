@@ -179,8 +179,13 @@ def _ask(children: pool.Pool, requests: Iterator[tuple[Row, Row, bytes]], keys: 
     done.commit()
 
 
+@lru_cache(maxsize=4096)
+def _hostname(start: str) -> str | None:
+    return urlsplit(start).hostname
+
+
 def _host(row: Row) -> str:
-    return urlsplit(row["uri"]).hostname or str(row["uri"]).split("#")[0]
+    return _hostname("/".join(row["uri"].split("/", 3)[:3])) or str(row["uri"]).split("#")[0]
 
 
 def _cuts(rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done) -> dict[str, tuple[int, ...]]:

@@ -137,7 +137,8 @@ class Host:
     def repeated(self) -> frozenset[int]:
         """The blocks that are on so many pages that they belong to none."""
         least = {1: max(LEAST, self.pages * LINKED_SHARE), 0: max(LEAST, self.pages * PLAIN_SHARE)}
-        return frozenset(number for number, times in self.on.items() if times >= least[number & 1])
+        often = [item for item in self.on.items() if item[1] >= LEAST]      # few are
+        return frozenset(number for number, times in often if times >= least[number & 1])
 
 
 def cuts(marked: bytes, repeated: frozenset[int]) -> tuple[int, ...]:

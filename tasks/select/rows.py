@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import places
-from tasks.documents import CLEANED, DOCUMENTS, sought
+from tasks import places, text
+from tasks.documents import CLEANED, DOCUMENTS
 from tasks.errors import Fault, Refused
 from tasks.files import aside
 from tasks.schema import Use
@@ -60,7 +60,7 @@ class Rows:
     def texts(self, rows: np.ndarray) -> list[str]:
         """What is compared of these rows when copies are sought."""
         found = self.take(rows, ["text", "payload"])
-        return list(map(sought, found["text"].to_pylist(), found["payload"].to_pylist()))
+        return list(map(text.sought, found["text"].to_pylist(), found["payload"].to_pylist()))
 
     def write(self, path: Path, rows: np.ndarray, schema: pa.Schema, made: Callable[[np.ndarray, pa.Table], pa.Table] = lambda rows, table: table) -> None:
         """Write rows as they are, or what is made of them; equal rows give equal bytes."""
