@@ -19,7 +19,7 @@ import yaml
 from tasks import config, text
 from tasks.clean import __main__ as clean_room
 from tasks.clean import quality
-from tasks.documents import CLEANED, DOCUMENTS
+from tasks.documents import CLEANED, DOCUMENTS, DROPPED, save
 from tasks.errors import Fault, Refused
 from tasks.schema import Quality
 from tasks.select import __main__ as room
@@ -313,6 +313,9 @@ def test_documents_lie_in_the_order_of_role_and_address_however_many_row_groups_
     expected = whole.sort_values("uri", ignore_index=True)[DOCUMENTS.names]
     assert kept[DOCUMENTS.names].equals(expected) and whole["digest"].tolist() == [text.digest(body) for body in whole["text"]]
     before = mill.digests("select", "languages")
+    for name, schema, some in (("documents", DOCUMENTS, expected.to_dict("records")), ("dropped", DROPPED, [])):
+        save(mill.folder / "whole.parquet", [row | {"payload": None} for row in some], schema)
+        assert (mill.folder / "whole.parquet").read_bytes() == (mill.folder / "data/select/languages" / f"{name}.parquet").read_bytes(), "as if they had been written at once"
     monkeypatch.setattr(rows, "GROUP_BYTES", 5_000)
     assert select(mill).reset_index()[DOCUMENTS.names].equals(expected) and mill.digests("select", "languages") != before
     assert pq.ParquetFile(mill.folder / "data/select/languages/documents.parquet").num_row_groups > 5

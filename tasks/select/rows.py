@@ -66,6 +66,8 @@ class Rows:
         """Write rows as they are, or what is made of them; equal rows give equal bytes."""
         columns = [name for name in schema.names if name in DOCUMENTS.names]
         with aside(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+            if not len(rows):
+                writer.write_table(schema.empty_table())
             for some in self._groups(rows):
                 writer.write_table(made(some, self.take(some, columns)).select(schema.names).cast(schema), row_group_size=GROUP_ROWS)
 
