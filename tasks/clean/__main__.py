@@ -64,7 +64,6 @@ def clean(name: str) -> None:
 
 
 def _clean(source: Source, folder: Path, rows: list[Row], path: Path) -> None:
-    gc.disable()    # rows hold no cycles, and looking for some takes a tenth of the time
     done = Done(path)
     try:
         keys, failed = bring(source, folder, rows, done)
@@ -291,6 +290,7 @@ def refused(signals: str) -> bool:
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise Refused(f"python -m tasks.clean SOURCE; conf/source has {', '.join(config.files('source'))}")
+    gc.disable()    # rows hold no cycles, and looking for some takes a tenth of the time
     without_pandas()
     clean(arguments[0])
 
