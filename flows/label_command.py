@@ -103,4 +103,4 @@ def reported(application: Application, as_json: Json = False) -> None:
     if decided := kept.get("decided"):
         typer.echo(f"labels are decided by {decided.pop('by')}" + (f" ({', '.join(f'{name} {score:.1%}' for name, score in decided.items())} on people's labels)" if decided else ", since too few people's labels say which is better"))
     if issues := kept.get("issues"):
-        typer.echo(f"{issues['doubtful']:,} of {issues['rows']:,} labels are doubtful; data/labels/{application}/issues.parquet names them")
+        typer.echo(f"{issues['doubtful']:,} of {issues['rows']:,} labels are doubtful; data/labels/{application}/issues.parquet names them" + (f"; {issues['weighted']:,} examples count less in training" if "weighted" in issues else ""))

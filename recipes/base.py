@@ -51,6 +51,9 @@ class Recipe(BaseModel, ABC):
     """Whether it can learn from a teacher (`teach`): its module has `logits(batch)`, (N, L), and `loss(logits, batch)`, and
     trains on the latter alone; where some rows of the logits have no target, `rows(batch)` says which have, (N,)."""
 
+    weighs: ClassVar[bool] = False
+    """Whether a training row counts by `recipes.steps.weights` (label.issues=weight); rows of valid and test always count alike."""
+
     prunes: ClassVar[bool] = False
     """Whether inner channels can be taken out of it (`prune`): then `pruned` is there."""
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import torch
 
 
@@ -61,6 +65,14 @@ def place() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def weights(splits: Path) -> np.ndarray | None:
+    """How much each training row counts, (rows,) of 0 to 1; None where all count alike, which is so unless label.issues is weight."""
+    path = splits / "train.parquet"
+    if "weight" not in pq.read_schema(path).names:
+        return None
+    return pd.read_parquet(path, columns=["weight"])["weight"].to_numpy(float)
 
 
 @lru_cache(maxsize=4)

@@ -160,7 +160,8 @@ def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
         raise Refused(f"{where}: trainer.start=champion: {name} always begins from scratch; say trainer.start=scratch")
     for asked, able, why in ((judged.teach.by != "nobody", application.teaches, f"teach.by={judged.teach.by}: {name} cannot be taught; say teach.by=nobody"),
                              (judged.prune.fraction > 0, application.prunes, f"prune.fraction={judged.prune.fraction:g}: {name} cannot be pruned; say prune.fraction=0"),
-                             (judged.ensemble.members > 1, bool(application.averages), f"ensemble.members={judged.ensemble.members}: the answers of {name} cannot be averaged; say ensemble.members=1")):
+                             (judged.ensemble.members > 1, bool(application.averages), f"ensemble.members={judged.ensemble.members}: the answers of {name} cannot be averaged; say ensemble.members=1"),
+                             (judged.label.issues == "weight", application.weighs, f"label.issues=weight: the training of {name} counts all its rows alike; say label.issues: off")):
         if asked and not able:
             raise Refused(f"{where}: {why}")
     if judged.teach.model:

@@ -44,6 +44,7 @@ EXAMPLES = pa.schema([
     ("source", TEXT), ("part", TEXT), ("original", TEXT),
     ("payload", pa.binary()),   # what the question is about, where that is no text
 ])
+WEIGHT = pa.field("weight", pa.float64())    # how much an example counts in training; only where label.issues is weight
 ISSUES = pa.schema([("example_id", TEXT), ("given", TEXT), ("suggested", TEXT), ("quality", pa.float64())])
 LOST = pa.schema([("example_id", TEXT), ("doc_id", TEXT), ("reason", TEXT)])
 

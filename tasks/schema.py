@@ -199,7 +199,7 @@ class Label(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     decide: Literal["given", "votes"] = Field(default="given", description="votes: the voters' answers make the label, by majority or by Dawid and Skene's method, whichever is right more often where people said it")
-    issues: Literal["off", "report", "drop"] = Field(default="off", description="labels that cleanlab finds doubtful: told, or their rows left out")
+    issues: Literal["off", "report", "weight", "drop"] = Field(default="off", description="labels that cleanlab finds doubtful: told, counted in training by their quality, or their rows left out")
     least_people: int = Field(default=30, ge=1, description="people's labels from which on voters are measured against them; with fewer, against the given labels")
 
     def options(self) -> dict[str, Any]:

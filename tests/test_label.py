@@ -1,5 +1,6 @@
 """Labels: voters are measured, people win, what looks wrong is told, and a text is data only."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,18 @@ import pandas as pd
 import pytest
 
 import recipes
-from tasks import places
+from recipes import pictures
+from tasks import config, places
+from tasks.documents import EXAMPLES
 from tasks.errors import Refused
 from tasks.label import people
-from tasks.label.__main__ import weighed
+from tasks.label.__main__ import LEAST_WEIGHT, label, weighed
 from tasks.label.voting import NOTHING, Votes, dawid_skene, decided, figures, majority
 from tasks.schema import Label
+from tasks.split.__main__ import split
+
+RECIPE = config.recipe("images")
+BARS = {10, 35, 60, 81, 104}      # whose labels are wrong
 
 
 def rows(*votes: dict[str, Any]) -> list[str]:
@@ -189,8 +196,47 @@ def test_planted_wrong_labels_are_told_or_dropped_but_never_what_people_said(pro
     found = {int(name[1:]) for name in doubtful["example_id"]}
     assert len(found & wrong) >= 18 and len(found - wrong) <= 2 and 0 not in found and set(doubtful["suggested"]) == {"eng"}
     assert frame["dropped"].isna().all() and told["issues"]["doubtful"] == len(found)
+    assert "weight" not in frame
+    weighted = frame.copy()
+    weighed("languages", weighted, Label(issues="weight"))
+    assert weighted["dropped"].isna().all(), "whoever is doubted stays"
+    quality = dict(zip(doubtful["example_id"], doubtful["quality"], strict=True))
+    assert dict(zip(weighted["example_id"], weighted["weight"], strict=True)) == {name: pytest.approx(max(quality.get(name, 1.0), LEAST_WEIGHT), abs=1e-6) for name in weighted["example_id"]}
+    assert set(weighted.loc[weighted["weight"] < 1, "example_id"]) == set(quality) and weighted["weight"].min() >= LEAST_WEIGHT > 0
     weighed("languages", frame, Label(issues="drop"))
     assert (frame["dropped"] == "its label is probably wrong").sum() == len(found)
+
+
+def step(project: Path, monkeypatch: pytest.MonkeyPatch, policy: str) -> tuple[pd.DataFrame, dict[str, Any], dict[str, bytes]]:
+    """Label and split of 120 drawn bars, five of them mislabelled: the examples, label's report, and the bytes of the tables."""
+    random, rows = np.random.default_rng(1), []
+    for number in range(120):
+        pixels, at, across = np.zeros((28, 28), dtype=np.uint8), random.integers(8, 20), number % 2
+        pixels[slice(4, 24) if across else slice(at, at + 3), slice(at, at + 3) if across else slice(4, 24)] = random.integers(120, 255, (20, 3) if across else (3, 20))
+        rows.append({"doc_id": f"d{number}", "source": "digits", "part": "", "original": "", "attributes": json.dumps({"label": str(1 - across if number in BARS else across)}), "payload": pictures.png(pixels)})
+    (project / "data" / "select" / "images").mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_parquet(project / "data" / "select" / "images" / "documents.parquet")
+    monkeypatch.setattr(config, "recipe", lambda name: RECIPE.model_copy(update={"label": Label(issues=policy)}))
+    label("images")
+    split("images")
+    tables = {path.name: path.read_bytes() for path in [*(project / "data").glob("labels/*/examples.parquet"), *(project / "data").glob("splits/*/*")]}
+    return pd.read_parquet(project / "data" / "labels" / "images" / "examples.parquet"), json.loads((project / "data" / "labels" / "images" / "report.json").read_text()), tables
+
+
+def test_the_column_is_there_where_it_was_asked_for_and_nothing_else_changes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, _, before = step(project, monkeypatch, "off")
+    _, report, told = step(project, monkeypatch, "report")
+    assert list(plain.columns) == EXAMPLES.names and told == before and "weighted" not in report["issues"]
+    frame, report, tables = step(project, monkeypatch, "weight")
+    assert frame.drop(columns="weight").equals(plain)
+    assert BARS <= set(frame.loc[frame["weight"] < 1, "doc_id"].str[1:].astype(int)) and report["issues"]["weighted"] == (frame["weight"] < 1).sum() < 15
+    weights = frame.set_index("example_id")["weight"]
+    for part in ("train", "valid", "test"):
+        rows = pd.read_parquet(project / "data" / "splits" / "images" / f"{part}.parquet")
+        assert (rows["weight"].to_numpy() == weights[rows["example_id"]].to_numpy()).all()
+        assert rows.drop(columns="weight").equals(pd.read_parquet(io.BytesIO(before[f"{part}.parquet"])))
+    assert json.loads(tables["report.json"])["snapshot"] != json.loads(before["report.json"])["snapshot"], "other weights are another training"
+    assert step(project, monkeypatch, "off")[2] == before
 
 
 def test_what_is_no_label_is_refused(project: Path) -> None:

@@ -81,6 +81,7 @@ class Images(base.Recipe):
     reads: ClassVar[str] = "pictures"
     warm: ClassVar[bool] = True
     teaches: ClassVar[bool] = True
+    weighs: ClassVar[bool] = True
     prunes: ClassVar[bool] = True
     averages: ClassVar[tuple[str, ...]] = ("probabilities",)
     data_fields: ClassVar[frozenset[str]] = frozenset({"side", "batch", "shift", "turn", "zoom", "bend", "erase", "noise", "mirror"})

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.images import stack
-from recipes.steps import Steps, order
+from recipes.steps import Steps, order, weights
 
 if TYPE_CHECKING:
     from recipes.images import Images
 
-Batch = tuple[Tensor, Tensor]  # pixels (B, 1, S, S) of 0 to 1, targets (B,)
+Batch = tuple[Tensor, ...]     # pixels (B, 1, S, S) of 0 to 1, targets (B,), and where rows are weighed, weights (B,) of mean 1
 FIELD = 5                      # points of the elastic field in each direction
 
 
@@ -42,7 +42,11 @@ class Shuffled(Steps):
         data, size = self.data, self.data.recipe.batch
         rows = order(data.seed, epoch, len(data.targets))[step * size : (step + 1) * size]
         random = torch.Generator().manual_seed(int(np.random.SeedSequence([data.seed, epoch, step]).generate_state(1, np.uint64)[0]))
-        return varied(data.pixels[rows].float()[:, None] / 255, data.recipe, random), data.targets[rows]
+        batch = varied(data.pixels[rows].float()[:, None] / 255, data.recipe, random), data.targets[rows]
+        if data.weights is None:
+            return batch
+        weighed = data.weights[rows]
+        return *batch, weighed / weighed.mean()     # by the whole batch's mean, so that its parts together have its loss
 
 
 def varied(pixels: Tensor, recipe: Images, random: torch.Generator) -> Tensor:
@@ -90,6 +94,8 @@ class Data(lightning.LightningDataModule):
             train, names = train.head(rows), names[:rows]
         self.pixels = torch.from_numpy(stack(train["payload"], recipe.side))
         self.targets = torch.tensor([place[name] for name in names])
+        weighed = weights(splits)
+        self.weights = None if weighed is None else torch.from_numpy(weighed[: len(names)]).float()
         at = [place.get(json.loads(item)["label"], -1) for item in valid["target"]]
         known = np.flatnonzero(np.array(at) >= 0)
         self.valid = torch.from_numpy(stack(valid["payload"].iloc[known], recipe.side)), torch.tensor(at)[known]
@@ -151,7 +157,10 @@ class Classifier(lightning.LightningModule):
         return self.net.logits(batch[0])
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(logits, batch[1], label_smoothing=self.recipe.label_smoothing)
+        if len(batch) == 2:
+            return F.cross_entropy(logits, batch[1], label_smoothing=self.recipe.label_smoothing)
+        apart = F.cross_entropy(logits, batch[1], label_smoothing=self.recipe.label_smoothing, reduction="none")
+        return (apart * batch[2]).mean()
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
         loss = self.loss(self.logits(batch), batch)

@@ -73,6 +73,7 @@ class Languages(base.Recipe):
     }
     reads: ClassVar[str] = "labelled texts"
     teaches: ClassVar[bool] = True
+    weighs: ClassVar[bool] = True
     averages: ClassVar[tuple[str, ...]] = ("probabilities",)
     data_fields: ClassVar[frozenset[str]] = frozenset({"bits", "batch", "steps", "crop", "long_share"})
 

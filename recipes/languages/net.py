@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.languages.features import ngrams, padded
-from recipes.steps import Steps
+from recipes.steps import Steps, weights
 
 if TYPE_CHECKING:
     from recipes.languages import Languages
@@ -84,7 +84,10 @@ class Data(lightning.LightningDataModule):
         self.targets = np.array([place[name] for name in names])
         self.ids = [ngrams(text, recipe.bits).astype(np.int32) for text in self.texts]
         domains = np.array([json.loads(item)["domain"] for item in train["slices"]])
-        self.cumulated = np.cumsum(self.chances(domains))
+        weighed = weights(splits)
+        self.weights = None if weighed is None else weighed[: len(names)]
+        chances = self.chances(domains)
+        self.cumulated = np.cumsum(chances if self.weights is None else chances * self.weights)
         # How often each language is drawn: what the logit adjustment takes out again.
         drawn = np.bincount(self.targets, weights=np.diff(self.cumulated, prepend=0), minlength=len(self.languages))
         self.prior = np.maximum(drawn, 1e-6) / drawn.sum()
@@ -105,14 +108,16 @@ class Data(lightning.LightningDataModule):
         return chances
 
     def counts(self) -> np.ndarray:
-        """How often each n-gram occurs in each language: (L, 2^bits) float32."""
+        """How often each n-gram occurs in each language, a row's by its weight: (L, 2^bits) float32."""
         found = np.zeros((len(self.languages), 2**self.recipe.bits), dtype=np.float32)
         order = np.argsort(self.targets, kind="stable")
         edges = np.searchsorted(self.targets[order], np.arange(len(self.languages) + 1))
         for number in range(len(self.languages)):
-            mine = [self.ids[row] for row in order[edges[number] : edges[number + 1]]]
-            if mine:
-                found[number] = np.bincount(np.concatenate(mine), minlength=found.shape[1])
+            rows = order[edges[number] : edges[number + 1]]
+            if len(rows):
+                mine = [self.ids[row] for row in rows]
+                each = None if self.weights is None else np.repeat(self.weights[rows], [len(item) for item in mine])
+                found[number] = np.bincount(np.concatenate(mine), weights=each, minlength=found.shape[1])
         return found
 
     def train_dataloader(self) -> Any:

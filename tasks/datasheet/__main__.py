@@ -65,6 +65,7 @@ def words(recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict, pi
         "## Cleaning and labelling",
         *(f"- {step}: {kept:,} left" + (f"; dropped {', '.join(f'{count:,} {why}' for why, count in lost.items())}" if lost else "") for step, kept, lost in facts.steps),
         voting(facts.voters),
+        *([f"The labels of {facts.weighted:,} examples are doubtful: in training these count by the quality of their labels (the column `weight`); in validation and test all rows count alike."] if facts.weighted is not None else []),
         *([f"Replaced by marks: {', '.join(f'{count:,} {kind}' for kind, count in facts.personal.most_common())}."] if facts.personal else []),
         *([f"Too small to be judged alone, so pooled: {'; '.join(f'{column} {len(names)} ({chr(44).join(names[:40])}' + (' ...' if len(names) > 40 else '') + ')' for column, names in facts.small.items())}."] if facts.small else []),
         "## Uses", *(f"- {name}: {text}" for name, text in about.items()),

@@ -27,6 +27,7 @@ class Facts:
     personal: Counter[str]                 # what was marked, by kind
     voters: list[dict[str, Any]]           # what each covers, contradicts and gets right
     small: dict[str, list[str]]            # slices too small to be judged by themselves
+    weighted: int | None                   # examples that count less in training; None where all count alike
 
 
 def counts(recipe: Recipe) -> Facts:
@@ -55,7 +56,7 @@ def counts(recipe: Recipe) -> Facts:
         lineage = pq.read_table(folder / "lineage.parquet", columns=["fetched"]).column("fetched")
         days += [day for day in (min(lineage.to_pylist(), default=""), max(lineage.to_pylist(), default="")) if day]
     examples = examples.merge(pd.concat(documents)[["doc_id", "host", "licence"]], on="doc_id", how="left")
-    steps, voters = [], []
+    steps, voters, weighted = [], [], None
     for step, folder_name, names in (("clean", "clean", [use.name for use in recipe.sources]), ("select", "select", [name]), ("label", "labels", [name]), ("split", "splits", [name])):
         kept, lost = 0, Counter[str]()
         for each in names:
@@ -63,8 +64,9 @@ def counts(recipe: Recipe) -> Facts:
             kept += told["rows"]
             voters += told.get("voters", [])
             lost.update(told["dropped"])
+            weighted = told.get("issues", {}).get("weighted", weighted)
         steps.append((step, kept, dict(lost.most_common())))
-    return Facts(report["snapshot"], examples, steps, opt_outs, (min(days, default="")[:10], max(days, default="")[:10]), pd.DataFrame(signals), personal, voters, report.get("small", {}))
+    return Facts(report["snapshot"], examples, steps, opt_outs, (min(days, default="")[:10], max(days, default="")[:10]), pd.DataFrame(signals), personal, voters, report.get("small", {}), weighted)
 
 
 def shares(examples: Any, column: str, most: int = 40) -> list[tuple[str, dict[str, int]]]:

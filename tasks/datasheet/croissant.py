@@ -18,6 +18,7 @@ FIELDS = {
     "votes": "Who says what about the label, as JSON.", "unit": "What is resampled when two models are compared.", "slices": "What the row is judged by besides the whole, as JSON.",
     "source": "The source of conf/source that its document came from.",
 }
+WEIGHT = {"weight": "How much the row counts in training, 0 to 1; rows of valid and test are judged alike whatever it says."}
 
 
 def croissant(recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict[str, Any]) -> str:
@@ -34,11 +35,12 @@ def croissant(recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict
                        description=f"The {split} rows, {int((facts.examples['split'] == split).sum()):,}.")
         for split in SPLITS
     ]
+    fields = FIELDS if facts.weighted is None else {**FIELDS, **WEIGHT}
     records = [
         mlc.RecordSet(id=split, name=split, description=f"The {split} rows.", fields=[
-            mlc.Field(id=f"{split}/{name}", name=f"{split}/{name}", description=words, data_types=mlc.DataType.FLOAT if name == "confidence" else mlc.DataType.TEXT,
+            mlc.Field(id=f"{split}/{name}", name=f"{split}/{name}", description=words, data_types=mlc.DataType.FLOAT if name in ("confidence", "weight") else mlc.DataType.TEXT,
                       source=mlc.Source(file_object=f"{split}.parquet", extract=mlc.Extract(column=name)))
-            for name, words in FIELDS.items()])
+            for name, words in fields.items()])
         for split in SPLITS
     ]
     languages = sorted(value for value in facts.examples["language"].unique() if value)

@@ -9,13 +9,14 @@ import pyarrow as pa
 
 import recipes
 from tasks import config, places, process
-from tasks.documents import EXAMPLES, ISSUES, LOST, save
+from tasks.documents import EXAMPLES, ISSUES, LOST, WEIGHT, save
 from tasks.errors import Refused
 from tasks.files import locked, write_json
 from tasks.label import people
 from tasks.label.voting import NOTHING, Votes, decided, figures
 from tasks.schema import Label
 
+LEAST_WEIGHT = 0.01     # a doubtful example's weight: a batch of nothing else still has a mean
 
 def label(name: str) -> None:
     recipe = config.recipe(name)
@@ -43,7 +44,10 @@ def label(name: str) -> None:
         wide = kept.merge(documents[["doc_id", "source", "part", "original"]], on="doc_id", how="left", validate="many_to_one")
         wide = wide.sort_values("example_id", kind="stable", ignore_index=True)
         lost = lost.sort_values("example_id", kind="stable", ignore_index=True)
-        save(out / "examples.parquet", pa.Table.from_pandas(wide[EXAMPLES.names], schema=EXAMPLES, preserve_index=False), EXAMPLES)
+        schema = EXAMPLES
+        if recipe.label.issues == "weight":
+            schema, told["issues"]["weighted"] = EXAMPLES.append(WEIGHT), int((wide[WEIGHT.name] < 1).sum())
+        save(out / "examples.parquet", pa.Table.from_pandas(wide[schema.names], schema=schema, preserve_index=False), schema)
         save(out / "dropped.parquet", pa.Table.from_pandas(lost[LOST.names], schema=LOST, preserve_index=False), LOST)
         save(out / "issues.parquet", pa.Table.from_pandas(doubtful[ISSUES.names], schema=ISSUES, preserve_index=False), ISSUES)
         write_json(out / "report.json", {
@@ -97,6 +101,9 @@ def weighed(name: str, examples: pd.DataFrame, policy: Label) -> tuple[dict[str,
     found = issues(examples[examples["dropped"].isna()].sort_values("example_id", kind="stable"), field)
     flagged = found["issue"].to_numpy(bool) & ~found["example_id"].isin(said).to_numpy(bool)     # what people said is not doubted
     told["issues"] = {"rows": len(found), "doubtful": int(flagged.sum())}
+    if policy.issues == "weight":
+        quality = {example: round(max(float(value), LEAST_WEIGHT), 6) for example, value in zip(found.loc[flagged, "example_id"], found.loc[flagged, "quality"], strict=True)}
+        examples[WEIGHT.name] = [quality.get(example, 1.0) for example in examples["example_id"]]
     if policy.issues == "drop":
         wrong = set(found.loc[flagged, "example_id"])
         examples.loc[examples["example_id"].isin(wrong), "dropped"] = "its label is probably wrong"

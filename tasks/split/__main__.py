@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks import config, places, process, text
-from tasks.documents import EXAMPLES, LOST, save
+from tasks.documents import EXAMPLES, LOST, WEIGHT, save
 from tasks.errors import Refused
 from tasks.files import locked, write_json
 from tasks.schema import Recipe, SplitRule
@@ -49,9 +49,9 @@ def split(name: str) -> None:
 
 
 def snapshot(rows: pd.DataFrame) -> str:
-    """The digest of the canonical split rows: free of times and of positions; a payload counts by its sha256."""
+    """The digest of the canonical split rows: free of times and of positions; a payload counts by its sha256, a weight where there are any."""
     total = hashlib.sha256()
-    columns = ["example_id", "split", "inputs", "target", "slices"]
+    columns = ["example_id", "split", "inputs", "target", "slices", *([WEIGHT.name] if WEIGHT.name in rows else [])]
     ordered = rows.sort_values("example_id")
     payloads = ordered["payload"] if "payload" in ordered else [None] * len(ordered)
     for row, payload in zip(ordered[columns].itertuples(index=False), payloads, strict=True):
@@ -171,11 +171,12 @@ def wide(chosen: pd.DataFrame) -> tuple[pa.Table, pa.Schema]:
     """The examples with a column for each slice beside the JSON, for whoever reads them as a table."""
     told = [json.loads(item) for item in chosen["slices"]]
     names = sorted({name for item in told for name in item})
-    schema = EXAMPLES
+    schema = EXAMPLES.append(WEIGHT) if WEIGHT.name in chosen else EXAMPLES
+    own = schema.names
     for name in names:
         schema = schema.append(pa.field(f"slice_{name}", pa.string()))
     more = pd.DataFrame({f"slice_{name}": [None if item.get(name) is None else str(item[name]) for item in told] for name in names}, index=chosen.index, dtype=object)
-    return pa.Table.from_pandas(pd.concat([chosen[EXAMPLES.names], more], axis=1)[schema.names], schema=schema, preserve_index=False), schema
+    return pa.Table.from_pandas(pd.concat([chosen[own], more], axis=1)[schema.names], schema=schema, preserve_index=False), schema
 
 
 def said(inputs: str) -> str:
