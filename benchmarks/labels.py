@@ -1,26 +1,58 @@
-"""python -m benchmarks.labels APPLICATION [--share .1] [--rows N] [--json]: of wrong labels that were planted, how many are found.
+"""python -m benchmarks.labels APPLICATION [key=value ...] [--share .1] [--rows N] [--seeds N] [--json]: of wrong labels that were planted, how many are found.
 
-Takes the labels as they lie in data/labels/APPLICATION, makes some of them wrong at random, and asks tasks.label.issues.
+Takes the labels as they lie in data/labels/APPLICATION, makes some of them wrong at random, and asks tasks.label.issues. With --seeds,
+trains as often by each policy (report, weight, drop), on one thread and with the settings of key=value, on the training rows with their
+planted labels, and judges on the test rows with their given ones.
 """
 
 import argparse
 import json
+import statistics
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from tasks import places
+import recipes
+from tasks import config, places
 from tasks.errors import Refused
+from tasks.label.__main__ import LEAST_WEIGHT
 from tasks.label.issues import issues
 from tasks.label.people import field
+
+
+def learned(application: str, planted: pd.DataFrame, found: pd.DataFrame, seeds: int, overrides: list[str]) -> dict[str, list[float]]:
+    """sweep.metric of the test rows after a training by each policy, a figure a seed; test rows take the place of valid, so that the trainer measures it."""
+    import torch
+
+    from tasks.train.loop import fit
+
+    torch.set_num_threads(1)
+    judged, splits = config.recipe(application, overrides), places.data("splits", application)
+    recipe = recipes.load(application)(**judged.model)
+    targets = dict(zip(planted["example_id"], planted["target"], strict=True))
+    doubtful = found[found["issue"]].set_index("example_id")["quality"].clip(lower=LEAST_WEIGHT)
+    train = pd.read_parquet(splits / "train.parquet")
+    train = train[train["example_id"].isin(targets)]
+    train["target"] = train["example_id"].map(targets)
+    told: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        pd.read_parquet(splits / "test.parquet").to_parquet(Path(folder) / "valid.parquet")
+        for policy, rows in {"report": train, "weight": train.assign(weight=train["example_id"].map(doubtful).fillna(1.0)), "drop": train[~train["example_id"].isin(doubtful.index)]}.items():
+            rows.to_parquet(Path(folder) / "train.parquet")
+            told[policy] = [round(fit(recipe, recipe.datamodule(Path(folder), seed), judged.trainer, seed, judged.trainer.max_epochs, None, policy)[1][judged.sweep.metric], 4) for seed in range(1, seeds + 1)]
+    return told
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("application")
+    parser.add_argument("overrides", nargs="*", help="key=value, for the trainings")
     parser.add_argument("--share", type=float, default=0.1, help="of the labels that are made wrong")
     parser.add_argument("--rows", type=int, default=20_000, help="at most")
+    parser.add_argument("--seeds", type=int, default=0, help="trainings by each policy")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     path = places.data("labels", given.application) / "examples.parquet"
@@ -41,6 +73,9 @@ def main() -> None:
     flagged, wrong = set(found.loc[found["issue"], "example_id"]), set(examples["example_id"].iloc[places_])
     told = {"application": given.application, "rows": len(examples), "answers": len(answers), "planted": len(wrong), "found": len(flagged & wrong), "flagged": len(flagged),
             "recall": round(len(flagged & wrong) / max(1, len(wrong)), 3), "precision": round(len(flagged & wrong) / max(1, len(flagged)), 3), "cpu_s": round(time.process_time() - began, 1)}
+    if given.seeds:
+        figures = learned(given.application, examples, found, given.seeds, given.overrides)
+        told |= {f"{policy}_{kind}": value for policy, values in figures.items() for kind, value in (("mean", round(statistics.mean(values), 4)), ("each", values))}
     print(json.dumps(told) if given.json else ", ".join(f"{key} {value}" for key, value in told.items()))
 
 

@@ -1,8 +1,13 @@
 """What a person may say, and what they are told when it makes no sense."""
 
-import pytest
+import shutil
+from pathlib import Path
 
-from tasks import config
+import pytest
+import yaml
+
+import recipes
+from tasks import config, places
 from tasks.errors import Refused
 
 
@@ -53,3 +58,18 @@ def test_the_key_of_a_run_moves_with_the_model_half_only() -> None:
     plain = config.recipe("languages").digest()
     assert config.recipe("languages", ["model.lr=0.002"]).digest() != plain
     assert config.recipe("languages").digest() == plain
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_weights_are_refused_where_a_training_would_not_heed_them(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(places.conf(), tmp_path / "conf")
+    path = tmp_path / "conf" / "recipe" / f"{name}.yaml"
+    body = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**body, "label": {**body["label"], "issues": "weight"}}))
+    monkeypatch.setattr(places, "root", lambda: tmp_path)
+    if name in ("images", "languages"):
+        assert config.recipe(name).label.issues == "weight"
+        return
+    with pytest.raises(Refused, match=f"label.issues=weight: the training of {name} counts all its rows alike; say label.issues: off") as refusal:
+        config.recipe(name)
+    assert "\n" not in str(refusal.value)

@@ -12,14 +12,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from pydantic import ValidationError
+from torch.nn import functional as F
 
 import recipes
 from recipes.base import Recipe
-from tasks import config
+from recipes.steps import order
+from tasks import config, places
 from tasks.schema import Trainer
 from tasks.train.loop import fit
+from tasks.train.teaching import Teacher, taught
+from tests import making
 from tests.conftest import HERE, Clone, make_clone
 
 GOLDEN = HERE / "tests" / "golden.json"
@@ -177,6 +182,69 @@ def test_its_yaml_and_its_class_speak_of_the_same_things(name: str) -> None:
     assert {gate.metric for gate in judged.gates if gate.kind in ("limit", "no_worse", "better", "sane", "robust")} <= set(kind.metrics)
     assert {column for gate in judged.gates for column in gate.by} <= set(judged.score.slices)
     assert {"intended use", "limits", "out of scope", "data"} <= set(kind.facts)
+
+
+# Weights ----------------------------------------------------------------------------------------
+
+def drawn(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **weights: float) -> tuple[Recipe, Path]:
+    """A small application on drawn data; in the named splits every third row has the weight said, the others 1."""
+    monkeypatch.setattr(places, "root", lambda: folder)
+    there = making.splits(name)
+    for part, weight in weights.items():
+        rows = pd.read_parquet(there / f"{part}.parquet")
+        rows.assign(weight=np.where(np.arange(len(rows)) % 3, 1.0, weight)).to_parquet(there / f"{part}.parquet")
+    return recipes.load(name)(**{**making.MODELS[name], **({"batch": 12, "label_smoothing": 0.1} if name == "images" else {})}), there
+
+
+@pytest.mark.parametrize("name", [name for name in recipes.names() if recipes.load(name).weighs])
+def test_a_training_heeds_weights_of_training_rows_alone(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(**weights: float) -> tuple[dict[str, Any], dict[str, float]]:
+        recipe, there = drawn(name, tmp_path, monkeypatch, **weights)
+        module, metrics, _ = fit(recipe, recipe.datamodule(there, 1), TRAINER, 1, 1, None, "test")
+        return module.state_dict(), metrics
+
+    (plain, first), (same, second), (other, _) = ended(), ended(valid=0.1, test=0.1), ended(train=0.1)
+    assert first == second and all(bool((plain[key] == same[key]).all()) for key in plain), "validation and test rows count alike"
+    assert any(not bool((plain[key] == other[key]).all()) for key in plain)
+
+
+def test_the_loss_of_pictures_is_the_mean_by_their_weights_also_in_parts_and_beside_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, there = drawn("images", tmp_path, monkeypatch, train=0.5)
+    data = recipe.datamodule(there, 1)
+    student, teacher = recipe.module(data).eval(), recipe.module(data).eval()
+    student.log = lambda *told, **more: None
+    steps = data.train_dataloader().dataset
+    batch = steps.whole(3, 0, 1)
+    raw = data.weights[order(1, 3, len(data.targets))[:12]]
+    assert set(raw.tolist()) == {0.5, 1.0}
+    logits = student.logits(batch).detach()
+    each = [float(F.cross_entropy(logits[row : row + 1], batch[1][row : row + 1], label_smoothing=0.1)) for row in range(12)]
+    by_hand = sum(float(weight) * loss for weight, loss in zip(raw, each, strict=True)) / float(raw.sum())
+    assert float(student.loss(logits, batch)) == pytest.approx(by_hand, rel=1e-5) and by_hand != pytest.approx(np.mean(each), rel=1e-5)
+    halves = [steps.cut(batch, slice(0, 6)), steps.cut(batch, slice(6, 12))]
+    assert np.mean([float(student.loss(student.logits(half).detach(), half)) for half in halves]) == pytest.approx(by_hand, rel=1e-5)
+    # A teacher does not repeat the doubtful label, so what it says counts whole.
+    full = float(taught([Teacher(teacher)], 1.0, 1.0)(student)(batch, 0).detach())
+    assert full == pytest.approx(float(taught([Teacher(teacher)], 1.0, 1.0)(student)(batch[:2], 0).detach()), rel=1e-5)
+    assert float(taught([Teacher(teacher)], 0.25, 1.0)(student)(batch, 0).detach()) == pytest.approx(0.75 * by_hand + 0.25 * full, rel=1e-5)
+    again = recipe.datamodule(there, 1, 12).train_dataloader().dataset     # a trial's few rows keep their own weights
+    assert again.data.weights.tolist() == data.weights[:12].tolist()
+    recipe, there = drawn("images", tmp_path, monkeypatch)
+    batch = recipe.datamodule(there, 1).train_dataloader().dataset.whole(3, 0, 1)
+    assert len(batch) == 2 and torch.equal(student.loss(logits, batch), F.cross_entropy(logits, batch[1], label_smoothing=0.1)), "as ever where nobody weighs"
+
+
+def test_a_doubtful_row_of_languages_is_drawn_and_counted_as_much_less_as_its_weight_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = drawn("languages", tmp_path, monkeypatch)
+    before = plain[0].datamodule(plain[1], 1)  # type: ignore[attr-defined]
+    recipe, there = drawn("languages", tmp_path, monkeypatch, train=0.25)
+    after = recipe.datamodule(there, 1)
+    scale = np.where(np.arange(len(after.targets)) % 3, 1.0, 0.25)
+    assert np.diff(after.cumulated, prepend=0) == pytest.approx(np.diff(before.cumulated, prepend=0) * scale)
+    by_hand = np.zeros_like(before.counts())
+    for row, (language, ids) in enumerate(zip(after.targets, after.ids, strict=True)):
+        np.add.at(by_hand[language], ids, scale[row])
+    assert after.counts() == pytest.approx(by_hand) and before.counts().sum() == sum(map(len, before.ids))
 
 
 @pytest.mark.system      # the short form is a verdict on drawn pictures, tests/test_new.py

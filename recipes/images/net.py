@@ -95,7 +95,7 @@ class Data(lightning.LightningDataModule):
         self.pixels = torch.from_numpy(stack(train["payload"], recipe.side))
         self.targets = torch.tensor([place[name] for name in names])
         weighed = weights(splits)
-        self.weights = None if weighed is None else torch.from_numpy(weighed[: len(names)]).float()
+        self.weights = None if weighed is None else torch.tensor(weighed[: len(names)], dtype=torch.float32)
         at = [place.get(json.loads(item)["label"], -1) for item in valid["target"]]
         known = np.flatnonzero(np.array(at) >= 0)
         self.valid = torch.from_numpy(stack(valid["payload"].iloc[known], recipe.side)), torch.tensor(at)[known]
