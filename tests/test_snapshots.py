@@ -40,3 +40,24 @@ def test_a_description_that_is_wrong_is_found(tmp_path: Path) -> None:
 
     (tmp_path / "bad.json").write_text(json.dumps({"@context": {"@vocab": "https://schema.org/"}, "@type": "sc:Dataset", "name": "x"}))
     assert check(tmp_path / "bad.json")
+
+
+def test_a_snapshot_says_how_many_of_its_examples_count_less_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks import config, places
+    from tasks.datasheet.__main__ import words
+    from tasks.datasheet.counts import counts
+
+    recipe = config.recipe("images")
+    monkeypatch.setattr(places, "root", lambda: tmp_path)
+    row = {"doc_id": "d", "source": "digits", "inputs": "{}", "target": "{}", "slices": "{}"}
+    document = {"doc_id": "d", "host": "", "licence": "", "opt_out": "", "quality": "", "pii": ""}
+    for folder, frames in (("splits/images", dict.fromkeys(("train", "valid", "test"), row)), ("clean/digits", {"documents": document, "lineage": {"fetched": ""}})):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for name, one in frames.items():
+            pd.DataFrame([one]).to_parquet(tmp_path / "data" / folder / f"{name}.parquet")
+    for issues, said in (({}, None), ({"issues": {"doubtful": 4}}, None), ({"issues": {"doubtful": 4, "weighted": 3}}, 3)):
+        for folder in ("clean/digits", "select/images", "labels/images", "splits/images"):
+            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "data" / folder / "report.json").write_text(json.dumps({"rows": 3, "dropped": {}, "snapshot": "s" * 64, **(issues if "labels" in folder else {})}))
+        facts = counts(recipe)
+        assert facts.weighted == said and ("The labels of 3 examples are doubtful: in training" in words(recipe, facts, {}, {}, [])) == (said is not None)
