@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from email.utils import formatdate
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from tasks.schema import Serving
 from tasks.serve.batch import Answered, Batcher, Broken, Full, Late
 from tasks.serve.contest import Contest
 from tasks.serve.describe import described
-from tasks.serve.door import Door
+from tasks.serve.door import SAFE, Door
 from tasks.serve.keeper import Held, Keeper
 from tasks.serve.measure import LATENCY, REQUESTS, exposition
 from tasks.serve.notebook import Notebook
@@ -41,6 +43,8 @@ class Server:
         self.notebooks: dict[str, Notebook] = {}
         self.busy: dict[str, int] = {}          # requests whose body is being read or whose answer is being made
         self.background: set[asyncio.Task[None]] = set()
+        self.coming: dict[str, int] = {}        # requests let in since the loop's last round, which will be in the queue after this one
+        self.told: tuple[tuple[str, str, int, int], bytes] | None = None
 
     def held(self, name: str) -> Held:
         found = self.keeper.held.get(name)
@@ -60,6 +64,42 @@ class Server:
         if key not in self.batchers:
             self.batchers[key] = Batcher(f"{held.name} challenger" if challenger else held.name, held.settings, lambda: self.champion(held.name))
         return self.batchers[key]
+
+    def full(self, url: bytes, headers: list[tuple[bytes, bytes]], door: Door) -> bytes | None:
+        """The whole answer to a POST that there is no room for; None for whatever else is to be said, which is said the long way.
+
+        Called with a request's head alone. What is wrong with a request that is turned away is told when it comes again.
+        """
+        held = self.keeper.held.get(url[4:-8].decode("latin-1")) if url.startswith(b"/v1/") and url.endswith(b"/predict") else None
+        if held is None:
+            return None
+        name = held.name
+        try:
+            if self.busy.get(name, 0) >= held.settings.queue:
+                raise Full(1)
+            self.batcher(held).room(before=self.coming.get(name, 0))
+        except Full as full:
+            slot, told = held.pair.champion, dict(headers)
+            length = told.get(b"content-length", b"")
+            if slot is None or not length.isdigit() or int(length) > held.settings.max_body_mb * 1e6 or b"expect" in told or door.refusal(url.decode("latin-1"), told):
+                return None
+            REQUESTS.labels(name, slot.version, "429").inc()
+            LATENCY.labels(name).observe(0.0)
+            return self.answer(busy(name, full.after_s), slot)
+        if not self.coming:
+            asyncio.get_running_loop().call_soon(self.coming.clear)
+        self.coming[name] = self.coming.get(name, 0) + 1
+        return None
+
+    def answer(self, refusal: Refusal, slot: Slot) -> bytes:
+        """A refusal as it goes over the wire; made once a second, since thousands are the same."""
+        key = (refusal.error, slot.application, int(slot.version), int(time.time()))
+        if self.told is None or self.told[0] != key:
+            refusal.headers[HEADER] = slot.version
+            response = refusal.response()
+            head = [(b"date", formatdate(usegmt=True).encode()), *response.raw_headers, *SAFE]
+            self.told = (key, b"".join([b"HTTP/1.1 %d %s\r\n" % (refusal.status, HTTPStatus(refusal.status).phrase.encode()), *(b"%s: %s\r\n" % item for item in head), b"\r\n", bytes(response.body)]))
+        return self.told[1]
 
     async def predict(self, request: Request) -> Response:
         name = request.path_params["application"]
@@ -304,5 +344,7 @@ def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None
     app.add_exception_handler(HTTPException, lost)
     app.add_exception_handler(Exception, broken)
     app.add_middleware(Door)
+    door = Door(app)
+    app.state.full = lambda url, headers: server.full(url, headers, door)
     return app
 
