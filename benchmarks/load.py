@@ -3,7 +3,8 @@
 A process of its own, plain sockets, and requests whose bytes were made before, so that what is measured is the server and not who asks.
 QUESTIONS is a file of JSON, a body in each line. With --clients each asks again when it was answered (a closed loop); with
 --rate questions come at random moments whether or not those before were answered (an open loop), and one that finds no connection
-free waits for one: its time counts from when it was due. Prints JSON: for each answer when it was due, its seconds, and its status (0: no answer).
+free waits for one: its time counts from when it was due. Prints JSON: for each answer when it was due, its seconds from then,
+its seconds from when it was sent, and its status (0: no answer).
 """
 
 import argparse
@@ -24,7 +25,7 @@ class Asking(asyncio.Protocol):
     """One connection, one question at a time."""
 
     def __init__(self, load: "Load") -> None:
-        self.load, self.due = load, -1.0        # -1: nothing was asked
+        self.load, self.due, self.sent = load, -1.0, 0.0        # -1: nothing was asked
         self.seen, self.end = b"", 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -32,7 +33,7 @@ class Asking(asyncio.Protocol):
         self.transport = transport
 
     def ask(self, due: float) -> None:
-        self.due, self.seen, self.end = due, b"", 0
+        self.due, self.sent, self.seen, self.end = due, time.perf_counter(), b"", 0
         self.transport.write(self.load.request())
 
     def data_received(self, data: bytes) -> None:
@@ -47,7 +48,8 @@ class Asking(asyncio.Protocol):
             self.load.free(self)
 
     def done(self, status: int) -> None:
-        self.load.rows.append((round(self.due - self.load.began, 6), round(time.perf_counter() - self.due, 6), status))
+        now = time.perf_counter()
+        self.load.rows.append((round(self.due - self.load.began, 6), round(now - self.due, 6), round(now - self.sent, 6), status))
         self.due = -1.0
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -63,7 +65,7 @@ class Load:
         parts = urlsplit(url)
         self.host, self.port, self.seconds = parts.hostname or "", parts.port or 80, seconds
         self.requests = [f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
-        self.rows: list[tuple[float, float, int]] = []
+        self.rows: list[tuple[float, float, float, int]] = []
         self.asked, self.began = 0, 0.0
 
     def request(self) -> bytes:
@@ -125,8 +127,7 @@ class Open(Load):
                 self.come(due)
                 due += gaps.expovariate(self.rate)
             await asyncio.sleep(max(0.0, min(due, self.began + self.seconds) - time.perf_counter()))
-        while self.waiting and time.perf_counter() < self.began + self.seconds + GRACE_S:
-            await asyncio.sleep(0.01)
+        self.waiting.clear()        # what was not sent by now was never asked
         await self.rest()
 
     def come(self, due: float) -> None:
