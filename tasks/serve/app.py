@@ -1,6 +1,7 @@
 """The application that uvicorn runs: what can be asked, and how each answer is made."""
 
 import asyncio
+import ctypes
 import gc
 import time
 from collections.abc import AsyncIterator
@@ -10,9 +11,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -281,10 +282,11 @@ async def settled(keeper: Keeper) -> None:
         await asyncio.sleep(0.1)
     gc.collect()
     gc.freeze()
+    ctypes.CDLL(None).malloc_trim(0)        # what loading took and needs no more
     gc.set_threshold(YOUNG, 20, 20)
 
 
-def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None, first_s: float = 0.0) -> FastAPI:
+def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None, first_s: float = 0.0) -> Starlette:
     """The ASGI application of one worker. Its keeper begins when it starts.
 
     One of several workers takes no connection for `first_s` seconds, or until its models are loaded: the others answer meanwhile.
@@ -292,7 +294,7 @@ def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None
     server = Server(names, settings, keeper)
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
+    async def life(app: Starlette) -> AsyncIterator[None]:
         server.keeper.start()
         until = time.monotonic() + first_s
         while time.monotonic() < until and not server.keeper.looked and not server.keeper.away:
@@ -304,9 +306,8 @@ def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None
             settling.cancel()
             await asyncio.to_thread(server.close)
 
-    app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, title="Tidemill")
+    app = Starlette(lifespan=life)
     app.state.server = server
-    app.openapi = lambda: described(server.keeper.held)  # type: ignore[method-assign]
 
     async def about(request: Request) -> Response:
         found = server.about(request.path_params["application"])
@@ -314,6 +315,9 @@ def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None
 
     async def served(request: Request) -> Response:
         return JSONResponse({"applications": [{"application": name, "version": held.pair.champion.version} for name, held in sorted(server.keeper.held.items()) if held.pair.champion]})
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(described(server.keeper.held))
 
     async def health(request: Request) -> Response:
         return JSONResponse(server.keeper.health())
@@ -334,6 +338,7 @@ def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None
     app.add_route("/v1/{application}/predict", server.predict, ["POST"])
     app.add_route("/v1/{application}", about, ["GET"])
     app.add_route("/v1", served, ["GET"])
+    app.add_route("/openapi.json", openapi, ["GET"])
     app.add_route("/health", health, ["GET"])
     app.add_route("/ready", ready, ["GET"])
     app.add_route("/metrics", metrics, ["GET"])
