@@ -390,8 +390,8 @@ class Export(Strict):
 class Serve(Strict):
     """How an application is served: read when the server starts, and part of no run's key."""
 
-    batch: int = Field(default=32, ge=1, le=4096, description="questions the model is asked at once, at most")
-    wait_ms: float = Field(default=2.0, ge=0, le=1000, description="how long a question waits for others to join it, while others are coming")
+    batch: int = Field(default=16, ge=1, le=4096, description="questions the model is asked at once, at most")
+    wait_ms: float = Field(default=0.0, ge=0, le=1000, description="how long a question waits for others to join it, while others are coming")
     queue: int = Field(default=256, ge=1, le=100_000, description="questions that may wait; more are answered 429")
     patience_ms: float = Field(default=10.0, ge=0, le=600_000, description="a question that finds the next batch full, and would wait longer than this, is answered 429")
     deadline_s: float = Field(default=10.0, gt=0, le=600, description="a question that waited longer is answered 503")
