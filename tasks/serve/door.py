@@ -69,7 +69,7 @@ class Door:
         if refusal:
             await refusal.response()(scope, receive, sending)
         else:
-            await (self.quick and self.quick(scope, receive, sending) or self.app(scope, receive, sending))
+            await ((self.quick and self.quick(scope, receive, sending)) or self.app(scope, receive, sending))
 
     def refusal(self, path: str, headers: dict[bytes, bytes]) -> Refusal | None:
         if not self.digests:
