@@ -8,9 +8,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -367,6 +369,30 @@ def test_when_to_come_again_is_told_by_how_long_the_queue_lasts() -> None:
             batcher.room(before=before)
         assert told.value.after_s == after_s
     batcher.close()
+
+
+@pytest.mark.parametrize(("seconds", "by"), [(0.0, "MainThread"), (0.002, "model-a test_0")])
+def test_a_question_that_comes_alone_is_answered_by_the_loop_where_the_model_is_quick(seconds: float, by: str) -> None:
+    class Model:
+        version = "1"
+        names: ClassVar[list[str]] = []
+
+        def answers(self, questions: list) -> list:
+            self.names.append(threading.current_thread().name)
+            time.sleep(seconds)
+            return questions
+
+    async def run() -> None:
+        batcher = Batcher("a test", Serve(), lambda: Model())
+        for _ in range(100):
+            await batcher.ask([Asked()])
+        first = len(Model.names)
+        await asyncio.gather(*(batcher.ask([Asked()]) for _ in range(3)))       # several are answered beside the loop, which reads what comes meanwhile
+        assert Model.names[first - 1] == by and set(Model.names[first:]) == {"model-a test_0"}
+        batcher.close()
+
+    Model.names.clear()
+    asyncio.run(run())
 
 
 HEAD = "POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n"
