@@ -513,7 +513,7 @@ def flooded(project: Project, seconds: float) -> None:
             accepted = float(np.quantile([took for _, status, _, _, took in load.seen if status == 200], 0.99))
             print({"normal_p99_s": normal, "accepted_p99_s": accepted, "rss_mb": [before, middle, after], "asked": len(load.seen), "accepted": sum(s == 200 for _, s, *_ in load.seen)})  # noqa: T201
             assert after - before < 60 and abs(after - middle) < 30
-            assert accepted < 10 * max(normal, 0.1)
+            assert accepted < 6 * max(normal, 0.1)      # 3 measured, of threads that share this process
             assert until(lambda: running.predict("text_generation", questions[0])[0] == 200, 5) < 5
     finally:
         shutil.copy(HERE / "conf" / "recipe" / "text_generation.yaml", project.folder / "conf" / "recipe" / "text_generation.yaml")
