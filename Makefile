@@ -19,6 +19,7 @@ setup: $(STAMP)  ## the environment, in .venv
 $(STAMP): requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "cannot make a virtual environment with $(PYTHON); install Python 3.11 to 3.13 with its venv module, or set PYTHON=" >&2; exit 1; }
 	@$(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "$$($(BIN)/python --version) is not supported: Python 3.11 to 3.13; make clean, then make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@echo "the environment, once: torch first, then some 320 packages by their hashes; a few minutes" >&2
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torch==$(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@cuda=$$($(BIN)/python -c 'import re, importlib.metadata as m; print("\n".join(r.split(";")[0].strip() for r in m.requires("torch") or () if re.match("nvidia|cuda|triton", r) and "extra" not in r))' ); \

@@ -11,13 +11,16 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from flows import guardian, stopping
+from flows.arguments import Application, Json, names, out
 from flows.data_command import diff as _diff
 from flows.data_command import listed as _list
 from flows.label_command import label as _label
 from flows.new_command import new as _new
 from flows.plan_command import plan as _plan
+from flows.predict_command import predict as _predict
 from flows.serve_command import serve as _serve
 from flows.sources_command import app as _sources
+from flows.status_command import status as _status
 from flows.trace_command import trace as _trace
 from flows.verify_command import verify as _verify
 
@@ -32,25 +35,11 @@ app.add_typer(_label, name="label")
 
 STOPPED = "stopped; what was finished is kept, and the same command goes on"
 INTERRUPTED = 130
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
-
-
-def _names(incomplete: str) -> list[str]:
-    from tasks.config import files
-
-    return [name for name in files("recipe") if name.startswith(incomplete)]
-
-
-Application = Annotated[str, typer.Argument(help="A file of conf/recipe, such as languages.", autocompletion=_names)]
-
-
-def _out(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))
 
 
 @app.command()
 def run(
-    application: Annotated[str, typer.Argument(help="A file of conf/recipe.", autocompletion=_names)] = "languages",
+    application: Annotated[str, typer.Argument(help="A file of conf/recipe.", autocompletion=names)] = "languages",
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings of the model half, as in model.lr=0.002 trainer=gpu.", metavar="KEY=VALUE...")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the verdict: register and promote nothing.")] = False,
     ask: Annotated[bool, typer.Option("--ask", help="Where the evidence is not enough, wait for a form on the run's page (needs tidemill up).")] = False,
@@ -78,7 +67,7 @@ def run(
         finally:
             process.listeners.remove(night)
     if as_json:
-        _out({**night.said["end"]["end"], "seconds": {name: round(wall, 2) for name, wall in night.walls.items()},
+        out({**night.said["end"]["end"], "seconds": {name: round(wall, 2) for name, wall in night.walls.items()},
               "peak_mb": {name: round(cost["peak_mb"]) for name, cost in night.costs.items()}})
     else:
         console.print(night.panel(*_standing(application)))
@@ -94,88 +83,8 @@ def _standing(application: str) -> tuple[str | None, str | None]:
     return None, None
 
 
-@app.command()
-def predict(
-    application: Application,
-    question: Annotated[str, typer.Argument(help="The input's first field as text, or the whole input as JSON.", metavar="INPUT")],
-    version: Annotated[str, typer.Option(help="A version's number; without it, the champion.")] = "",
-    as_json: Json = False,
-) -> None:
-    """One answer from the champion."""
-    from pydantic import ValidationError
-
-    import recipes
-    from tasks import config, tracking
-    from tasks.errors import Refused
-    from tasks.serve.slot import load
-
-    if application not in recipes.names():
-        raise Refused(f"no recipe '{application}'; recipes/ has {', '.join(recipes.names())}")
-    kind = recipes.load(application)
-    try:
-        asked = _question(kind.Input, question)
-    except ValidationError as error:
-        raise Refused(config.problems(error, "input", kind.Input)) from error
-    number = version or tracking.aliased(application)
-    if number is None:
-        raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
-    package = tracking.package(application, number)
-    slot = load(application, number, package, tracking.tag(application, number, "tidemill.digest") or "")
-    answer = slot.answers([asked])[0].model_dump()
-    if as_json:
-        _out({"application": application, "version": number, "answer": answer})
-        return
-    from rich.console import Console
-
-    console = Console()
-    first, *rest = answer.items()
-    console.print(f"[bold]{first[1]}[/]", highlight=False)
-    for name, value in rest:
-        words = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else value
-        console.print(f"[dim]{name}[/] {words}", highlight=False)
-    console.print(f"[dim]{application} version {number}[/]", highlight=False)
-
-
-def _question(kind: Any, text: str) -> Any:
-    if text.lstrip().startswith("{"):
-        try:
-            return kind.model_validate_json(text)
-        except ValueError as error:
-            if "json_invalid" not in str(error) and "Invalid JSON" not in str(error):
-                raise
-    return kind(**{next(iter(kind.model_fields)): text})
-
-
-@app.command()
-def status(as_json: Json = False) -> None:
-    """What is live, since when and why; how the last runs ended."""
-    from tasks import tracking
-
-    names = tracking.applications()
-    live = []
-    for name in names:
-        entries = tracking.ledger(name)
-        last = entries[-1] if entries else {}
-        live.append({"application": name, "champion": tracking.aliased(name), "since": last.get("at"), "by": last.get("by"),
-                     "why": last.get("why"), "challenger": tracking.aliased(name, "challenger")})
-    runs = tracking.recent(names or _names(""))
-    if as_json:
-        _out({"live": live, "runs": runs})
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if not live:
-        console.print("Nothing is live yet. Start with: [bold]tidemill run languages[/]")
-    for title, rows in (("live", live), ("last runs", runs)):
-        if rows:
-            table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
-            for column in rows[0]:
-                table.add_column(column, overflow="fold")
-            for row in rows:
-                table.add_row(*("" if value is None else str(value) for value in row.values()))
-            console.print(table)
+app.command("predict")(_predict)
+app.command("status")(_status)
 
 
 @app.command()
@@ -190,7 +99,7 @@ def rollback(
 
     _known(application)
     receipt = promote(application, before(application, to), _person(), why)
-    _out(receipt.model_dump()) if as_json else typer.echo(f"{application}: version {receipt.version} is @champion, before it was {receipt.previous}")
+    out(receipt.model_dump()) if as_json else typer.echo(f"{application}: version {receipt.version} is @champion, before it was {receipt.previous}")
 
 
 def _known(application: str) -> None:
@@ -228,7 +137,7 @@ def approve(
     if number is None:
         raise Refused(f"no version of {application} waits for approval; tidemill status lists what there is")
     receipt = promote(application, number, _person(), why)
-    _out(receipt.model_dump()) if as_json else typer.echo(f"{application}: version {receipt.version} is @champion, before it was {receipt.previous or 'none'}")
+    out(receipt.model_dump()) if as_json else typer.echo(f"{application}: version {receipt.version} is @champion, before it was {receipt.previous or 'none'}")
 
 
 @app.command()
@@ -246,7 +155,7 @@ def history(
     if at:
         entries = _live_at(entries, at)
     if as_json:
-        _out(entries)
+        out(entries)
         return
     if not entries:
         raise Refused(f"nothing of {application} was live{f' on {at}' if at else ' yet'}; tidemill run {application} makes a first version")
@@ -288,7 +197,7 @@ def card(
     name, _, number = application.partition("@")
     _known(name)
     told = read(name, number)
-    _out(told) if as_json else typer.echo(render(told), nl=False)
+    out(told) if as_json else typer.echo(render(told), nl=False)
 
 
 @app.command()
@@ -304,13 +213,13 @@ def up(
     from flows import up as servers
 
     if (where := servers.settled()) is not None:
-        _out(where) if as_json else _where(where, "up already")
+        out(where) if as_json else _where(where, "up already")
         return
     if detach:
         given = [f"--{name}-port={port}" for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port), ("serve", serve_port)) if port is not None]
         given += [f"--public={public}"] if public else []
         where = _detached(given)
-        _out(where) if as_json else _where(where, "up")
+        out(where) if as_json else _where(where, "up")
         return
 
     def told(what: str, words: str) -> None:
@@ -359,7 +268,7 @@ def down(as_json: Json = False) -> None:
     from flows import up as servers
 
     there = servers.down()
-    _out({"stopped": there}) if as_json else typer.echo("stopped" if there else "nothing was up")
+    out({"stopped": there}) if as_json else typer.echo("stopped" if there else "nothing was up")
 
 
 @app.command()
@@ -379,7 +288,7 @@ def clean(
     # Prefect's database is asked where its server is up; starting one to delete rows is not worth its minute.
     runs = forget(age, really=not dry_run) if running() else None
     if as_json:
-        _out({**found.model_dump(), "prefect_runs": runs, "dry_run": dry_run})
+        out({**found.model_dump(), "prefect_runs": runs, "dry_run": dry_run})
         return
     for path, size in found.paths.items():
         typer.echo(f"{size:10.2f} MB  {path}")
@@ -405,7 +314,7 @@ def restore(
 
     body = bring(name, folder, remote or None)
     told = {"recipe": body["recipe"], "digest": body["digest"], "rows": body["rows"], "folder": str(folder)}
-    _out(told) if as_json else typer.echo(f"{body['recipe']} {body['digest'][:16]} is in {folder}: {', '.join(f'{n} {part}' for part, n in body['rows'].items())}")
+    out(told) if as_json else typer.echo(f"{body['recipe']} {body['digest'][:16]} is in {folder}: {', '.join(f'{n} {part}' for part, n in body['rows'].items())}")
 
 
 app.command("plan")(_plan)

@@ -1,11 +1,11 @@
 """tidemill data list and diff: which snapshots there are, and how two of them differ."""
 
-import json
 from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+from flows.arguments import Json, out
+
 Remote = Annotated[str, typer.Option(help="A DVC remote's folder or URL; without it, this project's own.")]
 
 
@@ -24,7 +24,7 @@ def listed(
         raise Refused(f"no recipe '{recipe}'; recipes/ has {', '.join(recipes.names())}")
     found = snapshots(recipe, last, remote or None)
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        out(found)
         return
     if not found:
         typer.echo("no snapshot yet; tidemill run makes the first")
@@ -53,7 +53,7 @@ def diff(
 
     found = compared(old, new, remote or None)
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        out(found)
         return
     typer.echo(f"{found['recipe']} {found['old'][:16]} ({sum(found['rows'][0].values()):,} rows) and {found['new'][:16]} ({sum(found['rows'][1].values()):,} rows): "
                + (", ".join(f"{count:,} {what}" for what, count in found["changed"].items()) if found["by"] else "the same rows"))

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
-Application = Annotated[str, typer.Argument(help="A file of conf/recipe, such as languages.")]
+from flows.arguments import Application, Json, out
 
 label = typer.Typer(no_args_is_help=True, help="Labels: what voters and people say, out to Label Studio and in again.")
 
@@ -83,7 +82,7 @@ def reported(application: Application, as_json: Json = False) -> None:
         raise Fault(f"{path} cannot be read; make it again: dvc repro -f --single-item label@{application}") from error
     kept = {name: told[name] for name in ("voters", "people", "decided", "issues") if name in told}
     if as_json:
-        typer.echo(json.dumps({"application": application, **kept}, indent=1))
+        out({"application": application, **kept})
         return
     if not kept.get("voters"):
         typer.echo(f"{application} has no voters: its source alone says what is right")

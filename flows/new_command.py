@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+from flows.arguments import Json, out
 
 
 def new(
@@ -17,7 +17,6 @@ def new(
     as_json: Json = False,
 ) -> None:
     """A new application from your own folder or table: its module, its YAML, its source and its place in the graph."""
-    import json
 
     from tasks.bring.make import make
     from tasks.errors import Refused
@@ -30,7 +29,7 @@ def new(
         columns[key] = value
     made = make(name, like, data, columns, " ".join(summary.split()))
     if as_json:
-        typer.echo(json.dumps(made, indent=1, ensure_ascii=False))
+        out(made)
         return
     typer.echo(f"{name}, like {like}: {made['found']}")
     words = {"module": "what differs from its like, and the model card's facts", "recipe": "split, model, sweep and gates", "source": "where the data is and how it is read"}

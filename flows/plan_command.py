@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+from flows.arguments import Json, out
 
 
 def plan(
@@ -13,11 +13,10 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Parameters, memory of each device, tokens and FLOPs of a training; nothing is started, no hardware is asked for."""
-    import json
 
     told = planned(application, list(overrides or []))
     if as_json:
-        typer.echo(json.dumps(told, indent=1))
+        out(told)
         return
     from rich.console import Console
     from rich.table import Table

@@ -1,11 +1,11 @@
 """tidemill sources: how each source's last night went, and what a site allows of an address."""
 
-import json
 from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+from flows.arguments import Json, out
+
 app = typer.Typer(help="Where data comes from: the last night of each source, and what a site allows.")
 
 
@@ -18,7 +18,7 @@ def listing(context: typer.Context, as_json: Json = False) -> None:
 
     rows = nights()
     if as_json:
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        out(rows)
         return
     from rich.console import Console
     from rich.table import Table
@@ -44,7 +44,7 @@ def check(
 
     told = ask(name, url)
     if as_json:
-        typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        out(told)
         return
     from rich.console import Console
 

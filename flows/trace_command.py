@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+from flows.arguments import Json, out
 
 
 def trace(
@@ -31,7 +31,6 @@ def trace(
 
 
 def _page(url: str, as_json: bool) -> None:
-    import json
 
     from rich.console import Console
     from rich.table import Table
@@ -41,7 +40,7 @@ def _page(url: str, as_json: bool) -> None:
     found = lineage.models(url)
     why = {} if found else lineage.dropped(url)
     if as_json:
-        typer.echo(json.dumps({"page": url, "models": found, "dropped": why}, indent=1))
+        out({"page": url, "models": found, "dropped": why})
         return
     if not found:
         reasons = ", ".join(f"{count} parts {name}" for name, count in why.items())
@@ -56,7 +55,6 @@ def _page(url: str, as_json: bool) -> None:
 
 
 def _model(application: str, number: str, to: Path | None, as_json: bool) -> None:
-    import json
 
     from rich.console import Console
 
@@ -81,7 +79,7 @@ def _model(application: str, number: str, to: Path | None, as_json: bool) -> Non
     told: dict[str, Any] = {"application": application, "version": version, "documents": len({row["uri"] for row in found}), "list": str(path),
                             **{by: lineage.summary(found, by) for by in ("split", "source", "host", "licence", "opt_out")}}
     if as_json:
-        typer.echo(json.dumps(told, indent=1))
+        out(told)
         return
     console = Console(highlight=False)
     console.print(f"[bold]{application} version {version}[/] was made from {told['documents']:,} documents")

@@ -114,7 +114,7 @@ def commands(ports: dict[str, int], public: str = "") -> dict[str, list[str]]:
     login = ["--app-name", "basic-auth", "--cors-allowed-origins", f"https://{public}:{ports['mlflow']}"] if public else []
     return {
         "prefect": [*python, "flows.prefect_server", str(ports["prefect"]), *names],
-        "mlflow": [*python, "flows.mlflow_server", "--host", HOST, "--port", str(ports["mlflow"]), "--workers", "1", "--allowed-hosts", hosts, *login,
+        "mlflow": [*python, "tasks.tracking.server", "--host", HOST, "--port", str(ports["mlflow"]), "--workers", "1", "--allowed-hosts", hosts, *login,
                    "--backend-store-uri", f"sqlite:///{places.state('mlflow.db')}", "--artifacts-destination", str(places.state("artifacts"))],
         "runner": [*python, "flows.deployments"],
         "serve": [*python, "tasks.serve", "--all", "--host", HOST, "--port", str(ports["serve"])],

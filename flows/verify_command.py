@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+from flows.arguments import Json, out
 
 
 def verify(
@@ -12,7 +12,6 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Train a version again from its pinned data, code and seed, and compare; exit 1 where it comes out different."""
-    import json
 
     from tasks.errors import Fault
     from tasks.process import answer
@@ -21,7 +20,7 @@ def verify(
     name, _, number = application.partition("@")
     found = answer(f"verify {name}", "tasks.verify", [name, number], Verified)
     if as_json:
-        typer.echo(json.dumps(found.model_dump(), indent=1))
+        out(found.model_dump())
     if found.verdict == "different":
         raise Fault(f"{name} version {found.version}: {found.because}")
     if not as_json:

@@ -8,7 +8,7 @@ from pathlib import Path
 from recipes.base import Recipe
 
 GROUP = "tidemill.recipes"
-TOOLS = {"__init__", "base", "calibration", "metrics", "perturb", "pictures", "steps"}     # what several applications use; none itself
+TOOLS = {"__init__", "base", "calibration", "metrics", "perturb", "pictures", "sounds", "steps"}     # what several applications use; none itself
 
 
 def _own() -> list[str]:

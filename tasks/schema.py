@@ -38,12 +38,12 @@ class Mirror(Strict):
 class Rule(Strict):
     """How a stored page or member is cut into documents."""
 
-    kind: Literal["page", "xpath", "gettext", "whole", "table", "json", "csv", "picture", "pixels", "idx"]
+    kind: Literal["page", "xpath", "gettext", "whole", "table", "json", "csv", "picture", "pixels", "idx", "audio"]
     name: str = Field(description="becomes the document's `kind`")
     each: str = Field(default="/*", description="xpath: the nodes that become documents")
     part: str = Field(default="''", description="xpath: what names a part within its page")
     text: str = Field(default=".", description="xpath: an expression; json: a dotted path; table: a column")
-    language: str = Field(default="''", description="xpath: an expression; json: a dotted path; table: a column; gettext, whole: an expression on the address whose first group is it")
+    language: str = Field(default="''", description="xpath: an expression; json: a dotted path; table: a column; gettext, whole, audio: an expression on the address whose first group is it")
     script: str = Field(default="''", description="xpath: an expression; json: a dotted path (ISO 15924)")
     original: str = Field(default="", description="gettext: an expression on a string's comment whose first group is the original; idx: one on the address")
     delimiter: str = Field(default=",", min_length=1, max_length=1, description="between a table's columns")
@@ -51,7 +51,9 @@ class Rule(Strict):
     attributes: dict[str, str] = Field(default={}, description="xpath: name to expression; json: name to dotted path")
     group: str = Field(default="", description="csv: the column whose values name the documents; none: one document")
     columns: tuple[str, ...] = Field(default=(), description="csv: the columns that must be there and are kept, in this order; none: all")
-    label: str = Field(default="", description="picture: an expression on the address whose first group is the label")
+    label: str = Field(default="", description="picture, audio: an expression on the address whose first group is the label")
+    rate: int | None = Field(default=None, ge=4_000, le=192_000, description="audio: samples a second of what is kept; none: as it came")
+    most_seconds: float = Field(default=60.0, gt=0, le=600, description="audio: a longer one is dropped")
     size: tuple[int, int] = Field(default=(1, 1), description="pixels: height and width of the pictures, one a row, their label last")
     labels: tuple[str, str] | None = Field(default=None, description="idx: what of the pictures' address to replace, and by what, for the labels' address")
 

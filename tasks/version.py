@@ -81,7 +81,7 @@ def graph() -> dict[str, Any]:
             "foreach": sources,
             "do": {"cmd": "python -m tasks.collect ${item}", "frozen": True, "outs": [{"data/raw/${item}": {"persist": True}}]},
         },
-        "clean": stage("clean", "source", [*SHARED, "tasks/clean", "tasks/charset.py", "tasks/optout.py", "tasks/collect/robots.py", "tasks/collect/raw.py", "recipes/pictures.py", "data/raw/KEY"], ["licence", "selector", "clean"], {"conf/config.yaml": ["optout"]}),
+        "clean": stage("clean", "source", [*SHARED, "tasks/clean", "tasks/charset.py", "tasks/optout.py", "tasks/collect/robots.py", "tasks/collect/raw.py", "recipes/pictures.py", "recipes/sounds.py", "data/raw/KEY"], ["licence", "selector", "clean"], {"conf/config.yaml": ["optout"]}),
         "select": stage("select", "recipe", [*SHARED, "tasks/select", "conf/quality", *(f"${{item.from.source{n}}}" for n in range(1, places_needed + 1))],
                         ["sources", "select"], **{"from": documents}),
         "label": stage("label", "recipe", ["tasks/documents.py", "tasks/label", "recipes/base.py", "${item.code}", "data/people", "data/select/KEY/documents.parquet"],

@@ -424,9 +424,9 @@ def test_twenty_kills_at_drawn_moments_change_nothing_and_leave_no_child(mill: R
     assert mill.run("tasks.clean", "mill").returncode == 0
     whole, random_, kills = mill.digests(), random.Random(20), 0
     for _ in range(20):
-        for path in [*mill.out.iterdir(), *(mill.folder / ".tidemill" / "clean").iterdir()] if random_.random() < 0.3 else []:
+        for path in [*mill.out.iterdir(), *(mill.folder / ".tidemill" / "clean").iterdir()] if random_.random() < 0.6 else []:
             path.unlink()
-        kills += mill.killed(random_.uniform(0.2, 3.0), "tasks.clean", "mill")
+        kills += mill.killed(random_.uniform(0.2, 2.0), "tasks.clean", "mill")
     time.sleep(1)
     left = [path for path in Path("/proc").glob("[0-9]*/cwd") if path.exists() and path.resolve() == mill.folder and path.parent.name != str(os.getpid())]
     assert kills > 5 and not left, left

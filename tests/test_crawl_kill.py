@@ -184,13 +184,16 @@ def test_a_full_disk_ends_a_night_in_one_line_and_the_next_goes_on(tmp_path: Pat
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", tmp_path / "raw"], check=True)
     try:
         with Web(a=lambda ask: Reply(tree(ask).body + random.Random(ask.path).randbytes(4000).hex().encode()) if tree(ask) else None) as web:
-            with pytest.raises(OSError, match="No space left"):
+            with pytest.raises(OSError, match="No space left") as full:
                 night(tmp_path, web, wanted)
+            there = [path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists()]
+            assert not [path for path in there if path.is_relative_to(tmp_path / "raw")], "the segment is let go"
+            del full
             subprocess.run(["mount", "-o", "remount,size=20m", tmp_path / "raw"], check=True)
             night(tmp_path, web, wanted)
             whole(tmp_path)
     finally:
-        subprocess.run(["umount", tmp_path / "raw"], check=True)
+        subprocess.run(["umount", "--lazy", tmp_path / "raw"], check=True)
 
 
 def test_a_frontier_made_anew_brings_back_nothing_that_was_overtaken(tmp_path: Path) -> None:

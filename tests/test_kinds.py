@@ -2,9 +2,14 @@
 
 import io
 import json
+import os
 import shutil
+import socket
 import stat
+import subprocess
+import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -278,3 +283,70 @@ def test_a_real_server_of_another_protocol_is_read_with_a_password_of_the_enviro
     finally:
         server.close_all()
         thread.join(timeout=5)
+
+
+NIGHT = """
+import json, sys
+from pathlib import Path
+from tasks import places
+places.root = lambda: Path.cwd()
+from tasks.collect import __main__ as collecting, raw
+from tasks.schema import Source
+folder = Path("data/raw/here")
+folder.mkdir(parents=True, exist_ok=True)
+told = collecting._files(Source.model_validate(json.loads(sys.argv[1])), folder)
+found = {row["uri"].split("#")[1]: body.decode() for row, body in raw.bodies(folder, raw.manifest(folder).values())}
+print(json.dumps([told.fetched, told.unchanged, found]))
+"""
+FILL = """
+import boto3, sys
+store = boto3.client("s3")
+for item in sys.argv[1:]:
+    name, _, body = item.partition("=")
+    store.create_bucket(Bucket="shop") if not name else store.put_object(Bucket="shop", Key=name, Body=body.encode())
+"""
+
+
+@pytest.mark.system
+def test_a_bucket_of_s3_is_read_and_a_night_costs_what_changed(tmp_path: Path) -> None:
+    """Against moto's server, which with s3fs is installed for this test alone; each night is a process, as a step is."""
+    extra = tmp_path / "extra"
+    try:
+        for name in ("s3fs", "moto[server]"):     # apart, since they want different releases of botocore
+            subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", extra / name[:4], name], check=True, capture_output=True, timeout=600)
+    except subprocess.SubprocessError as error:
+        pytest.skip(f"s3fs and moto[server] cannot be installed here: {error}")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    keys = {**os.environ, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "s3cret", "AWS_DEFAULT_REGION": "us-east-1"}
+    server_env = {**keys, "PYTHONPATH": str(extra / "moto")}
+    reader_env = {**keys, "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent.parent), str(extra / "s3fs")))}
+
+    def fill(*items: str) -> None:
+        subprocess.run([sys.executable, "-c", FILL, *items], check=True, env=server_env, timeout=60)
+
+    def read() -> list[Any]:
+        what = source(kind="files", path="s3://shop/texts", members="**/*.txt").model_dump(mode="json", exclude_unset=True)
+        done = subprocess.run([sys.executable, "-c", NIGHT, json.dumps(what)], cwd=tmp_path, env=reader_env, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found: list[Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], env=server_env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert server.poll() is None
+            time.sleep(0.1)
+        fill("=", "texts/de/a.txt=eins", "texts/b.txt=zwei", "texts/c.png=none", "other/d.txt=drei")
+        assert read() == [2, 0, {"de/a.txt": "eins", "b.txt": "zwei"}]
+        assert read()[:2] == [0, 2]
+        fill("texts/b.txt=zwei, neu")
+        assert read() == [1, 1, {"de/a.txt": "eins", "b.txt": "zwei, neu"}]
+        assert not any(b"s3cret" in path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
+    finally:
+        server.terminate()
+        server.wait(20)

@@ -182,11 +182,11 @@ def test_a_run_killed_with_its_machine_is_crashed_within_ninety_seconds_and_the_
 
 def test_a_service_that_dies_is_started_again(up: tuple[Clone, dict]) -> None:
     _, where = up
-    old = service(where, "flows.mlflow_server")
+    old = service(where, "tasks.tracking.server")
     its = old.children(recursive=True)
     assert its
     old.kill()       # and not its worker, which holds the port
-    until(lambda: any("flows.mlflow_server" in line(item) and "flows.kept" not in line(item) and item.pid != old.pid for item in family(where)), 20, "MLflow is started again")
+    until(lambda: any("tasks.tracking.server" in line(item) and "flows.kept" not in line(item) and item.pid != old.pid for item in family(where)), 20, "MLflow is started again")
     assert not [item for item in its if item.is_running()], "its worker kept the port"
 
     def answers() -> bool:
@@ -365,7 +365,7 @@ def test_a_secret_of_the_environment_is_kept_nowhere(up: tuple[Clone, dict]) -> 
 @pytest.mark.system
 def test_each_service_killed_in_the_middle_of_a_run_makes_no_second_version(up: tuple[Clone, dict]) -> None:
     clone, where = up
-    for number, words in enumerate(("flows.prefect_server", "flows.mlflow_server", "flows.deployments")):
+    for number, words in enumerate(("flows.prefect_server", "tasks.tracking.server", "flows.deployments")):
         run = trigger(where, "retrain", {"application": "languages", "overrides": [f"model.lr=0.00{31 + number}"]})
         until(lambda run=run: flow_run(f"{where['prefect']}/api", run)["state_type"] == "RUNNING", 60, "the run begins")
         time.sleep(6 + 4 * number)

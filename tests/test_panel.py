@@ -2,12 +2,18 @@
 
 import io
 import logging
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from flows.panel import Night, then
+from flows.predict_command import asking
+from flows.status_command import table
+from tasks.errors import Refused
+from tasks.judge.gates import by
 from tasks.telling import Page
 
 STEP = "train images"
@@ -63,3 +69,37 @@ def test_what_is_proposed_next_is_not_refused(state: str, version: str | None, l
     found = then({"application": "images", "state": state, "version": version}, live, waiting)
     assert found[0] == first and found[-2:] == ["tidemill status", "tidemill up"]
     assert any("predict" in words for words in found) == bool(live)
+
+
+def test_the_status_keeps_short_columns_whole_and_wraps_the_prose_at_eighty_columns() -> None:
+    long = "f1_macro 0.6120 against 0.6020 of the baseline, better by 0.0130, at least -0.0050 was asked (not worse)"
+    rows = [{"application": "text_generation", "state": "Promoted", "because": long, "run_id": "0123456789abcdef0123456789abcdef", "at": "2026-11-23T02:31:07+00:00"}]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(table("last runs", rows, ("application", "state", "at", "run_id", "because")))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert lines[2].startswith("text_generation  Promoted  2026-11-23 02:31  01234567  f1_macro")
+    assert " ".join(part for line in lines[2:] for part in line[55:].split()) == long
+
+
+@pytest.mark.parametrize(("figure", "words"), [(0.0130, "better by 0.0130"), (-0.2270, "worse by 0.2270"), (0.00001, "no difference")])
+def test_a_difference_is_said_in_words(figure: float, words: str) -> None:
+    assert by(figure) == words
+
+
+def test_a_picture_is_asked_by_its_path_and_a_missing_one_is_refused(tmp_path: Path) -> None:
+    import recipes
+    from recipes import pictures
+
+    kind = recipes.load("images").Input
+    path = tmp_path / "seven.png"
+    path.write_bytes(pictures.png(np.zeros((28, 28), dtype=np.uint8)))
+    text = pictures.encoded(path.read_bytes())
+    assert asking(kind, str(path)).image == asking(kind, f'{{"image": "{text}"}}').image == text
+    with pytest.raises(Refused, match=r"image is read from a file, and .*eight\.png cannot be \(No such file or directory\)"):
+        asking(kind, str(tmp_path / "eight.png"))
+    with pytest.raises(Refused, match=r"cannot be \(File name too long\)"):
+        asking(kind, text * 9)
+    with pytest.raises(ValueError, match="not a whole picture"):
+        asking(kind, __file__)
+    assert asking(recipes.load("languages").Input, str(path)).text == str(path)

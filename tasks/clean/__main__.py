@@ -35,7 +35,7 @@ from tasks.schema import Clean, Source
 log = logging.getLogger(__name__)
 
 EMPTY_DROPPED = "empty"
-CODE = ("tasks/clean", "tasks/charset.py", "tasks/text.py", "tasks/documents.py", "recipes/pictures.py")
+CODE = ("tasks/clean", "tasks/charset.py", "tasks/text.py", "tasks/documents.py", "recipes/pictures.py", "recipes/sounds.py")
 DAMAGE = (Fault, OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, NotImplementedError)   # what readers of a damaged file raise
 A_CHILD = 32     # records that are worth starting another child for
 BATCH_ROWS, BATCH_MB = 20_000, 16

@@ -14,8 +14,8 @@ Beside = Callable[[str], bytes | None]
 
 def cut(rule: Rule, uri: str, body: bytes, beside: Beside = lambda uri: None) -> Iterator[Part]:
     """A page's parts under one rule; none where the rule finds nothing in it. `beside` gives another page of its source."""
-    if rule.kind in ("picture", "pixels", "csv"):
-        return {"picture": packed.picture, "pixels": packed.pixels, "csv": packed.series}[rule.kind](rule, uri, body)
+    if rule.kind in ("picture", "pixels", "csv", "audio"):
+        return {"picture": packed.picture, "pixels": packed.pixels, "csv": packed.series, "audio": packed.audio}[rule.kind](rule, uri, body)
     if rule.kind == "idx":
         return packed.idx(rule, uri, body, beside)
     return {"xpath": _xpath, "gettext": _gettext, "whole": _whole, "table": _table, "json": _json}[rule.kind](rule, uri, body)

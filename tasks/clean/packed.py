@@ -1,6 +1,6 @@
-"""Selectors of what is no text: pictures, data sets of pictures in one file, and tables of rows in time.
+"""Selectors of what is no text: pictures, data sets of pictures in one file, sounds, and tables of rows in time.
 
-Their parts carry a payload: the picture's own bytes, a PNG, or the rows of a series as CSV.
+Their parts carry a payload: the picture's own bytes, a PNG, a FLAC of one channel, or the rows of a series as CSV.
 """
 
 import csv
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from recipes import pictures
+from recipes import pictures, sounds
 from tasks.clean.parts import Part, Unreadable
 from tasks.schema import Rule
 
@@ -44,6 +44,18 @@ def picture(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
         raise Unreadable(str(error)) from error
     found = re.search(rule.label, uri) if rule.label else None
     yield Part(rule.name, "", "", attributes={"label": found.group(1)} if found else {}, payload=body)
+
+
+def audio(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    """One sound a page, as one channel of 16 bits; its label and its language are named in the address."""
+    try:
+        samples, rate = sounds.mono(*sounds.opened(body, rule.most_seconds), rule.rate)
+    except sounds.Unfit as error:
+        raise Unreadable(str(error)) from error
+    label = re.search(rule.label, uri) if rule.label else None
+    language = None if rule.language == "''" else re.search(rule.language, uri)
+    told = {"rate": str(rate), "seconds": f"{len(samples) / rate:.3f}", **({"label": label.group(1)} if label else {})}
+    yield Part(rule.name, "", "", language.group(1) if language else "", attributes=told, payload=sounds.flac(samples, rate), media="audio/flac")
 
 
 def pixels(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:

@@ -53,9 +53,10 @@ class Crawl(Sites):
                         task.cancel()
                     await asyncio.gather(*self.tasks, return_exceptions=True)
                     self._flush()
-                    self._leave()
+                    self._give_back()
             return self._finish()
         finally:
+            self._leave()
             self.frontier.close()
 
     async def _loop(self) -> None:

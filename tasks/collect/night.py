@@ -6,6 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -307,11 +308,18 @@ class Night:
             self._queue(self._host(site))
         self.frontier.new_hosts.clear()
 
-    def _leave(self) -> None:
-        """Let open segments lie as they are; this night, or the next process, goes on with them."""
+    def _give_back(self) -> None:
+        """What was leased and not asked for waits again."""
         for host in self.hosts.values():
             while host.leases:
                 self.frontier.give_back(host.leases.popleft())
+
+    def _leave(self) -> None:
+        """Let segments that are growing still lie as they are; the next process goes on with them."""
+        for segment in (self.segment, self.revisits):
+            if segment is not None:
+                with suppress(OSError):     # a full disk has been told already
+                    segment.leave()
 
     def _host(self, site: str) -> Host:
         """A host, with what an earlier process knew of it."""

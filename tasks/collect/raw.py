@@ -223,8 +223,10 @@ class Segment:
 
     def leave(self) -> None:
         """Let it lie open, to grow again later."""
-        self.sync()
-        self._file.close()
+        try:
+            self.sync()
+        finally:
+            self._file.close()
 
 
 def opened(folder: Path) -> list[str]:

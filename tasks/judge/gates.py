@@ -130,9 +130,14 @@ def compared(gate: Gate, bench: Bench) -> list[Finding]:
             continue
         estimate = bench.difference(gate.metric, where, other, gate.method)
         theirs = bench.figure(gate.metric, where, other)
-        words = f"{gate.metric} {theirs + estimate.figure:.4f} against {theirs:.4f} of the {other}, better by {sign * estimate.figure:+.4f}"
+        words = f"{gate.metric} {theirs + estimate.figure:.4f} against {theirs:.4f} of the {other}, {by(sign * estimate.figure)}"
         claims.append(Claim(where, estimate if sign > 0 else -estimate, bound, sign * estimate.figure, words + mcnemar(bench, where, other)))
     return findings + _decided(gate, bench, claims)
+
+
+def by(figure: float) -> str:
+    """A difference in words; positive is better."""
+    return f"{'better' if figure > 0 else 'worse'} by {abs(figure):.4f}" if round(figure, 4) else "no difference"
 
 
 def mcnemar(bench: Bench, where: Where, other: str) -> str:

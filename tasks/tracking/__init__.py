@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import places
-from tasks.tracking import birth, light
+from tasks.tracking import database, light
 from tasks.tracking.once import once
 
 KEY = "tidemill.key"
@@ -23,7 +23,7 @@ LEDGER = "ledger."
 def client() -> Any:
     """MLflow's client at MLFLOW_TRACKING_URI, by default the SQLite file of this project."""
     places.settle()
-    birth.bear(uri())
+    database.create(uri())
     from mlflow import MlflowClient
 
     return MlflowClient()
@@ -40,7 +40,7 @@ def quick() -> light.Registry | None:
 
 def unborn() -> bool:
     """Whether the registry is a SQLite file that nothing has been written to yet."""
-    return birth.unborn(uri())
+    return database.missing(uri())
 
 
 # Runs -------------------------------------------------------------------------------------------

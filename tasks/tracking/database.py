@@ -4,7 +4,6 @@ MLflow makes its tables in the file itself, unlocked, by dozens of migrations. T
 then trip over each other, and a kill in that second leaves a file that no later start can read.
 """
 
-import os
 from pathlib import Path
 
 from tasks import places
@@ -13,14 +12,14 @@ from tasks.files import locked
 SQLITE = "sqlite:///"
 
 
-def unborn(uri: str) -> bool:
+def missing(uri: str) -> bool:
     """Whether the registry is a SQLite file that nothing has been written to yet."""
     return uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists()
 
 
-def bear(uri: str) -> None:
+def create(uri: str) -> None:
     """Make the SQLite file of MLflow's address, beside its place and then moved there; any other address is left alone."""
-    if not unborn(uri):
+    if not missing(uri):
         return
     path = Path(uri.removeprefix(SQLITE))
     with locked(places.state("locks", "registry")):
@@ -33,4 +32,4 @@ def bear(uri: str) -> None:
         for left in (part, part.with_name(f"{part.name}-journal")):     # of a start that was killed
             left.unlink(missing_ok=True)
         SqlAlchemyStore(f"{SQLITE}{part}", f"file://{places.state('artifacts')}").engine.dispose()
-        os.replace(part, path)
+        part.replace(path)
