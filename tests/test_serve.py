@@ -456,6 +456,9 @@ def test_an_answers_head_and_body_are_one_write() -> None:
         def close(self) -> None:
             self.told.append("closed")
 
+        def is_closing(self) -> bool:
+            return "closed" in self.told
+
     async def run() -> list:
         wire = Wire()
         joined = Joined(wire, asyncio.get_running_loop())
@@ -465,6 +468,8 @@ def test_an_answers_head_and_body_are_one_write() -> None:
         await asyncio.sleep(0)
         joined.write(b"more")
         joined.close()
+        joined.write(b"too late")
+        await asyncio.sleep(0)
         return wire.told
 
     assert asyncio.run(run()) == [b"head body", b"more", "closed"]

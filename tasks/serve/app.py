@@ -48,7 +48,7 @@ class Server:
         self.busy: dict[str, int] = {}          # requests whose body is being read or whose answer is being made
         self.background: set[asyncio.Task[None]] = set()
         self.coming: dict[str, int] = {}        # requests let in since the loop's last round, which will be in the queue after this one
-        self.told: tuple[tuple[str, str, int, int], bytes] | None = None
+        self.told: tuple[tuple[str, str, int], bytes] | None = None       # the last no, as bytes
         self.door: Door
 
     def held(self, name: str) -> Held:
@@ -89,7 +89,6 @@ class Server:
             if slot is None or not length.isdigit() or int(length) > held.settings.max_body_mb * 1e6 or b"expect" in told or self.door.refusal(url.decode("latin-1"), told):
                 return None
             REQUESTS.labels(name, slot.version, "429").inc()
-            LATENCY.labels(name).observe(0.0)
             return self.answer(busy(name, full.after_s), slot)
         if not self.coming:
             asyncio.get_running_loop().call_soon(self.coming.clear)
@@ -98,7 +97,7 @@ class Server:
 
     def answer(self, refusal: Refusal, slot: Slot) -> bytes:
         """A refusal as it goes over the wire; made once a second, since thousands are the same."""
-        key = (refusal.error, slot.application, int(slot.version), int(time.time()))
+        key = (refusal.error, slot.version, int(time.time()))
         if self.told is None or self.told[0] != key:
             refusal.headers[HEADER] = slot.version
             response = refusal.response()
@@ -107,7 +106,7 @@ class Server:
         return self.told[1]
 
     def quick(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None] | None:
-        """A prediction without the way through middleware and routes, which takes a tenth of its processor time; None for anything else."""
+        """A prediction, without the way through middleware and routes; None for anything else."""
         part = scope["path"].split("/")
         if scope["method"] == "POST" and len(part) == 4 and part[1] == "v1" and part[3] == "predict" and part[2] in self.keeper.held:
             scope["path_params"] = {"application": part[2]}

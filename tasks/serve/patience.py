@@ -32,9 +32,9 @@ class Joined:
         self.parts.append(data)
 
     def flush(self) -> None:
-        if self.parts:
-            whole = b"".join(self.parts)
-            self.parts.clear()
+        whole = b"".join(self.parts)
+        self.parts.clear()
+        if whole and not self.transport.is_closing():
             self.transport.write(whole)
 
     def close(self) -> None:
