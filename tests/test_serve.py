@@ -539,6 +539,7 @@ def described(running: Running, phases: str, examples: int, seconds: float) -> N
                           capture_output=True, text=True, timeout=seconds, cwd=running.log.parent)
     assert done.returncode == 0, done.stdout[-6000:]
     assert "No issues found" in done.stdout, done.stdout[-3000:]
+    print(done.stdout[-1200:])  # noqa: T201
 
 
 def test_what_openapi_says_is_what_is_answered(running: Running) -> None:
