@@ -266,6 +266,8 @@ def night() -> list[dict[str, Any]]:
         for step in first:
             rows.append(row(f"{step}, {len(pages)} pages: a night in which {len(changed)} changed, processor seconds beside the first", later[step][0], first[step][0], 0.05,
                             unchanged=round(same[step][0], 2), peak_mb=round(first[step][1])))
+        whole, again = (sum(cpu for cpu, _ in night.values()) for night in (first, later))
+        rows.append(row("clean and select together", again, whole, 0.05, share=round(again / whole, 4)))
     finally:
         shutil.rmtree(room)
     return rows

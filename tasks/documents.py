@@ -4,7 +4,7 @@ What changes with every fetch lies beside them in lineage.parquet, on which sele
 do not depend.
 """
 
-import hashlib
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ DOCUMENTS = pa.schema([
     ("quality", TEXT),      # JSON: tasks/clean/quality.py; "" for a text too short to have any
     ("pii", TEXT),          # JSON: how many of each kind were marked; "" where none
 ])
+CLEANED = DOCUMENTS.append(pa.field("digest", TEXT))    # of what is sought for copies: only select asks for it, so it goes no further
 LINEAGE = pa.schema([("doc_id", TEXT), ("uri", TEXT), ("fetched", TEXT), ("raw_file", TEXT), ("raw_locator", TEXT), ("raw_digest", TEXT)])
 DROPPED = pa.schema([("doc_id", TEXT), ("uri", TEXT), ("reason", TEXT), ("text", TEXT)])
 EXAMPLES = pa.schema([
@@ -47,13 +48,26 @@ ISSUES = pa.schema([("example_id", TEXT), ("given", TEXT), ("suggested", TEXT), 
 LOST = pa.schema([("example_id", TEXT), ("doc_id", TEXT), ("reason", TEXT)])
 
 
-def doc_id(source: str, uri: str) -> str:
-    return hashlib.sha256(f"{source} {uri}".encode()).hexdigest()[:24]
+def without_pandas() -> None:
+    """For steps that have no use for it: pyarrow imports pandas when it first makes an array, a fifth of a second of processor time.
+
+    It asks once; what needs pandas later (`to_pandas`) still gets it.
+    """
+    if "pandas" not in sys.modules:
+        sys.meta_path.insert(0, _NoPandas)
+        try:
+            pa.array([0])
+        finally:
+            sys.meta_path.remove(_NoPandas)
 
 
-def in_letters(payload: bytes) -> str:
-    """A payload's name for the search for copies: 24 letters of its sha256, too short to be nearly like another."""
-    return hashlib.sha256(payload).hexdigest()[:24].translate(str.maketrans("0123456789", "ghijklmnop"))
+class _NoPandas:
+    """A finder of modules to which there is no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
 
 
 def save(path: Path, rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema) -> None:

@@ -68,22 +68,6 @@ def same(text: str) -> str:
     return " ".join(text.casefold().translate(_KEPT).split())
 
 
-def shingles(text: str, size: int = 3) -> list[str]:
-    """Word 3-grams of a text's `same` form, or character 9-grams where it is written without spaces."""
-    return shingled(same(text), size)
-
-
-def shingled(said: str, size: int = 3) -> list[str]:
-    """The same of a text that has its `same` form already."""
-    words = said.split()
-    if len(words) >= size and len(words) * 12 > sum(map(len, words)):
-        return list(map(" ".join, zip(*(words[i:] for i in range(size)), strict=False)))
-    joined = " ".join(words)
-    if len(joined) < 27:
-        return []
-    return [joined[i : i + 9] for i in range(len(joined) - 8)]
-
-
 def runs(text: str, size: int) -> list[tuple[str, ...]]:
     """Every `size` words in a row of a text's `same` form; twice as many letters where it is written without spaces."""
     words = same(text).split()
@@ -95,3 +79,17 @@ def runs(text: str, size: int) -> list[tuple[str, ...]]:
 
 def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def doc_id(source: str, uri: str) -> str:
+    return hashlib.sha256(f"{source} {uri}".encode()).hexdigest()[:24]
+
+
+def in_letters(payload: bytes) -> str:
+    """A payload's name for the search for copies: 24 letters of its sha256, too short to be nearly like another."""
+    return hashlib.sha256(payload).hexdigest()[:24].translate(str.maketrans("0123456789", "ghijklmnop"))
+
+
+def sought(text: str, payload: bytes | None) -> str:
+    """What is compared when copies are sought."""
+    return text if payload is None else in_letters(payload)

@@ -86,7 +86,7 @@ def graph() -> dict[str, Any]:
                         ["sources", "select"], **{"from": documents}),
         "label": stage("label", "recipe", ["tasks/documents.py", "tasks/label", "recipes/base.py", "${item.code}", "data/people", "data/select/KEY/documents.parquet"],
                        ["label"], code=code),
-        "split": stage("split", "recipe", [*SHARED, "tasks/split", "tasks/select/twins.py", "data/labels/KEY/examples.parquet"], ["split"]),
+        "split": stage("split", "recipe", [*SHARED, "tasks/split", "tasks/select/bands.py", "tasks/select/shingles.py", "tasks/select/twins.py", "data/labels/KEY/examples.parquet"], ["split"]),
     }}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from tasks import text
 from tasks.collect import raw
 
 HERE = Path(__file__).resolve().parent.parent
@@ -31,6 +32,15 @@ def sentence(random_: random.Random, words: int = 12) -> str:
 def prose(seed: int, sentences: int = 8) -> list[str]:
     random_ = random.Random(seed)
     return [" ".join(sentence(random_) for _ in range(2)) for _ in range(sentences)]
+
+
+def shingles(body: str) -> list[str]:
+    """What tasks/select/shingles.py makes numbers of: word 3-grams of a text's `same` form, or character 9-grams where it is written without spaces."""
+    said = text.same(body)
+    words = said.split()
+    if len(words) >= 3 and len(words) * 12 > sum(map(len, words)):
+        return [" ".join(words[at : at + 3]) for at in range(len(words) - 2)]
+    return [said[at : at + 9] for at in range(len(said) - 8)] if len(said) >= 27 else []
 
 
 def html(number: int, version: int = 1) -> bytes:

@@ -12,6 +12,7 @@ from tasks.clean.cut import Unreadable, cut
 from tasks.schema import Rule, SplitRule
 from tasks.select.twins import copies
 from tasks.split.__main__ import leaks, place, share
+from tests.rooms import shingles
 
 PAGE = b"<page lang='de'><item n='1'><p>Eins</p><p>Zwei</p></item><item n='2'><p>Drei</p></item></page>"
 CATALOGUE = b'''msgid ""
@@ -174,8 +175,8 @@ def test_no_cluster_of_copies_is_in_two_splits(seed: int) -> None:
     kept = leaks(examples, where, 0.8, 13).isna()
     whole: list[set[int]] = []
     for row in range(len(said)):
-        mine = set(text.shingles(said[row][2]))
-        near = [group for group in whole if any(len(mine & set(text.shingles(said[other][2]))) / len(mine | set(text.shingles(said[other][2]))) >= 0.8 for other in group)]
+        mine = set(shingles(said[row][2]))
+        near = [group for group in whole if any(len(mine & set(shingles(said[other][2]))) / len(mine | set(shingles(said[other][2]))) >= 0.8 for other in group)]
         whole = [group for group in whole if group not in near] + [set().union({row}, *near)]
     for group in whole:
         assert len({said[row][0] for row in group if kept[row]}) == 1, [said[row] for row in group]

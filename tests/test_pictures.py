@@ -13,10 +13,10 @@ from pydantic import ValidationError
 import recipes
 from recipes import pictures
 from tasks.clean.cut import Unreadable, cut
-from tasks.documents import in_letters
 from tasks.errors import Refused
 from tasks.schema import Rule, SplitRule
 from tasks.split.__main__ import leaks, place, snapshot
+from tasks.text import in_letters
 
 
 def written(picture: Image.Image, kind: str = "PNG") -> bytes:

@@ -1,26 +1,33 @@
 """Select: copies across sources and nights, and quality policies."""
 
+import hashlib
 import json
+import os
 import random
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from tasks import config, text
 from tasks.clean import __main__ as clean_room
 from tasks.clean import quality
-from tasks.documents import DOCUMENTS
+from tasks.documents import CLEANED, DOCUMENTS, DROPPED, save
 from tasks.errors import Fault, Refused
 from tasks.schema import Quality
 from tasks.select import __main__ as room
-from tasks.select import policy, twins
+from tasks.select import bands as kept
+from tasks.select import policy, rows, twins
+from tasks.select import shingles as numbers
 from tasks.select.bands import Bands
-from tests.rooms import Room, html, prose, sentence, site
+from tests.rooms import HERE, Room, html, prose, sentence, shingles, site
 
 LONG = [" ".join(prose(seed)) for seed in range(40)]
 
@@ -32,8 +39,66 @@ def edited(body: str, share: float, seed: int) -> str:
     return " ".join(words)
 
 
+# Shingles ---------------------------------------------------------------------------------------
+
+STRANGE = [
+    "", " ", "kurz", "Kurz!", "12 34", "ein zwei", "Ein, zwei; DREI", "a b c", "Straße STRASSE ﬁne İstanbul", "abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnopqrstuvwxyz a", "abcdefghijklmnopqrstuvwxyz ab",
+    "磨坊主在夜里磨面粉，他的面粉是镇上最好的，人们都来买。河水推动水车，年复一年，没有停过。", "क्या आप हिन्दी बोलते हैं और कितनी अच्छी", "ภาษาไทยเขียนติดกันโดยไม่เว้นวรรคระหว่างคำเลย", "x\ud800y z w", "𝔘𝔫𝔦 𐐀𐐨 𐐁 😀 d", "tab\tand\nline\x1e end\u2028 of it",
+    "the same the same the same the same", "e\u0301 e\u0301 e\u0301 \u0301", "Donaudampfschifffahrtsgesellschaftskapitän Rindfleischetikettierungsüberwachung Kraftfahrzeughaftpflichtversicherung",
+]
+
+
+def test_shingles_are_those_of_every_text_by_itself_and_the_digest_is_of_its_words() -> None:
+    random_ = random.Random(5)
+    alphabet = "aB ß é, .9\n字ไท्"
+    texts = [*STRANGE, *LONG[:5], *("".join(random_.choice(alphabet) for _ in range(random_.randrange(80))) for _ in range(500))]
+    whole = numbers.shingled(texts)
+    name: dict[str, int] = {}
+    for place, body in enumerate(texts):
+        expected = shingles(body)
+        found = whole.numbers[whole.edges[place] : whole.edges[place + 1]].tolist()
+        assert len(found) == len(expected), body
+        for shingle, number in zip(expected, found, strict=True):
+            assert name.setdefault(shingle, number) == number, (body, shingle)
+        assert whole.of(place).tolist() == sorted(set(found))
+        alone = numbers.shingled([body])
+        assert alone.words == [whole.words[place]] and alone.numbers.tolist() == found
+        assert whole.words[place] == hashlib.blake2b((text.same(body) or body).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    assert len(set(name.values())) == len(name) > 5_000
+
+
+def test_a_batch_is_as_large_as_memory_is_meant_to_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numbers, "CHARS_AT_ONCE", 100)
+    sizes = [0, 10, 80, 300, 5, 0, 0, 99, 50]
+    found = list(numbers.batches(sizes))
+    assert [sizes[part] for part in found] == [[0, 10, 80], [300], [5, 0, 0], [99], [50]] and list(numbers.batches([])) == []
+    assert len(numbers.shingled([]).words) == 0
+
+
+def test_bands_are_the_same_in_every_process() -> None:
+    code = "import sys; from tasks.select.bands import Bands; from tests.test_select import LONG, STRANGE; w, b = Bands().of([*LONG, *STRANGE]); import hashlib; print(hashlib.sha256(w.tobytes() + b.tobytes()).hexdigest())"
+    said = {subprocess.run([sys.executable, "-c", code], cwd=HERE, env={**os.environ, "PYTHONPATH": str(HERE), "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout for seed in ("1", "2")}
+    words, signed = Bands().of([*LONG, *STRANGE])
+    assert said == {hashlib.sha256(words.tobytes() + signed.tobytes()).hexdigest() + "\n"}
+
+
+# Copies -----------------------------------------------------------------------------------------
+
+def every_pair(texts: list[str], groups: list[str], threshold: float) -> list[tuple[int, int, str]]:
+    """What `pairs` must name, by comparing all with all."""
+    same, sets = [text.same(body) or body for body in texts], [set(shingles(body)) for body in texts]
+    first = {(group, said): row for row, (group, said) in reversed(list(enumerate(zip(groups, same, strict=True))))}
+    alone = set(first.values())
+    found = [(first[groups[row], same[row]], row, "exact") for row in range(len(texts)) if row not in alone]
+    for right in alone:
+        for left in alone:
+            if left < right and groups[left] == groups[right] and sets[left] and sets[right] and len(sets[left] & sets[right]) >= threshold * len(sets[left] | sets[right]):
+                found.append((left, right, "near"))
+    return found
+
+
 def slow(texts: list[str], groups: list[str], threshold: float) -> dict[int, tuple[int, str]]:
-    """What `copies` says, from every pair that `pairs` names."""
+    """What `copies` says, from every pair."""
     parent = list(range(len(texts)))
 
     def find(index: int) -> int:
@@ -42,7 +107,7 @@ def slow(texts: list[str], groups: list[str], threshold: float) -> dict[int, tup
         return index
 
     exact = set()
-    for left, right, how in twins.pairs(texts, groups, threshold):
+    for left, right, how in every_pair(texts, groups, threshold):
         a, b = find(left), find(right)
         parent[max(a, b)] = min(a, b)
         if how == "exact":
@@ -56,10 +121,23 @@ def test_copies_are_those_that_every_pair_would_give_with_an_index_and_without(t
     groups = [random_.choice("ab") for _ in texts]
     expected = slow(texts, groups, 0.8)
     assert len(expected) > 100 and {how for _, how in expected.values()} == {"exact", "near"}
+    assert sorted(twins.pairs(texts, groups, 0.8)) == sorted(every_pair(texts, groups, 0.8))
     assert twins.copies(texts, groups, 0.8) == expected
     for _ in range(2):     # the second time from the index
         with Bands(tmp_path / "s.sqlite") as bands:
             assert twins.copies(texts, groups, 0.8, bands) == expected
+
+
+def test_copies_are_the_same_when_few_shingles_may_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    random_ = random.Random(9)
+    texts = [edited(random_.choice(LONG[:8]), random_.choice([0.0, 0.01, 0.03, 0.2]), number % 23) for number in range(200)]
+    expected = twins.copies(texts, ["g"] * len(texts), 0.8)
+    monkeypatch.setattr(twins, "MOST_HELD", 500)
+    monkeypatch.setattr(twins, "HELD_AT_ONCE", 7)
+    most = []
+    fetch = twins.Alike._fetch
+    monkeypatch.setattr(twins.Alike, "_fetch", lambda self, rows: (fetch(self, rows), most.append(self.numbers)))
+    assert twins.copies(texts, ["g"] * len(texts), 0.8) == expected and max(most) < 500 + 8 * 200
 
 
 def test_what_is_left_is_the_same_whatever_the_order() -> None:
@@ -68,8 +146,8 @@ def test_what_is_left_is_the_same_whatever_the_order() -> None:
 
     def sets(order: list[str]) -> set[frozenset[str]]:
         found: dict[str, set[str]] = {name: {name} for name in order}
-        for row, (kept, _) in twins.copies([texts[name] for name in order], ["g"] * len(order), 0.8).items():
-            found[order[kept]].add(order[row])
+        for row, (stays, _) in twins.copies([texts[name] for name in order], ["g"] * len(order), 0.8).items():
+            found[order[stays]].add(order[row])
         gone = {order[row] for row in twins.copies([texts[name] for name in order], ["g"] * len(order), 0.8)}
         return {frozenset(members) for name, members in found.items() if name not in gone}
 
@@ -84,8 +162,8 @@ def test_an_index_is_used_forgets_what_is_gone_and_is_dropped_when_it_is_damaged
     with Bands(path) as bands:
         whole = bands.of(LONG)[1]
     made = []
-    signatures = twins.signatures
-    monkeypatch.setattr(twins, "signatures", lambda shingled: made.append(len(shingled)) or signatures(shingled))
+    signed = kept.signed
+    monkeypatch.setattr(kept, "signed", lambda texts: made.append(len(texts.words)) or signed(texts))
     with Bands(path) as bands:
         assert (bands.of([*LONG[:30], edited(LONG[0], 0.1, 1)])[1][:30] == whole[:30]).all()
     assert made == [1], "only the new text is signed"
@@ -106,14 +184,12 @@ def test_an_index_is_used_forgets_what_is_gone_and_is_dropped_when_it_is_damaged
 
 
 def test_bands_made_by_other_code_are_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.select import bands as module
-
     with Bands(tmp_path / "s.sqlite") as bands:
         bands.of(LONG)
-    monkeypatch.setattr(module, "_made_by", lambda: "other code")
+    monkeypatch.setattr(kept, "_made_by", lambda: "other code")
     made = []
-    signatures = twins.signatures
-    monkeypatch.setattr(twins, "signatures", lambda shingled: made.append(len(shingled)) or signatures(shingled))
+    signed = kept.signed
+    monkeypatch.setattr(kept, "signed", lambda texts: made.append(len(texts.words)) or signed(texts))
     with Bands(tmp_path / "s.sqlite") as bands:
         bands.of(LONG)
     assert made == [len(LONG)]
@@ -194,6 +270,64 @@ def test_select_opens_no_socket(mill: Room) -> None:
     done = mill.run("tasks.select", "languages")
     assert done.returncode == 0, done.stderr
     assert (mill.folder / "loaded").exists() and not (mill.folder / "opened").exists()
+
+
+@pytest.mark.parametrize(("step", "name"), [("clean", "mill"), ("select", "languages")])
+def test_a_night_does_not_wait_for_pandas(mill: Room, step: str, name: str) -> None:
+    mill.collect(site(5))
+    clean_room.clean("mill")
+    code = f"import sys; from tasks.{step} import __main__ as room; room.main(['{name}']); assert 'pandas' not in sys.modules; import pandas, pyarrow; assert len(pyarrow.table({{'a': [1]}}).to_pandas()) == 1"
+    done = subprocess.run([sys.executable, "-c", code], cwd=mill.folder, env={**os.environ, "PYTHONPATH": str(mill.folder)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.system
+def test_memory_does_not_grow_with_the_texts(mill: Room) -> None:
+    """48 and 144 MB of text: three times the documents cost their addresses and bands, and not three times the texts."""
+    mill.collect(site(5))
+    clean_room.clean("mill")
+    row = pd.read_parquet(mill.out / "documents.parquet").iloc[0].to_dict() | {"payload": None}
+    random_ = random.Random(4)
+    pool = [sentence(random_, 20) for _ in range(5_000)]
+    peak = {}
+    for count in (6_000, 18_000):
+        with clean_room.Table(mill.out / "documents.parquet", CLEANED) as table:
+            for number in range(count):
+                body = " ".join(random_.choices(pool, k=57))
+                table.add(row | {"uri": f"http://mill.example/{number:06}", "text": body, "chars": len(body), "digest": text.digest(body)})
+        child = subprocess.Popen([sys.executable, "-m", "tasks.select", "languages"], cwd=mill.folder, env={**os.environ, "PYTHONPATH": str(mill.folder)}, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        peak[count] = usage.ru_maxrss / 1024
+        assert status == 0 and len(pd.read_parquet(mill.folder / "data/select/languages/documents.parquet", columns=["uri"])) == count
+    assert peak[18_000] - peak[6_000] < 60, peak
+
+
+def test_documents_lie_in_the_order_of_role_and_address_however_many_row_groups_they_come_from(mill: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    mill.collect(site(30) | {f"http://a.example/{number}": html(number + 100) for number in range(20)})
+    monkeypatch.setattr(clean_room, "BATCH_ROWS", 7)
+    clean_room.clean("mill")
+    whole = pd.read_parquet(mill.out / "documents.parquet")
+    assert len(whole) == 50
+    kept = select(mill).reset_index()
+    expected = whole.sort_values("uri", ignore_index=True)[DOCUMENTS.names]
+    assert kept[DOCUMENTS.names].equals(expected) and whole["digest"].tolist() == [text.digest(body) for body in whole["text"]]
+    before = mill.digests("select", "languages")
+    for name, schema, some in (("documents", DOCUMENTS, expected.to_dict("records")), ("dropped", DROPPED, [])):
+        save(mill.folder / "whole.parquet", [row | {"payload": None} for row in some], schema)
+        assert (mill.folder / "whole.parquet").read_bytes() == (mill.folder / "data/select/languages" / f"{name}.parquet").read_bytes(), "as if they had been written at once"
+    monkeypatch.setattr(rows, "GROUP_BYTES", 5_000)
+    assert select(mill).reset_index()[DOCUMENTS.names].equals(expected) and mill.digests("select", "languages") != before
+    assert pq.ParquetFile(mill.folder / "data/select/languages/documents.parquet").num_row_groups > 5
+
+
+def test_documents_of_older_code_are_told_from_ours(mill: Room) -> None:
+    mill.collect(site(3))
+    clean_room.clean("mill")
+    path = mill.out / "documents.parquet"
+    pd.read_parquet(path).drop(columns="digest").to_parquet(path)
+    with pytest.raises(Fault, match=r"its columns are others.*run python -m tasks.clean mill"):
+        select(mill)
 
 
 def test_a_quality_policy_is_the_recipes_and_names_the_signal(mill: Room) -> None:

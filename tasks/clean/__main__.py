@@ -15,6 +15,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ from tasks.clean import page, pool
 from tasks.clean.done import Damaged, Done, unpacked
 from tasks.clean.read import unreadable
 from tasks.collect import raw
-from tasks.documents import DOCUMENTS, DROPPED, LINEAGE
+from tasks.documents import CLEANED, DROPPED, LINEAGE, without_pandas
 from tasks.errors import Fault, Refused
 from tasks.files import aside, digest, locked, tree_digest, write_json
 from tasks.schema import Clean, Source
@@ -39,6 +40,7 @@ CODE = ("tasks/clean", "tasks/charset.py", "tasks/text.py", "tasks/documents.py"
 DAMAGE = (Fault, OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, NotImplementedError)   # what readers of a damaged file raise
 A_CHILD = 32     # records that are worth starting another child for
 BATCH_ROWS, BATCH_MB = 20_000, 16
+MARKS_MB = 32    # of pages' marks in memory: some hundred bytes to a page
 
 Row = dict[str, Any]
 
@@ -176,21 +178,28 @@ def _ask(children: pool.Pool, requests: Iterator[tuple[Row, Row, bytes]], keys: 
     done.commit()
 
 
+@lru_cache(maxsize=4096)
+def _hostname(start: str) -> str | None:
+    return urlsplit(start).hostname
+
+
 def _host(row: Row) -> str:
-    return urlsplit(row["uri"]).hostname or str(row["uri"]).split("#")[0]
+    return _hostname("/".join(row["uri"].split("/", 3)[:3])) or str(row["uri"]).split("#")[0]
 
 
 def _cuts(rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done) -> dict[str, tuple[int, ...]]:
     """Which blocks of each page are its host's."""
     hosts: dict[str, page.Host] = defaultdict(page.Host)
     read = [(row["uri"], _host(row)) for row in rows if row["uri"] not in failed]
+    held, size = [], 0      # type: list[bytes], int
     for (_, host), marks in zip(read, done.marks(keys[uri] for uri, _ in read), strict=True):
         hosts[host].add(marks)
+        size += len(marks)
+        if size <= MARKS_MB * 2**20:    # what goes beyond is read again
+            held.append(marks)
     repeated = {name: host.repeated() for name, host in hosts.items()}
-    return {
-        uri: page.cuts(marks, repeated[host])
-        for (uri, host), marks in zip(read, done.marks(keys[uri] for uri, _ in read), strict=True)
-    }
+    again = done.marks(keys[uri] for uri, _ in read[len(held) :])
+    return {uri: page.cuts(marks, repeated[host]) for (uri, host), marks in zip(read, chain(held, again), strict=True)}
 
 
 # Writing ------------------------------------------------------------------------------------------
@@ -229,8 +238,7 @@ def write(source: Source, rows: list[Row], keys: dict[str, bytes], failed: dict[
     """The output: every document is kept or dropped with its reason, in the order of the records."""
     out = places.data("clean", source.name)
     dropped: Counter[str] = Counter()
-    gc.disable()    # rows hold no cycles, and looking for some takes a tenth of the time
-    with Table(out / "documents.parquet", DOCUMENTS) as kept, Table(out / "dropped.parquet", DROPPED) as gone, Table(out / "lineage.parquet", LINEAGE) as lineage:
+    with Table(out / "documents.parquet", CLEANED) as kept, Table(out / "dropped.parquet", DROPPED) as gone, Table(out / "lineage.parquet", LINEAGE) as lineage:
         for row in rows:
             for document in _found(source, row, keys, failed, done):
                 why = document.pop("unread", None)
@@ -282,6 +290,8 @@ def refused(signals: str) -> bool:
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise Refused(f"python -m tasks.clean SOURCE; conf/source has {', '.join(config.files('source'))}")
+    gc.disable()    # rows hold no cycles, and looking for some takes a tenth of the time
+    without_pandas()
     clean(arguments[0])
 
 

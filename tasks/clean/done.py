@@ -15,7 +15,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from backports import zstd
+
 log = logging.getLogger(__name__)
+
+ASKED = 500     # entries whose marks are read at once
 
 Content = dict[str, Any]
 
@@ -29,11 +33,11 @@ def packed(content: Content) -> bytes:
             document["payload"] = len(payload)
             payloads.append(payload)
     head = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    return zlib.compress(struct.pack(">Q", len(head)) + head + b"".join(payloads), 1)
+    return zstd.compress(struct.pack(">Q", len(head)) + head + b"".join(payloads), 1)
 
 
 def unpacked(body: bytes) -> Content:
-    whole = zlib.decompress(body)
+    whole = zstd.ZstdDecompressor().decompress(body)
     at = 8 + struct.unpack_from(">Q", whole)[0]
     content: Content = json.loads(whole[8:at])
     for document in content.get("documents", ()):
@@ -71,8 +75,22 @@ class Done:
             raise Damaged(str(error)) from error
 
     def marks(self, keys: Iterable[bytes]) -> Iterator[bytes]:
+        some: list[bytes] = []
         for key in keys:
-            yield self._one("select marks from done where key = ?", key)[0]
+            some.append(key)
+            if len(some) == ASKED:
+                yield from self._marks(some)
+                some = []
+        yield from self._marks(some)
+
+    def _marks(self, keys: list[bytes]) -> Iterator[bytes]:
+        try:
+            found = dict(self.file.execute(f"select key, marks from done where key in ({','.join('?' * len(keys))})", keys))
+            yield from (found[key] for key in keys)
+        except sqlite3.DatabaseError as error:
+            raise Damaged(str(error)) from error
+        except KeyError as error:
+            raise Damaged("an entry is gone") from error
 
     def body(self, key: bytes) -> bytes:
         """An entry as it was packed."""

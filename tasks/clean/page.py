@@ -11,6 +11,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 from tasks import charset
 from tasks.clean.parts import Unreadable
@@ -136,12 +137,14 @@ class Host:
     def repeated(self) -> frozenset[int]:
         """The blocks that are on so many pages that they belong to none."""
         least = {1: max(LEAST, self.pages * LINKED_SHARE), 0: max(LEAST, self.pages * PLAIN_SHARE)}
-        return frozenset(number for number, times in self.on.items() if times >= least[number & 1])
+        often = [item for item in self.on.items() if item[1] >= LEAST]      # few are
+        return frozenset(number for number, times in often if times >= least[number & 1])
 
 
 def cuts(marked: bytes, repeated: frozenset[int]) -> tuple[int, ...]:
     """Which of a page's blocks are its host's."""
-    return tuple(place for place, number in enumerate(numbers(marked)) if number in repeated)
+    found = numbers(marked)
+    return tuple(compress(range(len(found)), map(repeated.__contains__, found)))
 
 
 def staying(blocks: Sequence[tuple[str, bool]], cut: Iterable[int]) -> list[int]:

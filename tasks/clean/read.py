@@ -10,7 +10,6 @@ from tasks import text
 from tasks.clean import language, page, pii, quality
 from tasks.clean.cut import Beside, cut
 from tasks.clean.parts import Part, Unreadable
-from tasks.documents import doc_id
 from tasks.schema import Source
 
 MOST_PARTS = 1_000_000   # of one record; a table of more rows is dropped
@@ -99,7 +98,7 @@ def described(source: Source, row: dict[str, Any], part: Part) -> Document:
     guess, score = language.found(plain)
     signals = quality.signals(plain, guess if score >= language.SURE else part.language.lower().split("-")[0].split("_")[0])
     return {
-        "doc_id": doc_id(source.name, uri), "uri": uri, "source": source.name,
+        "doc_id": text.doc_id(source.name, uri), "uri": uri, "source": source.name,
         "host": urlsplit(row["uri"]).hostname or row["uri"].split("#")[0],
         "kind": part.name, "part": part.part, "media": part.media or row["media"],
         "language": part.language, "script": part.script or letter_script, "original": original,
@@ -109,4 +108,5 @@ def described(source: Source, row: dict[str, Any], part: Part) -> Document:
         "language_found": guess, "language_score": score, "languages": language.mixture(plain) if part.lines else "",
         "quality": json.dumps(signals, separators=(",", ":")) if signals else "",
         "pii": json.dumps(found, sort_keys=True, separators=(",", ":")) if found else "",
+        "digest": text.digest(text.sought(plain, part.payload)),
     }

@@ -1,80 +1,103 @@
-"""python -m tasks.select RECIPE: data/clean of its sources to data/select/RECIPE."""
+"""python -m tasks.select RECIPE: data/clean of its sources to data/select/RECIPE.
 
-import pandas as pd
+Documents are read a row group at a time: once what they are judged by, then the texts that are new or perhaps copies, then all
+of those that stay. What is in memory of each is its address and its bands.
+"""
+
+import gc
+from collections import Counter, defaultdict
+
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks import config, places, process
-from tasks.documents import DOCUMENTS, DROPPED, in_letters, save
-from tasks.errors import Fault, Refused
+from tasks.documents import DOCUMENTS, DROPPED, without_pandas
+from tasks.errors import Refused
 from tasks.files import locked, write_json
 from tasks.schema import Recipe
-from tasks.select.bands import Bands
-from tasks.select.policy import judged
-from tasks.select.twins import copies
+from tasks.select.bands import BANDS, Bands
+from tasks.select.policy import COLUMNS, judged
+from tasks.select.rows import Rows
+from tasks.select.twins import Alike, joined
 
 
 def select(name: str) -> None:
     recipe = config.recipe(name)
     out = places.data("select", name)
     with locked(places.state("locks", f"select-{name}")):
-        frame = gather(recipe)
-        reasons = judge(recipe, frame)
-        kept = frame[reasons.isna()]
-        if kept.empty:
+        rows = Rows(recipe.sources)
+        order, reasons = judge(recipe, rows)
+        why = reasons[order]
+        kept, gone = order[why == None], order[why != None]     # noqa: E711  (numpy compares each)
+        if not len(kept):
             raise Refused(f"recipe {name}: no document is left after select; loosen `select` in conf/recipe/{name}.yaml")
-        dropped = frame[reasons.notna()].assign(reason=reasons[reasons.notna()])
-        dropped = dropped.assign(text=dropped["text"].str.slice(0, 200))
-        save(out / "documents.parquet", _table(kept, DOCUMENTS), DOCUMENTS)
-        save(out / "dropped.parquet", _table(dropped, DROPPED), DROPPED)
+        rows.write(out / "documents.parquet", kept, DOCUMENTS)
+        rows.write(out / "dropped.parquet", gone, DROPPED, lambda some, table: table.set_column(
+            table.column_names.index("text"), "text", pc.utf8_slice_codeunits(table["text"], 0, 200)).append_column("reason", pa.array(reasons[some], pa.string())))
+        rows.close()
+        counts = np.bincount(rows.source[kept], minlength=len(recipe.sources)).tolist()
         write_json(out / "report.json", {
-            "rows": len(kept), "dropped": dropped["reason"].value_counts().sort_index().to_dict(),
-            "counts": kept["source"].value_counts().sort_index().to_dict(),
+            "rows": len(kept), "dropped": dict(sorted(Counter(reasons[gone]).items())),
+            "counts": {use.name: count for use, count in sorted(zip(recipe.sources, counts, strict=True), key=lambda item: item[0].name) if count},
         })
 
 
-def _table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
-
-
-def gather(recipe: Recipe) -> pd.DataFrame:
-    """All documents of a recipe's sources, sorted by URI, with each source's role."""
-    frames = []
-    for use in recipe.sources:
-        path = places.data("clean", use.name) / "documents.parquet"
-        if not path.is_file():
-            raise Refused(f"data/clean/{use.name} has no documents; run python -m tasks.clean {use.name}")
-        try:
-            frames.append(pd.read_parquet(path).assign(role=use.role))
-        except (pa.ArrowException, OSError) as error:
-            raise Fault(f"data/clean/{use.name}/documents.parquet is damaged ({' '.join(str(error).split())[:120]}); remove it and run python -m tasks.clean {use.name}") from error
-    return pd.concat(frames, ignore_index=True).sort_values(["role", "uri"], kind="stable", ignore_index=True)
-
-
-def judge(recipe: Recipe, frame: pd.DataFrame) -> pd.Series:
-    """Why each document is left out, or None."""
+def judge(recipe: Recipe, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the rows in order of role and address, and by place why each is left out, or None."""
     policy = recipe.select
-    reasons = pd.Series([None] * len(frame), dtype=object)
-    context = frame["kind"].isin(policy.context)
-    if policy.kinds:
-        reasons[~frame["kind"].isin(policy.kinds) & ~context] = "another kind of part"
-    reasons[reasons.isna() & ~context & frame["payload"].isna() & (frame["chars"] < policy.min_chars)] = f"shorter than {policy.min_chars} characters"
-    if policy.quality:
-        measured = reasons.isna() & ~context & frame["payload"].isna()
-        reasons[measured] = judged(config.quality(policy.quality), policy.quality, frame[measured])
-    process.progress(0, len(frame), "documents")
-    left = frame[reasons.isna() & ~context]
-    said = [body if payload is None else in_letters(payload) for body, payload in zip(left["text"], left["payload"], strict=True)]
-    groups = list(map("\x1f".join, zip(*(left[column] for column in ("role", *policy.twins_differ_by)), strict=True)))
+    quality = config.quality(policy.quality) if policy.quality else None
+    reasons = np.full(rows.count, None, dtype=object)
+    sought = np.zeros(rows.count, dtype=bool)      # for copies
+    addresses, words, signed, groups = [], [np.zeros((0, 2), np.uint64)], [np.zeros((0, BANDS), np.uint64)], [np.zeros(0, np.uint64)]   # type: list, list[np.ndarray], list[np.ndarray], list[np.ndarray]
+    numbers: defaultdict[tuple[str, ...], int] = defaultdict(lambda: len(numbers))
+    process.progress(0, rows.count, "documents")
     with Bands(places.state("select", f"{recipe.application}.sqlite")) as bands:
-        for row, (_, how) in copies(said, groups, policy.near_duplicates, bands).items():
-            reasons[left.index[row]] = f"{how} duplicate"
-    process.progress(len(frame), len(frame), "documents")
-    return reasons
+        for start, use, table, payloads in rows.scan(["uri", "kind", "chars", "digest", *policy.twins_differ_by, *(COLUMNS if quality else ())]):
+            addresses += table["uri"].chunks
+            mine, context = reasons[start : start + table.num_rows], _in(table["kind"], policy.context)
+            if policy.kinds:
+                mine[~_in(table["kind"], policy.kinds) & ~context] = "another kind of part"
+            measured = ~context & ~payloads
+            mine[measured & _none(mine) & (table["chars"].to_numpy() < policy.min_chars)] = f"shorter than {policy.min_chars} characters"
+            if quality:
+                measured &= _none(mine)
+                mine[measured] = judged(quality, policy.quality, table.filter(pa.array(measured)))
+            left = _none(mine) & ~context
+            sought[start : start + table.num_rows] = left
+            table = table.filter(pa.array(left))
+            here = start + np.flatnonzero(left)
+            for whole, some in zip((words, signed), bands.named(table["digest"].to_pylist(), lambda places, here=here: rows.texts(here[list(places)])), strict=True):   # type: ignore[misc]
+                whole.append(some)
+            differing = [table[column].to_pylist() for column in policy.twins_differ_by]
+            groups.append(np.array([numbers[group] for group in zip([use.role] * table.num_rows, *differing, strict=True)], dtype=np.uint64))
+            process.progress(start + len(mine), rows.count, "documents")
+    order = pc.sort_indices(pa.table({"role": pa.array([use.role for use in recipe.sources]).take(pa.array(rows.source)), "uri": pa.chunked_array(addresses, pa.string())}),
+                            sort_keys=[("role", "ascending"), ("uri", "ascending")]).to_numpy().astype(np.int64)
+    left = order[sought[order]]
+    there = (np.cumsum(sought) - 1)[left]
+    alike = Alike(lambda some: rows.texts(left[list(some)]), policy.near_duplicates)
+    for row, (_, how) in joined(np.concatenate(words)[there], np.concatenate(signed)[there], np.concatenate(groups)[there], alike).items():
+        reasons[left[row]] = f"{how} duplicate"
+    process.progress(rows.count, rows.count, "documents")
+    return order, reasons
+
+
+def _in(column: pa.ChunkedArray, values: tuple[str, ...]) -> np.ndarray:
+    found: np.ndarray = pc.is_in(column, value_set=pa.array(values, pa.string())).to_numpy()
+    return found
+
+
+def _none(reasons: np.ndarray) -> np.ndarray:
+    found: np.ndarray = reasons == None     # noqa: E711
+    return found
 
 
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise Refused(f"python -m tasks.select RECIPE; conf/recipe has {', '.join(config.files('recipe'))}")
+    gc.disable()    # what is made of documents holds no cycles, and looking for some takes a tenth of the time
+    without_pandas()
     select(arguments[0])
 
 

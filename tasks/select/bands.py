@@ -5,24 +5,28 @@ made by other code, is dropped. What is a copy of what is not in it: that follow
 why the next of a set of copies comes forward when the one that was kept is gone.
 """
 
-import hashlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
+from tasks import text
 from tasks.files import sha256
+from tasks.select import shingles
 
-AT_ONCE, CHARS_AT_ONCE = 5_000, 4_000_000   # texts whose shingles are in memory together
+BANDS, ROWS, SEED = 20, 5, 7
+ASKED = 5_000      # texts that the file is asked for at once
 
 
 class Bands:
-    """Bands by text. Without a path nothing is kept."""
+    """Bands by text. Without a path nothing is kept; what was not asked for is forgotten at the end."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path, self.file = path, None   # type: tuple[Path | None, sqlite3.Connection | None]
+        self.asked: list[np.ndarray] = []
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,13 +34,12 @@ class Bands:
             self._open(path)
         except sqlite3.DatabaseError as error:
             self._drop(error)
-            self._open(path)
 
     def _open(self, path: Path) -> None:
         self.file = sqlite3.connect(path)
         self.file.execute("pragma journal_mode=wal")
         self.file.execute("pragma synchronous=normal")
-        self.file.execute("create table if not exists bands (text blob primary key, words blob, bands blob) without rowid")
+        self.file.execute("create table if not exists bands (text blob primary key, words blob, bands blob)")
         self.file.execute("create table if not exists made (by text)")
         made = _made_by()
         if [row[0] for row in self.file.execute("select by from made")] != [made]:
@@ -52,86 +55,93 @@ class Bands:
             self.file.close()
         for name in (self.path.name, f"{self.path.name}-wal", f"{self.path.name}-shm"):
             self.path.with_name(name).unlink(missing_ok=True)
+        self._open(self.path)
 
-    def of(self, texts: Sequence[str]) -> tuple[list[bytes], np.ndarray]:
-        """Of each text the digest of its words, which copies have in common, and its bands (N, 20) as uint64.
+    def of(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Of each text the digest of its words (N, 2), which copies have in common, and its bands (N, 20), both as uint64.
 
         A row of zeros where a text is too short for a shingle.
         """
-        from tasks.select.twins import BANDS
+        return self.named([text.digest(body) for body in texts], lambda places: [texts[place] for place in places])
 
-        digests = [hashlib.blake2b(body.encode("utf-8", "surrogatepass"), digest_size=16).digest() for body in texts]
-        try:
-            known = self._known()
-        except sqlite3.DatabaseError as error:
-            self._drop(error)
-            assert self.path is not None
-            self._open(self.path)
-            known = {}
-        first = {digest: place for place, digest in reversed(list(enumerate(digests)))}
-        new = [place for digest, place in first.items() if digest not in known]
-        for some in _some(texts, new):
-            made = _made(texts, some)
-            rows = [(digests[place], words, bands) for place, (words, bands) in made.items()]
-            known.update((digest, (words, bands)) for digest, words, bands in rows)
+    def named(self, digests: Sequence[str], texts: Callable[[Sequence[int]], Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+        """The same of texts whose digests are known; those at some places are asked for where they are new."""
+        words, bands = np.zeros((len(digests), 2), dtype=np.uint64), np.zeros((len(digests), BANDS), dtype=np.uint64)
+        for start in range(0, len(digests), ASKED):
+            names = list(map(bytes.fromhex, digests[start : start + ASKED]))
+            known = self._known(names)
+            first = {name: place for place, name in reversed(list(enumerate(names, start)))}
+            new = [place for name, place in first.items() if name not in known]
+            known.update(zip((names[place - start] for place in new), _made(texts(new)) if new else (), strict=True))
             if self.file is not None:
-                self.file.executemany("insert or replace into bands values (?, ?, ?)", rows)
+                self.file.executemany("insert or replace into bands values (?, ?, ?)", sorted((names[place - start], *known[names[place - start]]) for place in new))
                 self.file.commit()
-        whole = np.frombuffer(b"".join(known[digest][1] or bytes(8 * BANDS) for digest in digests), dtype=np.uint64).reshape(len(texts), BANDS)
-        if self.file is not None:
-            self.file.executemany("delete from bands where text = ?", ((digest,) for digest in known if digest not in first))
-            self.file.commit()
-        return [known[digest][0] for digest in digests], whole
+                self.asked.append(_heads(names))
+            words[start : start + ASKED] = np.frombuffer(b"".join(known[name][0] for name in names), dtype=np.uint64).reshape(-1, 2)
+            bands[start : start + ASKED] = np.frombuffer(b"".join(known[name][1] or bytes(8 * BANDS) for name in names), dtype=np.uint64).reshape(-1, BANDS)
+        return words, bands
 
-    def _known(self) -> dict[bytes, tuple[bytes, bytes]]:
-        """What the file holds; an entry of another size than ours is none."""
-        from tasks.select.twins import BANDS
-
+    def _known(self, digests: list[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
+        """What the file holds of these; an entry of another size than ours is none."""
         if self.file is None:
             return {}
-        return {text: (words, bands) for text, words, bands in self.file.execute("select text, words, bands from bands") if len(words) == 16 and len(bands) in (0, 8 * BANDS)}
+        try:
+            found = self.file.execute(f"select text, words, bands from bands where text in ({','.join('?' * len(digests))})", digests).fetchall()
+        except sqlite3.DatabaseError as error:
+            self._drop(error)
+            return {}
+        return {name: (words, bands) for name, words, bands in found if len(words) == 16 and len(bands) in (0, 8 * BANDS)}
+
+    def _forget(self) -> None:
+        """Every text that was not asked for."""
+        assert self.file is not None
+        there = [name for (name,) in self.file.execute("select text from bands")]
+        gone = ~np.isin(_heads(there), np.concatenate(self.asked)) if there and self.asked else np.ones(len(there), dtype=bool)
+        self.file.executemany("delete from bands where text = ?", ((there[place],) for place in np.flatnonzero(gone)))
+        self.file.commit()
 
     def __enter__(self) -> "Bands":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.file is not None:
+        if self.file is None:
+            return
+        try:
+            if kind is None:
+                self._forget()
+        except sqlite3.DatabaseError as damage:
+            self._drop(damage)
+        finally:
             self.file.close()
 
 
-def _some(texts: Sequence[str], new: Sequence[int]) -> Iterator[list[int]]:
-    """The places of `new`, so many at a time as memory is meant to hold."""
-    some: list[int] = []
-    chars = 0
-    for place in new:
-        some.append(place)
-        chars += len(texts[place])
-        if len(some) >= AT_ONCE or chars >= CHARS_AT_ONCE:
-            yield some
-            some, chars = [], 0
-    if some:
-        yield some
+def _made(texts: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
+    """Of each text the digest of its words, and its bands where it has a shingle."""
+    for part in shingles.batches([len(body) for body in texts]):
+        made = shingles.shingled(texts[part])
+        for said, band, many in zip(made.words, signed(made), np.diff(made.edges).tolist(), strict=True):
+            yield said, band.tobytes() if many else b""
 
 
-def _made(texts: Sequence[str], some: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
-    from tasks import text
-    from tasks.select import twins
+def _heads(digests: list[bytes]) -> np.ndarray:
+    """The first half of each digest: enough to tell what may be forgotten."""
+    return np.frombuffer(b"".join(digests), dtype=np.uint64)[::2]
 
-    same = {place: text.same(texts[place]) for place in some}
-    shingled = {place: found for place, said in same.items() if (found := text.shingled(said))}
-    folded = twins.folded(twins.signatures(list(shingled.values()))) if shingled else ()
-    bands = dict(zip(shingled, folded, strict=True))
-    return {
-        place: (hashlib.blake2b((said or texts[place]).encode("utf-8", "surrogatepass"), digest_size=16).digest(), bands[place].tobytes() if place in bands else b"")
-        for place, said in same.items()
-    }
+
+def signed(texts: shingles.Shingled) -> np.ndarray:
+    """Bands of MinHash signatures (N, 20): one number a band, zeros where a text has no shingle."""
+    import rensa
+
+    found = rensa.RMinHash.digest_matrix_from_flat_token_hashes(texts.numbers, texts.edges.astype(np.uint64), num_perm=BANDS * ROWS, seed=SEED)
+    signatures = np.asarray(found.to_rows(), dtype=np.uint64).reshape(-1, BANDS * ROWS)
+    bands = np.zeros((len(signatures), BANDS), dtype=np.uint64)
+    for row in range(ROWS):
+        bands = bands * np.uint64(1_000_003) + signatures[:, row::ROWS]
+    return np.where(np.diff(texts.edges)[:, None] > 0, np.maximum(bands, np.uint64(1)), np.uint64(0))
 
 
 def _made_by() -> str:
-    """The code that bands depend on."""
+    """What bands depend on."""
     from importlib.metadata import version
 
-    from tasks import text
-    from tasks.select import twins
-
-    return " ".join((sha256(Path(text.__file__)), sha256(Path(twins.__file__)), version("rensa")))
+    return " ".join((sha256(Path(shingles.__file__)), sha256(Path(__file__)), version("rensa"), unicodedata.unidata_version))

@@ -3,18 +3,19 @@
 import json
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
 
 from tasks.schema import Quality
 
+COLUMNS = ("language", "language_found", "language_score", "quality")
 SURE = 0.5      # of lid.176; below it a text is in the language that its source says, where it says one
 
 
-def judged(policy: Quality, name: str, documents: pd.DataFrame) -> list[str | None]:
+def judged(policy: Quality, name: str, documents: pa.Table) -> list[str | None]:
     """Why each document is left out, or None."""
     return [
         reason(policy, name, language(said, found, score), signals)
-        for said, found, score, signals in zip(*(documents[column] for column in ("language", "language_found", "language_score", "quality")), strict=True)
+        for said, found, score, signals in zip(*(documents[column].to_pylist() for column in COLUMNS), strict=True)
     ]
 
 

@@ -6,23 +6,17 @@ Word 3-grams, 20 bands of 5: finds every copy with 2 to 5 % of its words edited 
 joined already, so a million pages that are nearly the same cost a million comparisons and not their square.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from tasks import text
-from tasks.select.bands import Bands
+from tasks.select import shingles
+from tasks.select.bands import BANDS, Bands
 
-BANDS, ROWS, SEED = 20, 5, 7
+HELD_AT_ONCE = 5_000        # texts that are fetched together to be compared
 MOST_HELD = 20_000_000      # shingles in memory while candidates are compared, as numbers of eight bytes
 
-
-def signatures(shingled: Sequence[list[str]]) -> np.ndarray:
-    """MinHash signatures (N, 100) of N non-empty lists of shingles."""
-    import rensa
-
-    found = rensa.RMinHash.digests_from_token_sets(list(shingled), num_perm=BANDS * ROWS, seed=SEED)
-    return np.asarray([item.digest() if hasattr(item, "digest") else item for item in found], dtype=np.uint64)
+Texts = Callable[[Sequence[int]], Sequence[str]]    # gives the texts of some rows
 
 
 def pairs(texts: Sequence[str], groups: Sequence[str], threshold: float) -> list[tuple[int, int, str]]:
@@ -31,63 +25,22 @@ def pairs(texts: Sequence[str], groups: Sequence[str], threshold: float) -> list
     Of a set of exact copies, each is paired with the first; near pairs have a Jaccard similarity
     of at least `threshold`.
     """
-    found: list[tuple[int, int, str]] = []
-    first: dict[tuple[str, str], int] = {}
-    alone = []
-    for index, (body, group) in enumerate(zip(texts, groups, strict=True)):
-        key = (group, text.same(body) or body)
-        if key in first:
-            found.append((first[key], index, "exact"))
-        else:
-            first[key] = index
-            alone.append(index)
-    shingled = {index: text.shingles(texts[index]) for index in alone}
-    long = [index for index in alone if shingled[index]]
-    if not long:
-        return found
-    signed = signatures([shingled[index] for index in long])
-    sets: dict[int, frozenset[str]] = {}
-    names = {group: number for number, group in enumerate(dict.fromkeys(groups[index] for index in long))}
-    group_of = np.array([names[groups[index]] for index in long], dtype=np.uint64)
+    words, signed = Bands().of(texts)
+    group_of = numbered(groups)
+    first = firsts(words, group_of)
+    found = [(int(first[row]), int(row), "exact") for row in np.flatnonzero(first != np.arange(len(first)))]
+    alike = Alike(lambda rows: [texts[row] for row in rows], threshold)
     seen: set[tuple[int, int]] = set()
-    for band in range(BANDS):
-        for bucket in _buckets(group_of, signed[:, band * ROWS : (band + 1) * ROWS]):
+    for some in candidates(first, group_of, signed, alike):
+        alike.hold([row for bucket in some for row in bucket])
+        for bucket in some:
             for position, left in enumerate(bucket):
-                for right in bucket[position + 1 :]:
-                    pair = (long[left], long[right])
-                    if pair in seen:
-                        continue
-                    seen.add(pair)
-                    for index in pair:
-                        if index not in sets:
-                            sets[index] = frozenset(shingled[index])
-                    if _alike(sets[pair[0]], sets[pair[1]]) >= threshold:
-                        found.append((*pair, "near"))
+                for pair in ((left, right) for right in bucket[position + 1 :]):
+                    if pair not in seen:
+                        seen.add(pair)
+                        if alike(*pair):
+                            found.append((*pair, "near"))
     return found
-
-
-def _buckets(group_of: np.ndarray, band: np.ndarray) -> list[list[int]]:
-    """Rows of the same group whose signatures agree in a whole band, two or more at a time."""
-    key = group_of.copy()
-    for column in range(band.shape[1]):
-        key = key * np.uint64(1_000_003) + band[:, column]
-    order = np.argsort(key, kind="stable")
-    edges = np.flatnonzero(np.diff(key[order])) + 1
-    return [part.tolist() for part in np.split(order, edges) if len(part) > 1]
-
-
-def _alike(left: frozenset[str], right: frozenset[str]) -> float:
-    """Jaccard similarity."""
-    both = len(left & right)
-    return both / (len(left) + len(right) - both)
-
-
-def folded(signed: np.ndarray) -> np.ndarray:
-    """Signatures (N, 100) as bands (N, 20): one number a band."""
-    found = np.zeros((len(signed), BANDS), dtype=np.uint64)
-    for row in range(ROWS):
-        found = found * np.uint64(1_000_003) + signed[:, row::ROWS]
-    return np.maximum(found, np.uint64(1))   # all zeros means: no shingle
 
 
 def copies(texts: Sequence[str], groups: Sequence[str], threshold: float, bands: Bands | None = None) -> dict[int, tuple[int, str]]:
@@ -95,25 +48,65 @@ def copies(texts: Sequence[str], groups: Sequence[str], threshold: float, bands:
 
     Sort the rows by something that does not change, and the result does not either.
     """
-    sets = Sets(len(texts))
-    find, join = sets.find, sets.join
-    words, signed = (bands or Bands()).of(texts)
-    exact: set[int] = set()
-    first: dict[tuple[str, bytes], int] = {}
-    for index, (said, group) in enumerate(zip(words, groups, strict=True)):
-        one = first.setdefault((group, said), index)
-        if one != index:
-            exact.add(index)
-            join(one, index)
-    alone = np.array([index for index in sorted(first.values()) if signed[index].any()], dtype=np.int64)
-    signed = signed[alone]
-    names = {group: number for number, group in enumerate(dict.fromkeys(groups[index] for index in alone))}
-    group_of = np.array([names[groups[index]] for index in alone], dtype=np.uint64)
-    alike = Alike(texts, threshold)
-    for band in range(BANDS):
-        for bucket in _buckets(group_of, signed[:, band : band + 1]):
-            _join_bucket([int(alone[place]) for place in bucket], find, join, alike)
-    return {index: (find(index), "exact" if index in exact else "near") for index in range(len(texts)) if find(index) != index}
+    return joined(*(bands or Bands()).of(texts), numbered(groups), Alike(lambda rows: [texts[row] for row in rows], threshold))
+
+
+def joined(words: np.ndarray, signed: np.ndarray, group_of: np.ndarray, alike: "Alike") -> dict[int, tuple[int, str]]:
+    """The same of texts whose digests and bands are known, and which lie elsewhere."""
+    first = firsts(words, group_of)
+    exact = first != np.arange(len(first))
+    sets = Sets(len(first))
+    for row in np.flatnonzero(exact).tolist():
+        sets.join(int(first[row]), row)
+    for some in candidates(first, group_of, signed, alike):
+        apart = [bucket for bucket in some if len({sets.find(row) for row in bucket}) > 1]
+        alike.hold([row for bucket in apart for row in bucket])
+        for bucket in apart:
+            _join_bucket(bucket, sets, alike)
+    return {row: (sets.find(row), "exact" if exact[row] else "near") for row in range(len(first)) if sets.find(row) != row}
+
+
+def numbered(groups: Sequence[str]) -> np.ndarray:
+    names = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    return np.array([names[group] for group in groups], dtype=np.uint64)
+
+
+def firsts(words: np.ndarray, group_of: np.ndarray) -> np.ndarray:
+    """For each row the first of its group that says the same."""
+    order = np.lexsort((words[:, 1], words[:, 0], group_of))      # stable
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (np.diff(group_of[order]) != 0) | (words[order[1:]] != words[order[:-1]]).any(axis=1)
+    found = np.empty(len(order), dtype=np.int64)
+    found[order] = order[np.flatnonzero(new)[np.cumsum(new) - 1]]
+    return found
+
+
+def candidates(first: np.ndarray, group_of: np.ndarray, signed: np.ndarray, alike: "Alike") -> Iterator[list[list[int]]]:
+    """Rows of the same group that agree in a whole band and say different words: some buckets at a time.
+
+    All of them are held before the first is compared, as far as memory goes: so texts that lie elsewhere are read once.
+    """
+    alone = np.flatnonzero((first == np.arange(len(first))) & signed.any(axis=1))
+    bands = [_agreeing(alone, group_of[alone] * np.uint64(1_000_003) + signed[alone, band]) for band in range(BANDS)]
+    alike.hold(np.unique(np.concatenate([row for buckets in bands for row in buckets] or [alone[:0]])).tolist())
+    for buckets in bands:
+        some: list[list[int]] = []
+        held = 0
+        for bucket in buckets:
+            some.append(np.sort(bucket).tolist())
+            held += len(bucket)
+            if held >= HELD_AT_ONCE:
+                yield some
+                some, held = [], 0
+        if some:
+            yield some
+
+
+def _agreeing(rows: np.ndarray, key: np.ndarray) -> list[np.ndarray]:
+    """Rows with the same key, two or more at a time."""
+    order = np.argsort(key)
+    edges = np.flatnonzero(np.concatenate(([True], np.diff(key[order]) != 0, [True]))) if len(order) else np.zeros(1, dtype=np.int64)
+    return [rows[order[edges[run] : edges[run + 1]]] for run in np.flatnonzero(np.diff(edges) > 1)]
 
 
 class Sets:
@@ -137,7 +130,7 @@ class Sets:
 class Alike:
     """Whether two texts are nearly the same, by their shingles; each pair is compared once, and few shingles are held."""
 
-    def __init__(self, texts: Sequence[str], threshold: float) -> None:
+    def __init__(self, texts: Texts, threshold: float) -> None:
         self.texts, self.threshold = texts, threshold
         self.held: dict[int, np.ndarray] = {}
         self.numbers = 0
@@ -148,37 +141,52 @@ class Alike:
         if pair in self.unlike:
             return False
         one, other = self._shingles(pair[0]), self._shingles(pair[1])
-        both = len(np.intersect1d(one, other, assume_unique=True))
-        if both / (len(one) + len(other) - both) >= self.threshold:
+        both = np.concatenate((one, other))
+        both.sort()
+        shared = np.count_nonzero(both[1:] == both[:-1])
+        if shared / (len(both) - shared) >= self.threshold:
             return True
         self.unlike.add(pair)
         return False
 
-    def _shingles(self, index: int) -> np.ndarray:
-        """A text's shingles as 64-bit numbers, sorted."""
-        found = self.held.get(index)
-        if found is None:
-            if self.numbers > MOST_HELD:
-                self.held.clear()
-                self.numbers = 0
-            shingled = text.shingles(self.texts[index])
-            found = self.held[index] = np.unique(np.fromiter(map(hash, shingled), dtype=np.int64, count=len(shingled)))
-            self.numbers += len(found)
-        return found
+    def hold(self, rows: Sequence[int]) -> None:
+        """Have at hand what is compared next, as far as memory is meant to go."""
+        missing = sorted({row for row in rows if row not in self.held})
+        for start in range(0, len(missing), HELD_AT_ONCE):
+            if start and self.numbers > MOST_HELD:
+                return
+            self._fetch(missing[start : start + HELD_AT_ONCE])
+
+    def _shingles(self, row: int) -> np.ndarray:
+        """A text's shingles, sorted."""
+        if row not in self.held:
+            self._fetch([row])
+        return self.held[row]
+
+    def _fetch(self, rows: Sequence[int]) -> None:
+        if self.numbers > MOST_HELD:
+            self.held.clear()
+            self.numbers = 0
+        texts = self.texts(rows)
+        for part in shingles.batches([len(body) for body in texts]):
+            found = shingles.shingled(texts[part])
+            for place, row in enumerate(rows[part]):
+                self.held[row] = found.of(place)
+                self.numbers += len(self.held[row])
 
 
-def _join_bucket(bucket: list[int], find: Callable[[int], int], join: Callable[[int, int], None], alike: Alike) -> None:
+def _join_bucket(bucket: list[int], joined: Sets, alike: Alike) -> None:
     """Join what is alike in a bucket; two that hang together already are not compared."""
     sets: dict[int, list[int]] = {}
     for index in bucket:
-        sets.setdefault(find(index), []).append(index)
+        sets.setdefault(joined.find(index), []).append(index)
     heads: list[list[int]] = []
     for members in sets.values():
         whole = members
         apart = []
         for other in heads:
             if any(alike(left, right) for left in whole for right in other):
-                join(whole[0], other[0])
+                joined.join(whole[0], other[0])
                 whole = other + whole
             else:
                 apart.append(other)

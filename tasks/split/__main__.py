@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks import config, places, process, text
-from tasks.documents import EXAMPLES, LOST, in_letters, save
+from tasks.documents import EXAMPLES, LOST, save
 from tasks.errors import Refused
 from tasks.files import locked, write_json
 from tasks.schema import Recipe, SplitRule
@@ -114,7 +114,7 @@ def leaks(examples: pd.DataFrame, where: pd.Series, threshold: float, ngram: int
     payloads = examples["payload"] if "payload" in examples else [None] * len(examples)
     words, groups = [], []
     for inputs, target, payload in zip(examples["inputs"], examples["target"], payloads, strict=True):
-        asked = said(inputs) if payload is None else in_letters(payload)
+        asked = said(inputs) if payload is None else text.in_letters(payload)
         # Where nothing is asked, the answer is the text: copies of it are copies of the row.
         words.append(asked if payload is not None or asked.strip() else said(target))
         groups.append(target if payload is not None or asked.strip() else "")

@@ -1,0 +1,112 @@
+"""The documents of a recipe's sources where they lie: in memory is where each one is, and row groups one at a time."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks import places, text
+from tasks.documents import CLEANED, DOCUMENTS
+from tasks.errors import Fault, Refused
+from tasks.files import aside
+from tasks.schema import Use
+
+GROUP_ROWS, GROUP_BYTES = 50_000, 32 * 2**20    # of a row group that is written: what comes first; what is in memory for it is some three times as large
+
+
+class Rows:
+    """A row is known by its place: sources as the recipe names them, in each as clean left it."""
+
+    def __init__(self, uses: Sequence[Use]) -> None:
+        self.uses = uses
+        self.files = [_opened(use.name) for use in uses]
+        self.parts = [(number, group) for number, file in enumerate(self.files) for group in range(file.num_row_groups)]
+        sizes = [self.files[number].metadata.row_group(group).num_rows for number, group in self.parts]
+        self.edges = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+        self.count = int(self.edges[-1])
+        self.source = np.repeat([number for number, _ in self.parts], sizes).astype(np.int32)
+        self.bytes = np.repeat([_bytes(self.files[number].metadata.row_group(group)) for number, group in self.parts], sizes)    # of each row, about
+
+    def scan(self, columns: Iterable[str]) -> Iterator[tuple[int, Use, pa.Table, np.ndarray]]:
+        """Every row group: its first row's place, its source, these columns, and which rows have a payload."""
+        for part, (number, group) in enumerate(self.parts):
+            yield int(self.edges[part]), self.uses[number], self._read(part, list(dict.fromkeys(columns))), self._payloads(part, self.files[number].metadata.row_group(group))
+
+    def _payloads(self, part: int, group: pq.RowGroupMetaData) -> np.ndarray:
+        """Which rows have one; nothing is read where none has, or all do."""
+        told = group.column(CLEANED.get_field_index("payload")).statistics
+        if told is not None and told.has_null_count and told.null_count in (0, group.num_rows):
+            return np.full(group.num_rows, told.null_count == 0)
+        found: np.ndarray = self._read(part, ["payload"])["payload"].is_valid().to_numpy()
+        return found
+
+    def take(self, rows: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """These rows in this order."""
+        order = np.argsort(rows, kind="stable")
+        inside = np.searchsorted(self.edges, rows[order], side="right") - 1
+        found = []
+        for part in np.unique(inside).tolist():
+            table, mine = self._read(part, columns), rows[order][inside == part] - self.edges[part]
+            found.append(table if len(mine) == table.num_rows else table.take(pa.array(mine)))
+        whole = pa.concat_tables(found)
+        if (np.diff(order) != 1).any():
+            back = np.empty(len(rows), dtype=np.int64)
+            back[order] = np.arange(len(rows))
+            whole = whole.take(pa.array(back))
+        return whole.combine_chunks()
+
+    def texts(self, rows: np.ndarray) -> list[str]:
+        """What is compared of these rows when copies are sought."""
+        found = self.take(rows, ["text", "payload"])
+        return list(map(text.sought, found["text"].to_pylist(), found["payload"].to_pylist()))
+
+    def write(self, path: Path, rows: np.ndarray, schema: pa.Schema, made: Callable[[np.ndarray, pa.Table], pa.Table] = lambda rows, table: table) -> None:
+        """Write rows as they are, or what is made of them; equal rows give equal bytes."""
+        columns = [name for name in schema.names if name in DOCUMENTS.names]
+        with aside(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+            if not len(rows):
+                writer.write_table(schema.empty_table())
+            for some in self._groups(rows):
+                writer.write_table(made(some, self.take(some, columns)).select(schema.names).cast(schema), row_group_size=GROUP_ROWS)
+
+    def _groups(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        start, total = 0, np.concatenate(([0], np.cumsum(self.bytes[rows])))
+        while start < len(rows):
+            stop = min(start + GROUP_ROWS, int(np.searchsorted(total, total[start] + GROUP_BYTES, side="right")) - 1, len(rows))
+            yield rows[start : max(stop, start + 1)]
+            start = max(stop, start + 1)
+
+    def _read(self, part: int, columns: Sequence[str]) -> pa.Table:
+        number, group = self.parts[part]
+        try:
+            return self.files[number].read_row_group(group, columns=list(columns), use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(self.uses[number].name, error) from error
+
+    def close(self) -> None:
+        for file in self.files:
+            file.close()
+
+
+def _opened(source: str) -> pq.ParquetFile:
+    path = places.data("clean", source) / "documents.parquet"
+    if not path.is_file():
+        raise Refused(f"data/clean/{source} has no documents; run python -m tasks.clean {source}")
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(source, error) from error
+    if file.schema_arrow.names != CLEANED.names:
+        raise _damaged(source, "its columns are others")
+    return file
+
+
+def _bytes(group: pq.RowGroupMetaData) -> int:
+    """How large a row of a row group is, about: unpacked, but what is the same in many rows counts once."""
+    return int(sum(group.column(place).total_uncompressed_size for place in range(group.num_columns)) / max(1, group.num_rows))
+
+
+def _damaged(source: str, error: Exception | str) -> Fault:
+    return Fault(f"data/clean/{source}/documents.parquet is damaged ({' '.join(str(error).split())[:120]}); remove it and run python -m tasks.clean {source}")
