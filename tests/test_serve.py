@@ -1,18 +1,25 @@
 """The server tells the truth: which version answers, what was refused, and what it cannot do."""
 
 
+import asyncio
+import gc
 import json
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from pydantic import BaseModel
 
+from tasks.schema import Serve
+from tasks.serve.batch import Batcher, Full
 from tests.conftest import HERE
 from tests.serving import Load, Project, Running, serving, until
 
@@ -46,9 +53,9 @@ def test_every_application_answers_its_golden_questions_as_it_was_judged(running
 
 def test_neither_torch_nor_mlflow_nor_pandas_is_in_the_process(running: Running) -> None:
     maps = Path(f"/proc/{running.process.pid}/maps").read_text()
-    for name in ("torch", "pyarrow", "pandas", "sklearn", "sqlalchemy"):
+    for name in ("torch", "pyarrow", "pandas", "sklearn", "sqlalchemy", "orjson"):
         assert f"site-packages/{name}" not in maps, name
-    code = "import sys; import tasks.serve.app, tasks.serve.__main__, tasks.serve.patience; print([n for n in ('torch', 'mlflow', 'pandas', 'pyarrow', 'model_signing') if n in sys.modules])"
+    code = "import sys; import tasks.serve.app, tasks.serve.__main__, tasks.serve.patience; print([n for n in ('torch', 'mlflow', 'pandas', 'pyarrow', 'model_signing', 'fastapi') if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True).stdout.strip() == "[]"
     assert running.rss_mb() < 400      # 125 measured
 
@@ -308,6 +315,189 @@ def test_tokens_are_asked_for_where_there_are_some_and_an_open_address_needs_one
 
 # Under load ------------------------------------------------------------------------------------------
 
+class Asked(BaseModel):
+    text: str = "a"
+
+
+class Slow:
+    """A model that needs 10 ms for each question."""
+
+    version = "1"
+
+    def answers(self, questions: list) -> list:
+        time.sleep(0.01 * len(questions))
+        return questions
+
+
+@pytest.mark.parametrize(("patience_ms", "taken"), [(0, 4), (100, 10), (10_000, 30)])
+def test_a_question_is_turned_away_where_the_next_batch_is_full_and_it_would_wait_too_long(patience_ms: float, taken: int) -> None:
+    async def run() -> tuple[list[int], list[float]]:
+        batcher = Batcher("a test", Serve(batch=4, queue=31, patience_ms=patience_ms), lambda: Slow())
+        full: list[int] = []
+        times: list[float] = []
+
+        async def one() -> None:
+            began = time.monotonic()
+            try:
+                await batcher.ask([Asked()])
+                times.append(time.monotonic() - began)
+            except Full as error:
+                full.append(error.after_s)
+
+        await batcher.ask([Asked()])
+        assert 0 < batcher.rate <= 100
+        batcher.rate = 100.0                    # as it is on a machine that does nothing else
+        first = asyncio.create_task(one())
+        await asyncio.sleep(0.003)              # the model is at it
+        await asyncio.gather(first, *(one() for _ in range(50)))
+        batcher.close()
+        return full, times
+
+    full, times = asyncio.run(run())
+    assert (len(times) - 1, len(full)) == (taken, 50 - taken) and set(full) == {1}
+    assert max(times) < 0.01 * (taken + 1) + 1
+
+
+def test_when_to_come_again_is_told_by_how_long_the_queue_lasts() -> None:
+    batcher = Batcher("a test", Serve(batch=4, queue=100, patience_ms=0), lambda: Slow())
+    batcher.room(before=99)         # nothing is known yet of how fast the model is
+    batcher.rate, batcher.asked, batcher.queued = 10.0, 4, 3
+    batcher.room()
+    for queued, before, after_s in ((4, 0, 1), (3, 1, 1), (40, 0, 5), (90, 6, 10)):
+        batcher.queued = queued
+        with pytest.raises(Full) as told:
+            batcher.room(before=before)
+        assert told.value.after_s == after_s
+    batcher.close()
+
+
+@pytest.mark.parametrize(("seconds", "by"), [(0.0, "MainThread"), (0.002, "model-a test_0")])
+def test_a_question_that_comes_alone_is_answered_by_the_loop_where_the_model_is_quick(seconds: float, by: str) -> None:
+    class Model:
+        version = "1"
+        names: ClassVar[list[str]] = []
+
+        def answers(self, questions: list) -> list:
+            self.names.append(threading.current_thread().name)
+            time.sleep(seconds)
+            return questions
+
+    async def run() -> None:
+        batcher = Batcher("a test", Serve(), lambda: Model())
+        for _ in range(100):
+            await batcher.ask([Asked()])
+        first = len(Model.names)
+        await asyncio.gather(*(batcher.ask([Asked()]) for _ in range(3)))       # several are answered beside the loop, which reads what comes meanwhile
+        assert Model.names[first - 1] == by and set(Model.names[first:]) == {"model-a test_0"}
+        batcher.close()
+
+    Model.names.clear()
+    asyncio.run(run())
+
+
+HEAD = "POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n"
+
+
+def test_whoever_is_turned_away_is_told_so_by_its_head_alone_in_its_turn_and_after_the_door(project: Project) -> None:
+    project.clone.edit("recipe/languages.yaml", lambda body: body.update(serve={"queue": 1}))
+    token = "a-token-of-24-characters"
+    key = f"Authorization: Bearer {token}\r\n"
+    try:
+        with serving(project, "languages", TIDEMILL_TOKENS=token) as running:
+            def client() -> socket.socket:
+                return socket.create_connection(("127.0.0.1", running.port), timeout=10)
+
+            def answers(of: socket.socket, count: int) -> str:
+                found = ""
+                while found.count("HTTP/1.1 ") < count or not found.endswith("}"):
+                    piece = of.recv(65536).decode()
+                    assert piece, found
+                    found += piece
+                return found
+
+            with client() as slow, client() as head, client() as two, client() as stranger, client() as large:
+                slow.sendall((HEAD.format(13, key) + '{"text"').encode())       # it is at work as long as its body is awaited
+                until(lambda: running.ask("POST", "/v1/languages/predict", {"text": "a"}, {"Authorization": f"Bearer {token}"})[0] == 429, 5)
+                began = time.monotonic()
+                head.sendall(HEAD.format(50, key).encode())                     # no byte of the body
+                told = answers(head, 1)
+                assert told.startswith("HTTP/1.1 429 ") and 0.09 < time.monotonic() - began < 2, told      # held for a moment
+                names = {line.split(":")[0].lower() for line in told.split("\r\n")[1:] if ": " in line}
+                assert {"retry-after", "tidemill-version", "date", "content-type", "content-length", "x-content-type-options", "cache-control"} <= names
+                assert json.loads(told.split("\r\n\r\n")[1])["error"].startswith("languages has too many questions waiting")
+                two.sendall((HEAD.format(1, key) + "{").encode() * 2 + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")     # not JSON, which nobody reads
+                told = answers(two, 3)
+                assert [part.split(" ")[0] for part in told.split("HTTP/1.1 ")[1:]] == ["429", "429", "200"]
+                stranger.sendall((HEAD.format(13, "") + '{"text": "a"}').encode())
+                assert answers(stranger, 1).startswith("HTTP/1.1 401 ")
+                large.sendall(HEAD.format(50_000_000, key).encode())
+                assert large.recv(65536).startswith(b"HTTP/1.1 429 ")           # the long way, which hangs up after it
+                slow.sendall(b': "a"')
+                slow.sendall(b"}")
+                assert answers(slow, 1).startswith("HTTP/1.1 200 ")
+                head.sendall(b" " * 50 + (HEAD.format(13, key) + '{"text": "a"}').encode())
+                assert answers(head, 1).startswith("HTTP/1.1 200 ")
+            metrics = running.ask("GET", "/metrics", headers={"Authorization": f"Bearer {token}"})[2]
+            assert 'status="429",version="1"' in metrics
+    finally:
+        shutil.copy(HERE / "conf" / "recipe" / "languages.yaml", project.folder / "conf" / "recipe" / "languages.yaml")
+
+
+def test_an_answers_head_and_body_are_one_write() -> None:
+    from tasks.serve.patience import Joined
+
+    class Wire:
+        def __init__(self) -> None:
+            self.told: list = []
+
+        def write(self, data: bytes) -> None:
+            self.told.append(data)
+
+        def close(self) -> None:
+            self.told.append("closed")
+
+        def is_closing(self) -> bool:
+            return "closed" in self.told
+
+    async def run() -> list:
+        wire = Wire()
+        joined = Joined(wire, asyncio.get_running_loop())
+        joined.write(b"head ")
+        joined.write(b"body")
+        assert not wire.told
+        await asyncio.sleep(0)
+        joined.write(b"more")
+        joined.close()
+        joined.write(b"too late")
+        await asyncio.sleep(0)
+        return wire.told
+
+    assert asyncio.run(run()) == [b"head body", b"more", "closed"]
+
+
+def test_the_garbage_collector_is_kept_from_what_is_loaded() -> None:
+    from types import SimpleNamespace
+
+    from tasks.serve.app import settled
+
+    before, threshold = gc.get_freeze_count(), gc.get_threshold()
+    keeper = SimpleNamespace(looked=False)
+
+    async def run() -> None:
+        task = asyncio.create_task(settled(keeper))
+        await asyncio.sleep(0.15)
+        assert not task.done() and gc.get_freeze_count() == before
+        keeper.looked = True
+        await task
+
+    try:
+        asyncio.run(run())
+        assert gc.get_freeze_count() > before + 10_000
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*threshold)
+
+
 def flooded(project: Project, seconds: float) -> None:
     """Ten times as many clients as the queue has room for: what is accepted is answered soon, the rest is told to come again, memory stays."""
     project.clone.edit("recipe/text_generation.yaml", lambda body: body.update(serve={"queue": 16, "batch": 8, "max_body_mb": 1}))
@@ -328,7 +518,7 @@ def flooded(project: Project, seconds: float) -> None:
             accepted = float(np.quantile([took for _, status, _, _, took in load.seen if status == 200], 0.99))
             print({"normal_p99_s": normal, "accepted_p99_s": accepted, "rss_mb": [before, middle, after], "asked": len(load.seen), "accepted": sum(s == 200 for _, s, *_ in load.seen)})  # noqa: T201
             assert after - before < 60 and abs(after - middle) < 30
-            assert accepted < 10 * max(normal, 0.1)
+            assert accepted < 6 * max(normal, 0.1)      # 3 measured, of threads that share this process
             assert until(lambda: running.predict("text_generation", questions[0])[0] == 200, 5) < 5
     finally:
         shutil.copy(HERE / "conf" / "recipe" / "text_generation.yaml", project.folder / "conf" / "recipe" / "text_generation.yaml")
@@ -349,6 +539,7 @@ def described(running: Running, phases: str, examples: int, seconds: float) -> N
                           capture_output=True, text=True, timeout=seconds, cwd=running.log.parent)
     assert done.returncode == 0, done.stdout[-6000:]
     assert "No issues found" in done.stdout, done.stdout[-3000:]
+    print(done.stdout[-1200:])  # noqa: T201
 
 
 def test_what_openapi_says_is_what_is_answered(running: Running) -> None:

@@ -54,7 +54,7 @@ def raw_head(frames: int, rate: int = 8_000) -> bytes:
 @pytest.mark.parametrize(("body", "says"), [
     (b"no sound at all", "not a whole sound"), (b"", "not a whole sound"), (tone()[:30], "not a whole sound"), (tone(0.0), "without a sample"),
     (tone(61), "more than 60 seconds"), (tone(0.1, rate=2_000), "2000 samples a second"), (tone(kind="AU"), "a sound in AU"),
-    (b"\0" * (sounds.MOST_BYTES + 1), "the limit is 64")])
+    (b"\0" * (sounds.MOST_BYTES + 1), "the limit is 64")], ids=["text", "empty", "cut", "silent", "long", "slow", "au", "large"])
 def test_a_bad_sound_is_dropped_with_its_reason(body: bytes, says: str) -> None:
     with pytest.raises(Unreadable, match=says):
         list(cut(Rule(kind="audio", name="clip"), "a.wav", body))

@@ -85,9 +85,10 @@ def work(names: tuple[str, ...], settings: Serving, listener: socket.socket, fir
     from tasks.serve.app import make
     from tasks.serve.patience import Patient
 
-    Patient.head_s, Patient.most = settings.head_s, settings.connections
+    worker = make(names, settings, first_s=first_s)
+    Patient.head_s, Patient.most, Patient.full = settings.head_s, settings.connections, worker.full
     server = uvicorn.Server(uvicorn.Config(
-        make(names, settings, first_s=first_s), http=Patient, ws="none", log_config=None, access_log=False, server_header=False, backlog=512,
+        worker.door, http=Patient, ws="none", log_config=None, access_log=False, server_header=False, proxy_headers=False, backlog=512,
         timeout_keep_alive=max(1, round(settings.head_s)), timeout_graceful_shutdown=15, lifespan="on"))
     server.run(sockets=[listener])
     return 0 if server.started else process.EXIT_FAULT

@@ -18,6 +18,9 @@ from tasks.serve.slot import Slot
 log = logging.getLogger(__name__)
 
 
+LOOP_S = 0.0005         # a question that comes alone and takes less is answered by the loop itself: a thread costs 0.15 ms more of the processor
+
+
 class Full(Exception):
     """The queue is full; `after_s` seconds from now there is probably room."""
 
@@ -54,17 +57,28 @@ class Batcher:
     def __init__(self, application: str, settings: Serve, champion: Callable[[], Slot]) -> None:
         self.application, self.settings, self.champion = application, settings, champion
         self.waiting: deque[Asked] = deque()
-        self.rows = 0                    # questions that wait or are being answered
+        self.queued = 0                  # questions that wait
+        self.asked = 0                   # questions that the model was asked and has not answered
         self.came = asyncio.Event()
         self.crowded = False             # several came together lately: it pays to wait for more
-        self.rate = 0.0                  # questions answered in a second, lately
+        self.alone_s = 1.0               # what a question that came alone took, lately
+        self.rate = 0.0                  # questions answered in a second while there were some, lately
+        self.length, self.sizes = QUEUE.labels(application), BATCH.labels(application)
         self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{application}")
         self.task: asyncio.Task[None] | None = None
 
-    def room(self, count: int = 1) -> None:
-        """Raise Full where `count` more questions would be too many."""
-        if self.rows and self.rows + count > self.settings.queue:
-            raise Full(max(1, math.ceil(self.rows / self.rate)) if self.rate else 1)
+    def room(self, count: int = 1, before: int = 0) -> None:
+        """Raise Full where `count` more questions would be too many or would wait too long, with `before` more on their way.
+
+        The batch after the one that is being answered takes what comes; who comes after it is taken where all before it are
+        expected to be answered soon. So a queue lasts about as long as a question takes anyway, however fast the model is.
+        """
+        there = self.asked + self.queued + before
+        if not there:
+            return
+        soon = self.queued + before < self.settings.batch or not self.rate or there <= self.rate * self.settings.patience_ms / 1000
+        if not soon or there + count > self.settings.queue:
+            raise Full(max(1, math.ceil(there / self.rate)) if self.rate else 1)
 
     async def ask(self, questions: list[BaseModel], slot: Slot | None = None) -> Answered:
         """Answers by one slot for all of them. Raises Full, Late or Broken."""
@@ -72,32 +86,34 @@ class Batcher:
         if self.task is None or self.task.done():
             self.task = asyncio.create_task(self._work())
         asked = Asked(questions, time.monotonic() + self.settings.deadline_s, asyncio.get_running_loop().create_future(), slot)
-        self.rows += len(questions)
-        QUEUE.labels(self.application).set(self.rows)
         self.waiting.append(asked)
+        self.queued += len(questions)
+        self.length.set(self.queued + self.asked)
         self.came.set()
-        try:
-            return await asked.future
-        finally:
-            self.rows -= len(questions)
-            QUEUE.labels(self.application).set(self.rows)
+        return await asked.future
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
+        began = 0.0
         while True:
             while not self.waiting:
                 self.came.clear()
                 await self.came.wait()
-            if self.crowded and self._ready() < self.settings.batch and self.settings.wait_ms:
+                began = time.monotonic()
+            if self.crowded and self.queued < self.settings.batch and self.settings.wait_ms:
                 await asyncio.sleep(self.settings.wait_ms / 1000)
             part = self._taken()
             if not part:
                 continue
             self.crowded = len(part) > 1
             slot = part[0].slot or self.champion()
-            began = time.monotonic()
+            count = self.asked = sum(len(asked.questions) for asked in part)
             try:
-                found = await loop.run_in_executor(self.thread, answered, slot, [question for asked in part for question in asked.questions])
+                questions = [question for asked in part for question in asked.questions]
+                if count == 1 and self.alone_s < LOOP_S and not self.waiting:
+                    found = answered(slot, questions)
+                else:
+                    found = await loop.run_in_executor(self.thread, answered, slot, questions)
                 self._give(part, slot, *found)
             except Exception as error:
                 if len(part) > 1:      # whose question it was is found by asking each alone
@@ -105,9 +121,14 @@ class Batcher:
                         await self._alone(slot, asked)
                 else:
                     self._fail(part[0], slot, error)
-            count = sum(len(asked.questions) for asked in part)
-            BATCH.labels(self.application).observe(count)
-            rate = count / max(1e-6, time.monotonic() - began)
+            self.asked = 0
+            self.length.set(self.queued)
+            self.sizes.observe(count)
+            # From the end of the batch before, where questions waited then: what the loop does in between is waited for as well.
+            began, since = time.monotonic(), began
+            if count == 1:
+                self.alone_s = 0.8 * self.alone_s + 0.2 * (began - since)
+            rate = count / max(1e-6, began - since)
             self.rate = rate if not self.rate else 0.8 * self.rate + 0.2 * rate
 
     async def _alone(self, slot: Slot, asked: Asked) -> None:
@@ -117,9 +138,6 @@ class Batcher:
         except Exception as error:
             self._fail(asked, slot, error)
 
-    def _ready(self) -> int:
-        return sum(len(asked.questions) for asked in self.waiting)
-
     def _taken(self) -> list[Asked]:
         """The next questions that one slot answers, as many as a batch holds; those past their deadline are told so."""
         part: list[Asked] = []
@@ -127,15 +145,20 @@ class Batcher:
         while self.waiting:
             asked = self.waiting[0]
             if asked.future.done() or asked.until < time.monotonic():
-                self.waiting.popleft()
+                self._next()
                 if not asked.future.done():
                     asked.future.set_exception(Late())
                 continue
             if part and (count + len(asked.questions) > self.settings.batch or asked.slot is not part[0].slot):
                 break
-            part.append(self.waiting.popleft())
+            part.append(self._next())
             count += len(asked.questions)
         return part
+
+    def _next(self) -> Asked:
+        asked = self.waiting.popleft()
+        self.queued -= len(asked.questions)
+        return asked
 
     def _give(self, part: list[Asked], slot: Slot, answers: list[BaseModel], bodies: list[bytes]) -> None:
         at = 0

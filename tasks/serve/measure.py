@@ -15,7 +15,7 @@ SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 REQUESTS = Counter("tidemill_requests", "Requests for predictions, by the answer's status and the version that gave it.", ["application", "version", "status"])
-LATENCY = Histogram("tidemill_latency_seconds", "From the request's head to its answer.", ["application"], buckets=SECONDS)
+LATENCY = Histogram("tidemill_latency_seconds", "From the request's head to its answer; those that are turned away by their head are not in it.", ["application"], buckets=SECONDS)
 QUEUE = Gauge("tidemill_queue", "Questions that wait or are being answered.", ["application"], multiprocess_mode="livesum")
 BATCH = Histogram("tidemill_batch_size", "Questions the model was asked at once.", ["application"], buckets=SIZES)
 VERSION = Gauge("tidemill_version", "The champion that answers, as a number.", ["application"], multiprocess_mode="livemostrecent")
