@@ -99,6 +99,19 @@ def test_a_killed_training_ends_with_the_same_weights(forked: Job, tmp_path: Pat
     killed_and_resumed(forked, tmp_path, moments(7, 3, 26), **job)
 
 
+def test_a_killed_training_of_weighed_rows_ends_with_the_same_weights(pictures: Clone, forked: Job, tmp_path: Path) -> None:
+    import numpy as np
+    import pandas as pd
+
+    path = pictures.folder / "data" / "splits" / "images" / "train.parquet"
+    before, rows = path.read_bytes(), pd.read_parquet(path)
+    rows.assign(weight=np.linspace(0.1, 1, len(rows))).to_parquet(path)
+    try:
+        killed_and_resumed(forked, tmp_path, moments(8, 1, 26), recipe="images", fields=SMALL, rows=400, settings={"max_epochs": 2, "checkpoint_steps": 4})
+    finally:
+        path.write_bytes(before)
+
+
 def test_a_training_killed_in_its_validation_and_again_after_it_ends_with_the_same_weights(forked: Job, tmp_path: Path) -> None:
     job = {"recipe": "images", "fields": SMALL, "rows": 400, "watch": "valid_accuracy", "settings": {
         "max_epochs": 2, "checkpoint_steps": 3, "ema": 0.9, "keep": "best", "patience": 9, "validate_share": 0.5, "accumulate": 2,
