@@ -43,7 +43,7 @@ check: setup     ## ruff and mypy
 	$(BIN)/mypy
 
 test: setup      ## the default tests: no root, no network beyond pip
-	$(BIN)/python -m pytest -m "not system" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not system" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-system: setup  ## slow tests, and those that need root or a Debian package
 	$(BIN)/python -m pytest -m system $(ARGS)
