@@ -37,7 +37,7 @@ def table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> A
 
     found = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        found.add_column(column.removesuffix("_id"), no_wrap=column != columns[-1], min_width=24 if column == columns[-1] else None)
+        found.add_column(column.removesuffix("_id"), no_wrap=column != columns[-1])
     for row in rows:
         found.add_row(*(_short(column, row.get(column)) for column in columns))
     return found

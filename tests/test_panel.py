@@ -80,6 +80,11 @@ def test_the_status_keeps_short_columns_whole_and_wraps_the_prose_at_eighty_colu
     lines = console.file.getvalue().splitlines()
     assert lines[2].startswith("text_generation  Promoted  2026-11-23 02:31  01234567  f1_macro")
     assert " ".join(part for line in lines[2:] for part in line[55:].split()) == long
+    live = [{"application": "text_generation", "champion": "12", "challenger": "13", "since": "2026-11-23T02:31:07+00:00", "by": "gates", "why": long}]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(table("live", live, ("application", "champion", "challenger", "since", "by", "why")))
+    assert isinstance(console.file, io.StringIO)
+    assert " ".join(part for line in console.file.getvalue().splitlines()[2:] for part in line[64:].split()) == long
 
 
 @pytest.mark.parametrize(("figure", "words"), [(0.0130, "better by 0.0130"), (-0.2270, "worse by 0.2270"), (0.00001, "no difference")])
