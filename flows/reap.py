@@ -45,7 +45,7 @@ def register_alive() -> None:
 def reap(everything: bool = False) -> list[str]:
     """Set Crashed each run of this machine that is RUNNING and whose process is gone; their names.
 
-    With `everything`, at the runner's start: also runs that a runner of ours had taken and that never began.
+    With `everything`, at the runner's start: also runs that a runner of ours had taken and that never noted their process.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
@@ -67,8 +67,8 @@ def reap(everything: bool = False) -> list[str]:
                 who = json.loads(path.read_text())
                 gone = who["host"] == socket.gethostname() and not lives(who)
             else:
-                # Taken by a runner of ours that is no more: a fresh runner has taken nothing yet.
-                gone = everything and "tidemill" in run.tags and run.state_type == StateType.PENDING
+                # Taken by a runner of ours that is no more, and killed before it could note its process: a fresh runner has taken nothing yet.
+                gone = everything and "tidemill" in run.tags
             if gone:
                 client.set_flow_run_state(run.id, Crashed(message="its process is gone: killed, or the machine went down"), force=True)
                 path.unlink(missing_ok=True)

@@ -694,5 +694,5 @@ def test_hosts_go_side_by_side_and_each_keeps_its_gap(tmp_path: Path) -> None:
     with Web(**{f"h{number}": answer for number in range(40)}) as web:
         began = monotonic()
         assert night(tmp_path, web, source(*(f"http://h{number}.localhost/" for number in range(40)), depth=1, delay_s=0.3)).fetched == 120
-        assert monotonic() - began < 20         # 2 s where it was measured; one after the other 70
+        assert monotonic() - began < 50         # 2 s where it was measured; one after the other 70
         assert all(min(gaps(web, f"h{number}.")) >= 0.299 for number in range(40))

@@ -90,7 +90,7 @@ def test_a_pattern_of_many_stars_stalls_nobody() -> None:
     rules = robots.parse(b"User-agent: *\nDisallow: /" + b"*a" * 200 + b"*b$\n", "t")
     began = time.monotonic()
     assert rules.allows("http://a/" + "a" * 5000)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 20        # a thousandth of it where it was measured; a backtracking matcher needs for ever
 
 
 def test_random_rules_are_read_as_protego_reads_them() -> None:

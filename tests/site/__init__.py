@@ -164,7 +164,7 @@ def source(*seeds: str, **more: object) -> Source:
 
 
 def settings(**more: object) -> Collect:
-    return config.general().collect.model_copy(update={"attempts": 1, "timeout_s": 2.0, "max_wait_minutes": 0.2, **more})
+    return config.general().collect.model_copy(update={"attempts": 1, "timeout_s": 20.0, "max_wait_minutes": 0.2, **more})
 
 
 def night(folder: Path, web: Web, wanted: Source, policy: OptOut | None = None, **more: object) -> Collected:
