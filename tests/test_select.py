@@ -257,7 +257,7 @@ def test_two_nights_and_one_give_the_same_bytes_and_a_killed_select_too(mill: Ro
     assert mill.digests("select", "languages") != whole
     mill.collect({"http://mill.example/3": html(3)})
     clean_room.clean("mill")
-    assert all([mill.killed(int(calls * part), "tasks.select", "languages") for part in (0.1, 0.4, 0.8)])
+    assert all(mill.killed(int(calls * part), "tasks.select", "languages") for part in (0.1, 0.4, 0.8))
     select(mill)
     assert mill.digests("select", "languages") == whole
 
