@@ -7,9 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from tasks import places
+from tasks import places, process
 from tasks.files import write_json
 
 log = logging.getLogger(__name__)
@@ -21,17 +19,11 @@ def boot() -> str:
 
 def me() -> dict[str, Any]:
     """What tells this process from every other, before and after a restart of the machine."""
-    return {"host": socket.gethostname(), "boot": boot(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+    return {"host": socket.gethostname(), "boot": boot(), "pid": os.getpid(), "began": process.began(os.getpid())}
 
 
 def lives(who: dict[str, Any]) -> bool:
-    if who["boot"] != boot():
-        return False
-    try:
-        process = psutil.Process(who["pid"])
-        return abs(process.create_time() - who["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return who["boot"] == boot() and process.began(who["pid"]) == who.get("began", 0)
 
 
 def register_alive() -> None:

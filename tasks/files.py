@@ -71,6 +71,12 @@ def aside(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def swept(folder: Path) -> None:
+    """Remove what writers that were killed left in a folder; only where its lock is held."""
+    for left in folder.glob(".*.part"):
+        left.unlink(missing_ok=True)
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Replace a file's content at once."""
     with aside(path) as part:

@@ -31,6 +31,11 @@ def state(*parts: str) -> Path:
     return folder.joinpath(*parts)
 
 
+def unread(source: str) -> Path:
+    """A mark of a source that had records which could not be read: it is cleaned again the next night, though nothing of it changed."""
+    return state("clean", f"{source}.unread")
+
+
 def run(key: str) -> Path:
     """The receipts and checkpoints of one run of the model half."""
     return state("runs", key[:16])

@@ -195,6 +195,15 @@ def _say(error: object, code: int) -> int:
     return code
 
 
+def began(pid: int) -> int | None:
+    """When a process began, in ticks since the machine did, which a clock that is set does not move (proc(5)); None where it is no more, or dead and not yet waited for."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in "ZX" else int(fields[18])
+
+
 def die_with_parent() -> None:
     """For a child before it runs: the kernel ends it when its parent ends."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

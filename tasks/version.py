@@ -84,9 +84,9 @@ def graph() -> dict[str, Any]:
         "clean": stage("clean", "source", [*SHARED, "tasks/clean", "tasks/charset.py", "tasks/optout.py", "tasks/collect/robots.py", "tasks/collect/raw.py", "recipes/pictures.py", "recipes/sounds.py", "data/raw/KEY"], ["licence", "selector", "clean"], {"conf/config.yaml": ["optout"]}),
         "select": stage("select", "recipe", [*SHARED, "tasks/select", "conf/quality", *(f"${{item.from.source{n}}}" for n in range(1, places_needed + 1))],
                         ["sources", "select"], **{"from": documents}),
-        "label": stage("label", "recipe", ["tasks/documents.py", "tasks/label", "recipes/base.py", "${item.code}", "data/people", "data/select/KEY/documents.parquet"],
+        "label": stage("label", "recipe", ["tasks/documents.py", "tasks/label", "recipes/base.py", "recipes/pictures.py", "${item.code}", "data/people", "data/select/KEY/documents.parquet"],
                        ["label"], code=code),
-        "split": stage("split", "recipe", [*SHARED, "tasks/split", "tasks/select/bands.py", "tasks/select/shingles.py", "tasks/select/twins.py", "data/labels/KEY/examples.parquet"], ["split"]),
+        "split": stage("split", "recipe", [*SHARED, "tasks/split", "tasks/select/bands.py", "tasks/select/shingles.py", "tasks/select/twins.py", "data/labels/KEY/examples.parquet"], ["split", "score"]),
     }}
 
 
@@ -181,7 +181,12 @@ def commit_raw(source: str, raw: str) -> bool:
 def due(stages: list[str]) -> dict[str, bool]:
     """Which of these stages DVC would run, each by itself, as things stand. One call for all."""
     found = json.loads(dvc("status", "--json", *stages) or "{}")
-    return {stage: stage in found or stage not in lock() for stage in stages}
+    return {stage: stage in found or stage not in lock() or _unread(stage) for stage in stages}
+
+
+def _unread(stage: str) -> bool:
+    step, _, name = stage.partition("@")
+    return step == "clean" and places.unread(name).is_file()
 
 
 def stage(step: str, name: str, run: bool) -> Stage:
@@ -191,7 +196,7 @@ def stage(step: str, name: str, run: bool) -> Stage:
     before = digest(lock().get(target, {}))
     if run:
         try:
-            dvc("repro", "--single-item", target, step=label)
+            dvc("repro", "--single-item", *(["--force"] if _unread(target) else []), target, step=label)
         except Fault as fault:
             raise Fault(_own_words(label, fault), heals=fault.heals) from fault
     folder = places.data(FOLDER[step], name)

@@ -3,7 +3,9 @@
 import json
 import os
 import random
+import shutil
 import sqlite3
+import sys
 import time
 from pathlib import Path
 
@@ -14,11 +16,12 @@ import pytest
 from tasks import charset, config
 from tasks.clean import __main__ as room
 from tasks.clean import language, page, pool, quality, read
+from tasks.clean.cut import cut
 from tasks.clean.done import packed, unpacked
 from tasks.clean.parts import Part, Unreadable
 from tasks.collect import raw
 from tasks.errors import Fault, Refused
-from tests.rooms import Room, html, prose, site
+from tests.rooms import HERE, Room, html, prose, site
 
 
 @pytest.fixture
@@ -139,6 +142,23 @@ def test_a_clean_that_is_killed_again_and_again_ends_with_the_same_bytes(mill: R
     assert mill.digests() == whole
 
 
+def test_what_a_killed_writer_left_is_removed(mill: Room) -> None:
+    mill.collect(site(3))
+    mill.out.mkdir(parents=True)
+    (mill.out / ".documents.parquet.x.part").write_bytes(b"half")
+    room.clean("mill")
+    assert sorted(path.name for path in mill.out.iterdir()) == ["documents.parquet", "dropped.parquet", "lineage.parquet", "report.json"]
+
+
+def test_another_version_of_a_library_that_reads_is_a_reason_to_read_again(mill: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    mill.collect(site(3))
+    room.clean("mill")
+    told = asked(monkeypatch)
+    monkeypatch.setattr(room, "version", lambda name: "0.0")
+    room.clean("mill")
+    assert len(set(told)) == 3
+
+
 # Children ---------------------------------------------------------------------------------------
 
 def test_a_record_that_hangs_or_kills_its_reader_costs_that_record_alone() -> None:
@@ -162,6 +182,91 @@ def test_a_record_that_takes_too_long_is_dropped_and_tried_again_another_night(t
     told = asked(monkeypatch)
     room.clean("mill")
     assert told == [f"http://mill.example/{'a' * 60}!"]
+
+
+def test_what_could_not_be_read_is_read_the_next_night_though_dvc_sees_no_change(mill: Room) -> None:
+    """The room asked as a night asks for it, over DVC; the reader of one page is killed the first time."""
+    for path in (HERE / "conf").rglob("*.yaml"):
+        if not (there := mill.folder / "conf" / path.relative_to(HERE / "conf")).exists():
+            there.parent.mkdir(exist_ok=True)
+            shutil.copy(path, there)
+    mill.collect(site(4))
+    (mill.folder / "sitecustomize.py").write_text(
+        "import os, pathlib, sys\nonce = pathlib.Path(__file__).with_name('once')\nif 'tasks.clean.worker' in sys.orig_argv and not once.exists():\n    from tasks.clean import read\n    whole = read.pages\n"
+        "    def pages(source, row, body):\n        if row['uri'].endswith('/3'):\n            once.touch()\n            os.kill(os.getpid(), 9)\n        return whole(source, row, body)\n    read.pages = pages\n")
+    env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    for words in (("dvc", "init", "--no-scm", "-q"), ("tasks.version",), ("dvc", "commit", "-f", "-q", "collect@mill")):
+        done = mill.run(*words, **env)
+        assert done.returncode == 0, done.stderr
+    (mill.folder / "night.py").write_text("from tasks import version\ndue = version.due(['clean@mill'])['clean@mill']\nprint(due, version.stage('clean', 'mill', due).rows)\n")
+    said = [mill.run("night", **env) for _ in range(3)]
+    assert [done.stdout.strip().splitlines()[-1:] for done in said] == [["True 3"], ["True 4"], ["False 4"]], said
+
+
+def test_a_picture_whose_labels_are_damaged_today_is_read_when_they_are_whole_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mill = Room(tmp_path / "room", kind="files", path="x", selector=[{"kind": "idx", "name": "digit", "labels": ["images", "labels"]}], clean={"min_letters": 0})
+    for name in ("hosts", "seeds"):
+        del mill.source[name]
+    mill.say()
+    monkeypatch.chdir(mill.folder)
+    pictures, labels = b"\0\0\x08\x03\0\0\0\x02\0\0\0\x08\0\0\0\x08" + random.Random(1).randbytes(128), b"\0\0\x08\x01\0\0\0\x02\x03\x04"
+    mill.collect({"d#a-images": pictures, "d#b-images": pictures[:16] + pictures[16:][::-1], "d#b-labels": labels}, media="application/octet-stream")
+    mill.collect({"d#a-labels": labels}, media="application/octet-stream")
+    room.clean("mill")
+    whole = mill.digests()
+    shutil.rmtree(mill.folder / ".tidemill")
+    file = mill.raw / raw.manifest(mill.raw)["d#a-labels"]["raw_file"]
+    bytes_ = file.read_bytes()
+    file.write_bytes(bytes_[:-30])
+    room.clean("mill")
+    assert mill.report()["rows"] == 2
+    file.write_bytes(bytes_)
+    room.clean("mill")
+    assert mill.digests() == whole
+
+
+def test_no_two_parts_of_a_page_have_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mill = Room(tmp_path / "room", selector=[{"kind": "xpath", "name": "p", "each": "//p", "part": "@id", "text": "."}], clean={"min_letters": 0})
+    monkeypatch.chdir(mill.folder)
+    mill.collect({"http://mill.example/1": b"<r><p id='a'>one two</p><p id='a'>three four</p><p id='a-2'>five six</p><p id='a'>seven eight</p></r>"}, media="text/xml")
+    room.clean("mill")
+    found = pd.read_parquet(mill.out / "documents.parquet")
+    assert found["uri"].str.split("#").str[1].tolist() == ["a", "a-2", "a-2-2", "a-3"] and found["doc_id"].is_unique
+
+
+def test_want_of_memory_says_nothing_of_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(read, "cut", short)
+    with pytest.raises(MemoryError):
+        read.documents(config.source("tales"), {"uri": "p#m", "media": "text/csv", "charset": None}, b"x")
+
+
+def test_the_text_of_a_catalogue_names_no_file_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "private.po").write_text('msgid "a"\nmsgstr "private"\n')
+    rule = config.source("software").selector[0]
+    with pytest.raises(Unreadable):
+        list(cut(rule, "p#a/locales/de/LC_MESSAGES/plone.po", str(tmp_path / "private.po").encode(), {}.get))
+
+
+def test_a_short_row_of_a_table_has_no_text_called_none() -> None:
+    rule = config.source("tales").selector[0].model_copy(update={"text": "b", "delimiter": ","})
+    short, long = cut(rule, "p", b"a,b\n1\n2,two,three\n", {}.get)
+    assert (short.text, short.attributes) == ("", {"a": "1", "b": ""}) and (long.text, long.attributes) == ("two", {"a": "2", "b": "two"})
+
+
+@pytest.mark.parametrize("harm", ["substr(marks, 1, length(marks) - 6)", "zeroblob(length(marks))"])
+def test_marks_that_are_not_as_they_were_written_are_not_believed(mill: Room, harm: str, capfd: pytest.CaptureFixture[str]) -> None:
+    mill.collect(site(8))
+    room.clean("mill")
+    whole = mill.digests()
+    with sqlite3.connect(mill.folder / ".tidemill" / "clean" / "mill.sqlite") as file:
+        file.execute(f"update done set marks = {harm} where length(marks) > 4")
+    file.close()
+    capfd.readouterr()
+    room.clean("mill")
+    assert "is dropped, and all of mill is read again" in capfd.readouterr().out and mill.digests() == whole
 
 
 # Broken input -----------------------------------------------------------------------------------

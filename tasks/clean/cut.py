@@ -48,7 +48,10 @@ def _gettext(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     match = re.search(rule.language, uri)
     language = match.group(1) if match else ""
     try:
-        entries = polib.pofile(body.decode("utf-8"))
+        said = body.decode("utf-8")
+        if "\n" not in said:        # polib would take it for the name of a file, and read that
+            raise Unreadable("not a gettext catalogue")
+        entries = polib.pofile(said)
     except (OSError, UnicodeDecodeError, ValueError, IndexError) as error:
         raise Unreadable("not a gettext catalogue") from error
     for entry in entries:
@@ -95,9 +98,10 @@ def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
 
     csv.field_size_limit(packed.MOST_CELL)
     try:
-        rows = csv.DictReader(io.StringIO(body.decode("utf-8-sig"), newline=""), delimiter=rule.delimiter)
+        rows = csv.DictReader(io.StringIO(body.decode("utf-8-sig"), newline=""), delimiter=rule.delimiter, restval="")
         for number, row in enumerate(rows, 1):
-            values = {str(key): str(value) for key, value in sorted(row.items(), key=lambda item: str(item[0]))}
+            row.pop(None, None)     # cells beyond the head have no name
+            values = dict(sorted(row.items()))
             yield Part(rule.name, f"row-{number}", values.get(rule.text, ""), values.get(rule.language, ""), attributes=values)
     except (UnicodeDecodeError, csv.Error) as error:
         raise Unreadable("not a CSV table in UTF-8") from error

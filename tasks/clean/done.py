@@ -51,6 +51,12 @@ class Damaged(Exception):
     """The file is no longer what was written."""
 
 
+def _sound(marks: bytes) -> bytes:
+    if not isinstance(marks, bytes) or zlib.crc32(marks[:-4]).to_bytes(4) != marks[-4:]:
+        raise Damaged("an entry is not as it was written")
+    return marks[:-4]
+
+
 class Done:
     """The entries of one source, by key."""
 
@@ -86,7 +92,7 @@ class Done:
     def _marks(self, keys: list[bytes]) -> Iterator[bytes]:
         try:
             found = dict(self.file.execute(f"select key, marks from done where key in ({','.join('?' * len(keys))})", keys))
-            yield from (found[key] for key in keys)
+            yield from (_sound(found[key]) for key in keys)
         except sqlite3.DatabaseError as error:
             raise Damaged(str(error)) from error
         except KeyError as error:
@@ -111,7 +117,7 @@ class Done:
     def add(self, key: bytes, marks: bytes, body: bytes) -> None:
         """Keep an entry; every few of them are on the disk, so that a killed night goes on where it was."""
         try:
-            self.file.execute("insert or replace into done values (?, ?, ?, ?)", (key, marks, body, zlib.crc32(body)))
+            self.file.execute("insert or replace into done values (?, ?, ?, ?)", (key, marks + zlib.crc32(marks).to_bytes(4), body, zlib.crc32(body)))
             self.waiting += 1
             if self.waiting >= 100:
                 self.commit()

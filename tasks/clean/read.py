@@ -22,23 +22,32 @@ def documents(source: Source, row: dict[str, Any], body: bytes, beside: Beside =
     found: list[Document] = []
     why = "no part matches the selector"
     times: Counter[str] = Counter()
+    names: set[str] = set()
     for rule in source.selector:
         before = len(found)
         try:
             for part in cut(rule, row["uri"], body, beside):
-                times[part.part] += 1
-                if times[part.part] > 1:  # a page that numbers two parts alike
-                    part.part = f"{part.part}-{times[part.part]}"
+                part.part = _own(part.part, times, names)
                 found.append(sound(source, row, part))
                 if len(found) > MOST_PARTS:
                     raise Unreadable(f"more than {MOST_PARTS:,} parts")
         except Unreadable as error:
             why = str(error)
             del found[before:]      # a record is read whole or not at all
-        except (MemoryError, RecursionError) as error:
-            why = f"not readable: {type(error).__name__}"
+        except RecursionError:      # want of memory ends the child: it says nothing of the record, so it must not be kept
+            why = "not readable: RecursionError"
             del found[before:]
     return found or [unreadable(source, row, why)]
+
+
+def _own(name: str, times: Counter[str], names: set[str]) -> str:
+    """A name that no other part of the record has: pages number two parts alike, and name one as a number would."""
+    own = name
+    while own in names:
+        times[name] = max(2, times[name] + 1)
+        own = f"{name}-{times[name]}"
+    names.add(own)
+    return own
 
 
 def unreadable(source: Source, row: dict[str, Any], why: str) -> Document:

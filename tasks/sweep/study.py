@@ -15,11 +15,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
-import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 import recipes
-from tasks import places, plan, tracking
+from tasks import places, plan, process, tracking
 from tasks.errors import Fault
 from tasks.files import digest, locked
 from tasks.sweep.propose import Params, inside, outside, quasi, sampler, suggested
@@ -205,11 +204,8 @@ def key(this: plan.Plan) -> str:
 
 
 def _me() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "since": psutil.Process().create_time()}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "began": process.began(os.getpid())}
 
 
 def _lives(told: dict[str, Any]) -> bool:
-    try:
-        return abs(psutil.Process(told["pid"]).create_time() - told["since"]) < 2
-    except (psutil.Error, KeyError):
-        return False
+    return "began" in told and process.began(told["pid"]) == told["began"]
