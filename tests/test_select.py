@@ -183,6 +183,43 @@ def test_an_index_is_used_forgets_what_is_gone_and_is_dropped_when_it_is_damaged
     assert capsys.readouterr().out.count("is damaged") == 1
 
 
+@pytest.mark.parametrize(("harm", "believed"), [("words = zeroblob(20)", True), ("bands = zeroblob(160)", True), ("words = null", True), ("text = substr(text, 1, 7) || rowid", False)])
+def test_an_entry_that_is_not_as_it_was_written_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str], harm: str, believed: bool) -> None:
+    path = tmp_path / "s.sqlite"
+    with Bands(path) as bands:
+        whole = bands.of(LONG)
+    with sqlite3.connect(path) as file:
+        file.execute(f"update bands set {harm} where rowid in (3, 5)")
+    file.close()
+    for _ in range(2):
+        with Bands(path) as bands:
+            found = bands.of(LONG)
+        assert all((one == other).all() for one, other in zip(found, whole, strict=True))
+    assert ("is damaged" not in capsys.readouterr().out) == believed
+
+
+def test_long_texts_are_fetched_a_few_at_a_time() -> None:
+    asked: list[int] = []
+    bodies = [f"{LONG[0]} {number}" for number in range(100)]
+    alike = twins.Alike(lambda rows: asked.append(len(rows)) or [bodies[row] for row in rows], 0.5, np.full(100, twins.HELD_BYTES // 10))
+    alike.hold(range(100))
+    assert asked == [10] * 10 and alike(0, 99)
+    few = twins.Alike(lambda rows: asked.append(len(rows)) or [bodies[row] for row in rows], 0.5, np.full(100, twins.HELD_BYTES * 2))
+    few.hold(range(3))
+    assert asked[10:] == [1, 1, 1]
+
+
+def test_a_row_is_as_large_as_its_text_however_often_the_file_says_it_once(mill: Room) -> None:
+    body = "the river and the mill and the wheel " * 2_000
+    mill.collect({f"http://mill.example/{number}": body.encode() for number in range(200)}, media="text/plain")
+    mill.say(selector=[{"kind": "whole", "name": "page"}])
+    clean_room.clean("mill")
+    found = rows.Rows(config.recipe("languages").sources)
+    assert found.count == 200 and found.bytes.min() >= 60_000 and len(list(found._groups(np.arange(200)))) == 1
+    assert sum(map(len, found._groups(np.repeat(np.arange(200), 4)))) == 800 and len(list(found._groups(np.repeat(np.arange(200), 4)))) >= 2
+    found.close()
+
+
 def test_bands_made_by_other_code_are_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Bands(tmp_path / "s.sqlite") as bands:
         bands.of(LONG)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from tasks import config, places, process
 from tasks.documents import DOCUMENTS, DROPPED, without_pandas
 from tasks.errors import Refused
-from tasks.files import locked, write_json
+from tasks.files import locked, swept, write_json
 from tasks.schema import Recipe
 from tasks.select.bands import BANDS, Bands
 from tasks.select.policy import COLUMNS, judged
@@ -26,6 +26,7 @@ def select(name: str) -> None:
     recipe = config.recipe(name)
     out = places.data("select", name)
     with locked(places.state("locks", f"select-{name}")):
+        swept(out)
         rows = Rows(recipe.sources)
         order, reasons = judge(recipe, rows)
         why = reasons[order]
@@ -76,7 +77,7 @@ def judge(recipe: Recipe, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
                             sort_keys=[("role", "ascending"), ("uri", "ascending")]).to_numpy().astype(np.int64)
     left = order[sought[order]]
     there = (np.cumsum(sought) - 1)[left]
-    alike = Alike(lambda some: rows.texts(left[list(some)]), policy.near_duplicates)
+    alike = Alike(lambda some: rows.texts(left[list(some)]), policy.near_duplicates, rows.bytes[left])
     for row, (_, how) in joined(np.concatenate(words)[there], np.concatenate(signed)[there], np.concatenate(groups)[there], alike).items():
         reasons[left[row]] = f"{how} duplicate"
     process.progress(rows.count, rows.count, "documents")

@@ -7,6 +7,7 @@ why the next of a set of copies comes forward when the one that was kept is gone
 
 import sqlite3
 import unicodedata
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +75,8 @@ class Bands:
             new = [place for name, place in first.items() if name not in known]
             known.update(zip((names[place - start] for place in new), _made(texts(new)) if new else (), strict=True))
             if self.file is not None:
-                self.file.executemany("insert or replace into bands values (?, ?, ?)", sorted((names[place - start], *known[names[place - start]]) for place in new))
+                made = ((names[place - start], *known[names[place - start]]) for place in new)
+                self.file.executemany("insert or replace into bands values (?, ?, ?)", sorted((name, said + _sum(said, band), band) for name, said, band in made))
                 self.file.commit()
                 self.asked.append(_heads(names))
             words[start : start + ASKED] = np.frombuffer(b"".join(known[name][0] for name in names), dtype=np.uint64).reshape(-1, 2)
@@ -82,7 +84,7 @@ class Bands:
         return words, bands
 
     def _known(self, digests: list[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
-        """What the file holds of these; an entry of another size than ours is none."""
+        """What the file holds of these; an entry that is not as it was written is none."""
         if self.file is None:
             return {}
         try:
@@ -90,12 +92,15 @@ class Bands:
         except sqlite3.DatabaseError as error:
             self._drop(error)
             return {}
-        return {name: (words, bands) for name, words, bands in found if len(words) == 16 and len(bands) in (0, 8 * BANDS)}
+        return {name: (words[:16], bands) for name, words, bands in found
+                if isinstance(words, bytes) and isinstance(bands, bytes) and words == words[:16] + _sum(words[:16], bands)}
 
     def _forget(self) -> None:
         """Every text that was not asked for."""
         assert self.file is not None
         there = [name for (name,) in self.file.execute("select text from bands")]
+        if any(not isinstance(name, bytes) or len(name) != 16 for name in there):
+            raise sqlite3.DatabaseError("a name is none")
         gone = ~np.isin(_heads(there), np.concatenate(self.asked)) if there and self.asked else np.ones(len(there), dtype=bool)
         self.file.executemany("delete from bands where text = ?", ((there[place],) for place in np.flatnonzero(gone)))
         self.file.commit()
@@ -113,6 +118,10 @@ class Bands:
             self._drop(damage)
         finally:
             self.file.close()
+
+
+def _sum(words: bytes, bands: bytes) -> bytes:
+    return zlib.crc32(bands, zlib.crc32(words)).to_bytes(4)
 
 
 def _made(texts: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:

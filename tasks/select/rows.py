@@ -27,7 +27,10 @@ class Rows:
         self.edges = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
         self.count = int(self.edges[-1])
         self.source = np.repeat([number for number, _ in self.parts], sizes).astype(np.int32)
-        self.bytes = np.repeat([_bytes(self.files[number].metadata.row_group(group)) for number, group in self.parts], sizes)    # of each row, about
+        # Of each row, about: its share of its row group, and its text, which stands there once where many rows have it.
+        chars = [self._read(part, ["chars"])["chars"].fill_null(0).to_numpy() for part in range(len(self.parts))]
+        self.bytes = np.repeat([_bytes(self.files[number].metadata.row_group(group)) for number, group in self.parts], sizes)
+        self.bytes = np.maximum(self.bytes, np.concatenate(chars) if chars else 0)
 
     def scan(self, columns: Iterable[str]) -> Iterator[tuple[int, Use, pa.Table, np.ndarray]]:
         """Every row group: its first row's place, its source, these columns, and which rows have a payload."""

@@ -13,7 +13,7 @@ import numpy as np
 from tasks.select import shingles
 from tasks.select.bands import BANDS, Bands
 
-HELD_AT_ONCE = 5_000        # texts that are fetched together to be compared
+HELD_AT_ONCE, HELD_BYTES = 5_000, 32 * 2**20        # texts that are fetched together to be compared, and their bytes
 MOST_HELD = 20_000_000      # shingles in memory while candidates are compared, as numbers of eight bytes
 
 Texts = Callable[[Sequence[int]], Sequence[str]]    # gives the texts of some rows
@@ -130,8 +130,9 @@ class Sets:
 class Alike:
     """Whether two texts are nearly the same, by their shingles; each pair is compared once, and few shingles are held."""
 
-    def __init__(self, texts: Texts, threshold: float) -> None:
-        self.texts, self.threshold = texts, threshold
+    def __init__(self, texts: Texts, threshold: float, sizes: np.ndarray | None = None) -> None:
+        """`sizes`: each text's bytes, about, where texts may be long and many."""
+        self.texts, self.threshold, self.sizes = texts, threshold, sizes
         self.held: dict[int, np.ndarray] = {}
         self.numbers = 0
         self.unlike: set[tuple[int, int]] = set()
@@ -151,11 +152,14 @@ class Alike:
 
     def hold(self, rows: Sequence[int]) -> None:
         """Have at hand what is compared next, as far as memory is meant to go."""
-        missing = sorted({row for row in rows if row not in self.held})
-        for start in range(0, len(missing), HELD_AT_ONCE):
-            if start and self.numbers > MOST_HELD:
-                return
-            self._fetch(missing[start : start + HELD_AT_ONCE])
+        missing = np.array(sorted({row for row in rows if row not in self.held}), dtype=np.int64)
+        total = np.cumsum(self.sizes[missing]) if self.sizes is not None else np.zeros(len(missing))
+        start = 0
+        while start < len(missing) and not (start and self.numbers > MOST_HELD):
+            most = int(np.searchsorted(total, (total[start - 1] if start else 0) + HELD_BYTES, side="right"))
+            stop = max(start + 1, min(start + HELD_AT_ONCE, most))
+            self._fetch(missing[start:stop].tolist())
+            start = stop
 
     def _shingles(self, row: int) -> np.ndarray:
         """A text's shingles, sorted."""
