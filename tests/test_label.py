@@ -1,5 +1,6 @@
 """Labels: voters are measured, people win, what looks wrong is told, and a text is data only."""
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -15,13 +16,18 @@ from tasks import config, places
 from tasks.documents import EXAMPLES
 from tasks.errors import Refused
 from tasks.label import people
-from tasks.label.__main__ import LEAST_WEIGHT, label, weighed
+from tasks.label.__main__ import LEAST_WEIGHT, answered, doubted, label
 from tasks.label.voting import NOTHING, Votes, dawid_skene, decided, figures, majority
 from tasks.schema import Label
 from tasks.split.__main__ import split
 
 RECIPE = config.recipe("images")
 BARS = {10, 35, 60, 81, 104}      # whose labels are wrong
+
+
+def weighed(name: str, frame: pd.DataFrame, policy: Label) -> tuple[dict[str, Any], pd.DataFrame]:
+    told, field, said = answered(name, frame, policy)
+    return told, doubted(frame, field, said, policy, told)
 
 
 def rows(*votes: dict[str, Any]) -> list[str]:
@@ -123,6 +129,23 @@ def test_peoples_answers_come_in_once_and_a_persons_last_word_counts(project: Pa
     assert people.taken("languages", file, examples()) == {"changed": 1} and people.answers("languages")["e02"] == "eng"
 
 
+def test_a_person_has_one_voice_however_often_their_line_was_kept(project: Path) -> None:
+    people.path("languages").parent.mkdir(parents=True, exist_ok=True)
+    people.path("languages").write_text("".join(json.dumps({"example_id": "e01", "answer": answer, "person": person}) + "\n" for answer, person in (("deu", "1"), ("eng", "1"), ("eng", "1"), ("deu", "2"), ("deu", "3"))))
+    assert people.answers("languages") == {"e01": "deu"}
+
+
+def test_an_answer_may_hold_what_others_take_for_the_end_of_a_line_but_no_half_character(project: Path, tmp_path: Path) -> None:
+    odd = "x\u2028y\x85z"
+    (tmp_path / "odd.json").write_text(json.dumps(exported(e01=[(1, odd)])))
+    people.taken("languages", tmp_path / "odd.json", examples(), new=True)
+    assert people.answers("languages") == {"e01": odd}
+    (tmp_path / "half.json").write_text(json.dumps(exported(e01=[(1, "\ud800")])))
+    with pytest.raises(Refused, match="nothing was taken"):
+        people.taken("languages", tmp_path / "half.json", examples(), new=True)
+    assert people.answers("languages") == {"e01": odd}
+
+
 def test_an_address_of_a_person_is_not_kept(project: Path, tmp_path: Path) -> None:
     (tmp_path / "export.json").write_text(json.dumps(exported(e01=[({"email": "ada@example.org"}, "eng")])))
     people.taken("languages", tmp_path / "export.json", examples())
@@ -205,6 +228,42 @@ def test_planted_wrong_labels_are_told_or_dropped_but_never_what_people_said(pro
     assert set(weighted.loc[weighted["weight"] < 1, "example_id"]) == set(quality) and weighted["weight"].min() >= LEAST_WEIGHT > 0
     weighed("languages", frame, Label(issues="drop"))
     assert (frame["dropped"] == "its label is probably wrong").sum() == len(found)
+
+
+def test_nothing_is_said_of_an_answer_that_the_model_beside_never_saw(project: Path) -> None:
+    frame = examples(400)
+    languages = frame["target"].map(lambda item: json.loads(item)["language"])
+    frame["unit"] = np.where(languages == "deu", "one book", frame["doc_id"])
+    assert (frame["unit"] == "one book").sum() >= 100
+    _, doubtful = weighed("languages", frame, Label(issues="drop"))
+    assert "deu" not in set(doubtful["given"]) and frame.loc[languages == "deu", "dropped"].isna().all()
+
+
+def test_of_twins_the_one_that_a_person_answered_stays_and_is_not_doubted(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, _, _ = step(project, monkeypatch, "weight")
+    place = project / "data" / "select" / "images" / "documents.parquet"
+    documents = pd.read_parquet(place)
+    twin = documents[documents["doc_id"] == "d10"].assign(doc_id="twin", attributes=json.dumps({"label": "0"}))
+    assert frame.loc[frame["doc_id"] == "d10", "weight"].item() < 1
+    pd.concat([documents, twin]).to_parquet(place)
+    known = hashlib.sha256(("twin\x1f" + frame.loc[frame["doc_id"] == "d10", "inputs"].item()).encode()).hexdigest()[:24]
+    people.path("images").parent.mkdir(parents=True, exist_ok=True)
+    people.path("images").write_text(json.dumps({"example_id": known, "answer": json.loads(frame.loc[frame["doc_id"] == "d10", "target"].item())["label"], "person": "1"}) + "\n")
+    label("images")
+    after = pd.read_parquet(project / "data" / "labels" / "images" / "examples.parquet")
+    ours = after[after["doc_id"].isin(("d10", "twin"))]
+    assert ours["example_id"].tolist() == [known] and ours["weight"].item() == 1 and json.loads(ours["votes"].item())["people"]
+
+
+def test_a_split_that_is_refused_leaves_the_one_before_as_it_was(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step(project, monkeypatch, "off")
+    folder = project / "data" / "splits" / "images"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    rule = RECIPE.split.rules[0].model_copy(update={"test": 0.0})
+    monkeypatch.setattr(config, "recipe", lambda name: RECIPE.model_copy(update={"split": RECIPE.split.model_copy(update={"rules": (rule,)})}))
+    with pytest.raises(Refused, match="no test example"):
+        split("images")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def step(project: Path, monkeypatch: pytest.MonkeyPatch, policy: str) -> tuple[pd.DataFrame, dict[str, Any], dict[str, bytes]]:

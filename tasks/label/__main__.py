@@ -4,6 +4,7 @@ import hashlib
 import json
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -11,7 +12,7 @@ import recipes
 from tasks import config, places, process
 from tasks.documents import EXAMPLES, ISSUES, LOST, WEIGHT, save
 from tasks.errors import Refused
-from tasks.files import locked, write_json
+from tasks.files import locked, swept, write_json
 from tasks.label import people
 from tasks.label.voting import NOTHING, Votes, decided, figures
 from tasks.schema import Label
@@ -25,6 +26,7 @@ def label(name: str) -> None:
     if not path.is_file():
         raise Refused(f"data/select/{name} has no documents; run python -m tasks.select {name}")
     with locked(places.state("locks", f"label-{name}")):
+        swept(out)
         documents = pd.read_parquet(path)
         process.progress(0, len(documents), "documents")
         examples = recipes.load(name)(**recipe.model).label(documents, recipe.label.options())
@@ -33,10 +35,9 @@ def label(name: str) -> None:
         # An example is known by its question and its document, so a changed label keeps its place in the split.
         keys = examples["doc_id"] + "\x1f" + examples["inputs"]
         examples.insert(0, "example_id", [hashlib.sha256(key.encode()).hexdigest()[:24] for key in keys])
-        told, doubtful = weighed(name, examples, recipe.label)
-        again = examples.merge(documents[["doc_id", "source"]], on="doc_id", how="left")
-        twice = again[again["dropped"].isna()].duplicated(["source", "inputs", "target"])
-        examples.loc[twice[twice].index, "dropped"] = "its source asks this question twice"
+        told, field, said = answered(name, examples, recipe.label)
+        once(examples, documents, said)
+        doubtful = doubted(examples, field, said, recipe.label, told)
         lost = examples[examples["dropped"].notna()].assign(reason=lambda frame: frame["dropped"])
         kept = examples[examples["dropped"].isna()]
         if kept.empty:
@@ -57,9 +58,8 @@ def label(name: str) -> None:
         process.progress(len(documents), len(documents), "documents")
 
 
-def weighed(name: str, examples: pd.DataFrame, policy: Label) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Let the voters decide where that is asked for, then the people, who win; doubt what looks wrong. Changes `examples`; gives the report."""
-    none = pd.DataFrame({column: [] for column in ISSUES.names})
+def answered(name: str, examples: pd.DataFrame, policy: Label) -> tuple[dict[str, Any], str, dict[str, str]]:
+    """Let the voters decide where that is asked for, then the people, who win. Changes `examples`; gives the report, the answers' one field and what people said."""
     usable = examples[examples["dropped"].isna()]      # a row that was dropped may have no answer
     try:
         field = people.field(usable, name) if len(usable) else ""
@@ -68,7 +68,7 @@ def weighed(name: str, examples: pd.DataFrame, policy: Label) -> tuple[dict[str,
     if not field:
         if policy.decide != "given" or policy.issues != "off" or people.answers(name):
             raise Refused(f"recipe {name}: label.decide, label.issues and people's labels are for answers that are labels; leave them out")
-        return {}, none
+        return {}, "", {}
     given = [json.loads(item).get(field) or None for item in examples["target"]]
     said = people.answers(name)
     true = [said.get(example) for example in examples["example_id"]]
@@ -94,8 +94,21 @@ def weighed(name: str, examples: pd.DataFrame, policy: Label) -> tuple[dict[str,
             columns["dropped"][place] = None
     for column, values in columns.items():
         examples[column] = pd.Series(values, index=examples.index, dtype=examples[column].dtype if column == "confidence" else object)
+    return told, field, said
+
+
+def once(examples: pd.DataFrame, documents: pd.DataFrame, said: dict[str, str]) -> None:
+    """Of examples of a source that ask the same with the same answer one stays: the first, or the one that people answered."""
+    order = examples[examples["dropped"].isna()].merge(documents[["doc_id", "source"]], on="doc_id", how="left").assign(place=np.flatnonzero(examples["dropped"].isna()))
+    order = order.sort_values("example_id", key=lambda ids: ~ids.isin(said), kind="stable")
+    twice = order["place"][order.duplicated(["source", "inputs", "target"])]
+    examples.loc[examples.index[twice], "dropped"] = "its source asks this question twice"
+
+
+def doubted(examples: pd.DataFrame, field: str, said: dict[str, str], policy: Label, told: dict[str, Any]) -> pd.DataFrame:
+    """Doubt what looks wrong, by policy with a consequence. Changes `examples` and the report; gives the doubtful ones."""
     if policy.issues == "off":
-        return told, none
+        return pd.DataFrame({column: [] for column in ISSUES.names})
     from tasks.label.issues import issues
 
     found = issues(examples[examples["dropped"].isna()].sort_values("example_id", kind="stable"), field)
@@ -107,7 +120,7 @@ def weighed(name: str, examples: pd.DataFrame, policy: Label) -> tuple[dict[str,
     if policy.issues == "drop":
         wrong = set(found.loc[flagged, "example_id"])
         examples.loc[examples["example_id"].isin(wrong), "dropped"] = "its label is probably wrong"
-    return told, found[flagged]
+    return found[flagged]
 
 
 def relabel(columns: dict[str, list[Any]], place: int, field: str, answer: str, confidence: float) -> None:

@@ -32,6 +32,13 @@ def issues(examples: pd.DataFrame, field: str) -> pd.DataFrame:
     place = {name: number for number, name in enumerate(kept)}
     labels = np.array([place[name] for name in given[rows]])
     chances = beside(examples.iloc[rows], labels, len(kept))
+    # A model that never saw an answer says nothing of who gave it.
+    heard = chances[np.arange(len(labels)), labels] > 0
+    rows, labels, chances = rows[heard], labels[heard], chances[heard]
+    if len(np.unique(labels)) < 2:
+        return empty
+    chances = np.maximum(chances, 1e-6)
+    chances /= chances.sum(axis=1, keepdims=True)
     quality = get_label_quality_scores(labels, chances)
     flagged = find_label_issues(labels, chances, n_jobs=1)
     found = pd.DataFrame({"example_id": examples["example_id"].to_numpy()[rows], "given": given[rows], "suggested": np.array(kept, dtype=object)[chances.argmax(axis=1)],
@@ -40,22 +47,22 @@ def issues(examples: pd.DataFrame, field: str) -> pd.DataFrame:
 
 
 def beside(examples: pd.DataFrame, labels: np.ndarray, kinds: int) -> np.ndarray:
-    """(N, K): each row's probabilities by a model that has not seen its unit."""
+    """(N, K): each row's probabilities by a model that has not seen its unit; 0 where the model had not seen the answer either."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.naive_bayes import MultinomialNB
 
     pictures = "payload" in examples and examples["payload"].notna().any()
     features = pixels(examples) if pictures else grams(examples)
     folds = np.array([int(hashlib.sha256(str(unit).encode()).hexdigest()[:8], 16) % FOLDS for unit in examples["unit"]])
-    chances = np.full((len(labels), kinds), 1e-6, dtype=np.float32)
+    chances = np.zeros((len(labels), kinds), dtype=np.float32)
     for fold in range(FOLDS):
         train, test = folds != fold, folds == fold
         if not test.any() or len(np.unique(labels[train])) < 2:
             continue
         model: Any = LogisticRegression(max_iter=300) if pictures else MultinomialNB(alpha=0.01, fit_prior=False)
         model.fit(features[train], labels[train])
-        chances[np.ix_(test, model.classes_)] = model.predict_proba(features[test])
-    return chances / chances.sum(axis=1, keepdims=True)
+        chances[np.ix_(test, model.classes_)] = np.maximum(model.predict_proba(features[test]), 1e-6)
+    return chances
 
 
 def grams(examples: pd.DataFrame) -> Any:

@@ -31,7 +31,9 @@ def lines(recipe: str) -> list[dict[str, str]]:
     if not where.is_file():
         return []
     found = []
-    for number, line in enumerate(where.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(where.read_text("utf-8").split("\n"), 1):      # JSON knows no other end of a line
+        if not line.strip():
+            continue
         try:
             told = json.loads(line)
             found.append({name: str(told[name]) for name in ("example_id", "answer", "person")})
@@ -41,10 +43,11 @@ def lines(recipe: str) -> list[dict[str, str]]:
 
 
 def answers(recipe: str) -> dict[str, str]:
-    """What most people say of each example; where as many say otherwise nothing is taken."""
+    """What most people say of each example, each with one voice; where as many say otherwise nothing is taken."""
+    last = {(line["example_id"], line["person"]): line["answer"] for line in lines(recipe)}
     said: dict[str, Counter[str]] = {}
-    for line in lines(recipe):
-        said.setdefault(line["example_id"], Counter())[line["answer"]] += 1
+    for (example, _), answer in last.items():
+        said.setdefault(example, Counter())[answer] += 1
     found = {}
     for example, counts in said.items():
         (answer, most), *others = counts.most_common()
@@ -124,7 +127,7 @@ def taken(recipe: str, file: Path, examples: pd.DataFrame, new: bool = False) ->
         if not said:
             counts["not answered"] += 1
         for person, answer in said:
-            if answer not in allowed and not new:
+            if not sound(answer) or not (new or answer in allowed):
                 strange[answer] += 1
                 continue
             counts["new" if (example, person) not in kept else "as before" if kept[example, person] == answer else "changed"] += 1
@@ -135,6 +138,11 @@ def taken(recipe: str, file: Path, examples: pd.DataFrame, new: bool = False) ->
     body = "".join(json.dumps({"example_id": example, "answer": answer, "person": person}, ensure_ascii=False) + "\n" for (example, person), answer in sorted(kept.items()))
     write(path(recipe), body)
     return dict(counts)
+
+
+def sound(answer: str) -> bool:
+    """Whether a file in UTF-8 can hold it: JSON may write half a character."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in answer)
 
 
 def annotations(task: dict[str, Any]) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from tasks import config, places, process, text
 from tasks.documents import EXAMPLES, LOST, WEIGHT, save
 from tasks.errors import Refused
-from tasks.files import locked, write_json
+from tasks.files import locked, swept, write_json
 from tasks.schema import Recipe, SplitRule
 from tasks.select.twins import Sets, pairs
 
@@ -25,6 +25,7 @@ def split(name: str) -> None:
     if not path.is_file():
         raise Refused(f"data/labels/{name} has no examples; run python -m tasks.label {name}")
     with locked(places.state("locks", f"split-{name}")):
+        swept(out)
         examples = pd.read_parquet(path)
         process.progress(0, len(examples), "examples")
         where = assign(recipe, examples)
@@ -32,13 +33,13 @@ def split(name: str) -> None:
         reasons = pd.Series([None] * len(examples), index=examples.index, dtype=object)
         reasons[held] = where[held]
         reasons[~held] = leaks(examples[~held], where[~held], recipe.split.near_duplicates, recipe.split.ngram)
-        rows = {}
-        for part in SPLITS:
-            chosen = examples[(where == part) & reasons.isna()]
-            rows[part] = len(chosen)
+        parts = {part: examples[(where == part) & reasons.isna()] for part in SPLITS}
+        for part, chosen in parts.items():
             if chosen.empty:
                 raise Refused(f"recipe {name}: no {part} example; correct split.rules in conf/recipe/{name}.yaml")
+        for part, chosen in parts.items():
             save(out / f"{part}.parquet", *wide(chosen))
+        rows = {part: len(chosen) for part, chosen in parts.items()}
         lost = examples[reasons.notna()].assign(reason=reasons[reasons.notna()])
         save(out / "dropped.parquet", pa.Table.from_pandas(lost[LOST.names], schema=LOST, preserve_index=False), LOST)
         write_json(out / "report.json", {
