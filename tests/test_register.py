@@ -66,6 +66,17 @@ def test_steps_that_begin_together_make_one_registry(tmp_path: Path) -> None:
     assert {out.strip() for out, _ in said} == {"1"}
 
 
+def test_an_address_with_a_query_is_a_file_too_and_its_lock_lies_beside_it(tmp_path: Path) -> None:
+    """Two projects may share a registry, so the lock is in neither of them."""
+    from tasks.tracking import database
+
+    address = f"sqlite:///{tmp_path / 'shared' / 'mlflow.db'}?timeout=30"
+    assert database.missing(address)
+    database.create(address)
+    assert not database.missing(address) and not database.missing(address.partition("?")[0])
+    assert sorted(path.name for path in (tmp_path / "shared").iterdir()) == [".mlflow.db.lock", "mlflow.db"]
+
+
 @pytest.mark.parametrize("after_s", [0.4])
 def test_a_registry_that_was_killed_while_it_was_made_is_made_again(tmp_path: Path, after_s: float) -> None:
     killed = begin_registry(tmp_path)
