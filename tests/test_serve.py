@@ -6,21 +6,27 @@ import contextlib
 import gc
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from tasks.schema import Serve
+from tasks import config
+from tasks.errors import Refused
+from tasks.schema import Serve, Serving
+from tasks.serve import __main__ as main
 from tasks.serve import batch
-from tasks.serve.batch import Batcher, Full
+from tasks.serve.batch import Batcher, Broken, Full, Late
+from tasks.serve.keeper import Keeper
 from tests.conftest import HERE
 from tests.serving import Load, Project, Running, serving, until
 
@@ -180,6 +186,91 @@ def test_while_the_registry_is_away_the_server_answers_and_says_so(running: Runn
     until(lambda: running.ask("GET", "/health")[2]["status"] == "ok", 15)
 
 
+def followed(aliases: dict[str, dict[str, str]], bring: Callable[[str, str], object]) -> Keeper:
+    """A keeper of a registry that says this."""
+    found = Keeper((), 1, bring=bring)  # type: ignore[arg-type]
+    found.aliases = lambda: aliases  # type: ignore[method-assign]
+    return found
+
+
+def slot(name: str, number: str) -> SimpleNamespace:
+    return SimpleNamespace(version=number, digest="d" * 64, loaded="now")
+
+
+@pytest.mark.parametrize("error", [Refused("conf/recipe/stocks.yaml: nonsense"), SyntaxError("nonsense")])
+def test_an_application_whose_configuration_is_broken_keeps_no_other_from_being_followed(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def recipe(name: str, known: Callable = config.recipe) -> object:
+        if name == "stocks":
+            raise error
+        return known(name)
+
+    monkeypatch.setattr(config, "recipe", recipe)
+    aliases = {"stocks": {"champion": "1"}, "languages": {"champion": "1"}}
+    keeper = followed(aliases, slot)
+    for number in "12":
+        aliases["languages"]["champion"] = number
+        keeper.look()
+        told = keeper.health()
+        assert told["applications"]["languages"]["version"] == number and keeper.looked
+        assert told["status"] == "degraded" and "nonsense" in told["applications"]["stocks"]["refused"]
+    monkeypatch.undo()
+    keeper.look()
+    assert keeper.health()["status"] == "ok" and set(keeper.held) == {"languages", "stocks"}
+
+
+class Panic(BaseException):
+    """What a library in Rust raises where it cannot go on."""
+
+
+@pytest.mark.parametrize("error", [subprocess.TimeoutExpired("bring", 300), IndexError("of nothing"), Panic("in Rust")])
+def test_a_version_whose_loading_ends_in_any_error_is_refused_and_not_tried_at_once_again(error: BaseException) -> None:
+    tried = []
+
+    def bring(name: str, number: str) -> object:
+        tried.append(number)
+        if number == "2":
+            raise error
+        return slot(name, number)
+
+    aliases = {"languages": {"champion": "1"}}
+    keeper = followed(aliases, bring)
+    for number in "1222":
+        aliases["languages"]["champion"] = number
+        keeper.look()
+    told = keeper.health()["applications"]["languages"]
+    assert tried == ["1", "2"] and told["version"] == "1" and type(error).__name__ in told["refused"]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_parent_that_is_told_to_stop_while_it_starts_a_worker_leaves_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: int) -> None:
+    """At its first start, or where one that ended with an error is waited for before the next."""
+    parent = main.Workers(("languages",), Serving(workers=2), socket.socket())
+    parent.folder = tmp_path / "metrics"
+    started: list[subprocess.Popen] = []
+
+    def start() -> subprocess.Popen:
+        started.append(subprocess.Popen(["sleep", "100"] if len(started) != first - 1 else ["false"]))
+        if not first:
+            parent.stop(signal.SIGTERM, None)
+        return started[-1]
+
+    def sleep(seconds: float) -> None:
+        if seconds == main.AGAIN_S:
+            parent.stop(signal.SIGTERM, None)
+
+    monkeypatch.setattr(parent, "start", start)
+    monkeypatch.setattr(main, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(main, "signal", SimpleNamespace(signal=lambda *_: None, SIGTERM=signal.SIGTERM, SIGINT=signal.SIGINT))
+    try:
+        assert parent.keep() == 0
+        assert len(started) == 2 and all(child.poll() in (1, -signal.SIGTERM) for child in started)
+    finally:
+        parent.listener.close()
+        for child in started:
+            child.kill()
+            child.wait()
+
+
 def test_a_worker_that_is_killed_under_load_costs_no_request_after_one_retry(project: Project) -> None:
     with serving(project, "languages", "--workers", "2") as running:
         until(lambda: len(running.workers()) == 2, 20)
@@ -206,7 +297,9 @@ BAD = [
     ("languages", {"text": None}, 422, "text", "null"), ("languages", [{"text": "a"}, {"text": True}], 422, "question 1.text", "boolean"),
     ("languages", b'{"text": "\xff\xfe"}', 400, "JSON in UTF-8", ""), ("languages", b"", 400, "JSON", ""), ("languages", b"{", 400, "JSON", ""), ("languages", b"NaN", 400, "JSON", ""),
     ("languages", b'{"text": "\\ud800"}', 400, "JSON", ""), ("languages", "[" * 100_000, 422, "", ""), ("languages", b"[" * 100_000, 400, "JSON", ""), ("languages", [], 422, "0 questions", ""),
-    ("languages", [{"text": "a"}] * 101, 422, "101 questions", ""), ("languages", b'"text"', 422, "the body", "text of 4"), ("languages", b"7", 422, "the body", "integer"),
+    ("languages", [{"text": "a"}] * 101, 422, "101 questions", ""), ("languages", b"[" + b"0," * 490_000 + b"0]", 422, "490001 questions", ""),
+    ("languages", {"text": "a", **dict.fromkeys(map(str, range(300)))}, 422, "", "300 problems"),
+    ("languages", b'"text"', 422, "the body", "text of 4"), ("languages", b"7", 422, "the body", "integer"),
     ("images", {"image": PICTURE}, 422, "image", "not a whole picture"), ("images", {"image": "§"}, 422, "image", "not base64"),
     ("stocks", b'{"open": [NaN], "high": [1], "low": [1], "close": [1], "volume": [1]}', 400, "JSON", ""), ("stocks", {"open": [1], "high": [1], "low": [1], "close": [1], "volume": [1]}, 422, "the body", "at least"),
     ("stocks", json.dumps({name: [1e308 * 10] * 9 for name in ("open", "high", "low", "close", "volume")}).replace("Infinity", "1e999").encode(), 422, "the body", "must be a number"),
@@ -406,6 +499,52 @@ def test_a_question_that_comes_alone_is_answered_by_the_loop_where_the_model_is_
     asyncio.run(run())
 
 
+def test_a_question_that_waits_is_told_at_its_deadline_that_it_is_late_and_one_that_the_model_has_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(monkeypatch, 0.01)
+
+    async def run() -> None:
+        batcher = Batcher("a test", Serve(batch=4, deadline_s=0.1), lambda: model)
+        with model.held():
+            first = asyncio.create_task(batcher.ask([Asked()]))
+            assert await asyncio.to_thread(model.begun.wait, 20)
+            async with asyncio.timeout(20):
+                with pytest.raises(Late):
+                    await batcher.ask([Asked(), Asked()])
+            assert (batcher.queued, batcher.asked, len(batcher.waiting)) == (0, 1, 0)
+        assert len((await first).answers) == 1
+        batcher.close()
+
+    asyncio.run(run())
+
+
+def test_whatever_a_model_raises_its_question_is_told_so_and_the_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(monkeypatch, 0.01)
+    there = [model]
+
+    def answers(questions: list, known: Callable = model.answers) -> list:
+        if any(question.text == "panic" for question in questions):
+            raise Panic
+        return known(questions)
+
+    monkeypatch.setattr(model, "answers", answers)
+
+    async def run() -> None:
+        batcher = Batcher("a test", Serve(), lambda: there[0])
+        async with asyncio.timeout(20):
+            for words in (["panic"], ["a", "panic", "b"]):
+                found = await asyncio.gather(*(batcher.ask([Asked(text=word)]) for word in words), return_exceptions=True)
+                assert [type(one) is Broken for one in found] == [word == "panic" for word in words]
+            there.clear()       # no champion
+            with pytest.raises(Broken):
+                await batcher.ask([Asked()])
+            there.append(model)
+            await batcher.ask([Asked()])
+        assert (batcher.queued, batcher.asked) == (0, 0)
+        batcher.close()
+
+    asyncio.run(run())
+
+
 HEAD = "POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n"
 
 
@@ -487,8 +626,6 @@ def test_an_answers_head_and_body_are_one_write() -> None:
 
 
 def test_the_garbage_collector_is_kept_from_what_is_loaded() -> None:
-    from types import SimpleNamespace
-
     from tasks.serve.app import settled
 
     before, threshold = gc.get_freeze_count(), gc.get_threshold()

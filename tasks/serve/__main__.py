@@ -113,7 +113,8 @@ class Workers:
             signal.signal(number, self.stop)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            self.children = [self.start() for _ in range(self.settings.workers)]
+            for _ in range(self.settings.workers):
+                self.children.append(self.start())
             while not self.stopping:
                 time.sleep(0.1)
                 for place, child in enumerate(self.children):
@@ -121,7 +122,9 @@ class Workers:
                         log.error("worker %d ended with %s; another is started", child.pid, child.returncode)
                         self.forget(child.pid)
                         time.sleep(AGAIN_S if child.returncode >= 0 else 0)
-                        self.children[place] = self.start()
+                        if not self.stopping:
+                            self.children[place] = self.start()
+            self.stop(signal.SIGTERM, None)     # once more: one may have been started in that very moment
             for child in self.children:
                 child.wait(30)
             return 0

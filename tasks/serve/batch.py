@@ -43,7 +43,7 @@ class Answered:
     bodies: list[bytes]
 
 
-@dataclass
+@dataclass(eq=False)
 class Asked:
     questions: list[BaseModel]
     until: float
@@ -90,7 +90,20 @@ class Batcher:
         self.queued += len(questions)
         self.length.set(self.queued + self.asked)
         self.came.set()
-        return await asked.future
+        # By a timer: while the model is at work, or hangs, nobody's turn comes.
+        timer = asyncio.get_running_loop().call_later(self.settings.deadline_s, self._late, asked)
+        try:
+            return await asked.future
+        finally:
+            timer.cancel()
+
+    def _late(self, asked: Asked) -> None:
+        """Tell a question that still waits; one that the model was asked goes on waiting for its answer."""
+        if asked in self.waiting and not asked.future.done():
+            self.waiting.remove(asked)
+            self.queued -= len(asked.questions)
+            self.length.set(self.queued + self.asked)
+            asked.future.set_exception(Late())
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -106,21 +119,24 @@ class Batcher:
             if not part:
                 continue
             self.crowded = len(part) > 1
-            slot = part[0].slot or self.champion()
+            slot = part[0].slot
             count = self.asked = sum(len(asked.questions) for asked in part)
             try:
+                slot = slot or self.champion()
                 questions = [question for asked in part for question in asked.questions]
                 if count == 1 and self.alone_s < LOOP_S and not self.waiting:
                     found = answered(slot, questions)
                 else:
                     found = await loop.run_in_executor(self.thread, answered, slot, questions)
                 self._give(part, slot, *found)
-            except Exception as error:
-                if len(part) > 1:      # whose question it was is found by asking each alone
-                    for asked in part:
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException as error:      # a panic of a library in Rust is no Exception
+                for asked in part:
+                    if slot and len(part) > 1:      # whose question it was is found by asking each alone
                         await self._alone(slot, asked)
-                else:
-                    self._fail(part[0], slot, error)
+                    else:
+                        self._fail(asked, slot, error)
             self.asked = 0
             self.length.set(self.queued)
             self.sizes.observe(count)
@@ -135,7 +151,9 @@ class Batcher:
         try:
             found = await asyncio.get_running_loop().run_in_executor(self.thread, answered, slot, asked.questions)
             self._give([asked], slot, *found)
-        except Exception as error:
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
             self._fail(asked, slot, error)
 
     def _taken(self) -> list[Asked]:
@@ -168,9 +186,9 @@ class Batcher:
                 asked.future.set_result(Answered(slot, answers[at:stop], bodies[at:stop]))
             at = stop
 
-    def _fail(self, asked: Asked, slot: Slot, error: Exception) -> None:
+    def _fail(self, asked: Asked, slot: Slot | None, error: BaseException) -> None:
         # Never the question itself: it may be private.
-        log.error("%s version %s could not answer a question it accepts: %s: %s", self.application, slot.version, type(error).__name__, " ".join(str(error).split())[:300])
+        log.error("%s version %s could not answer a question it accepts: %s: %s", self.application, slot.version if slot else "none", type(error).__name__, " ".join(str(error).split())[:300])
         if not asked.future.done():
             asked.future.set_exception(Broken())
 

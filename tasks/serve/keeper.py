@@ -52,6 +52,7 @@ class Keeper(threading.Thread):
         self.names, self.poll_s = names, poll_s
         self.bring = bring or brought
         self.held: dict[str, Held] = {}
+        self.unread: dict[str, str] = {}      # applications whose configuration cannot be used, and why
         self.stopping = threading.Event()
         self.asked = False                    # the registry answered once
         self.looked = False                   # and what it named then was tried
@@ -92,14 +93,24 @@ class Keeper(threading.Thread):
         self.away, self.asked = None, True
         REGISTRY.set(1)
         wanted = self.names or tuple(name for name, found in aliases.items() if found.get("champion"))
-        for name in wanted:
-            if name not in self.held and name in config.files("recipe"):
-                self.held[name] = Held(name, config.recipe(name).serve)
+        self.unread = self.read(tuple(name for name in wanted if name not in self.held and name in config.files("recipe")))
         todo = [held for held in self.held.values() if self._due(held, aliases.get(held.name, {}))]
         if todo:
             with ThreadPoolExecutor(min(4, len(todo))) as pool:
                 list(pool.map(lambda held: self.follow(held, aliases.get(held.name, {})), todo))
         self.looked = True
+
+    def read(self, names: tuple[str, ...]) -> dict[str, str]:
+        """Begin to hold these applications; why, of those where it cannot be done."""
+        unread = {}
+        for name in names:
+            try:
+                self.held[name] = Held(name, config.recipe(name).serve)
+            except Exception as error:
+                unread[name] = worded(error)
+                if self.unread.get(name) != unread[name]:
+                    log.error("%s is not served: %s", name, unread[name])
+        return unread
 
     def aliases(self) -> dict[str, dict[str, str]]:
         registry = tracking.quick()
@@ -144,11 +155,11 @@ class Keeper(threading.Thread):
             return None
         try:
             return self.bring(held.name, number)
-        except (Fault, Refused, OSError) as error:
+        except BaseException as error:      # whatever a library raises: a panic of one in Rust is no Exception
             if number not in held.refused:
                 REFUSED.labels(held.name).inc()
-                log.error("%s version %s is not served: %s", held.name, number, error)
-            held.refused[number] = (time.monotonic(), str(error))
+                log.error("%s version %s is not served: %s", held.name, number, worded(error))
+            held.refused[number] = (time.monotonic(), worded(error))
             return None
 
     def ready(self) -> bool:
@@ -161,7 +172,7 @@ class Keeper(threading.Thread):
 
     def health(self) -> dict[str, Any]:
         """What a person on call asks: is the registry there, what answers, what was refused."""
-        applications = {}
+        applications: dict[str, dict[str, Any]] = {name: {"version": None, "since": None, "refused": public(words)} for name, words in self.unread.items()}
         for name, held in sorted(self.held.items()):
             champion = held.pair.champion
             told: dict[str, Any] = {"version": champion.version if champion else None, "since": champion.loaded if champion else None}
@@ -179,6 +190,10 @@ class Keeper(threading.Thread):
 def brought(name: str, number: str) -> Slot:
     found = checked(name, number)
     return load(name, number, found.package, found.digest)
+
+
+def worded(error: BaseException) -> str:
+    return str(error) if isinstance(error, Fault | Refused | OSError) else f"{type(error).__name__}: {error}"
 
 
 def public(words: str) -> str:

@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 LINGER_S, LINGER_BYTES = 2.0, 32_000_000
 
 MOST = 20       # problems that are told of one request
+COUNTED = 200   # of more than these none is told: pydantic makes all or none, and there may be a hundred thousand
 KINDS = {bool: "boolean", int: "integer", float: "number", str: "text", list: "list", dict: "object", type(None): "null"}
 
 
@@ -52,6 +53,8 @@ class Lingering(Response):
 
 def invalid(error: ValidationError, many: bool) -> Refusal:
     """400 for what is not JSON, 422 for JSON of another form."""
+    if error.error_count() > COUNTED:
+        return Refusal(422, f"the body has {error.error_count()} problems; see /openapi.json for what can be asked")
     problems = error.errors(include_url=False, include_context=False)
     if problems[0]["type"] == "json_invalid":
         return Refusal(400, f"the body is not JSON in UTF-8: {problems[0]['msg'].removeprefix('Invalid JSON: ')}")
