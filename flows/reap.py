@@ -2,9 +2,7 @@
 
 import json
 import logging
-import os
 import socket
-from pathlib import Path
 from typing import Any
 
 from tasks import places, process
@@ -13,25 +11,12 @@ from tasks.files import write_json
 log = logging.getLogger(__name__)
 
 
-def boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def me() -> dict[str, Any]:
-    """What tells this process from every other, before and after a restart of the machine."""
-    return {"host": socket.gethostname(), "boot": boot(), "pid": os.getpid(), "began": process.began(os.getpid())}
-
-
-def lives(who: dict[str, Any]) -> bool:
-    return who["boot"] == boot() and process.began(who["pid"]) == who.get("began", 0)
-
-
 def register_alive() -> None:
     """Note which process runs this flow run; the first thing a flow does."""
     from prefect.runtime import flow_run
 
     if flow_run.id:
-        write_json(places.state("alive", f"{flow_run.id}.json"), me())
+        write_json(places.state("alive", f"{flow_run.id}.json"), process.me())
 
 
 def reap(everything: bool = False) -> list[str]:
@@ -57,7 +42,7 @@ def reap(everything: bool = False) -> list[str]:
             path = folder / f"{run.id}.json"
             if path.is_file():
                 who = json.loads(path.read_text())
-                gone = who["host"] == socket.gethostname() and not lives(who)
+                gone = who["host"] == socket.gethostname() and not process.lives(who)
             else:
                 # Taken by a runner of ours that is no more, and killed before it could note its process: a fresh runner has taken nothing yet.
                 gone = everything and "tidemill" in run.tags

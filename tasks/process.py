@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from tasks.errors import Fault, Refused
 from tasks.files import canonical
@@ -193,6 +194,20 @@ def settle_child() -> None:
 def _say(error: object, code: int) -> int:
     print("error: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
     return code
+
+
+def me() -> dict[str, Any]:
+    """What tells this process from every other, before and after a restart of the machine."""
+    return {"host": socket.gethostname(), "boot": boot(), "pid": os.getpid(), "began": began(os.getpid())}
+
+
+def lives(who: dict[str, Any]) -> bool:
+    """Whether a process of this machine that said `me` is still there."""
+    return who.get("boot") == boot() and began(who.get("pid", 0)) == who.get("began", 0)
+
+
+def boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def began(pid: int) -> int | None:

@@ -95,7 +95,7 @@ def test_a_night_ends_properly_at_its_limits() -> None:
 
 
 def test_who_runs_is_told_from_who_had_its_number_before(tmp_path: Path) -> None:
-    from flows.reap import lives, me
+    from tasks.process import lives, me
 
     now = me()
     assert lives(now)

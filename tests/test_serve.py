@@ -2,7 +2,6 @@
 
 
 import asyncio
-import contextlib
 import gc
 import json
 import shutil
@@ -10,23 +9,16 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pydantic import BaseModel
 
-from tasks import config
-from tasks.errors import Refused
-from tasks.schema import Serve, Serving
+from tasks.schema import Serving
 from tasks.serve import __main__ as main
-from tasks.serve import batch
-from tasks.serve.batch import Batcher, Broken, Full, Late
-from tasks.serve.keeper import Keeper
 from tests.conftest import HERE
 from tests.serving import Load, Project, Running, serving, until
 
@@ -186,61 +178,6 @@ def test_while_the_registry_is_away_the_server_answers_and_says_so(running: Runn
     until(lambda: running.ask("GET", "/health")[2]["status"] == "ok", 15)
 
 
-def followed(aliases: dict[str, dict[str, str]], bring: Callable[[str, str], object]) -> Keeper:
-    """A keeper of a registry that says this."""
-    found = Keeper((), 1, bring=bring)  # type: ignore[arg-type]
-    found.aliases = lambda: aliases  # type: ignore[method-assign]
-    return found
-
-
-def slot(name: str, number: str) -> SimpleNamespace:
-    return SimpleNamespace(version=number, digest="d" * 64, loaded="now")
-
-
-@pytest.mark.parametrize("error", [Refused("conf/recipe/stocks.yaml: nonsense"), SyntaxError("nonsense")])
-def test_an_application_whose_configuration_is_broken_keeps_no_other_from_being_followed(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def recipe(name: str, known: Callable = config.recipe) -> object:
-        if name == "stocks":
-            raise error
-        return known(name)
-
-    monkeypatch.setattr(config, "recipe", recipe)
-    aliases = {"stocks": {"champion": "1"}, "languages": {"champion": "1"}}
-    keeper = followed(aliases, slot)
-    for number in "12":
-        aliases["languages"]["champion"] = number
-        keeper.look()
-        told = keeper.health()
-        assert told["applications"]["languages"]["version"] == number and keeper.looked
-        assert told["status"] == "degraded" and "nonsense" in told["applications"]["stocks"]["refused"]
-    monkeypatch.undo()
-    keeper.look()
-    assert keeper.health()["status"] == "ok" and set(keeper.held) == {"languages", "stocks"}
-
-
-class Panic(BaseException):
-    """What a library in Rust raises where it cannot go on."""
-
-
-@pytest.mark.parametrize("error", [subprocess.TimeoutExpired("bring", 300), IndexError("of nothing"), Panic("in Rust")])
-def test_a_version_whose_loading_ends_in_any_error_is_refused_and_not_tried_at_once_again(error: BaseException) -> None:
-    tried = []
-
-    def bring(name: str, number: str) -> object:
-        tried.append(number)
-        if number == "2":
-            raise error
-        return slot(name, number)
-
-    aliases = {"languages": {"champion": "1"}}
-    keeper = followed(aliases, bring)
-    for number in "1222":
-        aliases["languages"]["champion"] = number
-        keeper.look()
-    told = keeper.health()["applications"]["languages"]
-    assert tried == ["1", "2"] and told["version"] == "1" and type(error).__name__ in told["refused"]
-
-
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_parent_that_is_told_to_stop_while_it_starts_a_worker_leaves_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: int) -> None:
     """At its first start, or where one that ended with an error is waited for before the next."""
@@ -358,36 +295,6 @@ def _sent(running: Running, body: bytes) -> tuple[int, dict, str]:
     return int(answer.split(" ")[1]), {}, answer
 
 
-def test_slow_clients_are_cut_and_the_others_do_not_notice(project: Project) -> None:
-    project.clone.edit("config.yaml", lambda body: body["serve"].update(head_s=4, body_s=4))
-    try:
-        with serving(project, "languages") as running:
-            slow = [socket.create_connection(("127.0.0.1", running.port), timeout=20) for _ in range(60)]
-            for number, client in enumerate(slow):
-                if number % 2:
-                    client.sendall(b"POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
-                else:
-                    client.sendall(b"POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
-            assert running.predict("languages", {"text": "a"})[0] == 200
-            for client in slow:         # so the answer did not wait for them to be cut
-                client.setblocking(False)
-                with pytest.raises(BlockingIOError):
-                    client.recv(1)
-                client.settimeout(20)   # each is cut long before
-            answers = [b""] * len(slow)
-            for number, client in enumerate(slow):
-                try:
-                    while piece := client.recv(4096):
-                        answers[number] += piece
-                except ConnectionResetError:
-                    pass
-                client.close()
-            assert all(b"408" in answer for answer in answers[::2])
-            assert running.predict("languages", {"text": "a"})[0] == 200
-    finally:
-        shutil.copy(HERE / "conf" / "config.yaml", project.folder / "conf" / "config.yaml")
-
-
 def test_tokens_are_asked_for_where_there_are_some_and_an_open_address_needs_one(project: Project) -> None:
     refused = project.clone.run("tasks.serve", "languages", "--host", "0.0.0.0", "--port", "0")
     assert refused.returncode == 2 and "TIDEMILL_TOKENS" in refused.stderr
@@ -407,223 +314,6 @@ def test_tokens_are_asked_for_where_there_are_some_and_an_open_address_needs_one
 
 
 # Under load ------------------------------------------------------------------------------------------
-
-class Asked(BaseModel):
-    text: str = "a"
-
-
-class Model:
-    """A model that takes `seconds` for each question by a clock of its own, so nothing hangs on how busy the machine is; while `held` it does not answer."""
-
-    version = "1"
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-        self.seconds, self.now = seconds, 0.0
-        self.names: list[str] = []
-        self.begun, self.free = threading.Event(), threading.Event()
-        self.free.set()
-        monkeypatch.setattr(batch, "time", self)
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def answers(self, questions: list) -> list:
-        self.names.append(threading.current_thread().name)
-        self.begun.set()
-        assert self.free.wait(30)
-        self.now += self.seconds * len(questions)
-        return questions
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        self.begun.clear()
-        self.free.clear()
-        yield
-        self.free.set()
-
-
-@pytest.mark.parametrize(("patience_ms", "taken"), [(0, 4), (100, 10), (10_000, 30)])
-def test_a_question_is_turned_away_where_the_next_batch_is_full_and_it_would_wait_too_long(monkeypatch: pytest.MonkeyPatch, patience_ms: float, taken: int) -> None:
-    model = Model(monkeypatch, 0.01)
-
-    async def run() -> list[int | None]:
-        batcher = Batcher("a test", Serve(batch=4, queue=31, patience_ms=patience_ms), lambda: model)
-
-        async def one() -> int | None:
-            try:
-                await batcher.ask([Asked()])
-            except Full as error:
-                return error.after_s
-            return None
-
-        assert await one() is None and batcher.rate == pytest.approx(100)
-        with model.held():
-            first = asyncio.create_task(one())
-            assert await asyncio.to_thread(model.begun.wait, 30)
-            more = [asyncio.create_task(one()) for _ in range(50)]
-            await asyncio.sleep(0)
-        found = await asyncio.gather(first, *more)
-        batcher.close()
-        return found
-
-    found = asyncio.run(run())
-    assert (found.count(None) - 1, found.count(1)) == (taken, 50 - taken)
-
-
-def test_when_to_come_again_is_told_by_how_long_the_queue_lasts() -> None:
-    batcher = Batcher("a test", Serve(batch=4, queue=100, patience_ms=0), lambda: pytest.fail("nothing is asked"))
-    batcher.room(before=99)         # nothing is known yet of how fast the model is
-    batcher.rate, batcher.asked, batcher.queued = 10.0, 4, 3
-    batcher.room()
-    for queued, before, after_s in ((4, 0, 1), (3, 1, 1), (40, 0, 5), (90, 6, 10)):
-        batcher.queued = queued
-        with pytest.raises(Full) as told:
-            batcher.room(before=before)
-        assert told.value.after_s == after_s
-    batcher.close()
-
-
-@pytest.mark.parametrize(("seconds", "by"), [(0.0, "MainThread"), (0.002, "model-a test_0")])
-def test_a_question_that_comes_alone_is_answered_by_the_loop_where_the_model_is_quick(monkeypatch: pytest.MonkeyPatch, seconds: float, by: str) -> None:
-    model = Model(monkeypatch, seconds)
-
-    async def run() -> None:
-        batcher = Batcher("a test", Serve(), lambda: model)
-        for _ in range(100):
-            await batcher.ask([Asked()])
-        first = len(model.names)
-        await asyncio.gather(*(batcher.ask([Asked()]) for _ in range(3)))       # several are answered beside the loop, which reads what comes meanwhile
-        assert model.names[first - 1] == by and set(model.names[first:]) == {"model-a test_0"}
-        batcher.close()
-
-    asyncio.run(run())
-
-
-def test_a_question_that_waits_is_told_at_its_deadline_that_it_is_late_and_one_that_the_model_has_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Model(monkeypatch, 0.01)
-
-    async def run() -> None:
-        batcher = Batcher("a test", Serve(batch=4, deadline_s=0.1), lambda: model)
-        with model.held():
-            first = asyncio.create_task(batcher.ask([Asked()]))
-            assert await asyncio.to_thread(model.begun.wait, 20)
-            async with asyncio.timeout(20):
-                with pytest.raises(Late):
-                    await batcher.ask([Asked(), Asked()])
-            assert (batcher.queued, batcher.asked, len(batcher.waiting)) == (0, 1, 0)
-        assert len((await first).answers) == 1
-        batcher.close()
-
-    asyncio.run(run())
-
-
-def test_whatever_a_model_raises_its_question_is_told_so_and_the_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Model(monkeypatch, 0.01)
-    there = [model]
-
-    def answers(questions: list, known: Callable = model.answers) -> list:
-        if any(question.text == "panic" for question in questions):
-            raise Panic
-        return known(questions)
-
-    monkeypatch.setattr(model, "answers", answers)
-
-    async def run() -> None:
-        batcher = Batcher("a test", Serve(), lambda: there[0])
-        async with asyncio.timeout(20):
-            for words in (["panic"], ["a", "panic", "b"]):
-                found = await asyncio.gather(*(batcher.ask([Asked(text=word)]) for word in words), return_exceptions=True)
-                assert [type(one) is Broken for one in found] == [word == "panic" for word in words]
-            there.clear()       # no champion
-            with pytest.raises(Broken):
-                await batcher.ask([Asked()])
-            there.append(model)
-            await batcher.ask([Asked()])
-        assert (batcher.queued, batcher.asked) == (0, 0)
-        batcher.close()
-
-    asyncio.run(run())
-
-
-HEAD = "POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n"
-
-
-def test_whoever_is_turned_away_is_told_so_by_its_head_alone_in_its_turn_and_after_the_door(project: Project) -> None:
-    project.clone.edit("recipe/languages.yaml", lambda body: body.update(serve={"queue": 1}))
-    token = "a-token-of-24-characters"
-    key = f"Authorization: Bearer {token}\r\n"
-    try:
-        with serving(project, "languages", TIDEMILL_TOKENS=token) as running:
-            def client() -> socket.socket:
-                return socket.create_connection(("127.0.0.1", running.port), timeout=10)
-
-            def answers(of: socket.socket, count: int) -> str:
-                found = ""
-                while found.count("HTTP/1.1 ") < count or not found.endswith("}"):
-                    piece = of.recv(65536).decode()
-                    assert piece, found
-                    found += piece
-                return found
-
-            with client() as slow, client() as head, client() as two, client() as stranger, client() as large:
-                slow.sendall((HEAD.format(13, key) + '{"text"').encode())       # it is at work as long as its body is awaited
-                until(lambda: running.ask("POST", "/v1/languages/predict", {"text": "a"}, {"Authorization": f"Bearer {token}"})[0] == 429, 5)
-                began = time.monotonic()
-                head.sendall(HEAD.format(50, key).encode())                     # no byte of the body
-                told = answers(head, 1)
-                assert told.startswith("HTTP/1.1 429 ") and time.monotonic() - began > 0.09, told      # held for a moment
-                names = {line.split(":")[0].lower() for line in told.split("\r\n")[1:] if ": " in line}
-                assert {"retry-after", "tidemill-version", "date", "content-type", "content-length", "x-content-type-options", "cache-control"} <= names
-                assert json.loads(told.split("\r\n\r\n")[1])["error"].startswith("languages has too many questions waiting")
-                two.sendall((HEAD.format(1, key) + "{").encode() * 2 + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")     # not JSON, which nobody reads
-                told = answers(two, 3)
-                assert [part.split(" ")[0] for part in told.split("HTTP/1.1 ")[1:]] == ["429", "429", "200"]
-                stranger.sendall((HEAD.format(13, "") + '{"text": "a"}').encode())
-                assert answers(stranger, 1).startswith("HTTP/1.1 401 ")
-                large.sendall(HEAD.format(50_000_000, key).encode())
-                assert large.recv(65536).startswith(b"HTTP/1.1 429 ")           # the long way, which hangs up after it
-                slow.sendall(b': "a"')
-                slow.sendall(b"}")
-                assert answers(slow, 1).startswith("HTTP/1.1 200 ")
-                head.sendall(b" " * 50 + (HEAD.format(13, key) + '{"text": "a"}').encode())
-                assert answers(head, 1).startswith("HTTP/1.1 200 ")
-            metrics = running.ask("GET", "/metrics", headers={"Authorization": f"Bearer {token}"})[2]
-            assert 'status="429",version="1"' in metrics
-    finally:
-        shutil.copy(HERE / "conf" / "recipe" / "languages.yaml", project.folder / "conf" / "recipe" / "languages.yaml")
-
-
-def test_an_answers_head_and_body_are_one_write() -> None:
-    from tasks.serve.patience import Joined
-
-    class Wire:
-        def __init__(self) -> None:
-            self.told: list = []
-
-        def write(self, data: bytes) -> None:
-            self.told.append(data)
-
-        def close(self) -> None:
-            self.told.append("closed")
-
-        def is_closing(self) -> bool:
-            return "closed" in self.told
-
-    async def run() -> list:
-        wire = Wire()
-        joined = Joined(wire, asyncio.get_running_loop())
-        joined.write(b"head ")
-        joined.write(b"body")
-        assert not wire.told
-        await asyncio.sleep(0)
-        joined.write(b"more")
-        joined.close()
-        joined.write(b"too late")
-        await asyncio.sleep(0)
-        return wire.told
-
-    assert asyncio.run(run()) == [b"head body", b"more", "closed"]
-
 
 def test_the_garbage_collector_is_kept_from_what_is_loaded() -> None:
     from tasks.serve.app import settled

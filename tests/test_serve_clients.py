@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -28,12 +29,10 @@ def running(project: Project) -> Iterator[Running]:
     """A server with room for one question, that waits for a head for a short time and for a body for a long one."""
     project.clone.edit("recipe/languages.yaml", lambda body: body.update(serve={"queue": 1}))
     project.clone.edit("config.yaml", lambda body: body["serve"].update(head_s=HEAD_S, body_s=60))
-    try:
-        with serving(project, "languages", TIDEMILL_TOKENS="a-token-of-24-characters") as found:
-            yield found
-    finally:
-        for name in ("recipe/languages.yaml", "config.yaml"):
+    with serving(project, "languages", TIDEMILL_TOKENS="a-token-of-24-characters") as found:
+        for name in ("recipe/languages.yaml", "config.yaml"):       # it has read them
             shutil.copy(HERE / "conf" / name, project.folder / "conf" / name)
+        yield found
 
 
 def client(running: Running) -> socket.socket:
@@ -143,3 +142,113 @@ def test_a_client_that_does_not_take_its_answer_is_cut(monkeypatch: pytest.Monke
         server.close()
 
     asyncio.run(run())
+
+
+HEAD = "POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n"
+
+
+def test_whoever_is_turned_away_is_told_so_by_its_head_alone_in_its_turn_and_after_the_door(project: Project) -> None:
+    project.clone.edit("recipe/languages.yaml", lambda body: body.update(serve={"queue": 1}))
+    token = "a-token-of-24-characters"
+    key = f"Authorization: Bearer {token}\r\n"
+    try:
+        with serving(project, "languages", TIDEMILL_TOKENS=token) as running:
+            def client() -> socket.socket:
+                return socket.create_connection(("127.0.0.1", running.port), timeout=10)
+
+            def answers(of: socket.socket, count: int) -> str:
+                found = ""
+                while found.count("HTTP/1.1 ") < count or not found.endswith("}"):
+                    piece = of.recv(65536).decode()
+                    assert piece, found
+                    found += piece
+                return found
+
+            with client() as slow, client() as head, client() as two, client() as stranger, client() as large:
+                slow.sendall((HEAD.format(13, key) + '{"text"').encode())       # it is at work as long as its body is awaited
+                until(lambda: running.ask("POST", "/v1/languages/predict", {"text": "a"}, {"Authorization": f"Bearer {token}"})[0] == 429, 5)
+                began = time.monotonic()
+                head.sendall(HEAD.format(50, key).encode())                     # no byte of the body
+                told = answers(head, 1)
+                assert told.startswith("HTTP/1.1 429 ") and time.monotonic() - began > 0.09, told      # held for a moment
+                names = {line.split(":")[0].lower() for line in told.split("\r\n")[1:] if ": " in line}
+                assert {"retry-after", "tidemill-version", "date", "content-type", "content-length", "x-content-type-options", "cache-control"} <= names
+                assert json.loads(told.split("\r\n\r\n")[1])["error"].startswith("languages has too many questions waiting")
+                two.sendall((HEAD.format(1, key) + "{").encode() * 2 + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")     # not JSON, which nobody reads
+                told = answers(two, 3)
+                assert [part.split(" ")[0] for part in told.split("HTTP/1.1 ")[1:]] == ["429", "429", "200"]
+                stranger.sendall((HEAD.format(13, "") + '{"text": "a"}').encode())
+                assert answers(stranger, 1).startswith("HTTP/1.1 401 ")
+                large.sendall(HEAD.format(50_000_000, key).encode())
+                assert large.recv(65536).startswith(b"HTTP/1.1 429 ")           # the long way, which hangs up after it
+                slow.sendall(b': "a"')
+                slow.sendall(b"}")
+                assert answers(slow, 1).startswith("HTTP/1.1 200 ")
+                head.sendall(b" " * 50 + (HEAD.format(13, key) + '{"text": "a"}').encode())
+                assert answers(head, 1).startswith("HTTP/1.1 200 ")
+            metrics = running.ask("GET", "/metrics", headers={"Authorization": f"Bearer {token}"})[2]
+            assert 'status="429",version="1"' in metrics
+    finally:
+        shutil.copy(HERE / "conf" / "recipe" / "languages.yaml", project.folder / "conf" / "recipe" / "languages.yaml")
+
+
+def test_an_answers_head_and_body_are_one_write() -> None:
+    from tasks.serve.patience import Joined
+
+    class Wire:
+        def __init__(self) -> None:
+            self.told: list = []
+
+        def write(self, data: bytes) -> None:
+            self.told.append(data)
+
+        def close(self) -> None:
+            self.told.append("closed")
+
+        def is_closing(self) -> bool:
+            return "closed" in self.told
+
+    async def run() -> list:
+        wire = Wire()
+        joined = Joined(wire, asyncio.get_running_loop())
+        joined.write(b"head ")
+        joined.write(b"body")
+        assert not wire.told
+        await asyncio.sleep(0)
+        joined.write(b"more")
+        joined.close()
+        joined.write(b"too late")
+        await asyncio.sleep(0)
+        return wire.told
+
+    assert asyncio.run(run()) == [b"head body", b"more", "closed"]
+
+
+def test_slow_clients_are_cut_and_the_others_do_not_notice(project: Project) -> None:
+    project.clone.edit("config.yaml", lambda body: body["serve"].update(head_s=4, body_s=4))
+    try:
+        with serving(project, "languages") as running:
+            slow = [socket.create_connection(("127.0.0.1", running.port), timeout=20) for _ in range(60)]
+            for number, client in enumerate(slow):
+                if number % 2:
+                    client.sendall(b"POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+                else:
+                    client.sendall(b"POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+            assert running.predict("languages", {"text": "a"})[0] == 200
+            for client in slow:         # so the answer did not wait for them to be cut
+                client.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    client.recv(1)
+                client.settimeout(20)   # each is cut long before
+            answers = [b""] * len(slow)
+            for number, client in enumerate(slow):
+                try:
+                    while piece := client.recv(4096):
+                        answers[number] += piece
+                except ConnectionResetError:
+                    pass
+                client.close()
+            assert all(b"408" in answer for answer in answers[::2])
+            assert running.predict("languages", {"text": "a"})[0] == 200
+    finally:
+        shutil.copy(HERE / "conf" / "config.yaml", project.folder / "conf" / "config.yaml")

@@ -46,7 +46,6 @@ class Answered:
 @dataclass(eq=False)
 class Asked:
     questions: list[BaseModel]
-    until: float
     future: asyncio.Future[Answered]
     slot: Slot | None      # None: whichever is the champion when its turn comes
 
@@ -85,7 +84,7 @@ class Batcher:
         self.room(len(questions))
         if self.task is None or self.task.done():
             self.task = asyncio.create_task(self._work())
-        asked = Asked(questions, time.monotonic() + self.settings.deadline_s, asyncio.get_running_loop().create_future(), slot)
+        asked = Asked(questions, asyncio.get_running_loop().create_future(), slot)
         self.waiting.append(asked)
         self.queued += len(questions)
         self.length.set(self.queued + self.asked)
@@ -157,15 +156,13 @@ class Batcher:
             self._fail(asked, slot, error)
 
     def _taken(self) -> list[Asked]:
-        """The next questions that one slot answers, as many as a batch holds; those past their deadline are told so."""
+        """The next questions that one slot answers, as many as a batch holds."""
         part: list[Asked] = []
         count = 0
         while self.waiting:
             asked = self.waiting[0]
-            if asked.future.done() or asked.until < time.monotonic():
+            if asked.future.done():     # its client has gone
                 self._next()
-                if not asked.future.done():
-                    asked.future.set_exception(Late())
                 continue
             if part and (count + len(asked.questions) > self.settings.batch or asked.slot is not part[0].slot):
                 break

@@ -125,7 +125,7 @@ class Study:
     def bury(self) -> None:
         """Mark as failed what runs no more: at once where its process was on this machine, by its heartbeat elsewhere."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.user_attrs.get("host", socket.gethostname()) == socket.gethostname() and not _lives(trial.user_attrs):
+            if trial.user_attrs.get("host", socket.gethostname()) == socket.gethostname() and not process.lives(trial.user_attrs):
                 with suppress(RuntimeError):     # another worker was quicker
                     self.study.tell(trial.number, state=TrialState.FAIL)
         optuna.storages.fail_stale_trials(self.study)
@@ -146,7 +146,7 @@ class Study:
                 self.study.enqueue_trial(fixed, user_attrs={"slot": free}, skip_if_exists=False)
             trial = self.study.ask()
             slot = int(trial.user_attrs["slot"])
-            for name, value in _me().items():
+            for name, value in process.me().items():
                 trial.set_user_attr(name, value)
             self.study.sampler = sampler(self.this.recipe.seed, slot, bool(busy))
             return trial, slot, suggested(trial, self.settings.space, self.whole)
@@ -201,11 +201,3 @@ def key(this: plan.Plan) -> str:
         del sweep[planned]
     trainer = recipe.trainer.model_dump(mode="json")
     return digest([this.application, this.snapshot, this.code, sweep, trainer, recipe.model, recipe.seed])
-
-
-def _me() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "began": process.began(os.getpid())}
-
-
-def _lives(told: dict[str, Any]) -> bool:
-    return "began" in told and process.began(told["pid"]) == told["began"]
