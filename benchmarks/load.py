@@ -17,15 +17,15 @@ from collections import deque
 from pathlib import Path
 from urllib.parse import urlsplit
 
-CONNECTIONS = 256       # of an open loop, at most
-GRACE_S = 15.0          # for answers that are still awaited at the end
+CONNECTIONS = 256  # of an open loop, at most
+GRACE_S = 15.0  # for answers that are still awaited at the end
 
 
 class Asking(asyncio.Protocol):
     """One connection, one question at a time."""
 
     def __init__(self, load: "Load") -> None:
-        self.load, self.due, self.sent = load, -1.0, 0.0        # -1: nothing was asked
+        self.load, self.due, self.sent = load, -1.0, 0.0  # -1: nothing was asked
         self.seen, self.end = b"", 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -42,14 +42,25 @@ class Asking(asyncio.Protocol):
             head, there, _ = self.seen.partition(b"\r\n\r\n")
             if not there:
                 return
-            self.end = len(head) + 4 + int(head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
+            self.end = (
+                len(head)
+                + 4
+                + int(head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
+            )
         if len(self.seen) >= self.end:
             self.done(int(self.seen[9:12]))
             self.load.free(self)
 
     def done(self, status: int) -> None:
         now = time.perf_counter()
-        self.load.rows.append((round(self.due - self.load.began, 6), round(now - self.due, 6), round(now - self.sent, 6), status))
+        self.load.rows.append(
+            (
+                round(self.due - self.load.began, 6),
+                round(now - self.due, 6),
+                round(now - self.sent, 6),
+                status,
+            )
+        )
         self.due = -1.0
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -64,7 +75,11 @@ class Load:
     def __init__(self, url: str, bodies: list[bytes], seconds: float) -> None:
         parts = urlsplit(url)
         self.host, self.port, self.seconds = parts.hostname or "", parts.port or 80, seconds
-        self.requests = [f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
+        self.requests = [
+            f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+            for body in bodies
+        ]
         self.rows: list[tuple[float, float, float, int]] = []
         self.asked, self.began = 0, 0.0
 
@@ -73,7 +88,11 @@ class Load:
         return self.requests[self.asked % len(self.requests)]
 
     async def connect(self) -> Asking:
-        return (await asyncio.get_running_loop().create_connection(lambda: Asking(self), self.host, self.port))[1]
+        return (
+            await asyncio.get_running_loop().create_connection(
+                lambda: Asking(self), self.host, self.port
+            )
+        )[1]
 
     async def run(self) -> None:
         raise NotImplementedError
@@ -114,7 +133,7 @@ class Open(Load):
         super().__init__(url, bodies, seconds)
         self.rate = rate
         self.idle: list[Asking] = []
-        self.waiting: deque[float] = deque()       # when each was due
+        self.waiting: deque[float] = deque()  # when each was due
         self.connections = 0
         self.opening: set[asyncio.Task[None]] = set()
 
@@ -127,7 +146,7 @@ class Open(Load):
                 self.come(due)
                 due += gaps.expovariate(self.rate)
             await asyncio.sleep(max(0.0, min(due, self.began + self.seconds) - time.perf_counter()))
-        self.waiting.clear()        # what was not sent by now was never asked
+        self.waiting.clear()  # what was not sent by now was never asked
         await self.rest()
 
     def come(self, due: float) -> None:
@@ -168,8 +187,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     given = parser.parse_args()
     bodies = given.questions.read_bytes().splitlines()
-    load: Load = Closed(given.url, bodies, given.seconds, given.clients) if given.clients else Open(given.url, bodies, given.seconds, given.rate)
-    gc.disable()        # a pause here would count as the server's
+    load: Load = (
+        Closed(given.url, bodies, given.seconds, given.clients)
+        if given.clients
+        else Open(given.url, bodies, given.seconds, given.rate)
+    )
+    gc.disable()  # a pause here would count as the server's
     asyncio.run(load.run())
     print(json.dumps({"rows": load.rows, "cpu_s": time.process_time()}))
 

@@ -29,7 +29,11 @@ def row(name: str, root: Path) -> dict[str, Any] | None:
     """What the last judged run of an application under `root` reached; None where there is none."""
     found = []
     for path in (root / ".tidemill" / "runs").glob("*/judge.json"):
-        plan, judged, scored = Plan.load(path.with_name("plan.json")), Judged.load(path), Scored.load(path.with_name("score.json"))
+        plan, judged, scored = (
+            Plan.load(path.with_name("plan.json")),
+            Judged.load(path),
+            Scored.load(path.with_name("score.json")),
+        )
         if plan and judged and scored and plan.application == name:
             found.append((path.stat().st_mtime, plan, judged, scored))
     if not found:
@@ -38,14 +42,26 @@ def row(name: str, root: Path) -> dict[str, Any] | None:
     whole = next(line for line in judged.table if line["slice"] == "all")
     report = root / "data" / "splits" / name / "report.json"
     told = json.loads(report.read_text()) if report.is_file() else {}
-    known = told.get("counts", {}) if told.get("snapshot") == plan.snapshot else {"test": scored.rows}
+    known = (
+        told.get("counts", {}) if told.get("snapshot") == plan.snapshot else {"test": scored.rows}
+    )
     metric, meaning = next(iter(recipes.load(name).metrics.items()))
     settings = plan.recipe.score
     return {
-        "application": name, "data": [use.name for use in plan.recipe.sources], "rows": known, "metric": metric, "better": meaning.better,
+        "application": name,
+        "data": [use.name for use in plan.recipe.sources],
+        "rows": known,
+        "metric": metric,
+        "better": meaning.better,
         "simpler": next((model for model in SIMPLER if whole.get(model) is not None), None),
-        **{model: whole.get(model) for model in (*SIMPLER, "candidate", "low", "high")}, "level": round(1 - 2 * settings.alpha, 4),
-        "verdict": judged.verdict, "because": judged.because, "key": plan.key, "minutes": None, "cores": None, "at": int(at),
+        **{model: whole.get(model) for model in (*SIMPLER, "candidate", "low", "high")},
+        "level": round(1 - 2 * settings.alpha, 4),
+        "verdict": judged.verdict,
+        "because": judged.because,
+        "key": plan.key,
+        "minutes": None,
+        "cores": None,
+        "at": int(at),
     }
 
 
@@ -65,14 +81,29 @@ def run(name: str) -> dict[str, Any]:
     """One retraining from nothing but the downloaded packages, in a clone of what is committed."""
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
-        subprocess.run(["git", "clone", "--quiet", "--no-tags", "--local", str(places.root()), str(clone)], check=True)
-        variables = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "OPTUNA_", "TIDEMILL_", "DVC_"))}
+        subprocess.run(
+            ["git", "clone", "--quiet", "--no-tags", "--local", str(places.root()), str(clone)],
+            check=True,
+        )
+        variables = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("PREFECT_", "MLFLOW_", "OPTUNA_", "TIDEMILL_", "DVC_"))
+        }
         variables |= {"PYTHONPATH": str(clone), "TIDEMILL_CACHE": str(places.cache().resolve())}
         began = time.monotonic()
-        done = subprocess.run([sys.executable, "-m", "flows.cli", "run", name, "--json"], cwd=clone, env=variables, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.cli", "run", name, "--json"],
+            cwd=clone,
+            env=variables,
+            capture_output=True,
+            text=True,
+        )
         wall = time.monotonic() - began
         if done.returncode:
-            raise Refused(f"the run of {name} ended with {done.returncode}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'it said nothing'}")
+            raise Refused(
+                f"the run of {name} ended with {done.returncode}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'it said nothing'}"
+            )
         made = row(name, clone)
     if made is None:
         raise Refused(f"the run of {name} left no verdict")
@@ -84,14 +115,27 @@ def run(name: str) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as markdown."""
     level = f"{rows[0]['level']:.0%}" if rows else "90%"
-    lines = [f"| application | data (rows: train / test) | metric | simpler model | ours | interval ({level}) | minutes | verdict |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        f"| application | data (rows: train / test) | metric | simpler model | ours | interval ({level}) | minutes | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for item in rows:
-        seen = f"{item['rows']['train']:,} / {item['rows']['test']:,}" if "train" in item["rows"] else f"- / {item['rows']['test']:,}"
+        seen = (
+            f"{item['rows']['train']:,} / {item['rows']['test']:,}"
+            if "train" in item["rows"]
+            else f"- / {item['rows']['test']:,}"
+        )
         interval = f"{item['low']:.3f} to {item['high']:.3f}" if item["low"] is not None else "none"
-        minutes = "not timed" if item["minutes"] is None else f"{item['minutes']:.1f} on {item['cores']} cores"
+        minutes = (
+            "not timed"
+            if item["minutes"] is None
+            else f"{item['minutes']:.1f} on {item['cores']} cores"
+        )
         simpler = f"{item[item['simpler']]:.3f} ({item['simpler']})" if item["simpler"] else "none"
-        lines.append(f"| `{item['application']}` | {', '.join(item['data'])} ({seen}) | {item['metric']}, {item['better']} is better | {simpler} "
-                     f"| **{item['candidate']:.3f}** | {interval} | {minutes} | {item['verdict']} |")
+        lines.append(
+            f"| `{item['application']}` | {', '.join(item['data'])} ({seen}) | {item['metric']}, {item['better']} is better | {simpler} "
+            f"| **{item['candidate']:.3f}** | {interval} | {minutes} | {item['verdict']} |"
+        )
     return "\n".join(lines)
 
 
@@ -100,28 +144,46 @@ def placed(page: str, text: str) -> str:
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise Refused(f"README.md has no place for the table; put the lines {BEGIN} and {END} where it belongs")
+        raise Refused(
+            f"README.md has no place for the table; put the lines {BEGIN} and {END} where it belongs"
+        )
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
 
 def main(arguments: list[str]) -> None:
-    known = argparse.ArgumentParser(prog="python -m benchmarks.results", description=(__doc__ or "").splitlines()[0])
-    known.add_argument("names", nargs="*", metavar="NAME", help="applications to run or to show; none: all")
-    known.add_argument("--run", action="store_true", help="run them now, from nothing, each in a clone of its own")
-    known.add_argument("--json", action="store_true", help="print the rows instead of writing README.md")
+    known = argparse.ArgumentParser(
+        prog="python -m benchmarks.results", description=(__doc__ or "").splitlines()[0]
+    )
+    known.add_argument(
+        "names", nargs="*", metavar="NAME", help="applications to run or to show; none: all"
+    )
+    known.add_argument(
+        "--run", action="store_true", help="run them now, from nothing, each in a clone of its own"
+    )
+    known.add_argument(
+        "--json", action="store_true", help="print the rows instead of writing README.md"
+    )
     given = known.parse_args(arguments)
     if unknown := sorted(set(given.names) - set(config.files("recipe"))):
-        raise Refused(f"no recipe '{unknown[0]}'; conf/recipe has {', '.join(config.files('recipe'))}")
+        raise Refused(
+            f"no recipe '{unknown[0]}'; conf/recipe has {', '.join(config.files('recipe'))}"
+        )
     chosen = given.names or config.files("recipe")
     if given.run:
         for name in chosen:
             run(name)
-    rows = [found for name in (chosen if given.json else config.files("recipe")) if (found := kept(name))]
+    rows = [
+        found
+        for name in (chosen if given.json else config.files("recipe"))
+        if (found := kept(name))
+    ]
     if given.json:
         print(json.dumps(rows, indent=1))
         return
     if not rows:
-        raise Refused("no application has a verdict yet; python -m benchmarks.results --run makes them")
+        raise Refused(
+            "no application has a verdict yet; python -m benchmarks.results --run makes them"
+        )
     page = places.root() / "README.md"
     write(page, placed(page.read_text(), table(rows)))
     print(table(rows))

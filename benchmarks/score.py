@@ -1,6 +1,6 @@
 """What scoring costs over answering: `score` beside `predict` of the same session on the same test rows.
 
-    python -m benchmarks.score [APPLICATION ...] [--json]      applications that have a champion; by default all of them
+python -m benchmarks.score [APPLICATION ...] [--json]      applications that have a champion; by default all of them
 """
 
 import json
@@ -33,24 +33,43 @@ def row(application: str) -> dict[str, object]:
     package = tracking.package(application, number)
     recipe = recipes.load(application)(**described(package)["fields"])
     session = recipe.open(package)
-    examples = pd.read_parquet(places.data("splits", application) / "test.parquet").sort_values("example_id").head(ROWS)
+    examples = (
+        pd.read_parquet(places.data("splits", application) / "test.parquet")
+        .sort_values("example_id")
+        .head(ROWS)
+    )
     questions = [recipe.Input.model_validate_json(item) for item in examples["inputs"]]
     both: list[tuple[float, float]] = []
     for _ in range(ROUNDS + 1):
-        both.append((timed(lambda: recipe.score(session, examples)), timed(lambda: recipe.predict(session, questions))))
+        both.append(
+            (
+                timed(lambda: recipe.score(session, examples)),
+                timed(lambda: recipe.predict(session, questions)),
+            )
+        )
     ours, peer = (pd.Series(part).median() for part in zip(*both[1:], strict=True))
-    return {"name": f"score {application}, {len(examples)} rows", "ours": round(ours, 3), "peer": round(peer, 3), "ratio": round(ours / peer, 3), "goal": 1.1}
+    return {
+        "name": f"score {application}, {len(examples)} rows",
+        "ours": round(ours, 3),
+        "peer": round(peer, 3),
+        "ratio": round(ours / peer, 3),
+        "goal": 1.1,
+    }
 
 
 def main() -> None:
     places.settle()
-    names = [item for item in sys.argv[1:] if not item.startswith("--")] or [name for name in recipes.names() if tracking.aliased(name)]
+    names = [item for item in sys.argv[1:] if not item.startswith("--")] or [
+        name for name in recipes.names() if tracking.aliased(name)
+    ]
     rows = [row(name) for name in names]
     if "--json" in sys.argv:
         print(json.dumps(rows, indent=1))
         return
     for item in rows:
-        print(f"{item['name']}: score {item['ours']} s of processor, predict {item['peer']} s, ratio {item['ratio']} (goal {item['goal']})")
+        print(
+            f"{item['name']}: score {item['ours']} s of processor, predict {item['peer']} s, ratio {item['ratio']} (goal {item['goal']})"
+        )
 
 
 if __name__ == "__main__":

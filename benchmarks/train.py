@@ -38,7 +38,14 @@ from tasks.train.loop import Kept, fit
 
 BLOCK, BATCH, BARE_STEPS = 64, 12, 200
 PROSE = "orangecontrib/text/datasets/andersen.tab|orangecontrib/text/datasets/book-excerpts.tab|orangecontrib/text/datasets/grimm-tales.tab"
-HARDWARE = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "precision": "32-true", "deterministic": True, "max_epochs": 1}
+HARDWARE = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "strategy": "auto",
+    "precision": "32-true",
+    "deterministic": True,
+    "max_epochs": 1,
+}
 
 
 def prose() -> str:
@@ -97,7 +104,9 @@ def bare(recipe: TextGeneration, data: Text) -> float:
     """Median milliseconds of a step of the same network, batches and optimiser, in a loop of five lines."""
     lightning.seed_everything(1, verbose=False)
     module = Generator(recipe, data)
-    trained = [(name, weight) for name, weight in module.net.named_parameters() if weight.requires_grad]
+    trained = [
+        (name, weight) for name, weight in module.net.named_parameters() if weight.requires_grad
+    ]
     optimiser = grouped(recipe, trained)
     ends = []
     for number, batch in enumerate(data.train_dataloader()):
@@ -117,12 +126,22 @@ def grouped(recipe: TextGeneration, trained: list[tuple[str, Any]]) -> torch.opt
     """The recipe's optimiser, as its network makes it."""
     from recipes.text_generation.net import Muon
 
-    matrices = [weight for name, weight in trained if weight.dim() == 2 and name.startswith("layers.")]
+    matrices = [
+        weight for name, weight in trained if weight.dim() == 2 and name.startswith("layers.")
+    ]
     chosen = {id(weight) for weight in matrices}
-    return Muon([{"params": matrices, "decay": recipe.decay, "muon": True}, {"params": [weight for _, weight in trained if id(weight) not in chosen]}], recipe.lr)
+    return Muon(
+        [
+            {"params": matrices, "decay": recipe.decay, "muon": True},
+            {"params": [weight for _, weight in trained if id(weight) not in chosen]},
+        ],
+        recipe.lr,
+    )
 
 
-def nanogpt(folder: Path, train: np.ndarray, valid: np.ndarray, letters: int, steps: int) -> tuple[float, float]:
+def nanogpt(
+    folder: Path, train: np.ndarray, valid: np.ndarray, letters: int, steps: int
+) -> tuple[float, float]:
     """Median milliseconds of nanoGPT's step, and its loss over the whole validation text."""
     name = "tidemill_benchmark"
     data, out = folder / "data" / name, folder / f"out-{name}"
@@ -130,21 +149,54 @@ def nanogpt(folder: Path, train: np.ndarray, valid: np.ndarray, letters: int, st
     train.astype(np.uint16).tofile(data / "train.bin")
     valid.astype(np.uint16).tofile(data / "val.bin")
     (data / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": letters}))
-    options = {"device": "cpu", "compile": False, "eval_iters": 20, "log_interval": 1, "block_size": BLOCK, "batch_size": BATCH, "n_layer": 4, "n_head": 4, "n_embd": 128,
-               "max_iters": steps, "lr_decay_iters": steps, "dropout": 0.0, "dataset": name, "out_dir": out.name, "always_save_checkpoint": True}
-    done = subprocess.run([sys.executable, "train.py", "config/train_shakespeare_char.py", *(f"--{key}={value}" for key, value in options.items())],
-                          cwd=folder, capture_output=True, text=True)
+    options = {
+        "device": "cpu",
+        "compile": False,
+        "eval_iters": 20,
+        "log_interval": 1,
+        "block_size": BLOCK,
+        "batch_size": BATCH,
+        "n_layer": 4,
+        "n_head": 4,
+        "n_embd": 128,
+        "max_iters": steps,
+        "lr_decay_iters": steps,
+        "dropout": 0.0,
+        "dataset": name,
+        "out_dir": out.name,
+        "always_save_checkpoint": True,
+    }
+    done = subprocess.run(
+        [
+            sys.executable,
+            "train.py",
+            "config/train_shakespeare_char.py",
+            *(f"--{key}={value}" for key, value in options.items()),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         raise SystemExit(f"error: nanoGPT failed: {done.stderr.strip().splitlines()[-1]}")
     times = [float(found) for found in re.findall(r"time ([\d.]+)ms", done.stdout)]
-    code = ("import sys, torch, numpy as np; from model import GPT, GPTConfig;"
-            "c = torch.load(sys.argv[1] + '/ckpt.pt', map_location='cpu', weights_only=False); m = GPT(GPTConfig(**c['model_args'])); m.load_state_dict(c['model']); m.eval();"
-            "v = torch.from_numpy(np.fromfile(sys.argv[2], dtype=np.uint16).astype(np.int64)); n = (len(v) - 1) // 64;"
-            "x, y = v[:n * 64].view(n, 64), v[1:n * 64 + 1].view(n, 64);"
-            "torch.set_grad_enabled(False); print(sum(float(m(a, b)[1]) * len(a) for a, b in zip(x.split(256), y.split(256))) / n)")
-    done = subprocess.run([sys.executable, "-c", code, out.name, str(data / "val.bin")], cwd=folder, capture_output=True, text=True)
+    code = (
+        "import sys, torch, numpy as np; from model import GPT, GPTConfig;"
+        "c = torch.load(sys.argv[1] + '/ckpt.pt', map_location='cpu', weights_only=False); m = GPT(GPTConfig(**c['model_args'])); m.load_state_dict(c['model']); m.eval();"
+        "v = torch.from_numpy(np.fromfile(sys.argv[2], dtype=np.uint16).astype(np.int64)); n = (len(v) - 1) // 64;"
+        "x, y = v[:n * 64].view(n, 64), v[1:n * 64 + 1].view(n, 64);"
+        "torch.set_grad_enabled(False); print(sum(float(m(a, b)[1]) * len(a) for a, b in zip(x.split(256), y.split(256))) / n)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, out.name, str(data / "val.bin")],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
-        raise SystemExit(f"error: nanoGPT's network could not be read: {done.stderr.strip().splitlines()[-1]}")
+        raise SystemExit(
+            f"error: nanoGPT's network could not be read: {done.stderr.strip().splitlines()[-1]}"
+        )
     return statistics.median(times), float(done.stdout.strip().splitlines()[-1])
 
 
@@ -158,18 +210,42 @@ def main() -> None:
     letters = sorted(set(text))
     ids = np.array([letters.index(letter) for letter in text]) if len(letters) < 257 else None
     if ids is None:
-        raise SystemExit(f"error: {len(letters)} letters, and the network's smallest vocabulary is 257")
+        raise SystemExit(
+            f"error: {len(letters)} letters, and the network's smallest vocabulary is 257"
+        )
     cut = int(0.9 * len(ids))
     train, valid = ids[:cut], ids[cut:]
     torch.set_num_threads(os.cpu_count() or 1)
-    recipe = TextGeneration(layers=4, heads=4, width=128, context=BLOCK, vocabulary=257, positions="learned", norm="layer", batch=BATCH, steps=asked.steps)
+    recipe = TextGeneration(
+        layers=4,
+        heads=4,
+        width=128,
+        context=BLOCK,
+        vocabulary=257,
+        positions="learned",
+        norm="layer",
+        batch=BATCH,
+        steps=asked.steps,
+    )
     settings = Trainer(**{**HARDWARE, "gradient_clip": 1.0, "checkpoint_minutes": 0.25})
     rows: list[dict[str, Any]] = []
 
-    def row(name: str, ours: float, peer: float | None, ratio: float | None, goal: float | str | None) -> None:
-        rows.append({"name": name, "ours": round(ours, 3), "peer": None if peer is None else round(peer, 3), "ratio": None if ratio is None else round(ratio, 3), "goal": goal})
+    def row(
+        name: str, ours: float, peer: float | None, ratio: float | None, goal: float | str | None
+    ) -> None:
+        rows.append(
+            {
+                "name": name,
+                "ours": round(ours, 3),
+                "peer": None if peer is None else round(peer, 3),
+                "ratio": None if ratio is None else round(ratio, 3),
+                "goal": goal,
+            }
+        )
 
-    peer_ms, peer_loss = nanogpt(asked.peer, train, valid, len(letters), asked.steps) if asked.peer else (None, None)
+    peer_ms, peer_loss = (
+        nanogpt(asked.peer, train, valid, len(letters), asked.steps) if asked.peer else (None, None)
+    )
     with tempfile.TemporaryDirectory() as folder:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (progress lines)
         steps = Steps()
@@ -177,26 +253,80 @@ def main() -> None:
         kept = Kept(Checkpoints(Path(folder), {"of": "the benchmark"}), Stop())
         saves: list[float] = []
         watched = timed(kept, saves)
-        _, metrics, _ = fit(recipe, Text(recipe, train, valid), settings, 1, 1, None, "benchmark", kept=watched, more=[steps])
+        _, metrics, _ = fit(
+            recipe,
+            Text(recipe, train, valid),
+            settings,
+            1,
+            1,
+            None,
+            "benchmark",
+            kept=watched,
+            more=[steps],
+        )
         took = time.perf_counter() - began
         bare_ms = bare(recipe, Text(recipe, train, valid))
         again = Kept(Checkpoints(Path(folder) / "again", {"of": "the benchmark"}), Stop())
         often = settings.model_copy(update={"checkpoint_steps": 10})
         with suppress(Killed):
-            fit(recipe, Text(recipe, train, valid), often, 1, 1, None, "benchmark", kept=again, more=[At(25)])
+            fit(
+                recipe,
+                Text(recipe, train, valid),
+                often,
+                1,
+                1,
+                None,
+                "benchmark",
+                kept=again,
+                more=[At(25)],
+            )
         first = Steps()
         resumed = time.perf_counter()
         with suppress(Killed):
-            fit(recipe, Text(recipe, train, valid), often, 1, 1, None, "benchmark", kept=Kept(again.checkpoints, Stop()), more=[first, At(27)])
+            fit(
+                recipe,
+                Text(recipe, train, valid),
+                often,
+                1,
+                1,
+                None,
+                "benchmark",
+                kept=Kept(again.checkpoints, Stop()),
+                more=[first, At(27)],
+            )
         sys.stdout = sys.__stdout__
     tokens = 1000 * BATCH * BLOCK
-    row("tokens a second", tokens / steps.ms(), tokens / peer_ms if peer_ms else None, peer_ms / steps.ms() if peer_ms else None, 1.0)
-    row("validation loss, nats a character", metrics["valid_loss"], peer_loss, metrics["valid_loss"] - peer_loss if peer_loss else None, 0.02)
-    row("step against a bare torch loop, ms", steps.ms(), bare_ms, steps.ms() / bare_ms, 1.3 if bare_ms >= 5 else None)
+    row(
+        "tokens a second",
+        tokens / steps.ms(),
+        tokens / peer_ms if peer_ms else None,
+        peer_ms / steps.ms() if peer_ms else None,
+        1.0,
+    )
+    row(
+        "validation loss, nats a character",
+        metrics["valid_loss"],
+        peer_loss,
+        metrics["valid_loss"] - peer_loss if peer_loss else None,
+        0.02,
+    )
+    row(
+        "step against a bare torch loop, ms",
+        steps.ms(),
+        bare_ms,
+        steps.ms() / bare_ms,
+        1.3 if bare_ms >= 5 else None,
+    )
     row("checkpoints, share of the training", sum(saves) / took, None, None, 0.03)
     row("going on to the first new step, s", (first.first or 0) - resumed, None, None, 10)
     for told in rows:
-        print(json.dumps(told) if asked.json else f"{told['name']}: {told['ours']}" + (f", peer {told['peer']}, {told['ratio']}" if told["peer"] is not None else "") + f" (goal {told['goal']})")
+        print(
+            json.dumps(told)
+            if asked.json
+            else f"{told['name']}: {told['ours']}"
+            + (f", peer {told['peer']}, {told['ratio']}" if told["peer"] is not None else "")
+            + f" (goal {told['goal']})"
+        )
 
 
 def timed(kept: Kept, saves: list[float]) -> Kept:

@@ -17,7 +17,10 @@ from tasks.register import promote
 class Approval(RunInput):
     """What a person answers where a run waits."""
 
-    approve: bool = Field(default=False, description="on: the held version becomes the champion; off: no, it stays held")
+    approve: bool = Field(
+        default=False,
+        description="on: the held version becomes the champion; off: no, it stays held",
+    )
     reason: str = Field(default="", description="kept in the ledger")
     person: str = Field(default="", description="who decides; kept in the ledger")
 
@@ -32,7 +35,9 @@ def held(application: str, version: str = "") -> str:
     """The version that waits: the one named, else the challenger."""
     number = version or tracking.aliased(application, "challenger")
     if number is None:
-        raise Refused(f"no version of {application} waits for approval; name one, as tidemill status lists them")
+        raise Refused(
+            f"no version of {application} waits for approval; name one, as tidemill status lists them"
+        )
     return number
 
 
@@ -48,6 +53,10 @@ def approve(application: Application, person: str, reason: str, version: str = "
     """
     if not person.strip() or not reason.strip():
         raise Refused("an approval needs a person and a reason; both are kept in the ledger")
-    moved: Promoted = promote.submit(str(application), held(str(application), version), person.strip(), reason.strip(), "").result()
+    moved: Promoted = promote.submit(
+        str(application), held(str(application), version), person.strip(), reason.strip(), ""
+    ).result()
     words = f"version {moved.version} is @champion, before it was {moved.previous or 'none'}"
-    return Completed(name="Promoted" if moved.moved else "Unchanged", message=words, data=moved.model_dump())
+    return Completed(
+        name="Promoted" if moved.moved else "Unchanged", message=words, data=moved.model_dump()
+    )

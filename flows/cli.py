@@ -25,10 +25,15 @@ from flows.trace_command import trace as _trace
 from flows.verify_command import verify as _verify
 
 app = typer.Typer(
-    name="tidemill", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    name="tidemill",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help="A model factory: from pages, feeds and data packages to models that were judged before they were let out.",
 )
-data = typer.Typer(no_args_is_help=True, help="Snapshots: what a model was made from, brought back by name.")
+data = typer.Typer(
+    no_args_is_help=True, help="Snapshots: what a model was made from, brought back by name."
+)
 app.add_typer(data, name="data")
 app.add_typer(_sources, name="sources")
 app.add_typer(_label, name="label")
@@ -39,10 +44,27 @@ INTERRUPTED = 130
 
 @app.command()
 def run(
-    application: Annotated[str, typer.Argument(help="A file of conf/recipe.", autocompletion=names)] = "languages",
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings of the model half, as in model.lr=0.002 trainer=gpu.", metavar="KEY=VALUE...")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the verdict: register and promote nothing.")] = False,
-    ask: Annotated[bool, typer.Option("--ask", help="Where the evidence is not enough, wait for a form on the run's page (needs tidemill up).")] = False,
+    application: Annotated[
+        str, typer.Argument(help="A file of conf/recipe.", autocompletion=names)
+    ] = "languages",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Settings of the model half, as in model.lr=0.002 trainer=gpu.",
+            metavar="KEY=VALUE...",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Stop after the verdict: register and promote nothing."),
+    ] = False,
+    ask: Annotated[
+        bool,
+        typer.Option(
+            "--ask",
+            help="Where the evidence is not enough, wait for a form on the run's page (needs tidemill up).",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """One retraining, here and now; what the night does."""
@@ -67,8 +89,13 @@ def run(
         finally:
             process.listeners.remove(night)
     if as_json:
-        out({**night.said["end"]["end"], "seconds": {name: round(wall, 2) for name, wall in night.walls.items()},
-              "peak_mb": {name: round(cost["peak_mb"]) for name, cost in night.costs.items()}})
+        out(
+            {
+                **night.said["end"]["end"],
+                "seconds": {name: round(wall, 2) for name, wall in night.walls.items()},
+                "peak_mb": {name: round(cost["peak_mb"]) for name, cost in night.costs.items()},
+            }
+        )
     else:
         console.print(night.panel(*_standing(application)))
 
@@ -90,8 +117,12 @@ app.command("status")(_status)
 @app.command()
 def rollback(
     application: Application,
-    to: Annotated[str, typer.Option(help="A version's number; without it, the champion before this one.")] = "",
-    why: Annotated[str, typer.Option(help="Kept in the ledger.")] = "rolled back from the command line",
+    to: Annotated[
+        str, typer.Option(help="A version's number; without it, the champion before this one.")
+    ] = "",
+    why: Annotated[
+        str, typer.Option(help="Kept in the ledger.")
+    ] = "rolled back from the command line",
     as_json: Json = False,
 ) -> None:
     """The previous champion again."""
@@ -99,7 +130,9 @@ def rollback(
 
     _known(application)
     receipt = promote(application, before(application, to), _person(), why)
-    out(receipt.model_dump()) if as_json else typer.echo(f"{application}: version {receipt.version} is @champion, before it was {receipt.previous}")
+    out(receipt.model_dump()) if as_json else typer.echo(
+        f"{application}: version {receipt.version} is @champion, before it was {receipt.previous}"
+    )
 
 
 def _known(application: str) -> None:
@@ -110,7 +143,9 @@ def _known(application: str) -> None:
 
     if application in (known := set(recipes.names())):
         return
-    if application not in (known := known if tracking.unborn() else known | set(tracking.applications())):
+    if application not in (
+        known := known if tracking.unborn() else known | set(tracking.applications())
+    ):
         raise Refused(f"no application '{application}'; there are {', '.join(sorted(known))}")
 
 
@@ -124,7 +159,9 @@ def _person() -> str:
 def approve(
     application: Application,
     why: Annotated[str, typer.Option(help="Kept in the ledger.")],
-    version: Annotated[str, typer.Option(help="A version's number; without it, the one that waits.")] = "",
+    version: Annotated[
+        str, typer.Option(help="A version's number; without it, the one that waits.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """A held version goes live, on a person's word."""
@@ -135,15 +172,21 @@ def approve(
     _known(application)
     number = version or tracking.aliased(application, "challenger")
     if number is None:
-        raise Refused(f"no version of {application} waits for approval; tidemill status lists what there is")
+        raise Refused(
+            f"no version of {application} waits for approval; tidemill status lists what there is"
+        )
     receipt = promote(application, number, _person(), why)
-    out(receipt.model_dump()) if as_json else typer.echo(f"{application}: version {receipt.version} is @champion, before it was {receipt.previous or 'none'}")
+    out(receipt.model_dump()) if as_json else typer.echo(
+        f"{application}: version {receipt.version} is @champion, before it was {receipt.previous or 'none'}"
+    )
 
 
 @app.command()
 def history(
     application: Application,
-    at: Annotated[str, typer.Option(help="A date or time, as 2026-11-24: only what was live then.")] = "",
+    at: Annotated[
+        str, typer.Option(help="A date or time, as 2026-11-24: only what was live then.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """What was live, since when, who decided and why: the ledger, its chain checked."""
@@ -158,7 +201,9 @@ def history(
         out(entries)
         return
     if not entries:
-        raise Refused(f"nothing of {application} was live{f' on {at}' if at else ' yet'}; tidemill run {application} makes a first version")
+        raise Refused(
+            f"nothing of {application} was live{f' on {at}' if at else ' yet'}; tidemill run {application} makes a first version"
+        )
     from rich.console import Console
     from rich.table import Table
 
@@ -166,7 +211,9 @@ def history(
     for column in ("at", "version", "previous", "by", "why"):
         table.add_column(column, overflow="fold")
     for entry in entries:
-        table.add_row(*(str(entry.get(column) or "") for column in ("at", "version", "previous", "by", "why")))
+        table.add_row(
+            *(str(entry.get(column) or "") for column in ("at", "version", "previous", "by", "why"))
+        )
     Console().print(table)
 
 
@@ -179,7 +226,9 @@ def _live_at(entries: list[dict[str, Any]], at: str) -> list[dict[str, Any]]:
     try:
         moment = datetime.fromisoformat(at)
     except ValueError as error:
-        raise Refused(f"--at {at!r} is no date; write it as 2026-11-24 or 2026-11-24T06:00") from error
+        raise Refused(
+            f"--at {at!r} is no date; write it as 2026-11-24 or 2026-11-24T06:00"
+        ) from error
     if len(at) <= 10:
         moment += timedelta(days=1)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -188,7 +237,13 @@ def _live_at(entries: list[dict[str, Any]], at: str) -> list[dict[str, Any]]:
 
 @app.command()
 def card(
-    application: Annotated[str, typer.Argument(help="An application, or one version of it: languages, languages@3.", metavar="APPLICATION[@N]")],
+    application: Annotated[
+        str,
+        typer.Argument(
+            help="An application, or one version of it: languages, languages@3.",
+            metavar="APPLICATION[@N]",
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
     """The model card, made anew from what the registry keeps."""
@@ -202,11 +257,30 @@ def card(
 
 @app.command()
 def up(
-    detach: Annotated[bool, typer.Option("--detach", help="Come back once all answer, and leave them running; tidemill down stops them.")] = False,
-    prefect_port: Annotated[int | None, typer.Option(help="Prefect's port; without it 4200, or any that is free.")] = None,
-    mlflow_port: Annotated[int | None, typer.Option(help="MLflow's port; without it 5000, or any that is free.")] = None,
-    serve_port: Annotated[int | None, typer.Option(help="The prediction server's port; without it 8000, or any that is free.")] = None,
-    public: Annotated[str, typer.Option(help="The host name others reach this machine by: both servers ask for a login, and a proxy with TLS goes before them (docs/operate.md).", metavar="NAME")] = "",
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="Come back once all answer, and leave them running; tidemill down stops them.",
+        ),
+    ] = False,
+    prefect_port: Annotated[
+        int | None, typer.Option(help="Prefect's port; without it 4200, or any that is free.")
+    ] = None,
+    mlflow_port: Annotated[
+        int | None, typer.Option(help="MLflow's port; without it 5000, or any that is free.")
+    ] = None,
+    serve_port: Annotated[
+        int | None,
+        typer.Option(help="The prediction server's port; without it 8000, or any that is free."),
+    ] = None,
+    public: Annotated[
+        str,
+        typer.Option(
+            help="The host name others reach this machine by: both servers ask for a login, and a proxy with TLS goes before them (docs/operate.md).",
+            metavar="NAME",
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Prefect, MLflow, the nightly runner and answers from every champion; Ctrl-C stops all."""
@@ -216,17 +290,31 @@ def up(
         out(where) if as_json else _where(where, "up already")
         return
     if detach:
-        given = [f"--{name}-port={port}" for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port), ("serve", serve_port)) if port is not None]
+        given = [
+            f"--{name}-port={port}"
+            for name, port in (
+                ("prefect", prefect_port),
+                ("mlflow", mlflow_port),
+                ("serve", serve_port),
+            )
+            if port is not None
+        ]
         given += [f"--public={public}"] if public else []
         where = _detached(given)
         out(where) if as_json else _where(where, "up")
         return
 
     def told(what: str, words: str) -> None:
-        line = {"ready": "ready; Ctrl-C stops all", "stopping": "stopping", "runner": "runner    deployments and schedules"}.get(what, f"{what:9} {words}")
+        line = {
+            "ready": "ready; Ctrl-C stops all",
+            "stopping": "stopping",
+            "runner": "runner    deployments and schedules",
+        }.get(what, f"{what:9} {words}")
         typer.echo(json.dumps({"event": what, "address": words}) if as_json else line)
 
-    servers.keep({"prefect": prefect_port, "mlflow": mlflow_port, "serve": serve_port}, told, public)
+    servers.keep(
+        {"prefect": prefect_port, "mlflow": mlflow_port, "serve": serve_port}, told, public
+    )
 
 
 def _where(where: dict[str, Any], words: str) -> None:
@@ -248,13 +336,21 @@ def _detached(given: list[str]) -> dict[str, Any]:
     log = state("logs", "up.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
-        child = subprocess.Popen([sys.executable, "-m", "flows.cli", "up", *given], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "up", *given],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
     until = time.monotonic() + READY_S + 10
     while time.monotonic() < until:
         where = running()
         if where and where.get("ready"):
             return where
-        if child.poll() is not None and where is None:     # else it gave way to another that starts just now
+        if (
+            child.poll() is not None and where is None
+        ):  # else it gave way to another that starts just now
             words = log.read_text().strip().splitlines()
             kind = Refused if child.returncode == 2 else Fault
             raise kind((words or ["it said nothing"])[-1].removeprefix("error: "))
@@ -274,7 +370,10 @@ def down(as_json: Json = False) -> None:
 @app.command()
 def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    days: Annotated[float | None, typer.Option(min=0, help="Older than this; without it, keep.days of conf/config.yaml.")] = None,
+    days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Older than this; without it, keep.days of conf/config.yaml."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Remove old runs, logs and copies that no live version, ledger or lineage needs."""
@@ -295,7 +394,14 @@ def clean(
     for path, why in found.kept.items():
         typer.echo(f"      kept     {path}: {why}")
     verb = "would go" if dry_run else "gone"
-    typer.echo(f"{len(found.paths)} things and {found.mb:.1f} MB {verb}, {found.mlflow_runs} runs of MLflow's and {found.copies} copies of DVC's among them" + (f", and {runs} runs of Prefect's" if runs is not None else "; Prefect's runs are left, its server is not up"))
+    typer.echo(
+        f"{len(found.paths)} things and {found.mb:.1f} MB {verb}, {found.mlflow_runs} runs of MLflow's and {found.copies} copies of DVC's among them"
+        + (
+            f", and {runs} runs of Prefect's"
+            if runs is not None
+            else "; Prefect's runs are left, its server is not up"
+        )
+    )
 
 
 data.command("list")(_list)
@@ -304,17 +410,28 @@ data.command("diff")(_diff)
 
 @data.command()
 def restore(
-    name: Annotated[str, typer.Argument(help="RECIPE-DIGEST16, or a tag such as data/languages/2026-11-23.")],
+    name: Annotated[
+        str, typer.Argument(help="RECIPE-DIGEST16, or a tag such as data/languages/2026-11-23.")
+    ],
     folder: Annotated[Path, typer.Argument(help="An empty or a new folder.")],
-    remote: Annotated[str, typer.Option(help="A DVC remote's folder or URL; without it, this project's own.")] = "",
+    remote: Annotated[
+        str, typer.Option(help="A DVC remote's folder or URL; without it, this project's own.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Bring a snapshot's splits back from the DVC remote by its name alone, byte for byte."""
     from tasks.version import restore as bring
 
     body = bring(name, folder, remote or None)
-    told = {"recipe": body["recipe"], "digest": body["digest"], "rows": body["rows"], "folder": str(folder)}
-    out(told) if as_json else typer.echo(f"{body['recipe']} {body['digest'][:16]} is in {folder}: {', '.join(f'{n} {part}' for part, n in body['rows'].items())}")
+    told = {
+        "recipe": body["recipe"],
+        "digest": body["digest"],
+        "rows": body["rows"],
+        "folder": str(folder),
+    }
+    out(told) if as_json else typer.echo(
+        f"{body['recipe']} {body['digest'][:16]} is in {folder}: {', '.join(f'{n} {part}' for part, n in body['rows'].items())}"
+    )
 
 
 app.command("plan")(_plan)
@@ -336,13 +453,30 @@ def _version(asked: bool) -> None:
 def _before(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version, and nothing else.", is_eager=True, callback=_version)] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version, and nothing else.",
+            is_eager=True,
+            callback=_version,
+        ),
+    ] = False,
 ) -> None:
     from flows.reach import check
     from tasks import places
 
     places.settle()
-    if context.invoked_subcommand not in ("up", "down", "plan", "data", "label", "trace", "serve", "sources"):
+    if context.invoked_subcommand not in (
+        "up",
+        "down",
+        "plan",
+        "data",
+        "label",
+        "trace",
+        "serve",
+        "sources",
+    ):
         check()
     if debug:
         os.environ["TIDEMILL_DEBUG"] = "1"

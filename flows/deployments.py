@@ -43,7 +43,11 @@ def collect(source: Source) -> Any:
     register_alive()
     found = collecting.submit(str(source)).result()
     pages.sources([found])
-    return Completed(name="Collected", message=f"{found.records} records: {found.fetched} fetched, {found.unchanged} unchanged, {found.gone} gone, {found.failed} failed", data=found.model_dump())
+    return Completed(
+        name="Collected",
+        message=f"{found.records} records: {found.fetched} fetched, {found.unchanged} unchanged, {found.gone} gone, {found.failed} failed",
+        data=found.model_dump(),
+    )
 
 
 @flow(name="sweep", flow_run_name="sweep {application}", persist_result=False)
@@ -59,7 +63,11 @@ def sweep(application: Application, overrides: list[str] = []) -> Any:
     recipe = config.recipe(str(application), given)
     data_half(recipe)
     found = sweeping.submit(str(application), given).result()
-    return Completed(name="Swept", message=f"{found.complete} trials, {found.metric} {found.value}", data=found.model_dump())
+    return Completed(
+        name="Swept",
+        message=f"{found.complete} trials, {found.metric} {found.value}",
+        data=found.model_dump(),
+    )
 
 
 def nights() -> list[Any]:
@@ -67,20 +75,34 @@ def nights() -> list[Any]:
     groups: dict[tuple[str, str], list[str]] = {}
     for name, recipe in config.nightly().items():
         groups.setdefault((recipe.cron, recipe.timezone), []).append(name)
-    return [Cron(cron, timezone=zone, parameters={"applications": names}, slug=f"night-{number}") for number, ((cron, zone), names) in enumerate(sorted(groups.items()))]
+    return [
+        Cron(cron, timezone=zone, parameters={"applications": names}, slug=f"night-{number}")
+        for number, ((cron, zone), names) in enumerate(sorted(groups.items()))
+    ]
 
 
 def deployments() -> list[Any]:
     """What the runner serves; the forms' help texts are the flows' docstrings."""
     return [
-        retrain.to_deployment("retrain", tags=["tidemill"], description="One retraining, to its verdict."),
-        nightly.to_deployment("nightly", tags=["tidemill"], schedules=nights(), description="What the clock starts: all sources once, then each application."),
+        retrain.to_deployment(
+            "retrain", tags=["tidemill"], description="One retraining, to its verdict."
+        ),
+        nightly.to_deployment(
+            "nightly",
+            tags=["tidemill"],
+            schedules=nights(),
+            description="What the clock starts: all sources once, then each application.",
+        ),
         collect.to_deployment("collect", tags=["tidemill"]),
         sweep.to_deployment("sweep", tags=["tidemill"]),
         approve.to_deployment("approve", tags=["tidemill"]),
         rollback.to_deployment("rollback", tags=["tidemill"]),
-        watch_served.to_deployment("watch", tags=["tidemill"], schedules=[Cron(config.general().serve.watch_cron, slug="watch")] if sampled() else [],
-                                   description="Whether what is served is still what was judged."),
+        watch_served.to_deployment(
+            "watch",
+            tags=["tidemill"],
+            schedules=[Cron(config.general().serve.watch_cron, slug="watch")] if sampled() else [],
+            description="Whether what is served is still what was judged.",
+        ),
         verify.to_deployment("verify", tags=["tidemill"]),
     ]
 
@@ -120,7 +142,7 @@ def _ready(path: Any, names: list[str]) -> None:
             with get_client(sync_client=True) as client:
                 known = {item.name for item in client.read_deployments()}
             if set(names) <= known:
-                Mail.register_type_and_schema(_sync=True)     # type: ignore[call-arg]  # so that the page Blocks offers it
+                Mail.register_type_and_schema(_sync=True)  # type: ignore[call-arg]  # so that the page Blocks offers it
                 collapse()
                 write(path, "ready\n")
                 return

@@ -15,7 +15,7 @@ from pathlib import Path
 
 MARK = "TIDEMILL_RUN"
 PATIENCE_S, GIVE_UP_S = 2.0, 30.0
-_held: list[object] = []     # the guardian and the pipe's end that this process alone has
+_held: list[object] = []  # the guardian and the pipe's end that this process alone has
 
 
 def watched() -> None:
@@ -26,10 +26,20 @@ def watched() -> None:
     if not Path("/proc/self/environ").exists():
         return
     mark = str(uuid.uuid4())
-    outside = {name: value for name, value in os.environ.items() if name != MARK}     # of a run that this one may be within
+    outside = {
+        name: value for name, value in os.environ.items() if name != MARK
+    }  # of a run that this one may be within
     reading, writing = os.pipe()
     nothing = subprocess.DEVNULL
-    guardian = subprocess.Popen([sys.executable, "-I", "-S", __file__, mark], stdin=reading, stdout=nothing, stderr=nothing, cwd="/", env=outside, start_new_session=True)
+    guardian = subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, mark],
+        stdin=reading,
+        stdout=nothing,
+        stderr=nothing,
+        cwd="/",
+        env=outside,
+        start_new_session=True,
+    )
     _held.extend((writing, guardian))
     os.close(reading)
     os.environ[MARK] = mark
@@ -42,11 +52,15 @@ def end(mark: str, number: int) -> int:
         if not path.name.isdigit() or int(path.name) == os.getpid():
             continue
         try:
-            handle = os.pidfd_open(int(path.name))     # of this very process, should its number be given to another
+            handle = os.pidfd_open(
+                int(path.name)
+            )  # of this very process, should its number be given to another
         except OSError:
             continue
         try:
-            if path.stat().st_uid == os.getuid() and wanted in (path / "environ").read_bytes().split(b"\0"):
+            if path.stat().st_uid == os.getuid() and wanted in (
+                path / "environ"
+            ).read_bytes().split(b"\0"):
                 signal.pidfd_send_signal(handle, number)
                 found += 1
         except OSError:
@@ -62,7 +76,9 @@ def main() -> None:
     while os.read(0, 1):
         continue
     began = time.monotonic()
-    while (spent := time.monotonic() - began) < GIVE_UP_S and end(sys.argv[1], signal.SIGTERM if spent < PATIENCE_S else signal.SIGKILL):
+    while (spent := time.monotonic() - began) < GIVE_UP_S and end(
+        sys.argv[1], signal.SIGTERM if spent < PATIENCE_S else signal.SIGKILL
+    ):
         time.sleep(0.1)
 
 

@@ -22,7 +22,11 @@ def _prctl(option: int, value: int) -> None:
 
 def left() -> list[int]:
     """This process's children: what COMMAND left."""
-    return [int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+    return [
+        int(pid)
+        for path in Path("/proc/self/task").glob("*/children")
+        for pid in path.read_text().split()
+    ]
 
 
 def end(pids: list[int], number: int) -> None:
@@ -37,9 +41,11 @@ def main() -> None:
     parent = os.getppid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    if os.getppid() != parent:     # it died in between
+    if os.getppid() != parent:  # it died in between
         sys.exit(1)
-    child = subprocess.Popen(sys.argv[1:], preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGTERM))
+    child = subprocess.Popen(
+        sys.argv[1:], preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: child.send_signal(number))
     code = child.wait()

@@ -33,7 +33,11 @@ def night_name() -> str:
 def follow(application: str, collected: dict[str, Any]) -> Any:
     """One application's part of the night; its sources are in already."""
     register_alive()
-    return retraining(application, [], Night(collected={name: Collected.model_validate(item) for name, item in collected.items()}))
+    return retraining(
+        application,
+        [],
+        Night(collected={name: Collected.model_validate(item) for name, item in collected.items()}),
+    )
 
 
 @flow(name="nightly", flow_run_name=night_name, persist_result=False)
@@ -46,7 +50,10 @@ def nightly(applications: list[str] = []) -> Any:
     register_alive()
     with holding(places.state("locks", "nightly")) as mine:
         if not mine:
-            return Completed(name="Skipped", message="the night before is still at work; it wins, this one is skipped")
+            return Completed(
+                name="Skipped",
+                message="the night before is still at work; it wins, this one is skipped",
+            )
         return _night(applications)
 
 
@@ -88,8 +95,13 @@ def _night(applications: list[str]) -> Any:
             ends[name] = f"Failed: {'; '.join(lost[source] for source in missing)}"
             notify(f"{name}: Failed", ends[name], "Failed")
         else:
-            ends[name] = _one(name, {use.name: collected[use.name].model_dump() for use in recipe.sources})
-    write_json(places.state("night.json"), {"at": datetime.now().astimezone().isoformat(timespec="seconds"), "ends": ends})
+            ends[name] = _one(
+                name, {use.name: collected[use.name].model_dump() for use in recipe.sources}
+            )
+    write_json(
+        places.state("night.json"),
+        {"at": datetime.now().astimezone().isoformat(timespec="seconds"), "ends": ends},
+    )
     words = "; ".join(f"{name} {end}" for name, end in ends.items())
     process.tell("night", ends=ends)
     failed = [name for name, end in ends.items() if end.startswith("Failed")]

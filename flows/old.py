@@ -12,7 +12,11 @@ def forget(days: float, really: bool) -> int:
     before: Any = datetime.now(UTC) - timedelta(days=days)
     count = 0
     with get_client(sync_client=True) as client:
-        while runs := client.read_flow_runs(flow_run_filter=FlowRunFilter(end_time=FlowRunFilterEndTime(before_=before)), limit=200, offset=0 if really else count):
+        while runs := client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(end_time=FlowRunFilterEndTime(before_=before)),
+            limit=200,
+            offset=0 if really else count,
+        ):
             count += len(runs)
             for run in runs if really else ():
                 client.delete_flow_run(run.id)

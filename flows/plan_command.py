@@ -9,7 +9,13 @@ from flows.arguments import Json, out
 
 def plan(
     application: Annotated[str, typer.Argument(help="A file of conf/recipe.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="As in run; a field of the model may go without `model.`: size=1b trainer=fsdp.", metavar="KEY=VALUE...")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="As in run; a field of the model may go without `model.`: size=1b trainer=fsdp.",
+            metavar="KEY=VALUE...",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Parameters, memory of each device, tokens and FLOPs of a training; nothing is started, no hardware is asked for."""
@@ -21,7 +27,14 @@ def plan(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"a training of {application}", title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    table = Table(
+        title=f"a training of {application}",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
+        pad_edge=False,
+    )
     for name, value in told.items():
         table.add_row(f"[dim]{words(name)}[/]", shown(name, value))
     Console().print(table)
@@ -34,7 +47,10 @@ def planned(application: str, overrides: list[str]) -> dict[str, Any]:
     from tasks.errors import Refused
 
     fields = recipes.load(application).model_fields if application in recipes.names() else {}
-    settings = config.recipe(application, [f"model.{one}" if one.partition("=")[0] in fields else one for one in overrides])
+    settings = config.recipe(
+        application,
+        [f"model.{one}" if one.partition("=")[0] in fields else one for one in overrides],
+    )
     recipe = recipes.load(application)(**settings.model)
     trainer = settings.trainer
     told = recipe.plan(trainer.max_epochs, trainer.devices, trainer.strategy, trainer.precision)

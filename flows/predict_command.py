@@ -10,8 +10,16 @@ from flows.arguments import Application, Json, out
 
 def predict(
     application: Application,
-    question: Annotated[str, typer.Argument(help="The input's first field: as text, or a file's path where it is a picture; or the whole input as JSON.", metavar="INPUT")],
-    version: Annotated[str, typer.Option(help="A version's number; without it, the champion.")] = "",
+    question: Annotated[
+        str,
+        typer.Argument(
+            help="The input's first field: as text, or a file's path where it is a picture; or the whole input as JSON.",
+            metavar="INPUT",
+        ),
+    ],
+    version: Annotated[
+        str, typer.Option(help="A version's number; without it, the champion.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """One answer from the champion."""
@@ -33,7 +41,9 @@ def predict(
     if number is None:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
     package = tracking.package(application, number)
-    slot = load(application, number, package, tracking.tag(application, number, "tidemill.digest") or "")
+    slot = load(
+        application, number, package, tracking.tag(application, number, "tidemill.digest") or ""
+    )
     answer = slot.answers([asked])[0].model_dump()
     if as_json:
         out({"application": application, "version": number, "answer": answer})
@@ -44,7 +54,11 @@ def predict(
     first, *rest = answer.items()
     console.print(f"[bold]{first[1]}[/]", highlight=False)
     for name, value in rest:
-        words = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else value
+        words = (
+            ", ".join(f"{key} {item}" for key, item in value.items())
+            if isinstance(value, dict)
+            else value
+        )
         console.print(f"[dim]{name}[/] {words}", highlight=False)
     console.print(f"[dim]{application} version {number}[/]", highlight=False)
 
@@ -73,4 +87,6 @@ def _file(field: str, path: str) -> str:
         return base64.b64encode(Path(path).read_bytes()).decode("ascii")
     except OSError as error:
         shown = path if len(path) <= 200 else f"{path[:60]}..."
-        raise Refused(f"input: {field} is read from a file, and {shown} cannot be ({error.strerror}); name one, or give the whole input as JSON with base64 in it") from error
+        raise Refused(
+            f"input: {field} is read from a file, and {shown} cannot be ({error.strerror}); name one, or give the whole input as JSON with base64 in it"
+        ) from error

@@ -9,7 +9,10 @@ import urllib.request
 from tasks.errors import Refused
 
 WAIT_S = 5
-LOGINS = {"prefect": ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"), "mlflow": ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")}
+LOGINS = {
+    "prefect": ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"),
+    "mlflow": ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
+}
 
 
 def check() -> None:
@@ -23,20 +26,30 @@ def check() -> None:
 
 def fits(package: str, variable: str, base: str, path: str) -> None:
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(base + path, timeout=WAIT_S) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            base + path, timeout=WAIT_S
+        ) as answer:
             told = answer.read(200).decode(errors="replace").strip()
     except urllib.error.HTTPError as error:
-        if error.code in (401, 403):     # it answers, and asks who we are
+        if error.code in (401, 403):  # it answers, and asks who we are
             if not any(os.environ.get(name) for name in LOGINS[package]):
-                raise Refused(f"{package}'s server at {base} asks for a login; set {LOGINS[package][0]}") from error
+                raise Refused(
+                    f"{package}'s server at {base} asks for a login; set {LOGINS[package][0]}"
+                ) from error
             return
-        raise Refused(f"{base} answers {error.code} to {path}: is it {package}'s server? correct {variable}") from error
+        raise Refused(
+            f"{base} answers {error.code} to {path}: is it {package}'s server? correct {variable}"
+        ) from error
     except (OSError, ValueError) as error:
-        raise Refused(f"{package}'s server at {base} does not answer; start it (tidemill up), or unset {variable}") from error
+        raise Refused(
+            f"{package}'s server at {base} does not answer; start it (tidemill up), or unset {variable}"
+        ) from error
     try:
         theirs = str(json.loads(told))
     except ValueError:
         theirs = told
     ours = importlib.metadata.version(package)
     if theirs.split(".")[:2] != ours.split(".")[:2]:
-        raise Refused(f"{package}'s server at {base} is version {theirs[:20]}, this environment has {ours}; bring both to one version")
+        raise Refused(
+            f"{package}'s server at {base} is version {theirs[:20]}, this environment has {ours}; bring both to one version"
+        )

@@ -34,10 +34,18 @@ def reap(everything: bool = False) -> list[str]:
     from prefect.states import Crashed
 
     folder = places.state("alive")
-    kinds = [StateType.RUNNING, StateType.CANCELLING, StateType.PENDING] if everything else [StateType.RUNNING, StateType.CANCELLING]
+    kinds = (
+        [StateType.RUNNING, StateType.CANCELLING, StateType.PENDING]
+        if everything
+        else [StateType.RUNNING, StateType.CANCELLING]
+    )
     dead = []
     with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=kinds))))
+        runs = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=kinds))
+            )
+        )
         for run in runs:
             path = folder / f"{run.id}.json"
             if path.is_file():
@@ -47,7 +55,11 @@ def reap(everything: bool = False) -> list[str]:
                 # Taken by a runner of ours that is no more, and killed before it could note its process: a fresh runner has taken nothing yet.
                 gone = everything and "tidemill" in run.tags
             if gone:
-                client.set_flow_run_state(run.id, Crashed(message="its process is gone: killed, or the machine went down"), force=True)
+                client.set_flow_run_state(
+                    run.id,
+                    Crashed(message="its process is gone: killed, or the machine went down"),
+                    force=True,
+                )
                 path.unlink(missing_ok=True)
                 dead.append(run.name)
                 log.warning("%s: its process is gone; the run is Crashed", run.name)
@@ -74,8 +86,12 @@ def collapse() -> list[str]:
     late: dict[str, list[Any]] = {}
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))),
-            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=["nightly"])), sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=200,
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+            ),
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=["nightly"])),
+            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+            limit=200,
         )
         for run in runs:
             # A night a person asked for is not a missed one.
@@ -83,5 +99,9 @@ def collapse() -> list[str]:
                 late.setdefault(json.dumps(run.parameters, sort_keys=True), []).append(run)
         gone = [run for group in late.values() for run in group[:-1]]
         for run in gone:
-            client.set_flow_run_state(run.id, Cancelled(message="missed while the machine was off; a later night does its work"), force=True)
+            client.set_flow_run_state(
+                run.id,
+                Cancelled(message="missed while the machine was off; a later night does its work"),
+                force=True,
+            )
     return [run.name for run in gone]

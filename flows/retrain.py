@@ -44,7 +44,13 @@ def run_name() -> str:
 
 
 @flow(name="retrain", flow_run_name=run_name, persist_result=False, log_prints=False)
-def retrain(application: Application, overrides: list[str] = [], dry_run: bool = False, ask: bool = False, reason: str = "") -> Any:
+def retrain(
+    application: Application,
+    overrides: list[str] = [],
+    dry_run: bool = False,
+    ask: bool = False,
+    reason: str = "",
+) -> Any:
     """Retrain one application from what is new at its sources, and let it out if it was judged good.
 
     Args:
@@ -100,48 +106,87 @@ def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snap
     sources = [use.name for use in recipe.sources]
     name = recipe.application
     collecting = [] if known else [collect.submit(source) for source in sources]
-    collected: list[Collected] = [known[source] for source in sources] if known else [future.result() for future in collecting]
-    stages = [*(f"clean@{source}" for source in sources), *(f"{step}@{name}" for step in ("select", "label", "split"))]
+    collected: list[Collected] = (
+        [known[source] for source in sources]
+        if known
+        else [future.result() for future in collecting]
+    )
+    stages = [
+        *(f"clean@{source}" for source in sources),
+        *(f"{step}@{name}" for step in ("select", "label", "split")),
+    ]
     due = version.due(stages)
-    cleaning = [clean.submit(source, due[f"clean@{source}"], wait_for=collecting[place : place + 1]) for place, source in enumerate(sources)]
+    cleaning = [
+        clean.submit(source, due[f"clean@{source}"], wait_for=collecting[place : place + 1])
+        for place, source in enumerate(sources)
+    ]
     done: list[Stage] = [future.result() for future in cleaning]
     changed = any(stage.ran for stage in done)
     before: list[Any] = cleaning
     for step in (select, label, split):
-        future = step.submit(name, changed or due[f"{step.name.split(' ')[0]}@{name}"], wait_for=before)
+        future = step.submit(
+            name, changed or due[f"{step.name.split(' ')[0]}@{name}"], wait_for=before
+        )
         done.append(future.result())
         changed = changed or done[-1].ran
         before = [future]
     named: Snapshot = snapshot.submit(name, wait_for=before).result()
-    process.tell("data", collected=[item.model_dump() for item in collected], stages=[item.model_dump() for item in done], snapshot=named.model_dump())
+    process.tell(
+        "data",
+        collected=[item.model_dump() for item in collected],
+        stages=[item.model_dump() for item in done],
+        snapshot=named.model_dump(),
+    )
     pages.what_came_in(collected, done, named)
     if not known:
         pages.sources(collected)
     return named
 
 
-def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], named: Snapshot, dry_run: bool) -> End:
+def model_half(
+    recipe: Recipe, this: plan.Plan, overrides: list[str], named: Snapshot, dry_run: bool
+) -> End:
     """Sweep, train, export, score, judge, register and promote; what has a receipt is not done again."""
     name = recipe.application
     process.tell("plan", key=this.key, snapshot=this.snapshot, folder=str(this.folder))
-    ended, scored_before = End.load(this.folder / "end.json"), Scored.load(this.folder / "score.json")
-    if ended is not None and not (scored_before and "champion" in scored_before.skipped):     # a champion that was silent may answer now
+    ended, scored_before = (
+        End.load(this.folder / "end.json"),
+        Scored.load(this.folder / "score.json"),
+    )
+    if ended is not None and not (
+        scored_before and "champion" in scored_before.skipped
+    ):  # a champion that was silent may answer now
         process.tell("judged", judged=_told(this))
-        return ended.model_copy(update={"state": "Unchanged", "because": f"this data and configuration were judged before: {ended.state}, {ended.because}"})
+        return ended.model_copy(
+            update={
+                "state": "Unchanged",
+                "because": f"this data and configuration were judged before: {ended.state}, {ended.because}",
+            }
+        )
     this.save(this.folder / "plan.json")
     simpler = baselines.submit(name, overrides)
     swept = sweep.submit(name, overrides)
     trained = train.submit(name, overrides, wait_for=[swept])
-    sheet = datasheet.submit(name, overrides, named.names, wait_for=[swept])      # beside the training, which takes its time
+    sheet = datasheet.submit(
+        name, overrides, named.names, wait_for=[swept]
+    )  # beside the training, which takes its time
     exported = export.submit(name, overrides, wait_for=[trained])
     scored = score.submit(name, overrides, wait_for=[exported, simpler])
     judging = judge.submit(name, overrides, wait_for=[scored])
     explaining = explain.submit(name, overrides, wait_for=[scored])
-    for future in (simpler, swept, trained, exported, scored):     # the first that failed says why; those after it only that it did
+    for future in (
+        simpler,
+        swept,
+        trained,
+        exported,
+        scored,
+    ):  # the first that failed says why; those after it only that it did
         future.result()
     pages.forms(exported.result())
     judged: Judged = judging.result()
-    with suppress(Fault):   # a report that could not be made holds no model up; the step's log says why
+    with suppress(
+        Fault
+    ):  # a report that could not be made holds no model up; the step's log says why
         explaining.result()
     with suppress(Fault):
         pages.datasheet(sheet.result())
@@ -150,17 +195,36 @@ def model_half(recipe: Recipe, this: plan.Plan, overrides: list[str], named: Sna
     if dry_run:
         pages.verdict(name, "DryRun", judged)
         close(this, "DryRun", f"{judged.verdict}: {judged.because}")
-        return End(application=name, state="DryRun", because=f"{judged.verdict}: {judged.because}", key=this.key, snapshot=this.snapshot, at=_now())
+        return End(
+            application=name,
+            state="DryRun",
+            because=f"{judged.verdict}: {judged.because}",
+            key=this.key,
+            snapshot=this.snapshot,
+            at=_now(),
+        )
     registering = register.submit(name, overrides, wait_for=[judging])
     registered: Registered = registering.result()
     pages.link(registered)
     waits = judged.verdict == "PROMOTE" and recipe.approval
     end = End(
-        application=name, state="Held" if waits else {"PROMOTE": "Promoted", "HOLD": "Held", "REJECT": "Rejected"}[judged.verdict],  # type: ignore[arg-type]
-        because=f"a person lets this one out (tidemill approve {name}); {judged.because}" if waits else judged.because, key=this.key, snapshot=this.snapshot, version=registered.version or None, run_id=registered.run_id, at=_now(),
+        application=name,
+        state="Held"
+        if waits
+        else {"PROMOTE": "Promoted", "HOLD": "Held", "REJECT": "Rejected"}[judged.verdict],  # type: ignore[arg-type]
+        because=f"a person lets this one out (tidemill approve {name}); {judged.because}"
+        if waits
+        else judged.because,
+        key=this.key,
+        snapshot=this.snapshot,
+        version=registered.version or None,
+        run_id=registered.run_id,
+        at=_now(),
     )
     if end.state == "Promoted":
-        moved: Promoted = promote.submit(name, registered.version, "gates", judged.because, this.key, wait_for=[registering]).result()
+        moved: Promoted = promote.submit(
+            name, registered.version, "gates", judged.because, this.key, wait_for=[registering]
+        ).result()
         process.tell("promoted", promoted=moved.model_dump())
     end.save(this.folder / "end.json")
     pages.verdict(name, end.state, judged, registered)
@@ -176,9 +240,14 @@ def asked(end: End, this: plan.Plan) -> End:
 
     words = f"**{end.application} version {end.version} is held**: {end.because}\n\nThe gates table is among this run's artifacts."
     try:
-        given = pause_flow_run(wait_for_input=Approval.with_initial_data(description=words), timeout=round(config.general().approval.timeout_minutes * 60))
+        given = pause_flow_run(
+            wait_for_input=Approval.with_initial_data(description=words),
+            timeout=round(config.general().approval.timeout_minutes * 60),
+        )
     except FlowPauseTimeout:
-        return end.model_copy(update={"because": f"nobody answered the form in time; {end.because}"})
+        return end.model_copy(
+            update={"because": f"nobody answered the form in time; {end.because}"}
+        )
     person, why = given.person or "a person in Prefect", given.reason
     if not given.approve:
         return end.model_copy(update={"because": f"{person} said no: {why}; {end.because}"})
@@ -188,13 +257,22 @@ def asked(end: End, this: plan.Plan) -> End:
     promoted = end.model_copy(update={"state": "Promoted", "because": f"{person} approved: {why}"})
     promoted.save(this.folder / "end.json")
     if judged := Judged.load(this.folder / "judge.json"):
-        pages.verdict(end.application, "Promoted", judged, Registered.load(this.folder / "register.json"), promoted.because)
+        pages.verdict(
+            end.application,
+            "Promoted",
+            judged,
+            Registered.load(this.folder / "register.json"),
+            promoted.because,
+        )
     return promoted
 
 
 def close(this: plan.Plan, state: str, because: str) -> None:
     """Note in MLflow how a run ended that registered nothing."""
-    process.run(f"close {this.application}", [sys.executable, "-m", "tasks.tracking", this.application, this.key, state, because])
+    process.run(
+        f"close {this.application}",
+        [sys.executable, "-m", "tasks.tracking", this.application, this.key, state, because],
+    )
 
 
 def _now() -> str:

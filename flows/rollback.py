@@ -24,5 +24,11 @@ def rollback(application: Application, person: str, reason: str, to: str = "") -
     """
     if not person.strip() or not reason.strip():
         raise Refused("a rollback needs a person and a reason; both are kept in the ledger")
-    moved: Promoted = promote.submit(str(application), before(str(application), to), person.strip(), reason.strip(), "").result()
-    return Completed(name="RolledBack" if moved.moved else "Unchanged", message=f"version {moved.version} is @champion, before it was {moved.previous}", data=moved.model_dump())
+    moved: Promoted = promote.submit(
+        str(application), before(str(application), to), person.strip(), reason.strip(), ""
+    ).result()
+    return Completed(
+        name="RolledBack" if moved.moved else "Unchanged",
+        message=f"version {moved.version} is @champion, before it was {moved.previous}",
+        data=moved.model_dump(),
+    )

@@ -6,13 +6,26 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print the address as JSON once it answers, and the log to stderr.")]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print the address as JSON once it answers, and the log to stderr."
+    ),
+]
 
 
 def serve(
-    applications: Annotated[list[str] | None, typer.Argument(help="Files of conf/recipe, such as languages.", metavar="[APPLICATION]...")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every application that has a champion, now or later.")] = False,
-    host: Annotated[str | None, typer.Option(help="Elsewhere than 127.0.0.1 only with tokens in TIDEMILL_TOKENS.")] = None,
+    applications: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files of conf/recipe, such as languages.", metavar="[APPLICATION]..."),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every application that has a champion, now or later.")
+    ] = False,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Elsewhere than 127.0.0.1 only with tokens in TIDEMILL_TOKENS."),
+    ] = None,
     port: Annotated[int | None, typer.Option(help="0: any that is free.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that answer.")] = None,
     as_json: Json = False,
@@ -26,7 +39,11 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     def told(where: str) -> None:
-        typer.echo(json.dumps({"address": where, "applications": list(names) or "all"}) if as_json else f"{where}    page, /v1, /openapi.json, /health, /ready, /metrics; Ctrl-C stops it")
+        typer.echo(
+            json.dumps({"address": where, "applications": list(names) or "all"})
+            if as_json
+            else f"{where}    page, /v1, /openapi.json, /health, /ready, /metrics; Ctrl-C stops it"
+        )
 
     if serve(names, settings, told):
         raise Fault("the server could not start; the lines above say why")

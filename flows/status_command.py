@@ -14,8 +14,16 @@ def status(as_json: Json = False) -> None:
     for name in names:
         entries = tracking.ledger(name)
         last = entries[-1] if entries else {}
-        live.append({"application": name, "champion": tracking.aliased(name), "since": last.get("at"), "by": last.get("by"),
-                     "why": last.get("why"), "challenger": tracking.aliased(name, "challenger")})
+        live.append(
+            {
+                "application": name,
+                "champion": tracking.aliased(name),
+                "since": last.get("at"),
+                "by": last.get("by"),
+                "why": last.get("why"),
+                "challenger": tracking.aliased(name, "challenger"),
+            }
+        )
     runs = tracking.recent(names or config.files("recipe"))
     if as_json:
         out({"live": live, "runs": runs})
@@ -25,8 +33,10 @@ def status(as_json: Json = False) -> None:
     console = Console()
     if not live:
         console.print("Nothing is live yet. Start with: [bold]tidemill run languages[/]")
-    for title, rows, columns in (("live", live, ("application", "champion", "challenger", "since", "by", "why")),
-                                 ("last runs", runs, ("application", "state", "at", "run_id", "because"))):
+    for title, rows, columns in (
+        ("live", live, ("application", "champion", "challenger", "since", "by", "why")),
+        ("last runs", runs, ("application", "state", "at", "run_id", "because")),
+    ):
         if rows:
             console.print(table(title, rows, columns))
 
@@ -35,7 +45,14 @@ def table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> A
     """Short columns whole, and the last one, which is prose, wrapped beside them."""
     from rich.table import Table
 
-    found = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    found = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        header_style="dim",
+    )
     for column in columns:
         found.add_column(column.removesuffix("_id"), no_wrap=column != columns[-1])
     for row in rows:

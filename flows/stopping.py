@@ -11,7 +11,7 @@ from collections.abc import Callable
 PATIENCE_S = 3.0
 
 Say = Callable[[int], object]
-_say: list[Say] = []     # told the exit code; there once a run listens
+_say: list[Say] = []  # told the exit code; there once a run listens
 _heard: list[int] = []
 _leaving = threading.Lock()
 
@@ -35,7 +35,7 @@ def _stop(number: int, frame: object) -> None:
     Prefect's temporary server may hear the same signal, and its client would ask the dead server for minutes.
     """
     _heard.append(number)
-    if len(_heard) > 1:     # the first one is being obeyed
+    if len(_heard) > 1:  # the first one is being obeyed
         return
     logging.disable(logging.CRITICAL)
     timer = threading.Timer(PATIENCE_S, leave)
@@ -50,7 +50,7 @@ def leave() -> None:
 
     if not _heard:
         return
-    _leaving.acquire()     # and keep it: once
+    _leaving.acquire()  # and keep it: once
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             child.terminate()

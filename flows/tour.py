@@ -22,9 +22,62 @@ from tasks import places
 from tasks.errors import Fault
 from tasks.files import sha256, write
 
-COPIED = ("conf", "data/people", "flows", "tasks", "recipes", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "pyproject.toml")
-LOCALES = ("ar", "cs", "da", "de", "el", "es", "fa", "fi", "fr", "hu", "it", "ja", "ko", "nl", "pl", "ru", "sv", "tr", "uk", "vi")
-DECLARATIONS = ("arb", "ces", "dan", "deu_1996", "ell_monotonic", "spa", "pes_1", "fin", "fra", "hun", "ita", "jpn", "kor", "nld", "pol", "rus", "swe", "tur", "ukr", "vie")
+COPIED = (
+    "conf",
+    "data/people",
+    "flows",
+    "tasks",
+    "recipes",
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".dvcignore",
+    ".gitignore",
+    "pyproject.toml",
+)
+LOCALES = (
+    "ar",
+    "cs",
+    "da",
+    "de",
+    "el",
+    "es",
+    "fa",
+    "fi",
+    "fr",
+    "hu",
+    "it",
+    "ja",
+    "ko",
+    "nl",
+    "pl",
+    "ru",
+    "sv",
+    "tr",
+    "uk",
+    "vi",
+)
+DECLARATIONS = (
+    "arb",
+    "ces",
+    "dan",
+    "deu_1996",
+    "ell_monotonic",
+    "spa",
+    "pes_1",
+    "fin",
+    "fra",
+    "hun",
+    "ita",
+    "jpn",
+    "kor",
+    "nld",
+    "pol",
+    "rus",
+    "swe",
+    "tur",
+    "ukr",
+    "vie",
+)
 
 
 @dataclass(frozen=True)
@@ -36,9 +89,21 @@ class Release:
     sha256: str
 
 
-FIRST = Release("5.2", "Django-5.2-py3-none-any.whl", "91ceed4e3a6db5aedced65e3c8f963118ea9ba753fc620831c77074e620e7d83")
-NEXT = Release("5.2.10", "django-5.2.10-py3-none-any.whl", "cf85067a64250c95d5f9067b056c5eaa80591929f7e16fbcd997746e40d6c45c")
-SAME = Release("5.2.19", "django-5.2.19-py3-none-any.whl", "5965d974a5218a2b68a11dd1276434707f23886525c23f0598eccedaf4f4ca00")
+FIRST = Release(
+    "5.2",
+    "Django-5.2-py3-none-any.whl",
+    "91ceed4e3a6db5aedced65e3c8f963118ea9ba753fc620831c77074e620e7d83",
+)
+NEXT = Release(
+    "5.2.10",
+    "django-5.2.10-py3-none-any.whl",
+    "cf85067a64250c95d5f9067b056c5eaa80591929f7e16fbcd997746e40d6c45c",
+)
+SAME = Release(
+    "5.2.19",
+    "django-5.2.19-py3-none-any.whl",
+    "5965d974a5218a2b68a11dd1276434707f23886525c23f0598eccedaf4f4ca00",
+)
 
 
 @dataclass
@@ -49,7 +114,11 @@ class Tour:
     nights: list[dict[str, Any]] = field(default_factory=list)
 
     def environment(self) -> dict[str, str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "OPTUNA_", "TIDEMILL_"))}
+        own = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PREFECT_", "MLFLOW_", "OPTUNA_", "TIDEMILL_"))
+        }
         return {**own, "PYTHONPATH": str(self.folder), "TIDEMILL_CACHE": str(places.cache())}
 
     def command(self, *arguments: str) -> list[str]:
@@ -57,16 +126,28 @@ class Tour:
 
     def tidemill(self, *arguments: str) -> Any:
         """One command there, its answer as JSON. Raises Fault where it ends with a fault."""
-        done = subprocess.run(self.command(*arguments, "--json"), cwd=self.folder, env=self.environment(), capture_output=True, text=True)
+        done = subprocess.run(
+            self.command(*arguments, "--json"),
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
-            raise Fault(f"tidemill {' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
+            raise Fault(
+                f"tidemill {' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}"
+            )
         return json.loads(done.stdout)
 
     def edit(self, name: str, **changed: Any) -> None:
         path = self.folder / "conf" / name
         body = yaml.safe_load(path.read_text())
         for key, value in changed.items():
-            body[key] = {**body[key], **value} if isinstance(value, dict) and isinstance(body.get(key), dict) else value
+            body[key] = (
+                {**body[key], **value}
+                if isinstance(value, dict) and isinstance(body.get(key), dict)
+                else value
+            )
         write(path, yaml.safe_dump(body, sort_keys=False))
 
 
@@ -94,16 +175,50 @@ def make(folder: Path) -> Tour:
             (folder / "recipes" / f"{path.stem}.py").unlink(missing_ok=True)
     tour = Tour(folder)
     mirror = yaml.safe_load((folder / "conf/source/udhr.yaml").read_text())["mirror"]
-    tour.edit("source/udhr.yaml", mirror={**mirror, "members": "|".join(f"third_party/udhr/{name}" for name in ("index.xml", *(f"udhr_{code}.xml" for code in DECLARATIONS)))})
-    tour.edit("source/software.yaml", members="|".join(f"plone/app/locales/locales/{code}/LC_MESSAGES/plone*.po" for code in LOCALES))
-    tour.edit("source/django.yaml", members="|".join(f"django/**/locale/{code}/LC_MESSAGES/*.po" for code in LOCALES))
+    tour.edit(
+        "source/udhr.yaml",
+        mirror={
+            **mirror,
+            "members": "|".join(
+                f"third_party/udhr/{name}"
+                for name in ("index.xml", *(f"udhr_{code}.xml" for code in DECLARATIONS))
+            ),
+        },
+    )
+    tour.edit(
+        "source/software.yaml",
+        members="|".join(
+            f"plone/app/locales/locales/{code}/LC_MESSAGES/plone*.po" for code in LOCALES
+        ),
+    )
+    tour.edit(
+        "source/django.yaml",
+        members="|".join(f"django/**/locale/{code}/LC_MESSAGES/*.po" for code in LOCALES),
+    )
     body = yaml.safe_load((folder / "conf/recipe/languages.yaml").read_text())
     rules = {rule["source"]: rule for rule in body["split"]["rules"]}
-    gates = [{**gate, "margin": 0.03} if gate["kind"] == "no_worse" and gate["against"] == "baseline" else gate for gate in body["gates"]]
+    gates = [
+        {**gate, "margin": 0.03}
+        if gate["kind"] == "no_worse" and gate["against"] == "baseline"
+        else gate
+        for gate in body["gates"]
+    ]
     tour.edit(
-        "recipe/languages.yaml", sources=[{"name": "udhr"}, {"name": "django"}, {"name": "software", "role": "test"}],
-        split={"rules": [rules["udhr"], {**rules["software"], "source": "django"}, {"source": "software", "by": "test"}]},
-        model={"bits": 14, "steps": 300}, trainer={"checkpoint_steps": 40}, sweep={"trials": 1}, score={"resamples": 1000}, gates=gates)
+        "recipe/languages.yaml",
+        sources=[{"name": "udhr"}, {"name": "django"}, {"name": "software", "role": "test"}],
+        split={
+            "rules": [
+                rules["udhr"],
+                {**rules["software"], "source": "django"},
+                {"source": "software", "by": "test"},
+            ]
+        },
+        model={"bits": 14, "steps": 300},
+        trainer={"checkpoint_steps": 40},
+        sweep={"trials": 1},
+        score={"resamples": 1000},
+        gates=gates,
+    )
     return tour
 
 
@@ -118,7 +233,9 @@ def broken(good: Release) -> Release:
             parts = info.filename.split("/")
             if "locale" in parts and (at := parts.index("locale") + 1) < len(parts):
                 parts[at] = after.get(parts[at], parts[at])
-            new.writestr(zipfile.ZipInfo("/".join(parts)), old.read(info))     # no times: the same bytes each time
+            new.writestr(
+                zipfile.ZipInfo("/".join(parts)), old.read(info)
+            )  # no times: the same bytes each time
     digest = sha256(part)
     target = places.cache() / digest[:2] / digest / file
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -130,9 +247,24 @@ def night(tour: Tour, title: str, release: Release, kill: bool = False) -> dict[
     """One night over one release; with `kill`, its training is killed once. Says how it ended, and what it cost."""
     say(f"\n[bold]{title}[/]")
     package = yaml.safe_load((tour.folder / "conf/source/django.yaml").read_text())["package"]
-    tour.edit("source/django.yaml", package={**package, "version": release.version, "file": release.file, "sha256": release.sha256})
+    tour.edit(
+        "source/django.yaml",
+        package={
+            **package,
+            "version": release.version,
+            "file": release.file,
+            "sha256": release.sha256,
+        },
+    )
     began = time.monotonic()
-    run = subprocess.Popen(tour.command("run", "languages", "--json"), cwd=tour.folder, env=tour.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        tour.command("run", "languages", "--json"),
+        cwd=tour.folder,
+        env=tour.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     killed = False
     with console().status("starting") as status:
         while run.poll() is None:
@@ -141,25 +273,44 @@ def night(tour: Tour, title: str, release: Release, kill: bool = False) -> dict[
             if kill and not killed and training_under_way(tour.folder):
                 killed = kill_training(run.pid)
                 if killed:
-                    say("  the training was killed (-9) after its first checkpoint; the step is tried again and goes on from there")
+                    say(
+                        "  the training was killed (-9) after its first checkpoint; the step is tried again and goes on from there"
+                    )
             time.sleep(0.05 if kill and not killed else 0.3)
     said, errors = run.communicate()
     if run.returncode:
         raise Fault(f"{title}: {(errors.strip().splitlines() or ['it said nothing'])[-1]}")
     end = json.loads(said)
     if kill and not killed:
-        raise Fault("the training was over before it could be killed; give it more steps in flows/tour.py")
+        raise Fault(
+            "the training was over before it could be killed; give it more steps in flows/tour.py"
+        )
     end["wall_s"] = time.monotonic() - began
     rows = end.get("seconds", {})
     say(f"  [bold]{end['state']}[/] in {end['wall_s']:.0f} s: {end['because'][:300]}")
-    say("  [dim]" + ", ".join(f"{name.replace(' languages', '')} {seconds:.0f} s" for name, seconds in rows.items() if seconds >= 1) + "[/]")
-    tour.nights.append({"night": title, **{name: end[name] for name in ("state", "because", "wall_s", "key", "snapshot")}})
+    say(
+        "  [dim]"
+        + ", ".join(
+            f"{name.replace(' languages', '')} {seconds:.0f} s"
+            for name, seconds in rows.items()
+            if seconds >= 1
+        )
+        + "[/]"
+    )
+    tour.nights.append(
+        {
+            "night": title,
+            **{name: end[name] for name in ("state", "because", "wall_s", "key", "snapshot")},
+        }
+    )
     return end
 
 
 def newest(folder: Path) -> str:
     """The step whose log was written last."""
-    logs = sorted((folder / ".tidemill/logs/steps").glob("*.log"), key=lambda path: path.stat().st_mtime)
+    logs = sorted(
+        (folder / ".tidemill/logs/steps").glob("*.log"), key=lambda path: path.stat().st_mtime
+    )
     return logs[-1].stem.replace("-", " ") if logs else "starting"
 
 
@@ -193,24 +344,41 @@ def tour() -> None:
     """The nights, then what they left behind."""
     began = time.monotonic()
     there = make(places.state("tour"))
-    say(f"A project of its own in {there.folder.relative_to(places.root())}: twenty languages, learned from declarations and Django's strings, tested on Plone's too.")
+    say(
+        f"A project of its own in {there.folder.relative_to(places.root())}: twenty languages, learned from declarations and Django's strings, tested on Plone's too."
+    )
     with console().status("starting Prefect, MLflow and the runner"):
         where = there.tidemill("up", "--detach")
     say(f"Look on: Prefect {where['prefect']}  MLflow {where['mlflow']}")
-    first = night(there, f"Night 1: Django {FIRST.version}, and a training that is killed", FIRST, kill=True)
+    first = night(
+        there, f"Night 1: Django {FIRST.version}, and a training that is killed", FIRST, kill=True
+    )
     with console().status("training version 1 again, undisturbed"):
         again = there.tidemill("verify", "languages@1") if first["state"] == "Promoted" else None
     if again:
-        say(f"  trained again without a disturbance: [bold]{again['verdict']}[/], {again['because']}")
+        say(
+            f"  trained again without a disturbance: [bold]{again['verdict']}[/], {again['because']}"
+        )
     night(there, f"Night 2: Django {NEXT.version}, where some strings changed", NEXT)
     night(there, f"Night 3: Django {SAME.version}, a release without a new string", SAME)
-    last = night(there, f"Night 4: Django {SAME.version} with every language's folder given to its neighbour, broken on purpose", broken(SAME))
+    last = night(
+        there,
+        f"Night 4: Django {SAME.version} with every language's folder given to its neighbour, broken on purpose",
+        broken(SAME),
+    )
     say("\n[bold]What was live, and why[/] (tidemill history languages)")
     for entry in there.tidemill("history", "languages"):
         say(f"  {entry['at']}  version {entry['version']} by {entry['by']}: {entry['why'][:160]}")
-    if first["state"] != "Promoted" or last["state"] != "Rejected" or not again or again["verdict"] != "identical":
+    if (
+        first["state"] != "Promoted"
+        or last["state"] != "Rejected"
+        or not again
+        or again["verdict"] != "identical"
+    ):
         raise Fault("the tour did not end as told; see the nights above")
-    say(f"\n{time.monotonic() - began:.0f} s. The servers stay up: Prefect {where['prefect']}  MLflow {where['mlflow']}/?workflowType=machine_learning")
+    say(
+        f"\n{time.monotonic() - began:.0f} s. The servers stay up: Prefect {where['prefect']}  MLflow {where['mlflow']}/?workflowType=machine_learning"
+    )
     say(f"To stop them: cd {there.folder.relative_to(places.root())} && tidemill down")
 
 

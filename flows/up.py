@@ -25,7 +25,7 @@ from tasks.errors import Fault, Refused
 from tasks.files import held, holding, write, write_json
 
 HOST = "127.0.0.1"
-READY_S = 120          # the first start migrates two databases
+READY_S = 120  # the first start migrates two databases
 STOP_S = 10
 PORTS = {"prefect": 4200, "mlflow": 5000, "serve": 8000}
 RETRIES = 5
@@ -51,7 +51,9 @@ def settled() -> dict[str, Any] | None:
     until = time.monotonic() + READY_S
     while (where := running()) is not None and not where.get("ready"):
         if time.monotonic() > until:
-            raise Fault(f"another tidemill up has not become ready within {READY_S} s; see .tidemill/logs, or tidemill down")
+            raise Fault(
+                f"another tidemill up has not become ready within {READY_S} s; see .tidemill/logs, or tidemill down"
+            )
         time.sleep(0.2)
     return where
 
@@ -72,7 +74,9 @@ def choose(name: str, given: int | None) -> int:
         if not 1 <= given <= 65535:
             raise Refused(f"--{name}-port {given} is no port; it is between 1 and 65535")
         if not free(given):
-            raise Refused(f"port {given} for {name} is in use; name another with --{name}-port, or leave it out")
+            raise Refused(
+                f"port {given} for {name} is in use; name another with --{name}-port, or leave it out"
+            )
         return given
     if free(PORTS[name]):
         return PORTS[name]
@@ -87,35 +91,79 @@ def addresses(ports: dict[str, int]) -> dict[str, str]:
 
 def environment(where: dict[str, str], public: str = "") -> dict[str, str]:
     """What the servers and everything they start run with; with the name of `--public`, their logins too."""
-    own = {name: value for name, value in places.environment().items() if name not in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")}
+    own = {
+        name: value
+        for name, value in places.environment().items()
+        if name not in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
+    }
     prefect = where["prefect"]
     seen = outside(where, public)
     return {
-        **own, **(logins.environment() if public else {}),
-        "PREFECT_API_URL": f"{prefect}/api", "PREFECT_UI_URL": seen["prefect"], "PREFECT_SERVER_UI_API_URL": f"{seen['prefect']}/api",
+        **own,
+        **(logins.environment() if public else {}),
+        "PREFECT_API_URL": f"{prefect}/api",
+        "PREFECT_UI_URL": seen["prefect"],
+        "PREFECT_SERVER_UI_API_URL": f"{seen['prefect']}/api",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{prefect},{prefect.replace(HOST, 'localhost')},{seen['prefect']}",
         "PREFECT_RUNNER_POLL_FREQUENCY": "2",
-        "MLFLOW_TRACKING_URI": where["mlflow"], "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "TIDEMILL_MLFLOW_URL": where["mlflow"], "TIDEMILL_MLFLOW_PAGES": seen["mlflow"], "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(places.root()), "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+        "MLFLOW_TRACKING_URI": where["mlflow"],
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "TIDEMILL_MLFLOW_URL": where["mlflow"],
+        "TIDEMILL_MLFLOW_PAGES": seen["mlflow"],
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(places.root()),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
     }
 
 
 def outside(where: dict[str, str], public: str) -> dict[str, str]:
     """The addresses that a person's browser uses: with `--public` those of the proxy that speaks TLS."""
-    return {name: address.replace(f"http://{HOST}", f"https://{public}") for name, address in where.items()} if public else where
+    return (
+        {
+            name: address.replace(f"http://{HOST}", f"https://{public}")
+            for name, address in where.items()
+        }
+        if public
+        else where
+    )
 
 
 def commands(ports: dict[str, int], public: str = "") -> dict[str, list[str]]:
     """What each service runs; a service ends when its supervisor does (flows/kept.py)."""
     python = [sys.executable, "-m"]
     names = [HOST, "localhost", *([public] if public else [])]
-    hosts = ",".join([*(f"{name}:{ports['mlflow']}" for name in names), *([public] if public else [])])
-    login = ["--app-name", "basic-auth", "--cors-allowed-origins", f"https://{public}:{ports['mlflow']}"] if public else []
+    hosts = ",".join(
+        [*(f"{name}:{ports['mlflow']}" for name in names), *([public] if public else [])]
+    )
+    login = (
+        [
+            "--app-name",
+            "basic-auth",
+            "--cors-allowed-origins",
+            f"https://{public}:{ports['mlflow']}",
+        ]
+        if public
+        else []
+    )
     return {
         "prefect": [*python, "flows.prefect_server", str(ports["prefect"]), *names],
-        "mlflow": [*python, "tasks.tracking.server", "--host", HOST, "--port", str(ports["mlflow"]), "--workers", "1", "--allowed-hosts", hosts, *login,
-                   "--backend-store-uri", f"sqlite:///{places.state('mlflow.db')}", "--artifacts-destination", str(places.state("artifacts"))],
+        "mlflow": [
+            *python,
+            "tasks.tracking.server",
+            "--host",
+            HOST,
+            "--port",
+            str(ports["mlflow"]),
+            "--workers",
+            "1",
+            "--allowed-hosts",
+            hosts,
+            *login,
+            "--backend-store-uri",
+            f"sqlite:///{places.state('mlflow.db')}",
+            "--artifacts-destination",
+            str(places.state("artifacts")),
+        ],
         "runner": [*python, "flows.deployments"],
         "serve": [*python, "tasks.serve", "--all", "--host", HOST, "--port", str(ports["serve"])],
     }
@@ -123,6 +171,7 @@ def commands(ports: dict[str, int], public: str = "") -> dict[str, list[str]]:
 
 def configuration(ports: dict[str, int], folder: Path, public: str = "") -> str:
     """supervisord.conf. A percent sign begins an expansion there, so ours are doubled."""
+
     def plain(text: str) -> str:
         return text.replace("%", "%%")
 
@@ -154,7 +203,9 @@ def socket_path(folder: Path) -> Path:
     private = Path(tempfile.gettempdir()) / f"tidemill-{os.getuid()}"
     private.mkdir(mode=0o700, exist_ok=True)
     if private.stat().st_uid != os.getuid() or private.stat().st_mode & 0o077:
-        raise Fault(f"{private} belongs to somebody else or is open to others; remove it and try again")
+        raise Fault(
+            f"{private} belongs to somebody else or is open to others; remove it and try again"
+        )
     return private / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.sock"
 
 
@@ -179,7 +230,9 @@ def control(folder: Path) -> Any:
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2) as response:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            url, timeout=2
+        ) as response:
             return response.status == 200
     except OSError:
         return False
@@ -188,18 +241,26 @@ def answers(url: str) -> bool:
 def last_words(name: str) -> str:
     """The last line of a service's log that says something."""
     path = places.state("logs", f"{name}.log")
-    lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()] if path.is_file() else []
+    lines = (
+        [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+        if path.is_file()
+        else []
+    )
     errors = [line for line in lines[-40:] if "error" in line.lower()]
     return (errors or lines or ["it said nothing"])[-1][:300]
 
 
-def keep(ports: dict[str, int | None], told: Callable[[str, str], None], public: str = "") -> NoReturn:
+def keep(
+    ports: dict[str, int | None], told: Callable[[str, str], None], public: str = ""
+) -> NoReturn:
     """Start all, say when each answers, and stay until Ctrl-C or `down`; what dies is started again."""
     if public:
         logins.check(public)
     with holding(lock()) as mine:
         if not mine:
-            raise Refused("tidemill is up already; tidemill status says where, tidemill down stops it")
+            raise Refused(
+                "tidemill is up already; tidemill status says where, tidemill down stops it"
+            )
         chosen = {name: choose(name, ports.get(name)) for name in PORTS}
         where = addresses(chosen)
         folder = places.state("up")
@@ -210,15 +271,33 @@ def keep(ports: dict[str, int | None], told: Callable[[str, str], None], public:
         env = {**os.environ, **environment(where, public)}
         for name in ("TIDEMILL_OWNER", "TIDEMILL_KEY", "TIDEMILL_RECEIPT"):
             env.pop(name, None)
-        supervisor = subprocess.Popen([sys.executable, "-m", "flows.kept", sys.executable, "-m", "supervisor.supervisord", "-c", str(folder / "supervisord.conf")],
-                                      env=env, cwd=places.root(), stdin=subprocess.DEVNULL, start_new_session=True,
-                                      stdout=(places.state("logs", "supervisor.out")).open("w"), stderr=subprocess.STDOUT)
+        supervisor = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "flows.kept",
+                sys.executable,
+                "-m",
+                "supervisor.supervisord",
+                "-c",
+                str(folder / "supervisord.conf"),
+            ],
+            env=env,
+            cwd=places.root(),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            stdout=(places.state("logs", "supervisor.out")).open("w"),
+            stderr=subprocess.STDOUT,
+        )
         code = 0
         try:
             signal.signal(signal.SIGTERM, _interrupt)
             signal.signal(signal.SIGINT, _interrupt)
             begin(supervisor, folder, where, told, public)
-            write_json(places.state("up.json"), {"pid": os.getpid(), "ready": True, "public": public, **where})
+            write_json(
+                places.state("up.json"),
+                {"pid": os.getpid(), "ready": True, "public": public, **where},
+            )
             if public:
                 told("public", logins.words(public, where))
             told("ready", "")
@@ -240,7 +319,13 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def begin(supervisor: subprocess.Popen[bytes], folder: Path, where: dict[str, str], told: Callable[[str, str], None], public: str = "") -> None:
+def begin(
+    supervisor: subprocess.Popen[bytes],
+    folder: Path,
+    where: dict[str, str],
+    told: Callable[[str, str], None],
+    public: str = "",
+) -> None:
     """Start the services in order, each once the one before answers; the two servers together, since neither waits for the other."""
     until = time.monotonic() + READY_S
     rpc = None
@@ -254,12 +339,18 @@ def begin(supervisor: subprocess.Popen[bytes], folder: Path, where: dict[str, st
             time.sleep(0.1)
     for name in ("prefect", "mlflow"):
         rpc.startProcess(name, False)
-    ready = {"prefect": lambda: answers(f"{where['prefect']}/api/health") and ours(supervisor, where["prefect"]),
-             "mlflow": lambda: answers(f"{where['mlflow']}/health") and ours(supervisor, where["mlflow"]),
-             "runner": (folder / "runner.ready").is_file,
-             "serve": lambda: answers(f"{where['serve']}/ready") and ours(supervisor, where["serve"])}
+    ready = {
+        "prefect": lambda: (
+            answers(f"{where['prefect']}/api/health") and ours(supervisor, where["prefect"])
+        ),
+        "mlflow": lambda: (
+            answers(f"{where['mlflow']}/health") and ours(supervisor, where["mlflow"])
+        ),
+        "runner": (folder / "runner.ready").is_file,
+        "serve": lambda: answers(f"{where['serve']}/ready") and ours(supervisor, where["serve"]),
+    }
     for name in SERVICES:
-        if name == "runner":     # the runner and the answers need both servers, and not each other
+        if name == "runner":  # the runner and the answers need both servers, and not each other
             for both in ("runner", "serve"):
                 rpc.startProcess(both, False)
         while not ready[name]():
@@ -269,7 +360,10 @@ def begin(supervisor: subprocess.Popen[bytes], folder: Path, where: dict[str, st
         told(name, where.get(name, ""))
         if name == "mlflow":
             # From here on `tidemill run` uses these servers; the runner's own steps do too.
-            write_json(places.state("up.json"), {"pid": os.getpid(), "ready": False, "public": public, **where})
+            write_json(
+                places.state("up.json"),
+                {"pid": os.getpid(), "ready": False, "public": public, **where},
+            )
 
 
 def ours(supervisor: subprocess.Popen[bytes], address: str) -> bool:
@@ -279,7 +373,10 @@ def ours(supervisor: subprocess.Popen[bytes], address: str) -> bool:
     port = int(address.rsplit(":", 1)[1])
     for process in psutil.Process(supervisor.pid).children(recursive=True):
         try:
-            if any(item.laddr and item.laddr.port == port and item.status == psutil.CONN_LISTEN for item in process.net_connections()):
+            if any(
+                item.laddr and item.laddr.port == port and item.status == psutil.CONN_LISTEN
+                for item in process.net_connections()
+            ):
                 return True
         except psutil.Error:
             continue
@@ -288,26 +385,36 @@ def ours(supervisor: subprocess.Popen[bytes], address: str) -> bool:
 
 def _alive(supervisor: subprocess.Popen[bytes], until: float, name: str) -> None:
     if supervisor.poll() is not None:
-        raise Fault(f"supervisor ended: {last_words('supervisor')}; see .tidemill/logs/supervisor.log")
+        raise Fault(
+            f"supervisor ended: {last_words('supervisor')}; see .tidemill/logs/supervisor.log"
+        )
     if time.monotonic() > until:
-        raise Fault(f"{name} did not answer within {READY_S} s: {last_words(name)}; see .tidemill/logs/{name}.log")
+        raise Fault(
+            f"{name} did not answer within {READY_S} s: {last_words(name)}; see .tidemill/logs/{name}.log"
+        )
 
 
 def given_up(rpc: Any) -> None:
     """Raise where a service died so often that supervisor gave it up, with its last words."""
     for item in rpc.getAllProcessInfo():
         if item["statename"] == "FATAL":
-            raise Fault(f"{item['name']} died {RETRIES + 1} times: {last_words(item['name'])}; see .tidemill/logs/{item['name']}.log")
+            raise Fault(
+                f"{item['name']} died {RETRIES + 1} times: {last_words(item['name'])}; see .tidemill/logs/{item['name']}.log"
+            )
 
 
-def watch(supervisor: subprocess.Popen[bytes], folder: Path, told: Callable[[str, str], None]) -> None:
+def watch(
+    supervisor: subprocess.Popen[bytes], folder: Path, told: Callable[[str, str], None]
+) -> None:
     """Until somebody stops us: say what was started again, and give up where nothing helps."""
     rpc = control(folder)
     pids: dict[str, int] = {}
     while True:
         time.sleep(1)
         if supervisor.poll() is not None:
-            raise Fault(f"supervisor ended: {last_words('supervisor')}; see .tidemill/logs/supervisor.log")
+            raise Fault(
+                f"supervisor ended: {last_words('supervisor')}; see .tidemill/logs/supervisor.log"
+            )
         try:
             given_up(rpc)
             for item in rpc.getAllProcessInfo():
@@ -349,6 +456,8 @@ def down() -> bool:
     until = time.monotonic() + STOP_S + 5
     while held(lock()):
         if time.monotonic() > until:
-            raise Fault(f"process {where['pid']} did not stop within {STOP_S + 5} s; see .tidemill/logs/supervisor.log")
+            raise Fault(
+                f"process {where['pid']} did not stop within {STOP_S + 5} s; see .tidemill/logs/supervisor.log"
+            )
         time.sleep(0.1)
     return True

@@ -24,4 +24,8 @@ def verify(application: Application, version: str = "") -> Any:
     found: Verified = verifying.submit(str(application), version).result()
     if found.verdict == "different":
         raise Fault(f"{application} version {found.version}: {found.because}")
-    return Completed(name="Verified", message=f"version {found.version} is {found.verdict}: {found.because}", data=found.model_dump())
+    return Completed(
+        name="Verified",
+        message=f"version {found.version} is {found.verdict}: {found.because}",
+        data=found.model_dump(),
+    )

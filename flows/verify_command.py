@@ -8,7 +8,13 @@ from flows.arguments import Json, out
 
 
 def verify(
-    application: Annotated[str, typer.Argument(help="An application, or one version of it: languages, languages@3.", metavar="APPLICATION[@N]")],
+    application: Annotated[
+        str,
+        typer.Argument(
+            help="An application, or one version of it: languages, languages@3.",
+            metavar="APPLICATION[@N]",
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
     """Train a version again from its pinned data, code and seed, and compare; exit 1 where it comes out different."""

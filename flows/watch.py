@@ -36,14 +36,44 @@ def watch(applications: list[str] = [], retrain_them: bool = True) -> Any:
         except (Fault, Refused) as error:
             ends[name] = f"Failed: {error}"
             continue
-        rows += [{"application": name, "version": found.version, "rows": found.rows, "what": key, "figure": value, "alarm": found.alarm} for key, value in found.drift.items()]
+        rows += [
+            {
+                "application": name,
+                "version": found.version,
+                "rows": found.rows,
+                "what": key,
+                "figure": value,
+                "alarm": found.alarm,
+            }
+            for key, value in found.drift.items()
+        ]
         if found.figure is not None:
-            rows.append({"application": name, "version": found.version, "rows": found.labelled, "what": found.metric, "figure": found.figure, "alarm": found.alarm})
+            rows.append(
+                {
+                    "application": name,
+                    "version": found.version,
+                    "rows": found.labelled,
+                    "what": found.metric,
+                    "figure": found.figure,
+                    "alarm": found.alarm,
+                }
+            )
         ends[name] = acted(found) if found.alarm and retrain_them else found.because
     if rows:
-        create_table_artifact(key="served", description="Served questions against the rows the champion was judged on.", table=rows)
-    words = "; ".join(f"{name}: {end}" for name, end in ends.items()) or "no application samples what it is asked (serve.sample in conf/recipe)"
-    return Failed(message=words) if any(end.startswith("Failed") for end in ends.values()) else Completed(name="Watched", message=words, data=ends)
+        create_table_artifact(
+            key="served",
+            description="Served questions against the rows the champion was judged on.",
+            table=rows,
+        )
+    words = (
+        "; ".join(f"{name}: {end}" for name, end in ends.items())
+        or "no application samples what it is asked (serve.sample in conf/recipe)"
+    )
+    return (
+        Failed(message=words)
+        if any(end.startswith("Failed") for end in ends.values())
+        else Completed(name="Watched", message=words, data=ends)
+    )
 
 
 def sampled() -> list[str]:
@@ -57,5 +87,16 @@ def acted(found: Watched) -> str:
     if (last := Started.load(path)) and last.day == today:
         return f"{found.because}; a retraining was started for it today already"
     Started(day=today, because=found.because).save(path)
-    state: Any = retrain(Application(found.application), [], False, False, f"watch: {found.because}", return_state=True)
-    return f"{found.because}; retrained: {state.name}" if state.is_completed() else f"Failed: {found.because}; the retraining failed: {state.message}"
+    state: Any = retrain(
+        Application(found.application),
+        [],
+        False,
+        False,
+        f"watch: {found.because}",
+        return_state=True,
+    )
+    return (
+        f"{found.because}; retrained: {state.name}"
+        if state.is_completed()
+        else f"Failed: {found.because}; the retraining failed: {state.message}"
+    )

@@ -8,7 +8,16 @@ from pathlib import Path
 from recipes.base import Recipe
 
 GROUP = "tidemill.recipes"
-TOOLS = {"__init__", "base", "calibration", "metrics", "perturb", "pictures", "sounds", "steps"}     # what several applications use; none itself
+TOOLS = {
+    "__init__",
+    "base",
+    "calibration",
+    "metrics",
+    "perturb",
+    "pictures",
+    "sounds",
+    "steps",
+}  # what several applications use; none itself
 
 
 def _own() -> list[str]:
@@ -43,8 +52,11 @@ def load(name: str) -> type[Recipe]:
     else:
         raise KeyError(name)
     found = [
-        item for item in vars(module).values()
-        if isinstance(item, type) and issubclass(item, Recipe) and item.__module__ == module.__name__
+        item
+        for item in vars(module).values()
+        if isinstance(item, type)
+        and issubclass(item, Recipe)
+        and item.__module__ == module.__name__
     ]
     if len(found) != 1:
         raise TypeError(f"recipes.{name} must define exactly one Recipe, it has {len(found)}")
@@ -57,6 +69,9 @@ def code(name: str) -> list[Path]:
     for kind in load(name).__mro__:
         module = sys.modules.get(kind.__module__)
         if issubclass(kind, Recipe) and kind is not Recipe and module and module.__file__:
-            alone = module.__package__ in ("", __name__)   # recipes/NAME.py, or a module of no package
+            alone = module.__package__ in (
+                "",
+                __name__,
+            )  # recipes/NAME.py, or a module of no package
             found.append(Path(module.__file__) if alone else Path(module.__file__).parent)
     return list(dict.fromkeys(found))

@@ -23,9 +23,9 @@ class Metric(BaseModel):
     """What a metric's number means."""
 
     model_config = ConfigDict(frozen=True)
-    better: str          # "higher" or "lower"
+    better: str  # "higher" or "lower"
     unit: str = ""
-    source: str = ""     # where its definition stands
+    source: str = ""  # where its definition stands
 
 
 class Recipe(BaseModel, ABC):
@@ -63,7 +63,9 @@ class Recipe(BaseModel, ABC):
     facts: ClassVar[dict[str, str]] = {}
     """What a person must know before using it, for the model card: intended use, limits, out of scope, data."""
 
-    def plan(self, epochs: int, devices: int, strategy: str, precision: str) -> dict[str, float | int | str]:
+    def plan(
+        self, epochs: int, devices: int, strategy: str, precision: str
+    ) -> dict[str, float | int | str]:
         """What a training with these fields takes: parameters, memory of a device, FLOPs; empty where nobody counted it."""
         return {}
 
@@ -109,7 +111,9 @@ class Recipe(BaseModel, ABC):
         raise NotImplementedError(f"{type(self).__name__} says prunes and has no pruned")
 
     @abstractmethod
-    def export(self, module: LightningModule, datamodule: LightningDataModule, package: Path) -> float:
+    def export(
+        self, module: LightningModule, datamodule: LightningDataModule, package: Path
+    ) -> float:
         """Write the ONNX graphs and what `predict` needs beside them.
 
         Returns the largest absolute difference between torch and ONNX Runtime over three shapes.
@@ -145,7 +149,9 @@ class Recipe(BaseModel, ABC):
     def right(self, frame: pd.DataFrame) -> np.ndarray | None:
         """Which rows were answered right (n,), 0 or 1; None where answers are not right or wrong."""
         if {"target", "answer"} <= set(frame.columns):
-            return (frame["target"].astype(object) == frame["answer"].astype(object)).to_numpy(float)
+            return (frame["target"].astype(object) == frame["answer"].astype(object)).to_numpy(
+                float
+            )
         return None
 
     def perturbations(self, inputs: list[BaseModel], seed: int) -> dict[str, list[BaseModel]]:
@@ -158,7 +164,9 @@ class Recipe(BaseModel, ABC):
         `score` then gives them in a column `confidence` (0 to 1), which `calibrated` gates judge.
         """
 
-    def explain(self, package: Path, weights: Path, examples: pd.DataFrame) -> list[list[tuple[str, float]]]:
+    def explain(
+        self, package: Path, weights: Path, examples: pd.DataFrame
+    ) -> list[list[tuple[str, float]]]:
         """For each example, which parts of its input moved the answer, and how far; empty where nothing is known.
 
         `weights` are the trained module's, as safetensors; this may import torch.
@@ -190,7 +198,10 @@ class Recipe(BaseModel, ABC):
 
     def noted(self, question: BaseModel, answer: BaseModel) -> dict[str, float | str]:
         """What may be kept of a served question and its answer without keeping either, for drift: lengths and numbers, by default."""
-        return {**{f"asked_{name}": value for name, value in measures(question).items()}, **measures(answer)}
+        return {
+            **{f"asked_{name}": value for name, value in measures(question).items()},
+            **measures(answer),
+        }
 
     def figures(self, frame: pd.DataFrame, folder: Path) -> list[Path]:
         """Pictures of a score frame, for the run's page."""
@@ -202,7 +213,9 @@ def alike(one: Any, two: Any, within: float = 0.01) -> bool:
     if isinstance(one, dict) and isinstance(two, dict):
         return one.keys() == two.keys() and all(alike(one[key], two[key], within) for key in one)
     if isinstance(one, list | tuple) and isinstance(two, list | tuple):
-        return len(one) == len(two) and all(alike(a, b, within) for a, b in zip(one, two, strict=True))
+        return len(one) == len(two) and all(
+            alike(a, b, within) for a, b in zip(one, two, strict=True)
+        )
     if isinstance(one, int | float) and isinstance(two, int | float) and not isinstance(one, bool):
         return abs(one - two) <= within * max(1.0, abs(one))
     return bool(one == two)

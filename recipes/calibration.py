@@ -32,9 +32,27 @@ def fitted(probabilities: np.ndarray, targets: np.ndarray) -> float:
     rows = np.arange(len(targets))
 
     def loss(log_temperature: float) -> float:
-        return float(-np.log(np.maximum(tempered(probabilities, float(np.exp(log_temperature)))[rows, targets], 1e-12)).mean())
+        return float(
+            -np.log(
+                np.maximum(
+                    tempered(probabilities, float(np.exp(log_temperature)))[rows, targets], 1e-12
+                )
+            ).mean()
+        )
 
-    return round(float(np.exp(minimize_scalar(loss, bounds=(-2.5, 2.5), method="bounded", options={"xatol": 1e-3, "maxiter": 25}).x)), 4)
+    return round(
+        float(
+            np.exp(
+                minimize_scalar(
+                    loss,
+                    bounds=(-2.5, 2.5),
+                    method="bounded",
+                    options={"xatol": 1e-3, "maxiter": 25},
+                ).x
+            )
+        ),
+        4,
+    )
 
 
 def write(package: Path, value: float) -> None:

@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")   # decoders that are asked; pillow knows forty more, each one more way in
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "GIF",
+    "BMP",
+    "WEBP",
+)  # decoders that are asked; pillow knows forty more, each one more way in
 MOST_PIXELS = 4_000_000
 MOST_BYTES = 8_000_000
 
@@ -27,17 +33,30 @@ def opened(body: bytes, most_pixels: int = MOST_PIXELS) -> Any:
         raise Unfit(f"a picture of {len(body) / 1e6:.1f} MB, the limit is {MOST_BYTES / 1e6:.0f}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")   # our own limit is the lower one
+            warnings.simplefilter("ignore")  # our own limit is the lower one
             picture = Image.open(io.BytesIO(body), formats=FORMATS)
-            width, height = picture.size    # from the head; nothing is decoded yet
+            width, height = picture.size  # from the head; nothing is decoded yet
             if width * height > most_pixels:
-                raise Unfit(f"a picture of {width} x {height} pixels, the limit is {most_pixels:,} pixels")
+                raise Unfit(
+                    f"a picture of {width} x {height} pixels, the limit is {most_pixels:,} pixels"
+                )
             picture.load()
     except Unfit:
         raise
-    except Image.DecompressionBombError as error:   # pillow's own limit, hit before ours is asked
+    except Image.DecompressionBombError as error:  # pillow's own limit, hit before ours is asked
         raise Unfit(f"a picture of far more than the limit of {most_pixels:,} pixels") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, OverflowError, IndexError, TypeError, KeyError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+        zlib.error,
+        OverflowError,
+        IndexError,
+        TypeError,
+        KeyError,
+    ) as error:
         raise Unfit(f"not a whole picture ({', '.join(FORMATS)})") from error
     return picture
 
@@ -48,7 +67,9 @@ def grey(picture: Any) -> Any:
 
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         pixels = np.asarray(picture, dtype=np.float64)
-        return Image.fromarray((pixels / 256 if pixels.max() > 255 else pixels).clip(0, 255).astype(np.uint8))
+        return Image.fromarray(
+            (pixels / 256 if pixels.max() > 255 else pixels).clip(0, 255).astype(np.uint8)
+        )
     if picture.mode in ("RGBA", "LA", "PA", "P"):
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
@@ -60,7 +81,9 @@ def png(pixels: np.ndarray) -> bytes:
     from PIL import Image
 
     out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8)).save(out, format="PNG", optimize=False, compress_level=6)
+    Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8)).save(
+        out, format="PNG", optimize=False, compress_level=6
+    )
     return out.getvalue()
 
 

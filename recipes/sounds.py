@@ -5,11 +5,18 @@ from typing import Any
 
 import numpy as np
 
-FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF")     # of those libsndfile opens; the others are each one more way in
+FORMATS = (
+    "WAV",
+    "WAVEX",
+    "FLAC",
+    "OGG",
+    "MP3",
+    "AIFF",
+)  # of those libsndfile opens; the others are each one more way in
 MOST_BYTES = 64_000_000
 MOST_SECONDS = 600
-MOST_SAMPLES = 60_000_000       # of all channels together: 120 MB in memory
-RATES = (4_000, 192_000)        # samples a second
+MOST_SAMPLES = 60_000_000  # of all channels together: 120 MB in memory
+RATES = (4_000, 192_000)  # samples a second
 
 
 class Unfit(ValueError):
@@ -54,11 +61,15 @@ def _fits(file: Any, most_seconds: float) -> None:
     if file.format not in FORMATS:
         raise Unfit(f"a sound in {file.format}; {', '.join(FORMATS)} are read")
     if not RATES[0] <= file.samplerate <= RATES[1]:
-        raise Unfit(f"{file.samplerate} samples a second; between {RATES[0]:,} and {RATES[1]:,} are read")
+        raise Unfit(
+            f"{file.samplerate} samples a second; between {RATES[0]:,} and {RATES[1]:,} are read"
+        )
     if file.frames > most_seconds * file.samplerate:
         raise Unfit(f"a sound of more than {most_seconds:g} seconds")
     if file.frames * file.channels > MOST_SAMPLES:
-        raise Unfit(f"a sound of {file.frames * file.channels:,} samples, the limit is {MOST_SAMPLES:,}")
+        raise Unfit(
+            f"a sound of {file.frames * file.channels:,} samples, the limit is {MOST_SAMPLES:,}"
+        )
 
 
 def mono(samples: np.ndarray, rate: int, wanted: int | None = None) -> tuple[np.ndarray, int]:
@@ -67,7 +78,11 @@ def mono(samples: np.ndarray, rate: int, wanted: int | None = None) -> tuple[np.
 
     from scipy.signal import resample_poly
 
-    one = samples[:, 0] if samples.shape[1] == 1 else np.rint(samples.astype(np.float32).mean(axis=1)).astype(np.int16)
+    one = (
+        samples[:, 0]
+        if samples.shape[1] == 1
+        else np.rint(samples.astype(np.float32).mean(axis=1)).astype(np.int16)
+    )
     if wanted is None or wanted == rate:
         return one, rate
     factor = gcd(wanted, rate)

@@ -50,7 +50,9 @@ class Steps(torch.utils.data.IterableDataset):
         for step in range(first, self.steps):
             whole = self.whole(epoch, step, processes)
             for part in range(self.parts):
-                yield self.cut(whole, share(len(whole[0]), part * processes + here, self.parts * processes))
+                yield self.cut(
+                    whole, share(len(whole[0]), part * processes + here, self.parts * processes)
+                )
 
 
 def share(rows: int, number: int, of: int) -> slice:

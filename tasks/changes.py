@@ -14,8 +14,13 @@ def rows(splits: Path) -> Any:
 
     parts = []
     for split in SPLITS:
-        part = pd.read_parquet(splits / f"{split}.parquet", columns=["example_id", "doc_id", "source", "target", "slices"])
-        part["language"] = [str(json.loads(item).get("language", "")) for item in part.pop("slices")]
+        part = pd.read_parquet(
+            splits / f"{split}.parquet",
+            columns=["example_id", "doc_id", "source", "target", "slices"],
+        )
+        part["language"] = [
+            str(json.loads(item).get("language", "")) for item in part.pop("slices")
+        ]
         parts.append(part.assign(split=split))
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
@@ -31,18 +36,28 @@ def between(old: Any, new: Any) -> list[dict[str, Any]]:
     before, after = set(old["doc_id"]), set(new["doc_id"])
     both = new.merge(old[["example_id", "target"]], on="example_id", suffixes=("", "_old"))
     same = set(both.loc[both["target"] == both["target_old"], "example_id"])
-    told = pd.concat([
-        new[~new["doc_id"].isin(before)].assign(what="added"),
-        old[~old["doc_id"].isin(after)].assign(what="gone"),
-        new[new["doc_id"].isin(before) & ~new["example_id"].isin(same)].assign(what="changed"),
-        # A document may have fewer examples than before.
-        old[old["doc_id"].isin(after) & ~old["example_id"].isin(set(new["example_id"])) & ~old["doc_id"].isin(set(new.loc[~new["example_id"].isin(same), "doc_id"]))].assign(what="changed"),
-    ])
+    told = pd.concat(
+        [
+            new[~new["doc_id"].isin(before)].assign(what="added"),
+            old[~old["doc_id"].isin(after)].assign(what="gone"),
+            new[new["doc_id"].isin(before) & ~new["example_id"].isin(same)].assign(what="changed"),
+            # A document may have fewer examples than before.
+            old[
+                old["doc_id"].isin(after)
+                & ~old["example_id"].isin(set(new["example_id"]))
+                & ~old["doc_id"].isin(set(new.loc[~new["example_id"].isin(same), "doc_id"]))
+            ].assign(what="changed"),
+        ]
+    )
     if told.empty:
         return []
     counted = told.groupby(["source", "language", "what"]).size().unstack(fill_value=0)
     return [
-        {"source": source, "language": language, **{name: int(row.get(name, 0)) for name in ("added", "changed", "gone")}}
+        {
+            "source": source,
+            "language": language,
+            **{name: int(row.get(name, 0)) for name in ("added", "changed", "gone")},
+        }
         for (source, language), row in counted.iterrows()
     ]
 

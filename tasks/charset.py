@@ -3,13 +3,33 @@
 import codecs
 import re
 
-MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 META = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]+)""", re.IGNORECASE)
 PROLOGUE = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9_:.-]+)""")
-WHATWG = {"iso-8859-1": "windows-1252", "latin-1": "windows-1252", "latin1": "windows-1252", "us-ascii": "windows-1252", "ascii": "windows-1252",
-          "gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "shift-jis": "cp932", "x-sjis": "cp932", "ks_c_5601-1987": "cp949", "euc-kr": "cp949",
-          "iso-8859-9": "windows-1254", "tis-620": "cp874", "x-user-defined": "windows-1252", "utf8": "utf-8", "unicode": "utf-16-le"}   # as browsers read them
-ENTROPY_BYTES = 64 * 1024       # what is looked at where nothing was declared
+WHATWG = {
+    "iso-8859-1": "windows-1252",
+    "latin-1": "windows-1252",
+    "latin1": "windows-1252",
+    "us-ascii": "windows-1252",
+    "ascii": "windows-1252",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "shift-jis": "cp932",
+    "x-sjis": "cp932",
+    "ks_c_5601-1987": "cp949",
+    "euc-kr": "cp949",
+    "iso-8859-9": "windows-1254",
+    "tis-620": "cp874",
+    "x-user-defined": "windows-1252",
+    "utf8": "utf-8",
+    "unicode": "utf-16-le",
+}  # as browsers read them
+ENTROPY_BYTES = 64 * 1024  # what is looked at where nothing was declared
 
 
 def known(name: str | None) -> str | None:
@@ -32,7 +52,7 @@ def of(body: bytes, header: str | None = None) -> str:
     for declared in (header, meta.group(1).decode("ascii") if meta else None):
         name = known(declared) or ""
         if name and name.startswith("utf-16") and declared is not header:
-            name = "utf-8"      # a meta tag that can be read as ASCII is not in UTF-16 (HTML, 13.2.3.2)
+            name = "utf-8"  # a meta tag that can be read as ASCII is not in UTF-16 (HTML, 13.2.3.2)
         if name and (name != "utf-8" or _utf8(body)):
             return name
     return detected(body)

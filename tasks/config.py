@@ -28,14 +28,20 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         value = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise Refused(f"{_shown(path)} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise Refused(
+            f"{_shown(path)} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(value, dict):
         raise Refused(f"{_shown(path)} must hold a mapping")
     return {str(key): item for key, item in value.items()}
 
 
 def _shown(path: Path) -> str:
-    return path.relative_to(conf().parent).as_posix() if path.is_relative_to(conf().parent) else str(path)
+    return (
+        path.relative_to(conf().parent).as_posix()
+        if path.is_relative_to(conf().parent)
+        else str(path)
+    )
 
 
 def files(kind: str) -> list[str]:
@@ -136,7 +142,9 @@ def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
         {"trainer": {"name": trainer}, "runtime": {"name": runtime}},
     ]
     try:
-        merged = OmegaConf.merge(*[OmegaConf.create(layer) for layer in layers], OmegaConf.from_dotlist(dotted))
+        merged = OmegaConf.merge(
+            *[OmegaConf.create(layer) for layer in layers], OmegaConf.from_dotlist(dotted)
+        )
         whole = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, ValueError) as error:
         raise Refused(f"{' '.join(dotted)}: {' '.join(str(error).split())}") from error
@@ -150,18 +158,40 @@ def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
         application(**judged.model)
     except ValidationError as error:
         text = problems(error, where, application)
-        raise Refused(text.replace("key '", "key 'model.").replace(f"{where}: ", f"{where}: model: ", 1)) from error
+        raise Refused(
+            text.replace("key '", "key 'model.").replace(f"{where}: ", f"{where}: model: ", 1)
+        ) from error
     unknown = sorted(set(judged.sweep.space) - set(application.model_fields))
     if unknown:
         raise Refused(
             f"{where}: sweep.space names {', '.join(unknown)}; the model has {', '.join(application.model_fields)}"
         )
     if judged.trainer.start == "champion" and not application.warm:
-        raise Refused(f"{where}: trainer.start=champion: {name} always begins from scratch; say trainer.start=scratch")
-    for asked, able, why in ((judged.teach.by != "nobody", application.teaches, f"teach.by={judged.teach.by}: {name} cannot be taught; say teach.by=nobody"),
-                             (judged.prune.fraction > 0, application.prunes, f"prune.fraction={judged.prune.fraction:g}: {name} cannot be pruned; say prune.fraction=0"),
-                             (judged.ensemble.members > 1, bool(application.averages), f"ensemble.members={judged.ensemble.members}: the answers of {name} cannot be averaged; say ensemble.members=1"),
-                             (judged.label.issues == "weight", application.weighs, f"label.issues=weight: the training of {name} counts all its rows alike; say label.issues: off")):
+        raise Refused(
+            f"{where}: trainer.start=champion: {name} always begins from scratch; say trainer.start=scratch"
+        )
+    for asked, able, why in (
+        (
+            judged.teach.by != "nobody",
+            application.teaches,
+            f"teach.by={judged.teach.by}: {name} cannot be taught; say teach.by=nobody",
+        ),
+        (
+            judged.prune.fraction > 0,
+            application.prunes,
+            f"prune.fraction={judged.prune.fraction:g}: {name} cannot be pruned; say prune.fraction=0",
+        ),
+        (
+            judged.ensemble.members > 1,
+            bool(application.averages),
+            f"ensemble.members={judged.ensemble.members}: the answers of {name} cannot be averaged; say ensemble.members=1",
+        ),
+        (
+            judged.label.issues == "weight",
+            application.weighs,
+            f"label.issues=weight: the training of {name} counts all its rows alike; say label.issues: off",
+        ),
+    ):
         if asked and not able:
             raise Refused(f"{where}: {why}")
     if judged.teach.model:
@@ -169,7 +199,11 @@ def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
             application(**{**judged.model, **judged.teach.model})
         except ValidationError as error:
             text = problems(error, where, application)
-            raise Refused(text.replace("key '", "key 'teach.model.").replace(f"{where}: ", f"{where}: teach.model: ", 1)) from error
+            raise Refused(
+                text.replace("key '", "key 'teach.model.").replace(
+                    f"{where}: ", f"{where}: teach.model: ", 1
+                )
+            ) from error
     for use in judged.sources:
         source(use.name)
     if judged.select.quality:
@@ -193,7 +227,9 @@ def nightly() -> dict[str, Recipe]:
     return {name: judged for name, judged in sound().items() if judged.nightly}
 
 
-def _overrides(name: str, overrides: tuple[str, ...] | list[str]) -> tuple[list[str], dict[str, str]]:
+def _overrides(
+    name: str, overrides: tuple[str, ...] | list[str]
+) -> tuple[list[str], dict[str, str]]:
     dotted, chosen = [], {}
     for item in overrides:
         key, sign, value = item.partition("=")
@@ -201,11 +237,19 @@ def _overrides(name: str, overrides: tuple[str, ...] | list[str]) -> tuple[list[
             raise Refused(f"'{item}' is not key=value, as in model.dim=32")
         top = key.split(".")[0]
         if top in DATA_HALF:
-            raise Refused(f"'{key}' is a data setting, and data has one truth: edit conf/recipe/{name}.yaml")
+            raise Refused(
+                f"'{key}' is a data setting, and data has one truth: edit conf/recipe/{name}.yaml"
+            )
         if key in ("trainer", "runtime"):
             _file(key, value)
             chosen[key] = value
-        elif top not in Recipe.model_fields or top in ("application", "summary", "nightly", "cron", "timezone"):
+        elif top not in Recipe.model_fields or top in (
+            "application",
+            "summary",
+            "nightly",
+            "cron",
+            "timezone",
+        ):
             choices = [*(n for n in MODEL_HALF if n in Recipe.model_fields), "runtime"]
             raise Refused(f"unknown key '{key}'; there are {', '.join(choices)}")
         else:
@@ -216,13 +260,16 @@ def _overrides(name: str, overrides: tuple[str, ...] | list[str]) -> tuple[list[
 def check_hardware(config: Recipe) -> None:
     """Refuse a trainer this machine cannot run, before any work."""
     if config.trainer.accelerator == "gpu" and not _gpus():
-        raise Refused(f"trainer={config.trainer.name} needs a GPU and this machine has none; use trainer=cpu")
+        raise Refused(
+            f"trainer={config.trainer.name} needs a GPU and this machine has none; use trainer=cpu"
+        )
     if config.trainer.accelerator == "gpu" and config.trainer.devices > _gpus():
-        raise Refused(f"trainer={config.trainer.name} wants {config.trainer.devices} GPUs and this machine has {_gpus()}; say trainer.devices={_gpus()}")
+        raise Refused(
+            f"trainer={config.trainer.name} wants {config.trainer.devices} GPUs and this machine has {_gpus()}; say trainer.devices={_gpus()}"
+        )
 
 
 @lru_cache
 def _gpus() -> int:
     """NVIDIA devices the kernel shows; asked without importing torch."""
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
-

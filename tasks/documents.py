@@ -15,37 +15,70 @@ import pyarrow.parquet as pq
 from tasks.files import aside
 
 TEXT = pa.string()
-DOCUMENTS = pa.schema([
-    ("doc_id", TEXT),       # hash of source and URI: stable when the content changes
-    ("uri", TEXT), ("source", TEXT), ("host", TEXT),
-    ("kind", TEXT),         # the selector rule that cut it
-    ("part", TEXT),         # its place within the page
-    ("media", TEXT),
-    ("language", TEXT),     # what the source says
-    ("script", TEXT),       # what the source says, else what the letters are (ISO 15924)
-    ("original", TEXT),     # what it is a translation of, where it is one
-    ("text", TEXT),
-    ("payload", pa.binary()),   # what is no text: a picture, a series; null for text
-    ("attributes", TEXT),   # JSON
-    ("licence", TEXT), ("opt_out", TEXT),
-    ("letters", pa.int32()), ("chars", pa.int32()), ("words", pa.int32()),
-    ("letter_script", TEXT),
-    ("language_found", TEXT), ("language_score", pa.float32()),   # by lid.176, whatever the source says
-    ("languages", TEXT),    # JSON: shares of a page whose paragraphs are in several; else ""
-    ("quality", TEXT),      # JSON: tasks/clean/quality.py; "" for a text too short to have any
-    ("pii", TEXT),          # JSON: how many of each kind were marked; "" where none
-])
-CLEANED = DOCUMENTS.append(pa.field("digest", TEXT))    # of what is sought for copies: only select asks for it, so it goes no further
-LINEAGE = pa.schema([("doc_id", TEXT), ("uri", TEXT), ("fetched", TEXT), ("raw_file", TEXT), ("raw_locator", TEXT), ("raw_digest", TEXT)])
+DOCUMENTS = pa.schema(
+    [
+        ("doc_id", TEXT),  # hash of source and URI: stable when the content changes
+        ("uri", TEXT),
+        ("source", TEXT),
+        ("host", TEXT),
+        ("kind", TEXT),  # the selector rule that cut it
+        ("part", TEXT),  # its place within the page
+        ("media", TEXT),
+        ("language", TEXT),  # what the source says
+        ("script", TEXT),  # what the source says, else what the letters are (ISO 15924)
+        ("original", TEXT),  # what it is a translation of, where it is one
+        ("text", TEXT),
+        ("payload", pa.binary()),  # what is no text: a picture, a series; null for text
+        ("attributes", TEXT),  # JSON
+        ("licence", TEXT),
+        ("opt_out", TEXT),
+        ("letters", pa.int32()),
+        ("chars", pa.int32()),
+        ("words", pa.int32()),
+        ("letter_script", TEXT),
+        ("language_found", TEXT),
+        ("language_score", pa.float32()),  # by lid.176, whatever the source says
+        ("languages", TEXT),  # JSON: shares of a page whose paragraphs are in several; else ""
+        ("quality", TEXT),  # JSON: tasks/clean/quality.py; "" for a text too short to have any
+        ("pii", TEXT),  # JSON: how many of each kind were marked; "" where none
+    ]
+)
+CLEANED = DOCUMENTS.append(
+    pa.field("digest", TEXT)
+)  # of what is sought for copies: only select asks for it, so it goes no further
+LINEAGE = pa.schema(
+    [
+        ("doc_id", TEXT),
+        ("uri", TEXT),
+        ("fetched", TEXT),
+        ("raw_file", TEXT),
+        ("raw_locator", TEXT),
+        ("raw_digest", TEXT),
+    ]
+)
 DROPPED = pa.schema([("doc_id", TEXT), ("uri", TEXT), ("reason", TEXT), ("text", TEXT)])
-EXAMPLES = pa.schema([
-    ("example_id", TEXT), ("doc_id", TEXT), ("inputs", TEXT), ("target", TEXT),
-    ("confidence", pa.float64()), ("votes", TEXT), ("unit", TEXT), ("slices", TEXT),
-    ("source", TEXT), ("part", TEXT), ("original", TEXT),
-    ("payload", pa.binary()),   # what the question is about, where that is no text
-])
-WEIGHT = pa.field("weight", pa.float64())    # how much an example counts in training; only where label.issues is weight
-ISSUES = pa.schema([("example_id", TEXT), ("given", TEXT), ("suggested", TEXT), ("quality", pa.float64())])
+EXAMPLES = pa.schema(
+    [
+        ("example_id", TEXT),
+        ("doc_id", TEXT),
+        ("inputs", TEXT),
+        ("target", TEXT),
+        ("confidence", pa.float64()),
+        ("votes", TEXT),
+        ("unit", TEXT),
+        ("slices", TEXT),
+        ("source", TEXT),
+        ("part", TEXT),
+        ("original", TEXT),
+        ("payload", pa.binary()),  # what the question is about, where that is no text
+    ]
+)
+WEIGHT = pa.field(
+    "weight", pa.float64()
+)  # how much an example counts in training; only where label.issues is weight
+ISSUES = pa.schema(
+    [("example_id", TEXT), ("given", TEXT), ("suggested", TEXT), ("quality", pa.float64())]
+)
 LOST = pa.schema([("example_id", TEXT), ("doc_id", TEXT), ("reason", TEXT)])
 
 

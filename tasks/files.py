@@ -35,7 +35,9 @@ def tree_digest(folder: Path, suffixes: tuple[str, ...] = ()) -> str:
     files = sorted(
         path
         for path in ([folder] if folder.is_file() else folder.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts and (not suffixes or path.suffix in suffixes)
+        if path.is_file()
+        and "__pycache__" not in path.parts
+        and (not suffixes or path.suffix in suffixes)
     )
     base = folder.parent if folder.is_file() else folder
     return digest([[path.relative_to(base).as_posix(), sha256(path)] for path in files])

@@ -19,7 +19,9 @@ class Mail(NotificationBlock):
 
     host: str = Field(default=..., description="the SMTP server")
     port: int = Field(default=587, ge=1, le=65535, description="587 with starttls, 465 with ssl")
-    security: Literal["starttls", "ssl", "none"] = Field(default="starttls", description="none only for a server on this machine")
+    security: Literal["starttls", "ssl", "none"] = Field(
+        default="starttls", description="none only for a server on this machine"
+    )
     user: str = Field(default="", description="empty: the server asks for no login")
     password: SecretStr = Field(default=SecretStr(""), description="kept by Prefect, encrypted")
     sender: str = Field(default=..., description="the From address")
@@ -28,7 +30,11 @@ class Mail(NotificationBlock):
     def notify(self, body: str, subject: str | None = None) -> None:  # type: ignore[override]
         """Send; raises OSError or smtplib.SMTPException where it does not arrive at the server."""
         message = EmailMessage()
-        message["From"], message["To"], message["Subject"] = self.sender, ", ".join(self.to), subject or "Tidemill"
+        message["From"], message["To"], message["Subject"] = (
+            self.sender,
+            ", ".join(self.to),
+            subject or "Tidemill",
+        )
         message.set_content(body)
         with self._server() as server:
             if self.user:

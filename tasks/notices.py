@@ -51,8 +51,14 @@ def overdue(now: datetime | None = None) -> bool:
         return False
     hours = (now - max(times)).total_seconds() / 3600
     mark = places.state("overdue.told")
-    if hours < settings.no_night_hours or (mark.is_file() and time.time() - mark.stat().st_mtime < 86_400):
+    if hours < settings.no_night_hours or (
+        mark.is_file() and time.time() - mark.stat().st_mtime < 86_400
+    ):
         return False
     write(mark, now.isoformat() + "\n")
-    notify(f"no night for {hours:.0f} hours", f"The last one ended {max(times).isoformat(timespec='minutes')}. tidemill status says more.", "Overdue")
+    notify(
+        f"no night for {hours:.0f} hours",
+        f"The last one ended {max(times).isoformat(timespec='minutes')}. tidemill status says more.",
+        "Overdue",
+    )
     return True

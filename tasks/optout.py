@@ -18,9 +18,27 @@ from urllib.parse import urljoin
 from tasks.collect import robots
 from tasks.schema import Collect, OptOut
 
-TDM = ("tdmrep.json", "header", "page")      # a later one supersedes an earlier one (TDMRep 2024, "Processing priority")
-REFUSING = {"train-ai", "all", "ai", "bots", "tdm", "train-genai", "genai"}      # AIPREF vocab-08, and what its earlier drafts called it
-DIRECTIVES = {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview", "max-age"}
+TDM = (
+    "tdmrep.json",
+    "header",
+    "page",
+)  # a later one supersedes an earlier one (TDMRep 2024, "Processing priority")
+REFUSING = {
+    "train-ai",
+    "all",
+    "ai",
+    "bots",
+    "tdm",
+    "train-genai",
+    "genai",
+}  # AIPREF vocab-08, and what its earlier drafts called it
+DIRECTIVES = {
+    "unavailable_after",
+    "max-snippet",
+    "max-image-preview",
+    "max-video-preview",
+    "max-age",
+}
 NO = {"noai": "noai", "noimageai": "noimageai", "noindex": "noindex", "none": "noindex"}
 RSL_TRAIN = {"ai-train", "train-ai", "ai-all", "all", "ai"}
 
@@ -60,7 +78,14 @@ def effective(signals: Iterable[Signal]) -> list[Signal]:
     found = list(signals)
     tdm = [item for item in found if item.signal == "tdm-reservation" and says(item) is not None]
     best = max((TDM.index(item.where) for item in tdm if item.where in TDM), default=None)
-    return [item for item in found if item.signal != "tdm-reservation" or best is None or item.where not in TDM or item.where == TDM[best]]
+    return [
+        item
+        for item in found
+        if item.signal != "tdm-reservation"
+        or best is None
+        or item.where not in TDM
+        or item.where == TDM[best]
+    ]
 
 
 def says(item: Signal) -> bool | None:
@@ -71,13 +96,16 @@ def says(item: Signal) -> bool | None:
             return False
         return True if values.get("train-ai") == "y" else None
     if item.signal == "content-signal":
-        pairs = {name.strip(): value.strip() for name, _, value in (piece.lower().partition("=") for piece in item.value.split(","))}
+        pairs = {
+            name.strip(): value.strip()
+            for name, _, value in (piece.lower().partition("=") for piece in item.value.split(","))
+        }
         return {"no": False, "yes": True}.get(pairs.get("ai-train", ""))
     if item.signal == "tdm-reservation":
         return {"1": False, "0": True}.get(item.value.strip())
     if item.signal in ("rsl", "ai.txt"):
         return {"no": False, "yes": True}.get(item.value.partition(":")[0])
-    return False        # noai, noimageai, noindex and robots.txt are said only to refuse
+    return False  # noai, noimageai, noindex and robots.txt are said only to refuse
 
 
 def preferences(text: str) -> dict[str, str]:
@@ -91,17 +119,17 @@ def preferences(text: str) -> dict[str, str]:
         key = re.match(r"[a-z*][a-z0-9_.*-]*", rest)
         if not key:
             return {}
-        rest = rest[key.end():]
+        rest = rest[key.end() :]
         value: str | None = None
         if rest.startswith("="):
             item = ITEM.match(rest, 1)
             if not item:
                 return {}
             value = item.group(0) if item.lastgroup == "token" else None
-            rest = rest[item.end():]
+            rest = rest[item.end() :]
         parameters = PARAMETERS.match(rest)
         assert parameters is not None
-        rest = rest[parameters.end():].lstrip(" \t")
+        rest = rest[parameters.end() :].lstrip(" \t")
         found[key.group(0)] = value
         if not rest:
             break
@@ -109,17 +137,20 @@ def preferences(text: str) -> dict[str, str]:
             return {}
         rest = rest[1:].lstrip(" \t")
         if not rest:
-            return {}       # a trailing comma
+            return {}  # a trailing comma
     return {name: value for name, value in found.items() if value is not None}
 
 
 _BARE = r'(?:"(?:[ !#-\[\]-~]|\\["\\])*"|:[A-Za-z0-9+/=]*:|\?[01]|@-?\d+|-?\d+(?:\.\d{1,3})?|[A-Za-z*][!#$%&\'*+.^_`|~0-9A-Za-z:/-]*)'
 _PARAMETERS = rf"(?:; *[a-z*][a-z0-9_.*-]*(?:={_BARE})?)*"
 PARAMETERS = re.compile(_PARAMETERS)
-ITEM = re.compile(rf'(?P<list>\( *(?:{_BARE}{_PARAMETERS}(?: +|(?=\))))*\))|(?P<other>"(?:[ !#-\[\]-~]|\\["\\])*"|:[A-Za-z0-9+/=]*:|\?[01]|@-?\d+|-?\d+(?:\.\d{{1,3}})?)|(?P<token>[A-Za-z*][!#$%&\'*+.^_`|~0-9A-Za-z:/-]*)')
+ITEM = re.compile(
+    rf'(?P<list>\( *(?:{_BARE}{_PARAMETERS}(?: +|(?=\))))*\))|(?P<other>"(?:[ !#-\[\]-~]|\\["\\])*"|:[A-Za-z0-9+/=]*:|\?[01]|@-?\d+|-?\d+(?:\.\d{{1,3}})?)|(?P<token>[A-Za-z*][!#$%&\'*+.^_`|~0-9A-Za-z:/-]*)'
+)
 
 
 # What was heard, and where -----------------------------------------------------------------------
+
 
 def of_headers(headers: Iterable[tuple[str, str]], token: str) -> list[Signal]:
     """The signals of one response's headers. Several Content-Usage lines are one dictionary (RFC 9110, 5.3)."""
@@ -133,7 +164,9 @@ def of_headers(headers: Iterable[tuple[str, str]], token: str) -> list[Signal]:
         elif name == "tdm-reservation":
             found.append(Signal("tdm-reservation", "header", value.strip()))
         elif name == "x-robots-tag":
-            found += [Signal(NO[word], "header", value) for word in words(value, token) if word in NO]
+            found += [
+                Signal(NO[word], "header", value) for word in words(value, token) if word in NO
+            ]
     return found + ([Signal("content-usage", "header", ", ".join(usage))] if usage else [])
 
 
@@ -201,8 +234,18 @@ def tdmrep(body: bytes, uri: str) -> list[str]:
     except (ValueError, RecursionError):
         return []
     pairs = [
-        (pattern, str(int(rule["tdm-reservation"]) if isinstance(rule["tdm-reservation"], bool) else rule["tdm-reservation"]))
-        for rule in (rules if isinstance(rules, list) else []) if isinstance(rule, dict) and isinstance(rule.get("location"), str) and "tdm-reservation" in rule
+        (
+            pattern,
+            str(
+                int(rule["tdm-reservation"])
+                if isinstance(rule["tdm-reservation"], bool)
+                else rule["tdm-reservation"]
+            ),
+        )
+        for rule in (rules if isinstance(rules, list) else [])
+        if isinstance(rule, dict)
+        and isinstance(rule.get("location"), str)
+        and "tdm-reservation" in rule
         for pattern in robots.patterns(rule["location"])
     ]
     return robots.longest(pairs, robots.target(uri))
@@ -225,7 +268,9 @@ def rsl(body: bytes, uri: str, at: str) -> list[str]:
     """
     from lxml import etree
 
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False, recover=False)
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, huge_tree=False, recover=False
+    )
     try:
         tree = etree.fromstring(body, parser)
     except (etree.XMLSyntaxError, ValueError):
@@ -236,18 +281,39 @@ def rsl(body: bytes, uri: str, at: str) -> list[str]:
         place = content.get("url") or "/"
         whole = urljoin(at, place)
         if whole.split("/", 3)[:3] == uri.split("/", 3)[:3]:
-            contents += [(pattern, content) for pattern in robots.patterns("/" + "/".join(whole.split("/", 3)[3:])) if robots.matches(pattern, path)]
+            contents += [
+                (pattern, content)
+                for pattern in robots.patterns("/" + "/".join(whole.split("/", 3)[3:]))
+                if robots.matches(pattern, path)
+            ]
     most = max((len(pattern) for pattern, _ in contents), default=0)
-    return [_license(one) for pattern, content in contents if len(pattern) == most for one in content.iter("{*}license")]
+    return [
+        _license(one)
+        for pattern, content in contents
+        if len(pattern) == most
+        for one in content.iter("{*}license")
+    ]
 
 
 def _license(node: Any) -> str:
     def uses(kind: str) -> set[str] | None:
-        texts = [item.text or "" for item in node.iter(f"{{*}}{kind}") if item.get("type", "usage") == "usage"]
-        return {word.lower() for text in texts for word in re.split(r"[,\s]+", text) if word} if texts else None
+        texts = [
+            item.text or ""
+            for item in node.iter(f"{{*}}{kind}")
+            if item.get("type", "usage") == "usage"
+        ]
+        return (
+            {word.lower() for text in texts for word in re.split(r"[,\s]+", text) if word}
+            if texts
+            else None
+        )
 
     prohibited, permitted = uses("prohibits"), uses("permits")
-    paid = [item.get("type", "") for item in node.iter("{*}payment") if item.get("type", "free") not in ("free", "attribution")]
+    paid = [
+        item.get("type", "")
+        for item in node.iter("{*}payment")
+        if item.get("type", "free") not in ("free", "attribution")
+    ]
     if prohibited and prohibited & RSL_TRAIN:
         return f"no: prohibits {', '.join(sorted(prohibited))}"
     if permitted is not None and not permitted & RSL_TRAIN:
@@ -261,20 +327,31 @@ class Stated:
     """What sites say now: a page's row gets it beside what was said when the page was fetched."""
 
     def __init__(self, files: Mapping[str, Mapping[str, bytes]], settings: Collect) -> None:
-        self.files, self.token = {site: said for site, said in files.items() if any(said.values())}, settings.user_agent.split("/")[0]
+        self.files, self.token = (
+            {site: said for site, said in files.items() if any(said.values())},
+            settings.user_agent.split("/")[0],
+        )
 
     def now(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row with its site's latest signals among its own; the row itself where there are none."""
         parts = row["uri"].split("/", 3)
-        said = of_site(files, row["uri"], self.token) if (files := self.files.get("/".join(parts[:3]))) else []
+        said = (
+            of_site(files, row["uri"], self.token)
+            if (files := self.files.get("/".join(parts[:3])))
+            else []
+        )
         return {**row, "signals": written([*read(row["signals"]), *said])} if said else row
 
 
 # As they are kept --------------------------------------------------------------------------------
 
+
 def written(signals: Iterable[Signal]) -> str | None:
     """Signals as a manifest keeps them; None where nothing was said."""
-    rows = [{name: value for name, value in asdict(item).items() if value} for item in dict.fromkeys(signals)]
+    rows = [
+        {name: value for name, value in asdict(item).items() if value}
+        for item in dict.fromkeys(signals)
+    ]
     return json.dumps(rows, sort_keys=True, ensure_ascii=False) if rows else None
 
 
@@ -283,5 +360,12 @@ def read(text: str | None) -> list[Signal]:
     if not text:
         return []
     if not text.startswith("["):
-        return [Signal(NO[word], "header", text) for word in re.split(r"[,\s:]+", text.lower()) if word in NO]
-    return [Signal(row["signal"], row["where"], row.get("value", ""), row.get("sha256", "")) for row in json.loads(text)]
+        return [
+            Signal(NO[word], "header", text)
+            for word in re.split(r"[,\s:]+", text.lower())
+            if word in NO
+        ]
+    return [
+        Signal(row["signal"], row["where"], row.get("value", ""), row.get("sha256", ""))
+        for row in json.loads(text)
+    ]

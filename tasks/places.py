@@ -74,7 +74,7 @@ def environment() -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
         "PREFECT_CLIENT_MAX_RETRIES": "10",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",   # the panel and the exit code speak for the run
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the panel and the exit code speak for the run
         "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,flows",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         "MLFLOW_TRACKING_URI": f"sqlite:///{state('mlflow.db')}",
@@ -104,17 +104,27 @@ def servers() -> dict[str, str]:
         where = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return {}
-    found = {"PREFECT_API_URL": f"{where['prefect']}/api", "PREFECT_UI_URL": where["prefect"],
-             "MLFLOW_TRACKING_URI": where["mlflow"], "TIDEMILL_MLFLOW_URL": where["mlflow"]}
+    found = {
+        "PREFECT_API_URL": f"{where['prefect']}/api",
+        "PREFECT_UI_URL": where["prefect"],
+        "MLFLOW_TRACKING_URI": where["mlflow"],
+        "TIDEMILL_MLFLOW_URL": where["mlflow"],
+    }
     login = mlflow_login()
     if where.get("public") and os.access(login, os.R_OK):
         own = json.loads(login.read_text())
-        found |= {"MLFLOW_TRACKING_USERNAME": own["user"], "MLFLOW_TRACKING_PASSWORD": own["password"]}
+        found |= {
+            "MLFLOW_TRACKING_USERNAME": own["user"],
+            "MLFLOW_TRACKING_PASSWORD": own["password"],
+        }
     return found
 
 
 def settle() -> None:
     """Set those variables in this process, before an engine is imported."""
     os.environ.update(environment())
-    for name in ("tasks", "flows"):  # Prefect hands these on to the run's page, at the level they have
+    for name in (
+        "tasks",
+        "flows",
+    ):  # Prefect hands these on to the run's page, at the level they have
         logging.getLogger(name).setLevel(logging.INFO)

@@ -19,8 +19,11 @@ R = TypeVar("R", bound=Receipt)
 
 STEPS = ("sweep", "train", "export", "score", "judge", "register")
 CODE = (
-    "tasks/plan.py", *(f"tasks/{step}" for step in STEPS), "tasks/signing.py",
-    "recipes/metrics", *(f"recipes/{name}.py" for name in ("base", "calibration", "perturb", "pictures", "steps")),
+    "tasks/plan.py",
+    *(f"tasks/{step}" for step in STEPS),
+    "tasks/signing.py",
+    "recipes/metrics",
+    *(f"recipes/{name}.py" for name in ("base", "calibration", "perturb", "pictures", "steps")),
 )
 
 
@@ -55,13 +58,22 @@ def make(application: str, overrides: list[str]) -> Plan:
     snapshot = json.loads(report.read_text())["snapshot"]
     code = code_digest(application)
     key = digest([snapshot, judged.digest(), code, judged.seed])
-    return Plan(application=application, config=judged.model_dump(mode="json"), snapshot=snapshot, code=code, key=key)
+    return Plan(
+        application=application,
+        config=judged.model_dump(mode="json"),
+        snapshot=snapshot,
+        code=code,
+        key=key,
+    )
 
 
 def code_digest(application: str) -> str:
     """The digest of the code that the model half runs."""
     root = places.root()
-    return digest([tree_digest(root / path, (".py",)) for path in CODE if (root / path).exists()] + [tree_digest(path, (".py",)) for path in recipes.code(application)])
+    return digest(
+        [tree_digest(root / path, (".py",)) for path in CODE if (root / path).exists()]
+        + [tree_digest(path, (".py",)) for path in recipes.code(application)]
+    )
 
 
 def of_child(arguments: list[str]) -> Plan:
@@ -81,7 +93,7 @@ def main(step: str, work: Callable[[Plan], Receipt | None], module: str | None =
     def child(arguments: list[str]) -> Receipt | None:
         plan = of_child(arguments)
         receipt = work(plan)
-        if receipt is None:      # one of several processes, and not the one that writes
+        if receipt is None:  # one of several processes, and not the one that writes
             return None
         receipt.save(plan.folder / f"{step}.json")
         return receipt
@@ -89,7 +101,14 @@ def main(step: str, work: Callable[[Plan], Receipt | None], module: str | None =
     process.main(child, f"python -m {module or 'tasks.' + step} RECIPE [key=value ...]")
 
 
-def do(step: str, kind: type[R], plan: Plan, overrides: list[str], module: str | None = None, ask: bool = False) -> R:
+def do(
+    step: str,
+    kind: type[R],
+    plan: Plan,
+    overrides: list[str],
+    module: str | None = None,
+    ask: bool = False,
+) -> R:
     """A step's receipt: the one that is there, where its files are whole, else of a new child.
 
     With `ask` the child decides, since more than files tells whether the receipt still holds.
@@ -98,7 +117,15 @@ def do(step: str, kind: type[R], plan: Plan, overrides: list[str], module: str |
     if not ask and (found := whole(kind, path)):
         return found
     timeout = config.general().step.timeout_minutes * 60
-    return process.answer(f"{step} {plan.application}", module or f"tasks.{step}", [plan.application, *overrides], kind, path, timeout, {"TIDEMILL_KEY": plan.key})
+    return process.answer(
+        f"{step} {plan.application}",
+        module or f"tasks.{step}",
+        [plan.application, *overrides],
+        kind,
+        path,
+        timeout,
+        {"TIDEMILL_KEY": plan.key},
+    )
 
 
 def whole(kind: type[R], path: Path) -> R | None:
@@ -111,7 +138,9 @@ def read(step: str, kind: type[R], plan: Plan) -> R:
     """The receipt of an earlier step, which a later one builds on."""
     found = kind.load(plan.folder / f"{step}.json")
     if found is None:
-        raise Refused(f"{step} has not run for {plan.application} yet; run python -m tasks.{step} {plan.application}")
+        raise Refused(
+            f"{step} has not run for {plan.application} yet; run python -m tasks.{step} {plan.application}"
+        )
     return found
 
 

@@ -53,7 +53,9 @@ class Child:
         self.wall_s, self.cpu_s, self.peak_mb = wall_s, cpu_s, peak_mb
 
 
-def run(step: str, command: list[str], timeout_s: float | None = None, env: dict[str, str] | None = None) -> Child:
+def run(
+    step: str, command: list[str], timeout_s: float | None = None, env: dict[str, str] | None = None
+) -> Child:
     """Run a command to its end; its lines go to the log of the step.
 
     Raises `Refused` where it exits with 2, `Fault` otherwise; a kill and a time-out can heal.
@@ -63,8 +65,13 @@ def run(step: str, command: list[str], timeout_s: float | None = None, env: dict
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         child = subprocess.Popen(
-            command, cwd=root(), env={**variables(), **(env or {})}, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=die_with_parent,
+            command,
+            cwd=root(),
+            env={**variables(), **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,
         )
     except OSError as error:
         raise Fault(f"{step}: cannot start {command[0]}: {error.strerror}") from error
@@ -79,7 +86,7 @@ def run(step: str, command: list[str], timeout_s: float | None = None, env: dict
             for raw in child.stdout:
                 line = raw.decode(errors="replace").rstrip()
                 if line.startswith(PROGRESS):
-                    tell(step, **json.loads(line[len(PROGRESS):]))
+                    tell(step, **json.loads(line[len(PROGRESS) :]))
                     continue
                 if not line:
                     continue
@@ -87,7 +94,7 @@ def run(step: str, command: list[str], timeout_s: float | None = None, env: dict
                 log.info("%s", line)
                 last = line
                 if line.startswith("error: "):
-                    errors.append(line[len("error: "):])
+                    errors.append(line[len("error: ") :])
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
     finally:
@@ -106,11 +113,19 @@ def run(step: str, command: list[str], timeout_s: float | None = None, env: dict
         raise Refused(why)
     if child.returncode < 0:
         if timeout_s and wall >= timeout_s:
-            raise Fault(f"{step} took longer than {timeout_s / 60:.0f} minutes and was stopped", heals=True)
+            raise Fault(
+                f"{step} took longer than {timeout_s / 60:.0f} minutes and was stopped", heals=True
+            )
         name = signal.Signals(-child.returncode).name
-        raise Fault(f"{step} was killed by {name} after {wall:.0f} s (log: {path.relative_to(root())})", heals=True, killed=name == "SIGKILL")
-    raise Fault(why if errors else f"{step} failed: {why} (log: {path.relative_to(root())})",
-                heals=child.returncode == EXIT_AGAIN)
+        raise Fault(
+            f"{step} was killed by {name} after {wall:.0f} s (log: {path.relative_to(root())})",
+            heals=True,
+            killed=name == "SIGKILL",
+        )
+    raise Fault(
+        why if errors else f"{step} failed: {why} (log: {path.relative_to(root())})",
+        heals=child.returncode == EXIT_AGAIN,
+    )
 
 
 def variables() -> dict[str, str]:
@@ -125,16 +140,30 @@ def variables() -> dict[str, str]:
     }
 
 
-def answer(step: str, module: str, arguments: list[str], kind: type[R], receipt: Path | None = None,
-           timeout_s: float | None = None, env: dict[str, str] | None = None) -> R:
+def answer(
+    step: str,
+    module: str,
+    arguments: list[str],
+    kind: type[R],
+    receipt: Path | None = None,
+    timeout_s: float | None = None,
+    env: dict[str, str] | None = None,
+) -> R:
     """Run `python -m MODULE ARGUMENTS` and read the receipt it leaves."""
     with tempfile.TemporaryDirectory() as folder:
         path = receipt or Path(folder) / "receipt.json"
-        child = run(step, [sys.executable, "-m", module, *arguments], timeout_s, {**(env or {}), "TIDEMILL_RECEIPT": str(path)})
+        child = run(
+            step,
+            [sys.executable, "-m", module, *arguments],
+            timeout_s,
+            {**(env or {}), "TIDEMILL_RECEIPT": str(path)},
+        )
         found = kind.load(path)
     if found is None:
         raise Fault(f"{step} ended without a receipt")
-    log.info("%s: %.1f s, %.1f s of processor, %.0f MB", step, child.wall_s, child.cpu_s, child.peak_mb)
+    log.info(
+        "%s: %.1f s, %.1f s of processor, %.0f MB", step, child.wall_s, child.cpu_s, child.peak_mb
+    )
     tell(step, cost={"wall_s": child.wall_s, "cpu_s": child.cpu_s, "peak_mb": child.peak_mb})
     return found
 
@@ -198,7 +227,12 @@ def _say(error: object, code: int) -> int:
 
 def me() -> dict[str, Any]:
     """What tells this process from every other, before and after a restart of the machine."""
-    return {"host": socket.gethostname(), "boot": boot(), "pid": os.getpid(), "began": began(os.getpid())}
+    return {
+        "host": socket.gethostname(),
+        "boot": boot(),
+        "pid": os.getpid(),
+        "began": began(os.getpid()),
+    }
 
 
 def lives(who: dict[str, Any]) -> bool:

@@ -46,7 +46,9 @@ class File(BaseModel):
             raise Fault(f"{self.path} is gone; run again and it is made anew")
         found = sha256(path)
         if found != self.sha256:
-            raise Fault(f"{self.path} has digest {found[:12]}, its receipt says {self.sha256[:12]}; remove it and run again")
+            raise Fault(
+                f"{self.path} has digest {found[:12]}, its receipt says {self.sha256[:12]}; remove it and run again"
+            )
         return path
 
     def intact(self) -> bool:
@@ -63,10 +65,10 @@ class Collected(Receipt):
     failed: int = 0
     gone: int = 0
     bytes: int = 0
-    raw: str                      # digest of the raw manifest
+    raw: str  # digest of the raw manifest
     reasons: dict[str, int] = {}  # why something was refused or failed
-    hosts: dict[str, dict[str, int]] = {}   # of the web: host to its counts, the busiest first
-    waiting: dict[str, str] = {}            # hosts with pages left for the next night, and why
+    hosts: dict[str, dict[str, int]] = {}  # of the web: host to its counts, the busiest first
+    waiting: dict[str, str] = {}  # hosts with pages left for the next night, and why
 
 
 class Stage(Receipt):
@@ -84,10 +86,10 @@ class Snapshot(Receipt):
     recipe: str
     digest: str
     rows: dict[str, int]
-    names: list[str]        # by which it can be restored
+    names: list[str]  # by which it can be restored
     pushed: bool
-    changed: dict[str, int] = {}              # since the one before: examples of documents added, changed, gone
-    by: list[dict[str, str | int]] = []       # the same by source and language
+    changed: dict[str, int] = {}  # since the one before: examples of documents added, changed, gone
+    by: list[dict[str, str | int]] = []  # the same by source and language
     notes: list[str] = []
 
 
@@ -99,7 +101,9 @@ class Swept(Receipt):
     params: dict[str, float | int | str | bool]
     pruned: int = 0
     failed: int = 0
-    next: list[dict[str, float | int | str | bool]] = []   # the parameters that came after the best, for an ensemble
+    next: list[
+        dict[str, float | int | str | bool]
+    ] = []  # the parameters that came after the best, for an ensemble
 
 
 class Trained(Receipt):
@@ -108,21 +112,27 @@ class Trained(Receipt):
     epochs: int
     steps: int
     metrics: dict[str, float]
-    resumes: int = 0                  # attempts that went on from a checkpoint
-    start: str = "scratch"            # or what its first weights were
-    before: dict[str, float | int | str | bool | None] = {}      # the fields it was trained with, where pruning changed them
-    members: dict[str, File] = {}                                # an ensemble's other weights
-    fields: dict[str, dict[str, float | int | str | bool | None]] = {}   # and what these members' fields are
+    resumes: int = 0  # attempts that went on from a checkpoint
+    start: str = "scratch"  # or what its first weights were
+    before: dict[
+        str, float | int | str | bool | None
+    ] = {}  # the fields it was trained with, where pruning changed them
+    members: dict[str, File] = {}  # an ensemble's other weights
+    fields: dict[
+        str, dict[str, float | int | str | bool | None]
+    ] = {}  # and what these members' fields are
 
 
 class Exported(Receipt):
     package: str
     digest: str
     files: dict[str, str]
-    parity: float                                  # of the fp32 graph against torch
+    parity: float  # of the fp32 graph against torch
     bytes: int
-    form: str = "fp32"                             # the form of the graph that is in the package
-    forms: list[dict[str, str | float]] = []       # the forms that were measured, and why each was taken or not
+    form: str = "fp32"  # the form of the graph that is in the package
+    forms: list[
+        dict[str, str | float]
+    ] = []  # the forms that were measured, and why each was taken or not
 
 
 class Baselines(Receipt):
@@ -131,12 +141,14 @@ class Baselines(Receipt):
 
 class Scored(Receipt):
     frames: dict[str, File]
-    champion: str | None = None   # version that was scored beside the candidate
+    champion: str | None = None  # version that was scored beside the candidate
     rows: int
-    looks: int = 1                              # runs that looked at these test rows, this one included
-    skipped: dict[str, str] = {}                # models that could not be scored, and why
-    latency: dict[str, dict[str, float]] = {}   # model to p50_ms, p95_ms, ... measured in turn
-    drift: dict[str, float] = {}                # today's training rows against the champion's: column to PSI, and "classifier" to AUC
+    looks: int = 1  # runs that looked at these test rows, this one included
+    skipped: dict[str, str] = {}  # models that could not be scored, and why
+    latency: dict[str, dict[str, float]] = {}  # model to p50_ms, p95_ms, ... measured in turn
+    drift: dict[
+        str, float
+    ] = {}  # today's training rows against the champion's: column to PSI, and "classifier" to AUC
 
 
 Answer = Literal["pass", "fail", "unclear", "not applicable", "reported"]
@@ -155,8 +167,10 @@ class Finding(BaseModel):
     low: float | None = None
     high: float | None = None
     bound: float | None = None
-    p: float | None = None            # of the claim a pass makes; corrected where several are made
-    detectable: float | None = None   # the smallest difference such a comparison finds four times in five
+    p: float | None = None  # of the claim a pass makes; corrected where several are made
+    detectable: float | None = (
+        None  # the smallest difference such a comparison finds four times in five
+    )
     rows: int = 0
     units: int = 0
     required: bool = False
@@ -167,10 +181,12 @@ class Judged(Receipt):
     verdict: Literal["PROMOTE", "HOLD", "REJECT"]
     because: str
     findings: list[Finding]
-    table: list[dict[str, str | int | float | None]]   # every model, per domain: rows, metric, interval
+    table: list[
+        dict[str, str | int | float | None]
+    ]  # every model, per domain: rows, metric, interval
     champion: str | None = None
-    looks: int = 1                    # how often these test rows were looked at, this time included
-    notes: list[str] = []             # what a person should know and no gate decides
+    looks: int = 1  # how often these test rows were looked at, this time included
+    notes: list[str] = []  # what a person should know and no gate decides
 
 
 class Explained(Receipt):
@@ -183,7 +199,7 @@ class Registered(Receipt):
     version: str
     digest: str
     run_id: str
-    page: str      # the path of the run's page in MLflow
+    page: str  # the path of the run's page in MLflow
 
 
 class Verified(Receipt):
@@ -193,8 +209,8 @@ class Verified(Receipt):
     version: str
     verdict: Literal["identical", "within tolerance", "different"]
     because: str
-    wanted: str                # digest of the weights that were registered
-    found: str                 # of those that came out now
+    wanted: str  # digest of the weights that were registered
+    found: str  # of those that came out now
     metrics: dict[str, float]
 
 
@@ -213,11 +229,11 @@ class Watched(Receipt):
     rows: int
     because: str
     alarm: bool = False
-    drift: dict[str, float] = {}         # noted column to its PSI against the test rows
-    labelled: int = 0                    # served rows whose labels came in since
+    drift: dict[str, float] = {}  # noted column to its PSI against the test rows
+    labelled: int = 0  # served rows whose labels came in since
     metric: str = ""
-    figure: float | None = None          # of the metric, on those
-    expected: float | None = None        # and on the test rows
+    figure: float | None = None  # of the metric, on those
+    expected: float | None = None  # and on the test rows
 
 
 class Started(Receipt):

@@ -12,11 +12,11 @@ from tasks.tracking.old import forget, old, standing
 class Gone(Receipt):
     """What was removed, or would be."""
 
-    paths: dict[str, float]     # relative path to MB
+    paths: dict[str, float]  # relative path to MB
     mb: float
-    kept: dict[str, str]        # old, and yet kept: why
-    mlflow_runs: int            # with their artifacts
-    copies: int                 # in DVC's cache, which the remote has
+    kept: dict[str, str]  # old, and yet kept: why
+    mlflow_runs: int  # with their artifacts
+    copies: int  # in DVC's cache, which the remote has
 
 
 def needed() -> dict[str, str]:
@@ -38,7 +38,13 @@ def clean(days: float, really: bool) -> Gone:
     stay = needed()
     gone: dict[str, float] = {}
     kept: dict[str, str] = {}
-    folders = [("runs", True), ("baselines", False), ("snapshots", False), ("logs", False), ("alive", False)]
+    folders = [
+        ("runs", True),
+        ("baselines", False),
+        ("snapshots", False),
+        ("logs", False),
+        ("alive", False),
+    ]
     for kind, keyed in folders:
         base = places.state(kind)
         for path in sorted(base.iterdir()) if base.is_dir() else []:
@@ -60,11 +66,13 @@ def clean(days: float, really: bool) -> Gone:
         for name, number in forget(runs):
             trace.forget(name, number)
         for path in (path for run in runs for path in artifacts.glob(f"*/{run}")):
-            shutil.rmtree(path)     # MLflow leaves the empty folder
+            shutil.rmtree(path)  # MLflow leaves the empty folder
     copies, mb = version.spare(days, really)
     if copies:
         gone[".dvc/cache"] = round(mb, 2)
-    return Gone(paths=gone, mb=round(sum(gone.values()), 2), kept=kept, mlflow_runs=len(runs), copies=copies)
+    return Gone(
+        paths=gone, mb=round(sum(gone.values()), 2), kept=kept, mlflow_runs=len(runs), copies=copies
+    )
 
 
 def newest(path: Path) -> float:
@@ -74,4 +82,8 @@ def newest(path: Path) -> float:
 
 
 def size(path: Path) -> int:
-    return sum(item.stat().st_size for item in (path, *path.rglob("*")) if item.is_file()) if path.is_dir() else path.stat().st_size
+    return (
+        sum(item.stat().st_size for item in (path, *path.rglob("*")) if item.is_file())
+        if path.is_dir()
+        else path.stat().st_size
+    )

@@ -23,11 +23,24 @@ def key() -> Path:
         if not path.is_file():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             made = ec.generate_private_key(ec.SECP256R1())
-            write(path.with_suffix(".pub"), made.public_key().public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode())
+            write(
+                path.with_suffix(".pub"),
+                made.public_key()
+                .public_bytes(
+                    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+                )
+                .decode(),
+            )
             old = os.umask(0o077)
             try:
-                write(path, made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode())
+                write(
+                    path,
+                    made.private_bytes(
+                        serialization.Encoding.PEM,
+                        serialization.PrivateFormat.PKCS8,
+                        serialization.NoEncryption(),
+                    ).decode(),
+                )
             finally:
                 os.umask(old)
             path.chmod(0o600)
@@ -57,11 +70,15 @@ def check(package: Path, name: str) -> None:
     if not signature.is_file():
         raise Fault(f"{name} is not signed; retrain it, or roll back to a version that is")
     if not public.is_file():
-        raise Fault(f"{name} cannot be checked: there is no public key at {public}; copy keys/signing.pub of the machine that made it there, or name it in TIDEMILL_PUBLIC_KEY")
+        raise Fault(
+            f"{name} cannot be checked: there is no public key at {public}; copy keys/signing.pub of the machine that made it there, or name it in TIDEMILL_PUBLIC_KEY"
+        )
     try:
         verifying.Config().use_elliptic_key_verifier(public_key=public).set_hashing_config(
             hashing.Config().set_ignored_paths(paths=[signature], ignore_git_paths=False)
         ).verify(package, signature)
     except Exception as error:
         # Any way in which a signature can be wrong, unreadable ones included, is a no.
-        raise Fault(f"{name} fails its signature: {type(error).__name__}: {' '.join(str(error).split())[:200]}; roll back or retrain") from error
+        raise Fault(
+            f"{name} fails its signature: {type(error).__name__}: {' '.join(str(error).split())[:200]}; roll back or retrain"
+        ) from error

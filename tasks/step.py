@@ -52,7 +52,9 @@ class Step(Generic[P, T]):
             try:
                 found = self.work(*args, **kwargs)
             except BaseException as error:
-                process.tell(name, failed=" ".join(str(error).split()), wall_s=time.monotonic() - started)
+                process.tell(
+                    name, failed=" ".join(str(error).split()), wall_s=time.monotonic() - started
+                )
                 raise
             process.tell(name, ended=found, wall_s=time.monotonic() - started)
             return found

@@ -11,7 +11,7 @@ from tasks import process
 
 log = logging.getLogger(__name__)
 SHOWN_EVERY_S, LOGGED_EVERY_S = 5.0, 15.0
-PLACE = ("done", "total", "unit", "row", "training", "resumed")     # what is told in words of its own
+PLACE = ("done", "total", "unit", "row", "training", "resumed")  # what is told in words of its own
 
 
 def which(step: str, event: dict[str, Any]) -> str:
@@ -22,7 +22,11 @@ def which(step: str, event: dict[str, Any]) -> str:
 
 def resumed(step: str, event: dict[str, Any]) -> str:
     """That a training goes on from a checkpoint, where it says so."""
-    return f"{step}: {which(step, event)}goes on from its checkpoint at step {event['resumed']:,} of {event['total']:,}" if "resumed" in event else ""
+    return (
+        f"{step}: {which(step, event)}goes on from its checkpoint at step {event['resumed']:,} of {event['total']:,}"
+        if "resumed" in event
+        else ""
+    )
 
 
 class Page:
@@ -47,11 +51,25 @@ class Page:
         if words := resumed(step, event):
             log.info("%s", words)
             self.logged = now
-        self.words = which(step, event) + ", ".join(f"{name} {value}" for name, value in event.items() if name not in PLACE[1:] and value not in ({}, None))
+        self.words = which(step, event) + ", ".join(
+            f"{name} {value}"
+            for name, value in event.items()
+            if name not in PLACE[1:] and value not in ({}, None)
+        )
         if now - self.logged > LOGGED_EVERY_S:
             self.logged = now
-            more = ", ".join(f"{name} {value}" for name, value in event.items() if name not in PLACE)
-            log.info("%s: %s%g of %g %s, %s", step, which(step, event), event["done"], event["total"], event.get("unit", ""), more)
+            more = ", ".join(
+                f"{name} {value}" for name, value in event.items() if name not in PLACE
+            )
+            log.info(
+                "%s: %s%g of %g %s, %s",
+                step,
+                which(step, event),
+                event["done"],
+                event["total"],
+                event.get("unit", ""),
+                more,
+            )
         if now - self.shown > SHOWN_EVERY_S:
             self.shown = now
             self.show(100 * event["done"] / event["total"])
@@ -60,9 +78,13 @@ class Page:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
         if self.progress is None:
-            self.progress = create_progress_artifact(percent, key=self.key, description=f"How far {self.step} is: {self.words}")
+            self.progress = create_progress_artifact(
+                percent, key=self.key, description=f"How far {self.step} is: {self.words}"
+            )
         else:
-            update_progress_artifact(self.progress, percent, description=f"How far {self.step} is: {self.words}")
+            update_progress_artifact(
+                self.progress, percent, description=f"How far {self.step} is: {self.words}"
+            )
 
     def fill(self, row: dict[str, Any]) -> None:
         """One more row, or another state of one; the first column names it."""
@@ -71,7 +93,11 @@ class Page:
         self.rows[str(next(iter(row.values())))] = row
         table = sorted(self.rows.values(), key=lambda item: next(iter(item.values())))
         if self.table is None:
-            self.table = create_table_artifact(table, key=f"{self.key}-trials", description=f"The trials of {self.step}, as they end.")
+            self.table = create_table_artifact(
+                table,
+                key=f"{self.key}-trials",
+                description=f"The trials of {self.step}, as they end.",
+            )
         else:
             _update(self.table, table)
 

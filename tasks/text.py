@@ -87,7 +87,11 @@ def doc_id(source: str, uri: str) -> str:
 
 def in_letters(payload: bytes) -> str:
     """A payload's name for the search for copies: 24 letters of its sha256, too short to be nearly like another."""
-    return hashlib.sha256(payload).hexdigest()[:24].translate(str.maketrans("0123456789", "ghijklmnop"))
+    return (
+        hashlib.sha256(payload)
+        .hexdigest()[:24]
+        .translate(str.maketrans("0123456789", "ghijklmnop"))
+    )
 
 
 def sought(text: str, payload: bytes | None) -> str:

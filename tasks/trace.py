@@ -31,7 +31,17 @@ CREATE INDEX IF NOT EXISTS rows_page ON rows (page);
 CREATE TABLE IF NOT EXISTS whole (since TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS versions (application TEXT NOT NULL, version TEXT NOT NULL, snapshot INTEGER NOT NULL, PRIMARY KEY (application, version)) WITHOUT ROWID;
 """
-COLUMNS = ("uri", "source", "host", "licence", "opt_out", "fetched", "raw_file", "raw_locator", "raw_digest")
+COLUMNS = (
+    "uri",
+    "source",
+    "host",
+    "licence",
+    "opt_out",
+    "fetched",
+    "raw_file",
+    "raw_locator",
+    "raw_digest",
+)
 SPLITS = ("train", "valid", "test")
 
 
@@ -66,9 +76,13 @@ def _opened(path: Path) -> sqlite3.Connection:
 def note(application: str, version: str, snapshot: str, data: Path | None = None) -> None:
     """Take a version's pages into the index, from the data as it lies there, or in `data` (splits/ and clean/SOURCE/)."""
     with index() as database:
-        found = database.execute("SELECT id FROM snapshots WHERE application = ? AND digest = ?", (application, snapshot)).fetchone()
+        found = database.execute(
+            "SELECT id FROM snapshots WHERE application = ? AND digest = ?", (application, snapshot)
+        ).fetchone()
         number = found[0] if found else _fill(database, application, snapshot, data)
-        database.execute("INSERT OR REPLACE INTO versions VALUES (?, ?, ?)", (application, version, number))
+        database.execute(
+            "INSERT OR REPLACE INTO versions VALUES (?, ?, ?)", (application, version, number)
+        )
 
 
 def _fill(database: sqlite3.Connection, application: str, snapshot: str, data: Path | None) -> int:
@@ -77,25 +91,56 @@ def _fill(database: sqlite3.Connection, application: str, snapshot: str, data: P
     splits = data / "splits" if data else places.data("splits", application)
     report = json.loads((splits / "report.json").read_text())
     if report["snapshot"] != snapshot:
-        raise Fault(f"data/splits/{application} is snapshot {report['snapshot'][:12]}, not {snapshot[:12]}")
-    rows = pd.concat([pd.read_parquet(splits / f"{part}.parquet", columns=["doc_id", "source"]).assign(split=part) for part in SPLITS])
+        raise Fault(
+            f"data/splits/{application} is snapshot {report['snapshot'][:12]}, not {snapshot[:12]}"
+        )
+    rows = pd.concat(
+        [
+            pd.read_parquet(splits / f"{part}.parquet", columns=["doc_id", "source"]).assign(
+                split=part
+            )
+            for part in SPLITS
+        ]
+    )
     parts = []
     for source, mine in rows.groupby("source"):
         clean = data / "clean" / str(source) if data else places.data("clean", str(source))
-        documents = pd.read_parquet(clean / "documents.parquet", columns=["doc_id", "host", "licence", "opt_out"])
+        documents = pd.read_parquet(
+            clean / "documents.parquet", columns=["doc_id", "host", "licence", "opt_out"]
+        )
         known = pd.read_parquet(clean / "lineage.parquet").merge(documents, on="doc_id")
-        parts.append(mine.groupby(["doc_id", "split"]).size().rename("count").reset_index().merge(known, on="doc_id", how="left").assign(source=source))
+        parts.append(
+            mine.groupby(["doc_id", "split"])
+            .size()
+            .rename("count")
+            .reset_index()
+            .merge(known, on="doc_id", how="left")
+            .assign(source=source)
+        )
     whole = pd.concat(parts, ignore_index=True)
     lost = whole["uri"].isna()
     if lost.any():
-        raise Fault(f"{int(lost.sum())} documents of {application} {snapshot[:12]} have no lineage, such as {whole.loc[lost, 'doc_id'].iloc[0]}; run dvc repro split@{application}")
-    number = database.execute("INSERT INTO snapshots (application, digest) VALUES (?, ?)", (application, snapshot)).lastrowid
+        raise Fault(
+            f"{int(lost.sum())} documents of {application} {snapshot[:12]} have no lineage, such as {whole.loc[lost, 'doc_id'].iloc[0]}; run dvc repro split@{application}"
+        )
+    number = database.execute(
+        "INSERT INTO snapshots (application, digest) VALUES (?, ?)", (application, snapshot)
+    ).lastrowid
     assert number is not None
     whole[list(COLUMNS)] = whole[list(COLUMNS)].fillna("").astype(str)
-    database.executemany(f"INSERT OR IGNORE INTO pages ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})", whole[list(COLUMNS)].itertuples(index=False, name=None))
+    database.executemany(
+        f"INSERT OR IGNORE INTO pages ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",
+        whole[list(COLUMNS)].itertuples(index=False, name=None),
+    )
     database.executemany(
         f"INSERT INTO rows SELECT {number}, id, ?, ? FROM pages WHERE uri = ? AND raw_digest = ? AND licence = ? AND opt_out = ?",
-        ((split, int(count), *key) for split, count, *key in whole[["split", "count", "uri", "raw_digest", "licence", "opt_out"]].itertuples(index=False, name=None)))
+        (
+            (split, int(count), *key)
+            for split, count, *key in whole[
+                ["split", "count", "uri", "raw_digest", "licence", "opt_out"]
+            ].itertuples(index=False, name=None)
+        ),
+    )
     return number
 
 
@@ -134,17 +179,22 @@ def complete() -> list[str]:
 def pages(application: str, version: str) -> list[dict[str, Any]]:
     """The pages of a version: where each came from, when, under which licence and signals, in which split, by which bytes."""
     with index() as database:
-        found = database.execute("SELECT snapshot FROM versions WHERE application = ? AND version = ?", (application, version)).fetchone()
+        found = database.execute(
+            "SELECT snapshot FROM versions WHERE application = ? AND version = ?",
+            (application, version),
+        ).fetchone()
         if found is None:
             return []
         rows = database.execute(
-            f"SELECT {', '.join(COLUMNS)}, split, count FROM rows JOIN pages ON pages.id = rows.page WHERE snapshot = ? ORDER BY source, uri, split", found).fetchall()
+            f"SELECT {', '.join(COLUMNS)}, split, count FROM rows JOIN pages ON pages.id = rows.page WHERE snapshot = ? ORDER BY source, uri, split",
+            found,
+        ).fetchall()
     return [dict(zip((*COLUMNS, "split", "examples"), row, strict=True)) for row in rows]
 
 
 def _within(url: str) -> tuple[str, str, str]:
     """What finds a page and its parts: the page itself, and the first and last of what its parts' addresses begin with."""
-    mark = "/" if "#" in url else "#"       # a page's parts follow "#", those of a package's member "/"
+    mark = "/" if "#" in url else "#"  # a page's parts follow "#", those of a package's member "/"
     return url, url + mark, url + chr(ord(mark) + 1)
 
 
@@ -155,8 +205,18 @@ def models(url: str) -> list[dict[str, Any]]:
             "SELECT versions.application, versions.version, snapshots.digest, rows.split, SUM(rows.count), COUNT(DISTINCT pages.id) FROM pages "
             "JOIN rows ON rows.page = pages.id JOIN snapshots ON snapshots.id = rows.snapshot JOIN versions ON versions.snapshot = snapshots.id "
             "WHERE pages.uri = ? OR (pages.uri >= ? AND pages.uri < ?) GROUP BY 1, 2, 3, 4 ORDER BY 1, CAST(versions.version AS INTEGER), 4",
-            _within(url)).fetchall()
-    return [dict(zip(("application", "version", "snapshot", "split", "examples", "parts"), row, strict=True)) for row in rows]
+            _within(url),
+        ).fetchall()
+    return [
+        dict(
+            zip(
+                ("application", "version", "snapshot", "split", "examples", "parts"),
+                row,
+                strict=True,
+            )
+        )
+        for row in rows
+    ]
 
 
 def dropped(url: str) -> dict[str, int]:
@@ -168,7 +228,9 @@ def dropped(url: str) -> dict[str, int]:
     for path in sorted(places.root().glob("data/*/*/dropped.parquet")):
         if {"uri", "reason"} <= set(pq.read_schema(path).names):
             table = pq.read_table(path, columns=["uri", "reason"])
-            for uri, reason in zip(table["uri"].to_pylist(), table["reason"].to_pylist(), strict=True):
+            for uri, reason in zip(
+                table["uri"].to_pylist(), table["reason"].to_pylist(), strict=True
+            ):
                 if uri and (uri == page or low <= uri < high):
                     name = f"{reason} ({path.parent.parent.name} {path.parent.name})"
                     counts[name] = counts.get(name, 0) + 1
@@ -197,22 +259,35 @@ def body(url: str) -> bytes:
 
     with index() as database:
         found = database.execute(
-            f"SELECT {', '.join(COLUMNS)} FROM pages WHERE uri = ? OR (uri >= ? AND uri < ?) ORDER BY fetched DESC LIMIT 1", _within(url)).fetchone()
+            f"SELECT {', '.join(COLUMNS)} FROM pages WHERE uri = ? OR (uri >= ? AND uri < ?) ORDER BY fetched DESC LIMIT 1",
+            _within(url),
+        ).fetchone()
     if found is None:
-        raise Refused(f"no version was made from {url}; tidemill trace APPLICATION lists a version's pages")
+        raise Refused(
+            f"no version was made from {url}; tidemill trace APPLICATION lists a version's pages"
+        )
     row = dict(zip(COLUMNS, found, strict=True))
     page = urldefrag(row["uri"]).url
-    for _, content in bodies(places.data("raw", row["source"]), [{"uri": page, "raw_file": row["raw_file"], "raw_locator": row["raw_locator"]}]):
+    for _, content in bodies(
+        places.data("raw", row["source"]),
+        [{"uri": page, "raw_file": row["raw_file"], "raw_locator": row["raw_locator"]}],
+    ):
         if hashlib.sha256(content).hexdigest() != row["raw_digest"]:
-            raise Fault(f"the bytes of {url} in data/raw/{row['source']}/{row['raw_file']} are not those of its digest {row['raw_digest'][:12]}; the file is damaged")
+            raise Fault(
+                f"the bytes of {url} in data/raw/{row['source']}/{row['raw_file']} are not those of its digest {row['raw_digest'][:12]}; the file is damaged"
+            )
         return content
-    raise Fault(f"data/raw/{row['source']}/{row['raw_file']} has no record of {url}; the file is damaged")
+    raise Fault(
+        f"data/raw/{row['source']}/{row['raw_file']} has no record of {url}; the file is damaged"
+    )
 
 
 def forget(application: str, version: str) -> None:
     """Leave a version out of the index, and pages that no other version has."""
     with index() as database:
-        database.execute("DELETE FROM versions WHERE application = ? AND version = ?", (application, version))
+        database.execute(
+            "DELETE FROM versions WHERE application = ? AND version = ?", (application, version)
+        )
         database.execute("DELETE FROM snapshots WHERE id NOT IN (SELECT snapshot FROM versions)")
         database.execute("DELETE FROM rows WHERE snapshot NOT IN (SELECT id FROM snapshots)")
         database.execute("DELETE FROM pages WHERE id NOT IN (SELECT page FROM rows)")

@@ -42,6 +42,7 @@ SHARED = ["tasks/documents.py", "tasks/text.py"]
 
 # The graph --------------------------------------------------------------------------------------
 
+
 def graph() -> dict[str, Any]:
     """dvc.yaml as conf/ implies it: a stage per source and step, one per recipe and step.
 
@@ -51,43 +52,126 @@ def graph() -> dict[str, Any]:
     sources, recipes = config.files("source"), config.files("recipe")
     uses = {name: [use.name for use in config.recipe(name).sources] for name in recipes}
     places_needed = max((len(names) for names in uses.values()), default=0)
-    fill = [path.relative_to(places.root()).as_posix() for path in sorted((places.root() / "tasks/select").glob("*.py"))]
+    fill = [
+        path.relative_to(places.root()).as_posix()
+        for path in sorted((places.root() / "tasks/select").glob("*.py"))
+    ]
     if places_needed - min(map(len, uses.values()), default=0) > len(fill):
-        raise Refused(f"a recipe has {places_needed} sources and another {len(fill) + 1} fewer; merge some of its sources")
+        raise Refused(
+            f"a recipe has {places_needed} sources and another {len(fill) + 1} fewer; merge some of its sources"
+        )
 
     def documents(name: str) -> dict[str, str]:
         found = [f"data/clean/{source}/documents.parquet" for source in uses[name]]
-        return {f"source{number}": path for number, path in enumerate([*found, *fill][:places_needed], 1)}
+        return {
+            f"source{number}": path
+            for number, path in enumerate([*found, *fill][:places_needed], 1)
+        }
 
     def code(name: str) -> str:
         """Its own code where it lies here; all of recipes/ where it builds on another application, or comes from another package."""
-        own = next((path for path in (f"recipes/{name}", f"recipes/{name}.py") if (places.root() / path).exists()), "recipes")
+        own = next(
+            (
+                path
+                for path in (f"recipes/{name}", f"recipes/{name}.py")
+                if (places.root() / path).exists()
+            ),
+            "recipes",
+        )
         return own if len(application_code(name)) == 1 else "recipes"
 
-    def stage(step: str, kind: str, deps: list[str], wanted: list[str], params: dict[str, list[str]] | None = None, /, **more: Any) -> dict[str, Any]:
+    def stage(
+        step: str,
+        kind: str,
+        deps: list[str],
+        wanted: list[str],
+        params: dict[str, list[str]] | None = None,
+        /,
+        **more: Any,
+    ) -> dict[str, Any]:
         names = sources if kind == "source" else recipes
         it = "key" if more else "item"  # DVC's names for the member of a mapping and of a list
         return {
-            "foreach": {name: {key: of(name) for key, of in more.items()} for name in names} if more else names,
+            "foreach": {name: {key: of(name) for key, of in more.items()} for name in names}
+            if more
+            else names,
             "do": {
-                "cmd": f"python -m tasks.{step} ${{{it}}}", "deps": [dep.replace("KEY", f"${{{it}}}") for dep in deps],
+                "cmd": f"python -m tasks.{step} ${{{it}}}",
+                "deps": [dep.replace("KEY", f"${{{it}}}") for dep in deps],
                 "params": [{f"conf/{kind}/${{{it}}}.yaml": wanted}, *([params] if params else [])],
                 "outs": [f"data/{FOLDER[step]}/${{{it}}}/{out}" for out in OUTS[step]],
             },
         }
 
-    return {"stages": {
-        "collect": {
-            "foreach": sources,
-            "do": {"cmd": "python -m tasks.collect ${item}", "frozen": True, "outs": [{"data/raw/${item}": {"persist": True}}]},
-        },
-        "clean": stage("clean", "source", [*SHARED, "tasks/clean", "tasks/charset.py", "tasks/optout.py", "tasks/collect/robots.py", "tasks/collect/raw.py", "recipes/pictures.py", "recipes/sounds.py", "data/raw/KEY"], ["licence", "selector", "clean"], {"conf/config.yaml": ["optout"]}),
-        "select": stage("select", "recipe", [*SHARED, "tasks/select", "conf/quality", *(f"${{item.from.source{n}}}" for n in range(1, places_needed + 1))],
-                        ["sources", "select"], **{"from": documents}),
-        "label": stage("label", "recipe", ["tasks/documents.py", "tasks/label", "recipes/base.py", "recipes/pictures.py", "${item.code}", "data/people", "data/select/KEY/documents.parquet"],
-                       ["label"], code=code),
-        "split": stage("split", "recipe", [*SHARED, "tasks/split", "tasks/select/bands.py", "tasks/select/shingles.py", "tasks/select/twins.py", "data/labels/KEY/examples.parquet"], ["split", "score"]),
-    }}
+    return {
+        "stages": {
+            "collect": {
+                "foreach": sources,
+                "do": {
+                    "cmd": "python -m tasks.collect ${item}",
+                    "frozen": True,
+                    "outs": [{"data/raw/${item}": {"persist": True}}],
+                },
+            },
+            "clean": stage(
+                "clean",
+                "source",
+                [
+                    *SHARED,
+                    "tasks/clean",
+                    "tasks/charset.py",
+                    "tasks/optout.py",
+                    "tasks/collect/robots.py",
+                    "tasks/collect/raw.py",
+                    "recipes/pictures.py",
+                    "recipes/sounds.py",
+                    "data/raw/KEY",
+                ],
+                ["licence", "selector", "clean"],
+                {"conf/config.yaml": ["optout"]},
+            ),
+            "select": stage(
+                "select",
+                "recipe",
+                [
+                    *SHARED,
+                    "tasks/select",
+                    "conf/quality",
+                    *(f"${{item.from.source{n}}}" for n in range(1, places_needed + 1)),
+                ],
+                ["sources", "select"],
+                **{"from": documents},
+            ),
+            "label": stage(
+                "label",
+                "recipe",
+                [
+                    "tasks/documents.py",
+                    "tasks/label",
+                    "recipes/base.py",
+                    "recipes/pictures.py",
+                    "${item.code}",
+                    "data/people",
+                    "data/select/KEY/documents.parquet",
+                ],
+                ["label"],
+                code=code,
+            ),
+            "split": stage(
+                "split",
+                "recipe",
+                [
+                    *SHARED,
+                    "tasks/split",
+                    "tasks/select/bands.py",
+                    "tasks/select/shingles.py",
+                    "tasks/select/twins.py",
+                    "data/labels/KEY/examples.parquet",
+                ],
+                ["split", "score"],
+            ),
+        }
+    }
 
 
 def graph_text() -> str:
@@ -114,6 +198,7 @@ def refresh() -> bool:
 
 # DVC's command line -----------------------------------------------------------------------------
 
+
 def dvc(*arguments: str, step: str | None = None, cwd: Path | None = None) -> str:
     """One DVC command. With `step`, its lines are that step's log; else its output is given back.
 
@@ -123,13 +208,25 @@ def dvc(*arguments: str, step: str | None = None, cwd: Path | None = None) -> st
     if step:
         process.run(step, command)
         return ""
-    variables = {**os.environ, **places.environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"}
-    done = subprocess.run(command, cwd=cwd or places.root(), env=variables, capture_output=True, text=True)
+    variables = {
+        **os.environ,
+        **places.environment(),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+    }
+    done = subprocess.run(
+        command, cwd=cwd or places.root(), env=variables, capture_output=True, text=True
+    )
     if done.returncode:
         said = (done.stderr + done.stdout).splitlines()
-        at = max((place for place, line in enumerate(said) if line.startswith("ERROR")), default=None)
-        words = " ".join(said[at : at + 4]) if at is not None else done.stderr.strip()[-300:]      # some of its errors go on in the next lines
-        raise Fault(f"dvc {' '.join(arguments[:2])}: {' '.join(words.split()).removeprefix('ERROR: ')[:400]}")
+        at = max(
+            (place for place, line in enumerate(said) if line.startswith("ERROR")), default=None
+        )
+        words = (
+            " ".join(said[at : at + 4]) if at is not None else done.stderr.strip()[-300:]
+        )  # some of its errors go on in the next lines
+        raise Fault(
+            f"dvc {' '.join(arguments[:2])}: {' '.join(words.split()).removeprefix('ERROR: ')[:400]}"
+        )
     return done.stdout
 
 
@@ -139,14 +236,18 @@ def prepare() -> list[str]:
     if not (root / ".dvc").is_dir():
         raise Fault(f"{root} has no .dvc folder; restore it from the repository")
     refresh()
-    (root / "data" / "people").mkdir(parents=True, exist_ok=True)      # what label depends on; a copy of the code alone has no data/
+    (root / "data" / "people").mkdir(
+        parents=True, exist_ok=True
+    )  # what label depends on; a copy of the code alone has no data/
     if in_git():
         return []
     local = root / ".dvc" / "config.local"
     wanted = "[core]\n    no_scm = true\n"
     if not local.is_file():
         write(local, wanted)
-    return ["this is no git clone: snapshots are kept in the DVC remote, but get no tag in git's history"]
+    return [
+        "this is no git clone: snapshots are kept in the DVC remote, but get no tag in git's history"
+    ]
 
 
 def in_git() -> bool:
@@ -196,25 +297,44 @@ def stage(step: str, name: str, run: bool) -> Stage:
     before = digest(lock().get(target, {}))
     if run:
         try:
-            dvc("repro", "--single-item", *(["--force"] if _unread(target) else []), target, step=label)
+            dvc(
+                "repro",
+                "--single-item",
+                *(["--force"] if _unread(target) else []),
+                target,
+                step=label,
+            )
         except Fault as fault:
             raise Fault(_own_words(label, fault), heals=fault.heals) from fault
     folder = places.data(FOLDER[step], name)
     try:
         report = json.loads((folder / "report.json").read_text())
     except FileNotFoundError as error:
-        raise Fault(f"{label} left no data/{FOLDER[step]}/{name}/report.json; run dvc repro {target}") from error
-    return Stage(stage=step, name=name, ran=run and before != digest(lock().get(target, {})),
-                 rows=report["rows"], dropped=report["dropped"], counts=report["counts"])
+        raise Fault(
+            f"{label} left no data/{FOLDER[step]}/{name}/report.json; run dvc repro {target}"
+        ) from error
+    return Stage(
+        stage=step,
+        name=name,
+        ran=run and before != digest(lock().get(target, {})),
+        rows=report["rows"],
+        dropped=report["dropped"],
+        counts=report["counts"],
+    )
 
 
 def _own_words(label: str, fault: Fault) -> str:
     """What the stage said, rather than DVC's note that it failed."""
     text = str(fault)
-    return text if not text.startswith("failed to reproduce") else f"{label} failed; see .tidemill/logs/steps"
+    return (
+        text
+        if not text.startswith("failed to reproduce")
+        else f"{label} failed; see .tidemill/logs/steps"
+    )
 
 
 # Snapshots --------------------------------------------------------------------------------------
+
 
 def snapshot(recipe: str) -> Snapshot:
     """Push a recipe's data, believe it only when the remote has all of it, and name it."""
@@ -223,16 +343,30 @@ def snapshot(recipe: str) -> Snapshot:
     mark = places.state("snapshots", recipe, f"{name[:16]}.json")
     current = Snapshot.load(mark)
     if current and current.digest == name and current.pushed and _same_lock(recipe, name):
-        return current.model_copy(update={"changed": dict.fromkeys(("added", "changed", "gone"), 0), "by": []})
+        return current.model_copy(
+            update={"changed": dict.fromkeys(("added", "changed", "gone"), 0), "by": []}
+        )
     with locked(places.state("locks", "snapshot")):
         dvc("push", "--with-deps", f"split@{recipe}")
-        missing = [line for line in dvc("status", "--cloud", "--with-deps", f"split@{recipe}").splitlines() if "new:" in line or "missing:" in line]
+        missing = [
+            line
+            for line in dvc("status", "--cloud", "--with-deps", f"split@{recipe}").splitlines()
+            if "new:" in line or "missing:" in line
+        ]
         if missing:
-            raise Fault(f"{len(missing)} files of {recipe} are not in the DVC remote after a push; check the remote and run again", heals=True)
+            raise Fault(
+                f"{len(missing)} files of {recipe} are not in the DVC remote after a push; check the remote and run again",
+                heals=True,
+            )
         by = _changed(recipe, name)
         body = {
-            "recipe": recipe, "digest": name, "rows": report["counts"], "at": datetime.now(UTC).isoformat(timespec="seconds"), "changed": by,
-            "dvc.yaml": (places.root() / "dvc.yaml").read_text(), "dvc.lock": (places.root() / "dvc.lock").read_text(),
+            "recipe": recipe,
+            "digest": name,
+            "rows": report["counts"],
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "changed": by,
+            "dvc.yaml": (places.root() / "dvc.yaml").read_text(),
+            "dvc.lock": (places.root() / "dvc.lock").read_text(),
         }
         notes = []
         tag = _tag(recipe) if in_git() else None
@@ -241,7 +375,16 @@ def snapshot(recipe: str) -> Snapshot:
         names = [f"{recipe}-{name[:16]}", *([tag] if tag else [])]
         for each in names:
             _put(f"snapshots/{each}.json", json.dumps(body, indent=1))
-        receipt = Snapshot(recipe=recipe, digest=name, rows=report["counts"], names=names, pushed=True, changed=changes.totals(by) if by is not None else {}, by=by or [], notes=notes)
+        receipt = Snapshot(
+            recipe=recipe,
+            digest=name,
+            rows=report["counts"],
+            names=names,
+            pushed=True,
+            changed=changes.totals(by) if by is not None else {},
+            by=by or [],
+            notes=notes,
+        )
         write_json(places.state("snapshots", recipe, f"{name[:16]}.lock.json"), stages_of(recipe))
         receipt.save(mark)
         write(places.state("snapshots", recipe, "latest"), name)
@@ -250,13 +393,17 @@ def snapshot(recipe: str) -> Snapshot:
 
 def _same_lock(recipe: str, name: str) -> bool:
     path = places.state("snapshots", recipe, f"{name[:16]}.lock.json")
-    return path.is_file() and json.loads(path.read_text()) == json.loads(json.dumps(stages_of(recipe)))
+    return path.is_file() and json.loads(path.read_text()) == json.loads(
+        json.dumps(stages_of(recipe))
+    )
 
 
 def stages_of(recipe: str) -> dict[str, Any]:
     """The entries of dvc.lock that a recipe's splits come from."""
     sources = [use.name for use in config.recipe(recipe).sources]
-    wanted = {f"{step}@{source}" for step in ("collect", "clean") for source in sources} | {f"{step}@{recipe}" for step in ("select", "label", "split")}
+    wanted = {f"{step}@{source}" for step in ("collect", "clean") for source in sources} | {
+        f"{step}@{recipe}" for step in ("select", "label", "split")
+    }
     return {name: entry for name, entry in lock().items() if name in wanted}
 
 
@@ -280,14 +427,24 @@ def _tag(recipe: str) -> str:
     root = places.root()
 
     def git(*arguments: str, **extra: str) -> str:
-        env = {**os.environ, "GIT_AUTHOR_NAME": "tidemill", "GIT_AUTHOR_EMAIL": "tidemill@localhost",
-               "GIT_COMMITTER_NAME": "tidemill", "GIT_COMMITTER_EMAIL": "tidemill@localhost", **extra}
-        done = subprocess.run(["git", *arguments], cwd=root, env=env, capture_output=True, text=True)
+        env = {
+            **os.environ,
+            "GIT_AUTHOR_NAME": "tidemill",
+            "GIT_AUTHOR_EMAIL": "tidemill@localhost",
+            "GIT_COMMITTER_NAME": "tidemill",
+            "GIT_COMMITTER_EMAIL": "tidemill@localhost",
+            **extra,
+        }
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, env=env, capture_output=True, text=True
+        )
         if done.returncode:
             raise Fault(f"git {arguments[0]}: {done.stderr.strip()}")
         return done.stdout.strip()
 
-    head = subprocess.run(["git", "rev-parse", "--verify", "-q", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
+    head = subprocess.run(
+        ["git", "rev-parse", "--verify", "-q", "HEAD"], cwd=root, capture_output=True, text=True
+    ).stdout.strip()
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         if head:
@@ -298,18 +455,31 @@ def _tag(recipe: str) -> str:
         number = 1
         while True:
             tag = day if number == 1 else f"{day}.{number}"
-            there = subprocess.run(["git", "rev-parse", "-q", "--verify", f"refs/tags/{tag}^{{tree}}"], cwd=root, capture_output=True, text=True).stdout.strip()
+            there = subprocess.run(
+                ["git", "rev-parse", "-q", "--verify", f"refs/tags/{tag}^{{tree}}"],
+                cwd=root,
+                capture_output=True,
+                text=True,
+            ).stdout.strip()
             if there == tree:
                 return tag
             if not there:
                 break
             number += 1
-        commit = git("commit-tree", tree, *(["-p", head] if head else []), "-m", f"Data of {recipe}, {datetime.now():%Y-%m-%d}", **index)
+        commit = git(
+            "commit-tree",
+            tree,
+            *(["-p", head] if head else []),
+            "-m",
+            f"Data of {recipe}, {datetime.now():%Y-%m-%d}",
+            **index,
+        )
         git("update-ref", f"refs/tags/{tag}", commit)
     return tag
 
 
 # The remote -------------------------------------------------------------------------------------
+
 
 def _remote() -> tuple[Any, str]:
     from dvc.repo import Repo
@@ -334,8 +504,16 @@ def spare(days: float, really: bool) -> tuple[int, float]:
     before = time.time() - days * 86_400
     cache = places.root() / ".dvc" / "cache"
     said = dvc("gc", "--workspace", "--force", "--dry")
-    unused = [Path(line.removeprefix("Removing ")) for line in said.splitlines() if line.startswith("Removing ")]
-    aged = [path for path in unused if path.is_file() and path.is_relative_to(cache) and path.stat().st_mtime < before]
+    unused = [
+        Path(line.removeprefix("Removing "))
+        for line in said.splitlines()
+        if line.startswith("Removing ")
+    ]
+    aged = [
+        path
+        for path in unused
+        if path.is_file() and path.is_relative_to(cache) and path.stat().st_mtime < before
+    ]
     if not aged:
         return 0, 0.0
     fs, base = _remote()
@@ -353,7 +531,9 @@ def restore(name: str, folder: Path, remote: str | None = None) -> dict[str, Any
     Each file's digest is checked against the lock that was pushed with it.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Refused(f"{folder} is {'not empty' if folder.is_dir() else 'a file'}; name an empty or a new folder")
+        raise Refused(
+            f"{folder} is {'not empty' if folder.is_dir() else 'a file'}; name an empty or a new folder"
+        )
     body, url = _named(name, remote)
     with _pulled(body, url, [f"split@{body['recipe']}"]) as data:
         folder.mkdir(parents=True, exist_ok=True)
@@ -370,16 +550,26 @@ def snapshots(recipe: str = "", last: int = 0, remote: str | None = None) -> lis
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for path in fs.find(there) if fs.exists(there) else []:
         name = path.split("snapshots/", 1)[1].removesuffix(".json")
-        if not path.endswith(".json") or (recipe and not name.startswith((f"{recipe}-", f"data/{recipe}/"))):
+        if not path.endswith(".json") or (
+            recipe and not name.startswith((f"{recipe}-", f"data/{recipe}/"))
+        ):
             continue
         try:
             with fs.open(path, "r") as file:
                 body = json.loads(file.read())
             body["recipe"], body["digest"], body["at"], body["rows"]
         except (ValueError, KeyError, TypeError):
-            log.warning("snapshot %s cannot be read in the remote and is left out; push it again, or remove %s", name, path)
+            log.warning(
+                "snapshot %s cannot be read in the remote and is left out; push it again, or remove %s",
+                name,
+                path,
+            )
             continue
-        one = found.setdefault((body["recipe"], body["digest"]), {key: body.get(key) for key in ("recipe", "digest", "at", "rows", "changed")} | {"names": []})
+        one = found.setdefault(
+            (body["recipe"], body["digest"]),
+            {key: body.get(key) for key in ("recipe", "digest", "at", "rows", "changed")}
+            | {"names": []},
+        )
         one["names"] = sorted([*one["names"], name])
     ordered = sorted(found.values(), key=lambda one: one["at"], reverse=True)
     return ordered[:last] if last else ordered
@@ -388,11 +578,23 @@ def snapshots(recipe: str = "", last: int = 0, remote: str | None = None) -> lis
 def compared(old: str, new: str, remote: str | None = None) -> dict[str, Any]:
     """What is in one snapshot and not in the other, by source and language."""
     with tempfile.TemporaryDirectory() as folder:
-        bodies = [restore(name, Path(folder) / place, remote) for name, place in ((old, "old"), (new, "new"))]
+        bodies = [
+            restore(name, Path(folder) / place, remote)
+            for name, place in ((old, "old"), (new, "new"))
+        ]
         if bodies[0]["recipe"] != bodies[1]["recipe"]:
-            raise Refused(f"{old} is of {bodies[0]['recipe']} and {new} of {bodies[1]['recipe']}; compare two of one recipe")
+            raise Refused(
+                f"{old} is of {bodies[0]['recipe']} and {new} of {bodies[1]['recipe']}; compare two of one recipe"
+            )
         by = changes.between(*(changes.rows(Path(folder) / place) for place in ("old", "new")))
-    return {"recipe": bodies[0]["recipe"], "old": bodies[0]["digest"], "new": bodies[1]["digest"], "rows": [body["rows"] for body in bodies], "changed": changes.totals(by), "by": by}
+    return {
+        "recipe": bodies[0]["recipe"],
+        "old": bodies[0]["digest"],
+        "new": bodies[1]["digest"],
+        "rows": [body["rows"] for body in bodies],
+        "changed": changes.totals(by),
+        "by": by,
+    }
 
 
 def keep_card(names: list[str], folder: Path) -> None:
@@ -409,7 +611,14 @@ def bring(name: str, folder: Path) -> None:
     body, url = _named(name, None)
     with _pulled(body, url, [f"split@{body['recipe']}"]) as data:
         shutil.copytree(data / "splits" / body["recipe"], folder / "splits")
-    sources = sorted({source for path in (folder / "splits").glob("*.parquet") if path.stem != "dropped" for source in pd.read_parquet(path, columns=["source"])["source"]})
+    sources = sorted(
+        {
+            source
+            for path in (folder / "splits").glob("*.parquet")
+            if path.stem != "dropped"
+            for source in pd.read_parquet(path, columns=["source"])["source"]
+        }
+    )
     with _pulled(body, url, [f"clean@{source}" for source in sources]) as data:
         shutil.copytree(data / "clean", folder / "clean")
 
@@ -419,8 +628,14 @@ def _named(name: str, remote: str | None) -> tuple[dict[str, Any], str]:
     fs, there, url = _kept(remote)
     path = f"{there}/{name}.json"
     if not fs.exists(path):
-        names = sorted(p.split("snapshots/", 1)[1].removesuffix(".json") for p in fs.find(there)) if fs.exists(there) else []
-        raise Refused(f"no snapshot '{name}' in the remote; it has {', '.join(names[-10:]) or 'none'}")
+        names = (
+            sorted(p.split("snapshots/", 1)[1].removesuffix(".json") for p in fs.find(there))
+            if fs.exists(there)
+            else []
+        )
+        raise Refused(
+            f"no snapshot '{name}' in the remote; it has {', '.join(names[-10:]) or 'none'}"
+        )
     with fs.open(path, "r") as file:
         return json.loads(file.read()), url
 
@@ -433,9 +648,13 @@ def _kept(remote: str | None) -> tuple[Any, str, str]:
         try:
             fs, base = url_to_fs(remote)
         except (ImportError, ValueError) as error:
-            raise Refused(f"remote {remote}: {' '.join(str(error).split())}; install what it needs, or name another") from error
+            raise Refused(
+                f"remote {remote}: {' '.join(str(error).split())}; install what it needs, or name another"
+            ) from error
         if not fs.exists(base):
-            raise Refused(f"remote {remote} does not exist; name the folder or address of a DVC remote")
+            raise Refused(
+                f"remote {remote} does not exist; name the folder or address of a DVC remote"
+            )
         return fs, f"{base}/snapshots", remote if "://" in remote else str(Path(remote).resolve())
     fs, base = _remote()
     return fs, fs.join(base, "snapshots"), base
@@ -447,7 +666,9 @@ def _pulled(body: dict[str, Any], url: str, targets: list[str]) -> Iterator[Path
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         (work / ".dvc").mkdir()
-        (work / ".dvc" / "config").write_text(f"[core]\n    no_scm = true\n    remote = it\n    analytics = false\n['remote \"it\"']\n    url = {url}\n")
+        (work / ".dvc" / "config").write_text(
+            f"[core]\n    no_scm = true\n    remote = it\n    analytics = false\n['remote \"it\"']\n    url = {url}\n"
+        )
         (work / "dvc.yaml").write_text(body["dvc.yaml"])
         (work / "dvc.lock").write_text(body["dvc.lock"])
         dvc("pull", *targets, cwd=work)

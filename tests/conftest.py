@@ -18,10 +18,33 @@ if TYPE_CHECKING:
 places.settle()
 HERE = Path(__file__).resolve().parent.parent
 SMALL = {
-    "udhr": lambda body: body["mirror"].update(members="|".join(f"third_party/udhr/{name}" for name in (
-        "index.xml", "udhr_deu_1996.xml", "udhr_eng.xml", "udhr_fra.xml", "udhr_nld.xml", "udhr_rus.xml", "udhr_jpn.xml", "udhr_ell.xml", "udhr_swe.xml"))),
-    "software": lambda body: body.update(members="|".join(f"plone/app/locales/locales/{name}/LC_MESSAGES/plone*.po" for name in ("de", "nl", "sv"))),
-    "django": lambda body: body.update(members="|".join(f"django/conf/locale/{name}/LC_MESSAGES/*.po|django/contrib/a*/locale/{name}/LC_MESSAGES/*.po" for name in ("de", "fr", "nl", "ru"))),
+    "udhr": lambda body: body["mirror"].update(
+        members="|".join(
+            f"third_party/udhr/{name}"
+            for name in (
+                "index.xml",
+                "udhr_deu_1996.xml",
+                "udhr_eng.xml",
+                "udhr_fra.xml",
+                "udhr_nld.xml",
+                "udhr_rus.xml",
+                "udhr_jpn.xml",
+                "udhr_ell.xml",
+                "udhr_swe.xml",
+            )
+        )
+    ),
+    "software": lambda body: body.update(
+        members="|".join(
+            f"plone/app/locales/locales/{name}/LC_MESSAGES/plone*.po" for name in ("de", "nl", "sv")
+        )
+    ),
+    "django": lambda body: body.update(
+        members="|".join(
+            f"django/conf/locale/{name}/LC_MESSAGES/*.po|django/contrib/a*/locale/{name}/LC_MESSAGES/*.po"
+            for name in ("de", "fr", "nl", "ru")
+        )
+    ),
 }
 
 
@@ -52,19 +75,54 @@ def _stocks(body) -> None:
     body["sweep"].update(trials=0)
     body["score"].update(resamples=400, perturbed_rows=200, requests=40)
     # A few steps of a small network need not beat the window's own quantiles; skill it must have.
-    body["gates"] = [gate for gate in body["gates"] if gate["name"] not in ("baseline", "robust", "speed")]
+    body["gates"] = [
+        gate for gate in body["gates"] if gate["name"] not in ("baseline", "robust", "speed")
+    ]
 
 
 def _text_generation(body) -> None:
-    body["model"] = {"layers": 2, "heads": 2, "width": 64, "context": 64, "vocabulary": 600, "batch": 4, "steps": 50, "samples": 8}
+    body["model"] = {
+        "layers": 2,
+        "heads": 2,
+        "width": 64,
+        "context": 64,
+        "vocabulary": 600,
+        "batch": 4,
+        "steps": 50,
+        "samples": 8,
+    }
     body["score"].update(resamples=200, perturbed_rows=40, requests=4)
 
 
-SMALL_RECIPES = {"languages": _languages, "images": _images, "stocks": _stocks, "text_generation": _text_generation}
+SMALL_RECIPES = {
+    "languages": _languages,
+    "images": _images,
+    "stocks": _stocks,
+    "text_generation": _text_generation,
+}
 
 
-LONGEST = ("test_operate", "test_retrain", "test_interrupted", "test_stages", "test_recipes", "test_new", "test_browser", "test_register", "test_serve", "test_stocks", "test_train",
-           "test_text_generation", "test_sweep", "test_verify", "test_trace", "test_crawl_kill", "test_crawl", "test_clean", "test_guardian")
+LONGEST = (
+    "test_operate",
+    "test_retrain",
+    "test_interrupted",
+    "test_stages",
+    "test_recipes",
+    "test_new",
+    "test_browser",
+    "test_register",
+    "test_serve",
+    "test_stocks",
+    "test_train",
+    "test_text_generation",
+    "test_sweep",
+    "test_verify",
+    "test_trace",
+    "test_crawl_kill",
+    "test_crawl",
+    "test_clean",
+    "test_guardian",
+)
 CANARY = "canary-7f3a91c2-must-not-be-kept"
 
 
@@ -74,14 +132,28 @@ class Clone:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.env = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "OPTUNA_", "TIDEMILL_", "DVC_"))},
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(folder),
-            "A_SITES_TOKEN": CANARY,     # a secret as a source's login would be: it must be found nowhere
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("PREFECT_", "MLFLOW_", "OPTUNA_", "TIDEMILL_", "DVC_"))
+            },
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(folder),
+            "A_SITES_TOKEN": CANARY,  # a secret as a source's login would be: it must be found nowhere
             "TIDEMILL_CACHE": str(HERE / ".tidemill" / "cache"),
         }
 
-    def run(self, *arguments: str, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", *arguments], cwd=self.folder, env={**self.env, **env}, capture_output=True, text=True, timeout=timeout)
+    def run(
+        self, *arguments: str, timeout: float = 300, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=self.folder,
+            env={**self.env, **env},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
 
     def tidemill(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         return self.run("flows.cli", *arguments, **more)
@@ -99,15 +171,23 @@ def make_clone(folder: Path, git: bool = True) -> Clone:
     for name, change in SMALL.items():
         clone.edit(f"source/{name}.yaml", change)
 
-    for path in sorted((folder / "conf" / "source").glob("*.yaml")):   # a person's own folder may be named from the project's
+    for path in sorted(
+        (folder / "conf" / "source").glob("*.yaml")
+    ):  # a person's own folder may be named from the project's
         if (body := yaml.safe_load(path.read_text())).get("path"):
-            clone.edit(f"source/{path.name}", lambda own, at=body["path"]: own.update(path=str(HERE / at)))
+            clone.edit(
+                f"source/{path.name}", lambda own, at=body["path"]: own.update(path=str(HERE / at))
+            )
 
     for name, change in SMALL_RECIPES.items():
         if (folder / "conf" / "recipe" / f"{name}.yaml").is_file():
             clone.edit(f"recipe/{name}.yaml", change)
     if git:
-        for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "clone"]):
+        for command in (
+            ["init", "-q"],
+            ["add", "-A"],
+            ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "clone"],
+        ):
             subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
     return clone
 
@@ -117,7 +197,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     By file: xdist 3.8 groups tests by a name that pytest 9.2 no longer lets it set.
     """
-    items.sort(key=lambda item: next((place for place, name in enumerate(LONGEST) if item.path.stem == name), len(LONGEST)))
+    items.sort(
+        key=lambda item: next(
+            (place for place, name in enumerate(LONGEST) if item.path.stem == name), len(LONGEST)
+        )
+    )
 
 
 @pytest.fixture
@@ -141,4 +225,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> "Project":
     """A clone with two small versions of each application in its registry. Tests that move an alias put it back."""
     from tests.serving import made
 
-    return made(tmp_path_factory.mktemp("served") / "clone", "languages", "images", "stocks", "text_generation")
+    return made(
+        tmp_path_factory.mktemp("served") / "clone",
+        "languages",
+        "images",
+        "stocks",
+        "text_generation",
+    )

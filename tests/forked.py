@@ -21,7 +21,14 @@ from tasks.train.checkpoints import Checkpoints
 from tasks.train.keeping import Stop
 from tasks.train.loop import Kept, fit, save
 
-HARDWARE = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "precision": "32-true", "deterministic": True, "max_epochs": 1}
+HARDWARE = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "strategy": "auto",
+    "precision": "32-true",
+    "deterministic": True,
+    "max_epochs": 1,
+}
 
 
 class Killed(Callback):
@@ -42,13 +49,33 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
 
     recipe = recipes.load(job["recipe"])(**job.get("fields", {}))
     settings = Trainer(**{**HARDWARE, **job.get("settings", {})})
-    kept = Kept(Checkpoints(Path(job["folder"]) / "checkpoints", {"training": job["folder"]}), Stop(), job.get("parts", 1))
+    kept = Kept(
+        Checkpoints(Path(job["folder"]) / "checkpoints", {"training": job["folder"]}),
+        Stop(),
+        job.get("parts", 1),
+    )
     more = [Killed(job["kill"], job.get("validating", False))] if job.get("kill") else []
     data = recipe.datamodule(places.data("splits", job["recipe"]), 1, job.get("rows", 0))
-    module, metrics, steps = fit(recipe, data, settings, 1, settings.max_epochs, None, "test", watch=job.get("watch", ""), kept=kept, more=more)
+    module, metrics, steps = fit(
+        recipe,
+        data,
+        settings,
+        1,
+        settings.max_epochs,
+        None,
+        "test",
+        watch=job.get("watch", ""),
+        kept=kept,
+        more=more,
+    )
     path = Path(job["folder"]) / "weights.safetensors"
     save(module, path)
-    return {"sha256": sha256(path), "metrics": metrics, "steps": steps, "resumed_at": kept.resumed_at}
+    return {
+        "sha256": sha256(path),
+        "metrics": metrics,
+        "steps": steps,
+        "resumed_at": kept.resumed_at,
+    }
 
 
 def sweep(job: dict[str, Any]) -> dict[str, Any]:
@@ -56,6 +83,7 @@ def sweep(job: dict[str, Any]) -> dict[str, Any]:
     from tasks.sweep import trial
 
     if kill := job.get("kill"):
+
         class Dying(trial.Rungs):
             def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
                 super().on_train_batch_end(trainer, *args)
@@ -71,7 +99,7 @@ def main() -> None:
     places.settle()
     for line in sys.stdin:
         job = json.loads(line)
-        if job["do"] == "sweep":      # imported once, before the fork
+        if job["do"] == "sweep":  # imported once, before the fork
             import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
             import tasks.sweep.pictures

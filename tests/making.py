@@ -18,18 +18,41 @@ import recipes
 from tasks import places
 
 MODELS = {
-    "languages": {"bits": 10, "steps": 5, "batch": 16}, "images": {"width": 4, "stages": 2}, "stocks": {"hidden": 4, "folds": 1},
-    "text_generation": {"layers": 1, "heads": 2, "width": 32, "context": 64, "vocabulary": 300, "batch": 4, "steps": 5, "samples": 0},
+    "languages": {"bits": 10, "steps": 5, "batch": 16},
+    "images": {"width": 4, "stages": 2},
+    "stocks": {"hidden": 4, "folds": 1},
+    "text_generation": {
+        "layers": 1,
+        "heads": 2,
+        "width": 32,
+        "context": 64,
+        "vocabulary": 300,
+        "batch": 4,
+        "steps": 5,
+        "samples": 0,
+    },
 }
-TEXTS = {"deu": "Jeder Mensch hat das Recht auf Leben und Freiheit", "eng": "Everyone has the right to life and to liberty", "fra": "Tout individu a droit à la vie et à la liberté"}
+TEXTS = {
+    "deu": "Jeder Mensch hat das Recht auf Leben und Freiheit",
+    "eng": "Everyone has the right to life and to liberty",
+    "fra": "Tout individu a droit à la vie et à la liberté",
+}
 
 
 def languages() -> list[dict]:
-    return [row({"text": f"{text} {number}"}, {"language": name}, domain="udhr") for name, text in TEXTS.items() for number in range(40)]
+    return [
+        row({"text": f"{text} {number}"}, {"language": name}, domain="udhr")
+        for name, text in TEXTS.items()
+        for number in range(40)
+    ]
 
 
 def text_generation() -> list[dict]:
-    return [row({"prompt": ""}, {"text": f"{text} {number}"}, language=name) for name, text in TEXTS.items() for number in range(12)]
+    return [
+        row({"prompt": ""}, {"text": f"{text} {number}"}, language=name)
+        for name, text in TEXTS.items()
+        for number in range(12)
+    ]
 
 
 def images() -> list[dict]:
@@ -39,9 +62,14 @@ def images() -> list[dict]:
     for number in range(36):
         pixels = np.zeros((28, 28), dtype=np.uint8)
         at, across = random.integers(8, 20), number % 2
-        pixels[slice(4, 24) if across else slice(at, at + 3), slice(at, at + 3) if across else slice(4, 24)] = 255
+        pixels[
+            slice(4, 24) if across else slice(at, at + 3),
+            slice(at, at + 3) if across else slice(4, 24),
+        ] = 255
         body = pictures.png(pixels)
-        found.append(row({"image": pictures.encoded(body)}, {"label": str(across)}) | {"payload": body})
+        found.append(
+            row({"image": pictures.encoded(body)}, {"label": str(across)}) | {"payload": body}
+        )
     return found
 
 
@@ -51,24 +79,43 @@ def stocks() -> list[dict]:
     random = np.random.default_rng(1)
     close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, 90)))
     days = pd.bdate_range("2020-01-01", periods=90)
-    lines = ["Date,Open,High,Low,Close,Volume,Adj Close"] + [f"{day:%Y-%m-%d},{c * 0.999:.4f},{c * 1.01:.4f},{c * 0.99:.4f},{c:.4f},1000,{c:.4f}" for day, c in zip(days, close, strict=True)]
-    documents = pd.DataFrame([{"doc_id": "d", "part": "AAA", "payload": "\n".join(lines).encode(), "source": "stocks"}])
-    return [dict(item) | {"part": "AAA", "example_id": hashlib.sha256(item["inputs"].encode()).hexdigest()} for item in label(documents, 20, {}).to_dict("records")]
+    lines = ["Date,Open,High,Low,Close,Volume,Adj Close"] + [
+        f"{day:%Y-%m-%d},{c * 0.999:.4f},{c * 1.01:.4f},{c * 0.99:.4f},{c:.4f},1000,{c:.4f}"
+        for day, c in zip(days, close, strict=True)
+    ]
+    documents = pd.DataFrame(
+        [{"doc_id": "d", "part": "AAA", "payload": "\n".join(lines).encode(), "source": "stocks"}]
+    )
+    return [
+        dict(item)
+        | {"part": "AAA", "example_id": hashlib.sha256(item["inputs"].encode()).hexdigest()}
+        for item in label(documents, 20, {}).to_dict("records")
+    ]
 
 
 def row(inputs: dict, target: dict, **slices: str) -> dict:
     asked = json.dumps(inputs, ensure_ascii=False)
-    return {"example_id": hashlib.sha256((asked + str(target)).encode()).hexdigest(), "inputs": asked, "target": json.dumps(target, ensure_ascii=False), "unit": asked[:80],
-            "slices": json.dumps(slices), "payload": None}
+    return {
+        "example_id": hashlib.sha256((asked + str(target)).encode()).hexdigest(),
+        "inputs": asked,
+        "target": json.dumps(target, ensure_ascii=False),
+        "unit": asked[:80],
+        "slices": json.dumps(slices),
+        "payload": None,
+    }
 
 
 def splits(name: str) -> Path:
     folder = places.data("splits", name)
     folder.mkdir(parents=True, exist_ok=True)
     rows = pd.DataFrame(globals()[name]())
-    parts = {"train": rows.iloc[: len(rows) // 2], "valid": rows.iloc[len(rows) // 2 : -8], "test": rows.iloc[-8:]}
+    parts = {
+        "train": rows.iloc[: len(rows) // 2],
+        "valid": rows.iloc[len(rows) // 2 : -8],
+        "test": rows.iloc[-8:],
+    }
     if name != "stocks":
-        rows = rows.sort_values("example_id")      # hashes, so a random order, and always the same
+        rows = rows.sort_values("example_id")  # hashes, so a random order, and always the same
         parts = {"train": rows.iloc[::2], "valid": rows.iloc[1::4], "test": rows.iloc[3::4]}
     for part, frame in parts.items():
         frame.to_parquet(folder / f"{part}.parquet")
@@ -85,11 +132,35 @@ def package(name: str, seed: int, to: Path) -> None:
 
     recipe = recipes.load(name)(**MODELS[name])
     data = recipe.datamodule(splits(name), seed)
-    module, *_ = fit(recipe, data, Trainer(accelerator="cpu", devices=1, strategy="auto", precision="32-true", deterministic=True, max_epochs=1), seed, 1, None, "test")
+    module, *_ = fit(
+        recipe,
+        data,
+        Trainer(
+            accelerator="cpu",
+            devices=1,
+            strategy="auto",
+            precision="32-true",
+            deterministic=True,
+            max_epochs=1,
+        ),
+        seed,
+        1,
+        None,
+        "test",
+    )
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir(parents=True)
     recipe.export(module.eval(), data, to)
-    write_json(to / "recipe.json", {"application": name, "fields": MODELS[name], "snapshot": "s" * 64, "key": f"key{seed}", "code": "c"})
+    write_json(
+        to / "recipe.json",
+        {
+            "application": name,
+            "fields": MODELS[name],
+            "snapshot": "s" * 64,
+            "key": f"key{seed}",
+            "code": "c",
+        },
+    )
     (to / "card.md").write_text(f"# {name}\n\nMade for a test.\n")
     remember(recipe, to)
 
@@ -102,7 +173,12 @@ def register(name: str, folder: Path, key: str) -> str:
     signing.sign(folder)
     run_id = tracking.run(name, key, key)
     tracking.log_files(run_id, folder, "package")
-    return tracking.register(name, run_id, digests(folder)[0], {"tidemill.verdict": "HOLD", "tidemill.key": key, "tidemill.snapshot": "s" * 64})
+    return tracking.register(
+        name,
+        run_id,
+        digests(folder)[0],
+        {"tidemill.verdict": "HOLD", "tidemill.key": key, "tidemill.snapshot": "s" * 64},
+    )
 
 
 def otherwise(name: str, one: Path, two: Path) -> None:
@@ -131,7 +207,16 @@ def main(names: list[str]) -> None:
         otherwise(name, one, two)
         numbers.append(register(name, two, "key2"))
         assert numbers == ["1", "2"], numbers
-        tracking.record(name, {"version": "1", "previous": None, "by": "a test", "why": "made", "digest": tracking.tag(name, "1", "tidemill.digest")})
+        tracking.record(
+            name,
+            {
+                "version": "1",
+                "previous": None,
+                "by": "a test",
+                "why": "made",
+                "digest": tracking.tag(name, "1", "tidemill.digest"),
+            },
+        )
         tracking.move(name, "champion", "1")
 
 

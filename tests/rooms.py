@@ -16,16 +16,27 @@ from tasks import text
 from tasks.collect import raw
 
 HERE = Path(__file__).resolve().parent.parent
-WORDS = [line.split()[0] for line in (
-    "river mill wheel stone water night grain flour tide harbour bread baker village market morning winter summer road bridge field farmer window garden letter story "
-    "teacher children school music song dance friend dinner kitchen table lamp paper pencil picture museum station train engine driver ticket journey mountain valley forest "
-    "people write carry measure open gather follow answer remember build repair paint travel listen borrow return explain describe collect prepare finish begin wonder believe"
-).replace(" ", "\n").splitlines()]
+WORDS = [
+    line.split()[0]
+    for line in (
+        "river mill wheel stone water night grain flour tide harbour bread baker village market morning winter summer road bridge field farmer window garden letter story "
+        "teacher children school music song dance friend dinner kitchen table lamp paper pencil picture museum station train engine driver ticket journey mountain valley forest "
+        "people write carry measure open gather follow answer remember build repair paint travel listen borrow return explain describe collect prepare finish begin wonder believe"
+    )
+    .replace(" ", "\n")
+    .splitlines()
+]
 
 
 def sentence(random_: random.Random, words: int = 12) -> str:
     chosen = [random_.choice(WORDS) for _ in range(words)]
-    return "The " + " ".join(chosen[: words // 2]) + " and the " + " ".join(chosen[words // 2 :]) + " that was with them."
+    return (
+        "The "
+        + " ".join(chosen[: words // 2])
+        + " and the "
+        + " ".join(chosen[words // 2 :])
+        + " that was with them."
+    )
 
 
 def prose(seed: int, sentences: int = 8) -> list[str]:
@@ -85,8 +96,13 @@ class Room:
             whole = HERE / "conf" / name
             (shutil.copytree if whole.is_dir() else shutil.copy)(whole, folder / "conf" / name)
         self.source = {
-            "kind": "web", "licence": "CC0-1.0", "hosts": ["mill.example"], "seeds": ["http://mill.example/"],
-            "selector": [{"kind": "page", "name": "page"}], "clean": {"min_letters": 20}, **source,
+            "kind": "web",
+            "licence": "CC0-1.0",
+            "hosts": ["mill.example"],
+            "seeds": ["http://mill.example/"],
+            "selector": [{"kind": "page", "name": "page"}],
+            "clean": {"min_letters": 20},
+            **source,
         }
         self.say()
 
@@ -95,7 +111,9 @@ class Room:
         (self.folder / "conf" / "source" / "mill.yaml").write_text(yaml.safe_dump(self.source))
 
     def processes(self, number: int) -> None:
-        (self.folder / "conf" / "runtime" / "local.yaml").write_text(f"kind: local\nprocesses: {number}\n")
+        (self.folder / "conf" / "runtime" / "local.yaml").write_text(
+            f"kind: local\nprocesses: {number}\n"
+        )
 
     @property
     def raw(self) -> Path:
@@ -105,7 +123,14 @@ class Room:
     def out(self) -> Path:
         return self.folder / "data" / "clean" / "mill"
 
-    def collect(self, pages: dict[str, bytes], fetched: str = "2026-11-25T03:00:00Z", media: str = "text/html", charset: str | None = None, signals: str | None = None) -> None:
+    def collect(
+        self,
+        pages: dict[str, bytes],
+        fetched: str = "2026-11-25T03:00:00Z",
+        media: str = "text/html",
+        charset: str | None = None,
+        signals: str | None = None,
+    ) -> None:
         """Add or replace pages: a segment more, and the manifest over all."""
         self.raw.mkdir(parents=True, exist_ok=True)
         rows = raw.manifest(self.raw)
@@ -114,14 +139,30 @@ class Room:
             head = f"HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             offset = segment.add(uri, head, body, fetched)
             rows[uri] = {
-                "uri": uri, "fetched": fetched, "status": 200, "media": media, "charset": charset, "etag": None, "modified": None,
-                "sha256": hashlib.sha256(body).hexdigest(), "raw_file": segment.name, "raw_locator": str(offset), "signals": signals,
+                "uri": uri,
+                "fetched": fetched,
+                "status": 200,
+                "media": media,
+                "charset": charset,
+                "etag": None,
+                "modified": None,
+                "sha256": hashlib.sha256(body).hexdigest(),
+                "raw_file": segment.name,
+                "raw_locator": str(offset),
+                "signals": signals,
             }
         segment.close()
         raw.save_manifest(self.raw, rows.values())
 
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", *arguments], cwd=self.folder, env={**os.environ, "PYTHONPATH": str(self.folder), **env}, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(self.folder), **env},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
     def calls(self, *arguments: str) -> int:
         """Run a step to its end; the calls that its main thread made, of our code and by it."""
@@ -134,7 +175,14 @@ class Room:
         return self._counted(call, *arguments).returncode == -signal.SIGKILL
 
     def _counted(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-c", COUNTED, *map(str, arguments)], cwd=self.folder, env={**os.environ, "PYTHONPATH": str(self.folder)}, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            [sys.executable, "-c", COUNTED, *map(str, arguments)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(self.folder)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
     def forbid_sockets(self) -> None:
         """From now on every Python that starts here refuses to open a socket or to look a name up, and notes that it was asked."""
@@ -144,11 +192,16 @@ class Room:
             "(here / 'loaded').open('a').write('x')\n"
             "def no(*a, **k):\n    (here / 'opened').touch()\n    raise OSError('no network here')\n"
             "class Forbidden(socket.socket):\n    __init__ = no\n"
-            "socket.socket, socket.getaddrinfo = Forbidden, no\n")
+            "socket.socket, socket.getaddrinfo = Forbidden, no\n"
+        )
 
     def digests(self, kind: str = "clean", name: str = "mill") -> dict[str, str]:
         folder = self.folder / "data" / kind / name
-        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir()) if path.suffix in (".parquet", ".json")}
+        return {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.iterdir())
+            if path.suffix in (".parquet", ".json")
+        }
 
     def report(self) -> dict:
         return json.loads((self.out / "report.json").read_text())

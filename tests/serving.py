@@ -39,13 +39,22 @@ class Project:
             path.touch()
 
     def golden(self, name: str, number: int) -> list[tuple[dict, dict]]:
-        rows = json.loads((self.folder / ".tidemill" / "made" / f"{name}-{number}" / "golden.json").read_text())
+        rows = json.loads(
+            (self.folder / ".tidemill" / "made" / f"{name}-{number}" / "golden.json").read_text()
+        )
         return [(row["question"], row["answer"]) for row in rows]
 
 
 def made(folder: Path, *names: str) -> Project:
     clone = make_clone(folder, git=False)
-    done = subprocess.run([sys.executable, str(HERE / "tests" / "making.py"), *names], cwd=folder, env={**clone.env, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "tests" / "making.py"), *names],
+        cwd=folder,
+        env={**clone.env, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return Project(clone)
 
@@ -57,7 +66,14 @@ class Running:
         self.address, self.process, self.log = address, process, log
         self.port = urlsplit(address).port or 0
 
-    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 30) -> tuple[int, dict[str, str], Any]:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 30,
+    ) -> tuple[int, dict[str, str], Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             return asked(connection, method, path, body, headers)
@@ -70,7 +86,11 @@ class Running:
     def workers(self) -> list[int]:
         import psutil
 
-        return [child.pid for child in psutil.Process(self.process.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+        return [
+            child.pid
+            for child in psutil.Process(self.process.pid).children()
+            if child.status() != psutil.STATUS_ZOMBIE
+        ]
 
     def rss_mb(self) -> float:
         import psutil
@@ -78,13 +98,27 @@ class Running:
         return psutil.Process(self.process.pid).memory_info().rss / 1e6
 
 
-def asked(connection: http.client.HTTPConnection, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], Any]:
+def asked(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: Any = None,
+    headers: dict[str, str] | None = None,
+) -> tuple[int, dict[str, str], Any]:
     sent = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-    connection.request(method, path, sent, {**(JSON if body is not None else {}), **(headers or {})})
+    connection.request(
+        method, path, sent, {**(JSON if body is not None else {}), **(headers or {})}
+    )
     answer = connection.getresponse()
     text = answer.read()
     told = {name.lower(): value for name, value in answer.getheaders()}
-    return answer.status, told, json.loads(text) if told.get("content-type") == "application/json" else text.decode(errors="replace")
+    return (
+        answer.status,
+        told,
+        json.loads(text)
+        if told.get("content-type") == "application/json"
+        else text.decode(errors="replace"),
+    )
 
 
 @contextlib.contextmanager
@@ -92,8 +126,15 @@ def serving(project: Project, *arguments: str, **env: str) -> Iterator[Running]:
     log = project.folder / ".tidemill" / "logs" / f"serve-{time.monotonic_ns()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
-        process = subprocess.Popen([sys.executable, "-m", "tasks.serve", *arguments, "--port", "0"], cwd=project.folder, env={**project.clone.env, "OMP_NUM_THREADS": "1", **env},
-                                   stdout=subprocess.PIPE, stderr=file, text=True, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tasks.serve", *arguments, "--port", "0"],
+            cwd=project.folder,
+            env={**project.clone.env, "OMP_NUM_THREADS": "1", **env},
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            start_new_session=True,
+        )
     try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
@@ -125,13 +166,20 @@ def until(found: Callable[[], Any], seconds: float, words: Callable[[], str] = l
 class Load:
     """So many clients that ask one question after another; a lost connection is asked once again, as a client would."""
 
-    def __init__(self, running: Running, name: str, questions: list[dict], clients: int, pause_s: float = 0.0) -> None:
+    def __init__(
+        self, running: Running, name: str, questions: list[dict], clients: int, pause_s: float = 0.0
+    ) -> None:
         self.running, self.name, self.questions, self.pause_s = running, name, questions, pause_s
-        self.seen: list[tuple[int, int, str, Any, float]] = []       # which question, status, version, answer, seconds
+        self.seen: list[
+            tuple[int, int, str, Any, float]
+        ] = []  # which question, status, version, answer, seconds
         self.lost: list[str] = []
         self.again = 0
         self.stopping = threading.Event()
-        self.threads = [threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(clients)]
+        self.threads = [
+            threading.Thread(target=self._client, args=(number,), daemon=True)
+            for number in range(clients)
+        ]
 
     def __enter__(self) -> "Load":
         for thread in self.threads:
@@ -152,8 +200,18 @@ class Load:
             began = time.perf_counter()
             for attempt in (1, 2):
                 try:
-                    status, headers, body = asked(connection, "POST", f"/v1/{self.name}/predict", self.questions[which])
-                    self.seen.append((which, status, headers.get("tidemill-version", ""), body, time.perf_counter() - began))
+                    status, headers, body = asked(
+                        connection, "POST", f"/v1/{self.name}/predict", self.questions[which]
+                    )
+                    self.seen.append(
+                        (
+                            which,
+                            status,
+                            headers.get("tidemill-version", ""),
+                            body,
+                            time.perf_counter() - began,
+                        )
+                    )
                     break
                 except (OSError, http.client.HTTPException) as error:
                     connection.close()

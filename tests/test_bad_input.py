@@ -44,12 +44,26 @@ def test_a_source_whose_members_match_nothing_is_empty(clone: Clone) -> None:
 def test_pages_without_usable_text_are_named(clone: Clone) -> None:
     assert clone.run("tasks.collect", "django").returncode == 0
     clone.edit("source/django.yaml", lambda body: body["clean"].update(min_letters=10**6))
-    refused(clone.run("tasks.clean", "django"), 2, "no page has usable text", "fewer than 1000000 letters")
+    refused(
+        clone.run("tasks.clean", "django"),
+        2,
+        "no page has usable text",
+        "fewer than 1000000 letters",
+    )
 
 
 def test_no_network_is_one_line_and_keeps_what_there_is(clone: Clone, tmp_path: Path) -> None:
-    done = clone.run("tasks.collect", "django", TIDEMILL_CACHE=str(tmp_path / "empty"), PIP_INDEX_URL="http://127.0.0.1:9/simple",
-                     PIP_EXTRA_INDEX_URL="", PIP_FIND_LINKS="", PIP_CONFIG_FILE="/dev/null", PIP_RETRIES="0", PIP_DEFAULT_TIMEOUT="2")
+    done = clone.run(
+        "tasks.collect",
+        "django",
+        TIDEMILL_CACHE=str(tmp_path / "empty"),
+        PIP_INDEX_URL="http://127.0.0.1:9/simple",
+        PIP_EXTRA_INDEX_URL="",
+        PIP_FIND_LINKS="",
+        PIP_CONFIG_FILE="/dev/null",
+        PIP_RETRIES="0",
+        PIP_DEFAULT_TIMEOUT="2",
+    )
     refused(done, 75, "cannot fetch Django", "check the network")
 
 
@@ -97,11 +111,21 @@ def typed(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
     return end.value.code
 
 
-@pytest.mark.parametrize(("line", "said"), [
-    ("sources chek", "'check'"), ("histroy languages", "'history'"), ("run --nope", "--nope"), ("approve languages", "'--why'"),
-    ("label export images --rows 0", "'--rows'"), ("clean --days soon", "'--days'"), ("run languages --json=3", "'--json'"),
-])
-def test_a_typing_error_is_one_line_and_code_2(line: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("sources chek", "'check'"),
+        ("histroy languages", "'history'"),
+        ("run --nope", "--nope"),
+        ("approve languages", "'--why'"),
+        ("label export images --rows 0", "'--rows'"),
+        ("clean --days soon", "'--days'"),
+        ("run languages --json=3", "'--json'"),
+    ],
+)
+def test_a_typing_error_is_one_line_and_code_2(
+    line: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert typed(monkeypatch, *line.split()) == 2
     out, error = capsys.readouterr()
     assert error.startswith("error: ") and error.count("\n") == 1 and said in error, error
@@ -109,20 +133,26 @@ def test_a_typing_error_is_one_line_and_code_2(line: str, said: str, capsys: pyt
 
 
 @pytest.mark.parametrize("line", ["", "data", "label"])
-def test_a_command_without_its_subcommand_prints_the_help_and_no_error(line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_without_its_subcommand_prints_the_help_and_no_error(
+    line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert typed(monkeypatch, *line.split()) == 2
     out, error = capsys.readouterr()
     assert "Usage" in out + error and "error:" not in error
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from importlib.metadata import version
 
     assert typed(monkeypatch, "--version") == 0
     assert capsys.readouterr() == (f"tidemill {version('tidemill')}\n", "")
 
 
-def test_an_interrupted_command_is_one_line_and_code_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_is_one_line_and_code_130(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tasks import tracking
 
     def interrupted() -> list[str]:
@@ -133,16 +163,38 @@ def test_an_interrupted_command_is_one_line_and_code_130(capsys: pytest.CaptureF
     assert capsys.readouterr().err.startswith("error: stopped;")
 
 
-@pytest.mark.parametrize("line", ["history nope", "history nope --json", "card nope", "card nope@3 --json", "rollback nope", "rollback nope --json", "approve nope --why x"])
-def test_an_unknown_application_is_named_with_the_choices(line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        "history nope",
+        "history nope --json",
+        "card nope",
+        "card nope@3 --json",
+        "rollback nope",
+        "rollback nope --json",
+        "approve nope --why x",
+    ],
+)
+def test_an_unknown_application_is_named_with_the_choices(
+    line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     assert typed(monkeypatch, *line.split()) == 2
     out, error = capsys.readouterr()
-    assert error.startswith("error: no application 'nope'; there are images, languages") and error.count("\n") == 1 and not out
+    assert (
+        error.startswith("error: no application 'nope'; there are images, languages")
+        and error.count("\n") == 1
+        and not out
+    )
     assert not list(tmp_path.iterdir())
 
 
 def test_help_is_quick_to_load() -> None:
     code = "import sys; import flows.cli; print([n for n in ('prefect', 'mlflow', 'torch', 'pandas', 'optuna') if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
     assert done.stdout.strip() == "[]"

@@ -48,11 +48,15 @@ class Model:
 
 
 @pytest.mark.parametrize(("patience_ms", "taken"), [(0, 4), (100, 10), (10_000, 30)])
-def test_a_question_is_turned_away_where_the_next_batch_is_full_and_it_would_wait_too_long(monkeypatch: pytest.MonkeyPatch, patience_ms: float, taken: int) -> None:
+def test_a_question_is_turned_away_where_the_next_batch_is_full_and_it_would_wait_too_long(
+    monkeypatch: pytest.MonkeyPatch, patience_ms: float, taken: int
+) -> None:
     model = Model(monkeypatch, 0.01)
 
     async def run() -> list[int | None]:
-        batcher = Batcher("a test", Serve(batch=4, queue=31, patience_ms=patience_ms), lambda: model)
+        batcher = Batcher(
+            "a test", Serve(batch=4, queue=31, patience_ms=patience_ms), lambda: model
+        )
 
         async def one() -> int | None:
             try:
@@ -76,8 +80,10 @@ def test_a_question_is_turned_away_where_the_next_batch_is_full_and_it_would_wai
 
 
 def test_when_to_come_again_is_told_by_how_long_the_queue_lasts() -> None:
-    batcher = Batcher("a test", Serve(batch=4, queue=100, patience_ms=0), lambda: pytest.fail("nothing is asked"))
-    batcher.room(before=99)         # nothing is known yet of how fast the model is
+    batcher = Batcher(
+        "a test", Serve(batch=4, queue=100, patience_ms=0), lambda: pytest.fail("nothing is asked")
+    )
+    batcher.room(before=99)  # nothing is known yet of how fast the model is
     batcher.rate, batcher.asked, batcher.queued = 10.0, 4, 3
     batcher.room()
     for queued, before, after_s in ((4, 0, 1), (3, 1, 1), (40, 0, 5), (90, 6, 10)):
@@ -89,7 +95,9 @@ def test_when_to_come_again_is_told_by_how_long_the_queue_lasts() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "by"), [(0.0, "MainThread"), (0.002, "model-a test_0")])
-def test_a_question_that_comes_alone_is_answered_by_the_loop_where_the_model_is_quick(monkeypatch: pytest.MonkeyPatch, seconds: float, by: str) -> None:
+def test_a_question_that_comes_alone_is_answered_by_the_loop_where_the_model_is_quick(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, by: str
+) -> None:
     model = Model(monkeypatch, seconds)
 
     async def run() -> None:
@@ -97,7 +105,9 @@ def test_a_question_that_comes_alone_is_answered_by_the_loop_where_the_model_is_
         for _ in range(100):
             await batcher.ask([Asked()])
         first = len(model.names)
-        await asyncio.gather(*(batcher.ask([Asked()]) for _ in range(3)))       # several are answered beside the loop, which reads what comes meanwhile
+        await asyncio.gather(
+            *(batcher.ask([Asked()]) for _ in range(3))
+        )  # several are answered beside the loop, which reads what comes meanwhile
         assert model.names[first - 1] == by and set(model.names[first:]) == {"model-a test_0"}
         batcher.close()
 
@@ -108,7 +118,9 @@ class Panic(BaseException):
     """What a library in Rust raises where it cannot go on."""
 
 
-def test_a_question_that_waits_is_told_at_its_deadline_that_it_is_late_and_one_that_the_model_has_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_that_waits_is_told_at_its_deadline_that_it_is_late_and_one_that_the_model_has_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = Model(monkeypatch, 0.01)
 
     async def run() -> None:
@@ -126,7 +138,9 @@ def test_a_question_that_waits_is_told_at_its_deadline_that_it_is_late_and_one_t
     asyncio.run(run())
 
 
-def test_whatever_a_model_raises_its_question_is_told_so_and_the_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_a_model_raises_its_question_is_told_so_and_the_others_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = Model(monkeypatch, 0.01)
     there = [model]
 
@@ -141,9 +155,11 @@ def test_whatever_a_model_raises_its_question_is_told_so_and_the_others_are_answ
         batcher = Batcher("a test", Serve(), lambda: there[0])
         async with asyncio.timeout(20):
             for words in (["panic"], ["a", "panic", "b"]):
-                found = await asyncio.gather(*(batcher.ask([Asked(text=word)]) for word in words), return_exceptions=True)
+                found = await asyncio.gather(
+                    *(batcher.ask([Asked(text=word)]) for word in words), return_exceptions=True
+                )
                 assert [type(one) is Broken for one in found] == [word == "panic" for word in words]
-            there.clear()       # no champion
+            there.clear()  # no champion
             with pytest.raises(Broken):
                 await batcher.ask([Asked()])
             there.append(model)

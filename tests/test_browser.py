@@ -12,7 +12,9 @@ import pytest
 
 from tests.conftest import Clone, make_clone
 
-shots = os.environ.get("TIDEMILL_PICTURES")      # a folder: the pages are kept there, for docs/operate.md
+shots = os.environ.get(
+    "TIDEMILL_PICTURES"
+)  # a folder: the pages are kept there, for docs/operate.md
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; apt-get install chromium")
 
@@ -27,7 +29,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
         browser.close()
 
 
-def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the_link(tmp_path: Path, page) -> None:
+def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the_link(
+    tmp_path: Path, page
+) -> None:
     clone = make_clone(tmp_path / "clone")
 
     clone.edit("recipe/languages.yaml", lambda body: body.update(approval=True))
@@ -35,7 +39,14 @@ def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the
     assert done.returncode == 0, done.stderr
     where = json.loads(done.stdout)
     outside: list[str] = []
-    page.on("request", lambda request: outside.append(request.url) if not re.match(r"(http://(127\.0\.0\.1|localhost)|data:|blob:)", request.url) else None)
+    page.on(
+        "request",
+        lambda request: (
+            outside.append(request.url)
+            if not re.match(r"(http://(127\.0\.0\.1|localhost)|data:|blob:)", request.url)
+            else None
+        ),
+    )
     try:
         start(page, where)
         run = paused(clone, where)
@@ -54,7 +65,9 @@ def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the
         page.get_by_text("Promoted", exact=True).first.wait_for(timeout=60_000)
         if shots:
             page.screenshot(path=f"{shots}/run.png")
-        page.get_by_role("tab", name="Artifacts").or_(page.get_by_text("Artifacts", exact=True)).first.click()
+        page.get_by_role("tab", name="Artifacts").or_(
+            page.get_by_text("Artifacts", exact=True)
+        ).first.click()
         page.get_by_text("gates", exact=False).first.wait_for(timeout=20_000)
         live = json.loads(clone.tidemill("history", "languages", "--json").stdout)
         assert live[-1]["by"] == "Ada" and live[-1]["why"] == "seen and wanted"
@@ -99,15 +112,30 @@ def start(page, where: dict) -> None:
     from tests.test_operate import ask
 
     found = ask(f"{where['prefect']}/api/deployments/name/retrain/retrain")
-    filled = quote(json.dumps({"application": "languages", "overrides": ["model.lr=0.0017"], "dry_run": False, "ask": True, "reason": "from the browser"}))
+    filled = quote(
+        json.dumps(
+            {
+                "application": "languages",
+                "overrides": ["model.lr=0.0017"],
+                "dry_run": False,
+                "ask": True,
+                "reason": "from the browser",
+            }
+        )
+    )
     page.goto(f"{where['prefect']}/deployments/deployment/{found['id']}/run?parameters={filled}")  # type: ignore[index]
-    for words in ("Which application", "each as key=value", "Stop after the verdict", "wait for a person"):
+    for words in (
+        "Which application",
+        "each as key=value",
+        "Stop after the verdict",
+        "wait for a person",
+    ):
         page.get_by_text(words).first.wait_for(timeout=60_000)
     page.locator(".p-select-button__value", has_text="languages").first.wait_for(timeout=20_000)
-    page.wait_for_timeout(1500)      # the form validates what the link filled in before it can be sent
+    page.wait_for_timeout(1500)  # the form validates what the link filled in before it can be sent
     if shots:
         page.screenshot(path=f"{shots}/form.png")
-    for _ in range(6):      # a click before the form has validated itself is lost
+    for _ in range(6):  # a click before the form has validated itself is lost
         page.get_by_role("button", name="Submit").click()
         try:
             page.wait_for_url(re.compile("tab=Runs"), timeout=10_000)
@@ -124,7 +152,14 @@ def paused(clone: Clone, where: dict) -> str:
     found: list = []
 
     def there() -> bool:
-        found[:] = ask(f"{api}/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["PAUSED", "COMPLETED", "FAILED", "CRASHED"]}}}})  # type: ignore[call-overload]
+        found[:] = ask(
+            f"{api}/flow_runs/filter",
+            {
+                "flow_runs": {
+                    "state": {"type": {"any_": ["PAUSED", "COMPLETED", "FAILED", "CRASHED"]}}
+                }
+            },
+        )  # type: ignore[call-overload]
         return bool(found)
 
     until(there, 300, "the run pauses for the form")
@@ -142,5 +177,8 @@ def artifacts(where: dict, run: str, key: str) -> list[str]:
     """The texts of a run's artifacts of one key."""
     from tests.test_operate import ask
 
-    found = ask(f"{where['prefect']}/api/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": [key]}}})
+    found = ask(
+        f"{where['prefect']}/api/artifacts/filter",
+        {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": [key]}}},
+    )
     return [str(item["data"]) for item in found]  # type: ignore[attr-defined]

@@ -41,6 +41,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             for request in requests:
                 told.append(request[0]["uri"])
                 yield request
+
         return whole(self, each(), processes)
 
     monkeypatch.setattr(pool.Pool, "asked", noting)
@@ -49,8 +50,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 # Incremental --------------------------------------------------------------------------------------
 
-def test_the_output_is_the_same_to_the_byte_whatever_the_order_the_processes_and_the_nights(mill: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pages = site(24) | {"http://other.example/1": b"\0binary", "http://other.example/2": "<p>Grüße aus der Mühle, an alle, die hier wohnen</p>".encode("iso-8859-1")}
+
+def test_the_output_is_the_same_to_the_byte_whatever_the_order_the_processes_and_the_nights(
+    mill: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = site(24) | {
+        "http://other.example/1": b"\0binary",
+        "http://other.example/2": "<p>Grüße aus der Mühle, an alle, die hier wohnen</p>".encode(
+            "iso-8859-1"
+        ),
+    }
     mill.processes(1)
     mill.collect(pages)
     room.clean("mill")
@@ -63,7 +72,9 @@ def test_the_output_is_the_same_to_the_byte_whatever_the_order_the_processes_and
     other.processes(4)
     shuffled = list(pages.items())
     random.Random(3).shuffle(shuffled)
-    other.collect(dict(shuffled[:9]) | {uri: html(99) for uri, _ in shuffled[9:12]})   # a first night, some pages as they were before
+    other.collect(
+        dict(shuffled[:9]) | {uri: html(99) for uri, _ in shuffled[9:12]}
+    )  # a first night, some pages as they were before
     room.clean("mill")
     other.collect(dict(shuffled[9:]))
     room.clean("mill")
@@ -81,11 +92,17 @@ def test_a_night_reads_only_what_changed(mill: Room, monkeypatch: pytest.MonkeyP
     mill.collect({"http://mill.example/7": html(7, version=2)}, fetched="2026-11-26T03:00:00Z")
     room.clean("mill")
     assert set(told) == {"http://mill.example/7"}
-    text = pd.read_parquet(mill.out / "documents.parquet").set_index("uri").loc["http://mill.example/7", "text"]
+    text = (
+        pd.read_parquet(mill.out / "documents.parquet")
+        .set_index("uri")
+        .loc["http://mill.example/7", "text"]
+    )
     assert prose(7002)[0] in text and prose(7001)[0] not in text
 
 
-def test_a_changed_setting_is_a_changed_record_and_a_signal_is_not(mill: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_setting_is_a_changed_record_and_a_signal_is_not(
+    mill: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mill.collect(site(6))
     room.clean("mill")
     told = asked(monkeypatch)
@@ -96,24 +113,36 @@ def test_a_changed_setting_is_a_changed_record_and_a_signal_is_not(mill: Room, m
     mill.say(licence="MIT")
     room.clean("mill")
     documents = pd.read_parquet(mill.out / "documents.parquet")
-    assert told == [] and set(documents["licence"]) == {"MIT"}, "licence and signals are looked at each night, without reading a page"
-    assert mill.report()["dropped"] == {"its site says no": 1} and "http://mill.example/3" not in set(documents["uri"])
+    assert told == [] and set(documents["licence"]) == {"MIT"}, (
+        "licence and signals are looked at each night, without reading a page"
+    )
+    assert mill.report()["dropped"] == {
+        "its site says no": 1
+    } and "http://mill.example/3" not in set(documents["uri"])
     mill.say(clean={"min_letters": 20, "max_chars": 50})
     room.clean("mill")
     assert len(told) == 12, "each page is read and then measured"
     assert pd.read_parquet(mill.out / "documents.parquet")["chars"].max() == 50
 
 
-@pytest.mark.parametrize("harm", ["not a database at all, and long enough to be looked at" * 40, "flip"])
-def test_a_damaged_index_is_dropped_with_one_line_and_the_output_is_the_same(mill: Room, harm: str, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "harm", ["not a database at all, and long enough to be looked at" * 40, "flip"]
+)
+def test_a_damaged_index_is_dropped_with_one_line_and_the_output_is_the_same(
+    mill: Room, harm: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     mill.collect(site(8))
     room.clean("mill")
     whole = mill.digests()
     path = mill.folder / ".tidemill" / "clean" / "mill.sqlite"
     if harm == "flip":
         with sqlite3.connect(path) as file:
-            key, body = file.execute("select key, body from done order by length(body) desc").fetchone()
-            file.execute("update done set body = ? where key = ?", (bytes([body[0] ^ 1]) + body[1:], key))
+            key, body = file.execute(
+                "select key, body from done order by length(body) desc"
+            ).fetchone()
+            file.execute(
+                "update done set body = ? where key = ?", (bytes([body[0] ^ 1]) + body[1:], key)
+            )
         file.close()
         with sqlite3.connect(path) as file:
             file.execute("update done set sum = 1")
@@ -136,7 +165,7 @@ def test_a_clean_that_is_killed_again_and_again_ends_with_the_same_bytes(mill: R
         path.unlink()
     assert mill.killed(calls // 2, step, "mill")
     for part in (0.3, 0.7, 0.95):
-        mill.killed(int(calls * part), step, "mill")      # what is there by now needs less
+        mill.killed(int(calls * part), step, "mill")  # what is there by now needs less
     done = mill.run(step, "mill")
     assert done.returncode == 0, done.stderr
     assert mill.digests() == whole
@@ -147,10 +176,17 @@ def test_what_a_killed_writer_left_is_removed(mill: Room) -> None:
     mill.out.mkdir(parents=True)
     (mill.out / ".documents.parquet.x.part").write_bytes(b"half")
     room.clean("mill")
-    assert sorted(path.name for path in mill.out.iterdir()) == ["documents.parquet", "dropped.parquet", "lineage.parquet", "report.json"]
+    assert sorted(path.name for path in mill.out.iterdir()) == [
+        "documents.parquet",
+        "dropped.parquet",
+        "lineage.parquet",
+        "report.json",
+    ]
 
 
-def test_another_version_of_a_library_that_reads_is_a_reason_to_read_again(mill: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_of_a_library_that_reads_is_a_reason_to_read_again(
+    mill: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mill.collect(site(3))
     room.clean("mill")
     told = asked(monkeypatch)
@@ -161,30 +197,50 @@ def test_another_version_of_a_library_that_reads_is_a_reason_to_read_again(mill:
 
 # Children ---------------------------------------------------------------------------------------
 
+
 def test_a_record_that_hangs_or_kills_its_reader_costs_that_record_alone() -> None:
     words = ["a", "hang", "b", "die", "c", "leave", "d"]
     with pool.Pool("tests.poison", "{}", 3.0) as children:
         answers = list(children.asked(((word, {}, word.encode()) for word in words), 2))
-    found = {task: (None if head is None else head["said"], body.decode()) for task, head, body in answers}
+    found = {
+        task: (None if head is None else head["said"], body.decode())
+        for task, head, body in answers
+    }
     assert {word: found[word][0] for word in "abcd"} == {word: word for word in "abcd"}
     assert found["hang"] == (None, "took longer than 3 s to read")
-    assert found["die"] == (None, "its reader died of SIGSEGV") and found["leave"] == (None, "its reader died")
+    assert found["die"] == (None, "its reader died of SIGSEGV") and found["leave"] == (
+        None,
+        "its reader died",
+    )
 
 
-def test_a_record_that_takes_too_long_is_dropped_and_tried_again_another_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = {"kind": "whole", "name": "page", "language": "((a+)+)$"}     # an expression that takes for ever on one address
+def test_a_record_that_takes_too_long_is_dropped_and_tried_again_another_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = {
+        "kind": "whole",
+        "name": "page",
+        "language": "((a+)+)$",
+    }  # an expression that takes for ever on one address
     mill = Room(tmp_path / "room", selector=[slow], clean={"timeout_s": 4.0})
     monkeypatch.chdir(mill.folder)
-    pages = {f"http://mill.example/{number}": b"A text that is long enough" for number in range(3)} | {f"http://mill.example/{'a' * 60}!": b"The one that hangs"}
+    pages = {
+        f"http://mill.example/{number}": b"A text that is long enough" for number in range(3)
+    } | {f"http://mill.example/{'a' * 60}!": b"The one that hangs"}
     mill.collect(pages, media="text/plain")
     room.clean("mill")
-    assert mill.report()["dropped"] == {"took longer than 4 s to read": 1} and mill.report()["rows"] == 3
+    assert (
+        mill.report()["dropped"] == {"took longer than 4 s to read": 1}
+        and mill.report()["rows"] == 3
+    )
     told = asked(monkeypatch)
     room.clean("mill")
     assert told == [f"http://mill.example/{'a' * 60}!"]
 
 
-def test_what_could_not_be_read_is_read_the_next_night_though_dvc_sees_no_change(mill: Room) -> None:
+def test_what_could_not_be_read_is_read_the_next_night_though_dvc_sees_no_change(
+    mill: Room,
+) -> None:
     """The room asked as a night asks for it, over DVC; the reader of one page is killed the first time."""
     for path in (HERE / "conf").rglob("*.yaml"):
         if not (there := mill.folder / "conf" / path.relative_to(HERE / "conf")).exists():
@@ -193,24 +249,53 @@ def test_what_could_not_be_read_is_read_the_next_night_though_dvc_sees_no_change
     mill.collect(site(4))
     (mill.folder / "sitecustomize.py").write_text(
         "import os, pathlib, sys\nonce = pathlib.Path(__file__).with_name('once')\nif 'tasks.clean.worker' in sys.orig_argv and not once.exists():\n    from tasks.clean import read\n    whole = read.pages\n"
-        "    def pages(source, row, body):\n        if row['uri'].endswith('/3'):\n            once.touch()\n            os.kill(os.getpid(), 9)\n        return whole(source, row, body)\n    read.pages = pages\n")
+        "    def pages(source, row, body):\n        if row['uri'].endswith('/3'):\n            once.touch()\n            os.kill(os.getpid(), 9)\n        return whole(source, row, body)\n    read.pages = pages\n"
+    )
     env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
-    for words in (("dvc", "init", "--no-scm", "-q"), ("tasks.version",), ("dvc", "commit", "-f", "-q", "collect@mill")):
+    for words in (
+        ("dvc", "init", "--no-scm", "-q"),
+        ("tasks.version",),
+        ("dvc", "commit", "-f", "-q", "collect@mill"),
+    ):
         done = mill.run(*words, **env)
         assert done.returncode == 0, done.stderr
-    (mill.folder / "night.py").write_text("from tasks import version\ndue = version.due(['clean@mill'])['clean@mill']\nprint(due, version.stage('clean', 'mill', due).rows)\n")
+    (mill.folder / "night.py").write_text(
+        "from tasks import version\ndue = version.due(['clean@mill'])['clean@mill']\nprint(due, version.stage('clean', 'mill', due).rows)\n"
+    )
     said = [mill.run("night", **env) for _ in range(3)]
-    assert [done.stdout.strip().splitlines()[-1:] for done in said] == [["True 3"], ["True 4"], ["False 4"]], said
+    assert [done.stdout.strip().splitlines()[-1:] for done in said] == [
+        ["True 3"],
+        ["True 4"],
+        ["False 4"],
+    ], said
 
 
-def test_a_picture_whose_labels_are_damaged_today_is_read_when_they_are_whole_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mill = Room(tmp_path / "room", kind="files", path="x", selector=[{"kind": "idx", "name": "digit", "labels": ["images", "labels"]}], clean={"min_letters": 0})
+def test_a_picture_whose_labels_are_damaged_today_is_read_when_they_are_whole_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mill = Room(
+        tmp_path / "room",
+        kind="files",
+        path="x",
+        selector=[{"kind": "idx", "name": "digit", "labels": ["images", "labels"]}],
+        clean={"min_letters": 0},
+    )
     for name in ("hosts", "seeds"):
         del mill.source[name]
     mill.say()
     monkeypatch.chdir(mill.folder)
-    pictures, labels = b"\0\0\x08\x03\0\0\0\x02\0\0\0\x08\0\0\0\x08" + random.Random(1).randbytes(128), b"\0\0\x08\x01\0\0\0\x02\x03\x04"
-    mill.collect({"d#a-images": pictures, "d#b-images": pictures[:16] + pictures[16:][::-1], "d#b-labels": labels}, media="application/octet-stream")
+    pictures, labels = (
+        b"\0\0\x08\x03\0\0\0\x02\0\0\0\x08\0\0\0\x08" + random.Random(1).randbytes(128),
+        b"\0\0\x08\x01\0\0\0\x02\x03\x04",
+    )
+    mill.collect(
+        {
+            "d#a-images": pictures,
+            "d#b-images": pictures[:16] + pictures[16:][::-1],
+            "d#b-labels": labels,
+        },
+        media="application/octet-stream",
+    )
     mill.collect({"d#a-labels": labels}, media="application/octet-stream")
     room.clean("mill")
     whole = mill.digests()
@@ -225,13 +310,27 @@ def test_a_picture_whose_labels_are_damaged_today_is_read_when_they_are_whole_ag
     assert mill.digests() == whole
 
 
-def test_no_two_parts_of_a_page_have_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mill = Room(tmp_path / "room", selector=[{"kind": "xpath", "name": "p", "each": "//p", "part": "@id", "text": "."}], clean={"min_letters": 0})
+def test_no_two_parts_of_a_page_have_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mill = Room(
+        tmp_path / "room",
+        selector=[{"kind": "xpath", "name": "p", "each": "//p", "part": "@id", "text": "."}],
+        clean={"min_letters": 0},
+    )
     monkeypatch.chdir(mill.folder)
-    mill.collect({"http://mill.example/1": b"<r><p id='a'>one two</p><p id='a'>three four</p><p id='a-2'>five six</p><p id='a'>seven eight</p></r>"}, media="text/xml")
+    mill.collect(
+        {
+            "http://mill.example/1": b"<r><p id='a'>one two</p><p id='a'>three four</p><p id='a-2'>five six</p><p id='a'>seven eight</p></r>"
+        },
+        media="text/xml",
+    )
     room.clean("mill")
     found = pd.read_parquet(mill.out / "documents.parquet")
-    assert found["uri"].str.split("#").str[1].tolist() == ["a", "a-2", "a-2-2", "a-3"] and found["doc_id"].is_unique
+    assert (
+        found["uri"].str.split("#").str[1].tolist() == ["a", "a-2", "a-2-2", "a-3"]
+        and found["doc_id"].is_unique
+    )
 
 
 def test_want_of_memory_says_nothing_of_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,24 +339,38 @@ def test_want_of_memory_says_nothing_of_a_record(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(read, "cut", short)
     with pytest.raises(MemoryError):
-        read.documents(config.source("tales"), {"uri": "p#m", "media": "text/csv", "charset": None}, b"x")
+        read.documents(
+            config.source("tales"), {"uri": "p#m", "media": "text/csv", "charset": None}, b"x"
+        )
 
 
 def test_the_text_of_a_catalogue_names_no_file_of_this_machine(tmp_path: Path) -> None:
     (tmp_path / "private.po").write_text('msgid "a"\nmsgstr "private"\n')
     rule = config.source("software").selector[0]
     with pytest.raises(Unreadable):
-        list(cut(rule, "p#a/locales/de/LC_MESSAGES/plone.po", str(tmp_path / "private.po").encode(), {}.get))
+        list(
+            cut(
+                rule,
+                "p#a/locales/de/LC_MESSAGES/plone.po",
+                str(tmp_path / "private.po").encode(),
+                {}.get,
+            )
+        )
 
 
 def test_a_short_row_of_a_table_has_no_text_called_none() -> None:
     rule = config.source("tales").selector[0].model_copy(update={"text": "b", "delimiter": ","})
     short, long = cut(rule, "p", b"a,b\n1\n2,two,three\n", {}.get)
-    assert (short.text, short.attributes) == ("", {"a": "1", "b": ""}) and (long.text, long.attributes) == ("two", {"a": "2", "b": "two"})
+    assert (short.text, short.attributes) == ("", {"a": "1", "b": ""}) and (
+        long.text,
+        long.attributes,
+    ) == ("two", {"a": "2", "b": "two"})
 
 
 @pytest.mark.parametrize("harm", ["substr(marks, 1, length(marks) - 6)", "zeroblob(length(marks))"])
-def test_marks_that_are_not_as_they_were_written_are_not_believed(mill: Room, harm: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_marks_that_are_not_as_they_were_written_are_not_believed(
+    mill: Room, harm: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     mill.collect(site(8))
     room.clean("mill")
     whole = mill.digests()
@@ -266,12 +379,18 @@ def test_marks_that_are_not_as_they_were_written_are_not_believed(mill: Room, ha
     file.close()
     capfd.readouterr()
     room.clean("mill")
-    assert "is dropped, and all of mill is read again" in capfd.readouterr().out and mill.digests() == whole
+    assert (
+        "is dropped, and all of mill is read again" in capfd.readouterr().out
+        and mill.digests() == whole
+    )
 
 
 # Broken input -----------------------------------------------------------------------------------
 
-def test_a_thousand_mutations_of_what_was_collected_quarantine_a_record_and_keep_the_others(mill: Room) -> None:
+
+def test_a_thousand_mutations_of_what_was_collected_quarantine_a_record_and_keep_the_others(
+    mill: Room,
+) -> None:
     pages = site(6)
     mill.collect(pages)
     source, rows = config.source("mill"), list(raw.manifest(mill.raw).values())
@@ -281,9 +400,16 @@ def test_a_thousand_mutations_of_what_was_collected_quarantine_a_record_and_keep
     for _ in range(900):
         segment.write_bytes(mutated(whole, random_))
         failed: dict[str, str] = {}
-        kept = {row["uri"]: body for row, head, body in room._bodies(source, mill.raw, rows, rows, failed)}
-        assert all(body == pages[uri] for uri, body in kept.items()), "what is kept is what was collected"
-        assert set(kept) | set(failed) == {row["uri"] for row in rows} and not set(kept) & set(failed)
+        kept = {
+            row["uri"]: body
+            for row, head, body in room._bodies(source, mill.raw, rows, rows, failed)
+        }
+        assert all(body == pages[uri] for uri, body in kept.items()), (
+            "what is kept is what was collected"
+        )
+        assert set(kept) | set(failed) == {row["uri"] for row in rows} and not set(kept) & set(
+            failed
+        )
         assert all(why.startswith("damaged") for why in failed.values())
         outcomes["kept"] += len(kept)
         outcomes["damaged"] += len(failed)
@@ -306,24 +432,37 @@ def test_a_thousand_mutations_of_what_was_collected_quarantine_a_record_and_keep
 def mutated(body: bytes, random_: random.Random) -> bytes:
     """A flipped byte, a hole, a run of chance, or a piece that is missing."""
     at, size = random_.randrange(len(body)), random_.randrange(1, 40)
-    return random_.choice([
-        lambda: body[:at] + bytes([body[at] ^ (1 << random_.randrange(8))]) + body[at + 1 :],
-        lambda: body[:at] + bytes(len(body[at : at + size])) + body[at + size :],
-        lambda: body[:at] + random_.randbytes(len(body[at : at + size])) + body[at + size :],
-        lambda: body[:at] + body[at + size :] if random_.random() < 0.5 else body[:at],
-    ])()
+    return random_.choice(
+        [
+            lambda: body[:at] + bytes([body[at] ^ (1 << random_.randrange(8))]) + body[at + 1 :],
+            lambda: body[:at] + bytes(len(body[at : at + size])) + body[at + size :],
+            lambda: body[:at] + random_.randbytes(len(body[at : at + size])) + body[at + size :],
+            lambda: body[:at] + body[at + size :] if random_.random() < 0.5 else body[:at],
+        ]
+    )()
 
 
 def test_everything_that_comes_in_is_kept_or_dropped_with_a_reason(mill: Room) -> None:
     odd = {
-        "http://mill.example/empty": b"", "http://mill.example/few": b"<p>Too few</p>", "http://mill.example/zip": b"PK\3\4\0\0\0\0",
-        "http://mill.example/long": b"<p>" + b"A long line of the mill. " * 420_000 + b"</p>", "http://mill.example/half": b"<p>Half a character &#xD800; in a page of the mill, and more</p>",
-        "http://mill.example/deep": b"<div>" * 20_000 + b"<p>Deep within a page of the mill, far below</p>", "http://mill.example/bytes": random.Random(1).randbytes(5_000),
+        "http://mill.example/empty": b"",
+        "http://mill.example/few": b"<p>Too few</p>",
+        "http://mill.example/zip": b"PK\3\4\0\0\0\0",
+        "http://mill.example/long": b"<p>" + b"A long line of the mill. " * 420_000 + b"</p>",
+        "http://mill.example/half": b"<p>Half a character &#xD800; in a page of the mill, and more</p>",
+        "http://mill.example/deep": b"<div>" * 20_000
+        + b"<p>Deep within a page of the mill, far below</p>",
+        "http://mill.example/bytes": random.Random(1).randbytes(5_000),
     }
     mill.collect(site(5) | odd)
     room.clean("mill")
-    kept, dropped = pd.read_parquet(mill.out / "documents.parquet"), pd.read_parquet(mill.out / "dropped.parquet")
-    assert len(kept) + len(dropped) == 12 == mill.report()["counts"]["documents"] and dropped["reason"].str.len().gt(0).all()
+    kept, dropped = (
+        pd.read_parquet(mill.out / "documents.parquet"),
+        pd.read_parquet(mill.out / "dropped.parquet"),
+    )
+    assert (
+        len(kept) + len(dropped) == 12 == mill.report()["counts"]["documents"]
+        and dropped["reason"].str.len().gt(0).all()
+    )
     assert set(kept["uri"]) | set(dropped["uri"]) == set(site(5) | odd)
     assert set(kept["doc_id"]) == set(pd.read_parquet(mill.out / "lineage.parquet")["doc_id"])
     long = kept.set_index("uri").loc["http://mill.example/long"]
@@ -343,9 +482,13 @@ def test_when_nothing_is_left_one_line_says_why_and_the_last_output_stays(mill: 
     room.clean("mill")
     whole = mill.digests()
     mill.collect(dict.fromkeys(site(4), b"<p>x</p>"))
-    with pytest.raises(Refused, match=r"source mill: no page has usable text \(4 x fewer than 20 letters\)"):
+    with pytest.raises(
+        Refused, match=r"source mill: no page has usable text \(4 x fewer than 20 letters\)"
+    ):
         room.clean("mill")
-    assert mill.digests() == whole and not list(mill.out.glob("*.part")), "not even a part of a file is left"
+    assert mill.digests() == whole and not list(mill.out.glob("*.part")), (
+        "not even a part of a file is left"
+    )
 
 
 def test_a_file_that_is_gone_is_a_fault_and_no_reason_to_drop(mill: Room) -> None:
@@ -365,8 +508,19 @@ def test_neither_clean_nor_its_children_open_a_socket(mill: Room) -> None:
 
 
 def test_an_entry_comes_back_as_it_was_kept() -> None:
-    content = {"documents": [{"text": "Grüße", "payload": b"\0\1"}, {"text": "", "payload": None}, {"text": "b", "payload": b"z" * 9}]}
-    again = unpacked(packed(json.loads(json.dumps(content, default=lambda value: None)) | {"documents": [dict(item) for item in content["documents"]]}))
+    content = {
+        "documents": [
+            {"text": "Grüße", "payload": b"\0\1"},
+            {"text": "", "payload": None},
+            {"text": "b", "payload": b"z" * 9},
+        ]
+    }
+    again = unpacked(
+        packed(
+            json.loads(json.dumps(content, default=lambda value: None))
+            | {"documents": [dict(item) for item in content["documents"]]}
+        )
+    )
     assert again == content
 
 
@@ -375,22 +529,44 @@ def test_an_entry_comes_back_as_it_was_kept() -> None:
 GERMAN = "<html><head>{meta}</head><body><p>Die Mühle mahlt jede Nacht, was die Flut gebracht hat – für alle, die größere Säcke haben.</p></body></html>"
 
 
-@pytest.mark.parametrize(("body", "header"), [
-    (b"\xef\xbb\xbf" + GERMAN.format(meta="<meta charset=iso-8859-1>").encode(), "windows-1251"),
-    (b"\xff\xfe" + GERMAN.format(meta="").encode("utf-16-le"), "utf-8"),
-    (GERMAN.format(meta="<meta charset=utf-8>").encode("windows-1252"), "ISO-8859-1"),
-    (GERMAN.format(meta='<meta http-equiv="Content-Type" content="text/html; charset=windows-1252">').encode("windows-1252"), None),
-    (GERMAN.format(meta="").encode(), None),
-    (GERMAN.format(meta="").encode("windows-1252"), None),
-    (GERMAN.format(meta="").encode("windows-1252"), "no-such-charset"),
-])
-def test_a_page_is_decoded_by_its_mark_then_its_header_then_its_own_word_then_its_look(body: bytes, header: str | None) -> None:
-    assert "Die Mühle mahlt jede Nacht, was die Flut gebracht hat – für alle, die größere Säcke haben." in charset.decode(body, header)
+@pytest.mark.parametrize(
+    ("body", "header"),
+    [
+        (
+            b"\xef\xbb\xbf" + GERMAN.format(meta="<meta charset=iso-8859-1>").encode(),
+            "windows-1251",
+        ),
+        (b"\xff\xfe" + GERMAN.format(meta="").encode("utf-16-le"), "utf-8"),
+        (GERMAN.format(meta="<meta charset=utf-8>").encode("windows-1252"), "ISO-8859-1"),
+        (
+            GERMAN.format(
+                meta='<meta http-equiv="Content-Type" content="text/html; charset=windows-1252">'
+            ).encode("windows-1252"),
+            None,
+        ),
+        (GERMAN.format(meta="").encode(), None),
+        (GERMAN.format(meta="").encode("windows-1252"), None),
+        (GERMAN.format(meta="").encode("windows-1252"), "no-such-charset"),
+    ],
+)
+def test_a_page_is_decoded_by_its_mark_then_its_header_then_its_own_word_then_its_look(
+    body: bytes, header: str | None
+) -> None:
+    assert (
+        "Die Mühle mahlt jede Nacht, was die Flut gebracht hat – für alle, die größere Säcke haben."
+        in charset.decode(body, header)
+    )
 
 
 def test_encoding_is_mended_only_where_it_is_broken() -> None:
     assert page.mended("Die MÃ¼hle mahlt fÃ¼r alle") == "Die Mühle mahlt für alle"
-    for sound in ("Die Mühle “mahlt” … für alle", "l’été à Noël", "ﬁne ① ｗｉｄｅ", "水車は毎晩回る", "plain"):
+    for sound in (
+        "Die Mühle “mahlt” … für alle",
+        "l’été à Noël",
+        "ﬁne ① ｗｉｄｅ",
+        "水車は毎晩回る",
+        "plain",
+    ):
         assert page.mended(sound) == sound
 
 
@@ -401,17 +577,27 @@ def test_what_a_host_repeats_is_cut_and_what_is_a_pages_own_stays(mill: Room) ->
     documents = pd.read_parquet(mill.out / "documents.parquet").set_index("uri")
     for number in range(12):
         text = documents.loc[f"http://mill.example/{number}", "text"]
-        assert all(line in text for line in prose(number * 1000 + 1)) and f"Page {number} of the mill" in text
+        assert (
+            all(line in text for line in prose(number * 1000 + 1))
+            and f"Page {number} of the mill" in text
+        )
         assert "Home of the mill" not in text and "keep all rights" not in text
-    assert "keep all rights" in documents.loc["http://lone.example/1", "text"], "one page teaches nothing about its host"
+    assert "keep all rights" in documents.loc["http://lone.example/1", "text"], (
+        "one page teaches nothing about its host"
+    )
     row = documents.loc["http://mill.example/3"]
     assert row["language"] == "en" and row["language_found"] == "en" and row["language_score"] > 0.5
-    assert json.loads(row["attributes"]) == {"title": "Page 3"} and json.loads(row["quality"])["stop_words"] >= 2
+    assert (
+        json.loads(row["attributes"]) == {"title": "Page 3"}
+        and json.loads(row["quality"])["stop_words"] >= 2
+    )
 
 
 def test_a_host_whose_pages_are_nearly_all_the_same_does_not_lose_them() -> None:
     body = "".join(f"<p>{line}</p>" for line in prose(1))
-    pages = [page.read(f"<body>{body}<p>{number}</p></body>".encode(), None) for number in range(10)]
+    pages = [
+        page.read(f"<body>{body}<p>{number}</p></body>".encode(), None) for number in range(10)
+    ]
     host = page.Host()
     for one in pages:
         host.add(page.marks(one))
@@ -424,7 +610,10 @@ def test_a_host_whose_pages_are_nearly_all_the_same_does_not_lose_them() -> None
 
 
 def test_navigation_goes_and_an_element_that_holds_the_page_stays_whatever_its_class() -> None:
-    read_ = page.read(b"<body class='nav'><nav>Menu here</nav><div class='navbar'>Bar</div><div class='wy-nav-content'><h1>Head</h1><p>A first <b>bold</b> word<br>second</p><table><tr><td>x<td>y</table></div><footer>f</footer></body>", None)
+    read_ = page.read(
+        b"<body class='nav'><nav>Menu here</nav><div class='navbar'>Bar</div><div class='wy-nav-content'><h1>Head</h1><p>A first <b>bold</b> word<br>second</p><table><tr><td>x<td>y</table></div><footer>f</footer></body>",
+        None,
+    )
     assert [text for text, _ in read_.blocks] == ["Head", "A first bold word second", "x y"]
 
 
@@ -437,21 +626,34 @@ def test_what_is_no_page_is_unreadable(body: bytes) -> None:
 def test_the_languages_of_a_page_in_two_are_told_with_their_shares() -> None:
     german = "Die Mühle mahlt jede Nacht, was die Flut gebracht hat, und am Morgen holt der Bäcker das Mehl."
     english = "The mill grinds every night what the tide has brought, and in the morning the baker comes for flour."
-    assert language.mixture(f"{german}\n{english}\n{german}") .startswith('{"de": 0.6') and language.mixture(f"{german}\n{german}") == ""
+    assert (
+        language.mixture(f"{german}\n{english}\n{german}").startswith('{"de": 0.6')
+        and language.mixture(f"{german}\n{german}") == ""
+    )
     assert language.found(german)[0] == "de" and language.found("123 – 456") == ("", 0.0)
 
 
 # Quality ----------------------------------------------------------------------------------------
 
+
 def test_signals_are_what_they_say() -> None:
     line = "one two three four five six seven eight nine ten eleven twelve."
     text = "\n".join([line, line, "- a bullet of the list", "this goes on…", *prose(3, 3)])
     found = quality.signals(text, "en")
-    assert found["lines"] == 7 and found["repeated_lines"] == round(1 / 7, 4) and found["bullet_lines"] == round(1 / 7, 4) and found["ellipsis_lines"] == round(1 / 7, 4)
-    assert found["words"] == len(text.split()) and found["mean_word"] == pytest.approx(sum(map(len, text.split())) / len(text.split()), abs=1e-4)
+    assert (
+        found["lines"] == 7
+        and found["repeated_lines"] == round(1 / 7, 4)
+        and found["bullet_lines"] == round(1 / 7, 4)
+        and found["ellipsis_lines"] == round(1 / 7, 4)
+    )
+    assert found["words"] == len(text.split()) and found["mean_word"] == pytest.approx(
+        sum(map(len, text.split())) / len(text.split()), abs=1e-4
+    )
     chars = sum(map(len, text.split()))
     again = len(line.replace(" ", ""))
-    assert found["repeated_10"] == pytest.approx(again / chars, abs=0.01), "the second time the line is said, each character once"
+    assert found["repeated_10"] == pytest.approx(again / chars, abs=0.01), (
+        "the second time the line is said, each character once"
+    )
     assert quality.signals("short", "en") == {}
     assert quality.signals("word " * 100, "en")["top_2"] == 1.0
 
@@ -466,41 +668,63 @@ def test_repetition_is_counted_as_by_hand() -> None:
         for size in quality.TOP:
             grams = [tuple(tokens[at : at + size]) for at in range(len(tokens) - size + 1)]
             most = max(map(grams.count, grams))
-            assert any(abs(found[f"top_{size}"] - min(1.0, most * sum(map(len, gram)) / total)) < 1e-3 for gram in grams if grams.count(gram) == most)
+            assert any(
+                abs(found[f"top_{size}"] - min(1.0, most * sum(map(len, gram)) / total)) < 1e-3
+                for gram in grams
+                if grams.count(gram) == most
+            )
         for size in quality.REPEATED:
-            grams, covered, seen = [tuple(tokens[at : at + size]) for at in range(len(tokens) - size + 1)], set(), set()
+            grams, covered, seen = (
+                [tuple(tokens[at : at + size]) for at in range(len(tokens) - size + 1)],
+                set(),
+                set(),
+            )
             for at, gram in enumerate(grams):
                 if gram in seen:
                     covered.update(range(at, at + size))
                 seen.add(gram)
-            assert found[f"repeated_{size}"] == pytest.approx(sum(len(tokens[at]) for at in covered) / total, abs=1e-4)
+            assert found[f"repeated_{size}"] == pytest.approx(
+                sum(len(tokens[at]) for at in covered) / total, abs=1e-4
+            )
 
 
 def test_languages_without_spaces_are_counted_by_characters() -> None:
-    chinese = "人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心，并应以兄弟关系的精神相对待。" * 6
+    chinese = (
+        "人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心，并应以兄弟关系的精神相对待。" * 6
+    )
     found = quality.signals(chinese, "zh")
-    assert found["unit"] == "character" and found["words"] == len(chinese) // 2 and "mean_word" not in found and found["stop_words"] >= 2
+    assert (
+        found["unit"] == "character"
+        and found["words"] == len(chinese) // 2
+        and "mean_word" not in found
+        and found["stop_words"] >= 2
+    )
     assert found["sentences"] == 12
     assert quality.signals(chinese, "")["words"] == 1, "only a known language is counted so"
 
 
-def test_tables_are_written_in_batches_that_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_are_written_in_batches_that_do_not_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(room, "BATCH_ROWS", 10)
     with room.Table(tmp_path / "a.parquet", room.DROPPED) as table:
         for number in range(25):
             table.add({"doc_id": str(number), "uri": "u", "reason": "r", "text": ""})
-    assert pq.read_table(tmp_path / "a.parquet").column("doc_id").to_pylist() == [str(number) for number in range(25)]
+    assert pq.read_table(tmp_path / "a.parquet").column("doc_id").to_pylist() == [
+        str(number) for number in range(25)
+    ]
     with pytest.raises(ValueError), room.Table(tmp_path / "b.parquet", room.DROPPED) as table:
         table.add({"doc_id": "1", "uri": "u", "reason": "r", "text": ""})
         raise ValueError
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
-
-
 # Tables -----------------------------------------------------------------------------------------
 
-def test_a_table_of_too_many_rows_is_dropped_and_a_cell_of_ten_megabytes_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+
+def test_a_table_of_too_many_rows_is_dropped_and_a_cell_of_ten_megabytes_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from tasks.clean import packed as rooms
     from tasks.clean.cut import cut
     from tasks.schema import Rule
@@ -511,14 +735,27 @@ def test_a_table_of_too_many_rows_is_dropped_and_a_cell_of_ten_megabytes_is_read
         list(cut(Rule(kind="csv", name="s"), "u", body))
     assert len(list(cut(Rule(kind="csv", name="s"), "u", body[: -len(b"2026-11-25,1\n")]))) == 1
     long = b"x" * 9_000_000
-    assert [len(part.text) for part in cut(Rule(kind="table", name="t", text="body"), "u", b"body\n" + long + b"\nshort\n")] == [9_000_000, 5]
+    assert [
+        len(part.text)
+        for part in cut(
+            Rule(kind="table", name="t", text="body"), "u", b"body\n" + long + b"\nshort\n"
+        )
+    ] == [9_000_000, 5]
     with pytest.raises(Unreadable, match="not a CSV table"):
         list(cut(Rule(kind="table", name="t", text="body"), "u", b"body\n" + long + long + b"\n"))
 
 
 def test_a_record_of_too_many_parts_is_dropped_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read, "MOST_PARTS", 5)
-    source = config.source("tales").model_copy(update={"selector": (config.source("tales").selector[0].model_copy(update={"text": "Content", "delimiter": ","}),)})
+    source = config.source("tales").model_copy(
+        update={
+            "selector": (
+                config.source("tales")
+                .selector[0]
+                .model_copy(update={"text": "Content", "delimiter": ","}),
+            )
+        }
+    )
     row = {"uri": "p#m", "media": "text/csv", "charset": None}
     assert len(read.documents(source, row, b"Content\n" + b"once\n" * 5)) == 5
     found = read.documents(source, row, b"Content\n" + b"once\n" * 6)
@@ -531,11 +768,19 @@ def test_twenty_kills_at_drawn_moments_change_nothing_and_leave_no_child(mill: R
     calls = mill.calls("tasks.clean", "mill")
     whole, random_, kills = mill.digests(), random.Random(20), 0
     for _ in range(20):
-        for path in [*mill.out.iterdir(), *(mill.folder / ".tidemill" / "clean").iterdir()] if random_.random() < 0.6 else []:
+        for path in (
+            [*mill.out.iterdir(), *(mill.folder / ".tidemill" / "clean").iterdir()]
+            if random_.random() < 0.6
+            else []
+        ):
             path.unlink()
         kills += mill.killed(random_.randint(1, calls), "tasks.clean", "mill")
     time.sleep(1)
-    left = [path for path in Path("/proc").glob("[0-9]*/cwd") if path.exists() and path.resolve() == mill.folder and path.parent.name != str(os.getpid())]
+    left = [
+        path
+        for path in Path("/proc").glob("[0-9]*/cwd")
+        if path.exists() and path.resolve() == mill.folder and path.parent.name != str(os.getpid())
+    ]
     assert kills > 5 and not left, left
     assert mill.run("tasks.clean", "mill").returncode == 0
     assert mill.digests() == whole

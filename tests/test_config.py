@@ -24,18 +24,21 @@ def test_every_recipe_is_valid_with_every_trainer_and_runtime(name: str) -> None
             assert (found.trainer.name, found.runtime.name) == (trainer, runtime)
 
 
-@pytest.mark.parametrize(("override", "says"), [
-    ("model.lrr=1", "unknown key 'model.lrr'; there are batch"),
-    ("modell.lr=1", "unknown key 'modell.lr'; there are model"),
-    ("model.lr=-1", "model: lr=-1"),
-    ("model.lr=fast", "model: lr='fast'"),
-    ("sweep.trials=-3", "sweep.trials=-3"),
-    ("trainer.max_epoch=1", "unknown key 'trainer.max_epoch'; there are accelerator"),
-    ("trainer=tpu", "no trainer 'tpu'; conf/trainer has cpu, ddp, fsdp, gpu"),
-    ("split.near_duplicates=1", "data has one truth: edit conf/recipe/languages.yaml"),
-    ("lr", "'lr' is not key=value"),
-    ("gates=[]", "no gates, no promotion"),
-])
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("model.lrr=1", "unknown key 'model.lrr'; there are batch"),
+        ("modell.lr=1", "unknown key 'modell.lr'; there are model"),
+        ("model.lr=-1", "model: lr=-1"),
+        ("model.lr=fast", "model: lr='fast'"),
+        ("sweep.trials=-3", "sweep.trials=-3"),
+        ("trainer.max_epoch=1", "unknown key 'trainer.max_epoch'; there are accelerator"),
+        ("trainer=tpu", "no trainer 'tpu'; conf/trainer has cpu, ddp, fsdp, gpu"),
+        ("split.near_duplicates=1", "data has one truth: edit conf/recipe/languages.yaml"),
+        ("lr", "'lr' is not key=value"),
+        ("gates=[]", "no gates, no promotion"),
+    ],
+)
 def test_a_bad_override_is_refused_by_name_with_the_choices(override: str, says: str) -> None:
     with pytest.raises(Refused) as refusal:
         config.recipe("languages", [override])
@@ -61,7 +64,9 @@ def test_the_key_of_a_run_moves_with_the_model_half_only() -> None:
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_weights_are_refused_where_a_training_would_not_heed_them(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_refused_where_a_training_would_not_heed_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(places.conf(), tmp_path / "conf")
     path = tmp_path / "conf" / "recipe" / f"{name}.yaml"
     body = yaml.safe_load(path.read_text())
@@ -70,6 +75,9 @@ def test_weights_are_refused_where_a_training_would_not_heed_them(name: str, tmp
     if name in ("images", "languages"):
         assert config.recipe(name).label.issues == "weight"
         return
-    with pytest.raises(Refused, match=f"label.issues=weight: the training of {name} counts all its rows alike; say label.issues: off") as refusal:
+    with pytest.raises(
+        Refused,
+        match=f"label.issues=weight: the training of {name} counts all its rows alike; say label.issues: off",
+    ) as refusal:
         config.recipe(name)
     assert "\n" not in str(refusal.value)

@@ -20,10 +20,28 @@ from tests.site import Ask, Reply, Web, html, night, pages, source
 from tests.test_layout import ROOT
 
 
-def started(folder: Path, web: Web, wanted: Source, die: tuple[str, str, int] | None = None, **more: object) -> subprocess.Popen[str]:
-    child = subprocess.Popen([sys.executable, "-m", "tests.site.night"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def started(
+    folder: Path, web: Web, wanted: Source, die: tuple[str, str, int] | None = None, **more: object
+) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.site.night"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert child.stdin is not None
-    child.stdin.write(json.dumps({"folder": str(folder), "mirrors": web.mirrors, "source": wanted.model_dump(mode="json"), "settings": more, "die": die}))
+    child.stdin.write(
+        json.dumps(
+            {
+                "folder": str(folder),
+                "mirrors": web.mirrors,
+                "source": wanted.model_dump(mode="json"),
+                "settings": more,
+                "die": die,
+            }
+        )
+    )
     child.stdin.close()
     return child
 
@@ -41,7 +59,12 @@ def tree(ask: Ask) -> Reply | None:
         number = int(ask.path[1:] or 0)
     except ValueError:
         return None
-    return Reply(html(f"page {number} " + "words " * 200, *(f"/{number * 3 + child}" for child in (1, 2, 3) if number * 3 + child <= 120)).encode())
+    return Reply(
+        html(
+            f"page {number} " + "words " * 200,
+            *(f"/{number * 3 + child}" for child in (1, 2, 3) if number * 3 + child <= 120),
+        ).encode()
+    )
 
 
 def stored(folder: Path) -> Counter[str]:
@@ -49,7 +72,11 @@ def stored(folder: Path) -> Counter[str]:
     found: Counter[str] = Counter()
     for segment in (folder / "raw").glob("*.warc.gz"):
         with segment.open("rb") as file:
-            found.update(record.rec_headers["WARC-Target-URI"] for record in ArchiveIterator(file, check_digests="raise") if record.rec_type == "response")
+            found.update(
+                record.rec_headers["WARC-Target-URI"]
+                for record in ArchiveIterator(file, check_digests="raise")
+                if record.rec_type == "response"
+            )
     return found
 
 
@@ -59,16 +86,35 @@ def whole(folder: Path) -> None:
     assert stored(folder) == Counter(wanted)
     rows = raw.manifest(folder / "raw")
     assert rows.keys() == wanted and {row["status"] for row in rows.values()} == {200}
-    assert {row["uri"] for row, body in raw.bodies(folder / "raw", rows.values()) if b"words" in body} == wanted
+    assert {
+        row["uri"] for row, body in raw.bodies(folder / "raw", rows.values()) if b"words" in body
+    } == wanted
     assert not list((folder / "raw").glob(".*"))
 
 
-POINTS = [("commit", "before", 3), ("commit", "after", 2), ("take", "after", 2), ("sync", "before", 2), ("sync", "after", 2), ("add", "after", 40), ("close", "before", 1), ("close", "after", 1),
-          ("merge", "before", 1), ("merge", "after", 1), ("table", "before", 1), ("table", "after", 2), ("published", "before", 1), ("published", "after", 1), ("end", "after", 1)]
+POINTS = [
+    ("commit", "before", 3),
+    ("commit", "after", 2),
+    ("take", "after", 2),
+    ("sync", "before", 2),
+    ("sync", "after", 2),
+    ("add", "after", 40),
+    ("close", "before", 1),
+    ("close", "after", 1),
+    ("merge", "before", 1),
+    ("merge", "after", 1),
+    ("table", "before", 1),
+    ("table", "after", 2),
+    ("published", "before", 1),
+    ("published", "after", 1),
+    ("end", "after", 1),
+]
 
 
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: f"{point[1]}-{point[0]}-{point[2]}")
-def test_a_night_killed_at_a_point_goes_on_where_it_was(tmp_path: Path, point: tuple[str, str, int]) -> None:
+def test_a_night_killed_at_a_point_goes_on_where_it_was(
+    tmp_path: Path, point: tuple[str, str, int]
+) -> None:
     wanted = source("http://a.localhost/", depth=9, connections=4)
     with Web(a=tree) as web:
         assert ended(started(tmp_path, web, wanted, point)) == -9
@@ -94,7 +140,9 @@ def killed_again_and_again(folder: Path, times: int, seed: int) -> None:
         times_asked = web.times()
         assert min(after - before for before, after in pairwise(times_asked)) >= 0.049
         again = Counter(web.paths())
-        assert sum(again.values()) - len(again) <= times      # what was in flight is asked for once more, and nothing else
+        assert (
+            sum(again.values()) - len(again) <= times
+        )  # what was in flight is asked for once more, and nothing else
 
 
 def test_a_night_killed_at_random_keeps_its_gap_and_loses_nothing(tmp_path: Path) -> None:
@@ -103,7 +151,9 @@ def test_a_night_killed_at_random_keeps_its_gap_and_loses_nothing(tmp_path: Path
 
 @pytest.mark.system
 @pytest.mark.parametrize("seed", range(10))
-def test_a_night_killed_twenty_times_keeps_its_gap_and_loses_nothing(tmp_path: Path, seed: int) -> None:
+def test_a_night_killed_twenty_times_keeps_its_gap_and_loses_nothing(
+    tmp_path: Path, seed: int
+) -> None:
     killed_again_and_again(tmp_path, 20, seed)
 
 
@@ -114,21 +164,28 @@ def test_a_cut_segment_is_repaired_to_its_last_whole_record(tmp_path: Path, cut:
         assert ended(started(tmp_path, web, wanted, ("close", "before", 1))) == -9
         (left,) = (tmp_path / "raw").glob(".*.open")
         with left.open("r+b") as file:
-            file.truncate(left.stat().st_size - cut)      # as a file system may, that had not all of it on disk
-        (tmp_path / "state" / "frontier.db").unlink()     # and the frontier is gone with it
+            file.truncate(
+                left.stat().st_size - cut
+            )  # as a file system may, that had not all of it on disk
+        (tmp_path / "state" / "frontier.db").unlink()  # and the frontier is gone with it
         for rest in (tmp_path / "state").glob("frontier.db-*"):
             rest.unlink()
         before = len(web.paths())
         night(tmp_path, web, wanted)
         whole(tmp_path)
-        assert len(web.paths()) - before <= 3             # the page that was cut, and no other
+        assert len(web.paths()) - before <= 3  # the page that was cut, and no other
 
 
-def test_a_lost_or_broken_frontier_is_made_anew_from_what_was_collected(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lost_or_broken_frontier_is_made_anew_from_what_was_collected(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     wanted = source("http://a.localhost/", depth=9)
     with Web(a=tree) as web:
         night(tmp_path, web, wanted)
-        for spoil in (lambda path: path.write_bytes(b"no database at all, " * 400), lambda path: path.unlink()):
+        for spoil in (
+            lambda path: path.write_bytes(b"no database at all, " * 400),
+            lambda path: path.unlink(),
+        ):
             spoil(tmp_path / "state" / "frontier.db")
             found = night(tmp_path, web, wanted)
             assert (found.unchanged, found.fetched, found.gone) == (121, 0, 0)
@@ -136,7 +193,9 @@ def test_a_lost_or_broken_frontier_is_made_anew_from_what_was_collected(tmp_path
     assert "cannot be read" in caplog.text
 
 
-def test_data_that_was_taken_away_is_collected_again_whatever_the_frontier_says(tmp_path: Path) -> None:
+def test_data_that_was_taken_away_is_collected_again_whatever_the_frontier_says(
+    tmp_path: Path,
+) -> None:
     wanted = source("http://a.localhost/p")
     with Web(a=pages(p=Reply(b"words", headers={"ETag": '"1"'}))) as web:
         night(tmp_path, web, wanted)
@@ -149,15 +208,23 @@ def test_data_that_was_taken_away_is_collected_again_whatever_the_frontier_says(
 def told(folder: Path) -> bool:
     """Whether the frontier has it on disk that its host asked for patience."""
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{folder / 'state' / 'frontier.db'}?mode=ro", uri=True)) as db:
-            return any(next_at > time.time() + 1 for (next_at,) in db.execute("SELECT next_at FROM hosts"))
-    except sqlite3.OperationalError:        # it is being made
+        with contextlib.closing(
+            sqlite3.connect(f"file:{folder / 'state' / 'frontier.db'}?mode=ro", uri=True)
+        ) as db:
+            return any(
+                next_at > time.time() + 1 for (next_at,) in db.execute("SELECT next_at FROM hosts")
+            )
+    except sqlite3.OperationalError:  # it is being made
         return False
 
 
 def test_patience_outlives_the_process_that_was_asked_for_it(tmp_path: Path) -> None:
     def answer(ask: Ask) -> Reply | None:
-        return None if not ask.path.startswith("/p") else Reply(status=429, headers={"Retry-After": "4"})
+        return (
+            None
+            if not ask.path.startswith("/p")
+            else Reply(status=429, headers={"Retry-After": "4"})
+        )
 
     wanted = source("http://a.localhost/p1", "http://a.localhost/p2")
     with Web(a=answer) as web:
@@ -169,7 +236,9 @@ def test_patience_outlives_the_process_that_was_asked_for_it(tmp_path: Path) -> 
         web.hosts["a.localhost"] = pages(p1="1", p2="2")
         first = next(ask.at for ask in web.asked if ask.path.startswith("/p"))
         assert night(tmp_path, web, wanted, max_wait_minutes=1).fetched == 2
-        assert web.times()[-1] - first >= 3.99 and all(not first < at < first + 3.99 for at in web.times())
+        assert web.times()[-1] - first >= 3.99 and all(
+            not first < at < first + 3.99 for at in web.times()
+        )
 
 
 def test_the_gap_between_two_requests_holds_across_a_kill(tmp_path: Path) -> None:
@@ -183,7 +252,7 @@ def test_the_gap_between_two_requests_holds_across_a_kill(tmp_path: Path) -> Non
             child.kill()
             ended(child)
         first, second = web.times()
-    assert second - first >= 2.8        # the first may have been noticed late
+    assert second - first >= 2.8  # the first may have been noticed late
 
 
 @pytest.mark.system
@@ -191,13 +260,23 @@ def test_a_full_disk_ends_a_night_in_one_line_and_the_next_goes_on(tmp_path: Pat
     """Needs root: a file system of 200 KB under data/raw, which is then made larger."""
     wanted = source("http://a.localhost/", depth=9)
     (tmp_path / "raw").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", tmp_path / "raw"], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", tmp_path / "raw"], check=True
+    )
     try:
-        with Web(a=lambda ask: Reply(tree(ask).body + random.Random(ask.path).randbytes(4000).hex().encode()) if tree(ask) else None) as web:
+        with Web(
+            a=lambda ask: (
+                Reply(tree(ask).body + random.Random(ask.path).randbytes(4000).hex().encode())
+                if tree(ask)
+                else None
+            )
+        ) as web:
             with pytest.raises(OSError, match="No space left") as full:
                 night(tmp_path, web, wanted)
             there = [path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists()]
-            assert not [path for path in there if path.is_relative_to(tmp_path / "raw")], "the segment is let go"
+            assert not [path for path in there if path.is_relative_to(tmp_path / "raw")], (
+                "the segment is let go"
+            )
             del full
             subprocess.run(["mount", "-o", "remount,size=20m", tmp_path / "raw"], check=True)
             night(tmp_path, web, wanted)
@@ -212,7 +291,7 @@ def test_a_frontier_made_anew_brings_back_nothing_that_was_overtaken(tmp_path: P
     wanted = source(*(f"http://a.localhost{path}" for path in said))
     with Web(a=lambda ask: said.get(ask.path)) as web:
         night(tmp_path, web, wanted)
-        time.sleep(1.1)         # times are kept by the second
+        time.sleep(1.1)  # times are kept by the second
         said |= {"/p": Reply(b"new words"), "/q": Reply(b"more new words")}
         night(tmp_path, web, wanted)
         for path in (tmp_path / "state").glob("frontier.db*"):
@@ -220,4 +299,6 @@ def test_a_frontier_made_anew_brings_back_nothing_that_was_overtaken(tmp_path: P
         before = raw.manifest(tmp_path / "raw")
         night(tmp_path, web, wanted)
     after = raw.manifest(tmp_path / "raw")
-    assert {uri: (row["status"], row["sha256"]) for uri, row in after.items()} == {uri: (row["status"], row["sha256"]) for uri, row in before.items()}
+    assert {uri: (row["status"], row["sha256"]) for uri, row in after.items()} == {
+        uri: (row["status"], row["sha256"]) for uri, row in before.items()
+    }

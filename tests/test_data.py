@@ -15,7 +15,7 @@ from tasks.split.__main__ import leaks, place, share
 from tests.rooms import shingles
 
 PAGE = b"<page lang='de'><item n='1'><p>Eins</p><p>Zwei</p></item><item n='2'><p>Drei</p></item></page>"
-CATALOGUE = b'''msgid ""
+CATALOGUE = b"""msgid ""
 msgstr "Content-Type: text/plain; charset=UTF-8\\n"
 
 #. Default: "Save"
@@ -30,38 +30,86 @@ msgid "%d item"
 msgid_plural "%d items"
 msgstr[0] "%d Element"
 msgstr[1] "%d Elemente"
-'''
+"""
 
 
 def test_xpath_cuts_a_page_into_its_parts() -> None:
-    rule = Rule(kind="xpath", name="item", each="//item", part="concat('item-', @n)", text="p", language="string(/page/@lang)", attributes={"n": "string(@n)"})
+    rule = Rule(
+        kind="xpath",
+        name="item",
+        each="//item",
+        part="concat('item-', @n)",
+        text="p",
+        language="string(/page/@lang)",
+        attributes={"n": "string(@n)"},
+    )
     parts = list(cut(rule, "u", PAGE))
     assert [(part.part, part.text, part.language, part.attributes) for part in parts] == [
-        ("item-1", "Eins\nZwei", "de", {"n": "1"}), ("item-2", "Drei", "de", {"n": "2"})]
+        ("item-1", "Eins\nZwei", "de", {"n": "1"}),
+        ("item-2", "Drei", "de", {"n": "2"}),
+    ]
 
 
 def test_gettext_gives_translations_with_their_english_and_leaves_fuzzy_ones_out() -> None:
-    rule = Rule(kind="gettext", name="string", language="locale/([^/]+)/", original='Default: "(.*)"')
+    rule = Rule(
+        kind="gettext", name="string", language="locale/([^/]+)/", original='Default: "(.*)"'
+    )
     parts = list(cut(rule, "pkg#locale/de/a.po", CATALOGUE))
-    assert [(part.text, part.original, part.language) for part in parts] == [("Speichern", "Save", "de"), ("%d Element", "%d item", "de")]
+    assert [(part.text, part.original, part.language) for part in parts] == [
+        ("Speichern", "Save", "de"),
+        ("%d Element", "%d item", "de"),
+    ]
 
 
 def test_a_table_gives_a_document_a_row_and_whole_gives_one() -> None:
-    rows = list(cut(Rule(kind="table", name="row", text="body", language="lang"), "u", b"body,lang,y\nHallo,de,1\n\"a,b\",en,0\n"))
-    assert [(row.part, row.text, row.language, row.attributes["y"]) for row in rows] == [("row-1", "Hallo", "de", "1"), ("row-2", "a,b", "en", "0")]
-    assert [part.text for part in cut(Rule(kind="whole", name="page"), "u", "Grüße".encode())] == ["Grüße"]
+    rows = list(
+        cut(
+            Rule(kind="table", name="row", text="body", language="lang"),
+            "u",
+            b'body,lang,y\nHallo,de,1\n"a,b",en,0\n',
+        )
+    )
+    assert [(row.part, row.text, row.language, row.attributes["y"]) for row in rows] == [
+        ("row-1", "Hallo", "de", "1"),
+        ("row-2", "a,b", "en", "0"),
+    ]
+    assert [part.text for part in cut(Rule(kind="whole", name="page"), "u", "Grüße".encode())] == [
+        "Grüße"
+    ]
 
 
 def test_a_record_of_an_api_is_read_by_dotted_paths() -> None:
-    rule = Rule(kind="json", name="item", text="body.parts", language="lang", attributes={"by": "author.name", "first": "body.parts.0", "none": "a.b"})
-    body = json.dumps({"lang": "de", "body": {"parts": ["Eins", 2, {"x": 1}, None]}, "author": {"name": "Ada"}}).encode()
+    rule = Rule(
+        kind="json",
+        name="item",
+        text="body.parts",
+        language="lang",
+        attributes={"by": "author.name", "first": "body.parts.0", "none": "a.b"},
+    )
+    body = json.dumps(
+        {"lang": "de", "body": {"parts": ["Eins", 2, {"x": 1}, None]}, "author": {"name": "Ada"}}
+    ).encode()
     [part] = cut(rule, "u", body)
-    assert (part.text, part.language, part.script, part.attributes) == ("Eins\n2", "de", "", {"by": "Ada", "first": "Eins", "none": ""})
+    assert (part.text, part.language, part.script, part.attributes) == (
+        "Eins\n2",
+        "de",
+        "",
+        {"by": "Ada", "first": "Eins", "none": ""},
+    )
     with pytest.raises(ValidationError, match="json needs text"):
         Rule(kind="json", name="item")
 
 
-@pytest.mark.parametrize(("kind", "body"), [("xpath", b"<a>"), ("gettext", b'msgid "a\nmsgstr'), ("whole", b"\xff\xfe\xff"), ("table", b"\xff\xfe\xff"), ("json", b"{")])
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("xpath", b"<a>"),
+        ("gettext", b'msgid "a\nmsgstr'),
+        ("whole", b"\xff\xfe\xff"),
+        ("table", b"\xff\xfe\xff"),
+        ("json", b"{"),
+    ],
+)
 def test_what_cannot_be_opened_is_unreadable_with_a_reason(kind: str, body: bytes) -> None:
     with pytest.raises(Unreadable, match="not "):
         list(cut(Rule(kind=kind, name="x", text="p"), "u", body))  # type: ignore[arg-type]
@@ -90,7 +138,14 @@ def edited(words: list[str], changes: int, seed: int) -> str:
 
 def test_copies_are_found_within_a_group_and_the_first_stays_whatever_the_order() -> None:
     long = WORDS
-    texts = [" ".join(long), " ".join(long).upper() + "!", edited(long, 4, 1), "short one", "Short one.", "another text altogether"]
+    texts = [
+        " ".join(long),
+        " ".join(long).upper() + "!",
+        edited(long, 4, 1),
+        "short one",
+        "Short one.",
+        "another text altogether",
+    ]
     groups = ["a", "a", "a", "a", "a", "a"]
     left_out = copies(texts, groups, 0.8)
     assert {row: kept for row, (kept, _) in left_out.items()} == {1: 0, 2: 0, 4: 3}
@@ -111,13 +166,32 @@ def test_membership_depends_on_the_row_alone() -> None:
 def test_train_rows_that_are_copies_of_test_rows_are_left_out_with_the_reason() -> None:
     long = WORDS
     said = ["Speichern", "speichern!", " ".join(long), edited(long, 3, 2), "Öffnen", "Speichern"]
-    examples = pd.DataFrame({"inputs": [json.dumps({"text": item}) for item in said], "target": ["de"] * 5 + ["nl"]})
+    examples = pd.DataFrame(
+        {"inputs": [json.dumps({"text": item}) for item in said], "target": ["de"] * 5 + ["nl"]}
+    )
     where = pd.Series(["train", "test", "test", "valid", "train", "train"])
     reasons = leaks(examples, where, 0.8)
-    assert reasons.tolist() == ["exact duplicate of a test row", None, None, "near duplicate of a test row", None, None]
+    assert reasons.tolist() == [
+        "exact duplicate of a test row",
+        None,
+        None,
+        "near duplicate of a test row",
+        None,
+        None,
+    ]
 
 
-@pytest.mark.parametrize(("body", "script"), [("Straße", "Latn"), ("мельница", "Cyrl"), ("水車です", "Jpan"), ("水車", "Hani"), ("123 !", "Zyyy"), ("물레방아", "Kore")])
+@pytest.mark.parametrize(
+    ("body", "script"),
+    [
+        ("Straße", "Latn"),
+        ("мельница", "Cyrl"),
+        ("水車です", "Jpan"),
+        ("水車", "Hani"),
+        ("123 !", "Zyyy"),
+        ("물레방아", "Kore"),
+    ],
+)
 def test_the_script_of_a_text(body: str, script: str) -> None:
     assert text.script(body) == script
 
@@ -125,16 +199,37 @@ def test_the_script_of_a_text(body: str, script: str) -> None:
 def test_a_language_of_too_few_texts_is_left_out_with_the_reason() -> None:
     from recipes.languages.voters import label
 
-    base = {"source": "udhr", "kind": "article", "script": "Latn", "letter_script": "Latn", "original": "", "attributes": "{}", "chars": 40}
-    said = [("deu", f"Jeder hat das Recht auf Leben und Freiheit {word(n)}") for n in range(6)] + [("pbu", "Tol insanan azad")]
-    rows = [{**base, "doc_id": str(n), "uri": f"u#{n}", "language": language, "text": body} for n, (language, body) in enumerate(said)]
+    base = {
+        "source": "udhr",
+        "kind": "article",
+        "script": "Latn",
+        "letter_script": "Latn",
+        "original": "",
+        "attributes": "{}",
+        "chars": 40,
+    }
+    said = [("deu", f"Jeder hat das Recht auf Leben und Freiheit {word(n)}") for n in range(6)] + [
+        ("pbu", "Tol insanan azad")
+    ]
+    rows = [
+        {**base, "doc_id": str(n), "uri": f"u#{n}", "language": language, "text": body}
+        for n, (language, body) in enumerate(said)
+    ]
     found = label(pd.DataFrame(rows), 5)
     assert found["dropped"].tolist() == [None] * 6 + ["fewer than 5 texts of its language"]
 
 
 def rows_of(*said: tuple[str, str, str]) -> tuple[pd.DataFrame, pd.Series]:
     """Examples of (split, target, text)."""
-    return (pd.DataFrame({"inputs": [json.dumps({"text": body}) for _, _, body in said], "target": [target for _, target, _ in said]}), pd.Series([split for split, _, _ in said]))
+    return (
+        pd.DataFrame(
+            {
+                "inputs": [json.dumps({"text": body}) for _, _, body in said],
+                "target": [target for _, target, _ in said],
+            }
+        ),
+        pd.Series([split for split, _, _ in said]),
+    )
 
 
 SENTENCE = " ".join(word(n) for n in range(40))
@@ -143,20 +238,45 @@ SENTENCE = " ".join(word(n) for n in range(40))
 def test_words_in_a_row_with_a_test_row_are_left_out_of_train_and_valid() -> None:
     run = " ".join(SENTENCE.split()[10:23])
     other, more = (" ".join(word(n) for n in range(at, at + 30)) for at in (100, 200))
-    examples, where = rows_of(("test", "de", SENTENCE), ("train", "de", f"{more} {run} {more}"), ("valid", "de", f"{run}, {other}"), ("train", "nl", f"{more} {run}"),
-                              ("train", "de", " ".join(run.split()[1:])), ("train", "de", " ".join(other.split()[:14]) + f" {word(500)} {word(501)} {word(502)}"))
-    assert leaks(examples, where, 0.8, 13).tolist() == [None, "13 words in a row with a test row", "13 words in a row with a test row", None, None, "13 words in a row with a valid row"]
+    examples, where = rows_of(
+        ("test", "de", SENTENCE),
+        ("train", "de", f"{more} {run} {more}"),
+        ("valid", "de", f"{run}, {other}"),
+        ("train", "nl", f"{more} {run}"),
+        ("train", "de", " ".join(run.split()[1:])),
+        ("train", "de", " ".join(other.split()[:14]) + f" {word(500)} {word(501)} {word(502)}"),
+    )
+    assert leaks(examples, where, 0.8, 13).tolist() == [
+        None,
+        "13 words in a row with a test row",
+        "13 words in a row with a test row",
+        None,
+        None,
+        "13 words in a row with a valid row",
+    ]
     assert leaks(examples, where, 0.8).isna().all(), "what is not asked is not looked at"
 
 
 def test_letters_count_where_words_are_not_spaced() -> None:
     chinese = "人人生而自由在尊严和权利上一律平等他们赋有理性和良心并应以兄弟关系的精神相对待"
-    examples, where = rows_of(("test", "zh", chinese), ("train", "zh", "一二三" + chinese[5:31]), ("train", "zh", "一二三" + chinese[5:30]))
-    assert leaks(examples, where, 0.8, 13).tolist() == [None, "13 words in a row with a test row", None]
+    examples, where = rows_of(
+        ("test", "zh", chinese),
+        ("train", "zh", "一二三" + chinese[5:31]),
+        ("train", "zh", "一二三" + chinese[5:30]),
+    )
+    assert leaks(examples, where, 0.8, 13).tolist() == [
+        None,
+        "13 words in a row with a test row",
+        None,
+    ]
 
 
 def test_an_answer_that_is_the_text_is_what_is_looked_at() -> None:
-    examples, where = rows_of(("test", json.dumps({"text": SENTENCE}), ""), ("train", json.dumps({"text": SENTENCE + " mehr"}), ""), ("train", json.dumps({"text": "etwas anderes"}), ""))
+    examples, where = rows_of(
+        ("test", json.dumps({"text": SENTENCE}), ""),
+        ("train", json.dumps({"text": SENTENCE + " mehr"}), ""),
+        ("train", json.dumps({"text": "etwas anderes"}), ""),
+    )
     assert leaks(examples, where, 0.8, 13).tolist() == [None, "near duplicate of a test row", None]
 
 
@@ -168,7 +288,9 @@ def test_no_cluster_of_copies_is_in_two_splits(seed: int) -> None:
     for _ in range(8):
         words = [word(random_.randrange(10_000)) for _ in range(30)]
         for _ in range(random_.randrange(1, 7)):
-            said.append((random_.choice(["train", "train", "valid", "test"]), "de", " ".join(words)))
+            said.append(
+                (random_.choice(["train", "train", "valid", "test"]), "de", " ".join(words))
+            )
             words[random_.randrange(len(words))] = word(random_.randrange(10_000))
     random_.shuffle(said)
     examples, where = rows_of(*said)
@@ -176,9 +298,27 @@ def test_no_cluster_of_copies_is_in_two_splits(seed: int) -> None:
     whole: list[set[int]] = []
     for row in range(len(said)):
         mine = set(shingles(said[row][2]))
-        near = [group for group in whole if any(len(mine & set(shingles(said[other][2]))) / len(mine | set(shingles(said[other][2]))) >= 0.8 for other in group)]
+        near = [
+            group
+            for group in whole
+            if any(
+                len(mine & set(shingles(said[other][2])))
+                / len(mine | set(shingles(said[other][2])))
+                >= 0.8
+                for other in group
+            )
+        ]
         whole = [group for group in whole if group not in near] + [set().union({row}, *near)]
     for group in whole:
         assert len({said[row][0] for row in group if kept[row]}) == 1, [said[row] for row in group]
-    held = {run for row in range(len(said)) if said[row][0] == "test" for run in text.runs(said[row][2], 13)}
-    assert not any(held & set(text.runs(said[row][2], 13)) for row in range(len(said)) if kept[row] and said[row][0] != "test")
+    held = {
+        run
+        for row in range(len(said))
+        if said[row][0] == "test"
+        for run in text.runs(said[row][2], 13)
+    }
+    assert not any(
+        held & set(text.runs(said[row][2], 13))
+        for row in range(len(said))
+        if kept[row] and said[row][0] != "test"
+    )

@@ -16,18 +16,27 @@ SETTINGS = Export(margin=0.01, gain=0.1)
 
 
 def table(**forms: tuple[float, float, float]) -> list[dict]:
-    return [{"form": name, "accuracy": accuracy, "p50_ms": ms, "mb": mb} for name, (accuracy, ms, mb) in forms.items()]
+    return [
+        {"form": name, "accuracy": accuracy, "p50_ms": ms, "mb": mb}
+        for name, (accuracy, ms, mb) in forms.items()
+    ]
 
 
-@pytest.mark.parametrize(("forms", "taken"), [
-    ({"fp32": (0.9, 10, 4), "int8": (0.895, 4, 1)}, "int8"),            # faster, smaller, hardly worse
-    ({"fp32": (0.9, 10, 4), "int8": (0.88, 4, 1)}, "fp32"),             # worse than the margin
-    ({"fp32": (0.9, 10, 4), "int8": (0.9, 20, 1)}, "fp32"),             # smaller and slower
-    ({"fp32": (0.9, 10, 4), "fp16": (0.9, 10.5, 2)}, "fp16"),           # as fast, half the size
-    ({"fp32": (0.9, 10, 4), "fp16": (0.9, 9.8, 3.9)}, "fp32"),          # neither by enough
-    ({"fp32": (0.9, 10, 4), "static": (0.9, 5, 2), "dynamic": (0.9, 5.2, 1)}, "dynamic"),      # the smaller of two that are about as fast
-    ({"fp32": (0.9, 10, 4), "int8": (float("nan"), 1, 1)}, "fp32"),     # unknown is a no
-])
+@pytest.mark.parametrize(
+    ("forms", "taken"),
+    [
+        ({"fp32": (0.9, 10, 4), "int8": (0.895, 4, 1)}, "int8"),  # faster, smaller, hardly worse
+        ({"fp32": (0.9, 10, 4), "int8": (0.88, 4, 1)}, "fp32"),  # worse than the margin
+        ({"fp32": (0.9, 10, 4), "int8": (0.9, 20, 1)}, "fp32"),  # smaller and slower
+        ({"fp32": (0.9, 10, 4), "fp16": (0.9, 10.5, 2)}, "fp16"),  # as fast, half the size
+        ({"fp32": (0.9, 10, 4), "fp16": (0.9, 9.8, 3.9)}, "fp32"),  # neither by enough
+        (
+            {"fp32": (0.9, 10, 4), "static": (0.9, 5, 2), "dynamic": (0.9, 5.2, 1)},
+            "dynamic",
+        ),  # the smaller of two that are about as fast
+        ({"fp32": (0.9, 10, 4), "int8": (float("nan"), 1, 1)}, "fp32"),  # unknown is a no
+    ],
+)
 def test_the_smallest_of_the_fastest_that_are_not_worse_is_taken(forms: dict, taken: str) -> None:
     rows = table(**forms)
     assert choose(rows, "accuracy", ACCURACY, SETTINGS) == taken
@@ -60,10 +69,23 @@ for name in sys.argv[1:]:
 """
 
 
-def test_every_form_of_a_convolution_and_of_a_transformer_is_made_scored_and_measured(project: Project) -> None:
-    done = subprocess.run([sys.executable, "-c", FORMS, "images", "text_generation"], cwd=project.folder, env=project.clone.env, capture_output=True, text=True, timeout=200)
+def test_every_form_of_a_convolution_and_of_a_transformer_is_made_scored_and_measured(
+    project: Project,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORMS, "images", "text_generation"],
+        cwd=project.folder,
+        env=project.clone.env,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    for line, metric in zip([line for line in done.stdout.splitlines() if line.startswith("@")], ("accuracy", "bits_per_char"), strict=True):
+    for line, metric in zip(
+        [line for line in done.stdout.splitlines() if line.startswith("@")],
+        ("accuracy", "bits_per_char"),
+        strict=True,
+    ):
         chosen, rows, odd, left, unchanged = json.loads(line[1:])
         assert [row["form"] for row in rows] == ["fp32", "int8-dynamic", "int8-static", "fp16"]
         for row in rows:

@@ -43,9 +43,18 @@ for words in (pids + "\\n", "", ""):
 
 
 def started(*words: str) -> tuple[subprocess.Popen[str], dict[str, psutil.Process]]:
-    run = subprocess.Popen([sys.executable, "-c", RUN, *words], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN, *words],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     assert run.stdout
-    return run, {name: psutil.Process(pid) for name, pid in json.loads(run.stdout.readline()).items()}
+    return run, {
+        name: psutil.Process(pid) for name, pid in json.loads(run.stdout.readline()).items()
+    }
 
 
 def alive(process: psutil.Process) -> bool:
@@ -96,10 +105,12 @@ def test_sigterm_stops_a_run_even_where_its_main_thread_goes_on() -> None:
     run.terminate()
     said, _ = run.communicate(timeout=20)
     assert run.returncode == 143 and said == "stopped 143\n"
-    assert not left(children)     # it ends its own children, marked or not
+    assert not left(children)  # it ends its own children, marked or not
 
 
 def test_it_starts_with_nothing_but_the_standard_library() -> None:
     code = "import sys; sys.argv = ['', 'x']; sys.path.insert(0, 'flows'); import guardian; print([name for name in sys.modules if name in ('subprocess', 'uuid', 'site', 'flows', 'tasks')])"
-    done = subprocess.run([sys.executable, "-S", "-E", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.stdout.strip() == "[]", done.stderr

@@ -16,10 +16,18 @@ from tests.test_retrain import ended, versions
 
 
 @pytest.mark.system
-def test_a_run_killed_at_ten_moments_ends_with_the_same_snapshot_and_one_version(clone: Clone, lived: Clone) -> None:
+def test_a_run_killed_at_ten_moments_ends_with_the_same_snapshot_and_one_version(
+    clone: Clone, lived: Clone
+) -> None:
     for moment in (3, 6, 9, 12, 15, 18, 21, 24, 27, 30):
-        child = subprocess.Popen([sys.executable, "-m", "flows.cli", "run", "languages", "--json"], cwd=clone.folder, env=clone.env,
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "run", "languages", "--json"],
+            cwd=clone.folder,
+            env=clone.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         try:
             child.wait(timeout=moment)
         except subprocess.TimeoutExpired:
@@ -33,10 +41,18 @@ def test_a_run_killed_at_ten_moments_ends_with_the_same_snapshot_and_one_version
 
 
 def test_a_run_killed_in_the_middle_goes_on(clone: Clone, lived: Clone) -> None:
-    child = subprocess.Popen([sys.executable, "-m", "flows.cli", "run", "languages", "--json"], cwd=clone.folder, env=clone.env,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "run", "languages", "--json"],
+        cwd=clone.folder,
+        env=clone.env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not list((clone.folder / ".tidemill/runs").glob("*/plan.json")):
+    while time.monotonic() < deadline and not list(
+        (clone.folder / ".tidemill/runs").glob("*/plan.json")
+    ):
         time.sleep(0.2)
     time.sleep(2)
     os.killpg(child.pid, signal.SIGKILL)
@@ -59,8 +75,16 @@ def test_without_git_what_is_lost_is_said_before_anything_is_done(tmp_path: Path
     """The short form of the test above."""
     clone = make_clone(tmp_path / "tarball", git=False)
     code = "from tasks import places, version; places.settle(); print(version.prepare())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=clone.folder, env=clone.env, capture_output=True, text=True)
-    assert "this is no git clone: snapshots are kept in the DVC remote, but get no tag" in done.stdout, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=clone.folder,
+        env=clone.env,
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        "this is no git clone: snapshots are kept in the DVC remote, but get no tag" in done.stdout
+    ), done.stderr
     assert "no_scm = true" in (clone.folder / ".dvc/config.local").read_text()
 
 
@@ -68,8 +92,15 @@ def begun(clone: Clone) -> tuple[subprocess.Popen[str], list]:
     """A run that is cleaning, and all processes it has started so far."""
     import psutil
 
-    child = subprocess.Popen([sys.executable, "-m", "flows.cli", "run", "languages"], cwd=clone.folder, env=clone.env,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "run", "languages"],
+        cwd=clone.folder,
+        env=clone.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (clone.folder / "data/clean").exists():
         time.sleep(0.2)
@@ -86,7 +117,9 @@ def stops(clone: Clone, send: Callable[[int, int], None], number: int) -> None:
     send(child.pid, number)
     _, said = child.communicate(timeout=10)
     assert child.returncode == 128 + number
-    assert [line for line in said.strip().splitlines() if line.startswith("error:")] == [said.strip().splitlines()[-1]]
+    assert [line for line in said.strip().splitlines() if line.startswith("error:")] == [
+        said.strip().splitlines()[-1]
+    ]
     assert said.strip().splitlines()[-1].startswith("error: stopped;")
     assert "Traceback" not in said
     _, alive = psutil.wait_procs(family, timeout=5)

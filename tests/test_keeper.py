@@ -26,8 +26,12 @@ class Panic(BaseException):
     """What a library in Rust raises where it cannot go on."""
 
 
-@pytest.mark.parametrize("error", [Refused("conf/recipe/stocks.yaml: nonsense"), SyntaxError("nonsense")])
-def test_an_application_whose_configuration_is_broken_keeps_no_other_from_being_followed(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [Refused("conf/recipe/stocks.yaml: nonsense"), SyntaxError("nonsense")]
+)
+def test_an_application_whose_configuration_is_broken_keeps_no_other_from_being_followed(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     def recipe(name: str, known: Callable = config.recipe) -> object:
         if name == "stocks":
             raise error
@@ -41,14 +45,20 @@ def test_an_application_whose_configuration_is_broken_keeps_no_other_from_being_
         keeper.look()
         told = keeper.health()
         assert told["applications"]["languages"]["version"] == number and keeper.looked
-        assert told["status"] == "degraded" and "nonsense" in told["applications"]["stocks"]["refused"]
+        assert (
+            told["status"] == "degraded" and "nonsense" in told["applications"]["stocks"]["refused"]
+        )
     monkeypatch.undo()
     keeper.look()
     assert keeper.health()["status"] == "ok" and set(keeper.held) == {"languages", "stocks"}
 
 
-@pytest.mark.parametrize("error", [subprocess.TimeoutExpired("bring", 300), IndexError("of nothing"), Panic("in Rust")])
-def test_a_version_whose_loading_ends_in_any_error_is_refused_and_not_tried_at_once_again(error: BaseException) -> None:
+@pytest.mark.parametrize(
+    "error", [subprocess.TimeoutExpired("bring", 300), IndexError("of nothing"), Panic("in Rust")]
+)
+def test_a_version_whose_loading_ends_in_any_error_is_refused_and_not_tried_at_once_again(
+    error: BaseException,
+) -> None:
     tried = []
 
     def bring(name: str, number: str) -> object:
@@ -63,4 +73,6 @@ def test_a_version_whose_loading_ends_in_any_error_is_refused_and_not_tried_at_o
         aliases["languages"]["champion"] = number
         keeper.look()
     told = keeper.health()["applications"]["languages"]
-    assert tried == ["1", "2"] and told["version"] == "1" and type(error).__name__ in told["refused"]
+    assert (
+        tried == ["1", "2"] and told["version"] == "1" and type(error).__name__ in told["refused"]
+    )

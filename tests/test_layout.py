@@ -9,7 +9,13 @@ import recipes
 from tasks import config, version
 
 ROOT = Path(__file__).resolve().parent.parent
-DOORS = {"omegaconf": "tasks/config.py", "mlflow": "tasks/tracking/", "dvc": "tasks/version.py", "optuna": "tasks/sweep/", "ray": "tasks/scale.py"}
+DOORS = {
+    "omegaconf": "tasks/config.py",
+    "mlflow": "tasks/tracking/",
+    "dvc": "tasks/version.py",
+    "optuna": "tasks/sweep/",
+    "ray": "tasks/scale.py",
+}
 HEAVY = {"torch", "lightning", "sklearn", "mlflow", "optuna", "ray", "dvc"}
 
 
@@ -37,7 +43,15 @@ def test_imports_go_from_flows_to_tasks_to_recipes_and_never_back() -> None:
     for path in modules("tasks"):
         assert "flows" not in tops(imported(path)), path
     for path in modules("recipes"):
-        assert not tops(imported(path)) & {"flows", "tasks", "prefect", "mlflow", "dvc", "optuna", "ray"}, path
+        assert not tops(imported(path)) & {
+            "flows",
+            "tasks",
+            "prefect",
+            "mlflow",
+            "dvc",
+            "optuna",
+            "ray",
+        }, path
 
 
 @pytest.mark.parametrize("system", sorted(DOORS))
@@ -45,11 +59,18 @@ def test_each_system_has_one_door(system: str) -> None:
     for folder in ("flows", "tasks", "recipes"):
         for path in modules(folder):
             if not path.relative_to(ROOT).as_posix().startswith(DOORS[system]):
-                assert system not in tops(imported(path)), f"{path} opens {system}; its door is {DOORS[system]}"
+                assert system not in tops(imported(path)), (
+                    f"{path} opens {system}; its door is {DOORS[system]}"
+                )
 
 
 def test_what_the_flow_imports_is_light() -> None:
-    light = [*modules("flows"), *(ROOT / "tasks").glob("*.py"), *(ROOT / "tasks").glob("*/__init__.py"), *(ROOT / "recipes").glob("*/__init__.py")]
+    light = [
+        *modules("flows"),
+        *(ROOT / "tasks").glob("*.py"),
+        *(ROOT / "tasks").glob("*/__init__.py"),
+        *(ROOT / "recipes").glob("*/__init__.py"),
+    ]
     for path in light:
         assert not tops(imported(path, top_only=True)) & HEAVY, path
 
@@ -73,7 +94,9 @@ def test_conf_recipes_and_the_graph_name_the_same_applications() -> None:
 
 
 def test_dvc_yaml_is_what_conf_implies() -> None:
-    assert (ROOT / "dvc.yaml").read_text() == version.graph_text(), "dvc.yaml is stale: python -m tasks.version"
+    assert (ROOT / "dvc.yaml").read_text() == version.graph_text(), (
+        "dvc.yaml is stale: python -m tasks.version"
+    )
 
 
 def test_collecting_is_frozen_in_the_graph() -> None:

@@ -23,7 +23,9 @@ def test_log_loss_and_brier_are_scikit_learns() -> None:
         rows = again(mine)
         found = classes.mean(classes.log_loss_rows(chances[np.arange(40), right]), mine[None])[0]
         assert found == pytest.approx(sk.log_loss(right[rows], chances[rows], labels=[0, 1, 2]))
-        assert classes.mean(classes.brier_rows(chances, right), mine[None])[0] == pytest.approx(sk.brier_score_loss(right[rows], chances[rows], labels=[0, 1, 2], scale_by_half=False))
+        assert classes.mean(classes.brier_rows(chances, right), mine[None])[0] == pytest.approx(
+            sk.brier_score_loss(right[rows], chances[rows], labels=[0, 1, 2], scale_by_half=False)
+        )
 
 
 def test_ranking_is_scikit_learns_and_coverage_counts_what_somebody_is_shown() -> None:
@@ -32,13 +34,26 @@ def test_ranking_is_scikit_learns_and_coverage_counts_what_somebody_is_shown() -
     gains, ideal = np.take_along_axis(worth, order, axis=1), -np.sort(-worth, axis=1)[:, :5]
     rows = ranking.ndcg_rows(gains, ideal)
     for mine in WEIGHTS:
-        assert classes.mean(rows, mine[None])[0] == pytest.approx(sk.ndcg_score(worth[again(mine)], score[again(mine)], k=5))
+        assert classes.mean(rows, mine[None])[0] == pytest.approx(
+            sk.ndcg_score(worth[again(mine)], score[again(mine)], k=5)
+        )
     assert np.isnan(ranking.ndcg_rows(np.zeros((1, 5)), np.zeros((1, 5)))).all()
-    assert ranking.recall_rows(np.array([[1, 0, 1], [0, 0, 0]]), np.array([4, 0])) == pytest.approx([0.5, np.nan], nan_ok=True)
-    assert ranking.coverage([[0, 1], [1], []], 4, np.array([[1.0, 1, 1], [0, 2, 0]])).tolist() == [0.5, 0.25]
+    assert ranking.recall_rows(np.array([[1, 0, 1], [0, 0, 0]]), np.array([4, 0])) == pytest.approx(
+        [0.5, np.nan], nan_ok=True
+    )
+    assert ranking.coverage([[0, 1], [1], []], 4, np.array([[1.0, 1, 1], [0, 2, 0]])).tolist() == [
+        0.5,
+        0.25,
+    ]
 
 
-PAIRS = [("the cat sat on the mat", "the cat sat on a mat"), ("ein Haus am See", "ein Haus am Meer"), ("все люди рождаются свободными", "все люди"), ("a b c d e", "a b c d e"), ("hello there", "")]
+PAIRS = [
+    ("the cat sat on the mat", "the cat sat on a mat"),
+    ("ein Haus am See", "ein Haus am Meer"),
+    ("все люди рождаются свободными", "все люди"),
+    ("a b c d e", "a b c d e"),
+    ("hello there", ""),
+]
 REFERENCES = [pair[0] for pair in PAIRS] * 8
 ANSWERS = [pair[1] for pair in PAIRS] * 8
 
@@ -46,14 +61,23 @@ ANSWERS = [pair[1] for pair in PAIRS] * 8
 def test_bleu_and_chrf_are_sacrebleus_of_the_whole() -> None:
     from sacrebleu.metrics import BLEU, CHRF
 
-    counts, grams = sequences.bleu_rows(REFERENCES, ANSWERS), sequences.chrf_rows(REFERENCES, ANSWERS)
-    drawn = np.vstack([WEIGHTS, np.ones(40), np.eye(40)[4], np.eye(40)[2]])     # an empty answer alone, and one too short for a 4-gram
+    counts, grams = (
+        sequences.bleu_rows(REFERENCES, ANSWERS),
+        sequences.chrf_rows(REFERENCES, ANSWERS),
+    )
+    drawn = np.vstack(
+        [WEIGHTS, np.ones(40), np.eye(40)[4], np.eye(40)[2]]
+    )  # an empty answer alone, and one too short for a 4-gram
     for number, mine in enumerate(drawn):
         rows = again(mine)
         wanted, given = [REFERENCES[row] for row in rows], [ANSWERS[row] for row in rows]
-        assert sequences.chrf(grams, drawn)[number] == pytest.approx(CHRF().corpus_score(given, [wanted]).score)
+        assert sequences.chrf(grams, drawn)[number] == pytest.approx(
+            CHRF().corpus_score(given, [wanted]).score
+        )
         if number < 5:
-            assert sequences.bleu(counts, drawn)[number] == pytest.approx(BLEU().corpus_score(given, [wanted]).score)
+            assert sequences.bleu(counts, drawn)[number] == pytest.approx(
+                BLEU().corpus_score(given, [wanted]).score
+            )
     assert sequences.bleu(counts, drawn)[5] == 0
 
 
@@ -61,7 +85,9 @@ def test_bleu_without_a_hit_of_some_order_is_smoothed_as_sacrebleu_does() -> Non
     from sacrebleu.metrics import BLEU
 
     wanted, given = ["a b c d e f"], ["a b x c y d"]
-    assert sequences.bleu(sequences.bleu_rows(wanted, given), np.ones((1, 1)))[0] == pytest.approx(BLEU().corpus_score(given, [wanted]).score)
+    assert sequences.bleu(sequences.bleu_rows(wanted, given), np.ones((1, 1)))[0] == pytest.approx(
+        BLEU().corpus_score(given, [wanted]).score
+    )
 
 
 def test_word_and_character_errors_are_edits_over_lengths() -> None:
@@ -76,10 +102,18 @@ def test_errors_of_series_are_scikit_learns() -> None:
     target, answer = random.normal(size=40), random.normal(size=40)
     for mine in WEIGHTS:
         rows = again(mine)
-        assert series.rmse(target - answer, mine[None])[0] == pytest.approx(sk.root_mean_squared_error(target[rows], answer[rows]))
-        assert classes.mean(series.pinball_rows(target, answer, 0.9), mine[None])[0] == pytest.approx(sk.mean_pinball_loss(target[rows], answer[rows], alpha=0.9))
-        assert series.mase(target - answer, target, mine[None])[0] == pytest.approx(sk.mean_absolute_error(target[rows], answer[rows]) / np.abs(target[rows]).mean())
-    assert series.direction_rows(np.array([1.0, -1, 0]), np.array([2.0, 3, 1])) == pytest.approx([1, 0, np.nan], nan_ok=True)
+        assert series.rmse(target - answer, mine[None])[0] == pytest.approx(
+            sk.root_mean_squared_error(target[rows], answer[rows])
+        )
+        assert classes.mean(series.pinball_rows(target, answer, 0.9), mine[None])[
+            0
+        ] == pytest.approx(sk.mean_pinball_loss(target[rows], answer[rows], alpha=0.9))
+        assert series.mase(target - answer, target, mine[None])[0] == pytest.approx(
+            sk.mean_absolute_error(target[rows], answer[rows]) / np.abs(target[rows]).mean()
+        )
+    assert series.direction_rows(np.array([1.0, -1, 0]), np.array([2.0, 3, 1])) == pytest.approx(
+        [1, 0, np.nan], nan_ok=True
+    )
 
 
 def boxes(count: int) -> np.ndarray:
@@ -94,20 +128,41 @@ def test_average_precision_is_cocos(least: float, capsys: pytest.CaptureFixture[
 
     targets = [boxes(int(count)) for count in random.integers(0, 6, 40)]
     answers = []
-    for wanted in targets:      # moved copies and inventions
+    for wanted in targets:  # moved copies and inventions
         made = np.vstack([wanted + random.normal(scale=3, size=wanted.shape), boxes(2)])
         answers.append((made, random.random(len(made))))
     found = detection.match(answers, targets, least)
     for mine in WEIGHTS[:2]:
         truth, said = [], []
         for number, row in enumerate(again(mine)):
-            truth += [{"id": len(truth) + place + 1, "image_id": number, "category_id": 1, "iscrowd": 0, "bbox": flat(box), "area": 100.0} for place, box in enumerate(targets[row])]
-            said += [{"image_id": number, "category_id": 1, "bbox": flat(box), "score": float(score)} for box, score in zip(*answers[row], strict=True)]
+            truth += [
+                {
+                    "id": len(truth) + place + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    "bbox": flat(box),
+                    "area": 100.0,
+                }
+                for place, box in enumerate(targets[row])
+            ]
+            said += [
+                {"image_id": number, "category_id": 1, "bbox": flat(box), "score": float(score)}
+                for box, score in zip(*answers[row], strict=True)
+            ]
         coco = COCO()
-        coco.dataset = {"images": [{"id": number} for number in range(len(again(mine)))], "categories": [{"id": 1, "name": "x"}], "annotations": truth}
+        coco.dataset = {
+            "images": [{"id": number} for number in range(len(again(mine)))],
+            "categories": [{"id": 1, "name": "x"}],
+            "annotations": truth,
+        }
         coco.createIndex()
         judge = COCOeval(coco, coco.loadRes(said), "bbox")
-        judge.params.iouThrs, judge.params.areaRng, judge.params.areaRngLbl = np.array([least]), [[0, 1e10]], ["all"]
+        judge.params.iouThrs, judge.params.areaRng, judge.params.areaRngLbl = (
+            np.array([least]),
+            [[0, 1e10]],
+            ["all"],
+        )
         judge.evaluate()
         judge.accumulate()
         theirs = judge.eval["precision"][0, :, 0, 0, -1].mean()
@@ -133,8 +188,12 @@ def test_frechet_is_its_formula_and_a_histogram_differs_by_half_its_differences(
     for mine in WEIGHTS[:2]:
         drawn = made[again(mine)]
         one, two = np.cov(drawn, rowvar=False), np.cov(real, rowvar=False)
-        theirs = ((drawn.mean(axis=0) - real.mean(axis=0)) ** 2).sum() + np.trace(one + two - 2 * linalg.sqrtm(one @ two).real)
+        theirs = ((drawn.mean(axis=0) - real.mean(axis=0)) ** 2).sum() + np.trace(
+            one + two - 2 * linalg.sqrtm(one @ two).real
+        )
         assert distances.frechet(made, real, mine[None])[0] == pytest.approx(theirs)
     rows = distances.histogram_rows(np.array([[0.1, 0.9], [0.6, 0.7]]), np.array([0, 0.5, 1]))
     assert rows.tolist() == [[1, 1], [0, 2]]
-    assert distances.total_variation(rows, np.array([1.0, 1.0]), np.array([[1.0, 0], [0, 1]])).tolist() == [0, 0.5]
+    assert distances.total_variation(
+        rows, np.array([1.0, 1.0]), np.array([[1.0, 0], [0, 1]])
+    ).tolist() == [0, 0.5]

@@ -25,7 +25,12 @@ def drawn(folder: Path, each: int = 40) -> Path:
         (folder / name).mkdir(parents=True)
         for number in range(each):
             picture = Image.new("L", (32, 32))
-            pen, x, y, size = ImageDraw.Draw(picture), chance.randint(10, 22), chance.randint(10, 22), chance.randint(5, 9)
+            pen, x, y, size = (
+                ImageDraw.Draw(picture),
+                chance.randint(10, 22),
+                chance.randint(10, 22),
+                chance.randint(5, 9),
+            )
             box = (x - size, y - size, x + size, y + size)
             if name == "circle":
                 pen.ellipse(box, outline=255, width=2)
@@ -42,7 +47,10 @@ def state(clone: Clone) -> dict[str, str]:
     """What the person's part of a clone holds: names and digests."""
     return {
         path.relative_to(clone.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for part in ("conf", "recipes", "dvc.yaml") for path in ([clone.folder / part] if part.endswith(".yaml") else (clone.folder / part).rglob("*"))
+        for part in ("conf", "recipes", "dvc.yaml")
+        for path in (
+            [clone.folder / part] if part.endswith(".yaml") else (clone.folder / part).rglob("*")
+        )
         if path.is_file() and "__pycache__" not in path.parts
     }
 
@@ -65,35 +73,73 @@ def test_a_folder_of_pictures_becomes_an_application(shapes: Clone) -> None:
     assert made["found"] == "120 pictures in 3 folders: circle 40, cross 40, square 40"
     assert all((shapes.folder / path).is_file() for path in made["made"].values())
     stages = yaml.safe_load((shapes.folder / "dvc.yaml").read_text())["stages"]
-    assert "shapes" in stages["collect"]["foreach"] and stages["label"]["foreach"]["shapes"]["code"] == "recipes"
-    body, like = (yaml.safe_load((shapes.folder / f"conf/recipe/{name}.yaml").read_text()) for name in ("shapes", "images"))
-    assert body["gates"] == like["gates"] and body["nightly"] is False and body["sources"] == [{"name": "shapes"}]
+    assert (
+        "shapes" in stages["collect"]["foreach"]
+        and stages["label"]["foreach"]["shapes"]["code"] == "recipes"
+    )
+    body, like = (
+        yaml.safe_load((shapes.folder / f"conf/recipe/{name}.yaml").read_text())
+        for name in ("shapes", "images")
+    )
+    assert (
+        body["gates"] == like["gates"]
+        and body["nightly"] is False
+        and body["sources"] == [{"name": "shapes"}]
+    )
 
 
 def test_it_goes_the_whole_way_to_a_verdict(shapes: Clone) -> None:
-    shapes.edit("recipe/shapes.yaml", lambda body: (body["trainer"].update(max_epochs=1), body["score"].update(perturbed_rows=10, requests=4)))
+    shapes.edit(
+        "recipe/shapes.yaml",
+        lambda body: (
+            body["trainer"].update(max_epochs=1),
+            body["score"].update(perturbed_rows=10, requests=4),
+        ),
+    )
     done = shapes.tidemill("run", "shapes", "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
     end = json.loads(done.stdout)
-    assert end["state"] == "DryRun" and end["because"].split(":")[0] in ("PROMOTE", "HOLD", "REJECT")
-    rows = pd.concat([pd.read_parquet(shapes.folder / f"data/splits/shapes/{part}.parquet") for part in ("train", "valid", "test")])   # less the few that are drawn alike
-    assert 110 < len(rows) <= 120 and {json.loads(item)["label"] for item in rows["target"]} == set(CLASSES)
+    assert end["state"] == "DryRun" and end["because"].split(":")[0] in (
+        "PROMOTE",
+        "HOLD",
+        "REJECT",
+    )
+    rows = pd.concat(
+        [
+            pd.read_parquet(shapes.folder / f"data/splits/shapes/{part}.parquet")
+            for part in ("train", "valid", "test")
+        ]
+    )  # less the few that are drawn alike
+    assert 110 < len(rows) <= 120 and {json.loads(item)["label"] for item in rows["target"]} == set(
+        CLASSES
+    )
 
 
-def test_unchanged_files_give_unchanged_records_and_a_new_one_is_one_more(shapes: Clone, tmp_path: Path) -> None:
+def test_unchanged_files_give_unchanged_records_and_a_new_one_is_one_more(
+    shapes: Clone, tmp_path: Path
+) -> None:
     def collected() -> dict[str, object]:
         done = shapes.run("tasks.collect", "more", TIDEMILL_RECEIPT=str(tmp_path / "receipt.json"))
         assert done.returncode == 0, done.stderr
         return json.loads((tmp_path / "receipt.json").read_text())
 
     folder = drawn(tmp_path / "more", 2)
-    body = {"kind": "files", "licence": "own", "path": str(folder), "members": "*/*", "selector": [{"kind": "picture", "name": "picture", "label": "#([^/]+)/"}], "clean": {}}
+    body = {
+        "kind": "files",
+        "licence": "own",
+        "path": str(folder),
+        "members": "*/*",
+        "selector": [{"kind": "picture", "name": "picture", "label": "#([^/]+)/"}],
+        "clean": {},
+    }
     (shapes.folder / "conf/source/more.yaml").write_text(yaml.safe_dump(body))
     first, raw = collected(), shapes.folder / "data/raw/more"
     kept = {path.name: path.read_bytes() for path in raw.iterdir()}
     (folder / "circle" / "0.png").touch()
     again = collected()
-    assert (first["fetched"], again["fetched"], again["unchanged"]) == (6, 0, 6) and again["raw"] == first["raw"]
+    assert (first["fetched"], again["fetched"], again["unchanged"]) == (6, 0, 6) and again[
+        "raw"
+    ] == first["raw"]
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == kept
     (original,) = raw.glob("*.zip")
     assert hashlib.sha256(original.read_bytes()).hexdigest() == original.stem
@@ -107,25 +153,45 @@ def test_unchanged_files_give_unchanged_records_and_a_new_one_is_one_more(shapes
     (shapes.folder / "conf/source/more.yaml").unlink()
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (["images", "--like", "images", "--data", "GOOD"], "there is an application 'images' already"),
-    (["digits", "--like", "images", "--data", "GOOD"], "there is a source 'digits' already"),
-    (["Leaf Pictures", "--like", "images", "--data", "GOOD"], "'Leaf Pictures' cannot be a name"),
-    (["base", "--like", "images", "--data", "GOOD"], "recipes/base.py is taken"),
-    (["mine", "--like", "imagse", "--data", "GOOD"], "images (pictures), languages (labelled texts)"),
-    (["mine", "--like", "images", "--data", "MISSING"], "does not exist"),
-    (["mine", "--like", "images", "--data", "EMPTY"], "is empty"),
-    (["mine", "--like", "images", "--data", "."], "holds this project itself"),
-    (["mine", "--like", "languages", "--data", "GOOD"], "circle/ holds no text"),
-    (["mine", "--like", "stocks", "--data", "GOOD"], "a series is one CSV file"),
-    (["mine", "--like", "images", "--data", "GOOD", "--column", "label"], "not KEY=COLUMN"),
-])
-def test_what_makes_no_sense_is_refused_in_one_line_and_leaves_nothing(shapes: Clone, tmp_path: Path, arguments: list[str], says: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["images", "--like", "images", "--data", "GOOD"],
+            "there is an application 'images' already",
+        ),
+        (["digits", "--like", "images", "--data", "GOOD"], "there is a source 'digits' already"),
+        (
+            ["Leaf Pictures", "--like", "images", "--data", "GOOD"],
+            "'Leaf Pictures' cannot be a name",
+        ),
+        (["base", "--like", "images", "--data", "GOOD"], "recipes/base.py is taken"),
+        (
+            ["mine", "--like", "imagse", "--data", "GOOD"],
+            "images (pictures), languages (labelled texts)",
+        ),
+        (["mine", "--like", "images", "--data", "MISSING"], "does not exist"),
+        (["mine", "--like", "images", "--data", "EMPTY"], "is empty"),
+        (["mine", "--like", "images", "--data", "."], "holds this project itself"),
+        (["mine", "--like", "languages", "--data", "GOOD"], "circle/ holds no text"),
+        (["mine", "--like", "stocks", "--data", "GOOD"], "a series is one CSV file"),
+        (["mine", "--like", "images", "--data", "GOOD", "--column", "label"], "not KEY=COLUMN"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line_and_leaves_nothing(
+    shapes: Clone, tmp_path: Path, arguments: list[str], says: str
+) -> None:
     (tmp_path / "empty").mkdir()
-    named = {"GOOD": str(drawn(tmp_path / "good", 5)), "EMPTY": str(tmp_path / "empty"), "MISSING": str(tmp_path / "missing")}
+    named = {
+        "GOOD": str(drawn(tmp_path / "good", 5)),
+        "EMPTY": str(tmp_path / "empty"),
+        "MISSING": str(tmp_path / "missing"),
+    }
     before = state(shapes)
     done = shapes.tidemill("new", *[named.get(item, item) for item in arguments])
-    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1, (
+        done.stderr
+    )
     assert state(shapes) == before
 
 
@@ -144,15 +210,31 @@ def test_a_fault_while_it_is_written_leaves_nothing(shapes: Clone, tmp_path: Pat
     assert state(shapes) == before and not (shapes.folder / "recipes" / "mine").exists()
 
 
-def test_the_package_in_the_guide_installs_and_its_network_is_trained_and_exported(shapes: Clone, tmp_path: Path) -> None:
+def test_the_package_in_the_guide_installs_and_its_network_is_trained_and_exported(
+    shapes: Clone, tmp_path: Path
+) -> None:
     guide = (HERE / "docs" / "application.md").read_text()
     for body in re.findall(r"```(?:toml|python)\n(.*?)```", guide, re.DOTALL):
         path = tmp_path / "leaf-models" / body.partition("\n")[0].removeprefix("# ")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(body)
-    done = shapes.run("pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(tmp_path / "site"), str(tmp_path / "leaf-models"))
+    done = shapes.run(
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+        "--target",
+        str(tmp_path / "site"),
+        str(tmp_path / "leaf-models"),
+    )
     assert done.returncode == 0, done.stderr
-    rows = [{"payload": path.read_bytes(), "target": json.dumps({"label": path.parent.name})} for path in sorted(drawn(tmp_path / "leaves", 4).rglob("*.png"))]
+    rows = [
+        {"payload": path.read_bytes(), "target": json.dumps({"label": path.parent.name})}
+        for path in sorted(drawn(tmp_path / "leaves", 4).rglob("*.png"))
+    ]
     for part in ("train", "valid"):
         pd.DataFrame(rows).to_parquet(tmp_path / f"{part}.parquet")
     (tmp_path / "trained.py").write_text(f"""
@@ -172,11 +254,32 @@ print(json.dumps([recipes.names(), type(module).__name__, sorted(metrics), apart
     done = shapes.run("trained", PYTHONPATH=f"{shapes.folder}:{tmp_path}:{tmp_path / 'site'}")
     assert done.returncode == 0, done.stderr[-2000:]
     names, network, metrics, apart, code = json.loads(done.stdout.splitlines()[-1])
-    assert "leaves" in names and network == "Perceptron" and "valid_accuracy" in metrics and apart < 1e-4
-    assert code == [str(tmp_path / "site" / "leaf_models"), str(shapes.folder / "recipes" / "images")]
-    done = shapes.tidemill("new", "leaves", "--like", "images", "--data", str(drawn(tmp_path / "good", 5)), "--json", PYTHONPATH=f"{shapes.folder}:{tmp_path / 'site'}")
+    assert (
+        "leaves" in names
+        and network == "Perceptron"
+        and "valid_accuracy" in metrics
+        and apart < 1e-4
+    )
+    assert code == [
+        str(tmp_path / "site" / "leaf_models"),
+        str(shapes.folder / "recipes" / "images"),
+    ]
+    done = shapes.tidemill(
+        "new",
+        "leaves",
+        "--like",
+        "images",
+        "--data",
+        str(drawn(tmp_path / "good", 5)),
+        "--json",
+        PYTHONPATH=f"{shapes.folder}:{tmp_path / 'site'}",
+    )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["made"] == {"recipe": "conf/recipe/leaves.yaml", "source": "conf/source/leaves.yaml"} and not (shapes.folder / "recipes/leaves").exists()
+    assert (
+        json.loads(done.stdout)["made"]
+        == {"recipe": "conf/recipe/leaves.yaml", "source": "conf/source/leaves.yaml"}
+        and not (shapes.folder / "recipes/leaves").exists()
+    )
     for kind in ("recipe", "source"):
         (shapes.folder / f"conf/{kind}/leaves.yaml").unlink()
     assert shapes.run("tasks.version").returncode == 0
@@ -184,33 +287,72 @@ print(json.dumps([recipes.names(), type(module).__name__, sorted(metrics), apart
 
 def test_a_table_is_read_by_what_its_head_says(tmp_path: Path) -> None:
     path = tmp_path / "letters.csv"
-    path.write_text("Body;Topic\n" + "".join(f"letter {number};{'spam' if number % 2 else 'ham'}\n" for number in range(20)))
+    path.write_text(
+        "Body;Topic\n"
+        + "".join(f"letter {number};{'spam' if number % 2 else 'ham'}\n" for number in range(20))
+    )
     found = survey("labelled texts", "mine", path, {})
-    assert found.source["selector"] == [{"kind": "table", "name": "article", "text": "Body", "delimiter": ";", "language": "Topic"}]
+    assert found.source["selector"] == [
+        {"kind": "table", "name": "article", "text": "Body", "delimiter": ";", "language": "Topic"}
+    ]
     assert found.counts == {"ham": 10, "spam": 10} and found.split["test"] == 0.3
     with pytest.raises(Refused, match="--column label=Subject: the table has Body, Topic"):
         survey("labelled texts", "mine", path, {"label": "Subject"})
 
 
-@pytest.mark.parametrize(("body", "says"), [
-    ("", "is empty"), ("text,label\n", "has a head and no rows"), ("a,b\n1,2\n", "no column for text among a, b; say --column text=NAME"),
-    ("text,label\none\n", "row 2 of"), ("text,label\none,a\ntwo,a\n", "at least two classes"), ("text,text\n1,2\n", "the column 'text' twice"),
-    ('text,label\n"one,a\n', "is no CSV table|not as many values"), ("text,label\none,a\ntwo,b\n", "no class of column label has 5 rows"),
-])
-def test_a_table_that_cannot_be_learned_from_is_refused(tmp_path: Path, body: str, says: str) -> None:
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("", "is empty"),
+        ("text,label\n", "has a head and no rows"),
+        ("a,b\n1,2\n", "no column for text among a, b; say --column text=NAME"),
+        ("text,label\none\n", "row 2 of"),
+        ("text,label\none,a\ntwo,a\n", "at least two classes"),
+        ("text,text\n1,2\n", "the column 'text' twice"),
+        ('text,label\n"one,a\n', "is no CSV table|not as many values"),
+        ("text,label\none,a\ntwo,b\n", "no class of column label has 5 rows"),
+    ],
+)
+def test_a_table_that_cannot_be_learned_from_is_refused(
+    tmp_path: Path, body: str, says: str
+) -> None:
     (tmp_path / "table.csv").write_text(body)
     with pytest.raises(Refused, match=says):
         survey("labelled texts", "mine", tmp_path / "table.csv", {})
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    (lambda folder: (folder / "loose.png").write_bytes(b"x"), "loose.png lies in no class's folder"),
-    (lambda folder: (folder / "cross").rename(folder / ".cross") and (folder / "square").rename(folder / ".square"), "has one folder, circle"),
-    (lambda folder: [(folder / one).rename(folder / two) for one, two in zip(CLASSES, ("train", "test", "valid"), strict=True)], "are parts of a split and no classes"),
-    (lambda folder: [path.write_bytes(b"nothing") for path in (folder / "cross").iterdir()], "cross/ holds no picture"),
-    (lambda folder: [path.unlink() for path in sorted((folder / "cross").iterdir())[2:]], r"a class needs at least 5 pictures: cross \(2\)"),
-    (lambda folder: (folder / "cross" / "out").symlink_to("/etc"), "is a link"),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda folder: (folder / "loose.png").write_bytes(b"x"),
+            "loose.png lies in no class's folder",
+        ),
+        (
+            lambda folder: (
+                (folder / "cross").rename(folder / ".cross")
+                and (folder / "square").rename(folder / ".square")
+            ),
+            "has one folder, circle",
+        ),
+        (
+            lambda folder: [
+                (folder / one).rename(folder / two)
+                for one, two in zip(CLASSES, ("train", "test", "valid"), strict=True)
+            ],
+            "are parts of a split and no classes",
+        ),
+        (
+            lambda folder: [path.write_bytes(b"nothing") for path in (folder / "cross").iterdir()],
+            "cross/ holds no picture",
+        ),
+        (
+            lambda folder: [path.unlink() for path in sorted((folder / "cross").iterdir())[2:]],
+            r"a class needs at least 5 pictures: cross \(2\)",
+        ),
+        (lambda folder: (folder / "cross" / "out").symlink_to("/etc"), "is a link"),
+    ],
+)
 def test_a_folder_that_cannot_be_learned_from_is_refused(tmp_path: Path, change, says: str) -> None:
     folder = drawn(tmp_path / "pictures", 6)
     change(folder)
@@ -224,8 +366,17 @@ def test_days_of_several_series_are_split_by_time(tmp_path: Path) -> None:
     path = tmp_path / "prices.csv"
     path.write_text("\n".join(["Symbol,Date,Open,High,Low,Close,Volume", *rows]))
     found = survey("series", "mine", path, {})
-    assert found.split["valid"] == f"{days[240]:%Y-%m-%d}" and found.split["test"] == f"{days[320]:%Y-%m-%d}" and found.counts == {"A": 400, "B": 400}
-    assert found.source["selector"][0]["group"] == "Symbol" and found.label["columns"]["adjusted"] == ""
+    assert (
+        found.split["valid"] == f"{days[240]:%Y-%m-%d}"
+        and found.split["test"] == f"{days[320]:%Y-%m-%d}"
+        and found.counts == {"A": 400, "B": 400}
+    )
+    assert (
+        found.source["selector"][0]["group"] == "Symbol"
+        and found.label["columns"]["adjusted"] == ""
+    )
     path.write_text(path.read_text().replace("Symbol", "Which"))
-    with pytest.raises(Refused, match=r"come twice, and no column names the series; .* say --column group=NAME"):
+    with pytest.raises(
+        Refused, match=r"come twice, and no column names the series; .* say --column group=NAME"
+    ):
         survey("series", "mine", path, {})

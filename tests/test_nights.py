@@ -13,12 +13,23 @@ from tasks.schema import NightLimits, comes
 from tests.conftest import make_clone
 
 
-@pytest.mark.parametrize(("variable", "body", "words"), [
-    ("PREFECT_API_URL", None, "does not answer; start it (tidemill up), or unset PREFECT_API_URL"),
-    ("MLFLOW_TRACKING_URI", None, "does not answer; start it (tidemill up), or unset MLFLOW_TRACKING_URI"),
-    ("PREFECT_API_URL", b'"2.19.0"', "is version 2.19.0, this environment has 3."),
-    ("MLFLOW_TRACKING_URI", b"2.0.1", "is version 2.0.1, this environment has 3."),
-])
+@pytest.mark.parametrize(
+    ("variable", "body", "words"),
+    [
+        (
+            "PREFECT_API_URL",
+            None,
+            "does not answer; start it (tidemill up), or unset PREFECT_API_URL",
+        ),
+        (
+            "MLFLOW_TRACKING_URI",
+            None,
+            "does not answer; start it (tidemill up), or unset MLFLOW_TRACKING_URI",
+        ),
+        ("PREFECT_API_URL", b'"2.19.0"', "is version 2.19.0, this environment has 3."),
+        ("MLFLOW_TRACKING_URI", b"2.0.1", "is version 2.0.1, this environment has 3."),
+    ],
+)
 def test_a_server_that_is_away_or_of_another_version_is_named_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, body: bytes | None, words: str
 ) -> None:
@@ -52,17 +63,31 @@ def test_a_server_that_is_away_or_of_another_version_is_named_in_one_line(
         server.shutdown()
 
 
-
-@pytest.mark.parametrize(("cron", "zone", "words"), [
-    ("0 3 31 2 *", "UTC", "never comes"), ("0 3 * *", "UTC", "is no cron"), ("0 3 * * *", "Europe/Berlyn", "does not exist"), ("99 3 * * *", "UTC", "is no cron"),
-])
+@pytest.mark.parametrize(
+    ("cron", "zone", "words"),
+    [
+        ("0 3 31 2 *", "UTC", "never comes"),
+        ("0 3 * *", "UTC", "is no cron"),
+        ("0 3 * * *", "Europe/Berlyn", "does not exist"),
+        ("99 3 * * *", "UTC", "is no cron"),
+    ],
+)
 def test_a_night_that_never_comes_is_refused(cron: str, zone: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         comes(cron, zone)
 
 
-
-@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Africa/Cairo"])
+@pytest.mark.parametrize(
+    "zone",
+    [
+        "UTC",
+        "Europe/Berlin",
+        "America/New_York",
+        "Australia/Lord_Howe",
+        "Asia/Kolkata",
+        "Africa/Cairo",
+    ],
+)
 @pytest.mark.parametrize("cron", ["0 3 * * *", "30 2 * * *", "15 0 * * *"])
 def test_a_night_comes_once_on_every_date_of_400_days(zone: str, cron: str) -> None:
     """Over a leap day and both changes of the clock.
@@ -77,9 +102,14 @@ def test_a_night_comes_once_on_every_date_of_400_days(zone: str, cron: str) -> N
     CronSchedule(cron=cron, timezone=zone)
     begin = datetime(2027, 12, 1, tzinfo=ZoneInfo(zone))
     dates = asyncio.run(Server(cron=cron, timezone=zone).get_dates(n=400, start=begin))
-    local = [(datetime.fromtimestamp(moment.timestamp(), ZoneInfo(zone)).replace(tzinfo=None) + timedelta(hours=1)).date() for moment in dates]
+    local = [
+        (
+            datetime.fromtimestamp(moment.timestamp(), ZoneInfo(zone)).replace(tzinfo=None)
+            + timedelta(hours=1)
+        ).date()
+        for moment in dates
+    ]
     assert local == [date(2027, 12, 1) + timedelta(days=number) for number in range(400)]
-
 
 
 def test_a_night_ends_properly_at_its_limits() -> None:
@@ -93,18 +123,16 @@ def test_a_night_ends_properly_at_its_limits() -> None:
     assert "must stay so" in str(spent(NightLimits(**{**generous, "disk_free_gb": 1e9}), began))
 
 
-
 def test_who_runs_is_told_from_who_had_its_number_before(tmp_path: Path) -> None:
     from tasks.process import lives, me
 
     now = me()
     assert lives(now)
-    assert not lives({**now, "began": now["began"] - 100})     # the number was given out again
+    assert not lives({**now, "began": now["began"] - 100})  # the number was given out again
     assert not lives({**now, "boot": "another"})
     gone = subprocess.Popen(["true"])
     gone.wait()
     assert not lives({**now, "pid": gone.pid})
-
 
 
 def test_what_was_live_on_a_date_is_told() -> None:
@@ -120,8 +148,9 @@ def test_what_was_live_on_a_date_is_told() -> None:
         _live_at(entries, "yesterday")
 
 
-
-def test_somebody_is_told_once_that_no_night_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_somebody_is_told_once_that_no_night_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tasks import notices
 
     clone = make_clone(tmp_path / "clone", git=False)
@@ -132,9 +161,10 @@ def test_somebody_is_told_once_that_no_night_came(tmp_path: Path, monkeypatch: p
     assert not notices.overdue()
     (clone.folder / ".tidemill").mkdir(exist_ok=True)
     ended_at = datetime(2026, 11, 20, 3, tzinfo=UTC)
-    (clone.folder / ".tidemill" / "night.json").write_text(json.dumps({"at": ended_at.isoformat(), "ends": {}}))
+    (clone.folder / ".tidemill" / "night.json").write_text(
+        json.dumps({"at": ended_at.isoformat(), "ends": {}})
+    )
     assert not notices.overdue(ended_at + timedelta(hours=25))
     assert notices.overdue(ended_at + timedelta(hours=27))
     assert not notices.overdue(ended_at + timedelta(hours=28))
     assert told == ["no night for 27 hours"]
-

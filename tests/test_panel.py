@@ -26,7 +26,7 @@ def event(training: str, done: int, **more: Any) -> dict[str, Any]:
 def read(*events: dict[str, Any], terminal: bool = False) -> str:
     console = Console(file=io.StringIO(), width=200, force_terminal=terminal)
     with Night(console) as night:
-        night.began -= 60     # what came within the first ten seconds is not worth a line
+        night.began -= 60  # what came within the first ten seconds is not worth a line
         night(STEP, {"began": True})
         for one in events:
             night(STEP, one)
@@ -36,9 +36,18 @@ def read(*events: dict[str, Any], terminal: bool = False) -> str:
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_it_is_told_which_of_several_trainings_goes_on_and_once_from_where(terminal: bool) -> None:
-    said = read(event("train images: the model itself", 147, epoch=3), event("train images: member 1", 5, resumed=5), event("train images: member 1", 8, epoch=1), terminal=terminal)
+    said = read(
+        event("train images: the model itself", 147, epoch=3),
+        event("train images: member 1", 5, resumed=5),
+        event("train images: member 1", 8, epoch=1),
+        terminal=terminal,
+    )
     assert said.count("train images: member 1: goes on from its checkpoint at step 5 of 177") == 1
-    assert "member 1: 8 of 177 steps, epoch 1" in said if terminal else "the model itself: 147 of 177 steps, epoch 3" in said
+    assert (
+        "member 1: 8 of 177 steps, epoch 1" in said
+        if terminal
+        else "the model itself: 147 of 177 steps, epoch 3" in said
+    )
     assert "training" not in said and "resumed" not in said
 
 
@@ -53,19 +62,27 @@ def test_the_log_names_the_training_too(caplog: pytest.LogCaptureFixture) -> Non
         page(STEP, event("train images: teacher 2", 5, resumed=5))
         page.logged -= 60
         page(STEP, event("train images: teacher 2", 8, epoch=1))
-    assert caplog.messages == ["train images: teacher 2: goes on from its checkpoint at step 5 of 177", "train images: teacher 2: 8 of 177 steps, epoch 1"]
+    assert caplog.messages == [
+        "train images: teacher 2: goes on from its checkpoint at step 5 of 177",
+        "train images: teacher 2: 8 of 177 steps, epoch 1",
+    ]
 
 
-@pytest.mark.parametrize(("state", "version", "live", "waiting", "first"), [
-    ("Promoted", "2", "2", None, "tidemill predict images INPUT"),
-    ("Rejected", "2", "1", None, "tidemill predict images INPUT"),
-    ("Held", "2", "1", "2", 'tidemill approve images --why "..."'),
-    ("Held", "1", None, "1", 'tidemill approve images --why "..."'),
-    ("Rejected", "1", None, None, "tidemill card images@1"),
-    ("Unchanged", "2", None, "1", "tidemill card images@2"),
-    ("DryRun", None, None, None, "tidemill run images"),
-])
-def test_what_is_proposed_next_is_not_refused(state: str, version: str | None, live: str | None, waiting: str | None, first: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "version", "live", "waiting", "first"),
+    [
+        ("Promoted", "2", "2", None, "tidemill predict images INPUT"),
+        ("Rejected", "2", "1", None, "tidemill predict images INPUT"),
+        ("Held", "2", "1", "2", 'tidemill approve images --why "..."'),
+        ("Held", "1", None, "1", 'tidemill approve images --why "..."'),
+        ("Rejected", "1", None, None, "tidemill card images@1"),
+        ("Unchanged", "2", None, "1", "tidemill card images@2"),
+        ("DryRun", None, None, None, "tidemill run images"),
+    ],
+)
+def test_what_is_proposed_next_is_not_refused(
+    state: str, version: str | None, live: str | None, waiting: str | None, first: str
+) -> None:
     found = then({"application": "images", "state": state, "version": version}, live, waiting)
     assert found[0] == first and found[-2:] == ["tidemill status", "tidemill up"]
     assert any("predict" in words for words in found) == bool(live)
@@ -73,21 +90,48 @@ def test_what_is_proposed_next_is_not_refused(state: str, version: str | None, l
 
 def test_the_status_keeps_short_columns_whole_and_wraps_the_prose_at_eighty_columns() -> None:
     long = "f1_macro 0.6120 against 0.6020 of the baseline, better by 0.0130, at least -0.0050 was asked (not worse)"
-    rows = [{"application": "text_generation", "state": "Promoted", "because": long, "run_id": "0123456789abcdef0123456789abcdef", "at": "2026-11-23T02:31:07+00:00"}]
+    rows = [
+        {
+            "application": "text_generation",
+            "state": "Promoted",
+            "because": long,
+            "run_id": "0123456789abcdef0123456789abcdef",
+            "at": "2026-11-23T02:31:07+00:00",
+        }
+    ]
     console = Console(file=io.StringIO(), width=80)
     console.print(table("last runs", rows, ("application", "state", "at", "run_id", "because")))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert lines[2].startswith("text_generation  Promoted  2026-11-23 02:31  01234567  f1_macro")
     assert " ".join(part for line in lines[2:] for part in line[55:].split()) == long
-    live = [{"application": "text_generation", "champion": "12", "challenger": "13", "since": "2026-11-23T02:31:07+00:00", "by": "gates", "why": long}]
+    live = [
+        {
+            "application": "text_generation",
+            "champion": "12",
+            "challenger": "13",
+            "since": "2026-11-23T02:31:07+00:00",
+            "by": "gates",
+            "why": long,
+        }
+    ]
     console = Console(file=io.StringIO(), width=80)
-    console.print(table("live", live, ("application", "champion", "challenger", "since", "by", "why")))
+    console.print(
+        table("live", live, ("application", "champion", "challenger", "since", "by", "why"))
+    )
     assert isinstance(console.file, io.StringIO)
-    assert " ".join(part for line in console.file.getvalue().splitlines()[2:] for part in line[64:].split()) == long
+    assert (
+        " ".join(
+            part for line in console.file.getvalue().splitlines()[2:] for part in line[64:].split()
+        )
+        == long
+    )
 
 
-@pytest.mark.parametrize(("figure", "words"), [(0.0130, "better by 0.0130"), (-0.2270, "worse by 0.2270"), (0.00001, "no difference")])
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [(0.0130, "better by 0.0130"), (-0.2270, "worse by 0.2270"), (0.00001, "no difference")],
+)
 def test_a_difference_is_said_in_words(figure: float, words: str) -> None:
     assert by(figure) == words
 
@@ -101,7 +145,10 @@ def test_a_picture_is_asked_by_its_path_and_a_missing_one_is_refused(tmp_path: P
     path.write_bytes(pictures.png(np.zeros((28, 28), dtype=np.uint8)))
     text = pictures.encoded(path.read_bytes())
     assert asking(kind, str(path)).image == asking(kind, f'{{"image": "{text}"}}').image == text
-    with pytest.raises(Refused, match=r"image is read from a file, and .*eight\.png cannot be \(No such file or directory\)"):
+    with pytest.raises(
+        Refused,
+        match=r"image is read from a file, and .*eight\.png cannot be \(No such file or directory\)",
+    ):
         asking(kind, str(tmp_path / "eight.png"))
     with pytest.raises(Refused, match=r"cannot be \(File name too long\)"):
         asking(kind, text * 9)

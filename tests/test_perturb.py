@@ -5,10 +5,19 @@ import pytest
 import recipes
 from recipes import perturb
 
-SAID = ["All human beings are born free and equal", "Все люди рождаются свободными", "すべての人間は", "a", "12345", " "]
+SAID = [
+    "All human beings are born free and equal",
+    "Все люди рождаются свободными",
+    "すべての人間は",
+    "a",
+    "12345",
+    " ",
+]
 
 
-def test_text_perturbations_are_the_same_for_the_same_seed_and_do_not_depend_on_their_neighbours() -> None:
+def test_text_perturbations_are_the_same_for_the_same_seed_and_do_not_depend_on_their_neighbours() -> (
+    None
+):
     one = perturb.texts(SAID, 1, 100)
     assert one == perturb.texts(SAID, 1, 100) != perturb.texts(SAID, 2, 100)
     assert {name: found[:1] for name, found in one.items()} == perturb.texts(SAID[:1], 1, 100)
@@ -23,7 +32,10 @@ def test_each_perturbation_does_what_its_name_says() -> None:
     changed = [(a, b) for a, b in zip(SAID[0], found["confusables"][0], strict=True) if a != b]
     assert 1 <= len(changed) <= 4 and all(not b.isascii() for _, b in changed)
     assert all(text for texts in found.values() for text in texts)
-    assert perturb.texts(["x" * 50], 1, 40)["whitespace"][0].startswith(" x") and max(len(t) for f in perturb.texts(["xy" * 25], 1, 40).values() for t in f) == 40
+    assert (
+        perturb.texts(["x" * 50], 1, 40)["whitespace"][0].startswith(" x")
+        and max(len(t) for f in perturb.texts(["xy" * 25], 1, 40).values() for t in f) == 40
+    )
 
 
 def test_languages_perturbs_its_questions() -> None:
@@ -31,7 +43,10 @@ def test_languages_perturbs_its_questions() -> None:
     asked = [recipe.Input(text=text) for text in SAID]
     found = recipe.perturbations(asked, 1)
     assert set(found) == {"typos", "case", "whitespace", "confusables"}
-    assert all(len(inputs) == len(asked) and isinstance(inputs[0], recipe.Input) for inputs in found.values())
+    assert all(
+        len(inputs) == len(asked) and isinstance(inputs[0], recipe.Input)
+        for inputs in found.values()
+    )
 
 
 @pytest.mark.parametrize("name", sorted(perturb.TEXT))

@@ -26,7 +26,12 @@ def written(picture: Image.Image, kind: str = "PNG") -> bytes:
 
 
 def idx(values: np.ndarray) -> bytes:
-    return b"\0\0\x08" + bytes([values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.astype(np.uint8).tobytes()
+    return (
+        b"\0\0\x08"
+        + bytes([values.ndim])
+        + struct.pack(f">{values.ndim}I", *values.shape)
+        + values.astype(np.uint8).tobytes()
+    )
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -42,15 +47,26 @@ def bomb(width: int, height: int) -> bytes:
 DIGIT = written(Image.fromarray(np.arange(784, dtype=np.uint8).reshape(28, 28)))
 
 
-@pytest.mark.parametrize(("body", "says"), [
-    (b"no picture at all", "not a whole picture"), (DIGIT[:60], "not a whole picture"), (bomb(5_000, 5_000), "5000 x 5000 pixels, the limit is"), (bomb(60_000, 60_000), "limit of 4,000,000 pixels"),
-    (written(Image.new("L", (1, 1))), "a picture of 1 x 1 pixels"), (b"\0" * (pictures.MOST_BYTES + 1), "the limit is 8"),
-])
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"no picture at all", "not a whole picture"),
+        (DIGIT[:60], "not a whole picture"),
+        (bomb(5_000, 5_000), "5000 x 5000 pixels, the limit is"),
+        (bomb(60_000, 60_000), "limit of 4,000,000 pixels"),
+        (written(Image.new("L", (1, 1))), "a picture of 1 x 1 pixels"),
+        (b"\0" * (pictures.MOST_BYTES + 1), "the limit is 8"),
+    ],
+)
 def test_a_bad_picture_is_refused_in_one_line_that_says_why(body: bytes, says: str) -> None:
     with pytest.raises(ValidationError) as refusal:
         recipes.load("images").Input(image=pictures.encoded(body))  # type: ignore[call-arg]
     message = refusal.value.errors()[0]["msg"]
-    assert (says in message or "characters" in message) and "\n" not in message and refusal.value.errors()[0]["loc"] == ("image",)
+    assert (
+        (says in message or "characters" in message)
+        and "\n" not in message
+        and refusal.value.errors()[0]["loc"] == ("image",)
+    )
 
 
 def test_what_is_no_base64_is_refused() -> None:
@@ -71,50 +87,133 @@ def test_every_mode_is_read_as_grey(mode: str) -> None:
 
 def test_idx_files_give_pictures_with_the_labels_that_lie_beside_them() -> None:
     images, labels = np.arange(3 * 20, dtype=np.uint8).reshape(3, 4, 5), np.array([7, 0, 2])
-    rule = Rule(kind="idx", name="thing", labels=("images-idx3", "labels-idx1"), original="(train|t10k)-")
-    pages = {"p#train-images-idx3.gz": gzip.compress(idx(images)), "p#train-labels-idx1.gz": gzip.compress(idx(labels))}
+    rule = Rule(
+        kind="idx", name="thing", labels=("images-idx3", "labels-idx1"), original="(train|t10k)-"
+    )
+    pages = {
+        "p#train-images-idx3.gz": gzip.compress(idx(images)),
+        "p#train-labels-idx1.gz": gzip.compress(idx(labels)),
+    }
     parts = list(cut(rule, "p#train-images-idx3.gz", pages["p#train-images-idx3.gz"], pages.get))
-    assert [part.attributes["label"] for part in parts] == ["7", "0", "2"] and {part.original for part in parts} == {"train"}
+    assert [part.attributes["label"] for part in parts] == ["7", "0", "2"] and {
+        part.original for part in parts
+    } == {"train"}
     assert (np.asarray(pictures.opened(parts[2].payload or b"")) == images[2]).all()
-    assert list(cut(rule, "p#train-labels-idx1.gz", pages["p#train-labels-idx1.gz"], pages.get)) == []
+    assert (
+        list(cut(rule, "p#train-labels-idx1.gz", pages["p#train-labels-idx1.gz"], pages.get)) == []
+    )
     with pytest.raises(Unreadable, match="has no label for each of 3"):
         list(cut(rule, "p#train-images-idx3.gz", pages["p#train-images-idx3.gz"], {}.get))
     with pytest.raises(Unreadable, match="has no label for each of 3"):
-        list(cut(rule, "p#train-images-idx3.gz", pages["p#train-images-idx3.gz"], {"p#train-labels-idx1.gz": idx(labels[:2])}.get))
+        list(
+            cut(
+                rule,
+                "p#train-images-idx3.gz",
+                pages["p#train-images-idx3.gz"],
+                {"p#train-labels-idx1.gz": idx(labels[:2])}.get,
+            )
+        )
 
 
-@pytest.mark.parametrize(("kind", "body", "says"), [
-    ("idx", b"\0\0\x0d\x01\0\0\0\x01\0", "not an IDX file of bytes"), ("idx", idx(np.zeros((2, 3, 4)))[:-1], "2 x 3 x 4 bytes that has 23"),
-    ("idx", gzip.compress(b"x" * 100, mtime=0)[:-9], "not a whole gzip"), ("pixels", b"1,2,3,4\n", "row 1 has 4 values"), ("pixels", b"0,0,0,256,1\n", "outside 0 to 255"),
-    ("pixels", b"0,0,0,nan,1\n", "outside 0 to 255"), ("picture", DIGIT[:60], "not a whole picture"), ("csv", b"a,b\n1\n", "line 2 has 1 values"), ("csv", b"a\n1\n", "no column g"),
-])
+@pytest.mark.parametrize(
+    ("kind", "body", "says"),
+    [
+        ("idx", b"\0\0\x0d\x01\0\0\0\x01\0", "not an IDX file of bytes"),
+        ("idx", idx(np.zeros((2, 3, 4)))[:-1], "2 x 3 x 4 bytes that has 23"),
+        ("idx", gzip.compress(b"x" * 100, mtime=0)[:-9], "not a whole gzip"),
+        ("pixels", b"1,2,3,4\n", "row 1 has 4 values"),
+        ("pixels", b"0,0,0,256,1\n", "outside 0 to 255"),
+        ("pixels", b"0,0,0,nan,1\n", "outside 0 to 255"),
+        ("picture", DIGIT[:60], "not a whole picture"),
+        ("csv", b"a,b\n1\n", "line 2 has 1 values"),
+        ("csv", b"a\n1\n", "no column g"),
+    ],
+)
 def test_what_is_broken_is_dropped_with_the_reason(kind: str, body: bytes, says: str) -> None:
     with pytest.raises(Unreadable, match=says):
-        list(cut(Rule(kind=kind, name="x", size=(2, 2), group="g" if b"a\n" in body else ""), "u", body))  # type: ignore[arg-type]
+        list(
+            cut(
+                Rule(kind=kind, name="x", size=(2, 2), group="g" if b"a\n" in body else ""),
+                "u",
+                body,
+            )
+        )  # type: ignore[arg-type]
 
 
 def test_a_picture_keeps_its_bytes_and_has_its_label_from_its_folder() -> None:
-    [part] = cut(Rule(kind="picture", name="photo", label="([^/]+)/[^/]+$"), "files/cat/1.png", DIGIT)
+    [part] = cut(
+        Rule(kind="picture", name="photo", label="([^/]+)/[^/]+$"), "files/cat/1.png", DIGIT
+    )
     assert part.payload == DIGIT and part.attributes == {"label": "cat"}
 
 
 def test_rows_of_a_table_become_one_series_for_each_name_in_their_order() -> None:
-    parts = list(cut(Rule(kind="csv", name="series", group="who", columns=("day", "x")), "u", gzip.compress(b"who,x,day\nB,1,d1\nA,2,d1\nB,3,d2\n")))
-    assert [(part.part, part.payload) for part in parts] == [("A", b"day,x\nd1,2\n"), ("B", b"day,x\nd1,1\nd2,3\n")]
+    parts = list(
+        cut(
+            Rule(kind="csv", name="series", group="who", columns=("day", "x")),
+            "u",
+            gzip.compress(b"who,x,day\nB,1,d1\nA,2,d1\nB,3,d2\n"),
+        )
+    )
+    assert [(part.part, part.payload) for part in parts] == [
+        ("A", b"day,x\nd1,2\n"),
+        ("B", b"day,x\nd1,1\nd2,3\n"),
+    ]
 
 
-TIME = {"source": "s", "by": "time", "column": "unit", "valid": "2010-01-01", "test": "2011-01-01", "embargo": 31}
+TIME = {
+    "source": "s",
+    "by": "time",
+    "column": "unit",
+    "valid": "2010-01-01",
+    "test": "2011-01-01",
+    "embargo": 31,
+}
 
 
 def test_rows_in_the_embargo_belong_to_no_split_and_say_so() -> None:
-    days = pd.DataFrame({"unit": ["2009-11-30", "2009-12-01", "2009-12-31", "2010-01-01", "2010-11-30", "2010-12-01", "2010-12-31", "2011-01-01", "2020-05-05"]})
+    days = pd.DataFrame(
+        {
+            "unit": [
+                "2009-11-30",
+                "2009-12-01",
+                "2009-12-31",
+                "2010-01-01",
+                "2010-11-30",
+                "2010-12-01",
+                "2010-12-31",
+                "2011-01-01",
+                "2020-05-05",
+            ]
+        }
+    )
     where = place(SplitRule.model_validate(TIME), days)
     before = "in the embargo before "
-    assert where.tolist() == ["train", f"{before}valid", f"{before}valid", "valid", "valid", f"{before}test", f"{before}test", "test", "test"]
-    assert place(SplitRule.model_validate(TIME), days.iloc[[7]]).tolist() == ["test"], "a row's split hangs on other rows"
+    assert where.tolist() == [
+        "train",
+        f"{before}valid",
+        f"{before}valid",
+        "valid",
+        "valid",
+        f"{before}test",
+        f"{before}test",
+        "test",
+        "test",
+    ]
+    assert place(SplitRule.model_validate(TIME), days.iloc[[7]]).tolist() == ["test"], (
+        "a row's split hangs on other rows"
+    )
 
 
-@pytest.mark.parametrize(("change", "says"), [({"valid": "2012-01-01"}, "valid first"), ({"embargo": 365}, "leaves nothing"), ({"valid": 0.1}, "the days they begin"), ({"by": "hash", "valid": 0.1, "test": 0.1}, "embargo is for split by time")])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"valid": "2012-01-01"}, "valid first"),
+        ({"embargo": 365}, "leaves nothing"),
+        ({"valid": 0.1}, "the days they begin"),
+        ({"by": "hash", "valid": 0.1, "test": 0.1}, "embargo is for split by time"),
+    ],
+)
 def test_a_split_by_time_that_makes_no_sense_is_refused(change: dict, says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         SplitRule.model_validate({**TIME, **change})
@@ -126,15 +225,39 @@ def test_a_column_without_dates_is_refused_by_its_value() -> None:
 
 
 def test_a_published_test_part_stays_one_and_valid_is_a_share_of_the_rest() -> None:
-    rows = pd.DataFrame({"original": ["t10k"] * 100 + ["train"] * 900, "doc_id": [f"d{number}" for number in range(1000)]})
-    where = place(SplitRule(source="s", by="values", column="original", valid=0.1, test=("t10k",)), rows)
-    assert (where[:100] == "test").all() and 60 < (where[100:] == "valid").sum() < 120 and not (where[100:] == "test").any()
+    rows = pd.DataFrame(
+        {
+            "original": ["t10k"] * 100 + ["train"] * 900,
+            "doc_id": [f"d{number}" for number in range(1000)],
+        }
+    )
+    where = place(
+        SplitRule(source="s", by="values", column="original", valid=0.1, test=("t10k",)), rows
+    )
+    assert (
+        (where[:100] == "test").all()
+        and 60 < (where[100:] == "valid").sum() < 120
+        and not (where[100:] == "test").any()
+    )
 
 
 def test_copies_of_a_payload_are_exact_ones_and_the_snapshot_counts_its_bytes() -> None:
-    rows = pd.DataFrame({"example_id": list("abc"), "split": ["train", "test", "train"], "inputs": ['{"image": "x"}'] * 3, "target": ['{"label": "1"}'] * 3,
-                         "slices": ["{}"] * 3, "payload": [b"one", b"one", b"two"]})
+    rows = pd.DataFrame(
+        {
+            "example_id": list("abc"),
+            "split": ["train", "test", "train"],
+            "inputs": ['{"image": "x"}'] * 3,
+            "target": ['{"label": "1"}'] * 3,
+            "slices": ["{}"] * 3,
+            "payload": [b"one", b"one", b"two"],
+        }
+    )
     assert leaks(rows, rows["split"], 0.8).tolist() == ["exact duplicate of a test row", None, None]
     text = rows.drop(columns="payload")
-    assert snapshot(text) == snapshot(text.assign(payload=None)) != snapshot(rows) != snapshot(rows.assign(payload=[b"one", b"one", b"ten"]))
+    assert (
+        snapshot(text)
+        == snapshot(text.assign(payload=None))
+        != snapshot(rows)
+        != snapshot(rows.assign(payload=[b"one", b"one", b"ten"]))
+    )
     assert len(in_letters(b"x")) == 24 and in_letters(b"x").isalpha()

@@ -24,15 +24,23 @@ def test_the_activations_of_a_budget_are_what_a_real_step_keeps(positions: str, 
 
     ids = torch.randint(0, 300, (8, 128))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        states = net.states(ids, torch.arange(128).expand(8, 128), torch.ones(128, 128, dtype=torch.bool).tril()[None, None])[0]
+        states = net.states(
+            ids,
+            torch.arange(128).expand(8, 128),
+            torch.ones(128, 128, dtype=torch.bool).tril()[None, None],
+        )[0]
     assert states.requires_grad
     said = float(budget(size, 8, 1)["activations_mb"])
     assert said == pytest.approx(sum(kept.values()) / 1e6, rel=0.15)
 
 
-def test_more_gpus_than_there_are_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_gpus_than_there_are_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     settings = config.recipe("text_generation", ["trainer=fsdp"])
     monkeypatch.setattr(config, "_gpus", lambda: 2)
-    with pytest.raises(Refused, match=r"trainer=fsdp wants 8 GPUs and this machine has 2; say trainer\.devices=2"):
+    with pytest.raises(
+        Refused, match=r"trainer=fsdp wants 8 GPUs and this machine has 2; say trainer\.devices=2"
+    ):
         config.check_hardware(settings)
     config.check_hardware(config.recipe("text_generation", ["trainer=fsdp", "trainer.devices=2"]))

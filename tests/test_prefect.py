@@ -42,10 +42,29 @@ def test_the_server_boots_and_a_cron_deployment_gets_scheduled_runs(tmp_path: Pa
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = {**os.environ, "PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    env = {
+        **os.environ,
+        "PREFECT_HOME": str(tmp_path),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+    }
     with (tmp_path / "server.log").open("w") as log:
-        server = subprocess.Popen([sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-                                  env=env, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "prefect",
+                "server",
+                "start",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+            ],
+            env=env,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
         try:
             deadline = time.monotonic() + 90
             while True:
@@ -53,9 +72,17 @@ def test_the_server_boots_and_a_cron_deployment_gets_scheduled_runs(tmp_path: Pa
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=2)
                     break
                 except (urllib.error.URLError, OSError):
-                    assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "server.log").read_text()[-2000:]
+                    assert server.poll() is None and time.monotonic() < deadline, (
+                        tmp_path / "server.log"
+                    ).read_text()[-2000:]
                     time.sleep(0.3)
-            done = subprocess.run([sys.executable, "-c", SCHEDULED], env=env, capture_output=True, text=True, timeout=120)
+            done = subprocess.run(
+                [sys.executable, "-c", SCHEDULED],
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
         finally:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(20)

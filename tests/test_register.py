@@ -34,9 +34,30 @@ def free_port() -> int:
 def mlflow_server(folder: Path) -> Iterator[int]:
     """A real MLflow server on loopback."""
     port = free_port()
-    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **{name: places.environment()[name] for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "MLFLOW_MODEL_CATALOG_URI")}}
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-               "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "artifacts")]
+    env = {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        **{
+            name: places.environment()[name]
+            for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "MLFLOW_MODEL_CATALOG_URI")
+        },
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'mlflow.db'}",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
     try:
@@ -54,9 +75,18 @@ def mlflow_server(folder: Path) -> Iterator[int]:
 
 def begin_registry(folder: Path) -> "subprocess.Popen[str]":
     """A process of its own that opens the registry as a step does, and asks for an experiment."""
-    env = {**os.environ, "TIDEMILL_ROOT": str(folder), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / '.tidemill' / 'mlflow.db'}"}
-    return subprocess.Popen([sys.executable, "-c", "from tasks import tracking; print(tracking.experiment('x'))"], env=env,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    env = {
+        **os.environ,
+        "TIDEMILL_ROOT": str(folder),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / '.tidemill' / 'mlflow.db'}",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", "from tasks import tracking; print(tracking.experiment('x'))"],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_steps_that_begin_together_make_one_registry(tmp_path: Path) -> None:
@@ -74,11 +104,16 @@ def test_an_address_with_a_query_is_a_file_too_and_its_lock_lies_beside_it(tmp_p
     assert database.missing(address)
     database.create(address)
     assert not database.missing(address) and not database.missing(address.partition("?")[0])
-    assert sorted(path.name for path in (tmp_path / "shared").iterdir()) == [".mlflow.db.lock", "mlflow.db"]
+    assert sorted(path.name for path in (tmp_path / "shared").iterdir()) == [
+        ".mlflow.db.lock",
+        "mlflow.db",
+    ]
 
 
 @pytest.mark.parametrize("after_s", [0.4])
-def test_a_registry_that_was_killed_while_it_was_made_is_made_again(tmp_path: Path, after_s: float) -> None:
+def test_a_registry_that_was_killed_while_it_was_made_is_made_again(
+    tmp_path: Path, after_s: float
+) -> None:
     killed = begin_registry(tmp_path)
     until = time.monotonic() + 60
     while not any((tmp_path / ".tidemill").glob("*mlflow.db*")):
@@ -105,7 +140,14 @@ def dropping(port: int, seed: int) -> Iterator[tuple[int, dict[str, int]]]:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0)
+                length = next(
+                    (
+                        int(line.split(b":")[1])
+                        for line in head.split(b"\r\n")
+                        if line.lower().startswith(b"content-length")
+                    ),
+                    0,
+                )
                 body = await reader.readexactly(length)
                 there, out = await asyncio.open_connection("127.0.0.1", port)
                 out.write(head.replace(b"Connection: keep-alive", b"Connection: close") + body)
@@ -145,8 +187,18 @@ for number in map(int, sys.argv[1:]):
 
 def lose(folder: Path, applications: int) -> None:
     with mlflow_server(folder) as port, dropping(port, 1) as (proxy, lost):
-        env = {**os.environ, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{proxy}", "PYTHONPATH": str(Path(__file__).parent.parent)}
-        done = subprocess.run([sys.executable, "-c", REGISTER, *map(str, range(applications))], env=env, capture_output=True, text=True, timeout=500)
+        env = {
+            **os.environ,
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{proxy}",
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", REGISTER, *map(str, range(applications))],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         assert lost["answers"] >= applications / 2
         from mlflow import MlflowClient
@@ -164,7 +216,9 @@ def test_a_lost_answer_makes_no_second_version_and_no_second_run(tmp_path: Path)
 
 
 @pytest.mark.system
-def test_a_hundred_registrations_through_lost_answers_end_with_one_version_each(tmp_path: Path) -> None:
+def test_a_hundred_registrations_through_lost_answers_end_with_one_version_each(
+    tmp_path: Path,
+) -> None:
     lose(tmp_path, 100)
 
 
@@ -173,13 +227,23 @@ class Evil:
         return (os.system, ("true",))
 
 
-@pytest.mark.parametrize(("name", "content", "why"), [
-    ("model.onnx", pickle.dumps(Evil(), 4), "pickle"), ("table.json", pickle.dumps(Evil(), 2), "pickle"),
-    ("notes.txt", pickle.dumps(Evil(), 0), "pickle"), ("weights.safetensors", pickle.dumps([1], 5), "pickle"),
-    ("model.onnx", b"PK\x03\x04archive", "not onnx"), ("table.json", b"{", "not json"), ("run.py", b"print()", "none of"),
-    ("notes.md", b"\xff\xfe", "not md"), ("weights.safetensors", b"\xff" * 64, "not safetensors"),
-])
-def test_a_package_with_anything_but_data_is_refused(tmp_path: Path, name: str, content: bytes, why: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("model.onnx", pickle.dumps(Evil(), 4), "pickle"),
+        ("table.json", pickle.dumps(Evil(), 2), "pickle"),
+        ("notes.txt", pickle.dumps(Evil(), 0), "pickle"),
+        ("weights.safetensors", pickle.dumps([1], 5), "pickle"),
+        ("model.onnx", b"PK\x03\x04archive", "not onnx"),
+        ("table.json", b"{", "not json"),
+        ("run.py", b"print()", "none of"),
+        ("notes.md", b"\xff\xfe", "not md"),
+        ("weights.safetensors", b"\xff" * 64, "not safetensors"),
+    ],
+)
+def test_a_package_with_anything_but_data_is_refused(
+    tmp_path: Path, name: str, content: bytes, why: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     found = strange(tmp_path / name, name)
     assert found and why in found
@@ -195,12 +259,16 @@ def test_an_array_of_objects_is_a_pickle_in_disguise(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [".", "# A card\n\nN.", "I1\n.", "", "cc\n", "(lp0\n."])
-def test_words_that_happen_to_parse_as_a_pickle_and_call_nothing_are_words(tmp_path: Path, text: str) -> None:
+def test_words_that_happen_to_parse_as_a_pickle_and_call_nothing_are_words(
+    tmp_path: Path, text: str
+) -> None:
     (tmp_path / "notes.txt").write_text(text)
     assert strange(tmp_path / "notes.txt", "notes.txt") is None
 
 
-def test_a_signature_holds_for_these_bytes_and_this_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signature_holds_for_these_bytes_and_this_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "config.yaml").write_text("seed: 1\n")
     monkeypatch.chdir(tmp_path)
@@ -228,13 +296,19 @@ def test_a_signature_holds_for_these_bytes_and_this_key(tmp_path: Path, monkeypa
         signing.check(package, "it")
 
 
-def test_a_damaged_champion_is_not_served_and_nothing_is_promoted_on_its_silence(lived: Clone) -> None:
+def test_a_damaged_champion_is_not_served_and_nothing_is_promoted_on_its_silence(
+    lived: Clone,
+) -> None:
     live = json.loads(lived.tidemill("status", "--json").stdout)["live"][0]["champion"]
-    path = next((lived.folder / ".tidemill" / "artifacts" / "languages").rglob("package/tables.json"))
+    path = next(
+        (lived.folder / ".tidemill" / "artifacts" / "languages").rglob("package/tables.json")
+    )
     whole = path.read_bytes()
     try:
         path.write_bytes(whole.replace(b"languages", b"languagez"))
-        shutil.rmtree(lived.folder / ".tidemill" / "packages", ignore_errors=True)     # the copy that answers; it would be made anew
+        shutil.rmtree(
+            lived.folder / ".tidemill" / "packages", ignore_errors=True
+        )  # the copy that answers; it would be made anew
         asked = lived.tidemill("predict", "languages", "Guten Morgen")
         assert asked.returncode == 1 and "damaged" in asked.stderr
         again = lived.tidemill("run", "languages", "model.lr=0.003", "--dry-run", "--json")
@@ -244,19 +318,38 @@ def test_a_damaged_champion_is_not_served_and_nothing_is_promoted_on_its_silence
     finally:
         path.write_bytes(whole)
         shutil.rmtree(lived.folder / ".tidemill" / "packages", ignore_errors=True)
-    healed = json.loads(lived.tidemill("run", "languages", "model.lr=0.003", "--dry-run", "--json").stdout)
-    assert "PROMOTE" in healed["because"], "what was judged while the champion was silent does not hold once it answers"
+    healed = json.loads(
+        lived.tidemill("run", "languages", "model.lr=0.003", "--dry-run", "--json").stdout
+    )
+    assert "PROMOTE" in healed["because"], (
+        "what was judged while the champion was silent does not hold once it answers"
+    )
     assert json.loads(lived.tidemill("status", "--json").stdout)["live"][0]["champion"] == live
 
 
 def test_the_card_is_made_again_from_the_registry_byte_for_byte(lived: Clone) -> None:
     shown = lived.tidemill("card", "languages")
     assert shown.returncode == 0, shown.stderr
-    kept = [path for path in (lived.folder / ".tidemill" / "artifacts" / "languages").rglob("card.md") if path.parent.name == "artifacts"]
+    kept = [
+        path
+        for path in (lived.folder / ".tidemill" / "artifacts" / "languages").rglob("card.md")
+        if path.parent.name == "artifacts"
+    ]
     assert shown.stdout in [path.read_text() for path in kept]
     head, body = shown.stdout.split("\n---\n", 1)
-    assert "model-index" in head and "More Information Needed" not in shown.stdout and "More information needed" not in shown.stdout
-    for section in ("Model Details", "Uses", "Bias, Risks, and Limitations", "Training Details", "Evaluation", "How to Get Started"):
+    assert (
+        "model-index" in head
+        and "More Information Needed" not in shown.stdout
+        and "More information needed" not in shown.stdout
+    )
+    for section in (
+        "Model Details",
+        "Uses",
+        "Bias, Risks, and Limitations",
+        "Training Details",
+        "Evaluation",
+        "How to Get Started",
+    ):
         assert f"## {section}" in body
     unknown = lived.tidemill("card", "languages@99")
     assert unknown.returncode == 2 and "99" in unknown.stderr
@@ -276,6 +369,13 @@ def test_the_ledger_tells_who_and_why_and_a_changed_entry_is_noticed(lived: Clon
         "c.set_registered_model_tag('languages', tag, before)\n"
         "c.delete_registered_model_tag('languages', f'ledger.{len(tracking.ledger(\"languages\")):06d}')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=lived.folder, env=lived.env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=lived.folder,
+        env=lived.env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert "is broken at ledger.000002" in done.stdout, done.stdout + done.stderr
     assert json.loads(lived.tidemill("history", "languages", "--json").stdout) == entries

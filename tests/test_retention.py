@@ -44,35 +44,54 @@ def test_runs_without_a_version_that_stays_leave_mlflow_with_their_artifacts(pro
     tracking.move("fruit", "champion", "1")
     tracking.record("fruit", {"version": "1", "previous": None, "by": "gates", "why": "a test"})
     assert old(1) == {}
-    gone = old(-1)      # as if a day had passed
+    gone = old(-1)  # as if a day had passed
     assert sorted(gone.values()) == ["dry", "rejected", "trial 0", "trial 0"]
     forget(gone)
     assert old(-1) == {}
     assert [item.version for item in mlflow.search_model_versions("name = 'fruit'")] in (["1"], [1])
-    folders = {path.name for path in (project / ".tidemill/artifacts/fruit").iterdir() if any(path.rglob("*.txt"))}
+    folders = {
+        path.name
+        for path in (project / ".tidemill/artifacts/fruit").iterdir()
+        if any(path.rglob("*.txt"))
+    }
     assert folders == {made["live"]}
     with pytest.raises(Exception, match="not found"):
         mlflow.get_run(made["dry"])
 
 
-def test_a_copy_goes_only_where_todays_data_does_not_use_it_and_the_remote_has_it(project: Path) -> None:
+def test_a_copy_goes_only_where_todays_data_does_not_use_it_and_the_remote_has_it(
+    project: Path,
+) -> None:
     from tasks import version
 
     (project / ".dvc").mkdir()
-    (project / ".dvc/config").write_text("[core]\n    no_scm = true\n    remote = local\n['remote \"local\"']\n    url = ../.tidemill/remote\n")
+    (project / ".dvc/config").write_text(
+        "[core]\n    no_scm = true\n    remote = local\n['remote \"local\"']\n    url = ../.tidemill/remote\n"
+    )
     path = project / "rows.txt"
 
     def dvc(*arguments: str) -> None:
-        subprocess.run([sys.executable, "-m", "dvc", "-q", *arguments], cwd=project, check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "dvc", "-q", *arguments],
+            cwd=project,
+            check=True,
+            capture_output=True,
+        )
 
-    for words, pushed in (("first night", True), ("second night, never pushed", False), ("today", True)):
+    for words, pushed in (
+        ("first night", True),
+        ("second night, never pushed", False),
+        ("today", True),
+    ):
         path.write_text(words)
         dvc("add", "rows.txt")
         if pushed:
             dvc("push")
 
     def copies() -> set[str]:
-        return {item.read_text() for item in (project / ".dvc/cache/files").rglob("*") if item.is_file()}
+        return {
+            item.read_text() for item in (project / ".dvc/cache/files").rglob("*") if item.is_file()
+        }
 
     assert version.spare(1, really=True)[0] == 0
     assert version.spare(-1, really=False)[0] == 1 and len(copies()) == 3

@@ -21,8 +21,16 @@ def ended(done: subprocess.CompletedProcess[str]) -> dict:
 
 def versions(clone: Clone) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", "from tasks import tracking; print([v.version for v in tracking.client().search_model_versions(\"name = 'languages'\")])"],
-        cwd=clone.folder, env=clone.env, capture_output=True, text=True)
+        [
+            sys.executable,
+            "-c",
+            "from tasks import tracking; print([v.version for v in tracking.client().search_model_versions(\"name = 'languages'\")])",
+        ],
+        cwd=clone.folder,
+        env=clone.env,
+        capture_output=True,
+        text=True,
+    )
     return json.loads(done.stdout.strip().splitlines()[-1].replace("'", '"'))
 
 
@@ -47,23 +55,38 @@ def by_hand(clone: Clone) -> bytes:
 
 
 def test_dvc_is_clean_after_a_run_and_its_own_repro_leaves_the_same_lock(lived: Clone) -> None:
-    assert json.loads(lived.run("dvc", "status", "--json", "--with-deps", "split@languages").stdout) == {}
+    assert (
+        json.loads(lived.run("dvc", "status", "--json", "--with-deps", "split@languages").stdout)
+        == {}
+    )
     lock = (lived.folder / "dvc.lock").read_bytes()
     assert by_hand(lived) == lock
 
 
 def test_a_snapshot_comes_back_by_its_name_byte_for_byte(lived: Clone, tmp_path: Path) -> None:
     snapshot = json.loads(lived.first)["snapshot"]  # type: ignore[attr-defined]
-    tag = subprocess.run(["git", "tag", "--list", "data/languages/*"], cwd=lived.folder, capture_output=True, text=True).stdout.split()[0]
+    tag = subprocess.run(
+        ["git", "tag", "--list", "data/languages/*"],
+        cwd=lived.folder,
+        capture_output=True,
+        text=True,
+    ).stdout.split()[0]
     for name in (f"languages-{snapshot[:16]}", tag):
         folder = tmp_path / name.replace("/", "-")
         done = lived.tidemill("data", "restore", name, str(folder), "--json")
         assert done.returncode == 0, done.stderr
         for path in (lived.folder / "data/splits/languages").iterdir():
             assert (folder / path.name).read_bytes() == path.read_bytes()
-    head = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=lived.folder, capture_output=True, text=True).stdout
+    head = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=no"],
+        cwd=lived.folder,
+        capture_output=True,
+        text=True,
+    ).stdout
     assert head == "", "the tag touched the index or the work tree"
-    held = subprocess.run(["git", "show", f"{tag}:dvc.lock"], cwd=lived.folder, capture_output=True).stdout
+    held = subprocess.run(
+        ["git", "show", f"{tag}:dvc.lock"], cwd=lived.folder, capture_output=True
+    ).stdout
     assert held == (lived.folder / "dvc.lock").read_bytes()
 
 
@@ -73,37 +96,71 @@ def test_snapshots_are_listed_and_one_is_the_same_as_itself(lived: Clone) -> Non
     found = json.loads(done.stdout)
     snapshot = json.loads(lived.first)["snapshot"]  # type: ignore[attr-defined]
     first = next(one for one in found if one["digest"] == snapshot)
-    assert first["names"][0].startswith("data/languages/") and first["names"][1] == f"languages-{snapshot[:16]}"
+    assert (
+        first["names"][0].startswith("data/languages/")
+        and first["names"][1] == f"languages-{snapshot[:16]}"
+    )
     assert found == sorted(found, key=lambda one: one["at"], reverse=True)
     shown = lived.tidemill("data", "list")
-    assert shown.returncode == 0 and snapshot[:16] in shown.stdout and "the first one" in shown.stdout
+    assert (
+        shown.returncode == 0 and snapshot[:16] in shown.stdout and "the first one" in shown.stdout
+    )
     done = lived.tidemill("data", "diff", first["names"][1], first["names"][0])
     assert done.returncode == 0 and "the same rows" in done.stdout
     assert lived.tidemill("data", "list", "nothing").returncode == 2
     assert first["names"][1] in shown.stdout, "by the name that diff and restore take"
     taken = lived.folder / ".tidemill/a-file"
     taken.write_text("mine")
-    for arguments, words in ((("restore", first["names"][1], str(taken)), "is a file; name an empty or a new folder"), (("list", "--remote", "/nowhere"), "remote /nowhere does not exist"),
-                             (("list", "--remote", "s3://nowhere"), "remote s3://nowhere: ")):
+    for arguments, words in (
+        (("restore", first["names"][1], str(taken)), "is a file; name an empty or a new folder"),
+        (("list", "--remote", "/nowhere"), "remote /nowhere does not exist"),
+        (("list", "--remote", "s3://nowhere"), "remote s3://nowhere: "),
+    ):
         refused = lived.tidemill("data", *arguments)
-        assert refused.returncode == 2 and words in refused.stderr and len(refused.stderr.splitlines()) == 1, refused.stderr
+        assert (
+            refused.returncode == 2
+            and words in refused.stderr
+            and len(refused.stderr.splitlines()) == 1
+        ), refused.stderr
     unknown = lived.tidemill("data", "diff", first["names"][1], "languages-0000000000000000")
-    assert unknown.returncode == 2 and "no snapshot 'languages-0000000000000000' in the remote; it has" in unknown.stderr
+    assert (
+        unknown.returncode == 2
+        and "no snapshot 'languages-0000000000000000' in the remote; it has" in unknown.stderr
+    )
 
 
-def test_a_snapshot_carries_a_card_that_its_checker_reads_and_that_lies_with_the_run_and_in_the_remote(lived: Clone) -> None:
+def test_a_snapshot_carries_a_card_that_its_checker_reads_and_that_lies_with_the_run_and_in_the_remote(
+    lived: Clone,
+) -> None:
     told = json.loads(lived.first)  # type: ignore[attr-defined]
     there = lived.folder / ".tidemill/snapshots/languages" / told["snapshot"][:16]
     assert check(there / "croissant.json") == []
     card = json.loads((there / "croissant.json").read_text())
-    assert card["conformsTo"] == ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"] and card["rai:dataBiases"] and card["rai:personalSensitiveInformation"]
+    assert (
+        card["conformsTo"]
+        == ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
+        and card["rai:dataBiases"]
+        and card["rai:personalSensitiveInformation"]
+    )
     restored = lived.folder / ".tidemill/restored"
-    assert lived.tidemill("data", "restore", f"languages-{told['snapshot'][:16]}", str(restored)).returncode == 0
+    assert (
+        lived.tidemill(
+            "data", "restore", f"languages-{told['snapshot'][:16]}", str(restored)
+        ).returncode
+        == 0
+    )
     for file in card["distribution"]:
         assert file["sha256"] == sha256(restored / file["contentUrl"])
     words = (there / "datasheet.md").read_text()
-    rows = sum(len(pd.read_parquet(restored / f"{split}.parquet")) for split in ('train', 'valid', 'test'))
-    assert f"{rows:,} rows" in words and "| deu |" in words and "clean: " in words and "losses.png" in words
+    rows = sum(
+        len(pd.read_parquet(restored / f"{split}.parquet")) for split in ("train", "valid", "test")
+    )
+    assert (
+        f"{rows:,} rows" in words
+        and "| deu |" in words
+        and "clean: " in words
+        and "losses.png" in words
+    )
     remote = next(path for path in lived.folder.rglob("cards") if path.is_dir())
     kept = {path.name for path in (remote / f"languages-{told['snapshot'][:16]}").iterdir()}
     assert {"croissant.json", "datasheet.md", "losses.png", "rows-by-language.png"} <= kept
@@ -112,16 +169,22 @@ def test_a_snapshot_carries_a_card_that_its_checker_reads_and_that_lies_with_the
 
 
 def test_a_worse_candidate_is_rejected_with_its_reason_and_the_champion_stays(lived: Clone) -> None:
-    worse = ended(lived.tidemill("run", "languages", "model.dim=1", "trainer.max_epochs=0", "--json"))
+    worse = ended(
+        lived.tidemill("run", "languages", "model.dim=1", "trainer.max_epochs=0", "--json")
+    )
     assert worse["state"] == "Rejected"
     assert "surely worse" in worse["because"] or "bound" in worse["because"]
-    assert not [name for name in worse["seconds"] if name.startswith("clean") and worse["seconds"][name] > 5]
+    assert not [
+        name for name in worse["seconds"] if name.startswith("clean") and worse["seconds"][name] > 5
+    ]
     status = json.loads(lived.tidemill("status", "--json").stdout)
     assert status["live"][0]["champion"] == "1"
     assert [str(version) for version in versions(lived)] == ["1"]
 
 
-def test_a_changed_rate_runs_the_model_half_only_and_a_changed_cleaning_rule_everything_after_it(lived: Clone) -> None:
+def test_a_changed_rate_runs_the_model_half_only_and_a_changed_cleaning_rule_everything_after_it(
+    lived: Clone,
+) -> None:
     rate = ended(lived.tidemill("run", "languages", "model.lr=0.002", "--dry-run", "--json"))
     first = json.loads(lived.first)  # type: ignore[attr-defined]
     assert rate["snapshot"] == first["snapshot"] and rate["key"] != first["key"]
@@ -132,18 +195,30 @@ def test_a_changed_rate_runs_the_model_half_only_and_a_changed_cleaning_rule_eve
     try:
         rule = ended(lived.tidemill("run", "languages", "--dry-run", "--json"))
         lock = (lived.folder / "dvc.lock").read_bytes()
-        assert by_hand(lived) == lock, "after a night that changed something, DVC and the flow disagree"
+        assert by_hand(lived) == lock, (
+            "after a night that changed something, DVC and the flow disagree"
+        )
     finally:
         path.write_text(before)
     assert rule["snapshot"] != first["snapshot"]
-    ran = {line.split(":")[0] for line in lived.run("dvc", "status", "--with-deps", "split@languages").stdout.splitlines()}
+    ran = {
+        line.split(":")[0]
+        for line in lived.run("dvc", "status", "--with-deps", "split@languages").stdout.splitlines()
+    }
     assert "clean@software" in ran and "clean@udhr" not in ran
     for stage in ("clean@software", "select@languages", "label@languages", "split@languages"):
         assert lived.run("dvc", "repro", "-q", "--single-item", stage).returncode == 0
 
 
 def test_the_champion_answers(lived: Clone) -> None:
-    done = ended(lived.tidemill("predict", "languages", "Jeder hat das Recht auf Leben, Freiheit und Sicherheit der Person.", "--json"))
+    done = ended(
+        lived.tidemill(
+            "predict",
+            "languages",
+            "Jeder hat das Recht auf Leben, Freiheit und Sicherheit der Person.",
+            "--json",
+        )
+    )
     assert done["answer"]["language"] == "deu" and done["version"] == "1"
     refused = lived.tidemill("predict", "languages", "")
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
@@ -156,9 +231,23 @@ def test_the_run_in_mlflow_holds_configuration_data_gates_and_pictures(lived: Cl
         "trials = c.search_runs([run.info.experiment_id], filter_string=f\"tags.`mlflow.parentRunId` = '{r}'\");"
         "print(json.dumps({'files': walk(''), 'tags': run.data.tags, 'datasets': [d.dataset.digest for d in run.inputs.dataset_inputs], 'params': run.data.params, 'trials': len(trials), 'status': run.info.status}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=lived.folder, env=lived.env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=lived.folder,
+        env=lived.env,
+        capture_output=True,
+        text=True,
+    )
     told = json.loads(done.stdout.strip().splitlines()[-1])
-    assert {"config.json", "dvc.lock", "gates.json", "slices.json", "figures/confusion.png", "package/model.onnx", "model/MLmodel"} <= set(told["files"])
+    assert {
+        "config.json",
+        "dvc.lock",
+        "gates.json",
+        "slices.json",
+        "figures/confusion.png",
+        "package/model.onnx",
+        "model/MLmodel",
+    } <= set(told["files"])
     assert not [name for name in told["files"] if name.endswith((".pkl", ".pt", ".ckpt", ".bin"))]
     assert told["datasets"] == [json.loads(lived.first)["snapshot"][:36]]  # type: ignore[attr-defined]
     assert told["trials"] == 1 and told["status"] == "FINISHED"
@@ -166,7 +255,9 @@ def test_the_run_in_mlflow_holds_configuration_data_gates_and_pictures(lived: Cl
 
 
 def latest(clone: Clone, name: str) -> Path:
-    return max(clone.folder.glob(f".tidemill/runs/*/{name}.json"), key=lambda path: path.stat().st_mtime)
+    return max(
+        clone.folder.glob(f".tidemill/runs/*/{name}.json"), key=lambda path: path.stat().st_mtime
+    )
 
 
 def test_a_verdict_reached_without_todays_champion_is_not_used(lived: Clone) -> None:
@@ -180,14 +271,24 @@ def test_a_verdict_reached_without_todays_champion_is_not_used(lived: Clone) -> 
         path.write_text(json.dumps(body))
     ended(lived.tidemill("run", "languages", "model.lr=0.004", "--dry-run", "--json"))
     assert json.loads(judged.read_text())["champion"] == "1"
-    assert not [item for item in json.loads(judged.read_text())["findings"] if item["answer"] == "not applicable"]
+    assert not [
+        item
+        for item in json.loads(judged.read_text())["findings"]
+        if item["answer"] == "not applicable"
+    ]
 
 
 def test_a_killed_step_costs_a_retry_and_not_the_night(lived: Clone) -> None:
     import psutil
 
-    run = subprocess.Popen([sys.executable, "-m", "flows.cli", "run", "languages", "model.lr=0.005", "--dry-run"], cwd=lived.folder, env=lived.env,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "run", "languages", "model.lr=0.005", "--dry-run"],
+        cwd=lived.folder,
+        env=lived.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     killed, deadline = False, time.monotonic() + 120
     while not killed and run.poll() is None and time.monotonic() < deadline:
         for child in psutil.Process(run.pid).children(recursive=True):
@@ -203,7 +304,9 @@ def test_a_killed_step_costs_a_retry_and_not_the_night(lived: Clone) -> None:
     assert "was killed by SIGKILL" in said and "DryRun" in said
 
 
-def test_status_says_how_each_run_ended_and_a_rollback_brings_the_previous_champion_back(lived: Clone) -> None:
+def test_status_says_how_each_run_ended_and_a_rollback_brings_the_previous_champion_back(
+    lived: Clone,
+) -> None:
     refused = lived.tidemill("rollback", "languages")
     assert refused.returncode == 2 and "there is none before it" in refused.stderr
     second = ended(lived.tidemill("run", "languages", "model.lr=0.003", "--json"))

@@ -1,6 +1,5 @@
 """The server tells the truth: which version answers, what was refused, and what it cannot do."""
 
-
 import asyncio
 import gc
 import json
@@ -40,8 +39,11 @@ def same(one: dict, two: dict) -> bool:
 
 # What answers ------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("name", NAMES)
-def test_every_application_answers_its_golden_questions_as_it_was_judged(running: Running, project: Project, name: str) -> None:
+def test_every_application_answers_its_golden_questions_as_it_was_judged(
+    running: Running, project: Project, name: str
+) -> None:
     for question, answer in project.golden(name, 1):
         status, headers, body = running.predict(name, question)
         assert status == 200 and headers["tidemill-version"] == "1", body
@@ -55,11 +57,18 @@ def test_neither_torch_nor_mlflow_nor_pandas_is_in_the_process(running: Running)
     for name in ("torch", "pyarrow", "pandas", "sklearn", "sqlalchemy", "orjson"):
         assert f"site-packages/{name}" not in maps, name
     code = "import sys; import tasks.serve.app, tasks.serve.__main__, tasks.serve.patience; print([n for n in ('torch', 'mlflow', 'pandas', 'pyarrow', 'model_signing', 'fastapi') if n in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True).stdout.strip() == "[]"
-    assert running.rss_mb() < 400      # 125 measured
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True
+        ).stdout.strip()
+        == "[]"
+    )
+    assert running.rss_mb() < 400  # 125 measured
 
 
-def test_ten_swaps_under_sixteen_clients_lose_nothing_and_each_header_names_who_answered(running: Running, project: Project) -> None:
+def test_ten_swaps_under_sixteen_clients_lose_nothing_and_each_header_names_who_answered(
+    running: Running, project: Project
+) -> None:
     one, two = project.golden("languages", 1), project.golden("languages", 2)
     told = {"1": [answer for _, answer in one], "2": [answer for _, answer in two]}
     assert all(not same(a, b) for a, b in zip(told["1"], told["2"], strict=True))
@@ -79,17 +88,25 @@ def test_ten_swaps_under_sixteen_clients_lose_nothing_and_each_header_names_who_
     assert 'tidemill_swaps_total{application="languages"} 11.0' in metrics
 
 
-def test_a_promotion_is_served_within_ten_seconds_by_asking_alone_and_a_rollback_within_two(running: Running, project: Project) -> None:
+def test_a_promotion_is_served_within_ten_seconds_by_asking_alone_and_a_rollback_within_two(
+    running: Running, project: Project
+) -> None:
     def version() -> str:
         return running.ask("GET", "/v1/images")[2]["version"]
 
     assert version() == "1"
     project.champion("images", "2", nudge=False)
     until(lambda: version() == "2", 10)
-    project.registry.set_tag("images", "ledger.000002", json.dumps({"version": "2", "previous": "1", "by": "t", "why": "t", "before": _digest(project)}))
+    project.registry.set_tag(
+        "images",
+        "ledger.000002",
+        json.dumps(
+            {"version": "2", "previous": "1", "by": "t", "why": "t", "before": _digest(project)}
+        ),
+    )
     done = project.clone.tidemill("rollback", "images", "--json")
     assert done.returncode == 0, done.stderr
-    until(lambda: version() == "1", 3.5)     # 0 s measured; by asking alone it would take 4 to 6
+    until(lambda: version() == "1", 3.5)  # 0 s measured; by asking alone it would take 4 to 6
 
 
 def _digest(project: Project) -> str:
@@ -142,19 +159,47 @@ print(json.dumps(numbers))
 """
 
 
-def test_a_version_that_is_damaged_unsigned_or_of_another_schema_is_never_served_and_the_old_one_stays(running: Running, project: Project) -> None:
-    done = subprocess.run([sys.executable, "-c", BROKEN, str(HERE / "tests")], cwd=project.folder, env=project.clone.env, capture_output=True, text=True, timeout=120)
+def test_a_version_that_is_damaged_unsigned_or_of_another_schema_is_never_served_and_the_old_one_stays(
+    running: Running, project: Project
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN, str(HERE / "tests")],
+        cwd=project.folder,
+        env=project.clone.env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    words = {"unsigned": "not signed", "damaged": "damaged", "schema": "does not fit this code", "question": "other questions", "rehearsal": "otherwise than when it was made",
-             "graph": "cannot answer", "another": "package of 'images'"}
+    words = {
+        "unsigned": "not signed",
+        "damaged": "damaged",
+        "schema": "does not fit this code",
+        "question": "other questions",
+        "rehearsal": "otherwise than when it was made",
+        "graph": "cannot answer",
+        "another": "package of 'images'",
+    }
     question, answer = project.golden("languages", 1)[0]
     try:
         for name, number in json.loads(done.stdout.splitlines()[-1]).items():
             project.champion("languages", number)
-            until(lambda number=number: number in running.ask("GET", "/health")[2]["applications"]["languages"].get("wanted", "")
-                  and running.ask("GET", "/health")[2]["applications"]["languages"]["refused"] != "being loaded", 30)
+            until(
+                lambda number=number: (
+                    number
+                    in running.ask("GET", "/health")[2]["applications"]["languages"].get(
+                        "wanted", ""
+                    )
+                    and running.ask("GET", "/health")[2]["applications"]["languages"]["refused"]
+                    != "being loaded"
+                ),
+                30,
+            )
             told = running.ask("GET", "/health")[2]
-            assert told["status"] == "degraded" and words[name] in told["applications"]["languages"]["refused"], told
+            assert (
+                told["status"] == "degraded"
+                and words[name] in told["applications"]["languages"]["refused"]
+            ), told
             assert str(project.folder) not in json.dumps(told)
             status, headers, body = running.predict("languages", question)
             assert status == 200 and headers["tidemill-version"] == "1" and same(body, answer)
@@ -163,7 +208,9 @@ def test_a_version_that_is_damaged_unsigned_or_of_another_schema_is_never_served
     until(lambda: running.ask("GET", "/health")[2]["status"] == "ok", 10)
 
 
-def test_while_the_registry_is_away_the_server_answers_and_says_so(running: Running, project: Project) -> None:
+def test_while_the_registry_is_away_the_server_answers_and_says_so(
+    running: Running, project: Project
+) -> None:
     path = project.registry.path
     away = path.with_suffix(".away")
     path.rename(away)
@@ -179,14 +226,18 @@ def test_while_the_registry_is_away_the_server_answers_and_says_so(running: Runn
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_a_parent_that_is_told_to_stop_while_it_starts_a_worker_leaves_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: int) -> None:
+def test_a_parent_that_is_told_to_stop_while_it_starts_a_worker_leaves_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: int
+) -> None:
     """At its first start, or where one that ended with an error is waited for before the next."""
     parent = main.Workers(("languages",), Serving(workers=2), socket.socket())
     parent.folder = tmp_path / "metrics"
     started: list[subprocess.Popen] = []
 
     def start() -> subprocess.Popen:
-        started.append(subprocess.Popen(["sleep", "100"] if len(started) != first - 1 else ["false"]))
+        started.append(
+            subprocess.Popen(["sleep", "100"] if len(started) != first - 1 else ["false"])
+        )
         if not first:
             parent.stop(signal.SIGTERM, None)
         return started[-1]
@@ -197,7 +248,11 @@ def test_a_parent_that_is_told_to_stop_while_it_starts_a_worker_leaves_none(monk
 
     monkeypatch.setattr(parent, "start", start)
     monkeypatch.setattr(main, "time", SimpleNamespace(sleep=sleep))
-    monkeypatch.setattr(main, "signal", SimpleNamespace(signal=lambda *_: None, SIGTERM=signal.SIGTERM, SIGINT=signal.SIGINT))
+    monkeypatch.setattr(
+        main,
+        "signal",
+        SimpleNamespace(signal=lambda *_: None, SIGTERM=signal.SIGTERM, SIGINT=signal.SIGINT),
+    )
     try:
         assert parent.keep() == 0
         assert len(started) == 2 and all(child.poll() in (1, -signal.SIGTERM) for child in started)
@@ -208,7 +263,9 @@ def test_a_parent_that_is_told_to_stop_while_it_starts_a_worker_leaves_none(monk
             child.wait()
 
 
-def test_a_worker_that_is_killed_under_load_costs_no_request_after_one_retry(project: Project) -> None:
+def test_a_worker_that_is_killed_under_load_costs_no_request_after_one_retry(
+    project: Project,
+) -> None:
     with serving(project, "languages", "--workers", "2") as running:
         until(lambda: len(running.workers()) == 2, 20)
         questions = [question for question, _ in project.golden("languages", 1)]
@@ -217,8 +274,11 @@ def test_a_worker_that_is_killed_under_load_costs_no_request_after_one_retry(pro
                 time.sleep(0.7)
                 dead = running.workers()[0]
                 subprocess.run(["kill", "-9", str(dead)], check=True)
-                until(lambda dead=dead: len(running.workers()) == 2 and dead not in running.workers(), 20)
-            time.sleep(3)       # the new ones answer as well
+                until(
+                    lambda dead=dead: len(running.workers()) == 2 and dead not in running.workers(),
+                    20,
+                )
+            time.sleep(3)  # the new ones answer as well
         assert not load.lost, load.lost[:3]
         assert {status for _, status, *_ in load.seen} == {200} and len(load.seen) > 100
         running.process.terminate()
@@ -229,24 +289,68 @@ def test_a_worker_that_is_killed_under_load_costs_no_request_after_one_retry(pro
 
 PICTURE = "aGVsbG8="
 BAD = [
-    ("languages", {"text": 5}, 422, "text", "integer"), ("languages", {}, 422, "text", "nothing"), ("languages", {"text": ""}, 422, "text", "text of 0"),
-    ("languages", {"text": "a" * 100_001}, 422, "text", "text of 100001"), ("languages", {"text": "a", "extra": [1]}, 422, "extra", "list of 1"),
-    ("languages", {"text": None}, 422, "text", "null"), ("languages", [{"text": "a"}, {"text": True}], 422, "question 1.text", "boolean"),
-    ("languages", b'{"text": "\xff\xfe"}', 400, "JSON in UTF-8", ""), ("languages", b"", 400, "JSON", ""), ("languages", b"{", 400, "JSON", ""), ("languages", b"NaN", 400, "JSON", ""),
-    ("languages", b'{"text": "\\ud800"}', 400, "JSON", ""), ("languages", "[" * 100_000, 422, "", ""), ("languages", b"[" * 100_000, 400, "JSON", ""), ("languages", [], 422, "0 questions", ""),
-    ("languages", [{"text": "a"}] * 101, 422, "101 questions", ""), ("languages", b"[" + b"0," * 490_000 + b"0]", 422, "490001 questions", ""),
+    ("languages", {"text": 5}, 422, "text", "integer"),
+    ("languages", {}, 422, "text", "nothing"),
+    ("languages", {"text": ""}, 422, "text", "text of 0"),
+    ("languages", {"text": "a" * 100_001}, 422, "text", "text of 100001"),
+    ("languages", {"text": "a", "extra": [1]}, 422, "extra", "list of 1"),
+    ("languages", {"text": None}, 422, "text", "null"),
+    ("languages", [{"text": "a"}, {"text": True}], 422, "question 1.text", "boolean"),
+    ("languages", b'{"text": "\xff\xfe"}', 400, "JSON in UTF-8", ""),
+    ("languages", b"", 400, "JSON", ""),
+    ("languages", b"{", 400, "JSON", ""),
+    ("languages", b"NaN", 400, "JSON", ""),
+    ("languages", b'{"text": "\\ud800"}', 400, "JSON", ""),
+    ("languages", "[" * 100_000, 422, "", ""),
+    ("languages", b"[" * 100_000, 400, "JSON", ""),
+    ("languages", [], 422, "0 questions", ""),
+    ("languages", [{"text": "a"}] * 101, 422, "101 questions", ""),
+    ("languages", b"[" + b"0," * 490_000 + b"0]", 422, "490001 questions", ""),
     ("languages", {"text": "a", **dict.fromkeys(map(str, range(300)))}, 422, "", "300 problems"),
-    ("languages", b'"text"', 422, "the body", "text of 4"), ("languages", b"7", 422, "the body", "integer"),
-    ("images", {"image": PICTURE}, 422, "image", "not a whole picture"), ("images", {"image": "§"}, 422, "image", "not base64"),
-    ("stocks", b'{"open": [NaN], "high": [1], "low": [1], "close": [1], "volume": [1]}', 400, "JSON", ""), ("stocks", {"open": [1], "high": [1], "low": [1], "close": [1], "volume": [1]}, 422, "the body", "at least"),
-    ("stocks", json.dumps({name: [1e308 * 10] * 9 for name in ("open", "high", "low", "close", "volume")}).replace("Infinity", "1e999").encode(), 422, "the body", "must be a number"),
-    ("text_generation", {"prompt": "a", "temperature": "hot"}, 422, "temperature", "text of 3"), ("text_generation", {"prompt": "a", "max_tokens": 10**6}, 422, "max_tokens", "integer"),
-    ("nonsense", {"text": "a"}, 404, "no application", "languages"), ("../../etc/passwd", {}, 404, "", ""),
+    ("languages", b'"text"', 422, "the body", "text of 4"),
+    ("languages", b"7", 422, "the body", "integer"),
+    ("images", {"image": PICTURE}, 422, "image", "not a whole picture"),
+    ("images", {"image": "§"}, 422, "image", "not base64"),
+    (
+        "stocks",
+        b'{"open": [NaN], "high": [1], "low": [1], "close": [1], "volume": [1]}',
+        400,
+        "JSON",
+        "",
+    ),
+    (
+        "stocks",
+        {"open": [1], "high": [1], "low": [1], "close": [1], "volume": [1]},
+        422,
+        "the body",
+        "at least",
+    ),
+    (
+        "stocks",
+        json.dumps({name: [1e308 * 10] * 9 for name in ("open", "high", "low", "close", "volume")})
+        .replace("Infinity", "1e999")
+        .encode(),
+        422,
+        "the body",
+        "must be a number",
+    ),
+    ("text_generation", {"prompt": "a", "temperature": "hot"}, 422, "temperature", "text of 3"),
+    ("text_generation", {"prompt": "a", "max_tokens": 10**6}, 422, "max_tokens", "integer"),
+    ("nonsense", {"text": "a"}, 404, "no application", "languages"),
+    ("../../etc/passwd", {}, 404, "", ""),
 ]
 
 
 @pytest.mark.parametrize(("name", "question", "code", "field", "words"), BAD)
-def test_a_bad_question_is_told_the_field_the_kind_and_what_was_expected(running: Running, project: Project, name: str, question: object, code: int, field: str, words: str) -> None:
+def test_a_bad_question_is_told_the_field_the_kind_and_what_was_expected(
+    running: Running,
+    project: Project,
+    name: str,
+    question: object,
+    code: int,
+    field: str,
+    words: str,
+) -> None:
     status, _, body = running.predict(name, question)
     assert status == code, body
     text = json.dumps(body, ensure_ascii=False)
@@ -272,15 +376,19 @@ def test_a_large_body_is_refused_before_it_is_read_and_memory_stays(running: Run
     before = running.rss_mb()
     for _ in range(5):
         status, _, body = _sent(running, b'{"text": "' + b"a" * 10_000_000 + b'"}')
-        assert status == 413, body      # its words may be cut off: the server does not wait for the rest
+        assert status == 413, (
+            body
+        )  # its words may be cut off: the server does not wait for the rest
     # Without a length the limit is found while reading.
     with socket.create_connection(("127.0.0.1", running.port)) as client:
-        client.sendall(b"POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(
+            b"POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         try:
             for _ in range(200):
                 client.sendall(b"10000\r\n" + b"a" * 65536 + b"\r\n")
         except OSError:
-            pass        # it was told no and cut
+            pass  # it was told no and cut
         else:
             assert b"413" in client.recv(4000)
     assert running.rss_mb() - before < 60
@@ -290,30 +398,43 @@ def test_a_large_body_is_refused_before_it_is_read_and_memory_stays(running: Run
 def _sent(running: Running, body: bytes) -> tuple[int, dict, str]:
     """A large body whose answer may come before it is sent whole."""
     with socket.create_connection(("127.0.0.1", running.port), timeout=20) as client:
-        client.sendall(f"POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        client.sendall(
+            f"POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        )
         answer = client.recv(65536).decode()
     return int(answer.split(" ")[1]), {}, answer
 
 
-def test_tokens_are_asked_for_where_there_are_some_and_an_open_address_needs_one(project: Project) -> None:
+def test_tokens_are_asked_for_where_there_are_some_and_an_open_address_needs_one(
+    project: Project,
+) -> None:
     refused = project.clone.run("tasks.serve", "languages", "--host", "0.0.0.0", "--port", "0")
     assert refused.returncode == 2 and "TIDEMILL_TOKENS" in refused.stderr
-    short = project.clone.run("tasks.serve", "languages", "--host", "0.0.0.0", "--port", "0", TIDEMILL_TOKENS="abc")
+    short = project.clone.run(
+        "tasks.serve", "languages", "--host", "0.0.0.0", "--port", "0", TIDEMILL_TOKENS="abc"
+    )
     assert short.returncode == 2 and "under 16" in short.stderr
     one, two = "first-token-of-24-letters", "second-token-of-24-letters"
     with serving(project, "languages", TIDEMILL_TOKENS=f"{one},{two}") as running:
         asked = {"text": "Guten Tag"}
         assert running.predict("languages", asked)[0] == 401
-        assert running.predict("languages", asked, Authorization="Bearer wrong-token-of-24-letters")[0] == 401
+        assert (
+            running.predict("languages", asked, Authorization="Bearer wrong-token-of-24-letters")[0]
+            == 401
+        )
         assert running.predict("languages", asked, Authorization=f"Basic {one}")[0] == 401
         for token in (one, two):
             assert running.predict("languages", asked, Authorization=f"Bearer {token}")[0] == 200
-        assert running.ask("GET", "/metrics")[0] == 401 and running.ask("GET", "/openapi.json")[0] == 401
+        assert (
+            running.ask("GET", "/metrics")[0] == 401
+            and running.ask("GET", "/openapi.json")[0] == 401
+        )
         assert running.ask("GET", "/health")[0] == 200 and running.ask("GET", "/")[0] == 200
         assert one not in running.log.read_text()
 
 
 # Under load ------------------------------------------------------------------------------------------
+
 
 def test_the_garbage_collector_is_kept_from_what_is_loaded() -> None:
     from tasks.serve.app import settled
@@ -338,13 +459,20 @@ def test_the_garbage_collector_is_kept_from_what_is_loaded() -> None:
 
 def flooded(project: Project, seconds: float) -> None:
     """Ten times as many clients as the queue has room for: what is accepted is answered soon, the rest is told to come again, memory stays."""
-    project.clone.edit("recipe/text_generation.yaml", lambda body: body.update(serve={"queue": 16, "batch": 8, "max_body_mb": 1}))
+    project.clone.edit(
+        "recipe/text_generation.yaml",
+        lambda body: body.update(serve={"queue": 16, "batch": 8, "max_body_mb": 1}),
+    )
     try:
         with serving(project, "text_generation") as running:
-            questions = [{"prompt": "Jeder Mensch", "max_tokens": 24, "seed": number} for number in range(7)]
+            questions = [
+                {"prompt": "Jeder Mensch", "max_tokens": 24, "seed": number} for number in range(7)
+            ]
             with Load(running, "text_generation", questions, 8) as usual:
                 time.sleep(3)
-            normal = float(np.quantile([took for _, status, _, _, took in usual.seen if status == 200], 0.99))
+            normal = float(
+                np.quantile([took for _, status, _, _, took in usual.seen if status == 200], 0.99)
+            )
             before = running.rss_mb()
             with Load(running, "text_generation", questions, 160, pause_s=0.05) as load:
                 time.sleep(seconds / 2)
@@ -353,13 +481,28 @@ def flooded(project: Project, seconds: float) -> None:
                 after = running.rss_mb()
             statuses = {status for _, status, *_ in load.seen}
             assert statuses == {200, 429} and not load.lost, (statuses, load.lost[:3])
-            accepted = float(np.quantile([took for _, status, _, _, took in load.seen if status == 200], 0.99))
-            print({"normal_p99_s": normal, "accepted_p99_s": accepted, "rss_mb": [before, middle, after], "asked": len(load.seen), "accepted": sum(s == 200 for _, s, *_ in load.seen)})  # noqa: T201
+            accepted = float(
+                np.quantile([took for _, status, _, _, took in load.seen if status == 200], 0.99)
+            )
+            print(
+                {
+                    "normal_p99_s": normal,
+                    "accepted_p99_s": accepted,
+                    "rss_mb": [before, middle, after],
+                    "asked": len(load.seen),
+                    "accepted": sum(s == 200 for _, s, *_ in load.seen),
+                }
+            )  # noqa: T201
             assert after - before < 60 and abs(after - middle) < 30
-            assert accepted < 20 * max(normal, 0.1)     # 3 measured, of threads that share this process; all 160 in a queue would be 20 and more
+            assert (
+                accepted < 20 * max(normal, 0.1)
+            )  # 3 measured, of threads that share this process; all 160 in a queue would be 20 and more
             until(lambda: running.predict("text_generation", questions[0])[0] == 200, 5)
     finally:
-        shutil.copy(HERE / "conf" / "recipe" / "text_generation.yaml", project.folder / "conf" / "recipe" / "text_generation.yaml")
+        shutil.copy(
+            HERE / "conf" / "recipe" / "text_generation.yaml",
+            project.folder / "conf" / "recipe" / "text_generation.yaml",
+        )
 
 
 def test_a_flood_is_turned_away_with_429_and_memory_stays(project: Project) -> None:
@@ -372,9 +515,30 @@ def test_a_flood_of_half_a_minute_is_turned_away_and_memory_stays(project: Proje
 
 
 def described(running: Running, phases: str, examples: int, seconds: float) -> None:
-    done = subprocess.run([str(Path(sys.executable).parent / "schemathesis"), "--config-file", str(HERE / "tests" / "schemathesis.toml"), "run", f"{running.address}/openapi.json", "--checks", "all",
-                           "--phases", phases, "--max-examples", str(examples), "--request-timeout", "60", "--no-color", "--seed", "1"],
-                          capture_output=True, text=True, timeout=seconds, cwd=running.log.parent)
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "schemathesis"),
+            "--config-file",
+            str(HERE / "tests" / "schemathesis.toml"),
+            "run",
+            f"{running.address}/openapi.json",
+            "--checks",
+            "all",
+            "--phases",
+            phases,
+            "--max-examples",
+            str(examples),
+            "--request-timeout",
+            "60",
+            "--no-color",
+            "--seed",
+            "1",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        cwd=running.log.parent,
+    )
     assert done.returncode == 0, done.stdout[-6000:]
     assert "No issues found" in done.stdout, done.stdout[-3000:]
     print(done.stdout[-1200:])  # noqa: T201
@@ -391,54 +555,111 @@ def test_what_openapi_says_is_what_is_answered_to_thousands_of_requests(running:
 
 # The challenger, and what is noted ---------------------------------------------------------------------
 
-def test_a_challenger_in_the_shadow_is_compared_and_told_to_mlflow_and_questions_are_noted_without_their_words(project: Project) -> None:
-    project.clone.edit("recipe/languages.yaml", lambda body: body.update(serve={"challenger": "shadow", "share": 1.0, "sample": 1.0}))
+
+def test_a_challenger_in_the_shadow_is_compared_and_told_to_mlflow_and_questions_are_noted_without_their_words(
+    project: Project,
+) -> None:
+    project.clone.edit(
+        "recipe/languages.yaml",
+        lambda body: body.update(serve={"challenger": "shadow", "share": 1.0, "sample": 1.0}),
+    )
     project.registry.set_alias("languages", "challenger", "2")
     word = "Fernsprechteilnehmerverzeichnis"
     try:
         with serving(project, "languages") as running:
             until(lambda: running.ask("GET", "/v1/languages")[2]["challenger"] == "2", 10)
             for number in range(20):
-                assert running.predict("languages", {"text": f"{word} {number}"})[1]["tidemill-version"] == "1"
-            until(lambda: 'tidemill_challenger_differed_total{application="languages"} 20.0' in running.ask("GET", "/metrics")[2], 10)
-        code = ("import json; from tasks import places; places.settle(); from tasks import tracking; c = tracking.client(); e = c.get_experiment_by_name('languages');"
-                "r = c.search_runs([e.experiment_id], filter_string=\"tags.`tidemill.kind` = 'contest'\"); print(json.dumps([x.data.metrics for x in r]))")
-        told = json.loads(subprocess.run([sys.executable, "-c", code], cwd=project.folder, env=project.clone.env, capture_output=True, text=True).stdout.splitlines()[-1])
-        assert told[0]["serve.compared"] == 20 and told[0]["serve.disagreement"] == 1.0 and told[0]["serve.challenger_p95_ms"] > 0
+                assert (
+                    running.predict("languages", {"text": f"{word} {number}"})[1][
+                        "tidemill-version"
+                    ]
+                    == "1"
+                )
+            until(
+                lambda: (
+                    'tidemill_challenger_differed_total{application="languages"} 20.0'
+                    in running.ask("GET", "/metrics")[2]
+                ),
+                10,
+            )
+        code = (
+            "import json; from tasks import places; places.settle(); from tasks import tracking; c = tracking.client(); e = c.get_experiment_by_name('languages');"
+            "r = c.search_runs([e.experiment_id], filter_string=\"tags.`tidemill.kind` = 'contest'\"); print(json.dumps([x.data.metrics for x in r]))"
+        )
+        told = json.loads(
+            subprocess.run(
+                [sys.executable, "-c", code],
+                cwd=project.folder,
+                env=project.clone.env,
+                capture_output=True,
+                text=True,
+            ).stdout.splitlines()[-1]
+        )
+        assert (
+            told[0]["serve.compared"] == 20
+            and told[0]["serve.disagreement"] == 1.0
+            and told[0]["serve.challenger_p95_ms"] > 0
+        )
         import pandas as pd
 
         files = list((project.folder / "data" / "served" / "languages").rglob("*.parquet"))
         noted = pd.concat([pd.read_parquet(file) for file in files])
         assert len(noted) == 20 and noted["question"].isna().all() and noted["answer"].isna().all()
-        assert set(json.loads(noted["noted"].iloc[0])) == {"asked_text_length", "language_length", "language", "confidence"}
+        assert set(json.loads(noted["noted"].iloc[0])) == {
+            "asked_text_length",
+            "language_length",
+            "language",
+            "confidence",
+        }
         for path in (project.folder / ".tidemill" / "logs").glob("*.log"):
             assert word not in path.read_text()
         for file in files:
             assert word.encode() not in file.read_bytes()
     finally:
         project.registry.drop_alias("languages", "challenger")
-        shutil.copy(HERE / "conf" / "recipe" / "languages.yaml", project.folder / "conf" / "recipe" / "languages.yaml")
+        shutil.copy(
+            HERE / "conf" / "recipe" / "languages.yaml",
+            project.folder / "conf" / "recipe" / "languages.yaml",
+        )
 
 
 def test_a_canary_answers_a_stable_share_of_the_clients(project: Project) -> None:
-    project.clone.edit("recipe/languages.yaml", lambda body: body.update(serve={"challenger": "canary", "share": 0.3}))
+    project.clone.edit(
+        "recipe/languages.yaml",
+        lambda body: body.update(serve={"challenger": "canary", "share": 0.3}),
+    )
     project.registry.set_alias("languages", "challenger", "2")
     try:
         with serving(project, "languages") as running:
             until(lambda: running.ask("GET", "/v1/languages")[2]["challenger"] == "2", 10)
-            first, second = ([running.predict("languages", {"text": "a"}, **{"Tidemill-Key": f"client {number}"})[1]["tidemill-version"] for number in range(100)] for _ in range(2))
+            first, second = (
+                [
+                    running.predict(
+                        "languages", {"text": "a"}, **{"Tidemill-Key": f"client {number}"}
+                    )[1]["tidemill-version"]
+                    for number in range(100)
+                ]
+                for _ in range(2)
+            )
         assert first == second
         assert 15 <= first.count("2") <= 45
     finally:
         project.registry.drop_alias("languages", "challenger")
-        shutil.copy(HERE / "conf" / "recipe" / "languages.yaml", project.folder / "conf" / "recipe" / "languages.yaml")
+        shutil.copy(
+            HERE / "conf" / "recipe" / "languages.yaml",
+            project.folder / "conf" / "recipe" / "languages.yaml",
+        )
 
 
 # The light registry -------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("http", marks=pytest.mark.system)])
-def test_mlflow_reads_what_the_light_registry_wrote_and_the_other_way_round(tmp_path: Path, kind: str) -> None:
+def test_mlflow_reads_what_the_light_registry_wrote_and_the_other_way_round(
+    tmp_path: Path, kind: str
+) -> None:
     from tests.test_register import mlflow_server
+
     code = (
         "import sys; from mlflow import MlflowClient; from tasks.tracking import light; uri = sys.argv[1]; c = MlflowClient(uri)\n"
         "c.create_registered_model('a'); e = c.create_experiment('e'); r = c.create_run(e).info.run_id; open('f.json', 'w').write('{}'); c.log_artifact(r, 'f.json', 'package/deep')\n"
@@ -454,8 +675,16 @@ def test_mlflow_reads_what_the_light_registry_wrote_and_the_other_way_round(tmp_
         "from pathlib import Path; got = quick.fetch(r, 'package', Path('to').absolute()); assert (got / 'deep' / 'f.json').read_text() == '{}'\n"
         "print('well')"
     )
+
     def run(uri: str) -> None:
-        done = subprocess.run([sys.executable, "-c", code, uri], cwd=tmp_path, env=_env(), capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-c", code, uri],
+            cwd=tmp_path,
+            env=_env(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.stdout.strip().endswith("well"), done.stderr[-2000:]
 
     if kind == "sqlite":
@@ -469,5 +698,3 @@ def _env() -> dict[str, str]:
     import os
 
     return {**os.environ, "PYTHONPATH": str(HERE), "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-

@@ -10,7 +10,7 @@ import pytest
 
 from tests.serving import Project, serving
 
-shots = os.environ.get("TIDEMILL_PICTURES")      # a folder: the pages are kept there, for docs/serve.md
+shots = os.environ.get("TIDEMILL_PICTURES")  # a folder: the pages are kept there, for docs/serve.md
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; apt-get install chromium")
 
@@ -25,16 +25,34 @@ def browser() -> Iterator[object]:
         found.close()
 
 
-def test_each_application_is_tried_in_a_browser_in_light_dark_and_narrow_by_keyboard_and_by_file(project: Project, browser, tmp_path: Path) -> None:
+def test_each_application_is_tried_in_a_browser_in_light_dark_and_narrow_by_keyboard_and_by_file(
+    project: Project, browser, tmp_path: Path
+) -> None:
     token = "a-token-of-more-than-16-letters"
     with serving(project, "--all", TIDEMILL_TOKENS=token) as running:
         for scheme, width in (("light", 1200), ("dark", 1200), ("light", 380)):
-            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            context = browser.new_context(
+                viewport={"width": width, "height": 900}, color_scheme=scheme
+            )
             page = context.new_page()
             outside: list[str] = []
             said: list[str] = []
-            page.on("request", lambda request, outside=outside: outside.append(request.url) if not request.url.startswith((running.address, "data:", "blob:")) else None)
-            page.on("console", lambda message, said=said: said.append(message.text) if message.type == "error" and "401" not in message.text else None)
+            page.on(
+                "request",
+                lambda request, outside=outside: (
+                    outside.append(request.url)
+                    if not request.url.startswith((running.address, "data:", "blob:"))
+                    else None
+                ),
+            )
+            page.on(
+                "console",
+                lambda message, said=said: (
+                    said.append(message.text)
+                    if message.type == "error" and "401" not in message.text
+                    else None
+                ),
+            )
             page.on("pageerror", lambda error, said=said: said.append(str(error)))
             page.goto(f"{running.address}/#languages")
             page.get_by_label("This server asks for a token").fill(token)
@@ -69,7 +87,9 @@ def test_each_application_is_tried_in_a_browser_in_light_dark_and_narrow_by_keyb
             page.get_by_role("button", name="Ask").click()
             page.locator(".told", has_text="images version 1").wait_for()
             snap(page, f"serve-images-{scheme}-{width}")
-            page.locator("#field-image").set_input_files({"name": "no.png", "mimeType": "image/png", "buffer": b"not a picture"})
+            page.locator("#field-image").set_input_files(
+                {"name": "no.png", "mimeType": "image/png", "buffer": b"not a picture"}
+            )
             page.get_by_role("button", name="Ask").click()
             page.get_by_text(re.compile("not a whole picture")).wait_for()
 
@@ -79,7 +99,9 @@ def test_each_application_is_tried_in_a_browser_in_light_dark_and_narrow_by_keyb
             page.locator(".told", has_text="stocks version 1").wait_for()
             assert page.locator("#answer table tr").count() >= 4
             snap(page, f"serve-stocks-{scheme}-{width}")
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"the page is wider than {width}"
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+                f"the page is wider than {width}"
+            )
             assert not outside and not [line for line in said if "422" not in line], (outside, said)
             context.close()
 

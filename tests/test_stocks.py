@@ -23,10 +23,17 @@ def series(seed: int = 1) -> pd.DataFrame:
     random = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(random.normal(0, 0.02, len(DAYS))))
     open_ = close * np.exp(random.normal(0, 0.005, len(DAYS)))
-    return pd.DataFrame({
-        "Date": DAYS, "Open": open_, "High": np.maximum(open_, close) * 1.01, "Low": np.minimum(open_, close) * 0.99, "Close": close,
-        "Volume": random.integers(10**5, 10**6, len(DAYS)), "Adj Close": close * 0.9,
-    })
+    return pd.DataFrame(
+        {
+            "Date": DAYS,
+            "Open": open_,
+            "High": np.maximum(open_, close) * 1.01,
+            "Low": np.minimum(open_, close) * 0.99,
+            "Close": close,
+            "Volume": random.integers(10**5, 10**6, len(DAYS)),
+            "Adj Close": close * 0.9,
+        }
+    )
 
 
 def examples(frame: pd.DataFrame) -> pd.DataFrame:
@@ -43,17 +50,26 @@ def test_scrambling_the_future_changes_nothing_before_it() -> None:
     assert len(before) == cut - WINDOW
     columns = ["inputs", "target", "slices", "dropped"]
     pd.testing.assert_frame_equal(one.loc[before, columns], two.loc[before, columns])
-    assert one.loc[DAYS[cut], "inputs"] == two.loc[DAYS[cut], "inputs"] and one.loc[DAYS[cut], "target"] != two.loc[DAYS[cut], "target"]
+    assert (
+        one.loc[DAYS[cut], "inputs"] == two.loc[DAYS[cut], "inputs"]
+        and one.loc[DAYS[cut], "target"] != two.loc[DAYS[cut], "target"]
+    )
 
 
 def test_a_later_split_leaves_no_trace_and_a_split_is_no_fall() -> None:
     whole = series()
-    later = whole.assign(**{"Adj Close": whole["Adj Close"] / 4})       # as the source would tell it after a later split of four for one
+    later = whole.assign(
+        **{"Adj Close": whole["Adj Close"] / 4}
+    )  # as the source would tell it after a later split of four for one
     for one, two in zip(examples(whole)["inputs"], examples(later)["inputs"], strict=True):
         one, two = json.loads(one), json.loads(two)
-        assert one["dates"] == two["dates"] and one["close"] == pytest.approx(two["close"], rel=1e-5)
+        assert one["dates"] == two["dates"] and one["close"] == pytest.approx(
+            two["close"], rel=1e-5
+        )
     halved_price = whole.copy()
-    halved_price.loc[30:, ["Open", "High", "Low", "Close"]] /= 2        # two for one on that day; the adjusted close knows
+    halved_price.loc[30:, ["Open", "High", "Low", "Close"]] /= (
+        2  # two for one on that day; the adjusted close knows
+    )
     returns = [json.loads(item)["returns"]["close"] for item in examples(halved_price)["target"]]
     assert max(map(abs, returns)) < 0.2
 
@@ -65,26 +81,36 @@ def test_days_that_cannot_be_and_gaps_are_left_out_with_the_reason() -> None:
     assert (found["dropped"] == "a day that cannot be").sum() == WINDOW + 1
     found = examples(series().drop(index=range(30, 38)))
     assert (found["dropped"] == "a gap of more than 7 days").sum() == WINDOW
-    assert examples(series().head(WINDOW))["dropped"].tolist() == [f"a series of no more than {WINDOW} days"]
+    assert examples(series().head(WINDOW))["dropped"].tolist() == [
+        f"a series of no more than {WINDOW} days"
+    ]
     wrong = series().astype(object)
     wrong.loc[3, "Close"] = "n/a"
     assert examples(wrong)["dropped"].tolist() == ["line 5 is not of a date and numbers"]
 
 
-GOOD = {name: [10.0] * 9 for name in ("open", "high", "low", "close", "volume")} | {"dates": DAYS[:9]}
+GOOD = {name: [10.0] * 9 for name in ("open", "high", "low", "close", "volume")} | {
+    "dates": DAYS[:9]
+}
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    ({"close": [10.0]}, "as many rows as close"),
-    ({name: [10.0] for name in ("open", "high", "low", "close", "volume")} | {"dates": None}, "a series of 1 day; at least 8"),
-    ({"low": [*[10.0] * 8, -3.0]}, "low of row 9 is -3"),
-    ({"open": [float("nan"), *[10.0] * 8]}, "open of row 1 is nan"),
-    ({"volume": [-1.0, *[10.0] * 8]}, "volume of row 1 is -1"),
-    ({"high": [*[10.0] * 8, 9.0]}, "row 9 has high 9"),
-    ({"dates": [*DAYS[:8], "2021-01-01"]}, "a gap of more than 7"),
-    ({"dates": [*DAYS[:8], DAYS[0]]}, "the days must rise"),
-    ({"adjusted": [0.0, *[10.0] * 8]}, "adjusted of row 1 is 0"),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"close": [10.0]}, "as many rows as close"),
+        (
+            {name: [10.0] for name in ("open", "high", "low", "close", "volume")} | {"dates": None},
+            "a series of 1 day; at least 8",
+        ),
+        ({"low": [*[10.0] * 8, -3.0]}, "low of row 9 is -3"),
+        ({"open": [float("nan"), *[10.0] * 8]}, "open of row 1 is nan"),
+        ({"volume": [-1.0, *[10.0] * 8]}, "volume of row 1 is -1"),
+        ({"high": [*[10.0] * 8, 9.0]}, "row 9 has high 9"),
+        ({"dates": [*DAYS[:8], "2021-01-01"]}, "a gap of more than 7"),
+        ({"dates": [*DAYS[:8], DAYS[0]]}, "the days must rise"),
+        ({"adjusted": [0.0, *[10.0] * 8]}, "adjusted of row 1 is 0"),
+    ],
+)
 def test_a_bad_series_is_refused_in_one_line(change: dict, said: str) -> None:
     kind = recipes.load("stocks").Input
     kind.model_validate(GOOD)
@@ -100,9 +126,14 @@ def test_the_last_close_has_no_skill_and_a_prophet_has_all() -> None:
     rows = examples(series()).assign(part="X")
     true = answers(rows)
     recipe, weights = recipes.load("stocks")(), np.ones((1, len(rows)))
-    for told, skill in ((np.zeros((*true.shape, 3)), 0.0), (np.repeat(true[:, :, None], 3, axis=2), 1.0)):
+    for told, skill in (
+        (np.zeros((*true.shape, 3)), 0.0),
+        (np.repeat(true[:, :, None], 3, axis=2), 1.0),
+    ):
         found = recipe.metric(frame(rows, told), weights)
-        assert [float(found[name][0]) for name in ("skill", "skill_high", "skill_close")] == pytest.approx([skill] * 3)
+        assert [
+            float(found[name][0]) for name in ("skill", "skill_high", "skill_close")
+        ] == pytest.approx([skill] * 3)
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +143,23 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 def test_no_network_sees_a_day_of_the_fold_that_judges_it(small: Clone) -> None:
     splits = halved(small, "stocks")
-    train, valid, test = (pd.read_parquet(splits / f"{part}.parquet") for part in ("train", "valid", "test"))
-    assert train["unit"].max() < "2008-05-17" < valid["unit"].min() and valid["unit"].max() < "2010-05-17" < test["unit"].min()
+    train, valid, test = (
+        pd.read_parquet(splits / f"{part}.parquet") for part in ("train", "valid", "test")
+    )
+    assert (
+        train["unit"].max() < "2008-05-17" < valid["unit"].min()
+        and valid["unit"].max() < "2010-05-17" < test["unit"].min()
+    )
     data = recipes.load("stocks")(folds=3, embargo=45).datamodule(splits, 1)
     days = np.array([*train["unit"], *valid["unit"]])
     assert data.seen[:, 0].all() and len(data.folds) == 3
     for number, (first, last) in enumerate(data.folds, 1):
         seen = days[data.seen[:, number].numpy()]
-        assert len(seen) and pd.Timestamp(str(max(seen))) < pd.Timestamp(first) - pd.Timedelta(days=45) and first <= last
+        assert (
+            len(seen)
+            and pd.Timestamp(str(max(seen))) < pd.Timestamp(first) - pd.Timedelta(days=45)
+            and first <= last
+        )
     assert [first for first, _ in data.folds] == sorted(first for first, _ in data.folds)
 
 
@@ -129,9 +169,16 @@ def test_the_whole_flow_on_series_promotes_skill_and_its_row_is_told(small: Clon
     ended = json.loads(done.stdout)
     assert ended["state"] == "Promoted", ended["because"]
     [explained] = small.folder.glob(".tidemill/runs/*/explained.json")
-    assert len(json.loads(explained.read_text())) >= 10, "rows worth a look, also where the recipe explains nothing"
+    assert len(json.loads(explained.read_text())) >= 10, (
+        "rows worth a look, also where the recipe explains nothing"
+    )
     told = results.row("stocks", small.folder)
-    assert told and told["metric"] == "skill" and told["key"] == ended["key"] and told["low"] < told["candidate"] < told["high"]
+    assert (
+        told
+        and told["metric"] == "skill"
+        and told["key"] == ended["key"]
+        and told["low"] < told["candidate"] < told["high"]
+    )
     assert told["candidate"] > told["trivial"] == 0.0
     assert "| `stocks` |" in results.table([told]) and results.row("images", small.folder) is None
 

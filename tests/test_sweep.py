@@ -19,8 +19,22 @@ from tests.conftest import Clone, make_clone
 from tests.test_recipes import halved
 from tests.test_train import Job, server
 
-GIVEN = ["trainer.max_epochs=2", "sweep.trials=6", "sweep.max_epochs=2", "sweep.share=0.25", "sweep.quasi=2", "sweep.rungs=2", "sweep.reduction=2", "model.hidden=20"]
-SPACE = {"lr": Dimension(low=0.001, high=0.1, log=True), "hidden": Dimension(low=16, high=64, log=True), "kind": Dimension(choices=("a", "b", "c")), "dropout": Dimension(low=0.0, high=0.3)}
+GIVEN = [
+    "trainer.max_epochs=2",
+    "sweep.trials=6",
+    "sweep.max_epochs=2",
+    "sweep.share=0.25",
+    "sweep.quasi=2",
+    "sweep.rungs=2",
+    "sweep.reduction=2",
+    "model.hidden=20",
+]
+SPACE = {
+    "lr": Dimension(low=0.001, high=0.1, log=True),
+    "hidden": Dimension(low=16, high=64, log=True),
+    "kind": Dimension(choices=("a", "b", "c")),
+    "dropout": Dimension(low=0.0, high=0.3),
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +55,16 @@ def trials(clone: Clone) -> list[dict[str, Any]]:
     import optuna
 
     storage = f"sqlite:///{clone.folder}/.tidemill/sweeps.db"
-    return [{"state": trial.state.name, "slot": trial.user_attrs["slot"], "params": trial.params, "study": name}
-            for name in optuna.get_all_study_names(storage) for trial in optuna.load_study(study_name=name, storage=storage).trials]
+    return [
+        {
+            "state": trial.state.name,
+            "slot": trial.user_attrs["slot"],
+            "params": trial.params,
+            "study": name,
+        }
+        for name in optuna.get_all_study_names(storage)
+        for trial in optuna.load_study(study_name=name, storage=storage).trials
+    ]
 
 
 def forgotten(clone: Clone) -> None:
@@ -55,29 +77,51 @@ def test_quasi_random_points_are_the_same_again_within_their_bounds_and_spread()
     points = quasi(SPACE, whole, 16, 3)
     assert points == quasi(SPACE, whole, 16, 3) != quasi(SPACE, whole, 16, 4)
     assert points[:4] == quasi(SPACE, whole, 4, 3), "more of them are the same ones and others"
-    assert all(inside(point, SPACE) == point and isinstance(point["hidden"], int) for point in points)
+    assert all(
+        inside(point, SPACE) == point and isinstance(point["hidden"], int) for point in points
+    )
     assert {point["kind"] for point in points} == {"a", "b", "c"}
     assert sum(point["lr"] < 0.01 for point in points) == 8
 
 
 def test_parameters_outside_a_space_are_not_begun_with() -> None:
-    assert inside({"lr": 0.01, "hidden": 20, "kind": "a", "dropout": 0.0, "more": 1}, SPACE) == {"lr": 0.01, "hidden": 20, "kind": "a", "dropout": 0.0}
+    assert inside({"lr": 0.01, "hidden": 20, "kind": "a", "dropout": 0.0, "more": 1}, SPACE) == {
+        "lr": 0.01,
+        "hidden": 20,
+        "kind": "a",
+        "dropout": 0.0,
+    }
     assert inside({"lr": 0.2, "hidden": 20, "kind": "a", "dropout": 0.0}, SPACE) is None
     assert inside({"lr": 0.01, "hidden": 20, "kind": "d", "dropout": 0.0}, SPACE) is None
     assert inside({"lr": 0.01}, SPACE) is None
 
 
-@pytest.mark.parametrize(("value", "others", "stops"), [(0.5, [], False), (0.5, [0.6], True), (0.5, [0.4], False), (0.5, [0.6, 0.4, 0.3, 0.2, 0.1], False), (0.5, [0.6, 0.7, 0.3, 0.2, 0.1], True)])
-def test_asha_goes_on_with_the_best_part_of_a_rung(value: float, others: list[float], stops: bool) -> None:
+@pytest.mark.parametrize(
+    ("value", "others", "stops"),
+    [
+        (0.5, [], False),
+        (0.5, [0.6], True),
+        (0.5, [0.4], False),
+        (0.5, [0.6, 0.4, 0.3, 0.2, 0.1], False),
+        (0.5, [0.6, 0.7, 0.3, 0.2, 0.1], True),
+    ],
+)
+def test_asha_goes_on_with_the_best_part_of_a_rung(
+    value: float, others: list[float], stops: bool
+) -> None:
     assert outside(value, others, 3) is stops
 
 
-def test_a_killed_sweep_finds_what_an_undisturbed_one_finds_and_no_trial_stays_running(series: Clone, forked: Job, tmp_path: Path) -> None:
+def test_a_killed_sweep_finds_what_an_undisturbed_one_finds_and_no_trial_stays_running(
+    series: Clone, forked: Job, tmp_path: Path
+) -> None:
     job = {"do": "sweep", "recipe": "stocks", "overrides": GIVEN, "folder": tmp_path}
     whole = forked(**job)
     assert whole["code"] == 0 and whole["complete"] + whole["pruned"] == 6, whole
     tried = {item["slot"]: item["params"] for item in trials(series)}
-    assert tried[0]["lr"] == 0.003 and tried[0]["hidden"] == 20, "without a champion the defaults come first"
+    assert tried[0]["lr"] == 0.003 and tried[0]["hidden"] == 20, (
+        "without a champion the defaults come first"
+    )
     forgotten(series)
     assert forked(**job, kill=[1, 3])["code"] == -signal.SIGKILL
     assert forked(**job, kill=[4, 6])["code"] == -signal.SIGKILL
@@ -86,7 +130,9 @@ def test_a_killed_sweep_finds_what_an_undisturbed_one_finds_and_no_trial_stays_r
     attempts = trials(series)
     assert sorted(item["slot"] for item in attempts) == [0, 1, 1, 2, 3, 4, 4, 5]
     assert {item["slot"]: item["params"] for item in attempts} == tried
-    assert "RUNNING" not in {item["state"] for item in attempts} and "WAITING" not in {item["state"] for item in attempts}
+    assert "RUNNING" not in {item["state"] for item in attempts} and "WAITING" not in {
+        item["state"] for item in attempts
+    }
     # On the same data, code and space it goes on; a longer one does what is missing.
     more = forked(**{**job, "overrides": [*GIVEN[:1], "sweep.trials=7", *GIVEN[2:]]})
     assert more["code"] == 0 and len(trials(series)) == 9
@@ -95,15 +141,30 @@ def test_a_killed_sweep_finds_what_an_undisturbed_one_finds_and_no_trial_stays_r
     for _ in range(3):
         assert forked(**other, kill=[1, 2])["code"] == -signal.SIGKILL
     learned = forked(**other)
-    assert learned["code"] == 0 and learned["failed"] == 1 and learned["complete"] + learned["pruned"] == 2
+    assert (
+        learned["code"] == 0
+        and learned["failed"] == 1
+        and learned["complete"] + learned["pruned"] == 2
+    )
     new = [item for item in trials(series) if item["study"] != attempts[0]["study"]]
-    best = {tuple(sorted(item["params"].items())) for item in attempts if item["state"] == "COMPLETE"}
-    assert any(tuple(sorted(item["params"].items())) in best for item in new if item["slot"] in (0, 1))
+    best = {
+        tuple(sorted(item["params"].items())) for item in attempts if item["state"] == "COMPLETE"
+    }
+    assert any(
+        tuple(sorted(item["params"].items())) in best for item in new if item["slot"] in (0, 1)
+    )
 
 
-def test_finalists_are_trained_with_more_seeds_and_trials_are_nested_runs_with_curves_and_pictures(series: Clone, forked: Job, tmp_path: Path) -> None:
+def test_finalists_are_trained_with_more_seeds_and_trials_are_nested_runs_with_curves_and_pictures(
+    series: Clone, forked: Job, tmp_path: Path
+) -> None:
     forgotten(series)
-    found = forked(do="sweep", recipe="stocks", overrides=[*GIVEN, "sweep.seeds=2", "sweep.finalists=2", "sweep.share=0.3"], folder=tmp_path)
+    found = forked(
+        do="sweep",
+        recipe="stocks",
+        overrides=[*GIVEN, "sweep.seeds=2", "sweep.finalists=2", "sweep.share=0.3"],
+        folder=tmp_path,
+    )
     assert found["code"] == 0, found
     code = (
         "import json; from tasks import tracking; c = tracking.client(); e = c.get_experiment_by_name('stocks').experiment_id;"
@@ -111,24 +172,52 @@ def test_finalists_are_trained_with_more_seeds_and_trials_are_nested_runs_with_c
         "print(json.dumps({'files': [f.path for d in ('', 'figures') for f in c.list_artifacts(p, d)], 'states': sorted({r.data.tags['tidemill.state'] for r in k}), 'runs': len(k),"
         "'curve': [len(c.get_metric_history(r.info.run_id, 'valid_skill')) for r in k], 'status': sorted({r.info.status for r in k})}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=series.folder, env=series.env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=series.folder,
+        env=series.env,
+        capture_output=True,
+        text=True,
+    )
     told = json.loads(done.stdout.strip().splitlines()[-1])
     assert "finalists.json" in told["files"] and "figures/trials.png" in told["files"]
-    assert told["runs"] == 6 and set(told["states"]) <= {"complete", "pruned"} and told["status"] == ["FINISHED"] and min(told["curve"]) >= 1
+    assert (
+        told["runs"] == 6
+        and set(told["states"]) <= {"complete", "pruned"}
+        and told["status"] == ["FINISHED"]
+        and min(told["curve"]) >= 1
+    )
 
 
 @pytest.mark.system
 def test_two_workers_share_a_sweep_and_one_killed_costs_no_trial(series: Clone) -> None:
     import psutil
 
-    given = ["stocks", "sweep.trials=8", "sweep.workers=2", "sweep.max_epochs=3", "sweep.quasi=4", "--dry-run"]
+    given = [
+        "stocks",
+        "sweep.trials=8",
+        "sweep.workers=2",
+        "sweep.max_epochs=3",
+        "sweep.quasi=4",
+        "--dry-run",
+    ]
     forgotten(series)
     subprocess.run(["git", "init", "-q"], cwd=series.folder, check=True)
-    run = subprocess.Popen([sys.executable, "-m", "flows.cli", "run", *given], cwd=series.folder, env=series.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "run", *given],
+        cwd=series.folder,
+        env=series.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     killed, deadline = False, time.monotonic() + 200
     while not killed and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
-        if not (series.folder / ".tidemill/sweeps.db").is_file() or sum(item["state"] == "RUNNING" for item in trials(series)) < 2:
+        if (
+            not (series.folder / ".tidemill/sweeps.db").is_file()
+            or sum(item["state"] == "RUNNING" for item in trials(series)) < 2
+        ):
             continue
         for child in psutil.Process(run.pid).children(recursive=True):
             if "tasks.sweep.worker" in child.cmdline():
@@ -137,19 +226,35 @@ def test_two_workers_share_a_sweep_and_one_killed_costs_no_trial(series: Clone) 
     _, errors = run.communicate(timeout=300)
     assert killed and run.returncode == 0, errors[-2000:]
     attempts = trials(series)
-    assert {item["slot"] for item in attempts if item["state"] in ("COMPLETE", "PRUNED")} == set(range(8))
+    assert {item["slot"] for item in attempts if item["state"] in ("COMPLETE", "PRUNED")} == set(
+        range(8)
+    )
     assert not [item for item in attempts if item["state"] in ("RUNNING", "WAITING")]
 
 
 @pytest.mark.system
 def test_quality_and_latency_are_two_aims(series: Clone, forked: Job, tmp_path: Path) -> None:
     forgotten(series)
-    found = forked(do="sweep", recipe="stocks", overrides=["trainer.max_epochs=1", "sweep.trials=3", "sweep.quasi=2", "sweep.share=0.3", "sweep.latency_ms=1000", "model.hidden=20"], folder=tmp_path)
+    found = forked(
+        do="sweep",
+        recipe="stocks",
+        overrides=[
+            "trainer.max_epochs=1",
+            "sweep.trials=3",
+            "sweep.quasi=2",
+            "sweep.share=0.3",
+            "sweep.latency_ms=1000",
+            "model.hidden=20",
+        ],
+        folder=tmp_path,
+    )
     assert found["code"] == 0 and found["complete"] == 3, found
 
 
 @pytest.mark.system
-@pytest.mark.skipif(not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")), reason="needs Debian's postgresql")
+@pytest.mark.skipif(
+    not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")), reason="needs Debian's postgresql"
+)
 def test_a_sweep_lives_in_postgresql_too(series: Clone, tmp_path: Path) -> None:
     import pwd
     import socket
@@ -161,24 +266,73 @@ def test_a_sweep_lives_in_postgresql_too(series: Clone, tmp_path: Path) -> None:
         port = probe.getsockname()[1]
     home = Path(f"/var/tmp/tidemill-postgres-{os.getpid()}")
     home.mkdir()
-    someone = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())     # postgres refuses to run as root
+    someone = (
+        pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+    )  # postgres refuses to run as root
     if os.geteuid() == 0:
         os.chown(home, someone.pw_uid, someone.pw_gid)
-    as_them: dict[str, Any] = {"user": someone.pw_uid, "group": someone.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    as_them: dict[str, Any] = (
+        {"user": someone.pw_uid, "group": someone.pw_gid, "extra_groups": []}
+        if os.geteuid() == 0
+        else {}
+    )
     server = None
     try:
-        subprocess.run([binaries / "initdb", "-D", home / "data", "-U", "tidemill", "--auth=trust", "-E", "UTF8"], check=True, capture_output=True, cwd=home, **as_them)
-        server = subprocess.Popen([binaries / "postgres", "-D", home / "data", "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-k", str(home)],
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=home, **as_them)
+        subprocess.run(
+            [
+                binaries / "initdb",
+                "-D",
+                home / "data",
+                "-U",
+                "tidemill",
+                "--auth=trust",
+                "-E",
+                "UTF8",
+            ],
+            check=True,
+            capture_output=True,
+            cwd=home,
+            **as_them,
+        )
+        server = subprocess.Popen(
+            [
+                binaries / "postgres",
+                "-D",
+                home / "data",
+                "-p",
+                str(port),
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-k",
+                str(home),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=home,
+            **as_them,
+        )
         storage = f"postgresql+psycopg://tidemill@127.0.0.1:{port}/postgres"
         for _ in range(100):
-            if subprocess.run([binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(port)], capture_output=True).returncode == 0:
+            if (
+                subprocess.run(
+                    [binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(port)],
+                    capture_output=True,
+                ).returncode
+                == 0
+            ):
                 break
             time.sleep(0.2)
         shutil.rmtree(series.folder / ".tidemill" / "runs", ignore_errors=True)
         command = [sys.executable, "-m", "tasks.sweep", "stocks", *GIVEN]
         env = {**series.env, "OPTUNA_STORAGE": storage}
-        child = subprocess.Popen(command, cwd=series.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        child = subprocess.Popen(
+            command,
+            cwd=series.folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert child.stdout
         seen = 0
         for line in child.stdout:

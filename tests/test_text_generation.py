@@ -19,12 +19,26 @@ from recipes.text_generation.size import SIZES, Size, budget
 from recipes.text_generation.tokens import Tokens, trained
 
 TEXTS = [
-    "Everyone has the right to life, liberty and security of person.", "No one shall be held in slavery or servitude.",
-    "Jeder hat das Recht auf Leben, Freiheit und Sicherheit der Person.", "Niemand darf in Sklaverei gehalten werden.",
-    "Каждый человек имеет право на жизнь, на свободу и на личную неприкосновенность.", "Tout individu a droit à la vie, à la liberté et à la sûreté de sa personne.",
-    "すべて人は、生命、自由及び身体の安全に対する権利を有する。", "Todo individuo tiene derecho a la vida, a la libertad y a la seguridad de su persona.",
+    "Everyone has the right to life, liberty and security of person.",
+    "No one shall be held in slavery or servitude.",
+    "Jeder hat das Recht auf Leben, Freiheit und Sicherheit der Person.",
+    "Niemand darf in Sklaverei gehalten werden.",
+    "Каждый человек имеет право на жизнь, на свободу и на личную неприкосновенность.",
+    "Tout individu a droit à la vie, à la liberté et à la sûreté de sa personne.",
+    "すべて人は、生命、自由及び身体の安全に対する権利を有する。",
+    "Todo individuo tiene derecho a la vida, a la libertad y a la seguridad de su persona.",
 ]
-SMALL = {"layers": 2, "heads": 2, "width": 64, "context": 48, "vocabulary": 400, "batch": 8, "steps": 120, "lr": 0.01, "samples": 2}
+SMALL = {
+    "layers": 2,
+    "heads": 2,
+    "width": 64,
+    "context": 48,
+    "vocabulary": 400,
+    "batch": 8,
+    "steps": 120,
+    "lr": 0.01,
+    "samples": 2,
+}
 
 
 def examples(texts: list[str]) -> pd.DataFrame:
@@ -43,7 +57,15 @@ def fitted(recipe: TextGeneration, folder: Path):
     from tasks.train.loop import fit
 
     data = recipe.datamodule(folder, 1)
-    settings = Trainer(accelerator="cpu", devices=1, strategy="auto", precision="32-true", deterministic=True, max_epochs=1, gradient_clip=1.0)
+    settings = Trainer(
+        accelerator="cpu",
+        devices=1,
+        strategy="auto",
+        precision="32-true",
+        deterministic=True,
+        max_epochs=1,
+        gradient_clip=1.0,
+    )
     module, metrics, _ = fit(recipe, data, settings, 1, 1, None, "test")
     return module.eval(), data, metrics
 
@@ -56,10 +78,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     module, data, metrics = fitted(recipe, folder)
     package = tmp_path_factory.mktemp("package")
     parity = recipe.export(module, data, package)
-    return SimpleNamespace(recipe=recipe, folder=folder, module=module, data=data, metrics=metrics, package=package, parity=parity, session=recipe.open(package))
+    return SimpleNamespace(
+        recipe=recipe,
+        folder=folder,
+        module=module,
+        data=data,
+        metrics=metrics,
+        package=package,
+        parity=parity,
+        session=recipe.open(package),
+    )
 
 
 # Sizes -------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", sorted(SIZES))
 def test_a_size_has_as_many_parameters_as_it_says(name: str) -> None:
@@ -73,9 +105,15 @@ def test_a_size_has_as_many_parameters_as_it_says(name: str) -> None:
 
 
 def test_the_sizes_are_those_that_are_published() -> None:
-    assert SIZES["124m"].parameters() == 124_439_808     # GPT-2 small
-    assert SIZES["350m"].parameters() == 354_823_168     # GPT-2 medium
-    assert {name: round(size.parameters() / 1e6) for name, size in SIZES.items()} == {"tiny": 2, "small": 29, "124m": 124, "350m": 355, "1b": 1311}
+    assert SIZES["124m"].parameters() == 124_439_808  # GPT-2 small
+    assert SIZES["350m"].parameters() == 354_823_168  # GPT-2 medium
+    assert {name: round(size.parameters() / 1e6) for name, size in SIZES.items()} == {
+        "tiny": 2,
+        "small": 29,
+        "124m": 124,
+        "350m": 355,
+        "1b": 1311,
+    }
 
 
 def test_the_largest_size_takes_a_step_on_the_meta_device() -> None:
@@ -89,15 +127,24 @@ def test_the_largest_size_takes_a_step_on_the_meta_device() -> None:
         logits = net.packed(ids, ids, ids)
         torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten()).backward()
     assert logits.shape == (2, 2048, 50_257)
-    assert all(weight.grad is not None and weight.grad.shape == weight.shape for weight in net.parameters())
+    assert all(
+        weight.grad is not None and weight.grad.shape == weight.shape for weight in net.parameters()
+    )
 
 
 def test_shards_hold_their_share_and_ddp_holds_all() -> None:
-    one, ddp, fsdp = (budget(SIZES["1b"], 2, 10, devices, strategy) for devices, strategy in ((1, "auto"), (8, "ddp"), (8, "fsdp")))
-    assert ddp["optimiser_mb"] == one["optimiser_mb"] == round(SIZES["1b"].parameters() * 8 / 1e6, 1)
+    one, ddp, fsdp = (
+        budget(SIZES["1b"], 2, 10, devices, strategy)
+        for devices, strategy in ((1, "auto"), (8, "ddp"), (8, "fsdp"))
+    )
+    assert (
+        ddp["optimiser_mb"] == one["optimiser_mb"] == round(SIZES["1b"].parameters() * 8 / 1e6, 1)
+    )
     assert fsdp["optimiser_mb"] == pytest.approx(one["optimiser_mb"] / 8, abs=0.1)
     assert ddp["tokens"] == 8 * one["tokens"] == 8 * 2 * 2048 * 10
-    assert budget(SIZES["1b"], 2, 10, checkpointing=True)["activations_mb"] < one["activations_mb"] / 5
+    assert (
+        budget(SIZES["1b"], 2, 10, checkpointing=True)["activations_mb"] < one["activations_mb"] / 5
+    )
 
 
 def test_the_plan_command_counts_before_anything_is_spent() -> None:
@@ -105,7 +152,11 @@ def test_the_plan_command_counts_before_anything_is_spent() -> None:
     from tasks.errors import Refused
 
     told = planned("text_generation", ["size=1b", "trainer=fsdp"])
-    assert (told["parameters"], told["strategy"], told["devices"]) == (SIZES["1b"].parameters(), "fsdp", 8)
+    assert (told["parameters"], told["strategy"], told["devices"]) == (
+        SIZES["1b"].parameters(),
+        "fsdp",
+        8,
+    )
     with pytest.raises(Refused, match="languages has no plan"):
         planned("languages", [])
     with pytest.raises(Refused, match=r"size='2b'.*'124m'"):
@@ -113,6 +164,7 @@ def test_the_plan_command_counts_before_anything_is_spent() -> None:
 
 
 # GPT-2's layout ----------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
@@ -123,13 +175,25 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("gpt2")
     tokens = Tokens(trained(TEXTS, 400))
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=400, n_positions=64, n_embd=64, n_layer=3, n_head=4, bos_token_id=0, eos_token_id=0)).eval()
+    model = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=400,
+            n_positions=64,
+            n_embd=64,
+            n_layer=3,
+            n_head=4,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    ).eval()
     model.save_pretrained(folder)
     (folder / "tokenizer.json").write_text(tokens.body)
     return SimpleNamespace(folder=folder, model=model, tokens=tokens)
 
 
-def test_gpt2s_weights_give_gpt2s_loss_and_go_back_to_where_they_came_from(gpt2: SimpleNamespace, tmp_path: Path) -> None:
+def test_gpt2s_weights_give_gpt2s_loss_and_go_back_to_where_they_came_from(
+    gpt2: SimpleNamespace, tmp_path: Path
+) -> None:
     import torch
     import transformers
     from safetensors.torch import save_file
@@ -142,16 +206,24 @@ def test_gpt2s_weights_give_gpt2s_loss_and_go_back_to_where_they_came_from(gpt2:
     ids = torch.from_numpy(np.random.default_rng(1).integers(0, 400, (3, 64)))
     places = torch.arange(64)[None].expand(3, 64)
     with torch.no_grad():
-        ours = torch.nn.functional.cross_entropy(net.packed(ids, places, torch.zeros_like(ids))[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+        ours = torch.nn.functional.cross_entropy(
+            net.packed(ids, places, torch.zeros_like(ids))[:, :-1].flatten(0, 1),
+            ids[:, 1:].flatten(),
+        )
         theirs = gpt2.model(ids, labels=ids).loss
     assert abs(float(ours - theirs)) < 1e-4
     save_file(folder.to_gpt2(net), str(tmp_path / "model.safetensors"), metadata={"format": "pt"})
     (tmp_path / "config.json").write_text((gpt2.folder / "config.json").read_text())
     again = transformers.GPT2LMHeadModel.from_pretrained(tmp_path)
-    assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in gpt2.model.state_dict().items())
+    assert all(
+        torch.equal(weight, again.state_dict()[name])
+        for name, weight in gpt2.model.state_dict().items()
+    )
 
 
-def test_low_rank_additions_alone_are_trained_and_merge_into_the_same_answers(gpt2: SimpleNamespace, tmp_path: Path) -> None:
+def test_low_rank_additions_alone_are_trained_and_merge_into_the_same_answers(
+    gpt2: SimpleNamespace, tmp_path: Path
+) -> None:
     import torch
 
     from recipes.text_generation.net import merged
@@ -160,25 +232,41 @@ def test_low_rank_additions_alone_are_trained_and_merge_into_the_same_answers(gp
     module, data, _ = fitted(recipe, splits(tmp_path, TEXTS, TEXTS[:2]))
     assert data.tokens.body == gpt2.tokens.body and data.context == 64
     own = gpt2.model.state_dict()
-    assert torch.equal(module.net.state_dict()["layers.0.qkv.base_layer.weight"], own["transformer.h.0.attn.c_attn.weight"].T)
+    assert torch.equal(
+        module.net.state_dict()["layers.0.qkv.base_layer.weight"],
+        own["transformer.h.0.attn.c_attn.weight"].T,
+    )
     plain = merged(module.net)
-    assert not torch.allclose(plain.state_dict()["layers.0.qkv.weight"], own["transformer.h.0.attn.c_attn.weight"].T)
+    assert not torch.allclose(
+        plain.state_dict()["layers.0.qkv.weight"], own["transformer.h.0.attn.c_attn.weight"].T
+    )
     ids = torch.arange(20)[None]
     with torch.no_grad():
-        assert torch.allclose(plain.packed(ids, ids, ids * 0), module.net.packed(ids, ids, ids * 0), atol=1e-4)
+        assert torch.allclose(
+            plain.packed(ids, ids, ids * 0), module.net.packed(ids, ids, ids * 0), atol=1e-4
+        )
 
 
 def test_a_training_can_begin_where_a_package_ended(made: SimpleNamespace) -> None:
     recipe = TextGeneration(start=str(made.package), steps=1)
     module = recipe.module(recipe.datamodule(made.folder, 1))
     assert recipe.shape() == made.recipe.shape()
-    assert all((weight == made.module.net.state_dict()[name]).all() for name, weight in module.net.state_dict().items())
+    assert all(
+        (weight == made.module.net.state_dict()[name]).all()
+        for name, weight in module.net.state_dict().items()
+    )
 
 
-@pytest.mark.parametrize(("fields", "says"), [
-    ({"lora_rank": 4}, "needs a `start`"), ({"start": "there", "width": 64}, "folder's own width"), ({"vocabulary": 200}, "under 257"),
-    ({"width": 100, "heads": 3}, "does not divide"), ({"size": "2b"}, "124m"),
-])
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"lora_rank": 4}, "needs a `start`"),
+        ({"start": "there", "width": 64}, "folder's own width"),
+        ({"vocabulary": 200}, "under 257"),
+        ({"width": 100, "heads": 3}, "does not divide"),
+        ({"size": "2b"}, "124m"),
+    ],
+)
 def test_fields_that_make_no_sense_are_named(fields: dict, says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         TextGeneration(**fields)
@@ -194,6 +282,7 @@ def test_a_start_that_is_no_model_is_named(tmp_path: Path) -> None:
 
 # Training ----------------------------------------------------------------------------------------
 
+
 def test_a_documents_loss_does_not_depend_on_its_neighbours(made: SimpleNamespace) -> None:
     import torch
 
@@ -206,7 +295,9 @@ def test_a_documents_loss_does_not_depend_on_its_neighbours(made: SimpleNamespac
         ids, targets, places, owner = (torch.from_numpy(part) for part in pack(chosen, context))
         with torch.no_grad():
             logits = made.module.net.packed(ids, places, owner)
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="none").numpy()
+        return torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="none"
+        ).numpy()
 
     together, at = losses(documents), 0
     for document in documents:
@@ -221,18 +312,35 @@ def test_packing_asks_every_token_once_and_counts_places_anew() -> None:
     documents = [np.array([0, 5, 6, 0]), np.array([0, 7, 0]), np.array([0, 8, 9, 8, 0])]
     ids, targets, places, owner = pack(documents, 4)
     asked = targets != -100
-    assert ids[asked].tolist() == [0, 5, 6, 0, 7, 0, 8, 9, 8] and targets[asked].tolist() == [5, 6, 0, 7, 0, 8, 9, 8, 0]
-    assert places.tolist()[:2] == [[0, 1, 2, 0], [0, 0, 1, 2]]      # a block's beginning counts anew, too
+    assert ids[asked].tolist() == [0, 5, 6, 0, 7, 0, 8, 9, 8] and targets[asked].tolist() == [
+        5,
+        6,
+        0,
+        7,
+        0,
+        8,
+        9,
+        8,
+        0,
+    ]
+    assert places.tolist()[:2] == [
+        [0, 1, 2, 0],
+        [0, 0, 1, 2],
+    ]  # a block's beginning counts anew, too
     assert owner.tolist()[:2] == [[0, 0, 0, 1], [1, 2, 2, 2]] and ids.shape == (3, 4)
 
 
 def test_it_learns_eight_texts_by_heart(made: SimpleNamespace) -> None:
     assert made.metrics["train_loss"] < 0.5
-    answer = made.recipe.predict(made.session, [Question(prompt="Everyone has the right", temperature=0)])[0]
+    answer = made.recipe.predict(
+        made.session, [Question(prompt="Everyone has the right", temperature=0)]
+    )[0]
     assert answer.text == " to life, liberty and security of person." and answer.finish == "end"
 
 
-def test_muon_is_refused_where_no_device_has_a_whole_matrix(made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_muon_is_refused_where_no_device_has_a_whole_matrix(
+    made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class FSDPStrategy:
         pass
 
@@ -258,7 +366,11 @@ def test_what_training_says_of_valid_is_what_the_session_says(made: SimpleNamesp
     recipe.export(module, data, folder)
     whole = sum(len(ids) - 1 for ids in data.tokens.documents(kept)) <= 80
     bits = recipe.open(folder).nats(kept).sum() / math.log(2) / sum(map(len, kept))
-    assert whole and metrics["valid_bits_per_char"] == pytest.approx(bits, rel=1e-4) and metrics["valid_score"] == -metrics["valid_bits_per_char"]
+    assert (
+        whole
+        and metrics["valid_bits_per_char"] == pytest.approx(bits, rel=1e-4)
+        and metrics["valid_score"] == -metrics["valid_bits_per_char"]
+    )
 
 
 def test_the_tokenizer_never_sees_valid_or_test(made: SimpleNamespace, tmp_path: Path) -> None:
@@ -276,6 +388,7 @@ def test_the_tokenizer_gives_every_text_back_and_none_can_forge_the_end() -> Non
 
 # The exported step -------------------------------------------------------------------------------
 
+
 def test_the_exported_step_agrees_with_torch(made: SimpleNamespace) -> None:
     assert made.parity < 1e-3
 
@@ -290,17 +403,23 @@ def test_the_cache_gives_what_reading_all_again_gives(made: SimpleNamespace) -> 
     assert np.abs(whole - np.stack(logits, axis=1)).max() < 1e-3
 
 
-def test_likelihoods_are_the_products_of_steps_however_texts_are_batched(made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_likelihoods_are_the_products_of_steps_however_texts_are_batched(
+    made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     together = made.session.nats(TEXTS)
     monkeypatch.setattr("recipes.text_generation.session.CELLS", 1)
     assert np.allclose(together, [made.session.nats([text])[0] for text in TEXTS], atol=1e-2)
     ids = made.session.tokens.documents(["ab"])[0]
     logits = made.session.step(ids[None, :-1])[0][0].astype(float)
     chance = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert made.session.nats(["ab"])[0] == pytest.approx(-np.log(chance[np.arange(len(ids) - 1), ids[1:]]).sum(), abs=1e-3)
+    assert made.session.nats(["ab"])[0] == pytest.approx(
+        -np.log(chance[np.arange(len(ids) - 1), ids[1:]]).sum(), abs=1e-3
+    )
 
 
-def test_each_token_of_a_text_longer_than_the_context_is_counted_once(made: SimpleNamespace) -> None:
+def test_each_token_of_a_text_longer_than_the_context_is_counted_once(
+    made: SimpleNamespace,
+) -> None:
     text = " ".join(TEXTS[:4])
     ids = made.session.tokens.documents([text])[0]
     context, half = made.session.size.context, made.session.size.context // 2
@@ -309,7 +428,9 @@ def test_each_token_of_a_text_longer_than_the_context_is_counted_once(made: Simp
     for start in range(0, len(ids), half):
         part = ids[start : start + context + 1]
         logits = made.session.step(part[None, :-1])[0][0].astype(float)
-        nats = -np.log(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))[np.arange(len(part) - 1), part[1:]]
+        nats = -np.log(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))[
+            np.arange(len(part) - 1), part[1:]
+        ]
         new = start + len(part) - 1 - asked
         lost, asked = lost + nats[len(nats) - new :].sum(), asked + new
         if asked == len(ids) - 1:
@@ -318,13 +439,18 @@ def test_each_token_of_a_text_longer_than_the_context_is_counted_once(made: Simp
 
 
 def test_same_seed_same_answer_and_another_seed_another(made: SimpleNamespace) -> None:
-    ask = [Question(prompt="", temperature=2.0, top_p=1.0, max_tokens=30, seed=seed) for seed in (1, 1, 2)]
+    ask = [
+        Question(prompt="", temperature=2.0, top_p=1.0, max_tokens=30, seed=seed)
+        for seed in (1, 1, 2)
+    ]
     one, again, other = (answer.text for answer in made.recipe.predict(made.session, ask))
     assert one == again != other
 
 
 def test_a_stop_ends_the_answer_before_it(made: SimpleNamespace) -> None:
-    answer = made.recipe.predict(made.session, [Question(prompt="Everyone has", temperature=0, stop=["nowhere", " liberty"])])[0]
+    answer = made.recipe.predict(
+        made.session, [Question(prompt="Everyone has", temperature=0, stop=["nowhere", " liberty"])]
+    )[0]
     assert (answer.text, answer.finish) == (" the right to life,", "stop")
 
 
@@ -333,28 +459,54 @@ def test_an_empty_prompt_begins_a_text(made: SimpleNamespace) -> None:
     assert answer.text and answer.limit is None
 
 
-def test_a_prompt_longer_than_the_context_is_answered_from_its_end_and_says_so(made: SimpleNamespace) -> None:
+def test_a_prompt_longer_than_the_context_is_answered_from_its_end_and_says_so(
+    made: SimpleNamespace,
+) -> None:
     long = " ".join(TEXTS[:4])
-    answer = made.recipe.predict(made.session, [Question(prompt=long, max_tokens=8, temperature=0)])[0]
+    answer = made.recipe.predict(
+        made.session, [Question(prompt=long, max_tokens=8, temperature=0)]
+    )[0]
     count = len(made.session.tokens.ids([long])[0])
-    assert answer.limit == f"the prompt has {count} tokens; the answer goes on from its last 40" and 1 <= answer.tokens <= 8
+    assert (
+        answer.limit == f"the prompt has {count} tokens; the answer goes on from its last 40"
+        and 1 <= answer.tokens <= 8
+    )
 
 
 def test_an_answer_may_outgrow_the_context(made: SimpleNamespace) -> None:
-    question = Question(prompt="a", max_tokens=200, temperature=5, top_p=1.0, repetition_penalty=2, seed=3)
-    answers = [made.recipe.predict(made.session, [question.model_copy(update={"seed": seed})])[0] for seed in range(8)]
+    question = Question(
+        prompt="a", max_tokens=200, temperature=5, top_p=1.0, repetition_penalty=2, seed=3
+    )
+    answers = [
+        made.recipe.predict(made.session, [question.model_copy(update={"seed": seed})])[0]
+        for seed in range(8)
+    ]
     assert max(answer.tokens for answer in answers) > made.session.size.context
 
 
 def test_a_streamed_answer_is_the_same_answer(made: SimpleNamespace) -> None:
     question = Question(prompt="すべて人は", temperature=0)
-    assert "".join(made.recipe.stream(made.session, question)) == made.recipe.predict(made.session, [question])[0].text
+    assert (
+        "".join(made.recipe.stream(made.session, question))
+        == made.recipe.predict(made.session, [question])[0].text
+    )
 
 
-@pytest.mark.parametrize(("field", "value"), [
-    ("temperature", -1), ("top_p", 0), ("top_k", -1), ("repetition_penalty", 0.5), ("max_tokens", 0), ("seed", -1), ("stop", [""]), ("stop", ["x"] * 9),
-    ("prompt", "x" * 100_001), ("tempreature", 1),
-])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", -1),
+        ("top_p", 0),
+        ("top_k", -1),
+        ("repetition_penalty", 0.5),
+        ("max_tokens", 0),
+        ("seed", -1),
+        ("stop", [""]),
+        ("stop", ["x"] * 9),
+        ("prompt", "x" * 100_001),
+        ("tempreature", 1),
+    ],
+)
 def test_an_invalid_option_is_named(field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):
         Question(**{field: value})
@@ -362,10 +514,13 @@ def test_an_invalid_option_is_named(field: str, value: object) -> None:
 
 # Sampling ----------------------------------------------------------------------------------------
 
+
 def test_the_temperature_flattens_and_zero_takes_the_first_of_the_likeliest() -> None:
     logits = np.log(np.array([0.1, 0.6, 0.3]))
     assert np.allclose(sampling.chances(logits, 1.0), [0.1, 0.6, 0.3])
-    assert np.allclose(sampling.chances(logits, 2.0), np.sqrt([0.1, 0.6, 0.3]) / np.sqrt([0.1, 0.6, 0.3]).sum())
+    assert np.allclose(
+        sampling.chances(logits, 2.0), np.sqrt([0.1, 0.6, 0.3]) / np.sqrt([0.1, 0.6, 0.3]).sum()
+    )
     assert sampling.chances(np.array([1.0, 3.0, 3.0]), 0).tolist() == [0, 1, 0]
 
 
@@ -378,21 +533,32 @@ def test_top_k_and_top_p_keep_the_likeliest() -> None:
 
 
 def test_a_penalty_makes_what_occurred_less_likely_on_both_sides_of_zero() -> None:
-    assert sampling.penalised(np.array([2.0, -2.0, 2.0]), [0, 1, 1], 2.0).tolist() == [1.0, -4.0, 2.0]
+    assert sampling.penalised(np.array([2.0, -2.0, 2.0]), [0, 1, 1], 2.0).tolist() == [
+        1.0,
+        -4.0,
+        2.0,
+    ]
 
 
 def test_draws_follow_the_distribution_and_never_take_what_has_no_chance() -> None:
     random = np.random.default_rng(0)
-    drawn = np.bincount([sampling.drawn(np.array([0.0, 0.25, 0.75, 0.0]), random) for _ in range(4000)], minlength=4) / 4000
+    drawn = (
+        np.bincount(
+            [sampling.drawn(np.array([0.0, 0.25, 0.75, 0.0]), random) for _ in range(4000)],
+            minlength=4,
+        )
+        / 4000
+    )
     assert drawn[0] == drawn[3] == 0 and drawn[1] == pytest.approx(0.25, abs=0.03)
 
 
 # What it must beat -------------------------------------------------------------------------------
 
+
 def test_witten_bell_by_hand() -> None:
-    model = WittenBell(["ab"], 2)   # a, b, the end and an escape: 4; each of a, b, end once
+    model = WittenBell(["ab"], 2)  # a, b, the end and an escape: 4; each of a, b, end once
     first = (1 + 3 / 4) / 6
-    assert model.chances(["ab"])[1] == pytest.approx((1 + first) / 2)       # after "a" came one b
+    assert model.chances(["ab"])[1] == pytest.approx((1 + first) / 2)  # after "a" came one b
     assert WittenBell(["ab"], 1).chances(["ab"]).tolist() == pytest.approx([first] * 3)
     assert model.chances(["az"])[1] == pytest.approx((0 + (0 + 3 / 4) / 6) / 2)
 
@@ -418,19 +584,31 @@ def test_a_longer_history_helps_on_real_text() -> None:
 
 # What is counted ---------------------------------------------------------------------------------
 
+
 def test_bits_per_character_are_the_bits_of_all_over_the_characters_of_all() -> None:
     frame = report.frame(["abcd", "ä"], ["", ""], np.array([math.log(2) * 8, math.log(2) * 4]))
     weights = np.array([[1.0, 1.0], [1.0, 0.0]])
     found = TextGeneration().metric(frame, weights)
-    assert found["bits_per_char"].tolist() == pytest.approx([12 / 5, 2.0]) and found["bits_per_byte"].tolist() == pytest.approx([12 / 6, 2.0])
+    assert found["bits_per_char"].tolist() == pytest.approx([12 / 5, 2.0]) and found[
+        "bits_per_byte"
+    ].tolist() == pytest.approx([12 / 6, 2.0])
 
 
 def test_variety_repetition_and_copying_are_counted() -> None:
     seen = report.spans([TEXTS[0], "short"])
     assert report.copied("xx" + TEXTS[0][5:40] + "yy", seen) == 35
-    assert report.copied("nothing of this was ever there before", seen) == 0 == report.copied("short", seen)
+    assert (
+        report.copied("nothing of this was ever there before", seen)
+        == 0
+        == report.copied("short", seen)
+    )
     counted = report.counts("a b a b a b a b", seen)
-    assert (counted["pairs"], counted["pairs_new"], counted["fours"], counted["fours_again"]) == (7, 2, 5, 3)
+    assert (counted["pairs"], counted["pairs_new"], counted["fours"], counted["fours_again"]) == (
+        7,
+        2,
+        5,
+        3,
+    )
     assert report.counts("権利を有する権利を有する権利を有する", seen)["pairs"] > 5
 
 
@@ -440,31 +618,78 @@ def test_score_gives_a_row_an_example_and_the_baselines_the_same(made: SimpleNam
     theirs = made.recipe.baselines(made.folder, asked)
     assert set(theirs) == {"baseline", "6-gram", "trivial"}
     for frame in theirs.values():
-        assert frame.columns.tolist() == ours.columns.tolist() and len(frame) == 5 and frame.notna().all().all()
+        assert (
+            frame.columns.tolist() == ours.columns.tolist()
+            and len(frame) == 5
+            and frame.notna().all().all()
+        )
     assert ours["asked"].sum() == 2 and (ours["chars"] == theirs["baseline"]["chars"]).all()
-    figures = [float(made.recipe.metric(frame, np.ones((1, 5)))["bits_per_char"][0]) for frame in (ours, theirs["baseline"], theirs["trivial"])]
+    figures = [
+        float(made.recipe.metric(frame, np.ones((1, 5)))["bits_per_char"][0])
+        for frame in (ours, theirs["baseline"], theirs["trivial"])
+    ]
     assert figures == sorted(figures)
 
 
-def test_the_pictures_show_every_language_and_what_was_said(made: SimpleNamespace, tmp_path: Path) -> None:
-    told = examples(TEXTS[:3]).assign(slices=[json.dumps({"language": name}) for name in ("eng", "eng", "deu")])
+def test_the_pictures_show_every_language_and_what_was_said(
+    made: SimpleNamespace, tmp_path: Path
+) -> None:
+    told = examples(TEXTS[:3]).assign(
+        slices=[json.dumps({"language": name}) for name in ("eng", "eng", "deu")]
+    )
     frame = made.recipe.score(made.session, told)
     assert frame["language"].tolist() == ["eng", "eng", "deu"]
     assert all(path.stat().st_size for path in made.recipe.figures(frame, tmp_path))
-    assert (tmp_path / "samples.md").read_text().count("\n- ") + 1 == 2 == int((frame["sample"] != "").sum())
+    assert (
+        (tmp_path / "samples.md").read_text().count("\n- ") + 1
+        == 2
+        == int((frame["sample"] != "").sum())
+    )
 
 
 def test_a_label_keeps_the_languages_named_and_units_join_translations() -> None:
-    base = {"doc_id": "d", "letter_script": "Latn", "original": "", "text": "Some text", "source": "udhr"}
-    rows = pd.DataFrame([
-        {**base, "language": "deu", "part": "article-21", "uri": "a"}, {**base, "language": "eng", "part": "article-21-2", "uri": "b"},
-        {**base, "language": "xho", "part": "article-21", "uri": "c"}, {**base, "language": "", "source": "tales", "part": "row-3", "uri": "e"},
-        {**base, "language": "de", "source": "software", "part": "msg-1", "uri": "f", "original": "Save"},
-    ])
+    base = {
+        "doc_id": "d",
+        "letter_script": "Latn",
+        "original": "",
+        "text": "Some text",
+        "source": "udhr",
+    }
+    rows = pd.DataFrame(
+        [
+            {**base, "language": "deu", "part": "article-21", "uri": "a"},
+            {**base, "language": "eng", "part": "article-21-2", "uri": "b"},
+            {**base, "language": "xho", "part": "article-21", "uri": "c"},
+            {**base, "language": "", "source": "tales", "part": "row-3", "uri": "e"},
+            {
+                **base,
+                "language": "de",
+                "source": "software",
+                "part": "msg-1",
+                "uri": "f",
+                "original": "Save",
+            },
+        ]
+    )
     found = label(rows, {"languages": {"deu": ["de"], "eng": []}, "given": {"tales": "eng"}})
-    assert [json.loads(item)["language"] for item in found["slices"]] == ["deu", "eng", "", "eng", "deu"]
-    assert found["unit"].tolist() == ["udhr: article-21", "udhr: article-21", "udhr: article-21", "tales: e", "software: Save"]
-    assert found["dropped"].isna().tolist() == [True, True, False, True, True] and found["dropped"][2] == "not a language of this application"
+    assert [json.loads(item)["language"] for item in found["slices"]] == [
+        "deu",
+        "eng",
+        "",
+        "eng",
+        "deu",
+    ]
+    assert found["unit"].tolist() == [
+        "udhr: article-21",
+        "udhr: article-21",
+        "udhr: article-21",
+        "tales: e",
+        "software: Save",
+    ]
+    assert (
+        found["dropped"].isna().tolist() == [True, True, False, True, True]
+        and found["dropped"][2] == "not a language of this application"
+    )
     with pytest.raises(ValueError, match="'de' is given to deu and to ger"):
         label(rows, {"languages": {"deu": ["de"], "ger": ["de"]}})
     assert label(rows[3:4], {})["dropped"].tolist() == ["its source names no language"]
@@ -472,25 +697,64 @@ def test_a_label_keeps_the_languages_named_and_units_join_translations() -> None
 
 def test_the_input_and_the_target_are_what_the_server_takes_and_gives() -> None:
     kind = recipes.load("text_generation")
-    assert kind.Output.model_validate_json(label(pd.DataFrame([{"doc_id": "d", "letter_script": "Latn", "original": "", "text": "x", "source": "s", "language": "en", "part": "", "uri": "u"}]), {})["target"][0]).finish == "end"
+    assert (
+        kind.Output.model_validate_json(
+            label(
+                pd.DataFrame(
+                    [
+                        {
+                            "doc_id": "d",
+                            "letter_script": "Latn",
+                            "original": "",
+                            "text": "x",
+                            "source": "s",
+                            "language": "en",
+                            "part": "",
+                            "uri": "u",
+                        }
+                    ]
+                ),
+                {},
+            )["target"][0]
+        ).finish
+        == "end"
+    )
     assert Size(**json.loads(json.dumps(SIZES["tiny"].__dict__))) == SIZES["tiny"]
 
 
 # Another data set --------------------------------------------------------------------------------
 
+
 @pytest.mark.system
 def test_another_set_of_pages_needs_configuration_alone(clone) -> None:
     """The manual of a program, a page a document, instead of declarations, strings and tales."""
-    (clone.folder / "conf/source/manual.yaml").write_text(yaml.safe_dump({
-        "kind": "package", "licence": "GPL-3.0-or-later", "members": "*/_sources/widgets/*.md.txt",
-        "package": yaml.safe_load((clone.folder / "conf/source/tales.yaml").read_text())["package"],
-        "selector": [{"kind": "whole", "name": "page"}], "clean": {"min_letters": 200},
-    }))
+    (clone.folder / "conf/source/manual.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "kind": "package",
+                "licence": "GPL-3.0-or-later",
+                "members": "*/_sources/widgets/*.md.txt",
+                "package": yaml.safe_load((clone.folder / "conf/source/tales.yaml").read_text())[
+                    "package"
+                ],
+                "selector": [{"kind": "whole", "name": "page"}],
+                "clean": {"min_letters": 200},
+            }
+        )
+    )
 
     def change(body: dict) -> None:
-        body.update(sources=[{"name": "manual"}], label={"given": {"manual": "eng"}}, model={**SMALL, "steps": 30})
+        body.update(
+            sources=[{"name": "manual"}],
+            label={"given": {"manual": "eng"}},
+            model={**SMALL, "steps": 30},
+        )
         body["select"].update(kinds=["page"])
-        body["split"].update(rules=[{"source": "manual", "by": "hash", "column": "doc_id", "valid": 0.1, "test": 0.3}])
+        body["split"].update(
+            rules=[
+                {"source": "manual", "by": "hash", "column": "doc_id", "valid": 0.1, "test": 0.3}
+            ]
+        )
         body["score"].update(resamples=200, requests=2)
         for gate in body["gates"]:
             gate.update({"required": ["manual"]} if gate.get("required") else {})
@@ -499,4 +763,8 @@ def test_another_set_of_pages_needs_configuration_alone(clone) -> None:
     done = clone.tidemill("run", "text_generation", "--dry-run", "--json", timeout=500)
     assert done.returncode == 0, done.stderr
     end = json.loads(done.stdout)
-    assert end["state"] == "DryRun" and end["because"].startswith("REJECT") and "baseline" in end["because"]  # after thirty steps
+    assert (
+        end["state"] == "DryRun"
+        and end["because"].startswith("REJECT")
+        and "baseline" in end["because"]
+    )  # after thirty steps

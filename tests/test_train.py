@@ -52,13 +52,28 @@ def forked(pictures: Clone) -> Iterator[Job]:
 
 def server(clone: Clone) -> Iterator[Job]:
     """Asks tests/forked.py, in the clone's folder."""
-    process = subprocess.Popen([sys.executable, "-m", "tests.forked"], cwd=clone.folder, env={**clone.env, "PYTHONPATH": str(HERE)},
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.forked"],
+        cwd=clone.folder,
+        env={**clone.env, "PYTHONPATH": str(HERE)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     assert process.stdin and process.stdout
 
     def ask(**job: Any) -> dict[str, Any]:
         assert process.stdin and process.stdout
-        process.stdin.write(json.dumps({key: str(value) if isinstance(value, Path) else value for key, value in job.items()}) + "\n")
+        process.stdin.write(
+            json.dumps(
+                {
+                    key: str(value) if isinstance(value, Path) else value
+                    for key, value in job.items()
+                }
+            )
+            + "\n"
+        )
         process.stdin.flush()
         told: dict[str, Any] = json.loads(process.stdout.readline())
         return told
@@ -71,7 +86,9 @@ def server(clone: Clone) -> Iterator[Job]:
 def fields(clone: Clone, name: str) -> dict[str, Any]:
     import yaml
 
-    found: dict[str, Any] = yaml.safe_load((clone.folder / f"conf/recipe/{name}.yaml").read_text())["model"]
+    found: dict[str, Any] = yaml.safe_load((clone.folder / f"conf/recipe/{name}.yaml").read_text())[
+        "model"
+    ]
     return found
 
 
@@ -84,8 +101,14 @@ def killed_and_resumed(ask: Job, folder: Path, kills: list[int], **job: Any) -> 
         assert ask(do="train", folder=here, kill=step, **job)["code"] == -signal.SIGKILL
         again = ask(do="train", folder=here, **job)
         assert again["code"] == 0, again
-        assert again["sha256"] == whole["sha256"] and again["metrics"] == whole["metrics"], f"killed after step {step}"
-        assert again["resumed_at"] == max((at for at in range(0, step, job["settings"]["checkpoint_steps"])), default=None) or not again["resumed_at"]
+        assert again["sha256"] == whole["sha256"] and again["metrics"] == whole["metrics"], (
+            f"killed after step {step}"
+        )
+        assert (
+            again["resumed_at"]
+            == max((at for at in range(0, step, job["settings"]["checkpoint_steps"])), default=None)
+            or not again["resumed_at"]
+        )
 
 
 def moments(seed: int, count: int, steps: int) -> list[int]:
@@ -94,12 +117,20 @@ def moments(seed: int, count: int, steps: int) -> list[int]:
 
 # Going on ---------------------------------------------------------------------------------------
 
+
 def test_a_killed_training_ends_with_the_same_weights(forked: Job, tmp_path: Path) -> None:
-    job = {"recipe": "images", "fields": SMALL, "rows": 400, "settings": {"max_epochs": 2, "checkpoint_steps": 4}}
+    job = {
+        "recipe": "images",
+        "fields": SMALL,
+        "rows": 400,
+        "settings": {"max_epochs": 2, "checkpoint_steps": 4},
+    }
     killed_and_resumed(forked, tmp_path, moments(7, 3, 26), **job)
 
 
-def test_a_killed_training_of_weighed_rows_ends_with_the_same_weights(pictures: Clone, forked: Job, tmp_path: Path) -> None:
+def test_a_killed_training_of_weighed_rows_ends_with_the_same_weights(
+    pictures: Clone, forked: Job, tmp_path: Path
+) -> None:
     import numpy as np
     import pandas as pd
 
@@ -107,21 +138,52 @@ def test_a_killed_training_of_weighed_rows_ends_with_the_same_weights(pictures: 
     before, rows = path.read_bytes(), pd.read_parquet(path)
     rows.assign(weight=np.linspace(0.1, 1, len(rows))).to_parquet(path)
     try:
-        killed_and_resumed(forked, tmp_path, moments(8, 1, 26), recipe="images", fields=SMALL, rows=400, settings={"max_epochs": 2, "checkpoint_steps": 4})
+        killed_and_resumed(
+            forked,
+            tmp_path,
+            moments(8, 1, 26),
+            recipe="images",
+            fields=SMALL,
+            rows=400,
+            settings={"max_epochs": 2, "checkpoint_steps": 4},
+        )
     finally:
         path.write_bytes(before)
 
 
-def test_a_training_killed_in_its_validation_and_again_after_it_ends_with_the_same_weights(forked: Job, tmp_path: Path) -> None:
-    job = {"recipe": "images", "fields": SMALL, "rows": 400, "watch": "valid_accuracy", "settings": {
-        "max_epochs": 2, "checkpoint_steps": 3, "ema": 0.9, "keep": "best", "patience": 9, "validate_share": 0.5, "accumulate": 2,
-        "optimiser": "adamw", "schedule": "one_cycle", "l1": 1e-5, "gradient_clip": 1.0}}
+def test_a_training_killed_in_its_validation_and_again_after_it_ends_with_the_same_weights(
+    forked: Job, tmp_path: Path
+) -> None:
+    job = {
+        "recipe": "images",
+        "fields": SMALL,
+        "rows": 400,
+        "watch": "valid_accuracy",
+        "settings": {
+            "max_epochs": 2,
+            "checkpoint_steps": 3,
+            "ema": 0.9,
+            "keep": "best",
+            "patience": 9,
+            "validate_share": 0.5,
+            "accumulate": 2,
+            "optimiser": "adamw",
+            "schedule": "one_cycle",
+            "l1": 1e-5,
+            "gradient_clip": 1.0,
+        },
+    }
     whole = forked(do="train", folder=tmp_path / "whole", **job)
     here = tmp_path / "killed"
-    assert forked(do="train", folder=here, kill=7, validating=True, **job)["code"] == -signal.SIGKILL
+    assert (
+        forked(do="train", folder=here, kill=7, validating=True, **job)["code"] == -signal.SIGKILL
+    )
     assert forked(do="train", folder=here, kill=11, **job)["code"] == -signal.SIGKILL
     again = forked(do="train", folder=here, **job)
-    assert again["resumed_at"] and (again["sha256"], again["metrics"]) == (whole["sha256"], whole["metrics"])
+    assert again["resumed_at"] and (again["sha256"], again["metrics"]) == (
+        whole["sha256"],
+        whole["metrics"],
+    )
 
 
 @pytest.mark.system
@@ -129,11 +191,25 @@ def test_a_training_killed_in_its_validation_and_again_after_it_ends_with_the_sa
 def test_twenty_killed_trainings_end_with_the_same_weights(name: str, tmp_path: Path) -> None:
     clone = make_clone(tmp_path / "clone", git=False)
     halved(clone, name)
-    sizes = {"images": (SMALL, 400, {"max_epochs": 2, "checkpoint_steps": 5}),
-             "text_generation": ({**fields(clone, name), "steps": 14, "dropout": 0.1}, 0, {"max_epochs": 2, "checkpoint_steps": 5})}
+    sizes = {
+        "images": (SMALL, 400, {"max_epochs": 2, "checkpoint_steps": 5}),
+        "text_generation": (
+            {**fields(clone, name), "steps": 14, "dropout": 0.1},
+            0,
+            {"max_epochs": 2, "checkpoint_steps": 5},
+        ),
+    }
     own, rows, settings = sizes[name]
     asking = server(clone)
-    killed_and_resumed(next(asking), tmp_path, moments(11, 20, 26), recipe=name, fields=own, rows=rows, settings=settings)
+    killed_and_resumed(
+        next(asking),
+        tmp_path,
+        moments(11, 20, 26),
+        recipe=name,
+        fields=own,
+        rows=rows,
+        settings=settings,
+    )
     asking.close()
 
 
@@ -144,8 +220,14 @@ def prepared(clone: Clone, *overrides: str) -> None:
 
 
 def begun(clone: Clone, *overrides: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "tasks.train", "images", "sweep.trials=0", *overrides], cwd=clone.folder, env=clone.env,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tasks.train", "images", "sweep.trials=0", *overrides],
+        cwd=clone.folder,
+        env=clone.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def until(child: subprocess.Popen[str], word: str) -> None:
@@ -157,12 +239,16 @@ def until(child: subprocess.Popen[str], word: str) -> None:
     raise AssertionError(f"it ended before it said {word!r}: {child.stderr.read()}")
 
 
-def test_sigterm_saves_and_exits_75_the_next_attempt_goes_on_in_the_same_run_and_one_waits_for_another(pictures: Clone) -> None:
+def test_sigterm_saves_and_exits_75_the_next_attempt_goes_on_in_the_same_run_and_one_waits_for_another(
+    pictures: Clone,
+) -> None:
     from tasks.files import locked
 
     given = ("trainer.max_epochs=8", "model.width=4", "model.stages=2", "model.batch=256")
     prepared(pictures, *given)
-    with locked(pictures.folder / ".tidemill/locks/train-images"):     # as another training of this application holds it
+    with locked(
+        pictures.folder / ".tidemill/locks/train-images"
+    ):  # as another training of this application holds it
         first = begun(pictures, *given)
         until(first, "waiting for train-images")
     until(first, '"unit":"steps"')
@@ -175,21 +261,41 @@ def test_sigterm_saves_and_exits_75_the_next_attempt_goes_on_in_the_same_run_and
     assert again.returncode == 0, errors
     told = json.loads(said.strip().splitlines()[-1])
     assert told["resumes"] == 1 and not saved.parent.exists(), "checkpoints go with the receipt"
-    code = ("import json; from tasks import tracking; c = tracking.client(); e = c.get_experiment_by_name('images').experiment_id; r = c.search_runs([e]);"
-            "print(json.dumps([[x.data.tags, x.data.metrics] for x in r]))")
-    done = subprocess.run([sys.executable, "-c", code], cwd=pictures.folder, env=pictures.env, capture_output=True, text=True)
+    code = (
+        "import json; from tasks import tracking; c = tracking.client(); e = c.get_experiment_by_name('images').experiment_id; r = c.search_runs([e]);"
+        "print(json.dumps([[x.data.tags, x.data.metrics] for x in r]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=pictures.folder,
+        env=pictures.env,
+        capture_output=True,
+        text=True,
+    )
     ((tags, metrics),) = json.loads(done.stdout.strip().splitlines()[-1])
     assert tags["tidemill.resumes"] == "1" and tags["tidemill.weights"] == told["weights"]["sha256"]
-    assert {"cost.wall_s", "cost.processor_s", "cost.peak_mb", "cost.samples_per_s", "cost.energy_wh", "rate", "train_loss"} <= set(metrics)
+    assert {
+        "cost.wall_s",
+        "cost.processor_s",
+        "cost.peak_mb",
+        "cost.samples_per_s",
+        "cost.energy_wh",
+        "rate",
+        "train_loss",
+    } <= set(metrics)
     assert tags["cost.energy_method"]
 
 
 # Checkpoints ------------------------------------------------------------------------------------
 
+
 def kept(folder: Path, steps: tuple[int, ...] = (1, 2)) -> Checkpoints:
     found = Checkpoints(folder, {"application": "images", "data": "d" * 64})
     for step in steps:
-        Files().save_checkpoint({"identity": found.identity, "global_step": step, "weights": torch.arange(40)}, found.path(step))
+        Files().save_checkpoint(
+            {"identity": found.identity, "global_step": step, "weights": torch.arange(40)},
+            found.path(step),
+        )
     return found
 
 
@@ -221,13 +327,17 @@ def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_not_used(tmp_path
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     kept(tmp_path)
-    with pytest.raises(Refused, match=r"is of another training \(application images and not stocks\); remove"):
+    with pytest.raises(
+        Refused, match=r"is of another training \(application images and not stocks\); remove"
+    ):
         Checkpoints(tmp_path, {"application": "stocks", "data": "d" * 64}).newest()
 
 
 def test_checkpoints_come_by_steps_or_by_time_and_cost_their_share_at_most() -> None:
     by_steps = Clock(5, 1.0)
-    assert [step for step in range(1, 12) if by_steps.due(step) and not by_steps.saved(step, 0.0)] == [5, 10]
+    assert [
+        step for step in range(1, 12) if by_steps.due(step) and not by_steps.saved(step, 0.0)
+    ] == [5, 10]
     by_time = Clock(0, 0.0)
     assert by_time.due(1)
     by_time.saved(1, cost_s=9.0)
@@ -235,6 +345,7 @@ def test_checkpoints_come_by_steps_or_by_time_and_cost_their_share_at_most() -> 
 
 
 # Faults -----------------------------------------------------------------------------------------
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
@@ -251,9 +362,27 @@ def here(pictures: Clone, monkeypatch: pytest.MonkeyPatch) -> Path:
     return pictures.folder / "data" / "splits" / "images"
 
 
-def trained(splits: Path, rows: int = 200, epochs: int = 1, stop: Kept | None = None, more: tuple[Callback, ...] = (), **settings: Any) -> tuple[Any, dict[str, float], int]:
+def trained(
+    splits: Path,
+    rows: int = 200,
+    epochs: int = 1,
+    stop: Kept | None = None,
+    more: tuple[Callback, ...] = (),
+    **settings: Any,
+) -> tuple[Any, dict[str, float], int]:
     recipe = recipes.load("images")(**SMALL)
-    return fit(recipe, recipe.datamodule(splits, 1, rows), Trainer(**{**HARDWARE, **settings}), 1, epochs, None, "test", watch="valid_accuracy", kept=stop, more=more)
+    return fit(
+        recipe,
+        recipe.datamodule(splits, 1, rows),
+        Trainer(**{**HARDWARE, **settings}),
+        1,
+        epochs,
+        None,
+        "test",
+        watch="valid_accuracy",
+        kept=stop,
+        more=more,
+    )
 
 
 class Poisoned(Callback):
@@ -267,7 +396,9 @@ class Poisoned(Callback):
             next(module.parameters()).data.flatten()[0] = math.nan
 
 
-def test_a_loss_that_is_no_number_stops_at_once_says_the_step_and_keeps_what_was_good_last(here: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_stops_at_once_says_the_step_and_keeps_what_was_good_last(
+    here: Path, tmp_path: Path
+) -> None:
     there = Checkpoints(tmp_path / "checkpoints", {"of": "this"})
     with pytest.raises(Fault, match=r"the loss is nan at step 5; lower the learning rate") as fault:
         trained(here, stop=Kept(there, Stop()), more=(Poisoned(4),), checkpoint_steps=1)
@@ -277,7 +408,9 @@ def test_a_loss_that_is_no_number_stops_at_once_says_the_step_and_keeps_what_was
     assert all(bool(torch.isfinite(weight).all()) for weight in found[1]["state_dict"].values())
 
 
-def test_half_a_batch_at_a_time_makes_the_same_steps_on_the_same_rows(here: Path, tmp_path: Path) -> None:
+def test_half_a_batch_at_a_time_makes_the_same_steps_on_the_same_rows(
+    here: Path, tmp_path: Path
+) -> None:
     recipe = recipes.load("images")(**{**SMALL, "dropout": 0.0})
     data = recipe.datamodule(here, 1, 200)
     whole, halves = data.train_dataloader().dataset, data.train_dataloader().dataset
@@ -285,7 +418,9 @@ def test_half_a_batch_at_a_time_makes_the_same_steps_on_the_same_rows(here: Path
     one, two = list(whole), list(halves)
     assert len(two) == 2 * len(one) == len(halves)
     for at, (pixels, targets) in enumerate(one):
-        assert torch.equal(pixels, torch.cat([two[2 * at][0], two[2 * at + 1][0]])) and torch.equal(targets, torch.cat([two[2 * at][1], two[2 * at + 1][1]]))
+        assert torch.equal(pixels, torch.cat([two[2 * at][0], two[2 * at + 1][0]])) and torch.equal(
+            targets, torch.cat([two[2 * at][1], two[2 * at + 1][1]])
+        )
     kept = [Kept(Checkpoints(tmp_path / str(parts), {}), Stop(), parts) for parts in (1, 2)]
     (_, first, steps), (_, second, as_many) = (trained(here, stop=item) for item in kept)
     assert steps == as_many and second["valid_loss"] == pytest.approx(first["valid_loss"], rel=0.2)
@@ -299,7 +434,11 @@ def test_no_memory_is_tried_once_with_half_a_batch(tmp_path: Path) -> None:
         memory.halve(tmp_path, "train images")
     with pytest.raises(RuntimeError) as error:
         torch.empty(2**55)
-    assert memory.exhausted(error.value) and memory.exhausted(MemoryError()) and not memory.exhausted(RuntimeError("shape"))
+    assert (
+        memory.exhausted(error.value)
+        and memory.exhausted(MemoryError())
+        and not memory.exhausted(RuntimeError("shape"))
+    )
 
 
 def test_rows_are_shared_out_once_each() -> None:
@@ -310,6 +449,7 @@ def test_rows_are_shared_out_once_each() -> None:
 
 
 # What conf can ask for --------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
 def test_every_optimiser_goes_downhill_and_decays_weights(name: str) -> None:
@@ -326,10 +466,20 @@ def test_every_optimiser_goes_downhill_and_decays_weights(name: str) -> None:
     assert abs(after(0.0) - 1) < abs(2 - 1) and after(0.5) < after(0.0)
 
 
-@pytest.mark.parametrize(("name", "warmup", "expected"), [
-    ("constant", 0.0, {0: 1, 50: 1, 99: 1}), ("constant", 0.1, {0: 0.1, 4: 0.5, 9: 1, 99: 1}), ("linear", 0.0, {0: 1, 50: 0.5, 100: 0}),
-    ("linear", 0.2, {9: 0.5, 19: 1, 60: 0.5}), ("cosine", 0.0, {0: 1, 25: 0.5 + 0.5 * math.cos(math.pi / 4), 50: 0.5, 100: 0}), ("cosine", 0.1, {9: 1, 55: 0.5, 100: 0})])
-def test_every_schedule_is_its_formula(name: str, warmup: float, expected: dict[int, float]) -> None:
+@pytest.mark.parametrize(
+    ("name", "warmup", "expected"),
+    [
+        ("constant", 0.0, {0: 1, 50: 1, 99: 1}),
+        ("constant", 0.1, {0: 0.1, 4: 0.5, 9: 1, 99: 1}),
+        ("linear", 0.0, {0: 1, 50: 0.5, 100: 0}),
+        ("linear", 0.2, {9: 0.5, 19: 1, 60: 0.5}),
+        ("cosine", 0.0, {0: 1, 25: 0.5 + 0.5 * math.cos(math.pi / 4), 50: 0.5, 100: 0}),
+        ("cosine", 0.1, {9: 1, 55: 0.5, 100: 0}),
+    ],
+)
+def test_every_schedule_is_its_formula(
+    name: str, warmup: float, expected: dict[int, float]
+) -> None:
     rate = optimisers.schedule(name, 100, warmup)
     for step, value in expected.items():
         assert rate(step) == pytest.approx(value, abs=1e-12), step
@@ -338,7 +488,9 @@ def test_every_schedule_is_its_formula(name: str, warmup: float, expected: dict[
 def test_one_cycle_is_that_of_torch() -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
     theirs = torch.optim.SGD([weight], 1.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(theirs, 1.0, total_steps=1001, cycle_momentum=False)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        theirs, 1.0, total_steps=1001, cycle_momentum=False
+    )
     ours = optimisers.schedule("one_cycle", 1000, 0.0)
     for step in range(1000):
         assert ours(step) == pytest.approx(schedule.get_last_lr()[0], abs=0.004), step
@@ -352,10 +504,14 @@ def test_a_budget_ends_a_training_properly(here: Path) -> None:
 
 
 def test_the_best_is_kept_and_no_patience_ends_early(here: Path) -> None:
-    _, metrics, steps = trained(here, epochs=60, keep="best", patience=2, validate_share=1.0, lr=1e-9, optimiser="sgd")
+    _, metrics, steps = trained(
+        here, epochs=60, keep="best", patience=2, validate_share=1.0, lr=1e-9, optimiser="sgd"
+    )
     assert steps <= 3 * 7 and "valid_accuracy" in metrics
     whole = trained(here, epochs=12, patience=0, lr=1e-9, optimiser="sgd")[2]
-    assert trained(here, epochs=12, patience=2, lr=1e-9, optimiser="sgd")[2] < whole, "two validations that were no better end it"
+    assert trained(here, epochs=12, patience=2, lr=1e-9, optimiser="sgd")[2] < whole, (
+        "two validations that were no better end it"
+    )
 
 
 def test_averaged_weights_are_what_comes_out(here: Path) -> None:
@@ -364,8 +520,12 @@ def test_averaged_weights_are_what_comes_out(here: Path) -> None:
 
 
 def test_l1_makes_weights_smaller(here: Path) -> None:
-    plain, small = (trained(here, epochs=2, l1=l1, optimiser="sgd", lr=0.05)[0] for l1 in (0.0, 0.05))
-    assert sum(float(w.abs().sum()) for w in small.parameters()) < 0.9 * sum(float(w.abs().sum()) for w in plain.parameters())
+    plain, small = (
+        trained(here, epochs=2, l1=l1, optimiser="sgd", lr=0.05)[0] for l1 in (0.0, 0.05)
+    )
+    assert sum(float(w.abs().sum()) for w in small.parameters()) < 0.9 * sum(
+        float(w.abs().sum()) for w in plain.parameters()
+    )
 
 
 def test_a_rate_is_found_the_same_each_time_and_within_its_range(here: Path) -> None:
@@ -380,7 +540,9 @@ def test_a_rate_is_found_the_same_each_time_and_within_its_range(here: Path) -> 
         data = recipe.datamodule(here, 1, 400)
         found.append(find(recipe.module(data), data))
     assert found[0] == found[1] and 1e-5 < found[0] < HIGH
-    assert steepest([2.0] * 50 + [1.0] + [1.0] * 49) == pytest.approx(LOW * (HIGH / LOW) ** 0.49, rel=0.05)
+    assert steepest([2.0] * 50 + [1.0] + [1.0] * 49) == pytest.approx(
+        LOW * (HIGH / LOW) ** 0.49, rel=0.05
+    )
 
 
 def test_lightning_runs_a_compiled_network_of_every_name_in_conf() -> None:
@@ -390,18 +552,31 @@ def test_lightning_runs_a_compiled_network_of_every_name_in_conf() -> None:
 
 # Bad input --------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("overrides", "words"), [
-    (["trainer.optimiser=adamm"], r"trainer\.optimiser='adamm'.*'sgd', 'adam', 'adamw', 'rmsprop' or 'adagrad'"),
-    (["model.lr=0"], r"lr=0.*greater than 0"),
-    (["trainer.lr=0"], r"trainer\.lr.*greater than 0"),
-    (["trainer.schedule=steps"], "'constant', 'linear', 'cosine' or 'one_cycle'"),
-    (["trainer.momentum=0.9"], "momentum is for sgd and rmsprop, trainer.optimiser is recipe"),
-    (["trainer.l2=0.1"], "belongs to a named optimiser"),
-    (["trainer.schedule=linear"], "trainer.schedule and trainer.warmup belong to a named optimiser"),
-    (["trainer.lr=auto"], "sweep.space searches lr too; leave one out"),
-    (["sweep.space.nonsense.low=1", "sweep.space.nonsense.high=2"], "sweep.space names nonsense; the model has side, width"),
-    (["trainer=gpux"], r"no trainer 'gpux'; conf/trainer has cpu, ddp, fsdp, gpu"),
-])
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            ["trainer.optimiser=adamm"],
+            r"trainer\.optimiser='adamm'.*'sgd', 'adam', 'adamw', 'rmsprop' or 'adagrad'",
+        ),
+        (["model.lr=0"], r"lr=0.*greater than 0"),
+        (["trainer.lr=0"], r"trainer\.lr.*greater than 0"),
+        (["trainer.schedule=steps"], "'constant', 'linear', 'cosine' or 'one_cycle'"),
+        (["trainer.momentum=0.9"], "momentum is for sgd and rmsprop, trainer.optimiser is recipe"),
+        (["trainer.l2=0.1"], "belongs to a named optimiser"),
+        (
+            ["trainer.schedule=linear"],
+            "trainer.schedule and trainer.warmup belong to a named optimiser",
+        ),
+        (["trainer.lr=auto"], "sweep.space searches lr too; leave one out"),
+        (
+            ["sweep.space.nonsense.low=1", "sweep.space.nonsense.high=2"],
+            "sweep.space names nonsense; the model has side, width",
+        ),
+        (["trainer=gpux"], r"no trainer 'gpux'; conf/trainer has cpu, ddp, fsdp, gpu"),
+    ],
+)
 def test_what_cannot_be_trained_is_refused_by_name(overrides: list[str], words: str) -> None:
     with pytest.raises(Refused, match=words) as refusal:
         config.recipe("images", overrides)
@@ -409,16 +584,22 @@ def test_what_cannot_be_trained_is_refused_by_name(overrides: list[str], words: 
 
 
 def test_a_sweep_over_nothing_is_refused() -> None:
-    with pytest.raises(ValidationError, match="trials is 3 and space is empty; name fields of model in space"):
+    with pytest.raises(
+        ValidationError, match="trials is 3 and space is empty; name fields of model in space"
+    ):
         Sweep(trials=3, metric="valid_accuracy")
 
 
 def test_a_recipe_that_begins_from_scratch_refuses_the_champion() -> None:
-    with pytest.raises(Refused, match=r"trainer\.start=champion: languages always begins from scratch"):
+    with pytest.raises(
+        Refused, match=r"trainer\.start=champion: languages always begins from scratch"
+    ):
         config.recipe("languages", ["trainer.start=champion"])
 
 
-def test_a_batch_larger_than_the_data_and_a_label_of_one_row_are_refused(here: Path, tmp_path: Path) -> None:
+def test_a_batch_larger_than_the_data_and_a_label_of_one_row_are_refused(
+    here: Path, tmp_path: Path
+) -> None:
     import pandas as pd
 
     from tasks import plan
@@ -426,12 +607,21 @@ def test_a_batch_larger_than_the_data_and_a_label_of_one_row_are_refused(here: P
 
     this = plan.make("images", [])
     rows = len(pd.read_parquet(here / "train.parquet"))
-    with pytest.raises(Refused, match=f"model.batch is 8192 and images has {rows} training rows; say model.batch={rows} or less"):
+    with pytest.raises(
+        Refused,
+        match=f"model.batch is 8192 and images has {rows} training rows; say model.batch={rows} or less",
+    ):
         check(this, recipes.load("images")(batch=8192))
     path = here / "train.parquet"
     body, table = path.read_bytes(), pd.read_parquet(path)
     try:
-        lone = table[(table["target"] != json.dumps({"label": "7"})) | (np.arange(len(table)) == np.flatnonzero(table["target"] == json.dumps({"label": "7"}))[0])]
+        lone = table[
+            (table["target"] != json.dumps({"label": "7"}))
+            | (
+                np.arange(len(table))
+                == np.flatnonzero(table["target"] == json.dumps({"label": "7"}))[0]
+            )
+        ]
         lone.to_parquet(path)
         with pytest.raises(Refused, match=r"one training row has '7'.*bring more rows of it"):
             check(this, recipes.load("images")())
@@ -444,6 +634,7 @@ def test_a_batch_larger_than_the_data_and_a_label_of_one_row_are_refused(here: P
 
 # Many processes ---------------------------------------------------------------------------------
 
+
 @pytest.mark.system
 def test_two_processes_train_as_one_does_and_go_on_after_sigterm(tmp_path: Path) -> None:
     """Each takes its half of every batch, so the network that answers gets the same gradients, summed in another order."""
@@ -453,11 +644,25 @@ def test_two_processes_train_as_one_does_and_go_on_after_sigterm(tmp_path: Path)
     halved(clone, "stocks")
     weights: dict[str, list[tuple[dict[str, torch.Tensor], dict[str, Any]]]] = {}
     for devices, strategy, disturbed in ((1, "auto", False), (2, "ddp", False), (2, "ddp", True)):
-        given = ["stocks", "sweep.trials=0", "model.dropout=0", f"trainer.devices={devices}", f"trainer.strategy={strategy}", "trainer.checkpoint_steps=10"]
+        given = [
+            "stocks",
+            "sweep.trials=0",
+            "model.dropout=0",
+            f"trainer.devices={devices}",
+            f"trainer.strategy={strategy}",
+            "trainer.checkpoint_steps=10",
+        ]
         shutil.rmtree(clone.folder / ".tidemill" / "runs", ignore_errors=True)
         assert clone.run("tasks.sweep", *given).returncode == 0
         if disturbed:
-            child = subprocess.Popen([sys.executable, "-m", "tasks.train", *given], cwd=clone.folder, env=clone.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            child = subprocess.Popen(
+                [sys.executable, "-m", "tasks.train", *given],
+                cwd=clone.folder,
+                env=clone.env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             until(child, '"unit":"steps"')
             child.send_signal(signal.SIGTERM)
             _, errors = child.communicate(timeout=60)
@@ -466,10 +671,14 @@ def test_two_processes_train_as_one_does_and_go_on_after_sigterm(tmp_path: Path)
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout.strip().splitlines()[-1])
         assert told["resumes"] == int(disturbed)
-        weights.setdefault(strategy, []).append((load_file(clone.folder / told["weights"]["path"]), told))
+        weights.setdefault(strategy, []).append(
+            (load_file(clone.folder / told["weights"]["path"]), told)
+        )
     ((one, alone),), ((two, both), (again, _)) = weights["auto"], weights["ddp"]
     assert alone["steps"] == both["steps"]
-    assert both["metrics"]["valid_pinball"] == pytest.approx(alone["metrics"]["valid_pinball"], rel=0.02)
+    assert both["metrics"]["valid_pinball"] == pytest.approx(
+        alone["metrics"]["valid_pinball"], rel=0.02
+    )
     for name in one:
         if name.startswith("nets.0."):
             assert torch.allclose(one[name], two[name], rtol=1e-2, atol=1e-3), name
@@ -477,8 +686,13 @@ def test_two_processes_train_as_one_does_and_go_on_after_sigterm(tmp_path: Path)
 
 
 @pytest.mark.system
-@pytest.mark.skipif(os.geteuid() != 0 or not Path("/sys/fs/cgroup/memory").is_dir(), reason="needs root and control groups")
-def test_a_training_that_the_kernel_kills_for_memory_is_tried_with_half_a_batch(tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/sys/fs/cgroup/memory").is_dir(),
+    reason="needs root and control groups",
+)
+def test_a_training_that_the_kernel_kills_for_memory_is_tried_with_half_a_batch(
+    tmp_path: Path,
+) -> None:
     """In a memory group of its own; halving a batch of pictures this large is what lets it through, or what is said of it."""
     clone = make_clone(tmp_path / "clone", git=False)
     halved(clone, "images")
@@ -488,10 +702,23 @@ def test_a_training_that_the_kernel_kills_for_memory_is_tried_with_half_a_batch(
     group.mkdir()
     try:
         (group / "memory.limit_in_bytes").write_text(str(2000 * 2**20))
-        code = ("import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(os.getpid()));"
-                f"from tasks import places; places.settle(); from tasks.train import train; train.work('images', {given!r})")
-        said = [subprocess.run([sys.executable, "-c", code, str(group / "cgroup.procs")], cwd=clone.folder, env=clone.env, capture_output=True, text=True).stderr for _ in range(2)]
-        assert "ran out of memory; trying again with half the batch at a time" in said[0], said[0][-800:]
+        code = (
+            "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(os.getpid()));"
+            f"from tasks import places; places.settle(); from tasks.train import train; train.work('images', {given!r})"
+        )
+        said = [
+            subprocess.run(
+                [sys.executable, "-c", code, str(group / "cgroup.procs")],
+                cwd=clone.folder,
+                env=clone.env,
+                capture_output=True,
+                text=True,
+            ).stderr
+            for _ in range(2)
+        ]
+        assert "ran out of memory; trying again with half the batch at a time" in said[0], said[0][
+            -800:
+        ]
         assert "half a batch at a time as well" in said[1] or not said[1], said[1][-800:]
     finally:
         for _ in range(20):

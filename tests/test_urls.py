@@ -16,12 +16,18 @@ def test_a_canonical_address_is_its_own_canonical_address(tail: str) -> None:
     found = urls.canonical("http://Example.COM/" + tail)
     if found is not None:
         assert urls.canonical(found) == found
-        assert "#" not in found and found.startswith(("http://", "https://")) and "@" not in urls.site(found)
+        assert (
+            "#" not in found
+            and found.startswith(("http://", "https://"))
+            and "@" not in urls.site(found)
+        )
 
 
 @given(PIECES, PIECES)
 @settings(max_examples=1_500, deadline=None)
-def test_a_link_is_resolved_to_a_canonical_address_or_to_none_and_remembering_changes_nothing(path: str, link: str) -> None:
+def test_a_link_is_resolved_to_a_canonical_address_or_to_none_and_remembering_changes_nothing(
+    path: str, link: str
+) -> None:
     base = urls.canonical("https://example.org/" + path)
     if base is None:
         return
@@ -42,12 +48,32 @@ def test_no_text_breaks_it(text: str) -> None:
 
 
 SAME = [
-    ("HTTP://Example.com:80/a/../b/./c", "http://example.com/b/c"), ("https://example.com:443", "https://example.com/"), ("http://example.com/%7Ejoe", "http://example.com/~joe"), ("http://example.com/a%2fb", "http://example.com/a%2Fb"),
-    ("http://user:word@example.com/", "http://example.com/"), ("http://example.com./a", "http://example.com/a"), ("http://example.com/a?b=2&a=1", "http://example.com/a?a=1&b=2"), ("http://example.com/a?", "http://example.com/a"),
-    ("http://example.com/a?utm_source=x&id=3&fbclid=9", "http://example.com/a?id=3"), ("http://example.com/a;jsessionid=12AB?x=1", "http://example.com/a?x=1"), ("http://example.com/a?PHPSESSID=9", "http://example.com/a"),
-    ("http://example.com/a?x=2&x=1", "http://example.com/a?x=2&x=1"), ("http://bücher.example/ü", "http://xn--bcher-kva.example/%C3%BC"), ("http://0x7f.1/", "http://127.0.0.1/"), ("http://2130706433/", "http://127.0.0.1/"),
-    ("http://[::FFFF:127.0.0.1]/", "http://[::ffff:7f00:1]/"), ("http://example.com/a#b", "http://example.com/a"), ("http://example.com/%zz", "http://example.com/%zz"), ("http://example.com:8080/", "http://example.com:8080/"),
-    ("http://example.com/?sid=12", "http://example.com/?sid=12"), ("http:/\\example.com\\a", "http://example.com/a"), ("ftp://example.com/", None), ("javascript:void(0)", None), ("http://", None), ("http://a b/", None), ("data:text/html,x", None),
+    ("HTTP://Example.com:80/a/../b/./c", "http://example.com/b/c"),
+    ("https://example.com:443", "https://example.com/"),
+    ("http://example.com/%7Ejoe", "http://example.com/~joe"),
+    ("http://example.com/a%2fb", "http://example.com/a%2Fb"),
+    ("http://user:word@example.com/", "http://example.com/"),
+    ("http://example.com./a", "http://example.com/a"),
+    ("http://example.com/a?b=2&a=1", "http://example.com/a?a=1&b=2"),
+    ("http://example.com/a?", "http://example.com/a"),
+    ("http://example.com/a?utm_source=x&id=3&fbclid=9", "http://example.com/a?id=3"),
+    ("http://example.com/a;jsessionid=12AB?x=1", "http://example.com/a?x=1"),
+    ("http://example.com/a?PHPSESSID=9", "http://example.com/a"),
+    ("http://example.com/a?x=2&x=1", "http://example.com/a?x=2&x=1"),
+    ("http://bücher.example/ü", "http://xn--bcher-kva.example/%C3%BC"),
+    ("http://0x7f.1/", "http://127.0.0.1/"),
+    ("http://2130706433/", "http://127.0.0.1/"),
+    ("http://[::FFFF:127.0.0.1]/", "http://[::ffff:7f00:1]/"),
+    ("http://example.com/a#b", "http://example.com/a"),
+    ("http://example.com/%zz", "http://example.com/%zz"),
+    ("http://example.com:8080/", "http://example.com:8080/"),
+    ("http://example.com/?sid=12", "http://example.com/?sid=12"),
+    ("http:/\\example.com\\a", "http://example.com/a"),
+    ("ftp://example.com/", None),
+    ("javascript:void(0)", None),
+    ("http://", None),
+    ("http://a b/", None),
+    ("data:text/html,x", None),
 ]
 
 
@@ -56,21 +82,41 @@ def test_spellings(text: str, wanted: str | None) -> None:
     assert urls.canonical(text) == wanted
 
 
-@pytest.mark.parametrize(("uri", "why"), [
-    ("http://a/b/c/d/e", None), ("http://a/" + "x/" * 4 + "y/z/w", "path repeats itself"), ("http://a/" + "/".join(f"p{n}" for n in range(25)), "path without end"), ("http://a/" + "x" * 3000, "address too long"),
-    ("http://a/b/c/b/c/b/c", None), ("http://a/b/c/b/c/b/c/b/c", "path repeats itself"),
-])
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("http://a/b/c/d/e", None),
+        ("http://a/" + "x/" * 4 + "y/z/w", "path repeats itself"),
+        ("http://a/" + "/".join(f"p{n}" for n in range(25)), "path without end"),
+        ("http://a/" + "x" * 3000, "address too long"),
+        ("http://a/b/c/b/c/b/c", None),
+        ("http://a/b/c/b/c/b/c/b/c", "path repeats itself"),
+    ],
+)
 def test_folders_without_end_are_told(uri: str, why: str | None) -> None:
     assert urls.folder_trap(uri) == why
 
 
 def test_addresses_of_one_counter_have_one_shape() -> None:
-    assert urls.shape("http://a/day/2024-01-02") == urls.shape("http://a/day/1999-12-31") != urls.shape("http://a/week/1")
-    assert urls.shape("http://a/cal?month=1&year=2") == urls.shape("http://a/cal?month=12&year=2024") and urls.shape("http://a/about") is None
+    assert (
+        urls.shape("http://a/day/2024-01-02")
+        == urls.shape("http://a/day/1999-12-31")
+        != urls.shape("http://a/week/1")
+    )
+    assert (
+        urls.shape("http://a/cal?month=1&year=2") == urls.shape("http://a/cal?month=12&year=2024")
+        and urls.shape("http://a/about") is None
+    )
 
 
-TEXTS = {"cp1251": "Все люди рождаются свободными и равными в своем достоинстве и правах.", "shift_jis": "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。",
-         "euc-jp": "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。", "gb18030": "人人生而自由,在尊严和权利上一律平等。他们赋有理性和良心。", "big5": "人人生而自由,在尊嚴和權利上一律平等。他們賦有理性和良心,並應以兄弟關係的精神相對待。人人有資格享受本宣言所載的一切權利和自由。", "utf-8": "Tous les êtres humains naissent libres et égaux"}
+TEXTS = {
+    "cp1251": "Все люди рождаются свободными и равными в своем достоинстве и правах.",
+    "shift_jis": "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。",
+    "euc-jp": "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。",
+    "gb18030": "人人生而自由,在尊严和权利上一律平等。他们赋有理性和良心。",
+    "big5": "人人生而自由,在尊嚴和權利上一律平等。他們賦有理性和良心,並應以兄弟關係的精神相對待。人人有資格享受本宣言所載的一切權利和自由。",
+    "utf-8": "Tous les êtres humains naissent libres et égaux",
+}
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
@@ -79,9 +125,30 @@ def test_an_encoding_is_found_where_nobody_declared_it(name: str) -> None:
     assert charset.decode(text.encode(name)) == text
 
 
-@pytest.mark.parametrize(("body", "header", "wanted"), [
-    (b"\xef\xbb\xbfx", "iso-8859-1", "utf-8"), (b"\xff\xfex\0", None, "utf-16-le"), (b"x", "ISO-8859-1", "cp1252"), (b'<meta charset="koi8-r">', None, "koi8-r"), (b'<meta http-equiv=Content-Type content="text/html; charset=windows-1250">', None, "cp1250"),
-    (b'<meta charset="koi8-r">', "utf-8", "utf-8"), ("Tous les êtres humains naissent libres et égaux en dignité".encode("latin-1"), "utf-8", "cp1252"), (b"x", "no-such-charset", "utf-8"), (b'<?xml version="1.0" encoding="iso-8859-2"?>', None, "iso8859-2"), (b'<meta charset="utf-16">', None, "utf-8"),
-])
-def test_the_mark_counts_before_the_header_and_the_header_before_the_meta_tag(body: bytes, header: str | None, wanted: str) -> None:
+@pytest.mark.parametrize(
+    ("body", "header", "wanted"),
+    [
+        (b"\xef\xbb\xbfx", "iso-8859-1", "utf-8"),
+        (b"\xff\xfex\0", None, "utf-16-le"),
+        (b"x", "ISO-8859-1", "cp1252"),
+        (b'<meta charset="koi8-r">', None, "koi8-r"),
+        (
+            b'<meta http-equiv=Content-Type content="text/html; charset=windows-1250">',
+            None,
+            "cp1250",
+        ),
+        (b'<meta charset="koi8-r">', "utf-8", "utf-8"),
+        (
+            "Tous les êtres humains naissent libres et égaux en dignité".encode("latin-1"),
+            "utf-8",
+            "cp1252",
+        ),
+        (b"x", "no-such-charset", "utf-8"),
+        (b'<?xml version="1.0" encoding="iso-8859-2"?>', None, "iso8859-2"),
+        (b'<meta charset="utf-16">', None, "utf-8"),
+    ],
+)
+def test_the_mark_counts_before_the_header_and_the_header_before_the_meta_tag(
+    body: bytes, header: str | None, wanted: str
+) -> None:
     assert charset.of(body, header) == wanted

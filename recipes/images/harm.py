@@ -7,11 +7,11 @@ import numpy as np
 from recipes import pictures
 from recipes.perturb import generator
 
-NOISE = 0.1        # standard deviation, of 1
-BLUR = 0.8         # pixels, standard deviation
-CONTRAST = 0.5     # what is left of it, around the middle grey
-SHIFT = 2          # pixels
-PATCH = 0.2        # of the side
+NOISE = 0.1  # standard deviation, of 1
+BLUR = 0.8  # pixels, standard deviation
+CONTRAST = 0.5  # what is left of it, around the middle grey
+SHIFT = 2  # pixels
+PATCH = 0.2  # of the side
 
 
 def noise(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -32,8 +32,9 @@ def shift(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     down, right = (int(step) for step in random.choice([-SHIFT, SHIFT], size=2))
     height, width = pixels.shape
     out = np.zeros_like(pixels)
-    out[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)] = \
-        pixels[max(0, -down) : height + min(0, -down), max(0, -right) : width + min(0, -right)]
+    out[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)] = pixels[
+        max(0, -down) : height + min(0, -down), max(0, -right) : width + min(0, -right)
+    ]
     return out
 
 
@@ -46,13 +47,24 @@ def patch(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return out
 
 
-KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {"noise": noise, "blur": blur, "contrast": contrast, "shift": shift, "patch": patch}
+KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+    "noise": noise,
+    "blur": blur,
+    "contrast": contrast,
+    "shift": shift,
+    "patch": patch,
+}
 
 
 def harmed(payloads: Sequence[bytes], seed: int) -> dict[str, list[bytes]]:
     """Every corruption of every picture, by name, as PNG."""
-    asked = [np.asarray(pictures.grey(pictures.opened(body)), dtype=np.float64) for body in payloads]
+    asked = [
+        np.asarray(pictures.grey(pictures.opened(body)), dtype=np.float64) for body in payloads
+    ]
     return {
-        name: [pictures.png(change(pixels, generator(seed, name, body)).round().clip(0, 255)) for pixels, body in zip(asked, payloads, strict=True)]
+        name: [
+            pictures.png(change(pixels, generator(seed, name, body)).round().clip(0, 255))
+            for pixels, body in zip(asked, payloads, strict=True)
+        ]
         for name, change in KINDS.items()
     }

@@ -11,14 +11,21 @@ from recipes.images import bodies, frame, stack
 MOST_SHOWN = 40
 
 
-def frames(splits: Path, examples: pd.DataFrame, side: int, most_rows: int) -> dict[str, pd.DataFrame]:
+def frames(
+    splits: Path, examples: pd.DataFrame, side: int, most_rows: int
+) -> dict[str, pd.DataFrame]:
     """A kernel machine, logistic regression and the most frequent label. They use the validation rows too, having no use for them otherwise."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.svm import SVC
 
-    rows = pd.concat([pd.read_parquet(splits / f"{part}.parquet", columns=["example_id", "payload", "target"]) for part in ("train", "valid")])
+    rows = pd.concat(
+        [
+            pd.read_parquet(splits / f"{part}.parquet", columns=["example_id", "payload", "target"])
+            for part in ("train", "valid")
+        ]
+    )
     names = [json.loads(item)["label"] for item in rows["target"]]
     labels, counts = np.unique(names, return_counts=True)
     seen = stack(rows["payload"], side).reshape(len(rows), -1) / 255
@@ -26,9 +33,19 @@ def frames(splits: Path, examples: pd.DataFrame, side: int, most_rows: int) -> d
     majority = np.tile(counts / counts.sum(), (len(examples), 1))
     made = {"trivial": frame(examples, labels.tolist(), majority)}
     # scikit-learn's defaults are gamma="scale" and C=1; the textbook's figure for MNIST is reached with C=5 (Joachims' grid).
-    for name, model in (("baseline", SVC(C=5, gamma="scale", random_state=1)),
-                        ("logistic", make_pipeline(PCA(min(100, len(rows), seen.shape[1]), random_state=1), LogisticRegression(max_iter=500)))):
-        most = most_rows if name == "baseline" else len(names)     # ids are hashes, so the first rows are random ones
+    for name, model in (
+        ("baseline", SVC(C=5, gamma="scale", random_state=1)),
+        (
+            "logistic",
+            make_pipeline(
+                PCA(min(100, len(rows), seen.shape[1]), random_state=1),
+                LogisticRegression(max_iter=500),
+            ),
+        ),
+    ):
+        most = (
+            most_rows if name == "baseline" else len(names)
+        )  # ids are hashes, so the first rows are random ones
         model.fit(seen[:most], names[:most])
         if name == "baseline" and len(model.classes_) > 2:
             # A kernel machine has no probabilities; a softmax over its one-against-rest scores orders them as it answers.
@@ -36,7 +53,13 @@ def frames(splits: Path, examples: pd.DataFrame, side: int, most_rows: int) -> d
             scores = np.exp(scores - scores.max(axis=1, keepdims=True))
             scores /= scores.sum(axis=1, keepdims=True)
         else:
-            scores = model.predict_proba(asked) if hasattr(model, "predict_proba") else np.eye(len(model.classes_))[np.searchsorted(model.classes_, model.predict(asked))]
+            scores = (
+                model.predict_proba(asked)
+                if hasattr(model, "predict_proba")
+                else np.eye(len(model.classes_))[
+                    np.searchsorted(model.classes_, model.predict(asked))
+                ]
+            )
         made[name] = frame(examples, [str(item) for item in model.classes_], scores)
     return made
 
@@ -49,13 +72,23 @@ def confusion(frame: pd.DataFrame, path: Path) -> Path:
     labels = sorted({*table.index, *table.columns})[:40]
     table = table.reindex(index=labels, columns=labels, fill_value=0)
     shares = table.to_numpy(float) / np.maximum(table.to_numpy().sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(1.5 + 0.45 * len(labels), 1.2 + 0.45 * len(labels)), layout="constrained")
+    figure = Figure(
+        figsize=(1.5 + 0.45 * len(labels), 1.2 + 0.45 * len(labels)), layout="constrained"
+    )
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row in range(len(labels)):
         for column in range(len(labels)):
             if table.iloc[row, column]:
-                axes.text(column, row, str(table.iloc[row, column]), ha="center", va="center", fontsize=8, color="white" if shares[row, column] > 0.5 else "black")
+                axes.text(
+                    column,
+                    row,
+                    str(table.iloc[row, column]),
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if shares[row, column] > 0.5 else "black",
+                )
     axes.set_xticks(range(len(labels)), labels, rotation=90 if max(map(len, labels)) > 3 else 0)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_xlabel("read as")
@@ -70,7 +103,11 @@ def misread(frame: pd.DataFrame, path: Path) -> list[Path]:
 
     from recipes.images import grey
 
-    wrong = frame[frame["target"].astype(str) != frame["answer"].astype(str)].sort_values("confidence", ascending=False, kind="stable").head(MOST_SHOWN)
+    wrong = (
+        frame[frame["target"].astype(str) != frame["answer"].astype(str)]
+        .sort_values("confidence", ascending=False, kind="stable")
+        .head(MOST_SHOWN)
+    )
     if wrong.empty:
         return []
     across = min(10, len(wrong))

@@ -25,20 +25,35 @@ if TYPE_CHECKING:
 
 WRITTEN_AS = {"Hans": "Hani", "Hant": "Hani", "Hang": "Kore", "Zyyy": ""}
 ALSO = {"Jpan": "Hani", "Kore": "Hani"}
-LENGTHS = ((10, "1 to 10"), (25, "11 to 25"), (60, "26 to 60"), (150, "61 to 150"), (10**9, "over 150"))
-BATCH_IDS = 60_000  # n-grams in one call of the session: bounds its memory to 60,000 rows of the table
-LONGEST = 100_000   # characters of one question
+LENGTHS = (
+    (10, "1 to 10"),
+    (25, "11 to 25"),
+    (60, "26 to 60"),
+    (150, "61 to 150"),
+    (10**9, "over 150"),
+)
+BATCH_IDS = (
+    60_000  # n-grams in one call of the session: bounds its memory to 60,000 rows of the table
+)
+LONGEST = 100_000  # characters of one question
 
 
 class Question(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    text: str = Field(min_length=1, max_length=LONGEST, description="a word, a sentence or a page", examples=["Guten Morgen"])
+    text: str = Field(
+        min_length=1,
+        max_length=LONGEST,
+        description="a word, a sentence or a page",
+        examples=["Guten Morgen"],
+    )
 
 
 class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
     language: str = Field(description="ISO 639-3")
-    confidence: float | None = Field(default=None, ge=0, le=1, description="the model's own probability")
+    confidence: float | None = Field(
+        default=None, ge=0, le=1, description="the model's own probability"
+    )
     others: dict[str, float] = Field(default={}, description="the next likely languages")
 
 
@@ -46,20 +61,45 @@ class Languages(base.Recipe):
     """Hyperparameters of the language identifier."""
 
     bits: int = Field(default=16, ge=8, le=20, description="the table has 2^bits rows")
-    dim: int = Field(default=400, ge=1, le=4096, description="rank of the table; more than there are languages is as many")
-    smoothing: float = Field(default=0.01, gt=0, le=10, description="added to each n-gram's count where the table starts")
-    lr: float = Field(default=0.001, gt=0, le=1, description="Adagrad's learning rate, falling linearly to 0")
-    tau: float = Field(default=1.0, ge=0, le=3, description="weight of the logit adjustment; 0 is plain cross-entropy")
+    dim: int = Field(
+        default=400,
+        ge=1,
+        le=4096,
+        description="rank of the table; more than there are languages is as many",
+    )
+    smoothing: float = Field(
+        default=0.01, gt=0, le=10, description="added to each n-gram's count where the table starts"
+    )
+    lr: float = Field(
+        default=0.001, gt=0, le=1, description="Adagrad's learning rate, falling linearly to 0"
+    )
+    tau: float = Field(
+        default=1.0,
+        ge=0,
+        le=3,
+        description="weight of the logit adjustment; 0 is plain cross-entropy",
+    )
     batch: int = Field(default=64, ge=1, le=65536, description="examples in a step")
-    steps: int = Field(default=400, ge=1, description="steps in an epoch: examples are drawn, not swept")
-    crop: float = Field(default=0.8, ge=0, le=1, description="share of examples cut to a few words, as short as menu entries")
-    long_share: float = Field(default=0.7, ge=0, le=1, description="share of a batch from sources of whole paragraphs")
+    steps: int = Field(
+        default=400, ge=1, description="steps in an epoch: examples are drawn, not swept"
+    )
+    crop: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="share of examples cut to a few words, as short as menu entries",
+    )
+    long_share: float = Field(
+        default=0.7, ge=0, le=1, description="share of a batch from sources of whole paragraphs"
+    )
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
 
     Input: ClassVar[type[BaseModel]] = Question
     Output: ClassVar[type[BaseModel]] = Answer
     metrics: ClassVar[dict[str, Metric]] = {
-        "macro_f1": Metric(better="higher", source="scikit-learn f1_score, average=macro, labels of the targets"),
+        "macro_f1": Metric(
+            better="higher", source="scikit-learn f1_score, average=macro, labels of the targets"
+        ),
         "accuracy": Metric(better="higher"),
         "log_loss": Metric(better="lower", unit="nats"),
     }
@@ -67,7 +107,7 @@ class Languages(base.Recipe):
     facts: ClassVar[dict[str, str]] = {
         "intended use": "Naming the language of a text of a word or more, for sorting and routing.",
         "limits": "Single words shared by languages cannot be told; close relatives (Bosnian, Croatian, Serbian) are mistaken for each other; "
-                  "a text in two languages gets one; beyond the first 600 characters nothing is read.",
+        "a text in two languages gets one; beyond the first 600 characters nothing is read.",
         "out of scope": "Judging a person by the language of what they wrote; dialects.",
         "data": "Declarations of human rights, and user interfaces; most languages have one declaration alone.",
     }
@@ -75,7 +115,9 @@ class Languages(base.Recipe):
     teaches: ClassVar[bool] = True
     weighs: ClassVar[bool] = True
     averages: ClassVar[tuple[str, ...]] = ("probabilities",)
-    data_fields: ClassVar[frozenset[str]] = frozenset({"bits", "batch", "steps", "crop", "long_share"})
+    data_fields: ClassVar[frozenset[str]] = frozenset(
+        {"bits", "batch", "steps", "crop", "long_share"}
+    )
 
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
         """Three voters: what the source says, an identifier that ships in a package, and the script."""
@@ -99,12 +141,18 @@ class Languages(base.Recipe):
     def strange(self, package: Path, datamodule: Any) -> str:
         known = json.loads((package / "tables.json").read_text())["languages"]
         other = sorted(set(known) ^ set(datamodule.languages))
-        return f"it knows {len(known)} languages and today's data has {len(datamodule.languages)}, {', '.join(other[:5])} on one side alone" if known != datamodule.languages else ""
+        return (
+            f"it knows {len(known)} languages and today's data has {len(datamodule.languages)}, {', '.join(other[:5])} on one side alone"
+            if known != datamodule.languages
+            else ""
+        )
 
     def export(self, module: Any, datamodule: Any, package: Path) -> float:
         from recipes.languages.net import export
 
-        (package / "tables.json").write_text(json.dumps({"languages": datamodule.languages, "bits": self.bits}) + "\n")
+        (package / "tables.json").write_text(
+            json.dumps({"languages": datamodule.languages, "bits": self.bits}) + "\n"
+        )
         return export(module, package / "model.onnx", 2**self.bits)
 
     def open(self, package: Path) -> Session:
@@ -115,7 +163,13 @@ class Languages(base.Recipe):
         for scores in session.probabilities([item.text for item in inputs]):  # type: ignore[attr-defined]
             best = np.argsort(-scores, kind="stable")[:4]
             others = {session.languages[i]: round(float(scores[i]), 4) for i in best[1:]}
-            answers.append(Answer(language=session.languages[best[0]], confidence=min(1.0, float(scores[best[0]])), others=others))
+            answers.append(
+                Answer(
+                    language=session.languages[best[0]],
+                    confidence=min(1.0, float(scores[best[0]])),
+                    others=others,
+                )
+            )
         return answers
 
     def score(self, session: Session, examples: pd.DataFrame) -> pd.DataFrame:
@@ -124,7 +178,11 @@ class Languages(base.Recipe):
         scores = session.probabilities([json.loads(item)["text"] for item in examples["inputs"]])
         at = target.map(lambda name: place.get(name, -1)).to_numpy()
         chance = np.where(at >= 0, scores[np.arange(len(at)), at], 0.0)
-        scored = frame(target, np.array(session.languages)[scores.argmax(axis=1)], -np.log(np.maximum(chance, 1e-12)))
+        scored = frame(
+            target,
+            np.array(session.languages)[scores.argmax(axis=1)],
+            -np.log(np.maximum(chance, 1e-12)),
+        )
         return scored.assign(confidence=scores.max(axis=1).clip(0, 1))
 
     def metric(self, frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -138,7 +196,10 @@ class Languages(base.Recipe):
 
     def ratios(self, frame: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         one = np.ones(len(frame))
-        return {"accuracy": (right(frame, float), one), "log_loss": (frame["loss"].to_numpy(float), one)}
+        return {
+            "accuracy": (right(frame, float), one),
+            "log_loss": (frame["loss"].to_numpy(float), one),
+        }
 
     def right(self, frame: pd.DataFrame) -> np.ndarray | None:
         return right(frame, float)
@@ -152,7 +213,9 @@ class Languages(base.Recipe):
         scores = session.probabilities([json.loads(item)["text"] for item in valid["inputs"]])
         write(package, fitted(scores[at >= 0], at[at >= 0]))
 
-    def explain(self, package: Path, weights: Path, examples: pd.DataFrame) -> list[list[tuple[str, float]]]:
+    def explain(
+        self, package: Path, weights: Path, examples: pd.DataFrame
+    ) -> list[list[tuple[str, float]]]:
         from recipes.languages.explain import moved
 
         return moved(weights, [json.loads(item)["text"] for item in examples["inputs"]], self.bits)
@@ -179,12 +242,17 @@ class Languages(base.Recipe):
         return {name: [Question(text=text) for text in found] for name, found in changed.items()}
 
     def golden(self) -> list[BaseModel]:
-        return [Question(text=text) for text in (
-            "Alle Menschen sind frei und gleich an Würde und Rechten geboren.",
-            "All human beings are born free and equal in dignity and rights.",
-            "Все люди рождаются свободными и равными в своем достоинстве и правах.",
-            "すべての人間は、生まれながらにして自由である。", "a", "12345",
-        )]
+        return [
+            Question(text=text)
+            for text in (
+                "Alle Menschen sind frei und gleich an Würde und Rechten geboren.",
+                "All human beings are born free and equal in dignity and rights.",
+                "Все люди рождаются свободными и равными в своем достоинстве и правах.",
+                "すべての人間は、生まれながらにして自由である。",
+                "a",
+                "12345",
+            )
+        ]
 
     def noted(self, question: BaseModel, answer: BaseModel) -> dict[str, float | str]:
         return {**super().noted(question, answer), "language": answer.language}  # type: ignore[attr-defined]
@@ -200,7 +268,13 @@ def frame(targets: Any, answers: Any, losses: Any) -> pd.DataFrame:
     import pandas as pd
 
     kind = pd.CategoricalDtype(sorted({*targets, *(name for name in answers if name is not None)}))
-    return pd.DataFrame({"target": pd.Series(list(targets), dtype=kind), "answer": pd.Series(list(answers), dtype=kind), "loss": losses})
+    return pd.DataFrame(
+        {
+            "target": pd.Series(list(targets), dtype=kind),
+            "answer": pd.Series(list(answers), dtype=kind),
+            "loss": losses,
+        }
+    )
 
 
 def right(frame: pd.DataFrame, kind: Any) -> np.ndarray:
@@ -220,8 +294,12 @@ class Session:
         self.temperature = temperature(package)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")   # a thread that waits by spinning takes as much processor as the answer
-        self.session = onnxruntime.InferenceSession(str(package / "model.onnx"), options, providers=["CPUExecutionProvider"])
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # a thread that waits by spinning takes as much processor as the answer
+        self.session = onnxruntime.InferenceSession(
+            str(package / "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
 
     def probabilities(self, texts: list[str]) -> np.ndarray:
         """(B, languages) float32; long and short texts in calls of their own, so that padding stays small."""
@@ -235,6 +313,8 @@ class Session:
                 stop += 1
             rows = order[start:stop]
             block, lengths = padded([ids[row] for row in rows], 2**self.bits)
-            out[rows] = tempered(self.session.run(None, {"ids": block, "lengths": lengths})[0], self.temperature)
+            out[rows] = tempered(
+                self.session.run(None, {"ids": block, "lengths": lengths})[0], self.temperature
+            )
             start = stop
         return out

@@ -15,7 +15,11 @@ STEPS = 16
 
 def network(path: Path) -> Net:
     """The trained network alone, without its data."""
-    tensors = {name.removeprefix("net."): tensor for name, tensor in load_file(str(path)).items() if name.startswith("net.")}
+    tensors = {
+        name.removeprefix("net."): tensor
+        for name, tensor in load_file(str(path)).items()
+        if name.startswith("net.")
+    }
     table, out = tensors["table"], tensors["out.weight"]
     net = Net(len(table) - 1, table.shape[1], len(out))
     net.load_state_dict(tensors)
@@ -28,21 +32,31 @@ def moved(weights: Path, texts: list[str], bits: int) -> list[list[tuple[str, fl
     return [_words(net, text, bits) for text in texts]
 
 
-def _words(net: Net, text: str, bits: int, longest: int = 4, max_chars: int = 600) -> list[tuple[str, float]]:
+def _words(
+    net: Net, text: str, bits: int, longest: int = 4, max_chars: int = 600
+) -> list[tuple[str, float]]:
     ids = torch.from_numpy(ngrams(text, bits))
     length = torch.tensor([float(len(ids))])
     with torch.no_grad():
         rows = net.table[ids][None]
         answer = int(net.logits(rows.sum(dim=1), length).argmax())
 
-    def score(embedded: torch.Tensor) -> torch.Tensor:      # (S, T, D) to (S,)
+    def score(embedded: torch.Tensor) -> torch.Tensor:  # (S, T, D) to (S,)
         return net.logits(embedded.sum(dim=1), length.expand(len(embedded)))[:, answer]
 
-    shares = IntegratedGradients(score).attribute(rows, n_steps=STEPS, internal_batch_size=STEPS).sum(dim=2)[0].detach().numpy()
+    shares = (
+        IntegratedGradients(score)
+        .attribute(rows, n_steps=STEPS, internal_batch_size=STEPS)
+        .sum(dim=2)[0]
+        .detach()
+        .numpy()
+    )
     padded = f" {text[:max_chars].lower()} "
     by_letter = np.zeros(len(padded))
     start = 0
-    for size in range(1, longest + 1):      # n-grams stand in the order of ngrams(): by size, then by place
+    for size in range(
+        1, longest + 1
+    ):  # n-grams stand in the order of ngrams(): by size, then by place
         count = len(padded) - size + 1
         if count < 1:
             break

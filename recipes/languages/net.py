@@ -28,8 +28,12 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # ids (N,), offsets (B,), lengths
 def bag(ids: list[np.ndarray], targets: np.ndarray) -> Batch:
     lengths = np.array([len(item) for item in ids])
     offsets = np.concatenate([[0], lengths.cumsum()[:-1]])
-    return (torch.from_numpy(np.concatenate(ids).astype(np.int64)), torch.from_numpy(offsets),
-            torch.from_numpy(lengths.astype(np.float32)), torch.from_numpy(targets))
+    return (
+        torch.from_numpy(np.concatenate(ids).astype(np.int64)),
+        torch.from_numpy(offsets),
+        torch.from_numpy(lengths.astype(np.float32)),
+        torch.from_numpy(targets),
+    )
 
 
 class Draws(Steps):
@@ -46,7 +50,9 @@ class Draws(Steps):
     def whole(self, epoch: int, step: int, processes: int) -> tuple[list[np.ndarray], np.ndarray]:
         data = self.data
         random = np.random.default_rng([data.seed, epoch, step])
-        rows = np.searchsorted(data.cumulated, random.random(data.recipe.batch) * data.cumulated[-1])
+        rows = np.searchsorted(
+            data.cumulated, random.random(data.recipe.batch) * data.cumulated[-1]
+        )
         rows = rows.clip(0, len(data.targets) - 1)
         return [self.crop(row, random) for row in rows], data.targets[rows]
 
@@ -89,7 +95,9 @@ class Data(lightning.LightningDataModule):
         chances = self.chances(domains)
         self.cumulated = np.cumsum(chances if self.weights is None else chances * self.weights)
         # How often each language is drawn: what the logit adjustment takes out again.
-        drawn = np.bincount(self.targets, weights=np.diff(self.cumulated, prepend=0), minlength=len(self.languages))
+        drawn = np.bincount(
+            self.targets, weights=np.diff(self.cumulated, prepend=0), minlength=len(self.languages)
+        )
         self.prior = np.maximum(drawn, 1e-6) / drawn.sum()
 
     def chances(self, domains: np.ndarray) -> np.ndarray:
@@ -103,7 +111,11 @@ class Data(lightning.LightningDataModule):
             mine = domains == name
             counts = np.bincount(self.targets[mine], minlength=len(self.languages))
             weights = counts[self.targets[mine]].astype(float) ** -0.7
-            share = self.recipe.long_share if name == longest else (1 - self.recipe.long_share) / max(1, len(names) - 1)
+            share = (
+                self.recipe.long_share
+                if name == longest
+                else (1 - self.recipe.long_share) / max(1, len(names) - 1)
+            )
             chances[mine] = weights / weights.sum() * (share if len(names) > 1 else 1.0)
         return chances
 
@@ -116,15 +128,23 @@ class Data(lightning.LightningDataModule):
             rows = order[edges[number] : edges[number + 1]]
             if len(rows):
                 mine = [self.ids[row] for row in rows]
-                each = None if self.weights is None else np.repeat(self.weights[rows], [len(item) for item in mine])
-                found[number] = np.bincount(np.concatenate(mine), weights=each, minlength=found.shape[1])
+                each = (
+                    None
+                    if self.weights is None
+                    else np.repeat(self.weights[rows], [len(item) for item in mine])
+                )
+                found[number] = np.bincount(
+                    np.concatenate(mine), weights=each, minlength=found.shape[1]
+                )
         return found
 
     def train_dataloader(self) -> Any:
         return torch.utils.data.DataLoader(Draws(self), batch_size=None)
 
     def val_dataloader(self) -> Any:
-        valid = pd.read_parquet(self.splits / "valid.parquet", columns=["inputs", "target", "slices"])
+        valid = pd.read_parquet(
+            self.splits / "valid.parquet", columns=["inputs", "target", "slices"]
+        )
         place = {name: number for number, name in enumerate(self.languages)}
         names = [json.loads(item)["language"] for item in valid["target"]]
         domains = sorted({json.loads(item)["domain"] for item in valid["slices"]})
@@ -133,8 +153,13 @@ class Data(lightning.LightningDataModule):
         for start in range(0, len(rows), 256):
             part = [row for row in rows[start : start + 256] if names[row] in place]
             if part:
-                ids = [ngrams(json.loads(valid["inputs"].iloc[row])["text"], self.recipe.bits) for row in part]
-                where = torch.tensor([domains.index(json.loads(valid["slices"].iloc[row])["domain"]) for row in part])
+                ids = [
+                    ngrams(json.loads(valid["inputs"].iloc[row])["text"], self.recipe.bits)
+                    for row in part
+                ]
+                where = torch.tensor(
+                    [domains.index(json.loads(valid["slices"].iloc[row])["domain"]) for row in part]
+                )
                 batches.append((bag(ids, np.array([place[names[row]] for row in part])), where))
         return torch.utils.data.DataLoader(batches, batch_size=None)
 
@@ -142,9 +167,13 @@ class Data(lightning.LightningDataModule):
 class Net(nn.Module):
     def __init__(self, rows: int, dim: int, languages: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.zeros(rows + 1, dim))  # the last row is the padding, always zero
+        self.table = nn.Parameter(
+            torch.zeros(rows + 1, dim)
+        )  # the last row is the padding, always zero
         self.out = nn.Linear(dim, languages)
-        self.power = nn.Parameter(torch.tensor(0.5))           # of the length: how much more a longer text says
+        self.power = nn.Parameter(
+            torch.tensor(0.5)
+        )  # of the length: how much more a longer text says
         self.scale = nn.Parameter(torch.tensor(0.0))
 
     def logits(self, summed: Tensor, lengths: Tensor) -> Tensor:
@@ -152,7 +181,9 @@ class Net(nn.Module):
 
     def bagged(self, ids: Tensor, offsets: Tensor, lengths: Tensor) -> Tensor:
         """Training's way, (N,) and (B,) to (B, L): only the rows that occur get a gradient."""
-        return self.logits(F.embedding_bag(ids, self.table, offsets, mode="sum", sparse=True), lengths)
+        return self.logits(
+            F.embedding_bag(ids, self.table, offsets, mode="sum", sparse=True), lengths
+        )
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Serving's way: padded ids (B, T) and lengths (B,) to probabilities (B, L)."""
@@ -166,7 +197,9 @@ class Identifier(lightning.LightningModule):
         languages = len(data.languages)
         dim = min(recipe.dim, languages)
         self.net = Net(2**recipe.bits, dim, languages)
-        self.register_buffer("adjustment", torch.from_numpy(recipe.tau * np.log(data.prior)).float())
+        self.register_buffer(
+            "adjustment", torch.from_numpy(recipe.tau * np.log(data.prior)).float()
+        )
         self.begin(data.counts(), dim)
         self.heard: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -179,7 +212,9 @@ class Identifier(lightning.LightningModule):
         likely -= likely.mean(axis=0)
         _, vectors = np.linalg.eigh((likely @ likely.T).astype(np.float64))
         basis = np.ascontiguousarray(vectors[:, ::-1][:, :dim], dtype=np.float32)
-        basis *= np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(dim)])  # one of two equal answers, always
+        basis *= np.sign(
+            basis[np.abs(basis).argmax(axis=0), np.arange(dim)]
+        )  # one of two equal answers, always
         np.matmul(likely.T, basis, out=self.net.table[:-1].numpy())
         self.net.out.weight.copy_(torch.from_numpy(basis))
         self.net.out.bias.zero_()
@@ -189,7 +224,9 @@ class Identifier(lightning.LightningModule):
         return self.net.bagged(ids, offsets, lengths)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(logits + self.adjustment, batch[3], label_smoothing=self.recipe.label_smoothing)
+        return F.cross_entropy(
+            logits + self.adjustment, batch[3], label_smoothing=self.recipe.label_smoothing
+        )
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
         loss = self.loss(self.logits(batch), batch)
@@ -205,10 +242,16 @@ class Identifier(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         from recipes.metrics import macro_f1
 
-        targets, answers, domains = (torch.cat(parts).cpu().numpy() for parts in zip(*self.heard, strict=True))
+        targets, answers, domains = (
+            torch.cat(parts).cpu().numpy() for parts in zip(*self.heard, strict=True)
+        )
         self.heard = []
         scores = [
-            macro_f1(pd.Series(targets[domains == one]), pd.Series(answers[domains == one]), np.ones((1, (domains == one).sum())))[0]
+            macro_f1(
+                pd.Series(targets[domains == one]),
+                pd.Series(answers[domains == one]),
+                np.ones((1, (domains == one).sum())),
+            )[0]
             for one in np.unique(domains)
         ]
         self.log("valid_macro_f1", float(np.mean(scores)))
@@ -217,7 +260,9 @@ class Identifier(lightning.LightningModule):
         # Adagrad takes the table's sparse gradients and the rest's dense ones alike.
         optimiser = torch.optim.Adagrad(self.parameters(), lr=self.recipe.lr)
         total = max(1, int(self.trainer.estimated_stepping_batches))
-        decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / 20) * max(0.0, 1 - step / total))
+        decay = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: min(1.0, (step + 1) / 20) * max(0.0, 1 - step / total)
+        )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
 
 
@@ -226,11 +271,25 @@ def export(module: Identifier, path: Path, padding: int) -> float:
     import onnxruntime
 
     net = module.net.eval().cpu()
-    rows = [ngrams(text, int(np.log2(padding))) for text in ("Guten Morgen", "a", "Все люди рождаются свободными " * 9)]
+    rows = [
+        ngrams(text, int(np.log2(padding)))
+        for text in ("Guten Morgen", "a", "Все люди рождаются свободными " * 9)
+    ]
     ids, lengths = (torch.from_numpy(item) for item in padded(rows[:2], padding))
-    shapes = {"ids": {0: torch.export.Dim("batch"), 1: torch.export.Dim("ngrams")}, "lengths": {0: torch.export.Dim("batch")}}
-    program = torch.onnx.export(net, (ids, lengths), dynamo=True, opset_version=18, input_names=["ids", "lengths"],
-                                output_names=["probabilities"], dynamic_shapes=shapes, verbose=False)
+    shapes = {
+        "ids": {0: torch.export.Dim("batch"), 1: torch.export.Dim("ngrams")},
+        "lengths": {0: torch.export.Dim("batch")},
+    }
+    program = torch.onnx.export(
+        net,
+        (ids, lengths),
+        dynamo=True,
+        opset_version=18,
+        input_names=["ids", "lengths"],
+        output_names=["probabilities"],
+        dynamic_shapes=shapes,
+        verbose=False,
+    )
     assert program is not None
     program.save(str(path), external_data=False)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -63,8 +63,16 @@ def label(documents: pd.DataFrame, min_examples: int) -> pd.DataFrame:
         voted, chance = ask(row.text)
         scripts = written.get(target or "", set())
         fits = row.letter_script in scripts if scripts else None
-        votes = {"source": target, "identifier": voted if voted in known() else None, "script": fits}
-        ballots = [1.0] + ([float(voted == target)] if voted and target in known() and chance >= 0.5 else []) + ([float(fits)] if fits is not None else [])
+        votes = {
+            "source": target,
+            "identifier": voted if voted in known() else None,
+            "script": fits,
+        }
+        ballots = (
+            [1.0]
+            + ([float(voted == target)] if voted and target in known() and chance >= 0.5 else [])
+            + ([float(fits)] if fits is not None else [])
+        )
         confidence = sum(ballots) / len(ballots)
         dropped = None
         if not target or target == "und":
@@ -72,18 +80,26 @@ def label(documents: pd.DataFrame, min_examples: int) -> pd.DataFrame:
         elif fits is False:
             dropped = "its script contradicts its label"
         slices = {
-            "domain": row.source, "script": row.letter_script, "region": regions.get(target or "", "unknown"),
-            "length": next(name for most, name in LENGTHS if row.chars <= most), "language": target or "",
+            "domain": row.source,
+            "script": row.letter_script,
+            "region": regions.get(target or "", "unknown"),
+            "length": next(name for most, name in LENGTHS if row.chars <= most),
+            "language": target or "",
         }
-        rows.append({
-            "doc_id": row.doc_id, "inputs": json.dumps({"text": row.text}, ensure_ascii=False),
-            "target": json.dumps({"language": target}), "confidence": round(confidence, 4),
-            "votes": json.dumps(votes, sort_keys=True),
-            # The languages are given, the texts are a sample of them. Translations of one string are hard or
-            # easy together; a whole declaration as a unit would draw languages, and most have only one.
-            "unit": row.uri if row.kind == "article" else f"{row.source}: {row.original}",
-            "slices": json.dumps(slices, sort_keys=True), "dropped": dropped,
-        })
+        rows.append(
+            {
+                "doc_id": row.doc_id,
+                "inputs": json.dumps({"text": row.text}, ensure_ascii=False),
+                "target": json.dumps({"language": target}),
+                "confidence": round(confidence, 4),
+                "votes": json.dumps(votes, sort_keys=True),
+                # The languages are given, the texts are a sample of them. Translations of one string are hard or
+                # easy together; a whole declaration as a unit would draw languages, and most have only one.
+                "unit": row.uri if row.kind == "article" else f"{row.source}: {row.original}",
+                "slices": json.dumps(slices, sort_keys=True),
+                "dropped": dropped,
+            }
+        )
     found = pd.DataFrame(rows)
     counts = found[found["dropped"].isna()]["target"].value_counts()
     few = found["dropped"].isna() & found["target"].map(counts).lt(min_examples)
@@ -93,7 +109,17 @@ def label(documents: pd.DataFrame, min_examples: int) -> pd.DataFrame:
 
 def _rows(frame: pd.DataFrame) -> Iterator[Any]:
     """Rows as plain Python values; pandas' own iteration converts each cell by itself."""
-    names = ["doc_id", "uri", "source", "kind", "language", "text", "chars", "letter_script", "original"]
+    names = [
+        "doc_id",
+        "uri",
+        "source",
+        "kind",
+        "language",
+        "text",
+        "chars",
+        "letter_script",
+        "original",
+    ]
     one = namedtuple("one", names)
     return map(one._make, zip(*(frame[name].tolist() for name in names), strict=True))
 
@@ -102,7 +128,9 @@ def _scripts(texts: pd.DataFrame) -> dict[str, set[str]]:
     """The scripts each language is written in, as the declarations say it."""
     articles = texts[texts["kind"] == "article"]
     found: dict[str, set[str]] = {}
-    for language, script in articles[["language", "script"]].drop_duplicates().itertuples(index=False):
+    for language, script in (
+        articles[["language", "script"]].drop_duplicates().itertuples(index=False)
+    ):
         letters = WRITTEN_AS.get(script, script)
         found.setdefault(language, set()).update({letters, ALSO.get(letters, letters)} - {""})
     return found
@@ -123,12 +151,23 @@ def naive_bayes_frame(splits: Path, examples: pd.DataFrame) -> pd.DataFrame:
     from sklearn.naive_bayes import MultinomialNB
 
     train = pd.read_parquet(splits / "train.parquet", columns=["inputs", "target"])
-    grams = HashingVectorizer(analyzer="char", ngram_range=(1, 4), n_features=2**16, alternate_sign=False, norm=None, dtype=np.float32)
+    grams = HashingVectorizer(
+        analyzer="char",
+        ngram_range=(1, 4),
+        n_features=2**16,
+        alternate_sign=False,
+        norm=None,
+        dtype=np.float32,
+    )
     model = MultinomialNB(alpha=0.01, fit_prior=False)
     texts, targets = _texts(train), _targets(train)
     classes = np.unique(targets)
-    for start in range(0, len(texts), 8192):  # in parts: one-hot targets of all rows would take gigabytes
-        model.partial_fit(grams.transform(texts[start : start + 8192]), targets[start : start + 8192], classes)
+    for start in range(
+        0, len(texts), 8192
+    ):  # in parts: one-hot targets of all rows would take gigabytes
+        model.partial_fit(
+            grams.transform(texts[start : start + 8192]), targets[start : start + 8192], classes
+        )
     asked, wanted = _texts(examples), _targets(examples)
     weights = np.ascontiguousarray(model.feature_log_prob_.T, dtype=np.float32)
     answers, losses = [], []
@@ -153,7 +192,11 @@ def identifier_frame(examples: pd.DataFrame) -> pd.DataFrame:
     for text, target in zip(_texts(examples), wanted, strict=True):
         voted, chance = ask(text) if target in can else (None, 0.0)
         answers.append((voted or "und") if target in can else None)
-        losses.append(float(-np.log(max(chance if voted == target else (1 - chance) / 175, 1e-12))) if target in can else np.nan)
+        losses.append(
+            float(-np.log(max(chance if voted == target else (1 - chance) / 175, 1e-12)))
+            if target in can
+            else np.nan
+        )
     return frame(wanted, answers, losses)
 
 
@@ -169,11 +212,22 @@ def confusion(scored: pd.DataFrame, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     wrong = scored[scored["target"].astype(str) != scored["answer"].astype(str)]
-    worst = wrong.groupby([wrong["target"].astype(str), wrong["answer"].astype(str)]).size().sort_values(ascending=False, kind="stable").head(25)[::-1]
+    worst = (
+        wrong.groupby([wrong["target"].astype(str), wrong["answer"].astype(str)])
+        .size()
+        .sort_values(ascending=False, kind="stable")
+        .head(25)[::-1]
+    )
     figure = Figure(figsize=(7, 7), layout="constrained")
     axes = figure.subplots()
-    axes.barh([f"{target} taken for {answer}" for target, answer in worst.index], worst.to_numpy(), color="#31688e")
+    axes.barh(
+        [f"{target} taken for {answer}" for target, answer in worst.index],
+        worst.to_numpy(),
+        color="#31688e",
+    )
     axes.set_xlabel("test rows")
-    axes.set_title(f"{len(wrong):,} of {len(scored):,} wrong; the 25 most frequent mistakes", fontsize=10)
+    axes.set_title(
+        f"{len(wrong):,} of {len(scored):,} wrong; the 25 most frequent mistakes", fontsize=10
+    )
     figure.savefig(path, dpi=110)
     return path

@@ -20,7 +20,8 @@ def _sums(codes: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
     rows = len(codes)
     known = codes >= 0
     picks = sparse.csr_matrix(
-        (np.ones(known.sum(), dtype=weights.dtype), (codes[known], np.flatnonzero(known))), shape=(classes, rows)
+        (np.ones(known.sum(), dtype=weights.dtype), (codes[known], np.flatnonzero(known))),
+        shape=(classes, rows),
     )
     return picks @ weights.T
 

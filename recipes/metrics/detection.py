@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RECALLS = np.linspace(0, 1, 101)     # COCO's points of interpolation
+RECALLS = np.linspace(0, 1, 101)  # COCO's points of interpolation
 
 
 def overlap(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union, (a, b), of boxes (a, 4) and (b, 4) given as left, top, right, bottom."""
-    low, high = np.maximum(ones[:, None, :2], others[None, :, :2]), np.minimum(ones[:, None, 2:], others[None, :, 2:])
+    low, high = (
+        np.maximum(ones[:, None, :2], others[None, :, :2]),
+        np.minimum(ones[:, None, 2:], others[None, :, 2:]),
+    )
     shared = np.clip(high - low, 0, None).prod(axis=2)
     sizes = [np.clip(part[:, 2:] - part[:, :2], 0, None).prod(axis=1) for part in (ones, others)]
     union = sizes[0][:, None] + sizes[1][None, :] - shared
@@ -26,7 +29,9 @@ class Found:
     wanted: np.ndarray
 
 
-def match(answers: Sequence[tuple[np.ndarray, np.ndarray]], targets: Sequence[np.ndarray], least: float) -> Found:
+def match(
+    answers: Sequence[tuple[np.ndarray, np.ndarray]], targets: Sequence[np.ndarray], least: float
+) -> Found:
     """Match answers (boxes and scores, a pair a picture) with targets, the surest first, each target once, at an overlap of `least` or more (COCO's rule)."""
     right, row, score = [], [], []
     for number, ((boxes, scores), wanted) in enumerate(zip(answers, targets, strict=True)):
@@ -42,7 +47,11 @@ def match(answers: Sequence[tuple[np.ndarray, np.ndarray]], targets: Sequence[np
             row.append(number)
             score.append(scores[place])
     order = np.argsort(-np.array(score, dtype=float), kind="stable")
-    return Found(np.array(right, dtype=float)[order], np.array(row, dtype=int)[order], np.array([len(item) for item in targets], dtype=float))
+    return Found(
+        np.array(right, dtype=float)[order],
+        np.array(row, dtype=int)[order],
+        np.array([len(item) for item in targets], dtype=float),
+    )
 
 
 def average_precision(found: Found, weights: np.ndarray) -> np.ndarray:
@@ -55,9 +64,17 @@ def average_precision(found: Found, weights: np.ndarray) -> np.ndarray:
     hits, seen = np.cumsum(each * found.right, axis=1), np.cumsum(each, axis=1)
     precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
     recall = np.divide(hits, wanted[:, None], out=np.zeros_like(hits), where=wanted[:, None] > 0)
-    highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]     # the best that any higher recall affords
+    highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[
+        :, ::-1
+    ]  # the best that any higher recall affords
     scores = np.zeros(len(weights))
     for number in range(len(weights)):
         at = np.searchsorted(recall[number], RECALLS, side="left")
-        scores[number] = np.where(at < len(found.right), highest[number, np.minimum(at, len(found.right) - 1)], 0.0).mean() if len(found.right) else 0.0
+        scores[number] = (
+            np.where(
+                at < len(found.right), highest[number, np.minimum(at, len(found.right) - 1)], 0.0
+            ).mean()
+            if len(found.right)
+            else 0.0
+        )
     return np.where(wanted > 0, scores, np.nan)

@@ -29,6 +29,12 @@ def coverage(shown: Sequence[Sequence[int]], catalogue: int, weights: np.ndarray
     """
     lengths = np.array([len(items) for items in shown])
     rows = np.repeat(np.arange(len(lengths)), lengths)
-    items = np.fromiter((item for row in shown for item in row), dtype=int, count=int(lengths.sum()))
-    picks = sparse.csr_matrix((np.ones(len(items), dtype=np.float32), (items, rows)), shape=(catalogue, len(lengths)))
-    return np.asarray((picks @ (weights > 0).T.astype(np.float32) > 0).sum(axis=0) / catalogue, dtype=float)
+    items = np.fromiter(
+        (item for row in shown for item in row), dtype=int, count=int(lengths.sum())
+    )
+    picks = sparse.csr_matrix(
+        (np.ones(len(items), dtype=np.float32), (items, rows)), shape=(catalogue, len(lengths))
+    )
+    return np.asarray(
+        (picks @ (weights > 0).T.astype(np.float32) > 0).sum(axis=0) / catalogue, dtype=float
+    )

@@ -36,19 +36,39 @@ class Series(BaseModel):
     low: list[float] = Field(max_length=5000)
     close: list[float] = Field(max_length=5000)
     volume: list[float] = Field(max_length=5000)
-    adjusted: list[float] | None = Field(default=None, max_length=5000, description="the close adjusted for splits and dividends; without it the prices are taken as adjusted")
-    dates: list[date] | None = Field(default=None, max_length=5000, description="one a row, so that gaps are seen")
+    adjusted: list[float] | None = Field(
+        default=None,
+        max_length=5000,
+        description="the close adjusted for splits and dividends; without it the prices are taken as adjusted",
+    )
+    dates: list[date] | None = Field(
+        default=None, max_length=5000, description="one a row, so that gaps are seen"
+    )
 
     @model_validator(mode="after")
     def _sound(self) -> Series:
         rows = len(self.close)
-        columns = {name: getattr(self, name) for name in (*NUMBERS, "adjusted", "dates") if getattr(self, name) is not None}
-        uneven = [f"{name} has {len(column)}" for name, column in columns.items() if len(column) != rows]
+        columns = {
+            name: getattr(self, name)
+            for name in (*NUMBERS, "adjusted", "dates")
+            if getattr(self, name) is not None
+        }
+        uneven = [
+            f"{name} has {len(column)}" for name, column in columns.items() if len(column) != rows
+        ]
         if uneven:
-            raise ValueError(f"every column needs as many rows as close, which has {rows}; {', '.join(uneven)}")
+            raise ValueError(
+                f"every column needs as many rows as close, which has {rows}; {', '.join(uneven)}"
+            )
         if rows < LEAST:
-            raise ValueError(f"a series of {rows} day{'s' if rows != 1 else ''}; at least {LEAST} are needed, the model reads twenty or so")
-        why = fault(np.array([columns[name] for name in NUMBERS], dtype=float).T, self.dates, None if self.adjusted is None else np.array(self.adjusted))
+            raise ValueError(
+                f"a series of {rows} day{'s' if rows != 1 else ''}; at least {LEAST} are needed, the model reads twenty or so"
+            )
+        why = fault(
+            np.array([columns[name] for name in NUMBERS], dtype=float).T,
+            self.dates,
+            None if self.adjusted is None else np.array(self.adjusted),
+        )
         if why:
             raise ValueError(why)
         return self
@@ -61,8 +81,12 @@ class Series(BaseModel):
 
 class Forecast(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    returns: dict[str, float | list[float]] = Field(description="of open, high, low and close against today's close: quantiles .1, .5 and .9")
-    prices: dict[str, list[float]] = Field(default={}, description="the same as prices, in the units of the question's last close")
+    returns: dict[str, float | list[float]] = Field(
+        description="of open, high, low and close against today's close: quantiles .1, .5 and .9"
+    )
+    prices: dict[str, list[float]] = Field(
+        default={}, description="the same as prices, in the units of the question's last close"
+    )
 
 
 class Stocks(base.Recipe):
@@ -71,19 +95,48 @@ class Stocks(base.Recipe):
     hidden: int = Field(default=32, ge=1, le=1024, description="the LSTM's state")
     layers: int = Field(default=1, ge=1, le=4)
     dropout: float = Field(default=0.1, ge=0, lt=1, description="before the last layer")
-    lr: float = Field(default=0.003, gt=0, le=1, description="AdamW's highest learning rate, falling to 0 as a cosine")
+    lr: float = Field(
+        default=0.003,
+        gt=0,
+        le=1,
+        description="AdamW's highest learning rate, falling to 0 as a cosine",
+    )
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     batch: int = Field(default=256, ge=1, le=65536, description="windows in a step")
-    folds: int = Field(default=3, ge=1, le=12, description="walk-forward validation: parts of the validation time, each judged by a network that saw only what came before")
-    embargo: int = Field(default=45, ge=0, le=1000, description="days before a fold that its network does not see; longer than a window")
+    folds: int = Field(
+        default=3,
+        ge=1,
+        le=12,
+        description="walk-forward validation: parts of the validation time, each judged by a network that saw only what came before",
+    )
+    embargo: int = Field(
+        default=45,
+        ge=0,
+        le=1000,
+        description="days before a fold that its network does not see; longer than a window",
+    )
 
     Input: ClassVar[type[BaseModel]] = Series
     Output: ClassVar[type[BaseModel]] = Forecast
     metrics: ClassVar[dict[str, Metric]] = {
-        "skill": Metric(better="higher", source="1 - MAE / MAE of the last close on the same rows; Hyndman and Koehler 2006 on relative errors"),
-        **{f"skill_{name}": Metric(better="higher", source=f"skill, of tomorrow's {name} alone") for name in TARGETS},
-        "pinball": Metric(better="lower", unit="percent of the price", source="Koenker and Bassett 1978, mean over .1, .5, .9 and the four prices"),
-        "coverage": Metric(better="higher", unit="share", source="of the four prices, inside the band from .1 to .9; .8 is right"),
+        "skill": Metric(
+            better="higher",
+            source="1 - MAE / MAE of the last close on the same rows; Hyndman and Koehler 2006 on relative errors",
+        ),
+        **{
+            f"skill_{name}": Metric(better="higher", source=f"skill, of tomorrow's {name} alone")
+            for name in TARGETS
+        },
+        "pinball": Metric(
+            better="lower",
+            unit="percent of the price",
+            source="Koenker and Bassett 1978, mean over .1, .5, .9 and the four prices",
+        ),
+        "coverage": Metric(
+            better="higher",
+            unit="share",
+            source="of the four prices, inside the band from .1 to .9; .8 is right",
+        ),
         "mae": Metric(better="lower", unit="percent of the price"),
     }
     reads: ClassVar[str] = "series"
@@ -92,7 +145,7 @@ class Stocks(base.Recipe):
     facts: ClassVar[dict[str, str]] = {
         "intended use": "A band in which tomorrow's high and low will probably lie, for setting alarms and limits.",
         "limits": "The close of tomorrow is not foretold better than by today's close, and the model says no more than that. "
-                  "It knows prices and volume alone: no news, no dividends to come, no holidays. A series shorter than the window is filled up with days without movement.",
+        "It knows prices and volume alone: no news, no dividends to come, no holidays. A series shorter than the window is filled up with days without movement.",
         "out of scope": "Trading by it, advice to anybody, series that are not daily.",
         "data": "Five large companies of the USA, 2000 to 2013, of which two are much shorter: companies that did well, chosen afterwards. Nothing is known of the ones that failed.",
     }
@@ -116,7 +169,17 @@ class Stocks(base.Recipe):
     def export(self, module: Any, datamodule: Any, package: Path) -> float:
         from recipes.stocks.net import export
 
-        (package / "tables.json").write_text(json.dumps({"window": datamodule.window, "quantiles": QUANTILES, "targets": TARGETS, "wider": module.wider.tolist()}) + "\n")
+        (package / "tables.json").write_text(
+            json.dumps(
+                {
+                    "window": datamodule.window,
+                    "quantiles": QUANTILES,
+                    "targets": TARGETS,
+                    "wider": module.wider.tolist(),
+                }
+            )
+            + "\n"
+        )
         return export(module, datamodule, package / "model.onnx")
 
     def open(self, package: Path) -> Session:
@@ -126,8 +189,16 @@ class Stocks(base.Recipe):
         asked: list[Series] = list(inputs)  # type: ignore[arg-type]
         found = session.returns([item.table() for item in asked])
         return [
-            Forecast(returns={name: [round(float(value), 6) for value in row] for name, row in zip(TARGETS, rows, strict=True)},
-                     prices={name: [round(float(item.close[-1] * (1 + value)), 4) for value in row] for name, row in zip(TARGETS, rows, strict=True)})
+            Forecast(
+                returns={
+                    name: [round(float(value), 6) for value in row]
+                    for name, row in zip(TARGETS, rows, strict=True)
+                },
+                prices={
+                    name: [round(float(item.close[-1] * (1 + value)), 4) for value in row]
+                    for name, row in zip(TARGETS, rows, strict=True)
+                },
+            )
             for item, rows in zip(asked, found, strict=True)
         ]
 
@@ -135,16 +206,24 @@ class Stocks(base.Recipe):
         return frame(examples, session.returns(tables(examples)))
 
     def metric(self, frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: (weights @ over) / (weights @ under) for name, (over, under) in self.ratios(frame).items()}
+        return {
+            name: (weights @ over) / (weights @ under)
+            for name, (over, under) in self.ratios(frame).items()
+        }
 
     def ratios(self, frame: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        errors, naive = ({name: frame[f"{kind}_{name}"].to_numpy(float) for name in TARGETS} for kind in ("error", "naive"))
+        errors, naive = (
+            {name: frame[f"{kind}_{name}"].to_numpy(float) for name in TARGETS}
+            for kind in ("error", "naive")
+        )
         one = np.ones(len(frame))
         whole, simple = sum(errors.values()), sum(naive.values())
         return {
             "skill": (simple - whole, simple),
             **{f"skill_{name}": (naive[name] - errors[name], naive[name]) for name in TARGETS},
-            "pinball": (100 * frame["pinball"].to_numpy(float), one), "coverage": (frame["inside"].to_numpy(float), one), "mae": (100 * whole / len(TARGETS), one),
+            "pinball": (100 * frame["pinball"].to_numpy(float), one),
+            "coverage": (frame["inside"].to_numpy(float), one),
+            "mae": (100 * whole / len(TARGETS), one),
         }
 
     def baselines(self, splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -166,11 +245,23 @@ class Stocks(base.Recipe):
         """A wave, a flat line, a short series, one with a split in it; any version must answer them."""
         day = np.arange(30)
         close = 50 + 5 * np.sin(day / 4)
-        wave = {"open": close - 0.2, "high": close + 0.5, "low": close - 0.6, "close": close, "volume": 1e6 + 1e4 * day}
+        wave = {
+            "open": close - 0.2,
+            "high": close + 0.5,
+            "low": close - 0.6,
+            "close": close,
+            "volume": 1e6 + 1e4 * day,
+        }
         flat = dict.fromkeys(NUMBERS, np.full(30, 10.0))
         halved = np.where(day < 15, 2.0, 1.0)
-        split = {name: column * (halved if name != "volume" else 1 / halved) for name, column in wave.items()} | {"adjusted": close}
-        return [Series(**{name: column.tolist() for name, column in one.items()}) for one in (wave, flat, {name: column[:LEAST] for name, column in wave.items()}, split)]
+        split = {
+            name: column * (halved if name != "volume" else 1 / halved)
+            for name, column in wave.items()
+        } | {"adjusted": close}
+        return [
+            Series(**{name: column.tolist() for name, column in one.items()})
+            for one in (wave, flat, {name: column[:LEAST] for name, column in wave.items()}, split)
+        ]
 
     def figures(self, frame: pd.DataFrame, folder: Path) -> list[Path]:
         from recipes.stocks.pictures import bands, skills
@@ -190,13 +281,17 @@ def tables(examples: pd.DataFrame) -> list[np.ndarray]:
     for item in examples["inputs"]:
         question = json.loads(item)
         table = np.array([question[name] for name in NUMBERS], dtype=float).T
-        found.append(adjusted(table, np.array(question["adjusted"])) if question.get("adjusted") else table)
+        found.append(
+            adjusted(table, np.array(question["adjusted"])) if question.get("adjusted") else table
+        )
     return found
 
 
 def answers(examples: pd.DataFrame) -> np.ndarray:
     """What the days brought: (n, 4) returns."""
-    return np.array([[json.loads(item)["returns"][name] for name in TARGETS] for item in examples["target"]])
+    return np.array(
+        [[json.loads(item)["returns"][name] for name in TARGETS] for item in examples["target"]]
+    )
 
 
 def frame(examples: pd.DataFrame, found: np.ndarray) -> pd.DataFrame:
@@ -209,13 +304,22 @@ def frame(examples: pd.DataFrame, found: np.ndarray) -> pd.DataFrame:
     missed = true[:, :, None] - found
     pinball = np.maximum(levels * missed, (levels - 1) * missed).mean(axis=(1, 2))
     inside = ((true >= found[:, :, 0]) & (true <= found[:, :, 2])).mean(axis=1)
-    return pd.DataFrame({
-        "series": examples["part"].to_numpy(), "day": examples["unit"].to_numpy(),
-        **{f"error_{name}": errors[:, at] for at, name in enumerate(TARGETS)}, **{f"naive_{name}": naive[:, at] for at, name in enumerate(TARGETS)},
-        "pinball": pinball, "inside": inside,
-        **{f"{name}_{level}": found[:, at, number] for at, name in enumerate(TARGETS) for number, level in enumerate(QUANTILES)},
-        **{f"true_{name}": true[:, at] for at, name in enumerate(TARGETS)},
-    })
+    return pd.DataFrame(
+        {
+            "series": examples["part"].to_numpy(),
+            "day": examples["unit"].to_numpy(),
+            **{f"error_{name}": errors[:, at] for at, name in enumerate(TARGETS)},
+            **{f"naive_{name}": naive[:, at] for at, name in enumerate(TARGETS)},
+            "pinball": pinball,
+            "inside": inside,
+            **{
+                f"{name}_{level}": found[:, at, number]
+                for at, name in enumerate(TARGETS)
+                for number, level in enumerate(QUANTILES)
+            },
+            **{f"true_{name}": true[:, at] for at, name in enumerate(TARGETS)},
+        }
+    )
 
 
 class Session:
@@ -226,10 +330,12 @@ class Session:
 
         tables = json.loads((package / "tables.json").read_text())
         self.window: int = tables["window"]
-        self.wider = np.outer(tables["wider"], (-1, 0, 1))   # (4, 3)
+        self.wider = np.outer(tables["wider"], (-1, 0, 1))  # (4, 3)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1   # a small graph: a second thread costs more than it brings
-        self.session = onnxruntime.InferenceSession(str(package / "model.onnx"), options, providers=["CPUExecutionProvider"])
+        options.intra_op_num_threads = 1  # a small graph: a second thread costs more than it brings
+        self.session = onnxruntime.InferenceSession(
+            str(package / "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
 
     def features(self, days: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return features(days, self.window)
@@ -237,7 +343,16 @@ class Session:
     def returns(self, days: list[np.ndarray]) -> np.ndarray:
         """Quantiles of tomorrow's returns (B, 4, 3), in order."""
         steps, start, scale = self.features(days)
-        parts = [self.session.run(None, {"steps": steps[at : at + BATCH], "start": start[at : at + BATCH]})[0] for at in range(0, len(steps), BATCH)]
-        found = (np.sort(np.concatenate(parts).astype(float), axis=2) + self.wider) * scale[:, None, None] if parts else np.zeros((0, len(TARGETS), len(QUANTILES)))
+        parts = [
+            self.session.run(
+                None, {"steps": steps[at : at + BATCH], "start": start[at : at + BATCH]}
+            )[0]
+            for at in range(0, len(steps), BATCH)
+        ]
+        found = (
+            (np.sort(np.concatenate(parts).astype(float), axis=2) + self.wider)
+            * scale[:, None, None]
+            if parts
+            else np.zeros((0, len(TARGETS), len(QUANTILES)))
+        )
         return np.sort(np.expm1(found.clip(-5, 5)), axis=2)
-

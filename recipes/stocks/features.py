@@ -11,26 +11,40 @@ import numpy as np
 
 TARGETS = ("open", "high", "low", "close")
 QUANTILES = (0.1, 0.5, 0.9)
-LEAST = 8             # days a series must have
-MOST_GAP_DAYS = 7     # September 2001 closed the exchange from Tuesday to Monday, six days; more is a gap
-FLOOR = 1e-4          # of a day's range, in logarithms, so that a flat series can be divided by it
-TYPICAL = 0.025       # a day's range of a large company, in logarithms; the volatility is told relative to it
+LEAST = 8  # days a series must have
+MOST_GAP_DAYS = (
+    7  # September 2001 closed the exchange from Tuesday to Monday, six days; more is a gap
+)
+FLOOR = 1e-4  # of a day's range, in logarithms, so that a flat series can be divided by it
+TYPICAL = (
+    0.025  # a day's range of a large company, in logarithms; the volatility is told relative to it
+)
 FEATURES = 7
 
 
-def fault(table: np.ndarray, dates: Sequence[date] | None, closes: np.ndarray | None = None) -> str | None:
+def fault(
+    table: np.ndarray, dates: Sequence[date] | None, closes: np.ndarray | None = None
+) -> str | None:
     """What is wrong with days (n, 5) of open, high, low, close and volume, in one line; None where nothing is."""
     names = (*TARGETS, "volume")
-    for what, column in [*zip(names, table.T, strict=True), *([("adjusted", closes)] if closes is not None else [])]:
+    for what, column in [
+        *zip(names, table.T, strict=True),
+        *([("adjusted", closes)] if closes is not None else []),
+    ]:
         wrong = np.flatnonzero(~np.isfinite(column))
         if len(wrong):
-            return f"{what} of row {wrong[0] + 1} is {column[wrong[0]]}; every value must be a number"
+            return (
+                f"{what} of row {wrong[0] + 1} is {column[wrong[0]]}; every value must be a number"
+            )
         wrong = np.flatnonzero(column < 0 if what == "volume" else column <= 0)
         if len(wrong):
             return f"{what} of row {wrong[0] + 1} is {column[wrong[0]]:g}; a {'volume cannot be negative' if what == 'volume' else 'price must be above 0'}"
     high, low = table[:, 1], table[:, 2]
     slack = 1 + 1e-6
-    wrong = np.flatnonzero((high * slack < table[:, [0, 2, 3]].max(axis=1)) | (low > table[:, [0, 1, 3]].min(axis=1) * slack))
+    wrong = np.flatnonzero(
+        (high * slack < table[:, [0, 2, 3]].max(axis=1))
+        | (low > table[:, [0, 1, 3]].min(axis=1) * slack)
+    )
     if len(wrong):
         row = wrong[0]
         return f"row {row + 1} has high {high[row]:g} and low {low[row]:g}, and open {table[row, 0]:g} or close {table[row, 3]:g} lies outside"
@@ -56,17 +70,28 @@ def features(days: Sequence[np.ndarray], window: int) -> tuple[np.ndarray, np.nd
     lengths = np.array([min(len(table), window) for table in days])
     for size in np.unique(lengths):
         mine = np.flatnonzero(lengths == size)
-        block = np.stack([days[at][-size:] for at in mine])                               # (b, size, 5)
+        block = np.stack([days[at][-size:] for at in mine])  # (b, size, 5)
         logs = np.log(block[:, :, :4])
-        moves = logs[:, 1:] - logs[:, :-1, 3:]                                            # against the close before
+        moves = logs[:, 1:] - logs[:, :-1, 3:]  # against the close before
         ranges = logs[:, 1:, 1] - logs[:, 1:, 2]
-        spread = np.maximum(0.5 * (ranges.mean(axis=1) + np.abs(moves[:, :, 3]).mean(axis=1)), FLOOR)
+        spread = np.maximum(
+            0.5 * (ranges.mean(axis=1) + np.abs(moves[:, :, 3]).mean(axis=1)), FLOOR
+        )
         volume = np.log1p(block[:, 1:, 4])
-        told = np.concatenate([
-            moves / spread[:, None, None], (volume - volume.mean(axis=1, keepdims=True))[:, :, None],
-            (ranges / spread[:, None])[:, :, None], np.broadcast_to(np.log(spread / TYPICAL)[:, None, None], (*ranges.shape, 1)),
-        ], axis=2)
-        steps[mine, window - size :] = told.clip(-10, 10)   # what is missing before stays a day without movement
-        start[mine] = np.moveaxis(np.quantile(moves / spread[:, None, None], QUANTILES, axis=1), 0, 2).clip(-10, 10)
+        told = np.concatenate(
+            [
+                moves / spread[:, None, None],
+                (volume - volume.mean(axis=1, keepdims=True))[:, :, None],
+                (ranges / spread[:, None])[:, :, None],
+                np.broadcast_to(np.log(spread / TYPICAL)[:, None, None], (*ranges.shape, 1)),
+            ],
+            axis=2,
+        )
+        steps[mine, window - size :] = told.clip(
+            -10, 10
+        )  # what is missing before stays a day without movement
+        start[mine] = np.moveaxis(
+            np.quantile(moves / spread[:, None, None], QUANTILES, axis=1), 0, 2
+        ).clip(-10, 10)
         scale[mine] = spread
     return steps, start, scale

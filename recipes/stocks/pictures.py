@@ -20,8 +20,23 @@ def bands(frame: pd.DataFrame, path: Path) -> Path:
         part = frame[frame["series"] == name].sort_values("day").tail(DAYS)
         at = np.arange(len(part))
         for target, colour in (("high", "tab:green"), ("low", "tab:red")):
-            axes.fill_between(at, 100 * part[f"{target}_{QUANTILES[0]}"], 100 * part[f"{target}_{QUANTILES[-1]}"], alpha=0.25, color=colour, linewidth=0, label=f"{target}: band of 80 %")
-            axes.plot(at, 100 * part[f"true_{target}"], ".", markersize=3, color=colour, label=f"{target} as it came")
+            axes.fill_between(
+                at,
+                100 * part[f"{target}_{QUANTILES[0]}"],
+                100 * part[f"{target}_{QUANTILES[-1]}"],
+                alpha=0.25,
+                color=colour,
+                linewidth=0,
+                label=f"{target}: band of 80 %",
+            )
+            axes.plot(
+                at,
+                100 * part[f"true_{target}"],
+                ".",
+                markersize=3,
+                color=colour,
+                label=f"{target} as it came",
+            )
         axes.axhline(0, color="grey", linewidth=0.6)
         shown = at[:: max(1, len(at) // 6)]
         axes.set_xticks(shown, [part["day"].iloc[place] for place in shown], fontsize=7)
@@ -42,10 +57,15 @@ def skills(frame: pd.DataFrame, path: Path) -> Path:
     width = 0.8 / max(1, len(names))
     for number, name in enumerate(names):
         part = frame[frame["series"] == name]
-        heights = [1 - part[f"error_{target}"].sum() / max(part[f"naive_{target}"].sum(), 1e-12) for target in TARGETS]
+        heights = [
+            1 - part[f"error_{target}"].sum() / max(part[f"naive_{target}"].sum(), 1e-12)
+            for target in TARGETS
+        ]
         axes.bar(np.arange(len(TARGETS)) + number * width, heights, width, label=name)
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(np.arange(len(TARGETS)) + 0.4 - width / 2, [f"tomorrow's {target}" for target in TARGETS])
+    axes.set_xticks(
+        np.arange(len(TARGETS)) + 0.4 - width / 2, [f"tomorrow's {target}" for target in TARGETS]
+    )
     axes.set_ylabel("skill: 0 is the last close")
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)

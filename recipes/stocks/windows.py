@@ -20,8 +20,20 @@ from recipes.stocks.features import MOST_GAP_DAYS, QUANTILES, TARGETS, fault, fe
 if TYPE_CHECKING:
     from recipes.stocks import Series
 
-COLUMNS = {"date": "Date", "open": "Open", "high": "High", "low": "Low", "close": "Close", "volume": "Volume", "adjusted": "Adj Close"}
-RANGES = ((0.015, "calm"), (0.03, "usual"), (9.9, "wild"))   # of the window's mean range, in logarithms
+COLUMNS = {
+    "date": "Date",
+    "open": "Open",
+    "high": "High",
+    "low": "Low",
+    "close": "Close",
+    "volume": "Volume",
+    "adjusted": "Adj Close",
+}
+RANGES = (
+    (0.015, "calm"),
+    (0.03, "usual"),
+    (9.9, "wild"),
+)  # of the window's mean range, in logarithms
 SPIKE = 0.05
 
 
@@ -34,12 +46,18 @@ def read(payload: bytes, columns: dict[str, str]) -> tuple[list[date], np.ndarra
             values = [float(row[columns[name]]) for name in (*TARGETS, "volume")]
             closing = float(row[columns["adjusted"]]) if columns.get("adjusted") else values[3]
         except KeyError as error:
-            raise ValueError(f"no column {error}; label.columns of conf/recipe names them") from error
+            raise ValueError(
+                f"no column {error}; label.columns of conf/recipe names them"
+            ) from error
         except (ValueError, TypeError) as error:
             raise ValueError(f"line {number} is not of a date and numbers") from error
         found[day] = (values, closing)
     days = sorted(found)
-    return days, np.array([found[day][0] for day in days]).reshape(-1, 5), np.array([found[day][1] for day in days])
+    return (
+        days,
+        np.array([found[day][0] for day in days]).reshape(-1, 5),
+        np.array([found[day][1] for day in days]),
+    )
 
 
 def label(documents: pd.DataFrame, window: int, names: dict[str, str]) -> pd.DataFrame:
@@ -58,32 +76,80 @@ def label(documents: pd.DataFrame, window: int, names: dict[str, str]) -> pd.Dat
             rows.append(_lost(document.doc_id, document.part, str(error)))
             continue
         if len(days) <= window:
-            rows.append(_lost(document.doc_id, document.part, f"a series of no more than {window} days"))
+            rows.append(
+                _lost(document.doc_id, document.part, f"a series of no more than {window} days")
+            )
             continue
-        wrong = np.array([fault(table[at : at + 1], None, closes[at : at + 1]) is not None for at in range(len(days))])
+        wrong = np.array(
+            [
+                fault(table[at : at + 1], None, closes[at : at + 1]) is not None
+                for at in range(len(days))
+            ]
+        )
         gaps = np.array([False, *((two - one).days > MOST_GAP_DAYS for one, two in pairwise(days))])
         with np.errstate(divide="ignore", invalid="ignore"):
             whole = adjusted(table, closes)
         for at in range(window, len(days)):
             before = slice(at - window, at)
-            why = "a day that cannot be" if wrong[at - window : at + 1].any() else f"a gap of more than {MOST_GAP_DAYS} days" if gaps[at - window + 1 : at + 1].any() else None
+            why = (
+                "a day that cannot be"
+                if wrong[at - window : at + 1].any()
+                else f"a gap of more than {MOST_GAP_DAYS} days"
+                if gaps[at - window + 1 : at + 1].any()
+                else None
+            )
             if why:
                 rows.append(_lost(document.doc_id, days[at].isoformat(), why))
                 continue
             last = whole[at - 1, 3]
-            prices, volume = whole[before, :4] * (100 / last), whole[before, 4] * (last / table[at - 1, 3])
-            question = {name: [float(f"{value:.6g}") for value in prices[:, number]] for number, name in enumerate(TARGETS)}
-            question |= {"volume": [float(f"{value:.5g}") for value in volume], "dates": [day.isoformat() for day in days[before]]}  # type: ignore[dict-item]
-            answer = {name: round(float(whole[at, number] / last - 1), 6) for number, name in enumerate(TARGETS)}
+            prices, volume = (
+                whole[before, :4] * (100 / last),
+                whole[before, 4] * (last / table[at - 1, 3]),
+            )
+            question = {
+                name: [float(f"{value:.6g}") for value in prices[:, number]]
+                for number, name in enumerate(TARGETS)
+            }
+            question |= {
+                "volume": [float(f"{value:.5g}") for value in volume],
+                "dates": [day.isoformat() for day in days[before]],
+            }  # type: ignore[dict-item]
+            answer = {
+                name: round(float(whole[at, number] / last - 1), 6)
+                for number, name in enumerate(TARGETS)
+            }
             spread = float(np.log(whole[before, 1] / whole[before, 2]).mean())
-            slices = {"series": document.part, "year": str(days[at].year), "range": next(title for edge, title in RANGES if spread < edge)}
-            rows.append({"doc_id": document.doc_id, "inputs": json.dumps(question), "target": json.dumps({"returns": answer}), "confidence": 1.0,
-                         "votes": json.dumps({"next day": "given"}), "unit": days[at].isoformat(), "slices": json.dumps(slices), "dropped": None})
+            slices = {
+                "series": document.part,
+                "year": str(days[at].year),
+                "range": next(title for edge, title in RANGES if spread < edge),
+            }
+            rows.append(
+                {
+                    "doc_id": document.doc_id,
+                    "inputs": json.dumps(question),
+                    "target": json.dumps({"returns": answer}),
+                    "confidence": 1.0,
+                    "votes": json.dumps({"next day": "given"}),
+                    "unit": days[at].isoformat(),
+                    "slices": json.dumps(slices),
+                    "dropped": None,
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def _lost(doc_id: str, day: str, why: str) -> dict[str, Any]:
-    return {"doc_id": doc_id, "inputs": json.dumps({"day": day}), "target": "{}", "confidence": 0.0, "votes": "{}", "unit": day, "slices": "{}", "dropped": why}
+    return {
+        "doc_id": doc_id,
+        "inputs": json.dumps({"day": day}),
+        "target": "{}",
+        "confidence": 0.0,
+        "votes": "{}",
+        "unit": day,
+        "slices": "{}",
+        "dropped": why,
+    }
 
 
 def simpler(splits: Path, examples: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -99,9 +165,16 @@ def simpler(splits: Path, examples: pd.DataFrame) -> dict[str, np.ndarray]:
 
     days = tables(examples)
     window = max(len(table) for table in days)
-    train = pd.concat([pd.read_parquet(splits / f"{part}.parquet", columns=["inputs", "target"]) for part in ("train", "valid")])
+    train = pd.concat(
+        [
+            pd.read_parquet(splits / f"{part}.parquet", columns=["inputs", "target"])
+            for part in ("train", "valid")
+        ]
+    )
     seen = answers(train)
-    trivial = np.broadcast_to(np.quantile(seen, QUANTILES, axis=0).T, (len(examples), len(TARGETS), len(QUANTILES))).copy()
+    trivial = np.broadcast_to(
+        np.quantile(seen, QUANTILES, axis=0).T, (len(examples), len(TARGETS), len(QUANTILES))
+    ).copy()
     trivial[:, :, 1] = 0.0
     steps, start, scale = features(days, window)
     own = np.expm1(start * scale[:, None, None])
@@ -112,7 +185,7 @@ def simpler(splits: Path, examples: pd.DataFrame) -> dict[str, np.ndarray]:
 
     wanted = np.log1p(seen) / size[:, None]
     model = Ridge(alpha=len(wanted) / 100).fit(flat(known, begin), wanted)
-    left = np.quantile(wanted - model.predict(flat(known, begin)), QUANTILES, axis=0).T   # (4, 3)
+    left = np.quantile(wanted - model.predict(flat(known, begin)), QUANTILES, axis=0).T  # (4, 3)
     linear = np.expm1((model.predict(flat(steps, start))[:, :, None] + left) * scale[:, None, None])
     return {"baseline": own, "trivial": np.sort(trivial, axis=2), "linear": linear}
 
@@ -124,9 +197,15 @@ def harmed(inputs: Sequence[Series], seed: int) -> dict[str, list[Series]]:
         random = generator(seed, "series", item.model_dump_json())
         middle = int(random.integers(1, len(item.close) - 1))
         columns = item.model_dump(exclude_none=True)
-        short = {name: column[:middle] + column[middle + 1 :] for name, column in columns.items()} if len(item.close) > 8 else columns
+        short = (
+            {name: column[:middle] + column[middle + 1 :] for name, column in columns.items()}
+            if len(item.close) > 8
+            else columns
+        )
         # A gap that is refused is no question; around a long holiday the row stays.
-        near = short.get("dates") and any((two - one).days > MOST_GAP_DAYS for one, two in pairwise(short["dates"]))
+        near = short.get("dates") and any(
+            (two - one).days > MOST_GAP_DAYS for one, two in pairwise(short["dates"])
+        )
         found["gap"].append(type(item)(**(columns if near else short)))
         high = [*columns["high"]]
         high[middle] *= 1 + SPIKE

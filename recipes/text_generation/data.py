@@ -50,7 +50,9 @@ class Blocks(Steps):
     def __init__(self, data: Data) -> None:
         super().__init__()
         self.data = data
-        self.each = max(1, -(-sum(len(item) - 1 for item in data.documents) // data.context))     # blocks of a pass, in whatever order
+        self.each = max(
+            1, -(-sum(len(item) - 1 for item in data.documents) // data.context)
+        )  # blocks of a pass, in whatever order
         self.packed: tuple[int, int, np.ndarray] | None = None
 
     @property
@@ -61,9 +63,18 @@ class Blocks(Steps):
         """The blocks (4, N, T) of one pass of an epoch."""
         if self.packed is None or self.packed[:2] != (epoch, number):
             random = np.random.default_rng([self.data.seed, epoch, 0])
-            for _ in range(number + 1):     # an order costs milliseconds, so those of earlier passes are drawn and left
-                order, mixed = random.permutation(len(self.data.documents)), random.permutation(self.each)
-            self.packed = epoch, number, pack([self.data.documents[row] for row in order], self.data.context)[:, mixed]
+            for _ in range(
+                number + 1
+            ):  # an order costs milliseconds, so those of earlier passes are drawn and left
+                order, mixed = (
+                    random.permutation(len(self.data.documents)),
+                    random.permutation(self.each),
+                )
+            self.packed = (
+                epoch,
+                number,
+                pack([self.data.documents[row] for row in order], self.data.context)[:, mixed],
+            )
         return self.packed[2]
 
     def whole(self, epoch: int, step: int, processes: int) -> Packed:
@@ -80,14 +91,26 @@ class Data(lightning.LightningDataModule):
     def __init__(self, recipe: TextGeneration, splits: Path, seed: int, rows: int) -> None:
         super().__init__()
         self.recipe, self.seed = recipe, seed
-        train, valid = (texts(pd.read_parquet(splits / f"{part}.parquet", columns=["inputs"])) for part in ("train", "valid"))
-        train = train[:rows] if rows else train     # rows are in the order of their ids, which is a random one
-        self.tokens = begun(recipe.start) if recipe.start else Tokens(trained(train, recipe.shape().vocabulary))
+        train, valid = (
+            texts(pd.read_parquet(splits / f"{part}.parquet", columns=["inputs"]))
+            for part in ("train", "valid")
+        )
+        train = (
+            train[:rows] if rows else train
+        )  # rows are in the order of their ids, which is a random one
+        self.tokens = (
+            begun(recipe.start)
+            if recipe.start
+            else Tokens(trained(train, recipe.shape().vocabulary))
+        )
         self.context = recipe.shape().context
         self.documents = self.tokens.documents(train)
         held = self.tokens.documents(valid)
         self.valid = pack(held, self.context)
-        self.valid_targets, self.valid_chars = sum(len(item) - 1 for item in held), max(1, sum(map(len, valid)))
+        self.valid_targets, self.valid_chars = (
+            sum(len(item) - 1 for item in held),
+            max(1, sum(map(len, valid))),
+        )
         self.train_texts = train
 
     def train_dataloader(self) -> Any:
@@ -96,7 +119,9 @@ class Data(lightning.LightningDataModule):
     def val_dataloader(self) -> Any:
         size = self.recipe.batch
         parts = [self.valid[:, at : at + size] for at in range(0, self.valid.shape[1], size)]
-        return torch.utils.data.DataLoader([tuple(torch.from_numpy(row) for row in part) for part in parts], batch_size=None)  # type: ignore[arg-type]
+        return torch.utils.data.DataLoader(
+            [tuple(torch.from_numpy(row) for row in part) for part in parts], batch_size=None
+        )  # type: ignore[arg-type]
 
 
 def begun(folder: str) -> Tokens:

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
     from recipes.text_generation.net import Transformer
 
-PARTS = {"before_attention": "ln_1", "qkv": "attn.c_attn", "out": "attn.c_proj", "before_mlp": "ln_2", "up": "mlp.c_fc", "down": "mlp.c_proj"}
+PARTS = {
+    "before_attention": "ln_1",
+    "qkv": "attn.c_attn",
+    "out": "attn.c_proj",
+    "before_mlp": "ln_2",
+    "up": "mlp.c_fc",
+    "down": "mlp.c_proj",
+}
 LINEAR = ("qkv", "out", "up", "down")
 
 
@@ -28,13 +35,34 @@ def shape(folder: str) -> Size:
     if (path / "size.json").is_file():
         return Size(**json.loads((path / "size.json").read_text()))
     if not (path / "config.json").is_file():
-        raise ValueError(f"start '{folder}' has no size.json (a package) and no config.json (GPT-2's layout); name a folder with one of them")
+        raise ValueError(
+            f"start '{folder}' has no size.json (a package) and no config.json (GPT-2's layout); name a folder with one of them"
+        )
     told = json.loads((path / "config.json").read_text())
-    wanted = {"model_type": "gpt2", "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "n_inner": None, "scale_attn_by_inverse_layer_idx": False}
+    wanted = {
+        "model_type": "gpt2",
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "n_inner": None,
+        "scale_attn_by_inverse_layer_idx": False,
+    }
     for key, value in wanted.items():
-        if told.get(key, value) not in (value, 4 * told.get("n_embd", 0) if key == "n_inner" else value):
-            raise ValueError(f"start '{folder}': {key} is {told[key]!r}; only GPT-2's own {value!r} can be read")
-    return Size(told["n_layer"], told["n_head"], told["n_embd"], told["n_positions"], told["vocab_size"], "learned", "layer")
+        if told.get(key, value) not in (
+            value,
+            4 * told.get("n_embd", 0) if key == "n_inner" else value,
+        ):
+            raise ValueError(
+                f"start '{folder}': {key} is {told[key]!r}; only GPT-2's own {value!r} can be read"
+            )
+    return Size(
+        told["n_layer"],
+        told["n_head"],
+        told["n_embd"],
+        told["n_positions"],
+        told["vocab_size"],
+        "learned",
+        "layer",
+    )
 
 
 def load(net: Transformer, folder: str) -> None:
@@ -46,7 +74,9 @@ def load(net: Transformer, folder: str) -> None:
     if not (path / name).is_file():
         raise ValueError(f"start '{folder}' has no {name}")
     weights = load_file(str(path / name))
-    net.load_state_dict(weights if name == "weights.safetensors" else from_gpt2(weights, net.size.layers))
+    net.load_state_dict(
+        weights if name == "weights.safetensors" else from_gpt2(weights, net.size.layers)
+    )
 
 
 def save(net: Transformer, package: Path) -> None:
@@ -54,32 +84,49 @@ def save(net: Transformer, package: Path) -> None:
     from safetensors.torch import save_file
 
     (package / "size.json").write_text(json.dumps(asdict(net.size)) + "\n")
-    save_file({name: weight.detach().cpu().contiguous() for name, weight in net.state_dict().items()}, str(package / "weights.safetensors"))
+    save_file(
+        {name: weight.detach().cpu().contiguous() for name, weight in net.state_dict().items()},
+        str(package / "weights.safetensors"),
+    )
 
 
 def _names(layers: int) -> dict[str, str]:
     """Our module names to GPT-2's."""
     found = {"embedding": "wte", "places": "wpe", "norm": "ln_f"}
     for number in range(layers):
-        found |= {f"layers.{number}.{ours}": f"h.{number}.{theirs}" for ours, theirs in PARTS.items()}
+        found |= {
+            f"layers.{number}.{ours}": f"h.{number}.{theirs}" for ours, theirs in PARTS.items()
+        }
     return found
 
 
 def _turned(name: str, weight: Tensor) -> Tensor:
-    return weight.T.contiguous() if weight.dim() == 2 and name.rsplit(".", 1)[-1] in LINEAR else weight
+    return (
+        weight.T.contiguous() if weight.dim() == 2 and name.rsplit(".", 1)[-1] in LINEAR else weight
+    )
 
 
 def from_gpt2(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
     """GPT-2's weights under our names; its causal masks and its tied output are left out."""
     plain = {name.removeprefix("transformer."): weight for name, weight in weights.items()}
-    return {f"{ours}.{kind}": _turned(ours, plain[f"{theirs}.{kind}"])
-            for ours, theirs in _names(layers).items() for kind in ("weight", "bias") if f"{theirs}.{kind}" in plain}
+    return {
+        f"{ours}.{kind}": _turned(ours, plain[f"{theirs}.{kind}"])
+        for ours, theirs in _names(layers).items()
+        for kind in ("weight", "bias")
+        if f"{theirs}.{kind}" in plain
+    }
 
 
 def to_gpt2(net: Transformer) -> dict[str, Tensor]:
     """Our weights under GPT-2's names; ValueError where the network is not of GPT-2's kind."""
     if (net.size.positions, net.size.norm) != ("learned", "layer"):
-        raise ValueError(f"GPT-2's layout has learned positions and layer norms, this network {net.size.positions} and {net.size.norm}")
+        raise ValueError(
+            f"GPT-2's layout has learned positions and layer norms, this network {net.size.positions} and {net.size.norm}"
+        )
     own = net.state_dict()
-    return {f"transformer.{theirs}.{kind}": _turned(ours, own[f"{ours}.{kind}"])
-            for ours, theirs in _names(net.size.layers).items() for kind in ("weight", "bias") if f"{ours}.{kind}" in own}
+    return {
+        f"transformer.{theirs}.{kind}": _turned(ours, own[f"{ours}.{kind}"])
+        for ours, theirs in _names(net.size.layers).items()
+        for kind in ("weight", "bias")
+        if f"{ours}.{kind}" in own
+    }

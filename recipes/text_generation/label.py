@@ -23,12 +23,25 @@ def label(documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
     for row in documents.to_dict("records"):
         said = row["language"] or given.get(row["source"], "")
         language = names.get(said, "") if names else said
-        rows.append({
-            "doc_id": row["doc_id"], "inputs": json.dumps({"prompt": row["text"]}, ensure_ascii=False), "target": TARGET,
-            "confidence": 1.0, "votes": json.dumps({"source": said}), "unit": f"{row['source']}: {row['original'] or place(row)}",
-            "slices": json.dumps({"language": language, "script": row["letter_script"], "domain": row["source"]}, sort_keys=True),
-            "dropped": None if language else "its source names no language" if not said else "not a language of this application",
-        })
+        rows.append(
+            {
+                "doc_id": row["doc_id"],
+                "inputs": json.dumps({"prompt": row["text"]}, ensure_ascii=False),
+                "target": TARGET,
+                "confidence": 1.0,
+                "votes": json.dumps({"source": said}),
+                "unit": f"{row['source']}: {row['original'] or place(row)}",
+                "slices": json.dumps(
+                    {"language": language, "script": row["letter_script"], "domain": row["source"]},
+                    sort_keys=True,
+                ),
+                "dropped": None
+                if language
+                else "its source names no language"
+                if not said
+                else "not a language of this application",
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -44,5 +57,7 @@ def spelled(languages: dict[str, Any]) -> dict[str, str]:
     for name, spellings in languages.items():
         for spelling in {name, *([spellings] if isinstance(spellings, str) else spellings)}:
             if found.setdefault(str(spelling), name) != name:
-                raise ValueError(f"label.languages: '{spelling}' is given to {found[spelling]} and to {name}; keep one")
+                raise ValueError(
+                    f"label.languages: '{spelling}' is given to {found[spelling]} and to {name}; keep one"
+                )
     return found

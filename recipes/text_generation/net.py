@@ -47,10 +47,20 @@ class Layer(nn.Module):
         self.up = nn.Linear(size.width, size.between(), bias=bias)
         self.down = nn.Linear(size.between(), size.width, bias=bias)
 
-    def forward(self, states: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor] | None, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self,
+        states: Tensor,
+        mask: Tensor,
+        turn: tuple[Tensor, Tensor] | None,
+        past: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T, D) to the same, with the keys and values (B, H, S, E) that the next token will ask for."""
         blocks, asked, width = states.shape
-        parts = self.qkv(self.before_attention(states)).view(blocks, asked, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        parts = (
+            self.qkv(self.before_attention(states))
+            .view(blocks, asked, 3, self.heads, width // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
         query, key, value = parts[0], parts[1], parts[2]
         if turn is not None:
             query, key = turned(query, *turn), turned(key, *turn)
@@ -58,7 +68,9 @@ class Layer(nn.Module):
             key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
         drop = self.dropout if self.training else 0.0
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=drop)
-        states = states + F.dropout(self.out(seen.transpose(1, 2).reshape(blocks, asked, width)), drop)
+        states = states + F.dropout(
+            self.out(seen.transpose(1, 2).reshape(blocks, asked, width)), drop
+        )
         inner = self.down(F.gelu(self.up(self.before_mlp(states)), approximate="tanh"))
         return states + F.dropout(inner, drop), key, value
 
@@ -68,7 +80,9 @@ class Transformer(nn.Module):
         super().__init__()
         self.size, self.dropout = size, dropout
         self.embedding = nn.Embedding(size.vocabulary, size.width)
-        self.places = nn.Embedding(size.context, size.width) if size.positions == "learned" else None
+        self.places = (
+            nn.Embedding(size.context, size.width) if size.positions == "learned" else None
+        )
         self.layers = nn.ModuleList(Layer(size, dropout) for _ in range(size.layers))
         self.norm = normed(size)
         self.start()
@@ -78,7 +92,15 @@ class Transformer(nn.Module):
         """GPT-2's start: 0.02 everywhere, what is added to the stream smaller by the root of how often that happens."""
         for name, weight in self.named_parameters():
             if weight.dim() == 2:
-                nn.init.normal_(weight, std=0.02 / (math.sqrt(2 * self.size.layers) if name.endswith(("out.weight", "down.weight")) else 1.0))
+                nn.init.normal_(
+                    weight,
+                    std=0.02
+                    / (
+                        math.sqrt(2 * self.size.layers)
+                        if name.endswith(("out.weight", "down.weight"))
+                        else 1.0
+                    ),
+                )
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
 
@@ -87,11 +109,16 @@ class Transformer(nn.Module):
         if self.places is not None:
             return None
         half = self.size.width // self.size.heads // 2
-        rates = torch.exp(torch.arange(half, device=places.device, dtype=torch.float32) * (-math.log(ROTARY_BASE) / half))
+        rates = torch.exp(
+            torch.arange(half, device=places.device, dtype=torch.float32)
+            * (-math.log(ROTARY_BASE) / half)
+        )
         angles = places[:, None, :, None].to(torch.float32) * rates
         return angles.cos(), angles.sin()
 
-    def states(self, ids: Tensor, places: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def states(
+        self, ids: Tensor, places: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """ids and places (B, T), mask (B or 1, 1, T, S): states (B, T, D), keys and values (L, B, H, S, E)."""
         states = self.embedding(ids)
         if self.places is not None:
@@ -100,7 +127,9 @@ class Transformer(nn.Module):
         turn = self.frequencies(places)
         keys, values = [], []
         for number, layer in enumerate(self.layers):
-            states, key, value = layer(states, mask, turn, None if past is None else (past[0][number], past[1][number]))
+            states, key, value = layer(
+                states, mask, turn, None if past is None else (past[0][number], past[1][number])
+            )
             keys.append(key)
             values.append(value)
         return self.norm(states), torch.stack(keys), torch.stack(values)
@@ -114,7 +143,9 @@ class Transformer(nn.Module):
     def logits(self, states: Tensor) -> Tensor:
         return F.linear(states, self.embedding.weight)
 
-    def forward(self, ids: Tensor, past_keys: Tensor, past_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, ids: Tensor, past_keys: Tensor, past_values: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The step that answers: ids (B, T), past (L, B, H, P, E) to logits (B, T, V) and present (L, B, H, S, E)."""
         kept, asked = past_keys.shape[3], ids.shape[1]
         places = (torch.arange(asked, device=ids.device) + kept)[None].expand(ids.shape[0], asked)
@@ -137,7 +168,9 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
-        super().__init__(groups, {"lr": lr, "decay": 0.0, "momentum": 0.95, "betas": (0.9, 0.95), "muon": False})
+        super().__init__(
+            groups, {"lr": lr, "decay": 0.0, "momentum": 0.95, "betas": (0.9, 0.95), "muon": False}
+        )
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -149,7 +182,10 @@ class Muon(torch.optim.Optimizer):
             for weight in group["params"]:
                 if weight.grad is not None:
                     weight.mul_(1 - group["lr"] * group["decay"])
-                    weight.add_(self._turned(weight, group) if group["muon"] else self._adam(weight, group), alpha=-group["lr"])
+                    weight.add_(
+                        self._turned(weight, group) if group["muon"] else self._adam(weight, group),
+                        alpha=-group["lr"],
+                    )
         return loss
 
     def _turned(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
@@ -163,7 +199,11 @@ class Muon(torch.optim.Optimizer):
     def _adam(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[weight]
         if not state:
-            state |= {"step": 0, "mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
+            state |= {
+                "step": 0,
+                "mean": torch.zeros_like(weight),
+                "square": torch.zeros_like(weight),
+            }
         state["step"] += 1
         first, second = group["betas"]
         state["mean"].lerp_(weight.grad, 1 - first)
@@ -188,7 +228,12 @@ def pruned(module: Generator, recipe: TextGeneration) -> Generator:
     small = Generator(recipe, module.data)
     weights = module.net.state_dict()
     for number, (old, new) in enumerate(zip(module.net.layers, small.net.layers, strict=True)):
-        stay = (old.up.weight.norm(dim=1) * old.down.weight.norm(dim=0)).topk(new.up.out_features).indices.sort().values  # type: ignore[union-attr, arg-type]
+        stay = (
+            (old.up.weight.norm(dim=1) * old.down.weight.norm(dim=0))
+            .topk(new.up.out_features)
+            .indices.sort()
+            .values
+        )  # type: ignore[union-attr, arg-type]
         for name, dim in (("up.weight", 0), ("up.bias", 0), ("down.weight", 1)):
             if (at := f"layers.{number}.{name}") in weights:
                 weights[at] = weights[at].index_select(dim, stay)
@@ -200,7 +245,9 @@ def adapted(net: Transformer, rank: int) -> Transformer:
     """The network with low-rank additions to its linear maps (Hu et al. 2021), which alone are trained."""
     from peft import LoraConfig, inject_adapter_in_model
 
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["qkv", "out", "up", "down"], bias="none")
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=["qkv", "out", "up", "down"], bias="none"
+    )
     return inject_adapter_in_model(config, net)  # type: ignore[return-value]
 
 
@@ -208,7 +255,11 @@ def adapted(net: Transformer, rank: int) -> Transformer:
 def merged(net: Transformer) -> Transformer:
     """A plain network that answers as this one: low-rank additions are added to what they were added to."""
     plain = Transformer(net.size)
-    weights = {name.replace(".base_layer", ""): weight for name, weight in net.state_dict().items() if ".lora_" not in name}
+    weights = {
+        name.replace(".base_layer", ""): weight
+        for name, weight in net.state_dict().items()
+        if ".lora_" not in name
+    }
     for name, part in net.named_modules():
         if hasattr(part, "get_delta_weight"):
             weights[f"{name}.weight"] = weights[f"{name}.weight"] + part.get_delta_weight("default")
@@ -256,21 +307,34 @@ class Generator(lightning.LightningModule):
         loss = float(self.trainer.callback_metrics["valid_loss"])
         bits = loss * self.data.valid_targets / self.data.valid_chars / math.log(2)
         self.log("valid_bits_per_char", bits)
-        self.log("valid_score", -bits)      # what a sweep maximises
+        self.log("valid_score", -bits)  # what a sweep maximises
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
         if recipe.optimiser == "muon" and "FSDP" in type(self.trainer.strategy).__name__:
-            raise ValueError("model.optimiser=muon needs whole matrices and fsdp keeps shards of them; use model.optimiser=adamw")
-        trained = [(name, weight) for name, weight in self.net.named_parameters() if weight.requires_grad]
-        matrices = [weight for name, weight in trained if weight.dim() == 2 and name.startswith("layers.") and ".lora_" not in name]
+            raise ValueError(
+                "model.optimiser=muon needs whole matrices and fsdp keeps shards of them; use model.optimiser=adamw"
+            )
+        trained = [
+            (name, weight) for name, weight in self.net.named_parameters() if weight.requires_grad
+        ]
+        matrices = [
+            weight
+            for name, weight in trained
+            if weight.dim() == 2 and name.startswith("layers.") and ".lora_" not in name
+        ]
         chosen = {id(weight) for weight in matrices}
         others = [weight for _, weight in trained if id(weight) not in chosen]
-        groups = [{"params": matrices, "decay": recipe.decay, "muon": recipe.optimiser == "muon"}, {"params": others}]
+        groups = [
+            {"params": matrices, "decay": recipe.decay, "muon": recipe.optimiser == "muon"},
+            {"params": others},
+        ]
         optimiser = Muon([group for group in groups if group["params"]], recipe.lr)
         total = max(1, int(self.trainer.estimated_stepping_batches))
         warm = max(1, total // 20)
-        slope = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / warm) * max(0.0, 1 - step / total))
+        slope = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: min(1.0, (step + 1) / warm) * max(0.0, 1 - step / total)
+        )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": slope, "interval": "step"}}
 
 
@@ -283,14 +347,36 @@ def export(net: Transformer, path: Path) -> float:
     random = np.random.default_rng(0)
 
     def asked(blocks: int, kept: int, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
-        past = [torch.from_numpy(random.standard_normal((size.layers, blocks, size.heads, kept, size.width // size.heads)).astype(np.float32)) for _ in range(2)]
-        return torch.from_numpy(random.integers(0, size.vocabulary, (blocks, tokens))), past[0], past[1]
+        past = [
+            torch.from_numpy(
+                random.standard_normal(
+                    (size.layers, blocks, size.heads, kept, size.width // size.heads)
+                ).astype(np.float32)
+            )
+            for _ in range(2)
+        ]
+        return (
+            torch.from_numpy(random.integers(0, size.vocabulary, (blocks, tokens))),
+            past[0],
+            past[1],
+        )
 
-    batch, kept, tokens = torch.export.Dim("batch"), torch.export.Dim("kept"), torch.export.Dim("tokens")
+    batch, kept, tokens = (
+        torch.export.Dim("batch"),
+        torch.export.Dim("kept"),
+        torch.export.Dim("tokens"),
+    )
     past = {1: batch, 3: kept}
-    program = torch.onnx.export(net, asked(2, 3, 5), dynamo=True, opset_version=18, input_names=["ids", "past_keys", "past_values"],
-                                output_names=["logits", "keys", "values"], verbose=False,
-                                dynamic_shapes={"ids": {0: batch, 1: tokens}, "past_keys": past, "past_values": past})
+    program = torch.onnx.export(
+        net,
+        asked(2, 3, 5),
+        dynamo=True,
+        opset_version=18,
+        input_names=["ids", "past_keys", "past_values"],
+        output_names=["logits", "keys", "values"],
+        verbose=False,
+        dynamic_shapes={"ids": {0: batch, 1: tokens}, "past_keys": past, "past_values": past},
+    )
     assert program is not None
     program.save(str(path), external_data=False)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -299,6 +385,21 @@ def export(net: Transformer, path: Path) -> float:
         given = asked(blocks, before, new)
         with torch.no_grad():
             ours = net(*given)
-        theirs = session.run(None, dict(zip(("ids", "past_keys", "past_values"), (item.numpy() for item in given), strict=True)))
-        worst = max(worst, *(float(np.abs(one.numpy() - other).max()) for one, other in zip(ours, theirs, strict=True)))
+        theirs = session.run(
+            None,
+            dict(
+                zip(
+                    ("ids", "past_keys", "past_values"),
+                    (item.numpy() for item in given),
+                    strict=True,
+                )
+            ),
+        )
+        worst = max(
+            worst,
+            *(
+                float(np.abs(one.numpy() - other).max())
+                for one, other in zip(ours, theirs, strict=True)
+            ),
+        )
     return worst

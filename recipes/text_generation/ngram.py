@@ -22,27 +22,40 @@ class WittenBell:
     def __init__(self, texts: Iterable[str], order: int = 5) -> None:
         texts = list(texts)
         self.order = order
-        self.places = {character: number for number, character in enumerate(sorted({one for text in texts for one in text}), FIRST)}
+        self.places = {
+            character: number
+            for number, character in enumerate(
+                sorted({one for text in texts for one in text}), FIRST
+            )
+        }
         self.alphabet = len(self.places) + 2
         histories, following = self._grams(texts)
         # By length of history: each (history, character) once with its count, and each history with n and t.
         self.pairs: list[tuple[np.ndarray, np.ndarray]] = []
         self.heads: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for history in histories:
-            joined, first, counts = np.unique(_mix(history, following), return_index=True, return_counts=True)
+            joined, first, counts = np.unique(
+                _mix(history, following), return_index=True, return_counts=True
+            )
             heads, totals = np.unique(history, return_counts=True)
             self.pairs.append((joined, counts))
             self.heads.append((heads, totals, np.unique(history[first], return_counts=True)[1]))
 
     def _codes(self, text: str) -> np.ndarray:
-        return np.fromiter((self.places.get(one, ESCAPE) for one in text), dtype=np.int64, count=len(text))
+        return np.fromiter(
+            (self.places.get(one, ESCAPE) for one in text), dtype=np.int64, count=len(text)
+        )
 
     def _grams(self, texts: Sequence[str]) -> tuple[list[np.ndarray], np.ndarray]:
         """For each character and end of each text: hashes of the 0, 1, ... order - 1 characters before it, and itself."""
         pad = np.full(self.order - 1, START, dtype=np.int64)
         parts = [np.concatenate([pad, self._codes(text), [END]]) for text in texts]
         stream = np.concatenate(parts) if parts else np.array([], dtype=np.int64)
-        own = np.concatenate([np.arange(len(part)) >= self.order - 1 for part in parts]) if parts else np.array([], dtype=bool)
+        own = (
+            np.concatenate([np.arange(len(part)) >= self.order - 1 for part in parts])
+            if parts
+            else np.array([], dtype=bool)
+        )
         at = np.flatnonzero(own)
         histories = [np.zeros(len(at), dtype=np.uint64)]
         for back in range(1, self.order):
@@ -53,7 +66,9 @@ class WittenBell:
         """The probability of each character and each text's end, texts one after the other."""
         histories, following = self._grams(texts)
         chance = np.full(len(following), 1.0 / self.alphabet)
-        for history, (joined, counts), (heads, totals, kinds) in zip(histories, self.pairs, self.heads, strict=True):
+        for history, (joined, counts), (heads, totals, kinds) in zip(
+            histories, self.pairs, self.heads, strict=True
+        ):
             n, t = _look(heads, totals, history), _look(heads, kinds, history)
             here = _look(joined, counts, _mix(history, following))
             chance = np.where(n + t > 0, (here + t * chance) / np.maximum(n + t, 1), chance)
@@ -65,7 +80,9 @@ class WittenBell:
         sizes = np.array([len(text) + 1 for text in texts])
         ends = sizes.cumsum()
         sums = np.add.reduceat(lost, ends - sizes) if len(texts) else np.array([])
-        spelt = np.array([sum(spelling(one) for one in text if one not in self.places) for text in texts])
+        spelt = np.array(
+            [sum(spelling(one) for one in text if one not in self.places) for text in texts]
+        )
         return sums + spelt
 
 

@@ -16,23 +16,33 @@ from recipes.text_generation.ngram import WittenBell
 if TYPE_CHECKING:
     from recipes.text_generation.session import Session
 
-SPAN = 16               # characters; a shorter span in common is no copy
+SPAN = 16  # characters; a shorter span in common is no copy
 COUNTED = ("asked", "pairs", "pairs_new", "fours", "fours_again", "copied")
-BEGINNING = 0.5         # of a text's characters is the prompt of a sample, at most 80
+BEGINNING = 0.5  # of a text's characters is the prompt of a sample, at most 80
 
 
 def asked(examples: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Each example's text and its language, "" where that is not told."""
-    languages = [json.loads(item).get("language", "") for item in examples["slices"]] if "slices" in examples else [""] * len(examples)
+    languages = (
+        [json.loads(item).get("language", "") for item in examples["slices"]]
+        if "slices" in examples
+        else [""] * len(examples)
+    )
     return [json.loads(item)["prompt"] for item in examples["inputs"]], languages
 
 
 def frame(texts: Sequence[str], languages: Sequence[str], nats: np.ndarray) -> pd.DataFrame:
     """The sufficient statistics of likelihood, one row a text; nothing was generated yet."""
-    return pd.DataFrame({
-        "language": languages, "sample": "", "nats": nats, "chars": [float(max(1, len(text))) for text in texts],
-        "bytes": [float(max(1, len(text.encode("utf-8", "surrogatepass")))) for text in texts], **dict.fromkeys(COUNTED, 0.0),
-    })
+    return pd.DataFrame(
+        {
+            "language": languages,
+            "sample": "",
+            "nats": nats,
+            "chars": [float(max(1, len(text))) for text in texts],
+            "bytes": [float(max(1, len(text.encode("utf-8", "surrogatepass")))) for text in texts],
+            **dict.fromkeys(COUNTED, 0.0),
+        }
+    )
 
 
 def spans(texts: Sequence[str], size: int = SPAN) -> np.ndarray:
@@ -43,7 +53,9 @@ def spans(texts: Sequence[str], size: int = SPAN) -> np.ndarray:
 
 def _hashes(text: str, size: int) -> np.ndarray:
     """A polynomial hash of each span of a text: (len - size + 1,) uint32."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(
+        np.uint64
+    )
     total = np.zeros(len(codes) - size + 1, dtype=np.uint64)
     for at in range(size):
         total = total * np.uint64(0x100000001B3) + codes[at : at + len(total)]
@@ -69,9 +81,18 @@ def counts(text: str, seen: np.ndarray) -> dict[str, float]:
     words = text.split()
     if len(words) * 12 < len(text):
         words = list(text)
-    pairs, fours = list(pairwise(words)), list(zip(words, words[1:], words[2:], words[3:], strict=False))
-    return {"asked": 1.0, "pairs": float(len(pairs)), "pairs_new": float(len(set(pairs))),
-            "fours": float(len(fours)), "fours_again": float(len(fours) - len(set(fours))), "copied": float(copied(text, seen))}
+    pairs, fours = (
+        list(pairwise(words)),
+        list(zip(words, words[1:], words[2:], words[3:], strict=False)),
+    )
+    return {
+        "asked": 1.0,
+        "pairs": float(len(pairs)),
+        "pairs_new": float(len(set(pairs))),
+        "fours": float(len(fours)),
+        "fours_again": float(len(fours) - len(set(fours))),
+        "copied": float(copied(text, seen)),
+    }
 
 
 def continued(session: Session, texts: Sequence[str], samples: int) -> dict[str, Any]:
@@ -80,8 +101,13 @@ def continued(session: Session, texts: Sequence[str], samples: int) -> dict[str,
 
     from recipes.text_generation import Question
 
-    columns: dict[str, Any] = {name: np.zeros(len(texts)) for name in COUNTED} | {"sample": [""] * len(texts)}
-    order = sorted(range(len(texts)), key=lambda row: hashlib.sha256(texts[row].encode("utf-8", "surrogatepass")).digest())
+    columns: dict[str, Any] = {name: np.zeros(len(texts)) for name in COUNTED} | {
+        "sample": [""] * len(texts)
+    }
+    order = sorted(
+        range(len(texts)),
+        key=lambda row: hashlib.sha256(texts[row].encode("utf-8", "surrogatepass")).digest(),
+    )
     for row in order[: min(samples, max(4, len(texts) // 10))]:
         beginning = texts[row][: min(80, int(len(texts[row]) * BEGINNING))]
         answer = session.answer(Question(prompt=beginning, seed=row))[0]
@@ -95,7 +121,10 @@ def simpler(splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Character n-grams of the same train rows on the same test rows: the 5-gram that gates ask for, a 6-gram beside it, and the unigram."""
     train, _ = asked(pd.read_parquet(splits / "train.parquet", columns=["inputs"]))
     test, languages = asked(examples)
-    return {name: frame(test, languages, WittenBell(train, order).nats(test)) for name, order in (("baseline", 5), ("6-gram", 6), ("trivial", 1))}
+    return {
+        name: frame(test, languages, WittenBell(train, order).nats(test))
+        for name, order in (("baseline", 5), ("6-gram", 6), ("trivial", 1))
+    }
 
 
 def picture(scored: pd.DataFrame, folder: Path) -> list[Path]:
@@ -111,5 +140,7 @@ def picture(scored: pd.DataFrame, folder: Path) -> list[Path]:
     axes.set_title(f"{len(scored):,} held-out texts", fontsize=10)
     figure.savefig(folder / "bits.png", dpi=110)
     said = scored[scored["sample"] != ""]
-    (folder / "samples.md").write_text("".join(f"- {row.language}: {row.sample}\n" for row in said.itertuples()), encoding="utf-8")
+    (folder / "samples.md").write_text(
+        "".join(f"- {row.language}: {row.sample}\n" for row in said.itertuples()), encoding="utf-8"
+    )
     return [folder / "bits.png", folder / "samples.md"]

@@ -17,7 +17,9 @@ def penalised(logits: np.ndarray, seen: Iterable[int], penalty: float) -> np.nda
     return changed
 
 
-def chances(logits: np.ndarray, temperature: float, top_k: int = 0, top_p: float = 1.0) -> np.ndarray:
+def chances(
+    logits: np.ndarray, temperature: float, top_k: int = 0, top_p: float = 1.0
+) -> np.ndarray:
     """The distribution (V,) that is drawn from; temperature 0 puts all on the likeliest token, the first of equals.
 
     top_k keeps the k likeliest, 0 keeps all; top_p then the fewest of the likeliest that together have that
@@ -43,7 +45,11 @@ def chances(logits: np.ndarray, temperature: float, top_k: int = 0, top_p: float
 def drawn(distribution: np.ndarray, random: np.random.Generator) -> int:
     """One token; a token of no chance is never drawn."""
     cumulated = distribution.cumsum()
-    return int(np.searchsorted(cumulated, random.random() * cumulated[-1], side="right").clip(0, np.flatnonzero(distribution)[-1]))
+    return int(
+        np.searchsorted(cumulated, random.random() * cumulated[-1], side="right").clip(
+            0, np.flatnonzero(distribution)[-1]
+        )
+    )
 
 
 def stopped(text: str, stops: Iterable[str]) -> int | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CELLS = 16_000_000  # logits of one call: bounds its memory to 64 MB
 
 
-SPREAD = 24         # tokens; prompts that differ by more in length are not read side by side
+SPREAD = 24  # tokens; prompts that differ by more in length are not read side by side
 
 
 class _Row:
@@ -42,15 +42,32 @@ class Session:
         self.seen: np.ndarray = np.load(package / "seen.npz")["hashes"]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")   # a thread that waits by spinning takes as much processor as the answer
-        self.session = onnxruntime.InferenceSession(str(package / "model.onnx"), options, providers=["CPUExecutionProvider"])
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # a thread that waits by spinning takes as much processor as the answer
+        self.session = onnxruntime.InferenceSession(
+            str(package / "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
 
-    def step(self, ids: np.ndarray, past: tuple[np.ndarray, np.ndarray] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def step(
+        self, ids: np.ndarray, past: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """ids (B, T) after what is in the past (L, B, H, P, E): logits (B, T, V) and the new past."""
         if past is None:
-            empty = np.zeros((self.size.layers, len(ids), self.size.heads, 0, self.size.width // self.size.heads), dtype=np.float32)
+            empty = np.zeros(
+                (
+                    self.size.layers,
+                    len(ids),
+                    self.size.heads,
+                    0,
+                    self.size.width // self.size.heads,
+                ),
+                dtype=np.float32,
+            )
             past = (empty, empty)
-        logits, keys, values = self.session.run(None, {"ids": ids, "past_keys": past[0], "past_values": past[1]})
+        logits, keys, values = self.session.run(
+            None, {"ids": ids, "past_keys": past[0], "past_values": past[1]}
+        )
         return logits, keys, values
 
     def nats(self, texts: Sequence[str]) -> np.ndarray:
@@ -60,7 +77,9 @@ class Session:
         once, in the first window that has it.
         """
         context, half = self.size.context, max(1, self.size.context // 2)
-        pieces: list[tuple[int, np.ndarray, int]] = []      # row, tokens, how many of its questions an earlier window asked
+        pieces: list[
+            tuple[int, np.ndarray, int]
+        ] = []  # row, tokens, how many of its questions an earlier window asked
         for row, ids in enumerate(self.tokens.documents(texts)):
             start, asked = 0, 0
             while asked < len(ids) - 1:
@@ -72,18 +91,25 @@ class Session:
         at = 0
         while at < len(pieces):
             stop = at + 1
-            while stop < len(pieces) and (len(pieces[stop][1]) - 1) * (stop + 1 - at) * self.size.vocabulary <= CELLS:
+            while (
+                stop < len(pieces)
+                and (len(pieces[stop][1]) - 1) * (stop + 1 - at) * self.size.vocabulary <= CELLS
+            ):
                 stop += 1
             part = pieces[at:stop]
             ids = np.full((len(part), len(part[-1][1]) - 1), self.tokens.end, dtype=np.int64)
-            for place, (_, tokens, _) in enumerate(part):   # what fills up comes after, and nothing sees what comes after it
+            for place, (_, tokens, _) in enumerate(
+                part
+            ):  # what fills up comes after, and nothing sees what comes after it
                 ids[place, : len(tokens) - 1] = tokens[:-1]
             logits = self.step(ids)[0]
             top = logits.max(axis=2)
             norm = np.log(np.exp(logits - top[..., None]).sum(axis=2, dtype=np.float64)) + top
             for place, (row, tokens, skip) in enumerate(part):
                 where = np.arange(skip, len(tokens) - 1)
-                lost[row] += float((norm[place, where] - logits[place, where, tokens[where + 1]]).sum())
+                lost[row] += float(
+                    (norm[place, where] - logits[place, where, tokens[where + 1]]).sum()
+                )
             at = stop
         return lost
 
@@ -93,7 +119,9 @@ class Session:
         room = self.size.context - min(question.max_tokens, self.size.context // 2)
         if len(ids) <= room:
             return ids, None
-        return ids[-room:], f"the prompt has {len(ids) - 1} tokens; the answer goes on from its last {room}"
+        return ids[
+            -room:
+        ], f"the prompt has {len(ids) - 1} tokens; the answer goes on from its last {room}"
 
     def generated(self, question: Question) -> Iterator[int]:
         """The answer's tokens as they come; the end token is the last one where the text ended."""
@@ -103,12 +131,16 @@ class Session:
         logits, *past = self.step(ids[None])
         for _ in range(question.max_tokens):
             told = sampling.penalised(logits[0, -1], read, question.repetition_penalty)
-            token = sampling.drawn(sampling.chances(told, question.temperature, question.top_k, question.top_p), random)
+            token = sampling.drawn(
+                sampling.chances(told, question.temperature, question.top_k, question.top_p), random
+            )
             yield token
             if token == self.tokens.end:
                 return
             read.append(token)
-            if past[0].shape[3] + 1 > self.size.context:   # full: the last half is read again as a beginning
+            if (
+                past[0].shape[3] + 1 > self.size.context
+            ):  # full: the last half is read again as a beginning
                 logits, *past = self.step(np.array([read[-(self.size.context // 2) :]]))
             else:
                 logits, *past = self.step(np.array([[token]]), (past[0], past[1]))
@@ -136,46 +168,91 @@ class Session:
         order = sorted(range(len(questions)), key=lambda row: len(begun[row][0]))
         found: dict[int, tuple[str, str, int, str | None]] = {}
         at = 0
-        while at < len(order):      # prompts of nearly one length go together; a much longer one would be read token by token
+        while (
+            at < len(order)
+        ):  # prompts of nearly one length go together; a much longer one would be read token by token
             stop = at + 1
-            while stop < len(order) and len(begun[order[stop]][0]) - len(begun[order[at]][0]) <= SPREAD:
+            while (
+                stop < len(order)
+                and len(begun[order[stop]][0]) - len(begun[order[at]][0]) <= SPREAD
+            ):
                 stop += 1
             rows = order[at:stop]
             if len(rows) == 1:
                 found[rows[0]] = self.answer(questions[rows[0]])
             else:
-                for row, told in zip(rows, self._rows([questions[row] for row in rows], [begun[row] for row in rows]), strict=True):
+                for row, told in zip(
+                    rows,
+                    self._rows([questions[row] for row in rows], [begun[row] for row in rows]),
+                    strict=True,
+                ):
                     found[row] = told
             at = stop
         return [found[row] for row in range(len(questions))]
 
-    def _rows(self, questions: list[Question], begun: list[tuple[np.ndarray, str | None]]) -> list[tuple[str, str, int, str | None]]:
-        rows = [_Row(question, [int(one) for one in ids], limit) for question, (ids, limit) in zip(questions, begun, strict=True)]
-        done = min(len(row.read) for row in rows)       # tokens of each row that the network has seen
+    def _rows(
+        self, questions: list[Question], begun: list[tuple[np.ndarray, str | None]]
+    ) -> list[tuple[str, str, int, str | None]]:
+        rows = [
+            _Row(question, [int(one) for one in ids], limit)
+            for question, (ids, limit) in zip(questions, begun, strict=True)
+        ]
+        done = min(len(row.read) for row in rows)  # tokens of each row that the network has seen
         logits, *past = self.step(np.array([row.read[:done] for row in rows]))
         live = rows
         while True:
             for place, row in enumerate(live):
-                if len(row.read) == done and not row.end:       # its prompt is read: the answer's next token
-                    told = sampling.penalised(logits[place, -1], row.read, row.question.repetition_penalty)
-                    self._took(row, sampling.drawn(sampling.chances(told, row.question.temperature, row.question.top_k, row.question.top_p), row.random))
+                if (
+                    len(row.read) == done and not row.end
+                ):  # its prompt is read: the answer's next token
+                    told = sampling.penalised(
+                        logits[place, -1], row.read, row.question.repetition_penalty
+                    )
+                    self._took(
+                        row,
+                        sampling.drawn(
+                            sampling.chances(
+                                told,
+                                row.question.temperature,
+                                row.question.top_k,
+                                row.question.top_p,
+                            ),
+                            row.random,
+                        ),
+                    )
             keep = [place for place, row in enumerate(live) if not row.end]
             if not keep:
-                return [(row.text if row.text is not None else self.tokens.text(row.tokens), row.end, len(row.tokens), row.limit) for row in rows]
+                return [
+                    (
+                        row.text if row.text is not None else self.tokens.text(row.tokens),
+                        row.end,
+                        len(row.tokens),
+                        row.limit,
+                    )
+                    for row in rows
+                ]
             if len(keep) < len(live):
                 live, past = [live[place] for place in keep], [part[:, keep] for part in past]
             done += 1
             if past[0].shape[3] + 1 > self.size.context:
-                logits, *past = self.step(np.array([row.read[done - self.size.context // 2 : done] for row in live]))
+                logits, *past = self.step(
+                    np.array([row.read[done - self.size.context // 2 : done] for row in live])
+                )
             else:
-                logits, *past = self.step(np.array([[row.read[done - 1]] for row in live]), (past[0], past[1]))
+                logits, *past = self.step(
+                    np.array([[row.read[done - 1]] for row in live]), (past[0], past[1])
+                )
 
     def _took(self, row: _Row, token: int) -> None:
         row.tokens.append(token)
         row.read.append(token)
         if token == self.tokens.end:
             row.end = "end"
-        elif row.question.stop and (at := sampling.stopped(text := self.tokens.text(row.tokens), row.question.stop)) is not None:
+        elif (
+            row.question.stop
+            and (at := sampling.stopped(text := self.tokens.text(row.tokens), row.question.stop))
+            is not None
+        ):
             row.text, row.end = text[:at], "stop"
         elif len(row.tokens) == row.question.max_tokens:
             row.end = "length"

@@ -23,11 +23,13 @@ class Size:
     vocabulary: int
     positions: Positions
     norm: Norm
-    inner: float = 1.0      # channels between the two maps of a layer, as a share of 4 D
+    inner: float = 1.0  # channels between the two maps of a layer, as a share of 4 D
 
     def __post_init__(self) -> None:
         if self.width % self.heads or (self.positions == "rotary" and self.width // self.heads % 2):
-            raise ValueError(f"width {self.width} does not divide into {self.heads} heads of even width; change one of them")
+            raise ValueError(
+                f"width {self.width} does not divide into {self.heads} heads of even width; change one of them"
+            )
 
     def matrices(self) -> int:
         """Weights that multiply every token: 12 D^2 a layer where none were taken out; the embedding is tied and counted apart."""
@@ -40,21 +42,32 @@ class Size:
     def parameters(self) -> int:
         """All of them, the tied embedding once."""
         norm = self.width * (2 if self.norm == "layer" else 1)
-        biases = 5 * self.width + self.between() if self.norm == "layer" else 0      # 3 D for q, k, v; D out; 4 D up; D down
+        biases = (
+            5 * self.width + self.between() if self.norm == "layer" else 0
+        )  # 3 D for q, k, v; D out; 4 D up; D down
         places = self.context * self.width if self.positions == "learned" else 0
-        return self.vocabulary * self.width + places + self.layers * (2 * norm + biases) + self.matrices() + norm
+        return (
+            self.vocabulary * self.width
+            + places
+            + self.layers * (2 * norm + biases)
+            + self.matrices()
+            + norm
+        )
 
     def flops(self) -> int:
         """Forward and backward of one token: 6 a weight and 12 D T a layer of attention (Chowdhery et al. 2022, appendix B)."""
-        return 6 * (self.matrices() + self.vocabulary * self.width) + 12 * self.layers * self.width * self.context
+        return (
+            6 * (self.matrices() + self.vocabulary * self.width)
+            + 12 * self.layers * self.width * self.context
+        )
 
 
 SIZES: dict[str, Size] = {
     "tiny": Size(4, 4, 192, 256, 2048, "rotary", "rms"),
     "small": Size(8, 8, 512, 512, 8192, "rotary", "rms"),
-    "124m": Size(12, 12, 768, 1024, 50_257, "learned", "layer"),       # GPT-2 (Radford et al. 2019)
-    "350m": Size(24, 16, 1024, 1024, 50_257, "learned", "layer"),      # GPT-2 medium
-    "1b": Size(24, 16, 2048, 2048, 50_257, "rotary", "rms"),           # GPT-3 XL's shape (Brown et al. 2020)
+    "124m": Size(12, 12, 768, 1024, 50_257, "learned", "layer"),  # GPT-2 (Radford et al. 2019)
+    "350m": Size(24, 16, 1024, 1024, 50_257, "learned", "layer"),  # GPT-2 medium
+    "1b": Size(24, 16, 2048, 2048, 50_257, "rotary", "rms"),  # GPT-3 XL's shape (Brown et al. 2020)
 }
 
 
@@ -63,7 +76,15 @@ def sized(name: str, **changes: int | float | str) -> Size:
     return replace(SIZES[name], **{key: value for key, value in changes.items() if value})  # type: ignore[arg-type]
 
 
-def budget(size: Size, blocks: int, steps: int, devices: int = 1, strategy: str = "auto", precision: str = "32-true", checkpointing: bool = False) -> dict[str, float | int | str]:
+def budget(
+    size: Size,
+    blocks: int,
+    steps: int,
+    devices: int = 1,
+    strategy: str = "auto",
+    precision: str = "32-true",
+    checkpointing: bool = False,
+) -> dict[str, float | int | str]:
     """What a training takes: parameters, bytes on each device, tokens and FLOPs.
 
     `blocks` are those of one step on one device. ddp keeps everything on each device; fsdp gives each
@@ -75,19 +96,44 @@ def budget(size: Size, blocks: int, steps: int, devices: int = 1, strategy: str 
     parameters = size.parameters()
     sharded = devices if "fsdp" in strategy else 1
     half = not precision.startswith("32")
-    compute = 2 if half and "true" in precision else 4      # bytes of a parameter and its gradient; mixed keeps both at 32 bits
+    compute = (
+        2 if half and "true" in precision else 4
+    )  # bytes of a parameter and its gradient; mixed keeps both at 32 bits
     tokens = blocks * size.context
-    layer = tokens * size.width * (43 if (size.positions, size.norm) == ("rotary", "rms") else 34) * (1 if half else 2)
-    activation = (tokens * size.width * (2 if half else 4) * size.layers + layer) if checkpointing else layer * size.layers
+    layer = (
+        tokens
+        * size.width
+        * (43 if (size.positions, size.norm) == ("rotary", "rms") else 34)
+        * (1 if half else 2)
+    )
+    activation = (
+        (tokens * size.width * (2 if half else 4) * size.layers + layer)
+        if checkpointing
+        else layer * size.layers
+    )
     logits = tokens * size.vocabulary * 4 * 2
-    gathered = (size.matrices() // size.layers + (size.vocabulary * size.width)) * compute if sharded > 1 else 0
+    gathered = (
+        (size.matrices() // size.layers + (size.vocabulary * size.width)) * compute
+        if sharded > 1
+        else 0
+    )
     mb = {
-        "parameters_mb": parameters * compute / sharded, "gradients_mb": parameters * compute / sharded,
-        "optimiser_mb": parameters * 2 * 4 / sharded, "gathered_mb": gathered, "activations_mb": activation, "logits_mb": logits,
+        "parameters_mb": parameters * compute / sharded,
+        "gradients_mb": parameters * compute / sharded,
+        "optimiser_mb": parameters * 2 * 4 / sharded,
+        "gathered_mb": gathered,
+        "activations_mb": activation,
+        "logits_mb": logits,
     }
     every = tokens * devices * steps
     return {
-        "parameters": parameters, "devices": devices, "strategy": strategy, "precision": precision,
+        "parameters": parameters,
+        "devices": devices,
+        "strategy": strategy,
+        "precision": precision,
         **{name: round(value / 1e6, 1) for name, value in mb.items()},
-        "device_mb": round(sum(mb.values()) / 1e6, 1), "tokens_per_step": tokens * devices, "tokens": every, "flops": size.flops() * every,
+        "device_mb": round(sum(mb.values()) / 1e6, 1),
+        "tokens_per_step": tokens * devices,
+        "tokens": every,
+        "flops": size.flops() * every,
     }

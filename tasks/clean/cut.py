@@ -15,27 +15,44 @@ Beside = Callable[[str], bytes | None]
 def cut(rule: Rule, uri: str, body: bytes, beside: Beside = lambda uri: None) -> Iterator[Part]:
     """A page's parts under one rule; none where the rule finds nothing in it. `beside` gives another page of its source."""
     if rule.kind in ("picture", "pixels", "csv", "audio"):
-        return {"picture": packed.picture, "pixels": packed.pixels, "csv": packed.series, "audio": packed.audio}[rule.kind](rule, uri, body)
+        return {
+            "picture": packed.picture,
+            "pixels": packed.pixels,
+            "csv": packed.series,
+            "audio": packed.audio,
+        }[rule.kind](rule, uri, body)
     if rule.kind == "idx":
         return packed.idx(rule, uri, body, beside)
-    return {"xpath": _xpath, "gettext": _gettext, "whole": _whole, "table": _table, "json": _json}[rule.kind](rule, uri, body)
+    return {"xpath": _xpath, "gettext": _gettext, "whole": _whole, "table": _table, "json": _json}[
+        rule.kind
+    ](rule, uri, body)
 
 
 def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False, remove_comments=True)
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, huge_tree=False, remove_comments=True
+    )
     try:
         tree = etree.fromstring(body, parser)
     except etree.XMLSyntaxError as error:
         raise Unreadable(f"not XML: {error.msg.split(',')[0][:60]}") from error
     for node in tree.xpath(rule.each, namespaces=rule.namespaces):
+
         def ask(expression: str, node: etree._Element = node) -> str:
             found = node.xpath(expression, namespaces=rule.namespaces)
             if isinstance(found, list):
-                return "\n".join("".join(item.itertext()) if isinstance(item, etree._Element) else str(item) for item in found)
+                return "\n".join(
+                    "".join(item.itertext()) if isinstance(item, etree._Element) else str(item)
+                    for item in found
+                )
             return str(found)
 
         yield Part(
-            rule.name, ask(rule.part).rstrip("-"), ask(rule.text), ask(rule.language), ask(rule.script),
+            rule.name,
+            ask(rule.part).rstrip("-"),
+            ask(rule.text),
+            ask(rule.language),
+            ask(rule.script),
             attributes={key: ask(value) for key, value in sorted(rule.attributes.items())},
         )
 
@@ -49,7 +66,7 @@ def _gettext(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     language = match.group(1) if match else ""
     try:
         said = body.decode("utf-8")
-        if "\n" not in said:        # polib would take it for the name of a file, and read that
+        if "\n" not in said:  # polib would take it for the name of a file, and read that
             raise Unreadable("not a gettext catalogue")
         entries = polib.pofile(said)
     except (OSError, UnicodeDecodeError, ValueError, IndexError) as error:
@@ -62,13 +79,21 @@ def _gettext(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
         if not text:
             continue
         key = hashlib.sha256(f"{entry.msgctxt or ''}\x04{entry.msgid}".encode()).hexdigest()[:16]
-        yield Part(rule.name, f"msg-{key}", text, language, original=found.group(1) if found else entry.msgid)
+        yield Part(
+            rule.name,
+            f"msg-{key}",
+            text,
+            language,
+            original=found.group(1) if found else entry.msgid,
+        )
 
 
 def _whole(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     found = None if rule.language == "''" else re.search(rule.language, uri)
     try:
-        yield Part(rule.name, "", body.decode("utf-8-sig"), language=found.group(1) if found else "")
+        yield Part(
+            rule.name, "", body.decode("utf-8-sig"), language=found.group(1) if found else ""
+        )
     except UnicodeDecodeError as error:
         raise Unreadable("not UTF-8") from error
 
@@ -80,16 +105,33 @@ def _json(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     def ask(path: str) -> str:
         found = record
         for part in path.split("."):
-            found = found[int(part)] if isinstance(found, list) and part.isdigit() and int(part) < len(found) else found.get(part) if isinstance(found, dict) else None
+            found = (
+                found[int(part)]
+                if isinstance(found, list) and part.isdigit() and int(part) < len(found)
+                else found.get(part)
+                if isinstance(found, dict)
+                else None
+            )
         items = found if isinstance(found, list) else [found]
-        return "\n".join(str(item) for item in items if isinstance(item, str | int | float) and not isinstance(item, bool))
+        return "\n".join(
+            str(item)
+            for item in items
+            if isinstance(item, str | int | float) and not isinstance(item, bool)
+        )
 
     try:
         record = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Unreadable("not JSON") from error
     language, script = ("" if path == "''" else ask(path) for path in (rule.language, rule.script))
-    yield Part(rule.name, "", ask(rule.text), language, script, attributes={key: ask(path) for key, path in sorted(rule.attributes.items())})
+    yield Part(
+        rule.name,
+        "",
+        ask(rule.text),
+        language,
+        script,
+        attributes={key: ask(path) for key, path in sorted(rule.attributes.items())},
+    )
 
 
 def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
@@ -98,10 +140,18 @@ def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
 
     csv.field_size_limit(packed.MOST_CELL)
     try:
-        rows = csv.DictReader(io.StringIO(body.decode("utf-8-sig"), newline=""), delimiter=rule.delimiter, restval="")
+        rows = csv.DictReader(
+            io.StringIO(body.decode("utf-8-sig"), newline=""), delimiter=rule.delimiter, restval=""
+        )
         for number, row in enumerate(rows, 1):
-            row.pop(None, None)     # cells beyond the head have no name
+            row.pop(None, None)  # cells beyond the head have no name
             values = dict(sorted(row.items()))
-            yield Part(rule.name, f"row-{number}", values.get(rule.text, ""), values.get(rule.language, ""), attributes=values)
+            yield Part(
+                rule.name,
+                f"row-{number}",
+                values.get(rule.text, ""),
+                values.get(rule.language, ""),
+                attributes=values,
+            )
     except (UnicodeDecodeError, csv.Error) as error:
         raise Unreadable("not a CSV table in UTF-8") from error

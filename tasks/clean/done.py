@@ -19,7 +19,7 @@ from backports import zstd
 
 log = logging.getLogger(__name__)
 
-ASKED = 500     # entries whose marks are read at once
+ASKED = 500  # entries whose marks are read at once
 
 Content = dict[str, Any]
 
@@ -67,8 +67,12 @@ class Done:
         try:
             self.file.execute("pragma journal_mode=wal")
             self.file.execute("pragma synchronous=normal")
-            self.file.execute("pragma mmap_size=268435456")     # of address space; entries are read one by one, all over the file
-            self.file.execute("create table if not exists done (key blob primary key, marks blob, body blob, sum integer) without rowid")
+            self.file.execute(
+                "pragma mmap_size=268435456"
+            )  # of address space; entries are read one by one, all over the file
+            self.file.execute(
+                "create table if not exists done (key blob primary key, marks blob, body blob, sum integer) without rowid"
+            )
         except sqlite3.DatabaseError as error:
             self.file.close()
             raise Damaged(str(error)) from error
@@ -91,7 +95,11 @@ class Done:
 
     def _marks(self, keys: list[bytes]) -> Iterator[bytes]:
         try:
-            found = dict(self.file.execute(f"select key, marks from done where key in ({','.join('?' * len(keys))})", keys))
+            found = dict(
+                self.file.execute(
+                    f"select key, marks from done where key in ({','.join('?' * len(keys))})", keys
+                )
+            )
             yield from (_sound(found[key]) for key in keys)
         except sqlite3.DatabaseError as error:
             raise Damaged(str(error)) from error
@@ -117,7 +125,10 @@ class Done:
     def add(self, key: bytes, marks: bytes, body: bytes) -> None:
         """Keep an entry; every few of them are on the disk, so that a killed night goes on where it was."""
         try:
-            self.file.execute("insert or replace into done values (?, ?, ?, ?)", (key, marks + zlib.crc32(marks).to_bytes(4), body, zlib.crc32(body)))
+            self.file.execute(
+                "insert or replace into done values (?, ?, ?, ?)",
+                (key, marks + zlib.crc32(marks).to_bytes(4), body, zlib.crc32(body)),
+            )
             self.waiting += 1
             if self.waiting >= 100:
                 self.commit()

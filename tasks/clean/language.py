@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-HEAD = 2_000        # characters that are looked at: .996 of whole documents are right by their beginning
-LEAST = 60          # letters of a paragraph that is asked by itself
+HEAD = 2_000  # characters that are looked at: .996 of whole documents are right by their beginning
+LEAST = 60  # letters of a paragraph that is asked by itself
 SURE = 0.5
 
 
@@ -46,5 +46,9 @@ def mixture(text: str) -> str:
         language, score = found(line)
         letters[language if score >= SURE else ""] += len(line)
     total = sum(letters.values())
-    several = {language: round(count / total, 2) for language, count in sorted(letters.items()) if language and count >= 0.1 * total}
+    several = {
+        language: round(count / total, 2)
+        for language, count in sorted(letters.items())
+        if language and count >= 0.1 * total
+    }
     return json.dumps(several, sort_keys=True) if len(several) > 1 else ""

@@ -20,16 +20,63 @@ OUT = (
     "script,style,noscript,template,nav,footer,aside,form,iframe,svg,button,select,textarea,object,a.headerlink,"
     "[role=navigation],[role=search],[role=contentinfo],[role=banner],[role=complementary],[hidden],[aria-hidden=true]"
 )
-NAMED = re.compile(r"(?:^|[\s_-])(?:nav|menu|breadcrumb|footer|pagination|pager|related(?:$|\s)|share|social|cookie|copyright|advert|skip|toolbar)|sidebar")
-WHOLE = "h1,main,article,[role=main]"   # an element that holds one of these is no navigation, whatever its class is called
-BLOCKS = frozenset(
-    ["address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dialog", "dir", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hgroup", "hr", "html", "li", "main", "menu", "nav", "ol", "p", "pre", "section", "summary", "table", "tbody", "tfoot", "thead", "tr", "ul"]
+NAMED = re.compile(
+    r"(?:^|[\s_-])(?:nav|menu|breadcrumb|footer|pagination|pager|related(?:$|\s)|share|social|cookie|copyright|advert|skip|toolbar)|sidebar"
 )
-LINKED = 0.5            # a block with more of its letters in links is one of links
-LEAST = 3               # pages, below which nothing is called repeated
-LINKED_SHARE = 0.01     # of a host's pages: links that stand on so many of them
-PLAIN_SHARE = 0.2       # other blocks
-MUST_STAY = 0.2         # of a page's letters outside links; else only its links are cut: its pages are nearly the same
+WHOLE = "h1,main,article,[role=main]"  # an element that holds one of these is no navigation, whatever its class is called
+BLOCKS = frozenset(
+    [
+        "address",
+        "article",
+        "aside",
+        "blockquote",
+        "body",
+        "caption",
+        "center",
+        "dd",
+        "details",
+        "dialog",
+        "dir",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "header",
+        "hgroup",
+        "hr",
+        "html",
+        "li",
+        "main",
+        "menu",
+        "nav",
+        "ol",
+        "p",
+        "pre",
+        "section",
+        "summary",
+        "table",
+        "tbody",
+        "tfoot",
+        "thead",
+        "tr",
+        "ul",
+    ]
+)
+LINKED = 0.5  # a block with more of its letters in links is one of links
+LEAST = 3  # pages, below which nothing is called repeated
+LINKED_SHARE = 0.01  # of a host's pages: links that stand on so many of them
+PLAIN_SHARE = 0.2  # other blocks
+MUST_STAY = 0.2  # of a page's letters outside links; else only its links are cut: its pages are nearly the same
 MOST_BLOCKS = 200_000
 
 
@@ -37,7 +84,7 @@ MOST_BLOCKS = 200_000
 class Page:
     title: str = ""
     language: str = ""
-    blocks: list[tuple[str, bool]] = field(default_factory=list)   # text, whether it is of links
+    blocks: list[tuple[str, bool]] = field(default_factory=list)  # text, whether it is of links
 
 
 def mended(text: str) -> str:
@@ -58,11 +105,19 @@ def read(body: bytes, header: str | None) -> Page:
     if tree.body is None:
         raise Unreadable("a page without a body")
     title, root = tree.css_first("title"), tree.css_first("html")
-    language = (root.attributes.get("lang") or root.attributes.get("xml:lang") or "") if root else ""
+    language = (
+        (root.attributes.get("lang") or root.attributes.get("xml:lang") or "") if root else ""
+    )
     for node in tree.body.css(OUT):
         node.decompose()
     for node in tree.body.css("[class],[id]"):
-        if node.tag not in ("body", "main", "article") and NAMED.search(f"{node.attributes.get('class') or ''} {node.attributes.get('id') or ''}".lower()) and not node.css(WHOLE):
+        if (
+            node.tag not in ("body", "main", "article")
+            and NAMED.search(
+                f"{node.attributes.get('class') or ''} {node.attributes.get('id') or ''}".lower()
+            )
+            and not node.css(WHOLE)
+        ):
             node.decompose()
     page = Page(" ".join(mended(title.text()).split())[:500] if title else "", language[:40], [])
     for text, linked in _blocks(tree.body):
@@ -110,7 +165,9 @@ def marks(page: Page) -> bytes:
     """Each block as eight bytes: its hash, the lowest bit saying whether it is of links."""
     found = []
     for text, linked in page.blocks:
-        number = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+        number = int.from_bytes(
+            hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big"
+        )
         found.append(number & ~1 | linked)
     return struct.pack(f">{len(found)}Q", *found)
 
@@ -137,7 +194,7 @@ class Host:
     def repeated(self) -> frozenset[int]:
         """The blocks that are on so many pages that they belong to none."""
         least = {1: max(LEAST, self.pages * LINKED_SHARE), 0: max(LEAST, self.pages * PLAIN_SHARE)}
-        often = [item for item in self.on.items() if item[1] >= LEAST]      # few are
+        often = [item for item in self.on.items() if item[1] >= LEAST]  # few are
         return frozenset(number for number, times in often if times >= least[number & 1])
 
 
@@ -151,9 +208,15 @@ def staying(blocks: Sequence[tuple[str, bool]], cut: Iterable[int]) -> list[int]
     """The places of the blocks that are the page's own."""
     gone = set(cut)
     plain = sum(len(text) for text, linked in blocks if not linked)
-    stays = sum(len(text) for place, (text, linked) in enumerate(blocks) if not linked and place not in gone)
+    stays = sum(
+        len(text) for place, (text, linked) in enumerate(blocks) if not linked and place not in gone
+    )
     only_links = stays < MUST_STAY * plain
-    return [place for place, (_, linked) in enumerate(blocks) if place not in gone or (only_links and not linked)]
+    return [
+        place
+        for place, (_, linked) in enumerate(blocks)
+        if place not in gone or (only_links and not linked)
+    ]
 
 
 def main_text(blocks: Sequence[tuple[str, bool]], cut: Iterable[int]) -> str:

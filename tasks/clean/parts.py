@@ -14,10 +14,10 @@ class Part:
     script: str = ""
     original: str = ""
     attributes: dict[str, str] = field(default_factory=dict)
-    payload: bytes | None = None   # instead of text
-    media: str = ""                # where it is another than the page's
-    lines: bool = False            # its lines mean something and stay
-    found: dict[str, int] | None = None   # what was personal in it, where that is marked already
+    payload: bytes | None = None  # instead of text
+    media: str = ""  # where it is another than the page's
+    lines: bool = False  # its lines mean something and stay
+    found: dict[str, int] | None = None  # what was personal in it, where that is marked already
 
 
 class Unreadable(Exception):

@@ -18,19 +18,65 @@ from typing import Any
 
 Span = tuple[int, int, str]
 
-FILES = frozenset(["png", "jpg", "jpeg", "gif", "svg", "webp", "avif", "ico", "css", "js", "mjs", "ts", "json", "html", "htm", "php", "py", "rb", "go", "rs", "java", "c", "h", "cpp", "md", "txt", "xml", "yml", "yaml", "pdf", "zip", "gz"])
-_EMAIL = re.compile(r"(?<![\w.+%-])[\w+%][\w.+%'-]{0,63}(?:@|\s?[\[(](?:at|AT)[\])]\s?)((?:[^\W_](?:[\w-]{0,61}[^\W_])?(?:\.|\s?[\[(](?:dot|DOT)[\])]\s?))+([^\W\d_]{2,24}))(?![\w-])")
+FILES = frozenset(
+    [
+        "png",
+        "jpg",
+        "jpeg",
+        "gif",
+        "svg",
+        "webp",
+        "avif",
+        "ico",
+        "css",
+        "js",
+        "mjs",
+        "ts",
+        "json",
+        "html",
+        "htm",
+        "php",
+        "py",
+        "rb",
+        "go",
+        "rs",
+        "java",
+        "c",
+        "h",
+        "cpp",
+        "md",
+        "txt",
+        "xml",
+        "yml",
+        "yaml",
+        "pdf",
+        "zip",
+        "gz",
+    ]
+)
+_EMAIL = re.compile(
+    r"(?<![\w.+%-])[\w+%][\w.+%'-]{0,63}(?:@|\s?[\[(](?:at|AT)[\])]\s?)((?:[^\W_](?:[\w-]{0,61}[^\W_])?(?:\.|\s?[\[(](?:dot|DOT)[\])]\s?))+([^\W\d_]{2,24}))(?![\w-])"
+)
 _AT = re.compile(r"@|[\[(](?:at|AT)[\])]")
 _IPV4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\w|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{1,4}:[0-9A-Fa-f:]{1,34}(?![\w:])")
 _COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
-_NUMBERED = re.compile(r"(?:\bv|version|release|ver\.?|section|sec\.|chapter|clause|§|build|firmware|kernel|linux|oid)[\s-]*$", re.IGNORECASE)
-_RUN = re.compile(r"\d(?:[ ().+/\-\u00a0]{0,3}[\dA-Z]){6,}")   # what every number of a person has: seven digits or capitals, little between them
+_NUMBERED = re.compile(
+    r"(?:\bv|version|release|ver\.?|section|sec\.|chapter|clause|§|build|firmware|kernel|linux|oid)[\s-]*$",
+    re.IGNORECASE,
+)
+_RUN = re.compile(
+    r"\d(?:[ ().+/\-\u00a0]{0,3}[\dA-Z]){6,}"
+)  # what every number of a person has: seven digits or capitals, little between them
 _INTERNATIONAL = re.compile(r"(?<![\w+/.=-])(?:\+|00)\s?\d(?:[\s().\-/\u00a0]{0,3}\d){6,14}(?!\d)")
-_AMERICAN = re.compile(r"(?<![\w.+/=-])(?:1[-. ])?(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-])")
+_AMERICAN = re.compile(
+    r"(?<![\w.+/=-])(?:1[-. ])?(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-])"
+)
 _CALLED = re.compile(
     r"(?:\b(?:tel|t[ée]l|phone|telephone|telefon|téléphone|tel[ée]fono|telefone|fon|mobil|mobile|cell|handy|fax|whatsapp|sms|call(?: us)?(?: at)?|ring)|тел|телефон|電話|电话|전화|هاتف|โทร)"
-    r"[.:]{0,2}(?:\s?(?:no|nr|number)[.:]{0,2})?\s{0,2}$", re.IGNORECASE)
+    r"[.:]{0,2}(?:\s?(?:no|nr|number)[.:]{0,2})?\s{0,2}$",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(r"\(?\d(?:[\s().\-/\u00a0]{0,2}\d){6,14}(?!\d)")
 _CARD = re.compile(r"(?<![\w.,+/=-])\d(?:[ -]?\d){12,18}(?![\w-]|[.,]\d)")
 _IBAN = re.compile(r"(?<![\w])[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?(?!\w)")
@@ -38,7 +84,12 @@ _IBAN = re.compile(r"(?<![\w])[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-
 _NATIONAL: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("us.ssn", re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])")),
     ("br.cpf", re.compile(r"(?<![\w.])\d{3}\.\d{3}\.\d{3}-\d{2}(?!\w)")),
-    ("fr.nir", re.compile(r"(?<!\w)[12] ?\d{2} ?(?:0[1-9]|1[0-2]) ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}(?!\w)")),
+    (
+        "fr.nir",
+        re.compile(
+            r"(?<!\w)[12] ?\d{2} ?(?:0[1-9]|1[0-2]) ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}(?!\w)"
+        ),
+    ),
     ("es.dni", re.compile(r"(?<![\w-])\d{8}-?[A-HJ-NP-TV-Z](?!\w)")),
     ("es.nie", re.compile(r"(?<![\w-])[XYZ]-?\d{7}-?[A-HJ-NP-TV-Z](?!\w)")),
     ("it.codicefiscale", re.compile(r"(?<!\w)[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z](?!\w)")),
@@ -49,20 +100,41 @@ _NATIONAL: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("in_.aadhaar", re.compile(r"(?<![\w-])(?<!\d )[2-9]\d{3} \d{4} \d{4}(?![\w-]| \d)")),
     ("de.idnr", re.compile(r"(?<![\w.-])(?<!\d )[1-9]\d \d{3} \d{3} \d{3}(?![\w-]| \d)")),
 )
-_KEYS: tuple[tuple[str, re.Pattern[str]], ...] = tuple((hint, re.compile(form, re.DOTALL)) for hint, form in (
-    ("-----BEGIN ", r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----.{0,10000}?(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----|\Z)"),
-    ("AKIA", r"AKIA[0-9A-Z]{16}\b"), ("ASIA", r"ASIA[0-9A-Z]{16}\b"),
-    *((f"gh{letter}_", rf"gh{letter}_[A-Za-z0-9]{{36,255}}\b") for letter in "pousr"),
-    ("github_pat_", r"github_pat_[A-Za-z0-9_]{22,255}"), ("glpat-", r"glpat-[\w-]{20,250}"),
-    ("xox", r"xox[abeoprs]-[\w-]{10,250}"), ("AIza", r"AIza[\w-]{35}(?![\w-])"), ("ya29.", r"ya29\.[\w-]{20,250}"),
-    *((f"{letter}k_{kind}_", rf"{letter}k_{kind}_[A-Za-z0-9]{{16,250}}\b") for letter in "rsp" for kind in ("live", "test")),
-    ("sk-", r"sk-(?:[a-z]{2,12}-)?(?=[\w-]{0,80}\d)[\w-]{20,250}"), ("hf_", r"hf_[A-Za-z0-9]{30,40}\b"), ("npm_", r"npm_[A-Za-z0-9]{36}\b"),
-    ("pypi-", r"pypi-[\w-]{50,250}"), ("SG.", r"SG\.[\w-]{20,24}\.[\w-]{40,46}"), ("eyJ", r"eyJ[\w-]{8,2000}\.eyJ[\w-]{8,4000}\.[\w-]{8,1000}"),
-))
+_KEYS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (hint, re.compile(form, re.DOTALL))
+    for hint, form in (
+        (
+            "-----BEGIN ",
+            r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----.{0,10000}?(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----|\Z)",
+        ),
+        ("AKIA", r"AKIA[0-9A-Z]{16}\b"),
+        ("ASIA", r"ASIA[0-9A-Z]{16}\b"),
+        *((f"gh{letter}_", rf"gh{letter}_[A-Za-z0-9]{{36,255}}\b") for letter in "pousr"),
+        ("github_pat_", r"github_pat_[A-Za-z0-9_]{22,255}"),
+        ("glpat-", r"glpat-[\w-]{20,250}"),
+        ("xox", r"xox[abeoprs]-[\w-]{10,250}"),
+        ("AIza", r"AIza[\w-]{35}(?![\w-])"),
+        ("ya29.", r"ya29\.[\w-]{20,250}"),
+        *(
+            (f"{letter}k_{kind}_", rf"{letter}k_{kind}_[A-Za-z0-9]{{16,250}}\b")
+            for letter in "rsp"
+            for kind in ("live", "test")
+        ),
+        ("sk-", r"sk-(?:[a-z]{2,12}-)?(?=[\w-]{0,80}\d)[\w-]{20,250}"),
+        ("hf_", r"hf_[A-Za-z0-9]{30,40}\b"),
+        ("npm_", r"npm_[A-Za-z0-9]{36}\b"),
+        ("pypi-", r"pypi-[\w-]{50,250}"),
+        ("SG.", r"SG\.[\w-]{20,24}\.[\w-]{40,46}"),
+        ("eyJ", r"eyJ[\w-]{8,2000}\.eyJ[\w-]{8,4000}\.[\w-]{8,1000}"),
+    )
+)
 _LOGIN = re.compile(r"://[^\s/:@]{1,100}:([^\s/@]{1,100})@")
 _VALUE = re.compile(r"[:=]>?\s{0,2}[\"']?([A-Za-z0-9+/=_.~!@#$%^&*-]{12,200})")
 _BEARER = re.compile(r"[Bb]earer\s{1,2}([A-Za-z0-9+/=_.~-]{16,400})")
-_NAME = re.compile(r"(?:api[_-]?key|secret(?:[_-]?(?:access[_-]?)?key)?|access[_-]?key|token|passw(?:or)?d|passphrase|pwd)[\"'\]]{0,2}\s{0,3}$", re.IGNORECASE)
+_NAME = re.compile(
+    r"(?:api[_-]?key|secret(?:[_-]?(?:access[_-]?)?key)?|access[_-]?key|token|passw(?:or)?d|passphrase|pwd)[\"'\]]{0,2}\s{0,3}$",
+    re.IGNORECASE,
+)
 
 
 def marked(text: str) -> tuple[str, dict[str, int]]:
@@ -116,7 +188,9 @@ def windows(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def within(form: re.Pattern[str], text: str, runs: list[tuple[int, int]]) -> Iterator[re.Match[str]]:
+def within(
+    form: re.Pattern[str], text: str, runs: list[tuple[int, int]]
+) -> Iterator[re.Match[str]]:
     for start, end in runs:
         yield from form.finditer(text, start, end)
 
@@ -132,7 +206,9 @@ def secrets(text: str) -> Iterator[Span]:
         for match in _LOGIN.finditer(text):
             yield *match.span(1), "secret"
     for match in _VALUE.finditer(text):
-        if _NAME.search(text, max(0, match.start() - 24), match.start()) and _chance(match.group(1)):
+        if _NAME.search(text, max(0, match.start() - 24), match.start()) and _chance(
+            match.group(1)
+        ):
             yield *match.span(1), "secret"
     if "earer " in text:
         for match in _BEARER.finditer(text):
@@ -147,14 +223,20 @@ def _chance(value: str) -> bool:
 
 def _entropy(value: str) -> float:
     """Bits a character, by Shannon."""
-    return -sum(number / len(value) * math.log2(number / len(value)) for number in Counter(value).values())
+    return -sum(
+        number / len(value) * math.log2(number / len(value)) for number in Counter(value).values()
+    )
 
 
 def emails(text: str) -> Iterator[Span]:
     at = 0
     for sign in _AT.finditer(text):
         match = _EMAIL.search(text, max(at, sign.start() - 66), min(len(text), sign.end() + 300))
-        if match and match.start() <= sign.start() < match.end() and match.group(2).lower() not in FILES:
+        if (
+            match
+            and match.start() <= sign.start() < match.end()
+            and match.group(2).lower() not in FILES
+        ):
             at = match.end()
             yield *match.span(), "email"
 
@@ -165,8 +247,12 @@ def ipv4(text: str) -> Iterator[Span]:
         before, parts = text[max(0, start - 1) : start], match.group().split(".")
         if before.isalnum() or (before in (".", "_") and before):
             continue
-        if any(len(part) > 1 and part[0] == "0" for part in parts) or all(int(part) < 30 for part in parts) or _NUMBERED.search(text, max(0, start - 12), start):
-            continue    # chapters and releases: an address of small numbers alone is one in ten thousand
+        if (
+            any(len(part) > 1 and part[0] == "0" for part in parts)
+            or all(int(part) < 30 for part in parts)
+            or _NUMBERED.search(text, max(0, start - 12), start)
+        ):
+            continue  # chapters and releases: an address of small numbers alone is one in ten thousand
         if _public(match.group()):
             yield start, end, "ip"
 
@@ -190,7 +276,11 @@ def _public(value: str) -> bool:
         address = ipaddress.ip_address(value)
     except ValueError:
         return False
-    return address.is_global and not address.is_multicast and (address.version == 4 or int(address) >> 125 == 1)
+    return (
+        address.is_global
+        and not address.is_multicast
+        and (address.version == 4 or int(address) >> 125 == 1)
+    )
 
 
 def phones(text: str, runs: list[tuple[int, int]]) -> Iterator[Span]:
@@ -224,20 +314,34 @@ def _luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
-_ISSUERS = re.compile(r"(?:4\d{12}(?:\d{3}){0,2}|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|6(?:011|5\d\d|4[4-9]\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}|62\d{14,17}|(?:50|5[6-9]|6\d)\d{11,17})")
+_ISSUERS = re.compile(
+    r"(?:4\d{12}(?:\d{3}){0,2}|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|6(?:011|5\d\d|4[4-9]\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}|62\d{14,17}|(?:50|5[6-9]|6\d)\d{11,17})"
+)
 
 
 def cards(text: str, runs: list[tuple[int, int]]) -> Iterator[Span]:
     for match in within(_CARD, text, runs):
         digits = re.sub(r"[ -]", "", match.group())
-        if _ISSUERS.fullmatch(digits) and _grouped(match.group()) and _luhn(digits) and len(set(digits)) > 1:
+        if (
+            _ISSUERS.fullmatch(digits)
+            and _grouped(match.group())
+            and _luhn(digits)
+            and len(set(digits)) > 1
+        ):
             yield *match.span(), "card"
 
 
 def _grouped(number: str) -> bool:
     """Written in one piece, or in groups as cards are printed; a row of a table of numbers is not."""
     groups = re.split(r"[ -]", number)
-    return len(groups) == 1 or [len(group) for group in groups] in ([4, 4, 4, 4], [4, 6, 5], [4, 6, 4], [4, 4, 4, 1], [4, 4, 4, 4, 3], [4, 4, 5])
+    return len(groups) == 1 or [len(group) for group in groups] in (
+        [4, 4, 4, 4],
+        [4, 6, 5],
+        [4, 6, 4],
+        [4, 4, 4, 1],
+        [4, 4, 4, 4, 3],
+        [4, 4, 5],
+    )
 
 
 def ibans(text: str, runs: list[tuple[int, int]]) -> Iterator[Span]:
@@ -245,7 +349,7 @@ def ibans(text: str, runs: list[tuple[int, int]]) -> Iterator[Span]:
 
     for match in within(_IBAN, text, runs):
         value = match.group()
-        while value:     # the words after it may look like its last group
+        while value:  # the words after it may look like its last group
             if iban.is_valid(value):
                 yield match.start(), match.start() + len(value), "iban"
                 break

@@ -21,8 +21,10 @@ from tasks import process
 HEAD = struct.Struct(">IQ")
 MB = 2**20
 
-Request = tuple[Any, dict[str, Any], bytes]          # what it is for, head, bytes
-Answer = tuple[Any, dict[str, Any] | None, bytes]    # what it was for; None where the child gave no answer: the bytes say why
+Request = tuple[Any, dict[str, Any], bytes]  # what it is for, head, bytes
+Answer = tuple[
+    Any, dict[str, Any] | None, bytes
+]  # what it was for; None where the child gave no answer: the bytes say why
 
 
 def send(stream: IO[bytes], head: dict[str, Any], body: bytes) -> None:
@@ -47,7 +49,13 @@ def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
 class Worker:
     def __init__(self, module: str, settings: str) -> None:
         variables = {**process.variables(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self.child = subprocess.Popen([sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables, preexec_fn=process.die_with_parent)
+        self.child = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=variables,
+            preexec_fn=process.die_with_parent,
+        )
         assert self.child.stdin and self.child.stdout
         self.stdin, self.stdout = self.child.stdin, self.child.stdout
         self.task: Any = None
@@ -101,8 +109,14 @@ class Pool:
                 if not busy:
                     return
                 soonest = min(worker.until for worker in busy)
-                ready = [key.data for key, _ in chooser.select(max(0.0, soonest - time.monotonic()))]
-                late = [worker for worker in busy if worker not in ready and worker.until <= time.monotonic()]
+                ready = [
+                    key.data for key, _ in chooser.select(max(0.0, soonest - time.monotonic()))
+                ]
+                late = [
+                    worker
+                    for worker in busy
+                    if worker not in ready and worker.until <= time.monotonic()
+                ]
                 for worker in (*ready, *late):
                     chooser.unregister(worker.stdout)
                     busy.remove(worker)
@@ -113,12 +127,16 @@ class Pool:
         if found:
             self.idle.append(worker)
             return worker.task, *found
-        if ready:      # its pipe is closed: let the system say how it ended
+        if ready:  # its pipe is closed: let the system say how it ended
             worker.child.wait()
         died_of = worker.end()
         if not ready:
             return worker.task, None, f"took longer than {self.limit_s:g} s to read".encode()
-        return worker.task, None, f"its reader died{f' of {signal.Signals(died_of).name}' if died_of else ''}".encode()
+        return (
+            worker.task,
+            None,
+            f"its reader died{f' of {signal.Signals(died_of).name}' if died_of else ''}".encode(),
+        )
 
 
 def processes(wanted: int) -> int:

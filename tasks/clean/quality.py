@@ -34,20 +34,32 @@ def signals(text: str, language: str) -> dict[str, Any]:
     words, letters = len(tokens), sum(map(len, tokens))
     if not words:
         return {}
-    found: dict[str, Any] = {"unit": "character" if by_character else "word", "words": words // 2 if by_character else words, "lines": len(lines)}
+    found: dict[str, Any] = {
+        "unit": "character" if by_character else "word",
+        "words": words // 2 if by_character else words,
+        "lines": len(lines),
+    }
     if not by_character:
         found["mean_word"] = letters / words
-        found["alpha_words"] = sum(1 for word in tokens if word.isalpha() or any(map(str.isalpha, word))) / words
+        found["alpha_words"] = (
+            sum(1 for word in tokens if word.isalpha() or any(map(str.isalpha, word))) / words
+        )
     else:
         found["alpha_words"] = sum(map(str.isalpha, tokens)) / words
-    found["symbols"] = max(text.count("#"), text.count("...") + text.count("…")) / found["words"] if found["words"] else 0.0
+    found["symbols"] = (
+        max(text.count("#"), text.count("...") + text.count("…")) / found["words"]
+        if found["words"]
+        else 0.0
+    )
     found |= _lines(lines, text, found["words"])
     found["stop_words"] = _stops(tokens, text, language, by_character)
     found["sentences"] = len(_ENDING.findall(text))
     found["braces"] = int("{" in text)
     found["lorem_ipsum"] = int("lorem ipsum" in text.lower())
     found |= _grams(tokens, 2 if by_character else 1)
-    return {key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()}
+    return {
+        key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()
+    }
 
 
 def _lines(lines: list[str], text: str, words: int) -> dict[str, float]:
@@ -61,7 +73,10 @@ def _lines(lines: list[str], text: str, words: int) -> dict[str, float]:
         "short_lines": sum(len(line) <= 30 for line in lines) / count,
         "worded_lines": sum(line.count(" ") >= 2 for line in lines) / count,
         "repeated_lines": again / count,
-        "repeated_line_chars": sum((number - 1) * len(line) for line, number in times.items() if number > 1) / chars,
+        "repeated_line_chars": sum(
+            (number - 1) * len(line) for line, number in times.items() if number > 1
+        )
+        / chars,
         "newlines": (count - 1) / words if words else 0.0,
     }
 
@@ -78,7 +93,11 @@ def _stops(tokens: list[str], text: str, language: str, by_character: bool) -> i
 
 def _grams(tokens: list[str], scale: int) -> dict[str, float]:
     known: dict[str, int] = {}
-    ids = np.fromiter((known.setdefault(token, len(known) + 1) for token in tokens), dtype=np.uint64, count=len(tokens))
+    ids = np.fromiter(
+        (known.setdefault(token, len(known) + 1) for token in tokens),
+        dtype=np.uint64,
+        count=len(tokens),
+    )
     sizes = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
     before = np.concatenate(([0], np.cumsum(sizes)))
     total = int(before[-1])

@@ -12,12 +12,16 @@ from tasks.clean.cut import Beside, cut
 from tasks.clean.parts import Part, Unreadable
 from tasks.schema import Source
 
-MOST_PARTS = 1_000_000   # of one record; a table of more rows is dropped
+MOST_PARTS = 1_000_000  # of one record; a table of more rows is dropped
 
-Document = dict[str, Any]   # a row of documents.parquet, but for licence and opt_out, and `unread`: why nothing could be read
+Document = dict[
+    str, Any
+]  # a row of documents.parquet, but for licence and opt_out, and `unread`: why nothing could be read
 
 
-def documents(source: Source, row: dict[str, Any], body: bytes, beside: Beside = lambda uri: None) -> list[Document]:
+def documents(
+    source: Source, row: dict[str, Any], body: bytes, beside: Beside = lambda uri: None
+) -> list[Document]:
     """A record's documents; one that says why where there is none."""
     found: list[Document] = []
     why = "no part matches the selector"
@@ -33,8 +37,10 @@ def documents(source: Source, row: dict[str, Any], body: bytes, beside: Beside =
                     raise Unreadable(f"more than {MOST_PARTS:,} parts")
         except Unreadable as error:
             why = str(error)
-            del found[before:]      # a record is read whole or not at all
-        except RecursionError:      # want of memory ends the child: it says nothing of the record, so it must not be kept
+            del found[before:]  # a record is read whole or not at all
+        except (
+            RecursionError
+        ):  # want of memory ends the child: it says nothing of the record, so it must not be kept
             why = "not readable: RecursionError"
             del found[before:]
     return found or [unreadable(source, row, why)]
@@ -59,7 +65,18 @@ def sound(source: Source, row: dict[str, Any], part: Part) -> Document:
     try:
         return described(source, row, part)
     except UnicodeEncodeError:
-        return {**described(source, row, Part(part.name, "".join(letter for letter in part.part if not "\ud800" <= letter <= "\udfff"), "")), "unread": "half a character (a lone surrogate)"}
+        return {
+            **described(
+                source,
+                row,
+                Part(
+                    part.name,
+                    "".join(letter for letter in part.part if not "\ud800" <= letter <= "\udfff"),
+                    "",
+                ),
+            ),
+            "unread": "half a character (a lone surrogate)",
+        }
 
 
 def pages(source: Source, row: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -75,10 +92,17 @@ def pages(source: Source, row: dict[str, Any], body: bytes) -> tuple[dict[str, A
             block, counts = pii.marked(block)
             if counts:
                 read.blocks[place], found[str(place)] = (block, linked), counts
-    return {"title": read.title, "language": read.language, "blocks": read.blocks, "found": found}, page.marks(read)
+    return {
+        "title": read.title,
+        "language": read.language,
+        "blocks": read.blocks,
+        "found": found,
+    }, page.marks(read)
 
 
-def of_page(source: Source, row: dict[str, Any], read: dict[str, Any], cut: Iterable[int]) -> list[Document]:
+def of_page(
+    source: Source, row: dict[str, Any], read: dict[str, Any], cut: Iterable[int]
+) -> list[Document]:
     """The document of a page whose host is known by now."""
     if "unread" in read:
         return [unreadable(source, row, read["unread"])]
@@ -87,13 +111,35 @@ def of_page(source: Source, row: dict[str, Any], read: dict[str, Any], cut: Iter
     for place in stays:
         counts.update(read["found"].get(str(place), {}))
     main = "\n".join(read["blocks"][place][0] for place in stays)
-    return [sound(source, row, Part(source.selector[0].name, "", main, read["language"], attributes={"title": read["title"]}, lines=True, found=dict(counts)))]
+    return [
+        sound(
+            source,
+            row,
+            Part(
+                source.selector[0].name,
+                "",
+                main,
+                read["language"],
+                attributes={"title": read["title"]},
+                lines=True,
+                found=dict(counts),
+            ),
+        )
+    ]
 
 
 def described(source: Source, row: dict[str, Any], part: Part) -> Document:
     """A part as a row of documents.parquet. Raises UnicodeEncodeError."""
-    body = "\n".join(filter(None, map(text.tidy, part.text.split("\n")))) if part.lines else text.tidy(part.text)
-    plain = text.prose(body[: source.clean.max_chars]) if part.original else body[: source.clean.max_chars]
+    body = (
+        "\n".join(filter(None, map(text.tidy, part.text.split("\n"))))
+        if part.lines
+        else text.tidy(part.text)
+    )
+    plain = (
+        text.prose(body[: source.clean.max_chars])
+        if part.original
+        else body[: source.clean.max_chars]
+    )
     attributes, original, found = part.attributes, text.tidy(part.original), part.found or {}
     if part.found is None and source.clean.marks_pii(source.kind):
         plain, found = pii.marked(plain)
@@ -105,16 +151,31 @@ def described(source: Source, row: dict[str, Any], part: Part) -> Document:
     uri = f"{row['uri']}{'/' if '#' in row['uri'] else '#'}{part.part}" if part.part else row["uri"]
     letter_script = text.script(plain)
     guess, score = language.found(plain)
-    signals = quality.signals(plain, guess if score >= language.SURE else part.language.lower().split("-")[0].split("_")[0])
+    signals = quality.signals(
+        plain,
+        guess if score >= language.SURE else part.language.lower().split("-")[0].split("_")[0],
+    )
     return {
-        "doc_id": text.doc_id(source.name, uri), "uri": uri, "source": source.name,
+        "doc_id": text.doc_id(source.name, uri),
+        "uri": uri,
+        "source": source.name,
         "host": urlsplit(row["uri"]).hostname or row["uri"].split("#")[0],
-        "kind": part.name, "part": part.part, "media": part.media or row["media"],
-        "language": part.language, "script": part.script or letter_script, "original": original,
-        "text": plain, "payload": part.payload, "attributes": told,
-        "letters": text.letters(plain), "chars": len(plain), "words": len(plain.split()),
+        "kind": part.name,
+        "part": part.part,
+        "media": part.media or row["media"],
+        "language": part.language,
+        "script": part.script or letter_script,
+        "original": original,
+        "text": plain,
+        "payload": part.payload,
+        "attributes": told,
+        "letters": text.letters(plain),
+        "chars": len(plain),
+        "words": len(plain.split()),
         "letter_script": letter_script,
-        "language_found": guess, "language_score": score, "languages": language.mixture(plain) if part.lines else "",
+        "language_found": guess,
+        "language_score": score,
+        "languages": language.mixture(plain) if part.lines else "",
         "quality": json.dumps(signals, separators=(",", ":")) if signals else "",
         "pii": json.dumps(found, sort_keys=True, separators=(",", ":")) if found else "",
         "digest": text.digest(text.sought(plain, part.payload)),

@@ -10,7 +10,7 @@ from tasks.schema import Source
 
 def work() -> None:
     stdin, stdout = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)       # a library that prints must not be taken for an answer
+    os.dup2(2, 1)  # a library that prints must not be taken for an answer
     first = pool.receive(stdin)
     if first is None:
         return
@@ -19,12 +19,18 @@ def work() -> None:
         head, body = asked
         row = head["row"]
         if "cut" in head:
-            answer, marks = {"documents": read.of_page(source, row, unpacked(body), head["cut"])}, b""
+            answer, marks = (
+                {"documents": read.of_page(source, row, unpacked(body), head["cut"])},
+                b"",
+            )
         elif source.pages:
             answer, marks = read.pages(source, row, body)
         else:
             beside = {name: body[start:end] for name, (start, end) in head["beside"].items()}
-            answer, marks = {"documents": read.documents(source, row, body[: head["size"]], beside.get)}, b""
+            answer, marks = (
+                {"documents": read.documents(source, row, body[: head["size"]], beside.get)},
+                b"",
+            )
         pool.send(stdout, {"marks": len(marks)}, marks + packed(answer))
 
 

@@ -25,14 +25,35 @@ def collect(name: str) -> Collected:
             part.unlink()
         told: dict[str, Any] = {"at": raw.now()}
         try:
-            receipt = {"web": _web, "feed": _web, "api": _api, "package": _package, "files": _files}[source.kind](source, folder)
-            told |= {"ok": True, **receipt.model_dump(include={"records", "fetched", "unchanged", "failed", "refused", "gone", "reasons"})}
+            receipt = {
+                "web": _web,
+                "feed": _web,
+                "api": _api,
+                "package": _package,
+                "files": _files,
+            }[source.kind](source, folder)
+            told |= {
+                "ok": True,
+                **receipt.model_dump(
+                    include={
+                        "records",
+                        "fetched",
+                        "unchanged",
+                        "failed",
+                        "refused",
+                        "gone",
+                        "reasons",
+                    }
+                ),
+            }
             return receipt
         except (Fault, Refused) as error:
             told |= {"ok": False, "why": str(error)}
             raise
         finally:
-            if "ok" in told:      # for `tidemill sources`; a night that was killed leaves the one before
+            if (
+                "ok" in told
+            ):  # for `tidemill sources`; a night that was killed leaves the one before
                 write_json(places.state("collect", f"{name}.night.json"), told)
 
 
@@ -47,7 +68,14 @@ def _web(source: Source, folder: Path) -> Collected:
         if source.mirror is None:
             return await Crawl(source, general.collect, general.optout, folder, state).run()
         async with served(source.mirror) as port:
-            return await Crawl(source, general.collect, general.optout, folder, state, {source.mirror.host: ("127.0.0.1", port)}).run()
+            return await Crawl(
+                source,
+                general.collect,
+                general.optout,
+                folder,
+                state,
+                {source.mirror.host: ("127.0.0.1", port)},
+            ).run()
 
     return asyncio.run(night())
 
@@ -61,15 +89,22 @@ def _api(source: Source, folder: Path) -> Collected:
     if raw.raw_digest(night.known.values()) != after or not (folder / "manifest.parquet").exists():
         raw.save_manifest(folder, night.rows.values())
         kept = {row["raw_file"] for row in night.rows.values()} | {"manifest.parquet"}
-        for stale in folder.iterdir():      # a segment whose records were all replaced
+        for stale in folder.iterdir():  # a segment whose records were all replaced
             if stale.name not in kept:
                 stale.unlink()
     night.finished(after)
     process.progress(len(night.seen), len(night.seen), "records", **night.counts)
     counts = night.counts
     return Collected(
-        source=source.name, records=sum(row["status"] == 200 for row in night.rows.values()), raw=after, reasons=dict(night.reasons),
-        fetched=counts["fetched"], unchanged=counts["unchanged"], failed=counts["failed"] + counts["odd"], gone=counts["gone"], bytes=counts["bytes"],
+        source=source.name,
+        records=sum(row["status"] == 200 for row in night.rows.values()),
+        raw=after,
+        reasons=dict(night.reasons),
+        fetched=counts["fetched"],
+        unchanged=counts["unchanged"],
+        failed=counts["failed"] + counts["odd"],
+        gone=counts["gone"],
+        bytes=counts["bytes"],
     )
 
 
@@ -90,14 +125,24 @@ def _package(source: Source, folder: Path) -> Collected:
         # The version is not in the address: a page keeps its name when its content changes.
         uri = f"pkg:{package.index}/{package.name}#{member}"
         row = {
-            "uri": uri, "fetched": fetched, "status": 200, "media": media(member), "charset": None,
-            "etag": None, "modified": None, "sha256": hashlib.sha256(body).hexdigest(),
-            "raw_file": original.name, "raw_locator": member, "signals": None,
+            "uri": uri,
+            "fetched": fetched,
+            "status": 200,
+            "media": media(member),
+            "charset": None,
+            "etag": None,
+            "modified": None,
+            "sha256": hashlib.sha256(body).hexdigest(),
+            "raw_file": original.name,
+            "raw_locator": member,
+            "signals": None,
         }
         old = known.get(uri)
         rows[uri] = old if old and {**old, "fetched": fetched} == row else row
     if not rows:
-        raise Refused(f"source {source.name} is empty: no member of {package.file} matches {source.members!r}; correct `members` in conf/source/{source.name}.yaml")
+        raise Refused(
+            f"source {source.name} is empty: no member of {package.file} matches {source.members!r}; correct `members` in conf/source/{source.name}.yaml"
+        )
     changed = rows != known
     if changed:
         if not original.is_file():
@@ -112,8 +157,13 @@ def _package(source: Source, folder: Path) -> Collected:
     new = sum(rows[uri] is not known.get(uri) for uri in rows)
     process.progress(len(rows), len(rows), "members")
     return Collected(
-        source=source.name, records=len(rows), fetched=new, unchanged=len(rows) - new,
-        gone=len(set(known) - set(rows)), bytes=path.stat().st_size if changed else 0, raw=raw.raw_digest(rows.values()),
+        source=source.name,
+        records=len(rows),
+        fetched=new,
+        unchanged=len(rows) - new,
+        gone=len(set(known) - set(rows)),
+        bytes=path.stat().st_size if changed else 0,
+        raw=raw.raw_digest(rows.values()),
     )
 
 
@@ -121,12 +171,21 @@ def _files(source: Source, folder: Path) -> Collected:
     from tasks.collect.folder import Night, opened
 
     night = Night(source.name, folder, media)
-    night.run(opened(source.path, places.root(), f"source {source.name}"), source.members, lambda done, all_: process.progress(done, all_, "files"))
+    night.run(
+        opened(source.path, places.root(), f"source {source.name}"),
+        source.members,
+        lambda done, all_: process.progress(done, all_, "files"),
+    )
     changed = night.close()
     process.progress(len(night.rows), len(night.rows), "files")
     return Collected(
-        source=source.name, records=len(night.rows), fetched=night.fresh, unchanged=night.unchanged,
-        gone=len(set(night.known) - set(night.rows)), bytes=night.bytes if changed else 0, raw=raw.raw_digest(night.rows.values()),
+        source=source.name,
+        records=len(night.rows),
+        fetched=night.fresh,
+        unchanged=night.unchanged,
+        gone=len(set(night.known) - set(night.rows)),
+        bytes=night.bytes if changed else 0,
+        raw=raw.raw_digest(night.rows.values()),
     )
 
 
@@ -134,12 +193,18 @@ def media(member: str) -> str:
     """The media type of a member, by its name."""
     import mimetypes
 
-    return "text/x-gettext" if member.endswith(".po") else mimetypes.guess_type(member)[0] or "application/octet-stream"
+    return (
+        "text/x-gettext"
+        if member.endswith(".po")
+        else mimetypes.guess_type(member)[0] or "application/octet-stream"
+    )
 
 
 def main(arguments: list[str]) -> Collected:
     if len(arguments) != 1:
-        raise Refused(f"python -m tasks.collect SOURCE; conf/source has {', '.join(config.files('source'))}")
+        raise Refused(
+            f"python -m tasks.collect SOURCE; conf/source has {', '.join(config.files('source'))}"
+        )
     return collect(arguments[0])
 
 

@@ -13,15 +13,45 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-KEPT_S = 300        # how long a name's addresses are remembered
+KEPT_S = 300  # how long a name's addresses are remembered
 NAT64 = IPv6Network("64:ff9b::/96")
-DENIED: tuple[IPv4Network | IPv6Network, ...] = tuple(ip_network(net) for net in (
-    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
-    "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24",
-    "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32",       # the last: a cloud's own service, on a public number
-    "::/128", "::1/128", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fc00::/7",
-    "fe80::/10", "fec0::/10", "ff00::/8",
-))
+DENIED: tuple[IPv4Network | IPv6Network, ...] = tuple(
+    ip_network(net)
+    for net in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "168.63.129.16/32",  # the last: a cloud's own service, on a public number
+        "::/128",
+        "::1/128",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "2001::/23",
+        "2001:db8::/32",
+        "2002::/16",
+        "3fff::/20",
+        "5f00::/16",
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
+    )
+)
 
 
 class NotPublic(OSError):
@@ -34,7 +64,12 @@ def permitted(address: str, allow_loopback: bool = False) -> bool:
     within = carried(ip)
     if allow_loopback and within.is_loopback:
         return True
-    return not any(one in net for net in DENIED for one in {ip, within} if one.version == net.version and not (one is ip and ip != within and ip in NAT64))
+    return not any(
+        one in net
+        for net in DENIED
+        for one in {ip, within}
+        if one.version == net.version and not (one is ip and ip != within and ip in NAT64)
+    )
 
 
 def carried(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
@@ -58,7 +93,9 @@ class Names(AbstractResolver):
     A literal address never comes here (aiohttp connects at once), so `socket_factory` asks again.
     """
 
-    def __init__(self, allow_loopback: bool, mirrors: dict[str, tuple[str, int]] | None = None) -> None:
+    def __init__(
+        self, allow_loopback: bool, mirrors: dict[str, tuple[str, int]] | None = None
+    ) -> None:
         self.allow_loopback, self.mirrors = allow_loopback, mirrors or {}
         self.known: dict[str, tuple[float, list[tuple[str, int]]]] = {}
 
@@ -70,20 +107,33 @@ class Names(AbstractResolver):
         elif host in self.known and self.known[host][0] > time.monotonic():
             found = self.known[host][1]
         else:
-            infos = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            infos = await asyncio.get_running_loop().getaddrinfo(
+                host, None, type=socket.SOCK_STREAM
+            )
             found = list(dict.fromkeys((str(info[4][0]), int(info[0])) for info in infos))
             if len(self.known) > 10_000:
                 self.known.clear()
             self.known[host] = (time.monotonic() + KEPT_S, found)
         good = [item for item in found if permitted(item[0], self.allow_loopback)]
         if not good:
-            raise NotPublic(f"{host} leads to {', '.join(item[0] for item in found)}, which is not a public address")
+            raise NotPublic(
+                f"{host} leads to {', '.join(item[0] for item in found)}, which is not a public address"
+            )
         return good
 
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
         at = self.mirrors[host][1] if host in self.mirrors else port
         return [
-            ResolveResult(hostname=host, host=address, port=at, family=kind, proto=0, flags=socket.AI_NUMERICHOST)
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=at,
+                family=kind,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
             for address, kind in await self.addresses(host)
         ]
 

@@ -32,7 +32,13 @@ NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
 class Night:
     """One night at one API: the rows of the manifest as they are afterwards, and what went wrong."""
 
-    def __init__(self, source: Source, settings: Collect, folder: Path, mirrors: dict[str, tuple[str, int]] | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        settings: Collect,
+        folder: Path,
+        mirrors: dict[str, tuple[str, int]] | None = None,
+    ) -> None:
         assert source.api is not None
         self.source, self.settings, self.folder, self.api = source, settings, folder, source.api
         self.agent = settings.user_agent + (f" (+{settings.contact})" if settings.contact else "")
@@ -43,8 +49,8 @@ class Night:
         self.reasons: Counter[str] = Counter()
         self.segment: raw.Segment | None = None
         self.seen: set[str] = set()
-        self.whole = True           # every page was had, so that what is in none is gone
-        self.named = False          # some answer named a next page, where the API is to do so
+        self.whole = True  # every page was had, so that what is in none is gone
+        self.named = False  # some answer named a next page, where the API is to do so
         self.heals = False
         self.asked_since = self.since()
         self.headers = secrets(self.api.headers, source.name)
@@ -52,9 +58,17 @@ class Night:
 
     async def run(self) -> None:
         """Ask page after page; raises `Fault` where nothing could be had or too much failed."""
-        for left in self.folder.glob(".segment-*.warc.gz.open"):        # of a night that was killed: no manifest names it
+        for left in self.folder.glob(
+            ".segment-*.warc.gz.open"
+        ):  # of a night that was killed: no manifest names it
             left.unlink()
-        async with Fetcher(self.names, self.agent, self.settings.timeout_s, int(self.settings.max_page_mb * 2**20), 1) as self.fetcher:
+        async with Fetcher(
+            self.names,
+            self.agent,
+            self.settings.timeout_s,
+            int(self.settings.max_page_mb * 2**20),
+            1,
+        ) as self.fetcher:
             await self.pages()
         if self.segment:
             self.segment.close()
@@ -69,7 +83,12 @@ class Night:
         times = [row["modified"] for uri, row in self.rows.items() if uri in self.seen]
         if self.api.changed and times and not any(times):
             self.cut(f"no record has a time at '{self.api.changed}'; is api.changed right?")
-        if self.api.pages == "cursor" and self.counts["pages"] and not self.named and len(self.known) > len(self.seen):
+        if (
+            self.api.pages == "cursor"
+            and self.counts["pages"]
+            and not self.named
+            and len(self.known) > len(self.seen)
+        ):
             self.cut(f"nothing at '{self.api.cursor}' in any answer; is api.cursor right?")
 
     def finished(self, digest: str) -> None:
@@ -77,7 +96,14 @@ class Night:
         if not (self.api.since and self.whole):
             return
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        newest = max((row["modified"] for row in self.rows.values() if row["modified"] and row["modified"] <= now), default="")
+        newest = max(
+            (
+                row["modified"]
+                for row in self.rows.values()
+                if row["modified"] and row["modified"] <= now
+            ),
+            default="",
+        )
         write(self.mark(), json.dumps({"since": newest, "raw": digest}) + "\n")
 
     def mark(self) -> Path:
@@ -101,9 +127,15 @@ class Night:
                 body = json.loads(answer.body)
                 records = at(body, self.api.records)
             except (ValueError, RecursionError, LookupError):
-                return self.fail(f"no list of records at '{self.api.records}'; is api.records right?" if answer.body[:1] in (b"{", b"[") else "not JSON")
+                return self.fail(
+                    f"no list of records at '{self.api.records}'; is api.records right?"
+                    if answer.body[:1] in (b"{", b"[")
+                    else "not JSON"
+                )
             if not isinstance(records, list):
-                return self.fail(f"no list of records at '{self.api.records}'; is api.records right?")
+                return self.fail(
+                    f"no list of records at '{self.api.records}'; is api.records right?"
+                )
             new = self.take(address, answer, records)
             if records and not new and self.api.pages in ("page", "offset"):
                 return self.cut("pages repeat: a page had only records that were there before it")
@@ -127,15 +159,25 @@ class Night:
     def judge(self) -> None:
         why = "; ".join(f"{n} x {reason}" for reason, n in self.reasons.most_common(3))
         if not self.counts["pages"] or (not self.seen and self.reasons):
-            raise Fault(f"source {self.source.name} could not be had: {why}; what was collected before stays", heals=self.heals)
+            raise Fault(
+                f"source {self.source.name} could not be had: {why}; what was collected before stays",
+                heals=self.heals,
+            )
         if not self.rows:
-            raise Fault(f"source {self.source.name} is empty: the API has no record; correct `api` in conf/source/{self.source.name}.yaml")
+            raise Fault(
+                f"source {self.source.name} is empty: the API has no record; correct `api` in conf/source/{self.source.name}.yaml"
+            )
         failed, pages = self.counts["failed"], self.counts["pages"] + self.counts["failed"]
         if failed > self.source.max_failed * pages:
-            raise Fault(f"source {self.source.name}: {failed} of {pages} pages failed ({why}), max_failed is {self.source.max_failed}; what was collected before stays", heals=self.heals)
+            raise Fault(
+                f"source {self.source.name}: {failed} of {pages} pages failed ({why}), max_failed is {self.source.max_failed}; what was collected before stays",
+                heals=self.heals,
+            )
         odd, records = self.counts["odd"], self.counts["odd"] + len(self.seen)
         if odd > self.source.max_failed * records:
-            raise Fault(f"source {self.source.name}: {odd} of {records} records are not as api says ({why}), max_failed is {self.source.max_failed}; what was collected before stays")
+            raise Fault(
+                f"source {self.source.name}: {odd} of {records} records are not as api says ({why}), max_failed is {self.source.max_failed}; what was collected before stays"
+            )
 
     # Addresses ------------------------------------------------------------------------------------
 
@@ -158,9 +200,17 @@ class Night:
             newest = told["since"] if told["raw"] == raw.raw_digest(self.known.values()) else ""
         except (ValueError, KeyError, TypeError):
             newest = ""
-        return (datetime.fromisoformat(newest) - timedelta(minutes=self.api.lag_minutes)).strftime("%Y-%m-%dT%H:%M:%SZ") if newest else ""
+        return (
+            (datetime.fromisoformat(newest) - timedelta(minutes=self.api.lag_minutes)).strftime(
+                "%Y-%m-%dT%H:%M:%SZ"
+            )
+            if newest
+            else ""
+        )
 
-    def after(self, address: str, answer: Answer, body: Any, records: list[Any], number: int) -> str | None:
+    def after(
+        self, address: str, answer: Answer, body: Any, records: list[Any], number: int
+    ) -> str | None:
         """The next page's address; None after the last. One of another host is not asked."""
         api, found = self.api, None
         if api.pages == "link":
@@ -173,12 +223,19 @@ class Night:
                 value = None
             if value not in (None, "", False):
                 self.named = True
-                found = urljoin(address, value) if isinstance(value, str) and value.startswith(("http://", "https://", "/")) else asking(address, {api.parameter or "cursor": str(value)})
+                found = (
+                    urljoin(address, value)
+                    if isinstance(value, str) and value.startswith(("http://", "https://", "/"))
+                    else asking(address, {api.parameter or "cursor": str(value)})
+                )
         elif api.pages == "page" and records:
             found = asking(address, {api.parameter or "page": str(api.first + number + 1)})
         elif api.pages == "offset" and records:
             name = api.parameter or "offset"
-            found = asking(address, {name: str(int(dict(parse_qsl(urlsplit(address).query))[name]) + len(records))})
+            found = asking(
+                address,
+                {name: str(int(dict(parse_qsl(urlsplit(address).query))[name]) + len(records))},
+            )
         if found and urlsplit(found)[:2] != urlsplit(api.url)[:2]:
             self.cut("its next page is on another host")
             return None
@@ -195,7 +252,10 @@ class Night:
             try:
                 answer = await self.fetcher.get(address, self.headers)
             except Failed as failed:
-                reason, heals = str(failed) if failed.reason == "not a public address" else failed.reason, failed.heals
+                reason, heals = (
+                    str(failed) if failed.reason == "not a public address" else failed.reason,
+                    failed.heals,
+                )
                 if reason.startswith("not a public address"):
                     reason += "; allow_loopback: true lets a test ask this machine"
                 if not failed.heals:
@@ -262,10 +322,24 @@ class Night:
             if old and old["status"] == 200 and old["sha256"] == digest:
                 self.counts["unchanged"] += uri in self.known and old is self.known[uri]
                 continue
-            fresh.append((uri, {
-                "uri": uri, "fetched": night, "status": 200, "media": "application/json", "charset": None, "etag": None, "modified": modified,
-                "sha256": digest, "raw_file": "", "raw_locator": pointer(self.api.records, number), "signals": None,
-            }))
+            fresh.append(
+                (
+                    uri,
+                    {
+                        "uri": uri,
+                        "fetched": night,
+                        "status": 200,
+                        "media": "application/json",
+                        "charset": None,
+                        "etag": None,
+                        "modified": modified,
+                        "sha256": digest,
+                        "raw_file": "",
+                        "raw_locator": pointer(self.api.records, number),
+                        "signals": None,
+                    },
+                )
+            )
         if fresh:
             self.keep(address, answer, fresh)
         return new
@@ -280,7 +354,11 @@ class Night:
         self.counts["bytes"] += len(answer.body)
         for uri, row in fresh:
             self.counts["fetched"] += self.rows.get(uri) is self.known.get(uri)
-            self.rows[uri] = {**row, "raw_file": self.segment.name, "raw_locator": f"{offset}#{row['raw_locator']}"}
+            self.rows[uri] = {
+                **row,
+                "raw_file": self.segment.name,
+                "raw_locator": f"{offset}#{row['raw_locator']}",
+            }
 
     def gone(self, uri: str, why: str) -> None:
         if (row := self.rows.get(uri)) and row["status"] == 200:
@@ -302,7 +380,9 @@ def at(value: Any, path: str) -> Any:
 
 def pointer(path: str, number: int) -> str:
     """The place of a record in its page, as a JSON pointer (RFC 6901)."""
-    parts = [part.replace("~", "~0").replace("/", "~1") for part in (path.split(".") if path else ())]
+    parts = [
+        part.replace("~", "~0").replace("/", "~1") for part in (path.split(".") if path else ())
+    ]
     return "/" + "/".join([*parts, str(number)])
 
 
@@ -319,7 +399,11 @@ def changed(record: Any, path: str) -> str | None:
         return None
     try:
         value = at(record, path)
-        when = datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else datetime.fromisoformat(value)
+        when = (
+            datetime.fromtimestamp(value, UTC)
+            if isinstance(value, int | float)
+            else datetime.fromisoformat(value)
+        )
     except (LookupError, ValueError, TypeError, OverflowError, OSError):
         return None
     return when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC).isoformat(timespec="seconds")
@@ -328,7 +412,11 @@ def changed(record: Any, path: str) -> str | None:
 def asking(address: str, more: dict[str, str]) -> str:
     """An address with these query parameters, in place of those of the same names."""
     parts = urlsplit(address)
-    kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in more]
+    kept = [
+        (name, value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+        if name not in more
+    ]
     return urlunsplit(parts._replace(query=urlencode([*kept, *more.items()])))
 
 
@@ -337,7 +425,9 @@ def secrets(headers: dict[str, str], source: str) -> dict[str, str]:
 
     def value(match: re.Match[str]) -> str:
         if not os.environ.get(match[1]):
-            raise Refused(f"source {source}: api.headers names ${match[1]}, and the environment has no such variable; set it and run again")
+            raise Refused(
+                f"source {source}: api.headers names ${match[1]}, and the environment has no such variable; set it and run again"
+            )
         return os.environ[match[1]]
 
     return {name: re.sub(r"\$([A-Z][A-Z0-9_]*)", value, told) for name, told in headers.items()}

@@ -24,9 +24,9 @@ from tasks.collect.sites import ROBOTS_HOURS, Sites
 from tasks.collect.visits import AGAIN, Outcome, kept, licences, understood
 from tasks.receipts import Collected
 
-BATCH = 32              # leases a host holds in memory
+BATCH = 32  # leases a host holds in memory
 FLUSH_S, FLUSH_PAGES = 1.0, 500
-LIST_BYTES = 50 * 2**20 # of a sitemap (sitemaps.org)
+LIST_BYTES = 50 * 2**20  # of a sitemap (sitemaps.org)
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,10 @@ class Crawl(Sites):
     async def run(self) -> Collected:
         """Visit what is due and write the manifest; raises `Fault` where nothing could be had or too much failed."""
         if not self.settings.contact and not self.source.allow_loopback:
-            log.warning("source %s: no address to write to is sent with the requests; set collect.contact in conf/config.yaml", self.source.name)
+            log.warning(
+                "source %s: no address to write to is sent with the requests; set collect.contact in conf/config.yaml",
+                self.source.name,
+            )
         self.frontier = Frontier(self.state / "frontier.db", self.folder)
         try:
             anew = self.frontier.agree(raw.each(self.folder), self.folder / "manifest.parquet")
@@ -45,7 +48,13 @@ class Crawl(Sites):
             self._recover(anew)
             self._begin(again)
             per_host = self.source.connections
-            async with Fetcher(self.names, self.agent, self.settings.timeout_s, int(self.settings.max_page_mb * 2**20), per_host) as self.fetcher:
+            async with Fetcher(
+                self.names,
+                self.agent,
+                self.settings.timeout_s,
+                int(self.settings.max_page_mb * 2**20),
+                per_host,
+            ) as self.fetcher:
                 try:
                     await self._loop()
                 finally:
@@ -68,10 +77,15 @@ class Crawl(Sites):
             if now - self.flushed > FLUSH_S or len(self.acks) >= FLUSH_PAGES:
                 self._flush()
             started: list[Coroutine[Any, Any, None]] = []
-            while self.heap and self.heap[0][0] <= now and len(self.tasks) + len(started) < self.settings.parallel and not self._spent():
+            while (
+                self.heap
+                and self.heap[0][0] <= now
+                and len(self.tasks) + len(started) < self.settings.parallel
+                and not self._spent()
+            ):
                 started += self._turn(heapq.heappop(self.heap)[2], now)
             if started and self.durable:
-                self.frontier.commit()          # leases and next times are on disk before anybody is asked
+                self.frontier.commit()  # leases and next times are on disk before anybody is asked
                 self.durable = False
             for work in started:
                 task = asyncio.create_task(work)
@@ -79,9 +93,13 @@ class Crawl(Sites):
                 task.add_done_callback(self._done)
             if not self.tasks:
                 if self.acks:
-                    self._flush()               # it may bring new addresses
+                    self._flush()  # it may bring new addresses
                     continue
-                if self._spent() or not self.heap or self.heap[0][0] > now + self.settings.max_wait_minutes * 60:
+                if (
+                    self._spent()
+                    or not self.heap
+                    or self.heap[0][0] > now + self.settings.max_wait_minutes * 60
+                ):
                     return
             wait = FLUSH_S
             if self.heap and len(self.tasks) < self.settings.parallel:
@@ -101,13 +119,17 @@ class Crawl(Sites):
         budget = self.source.budget
         if self.broken is not None:
             raise self.broken
-        return self.clock.now() >= self.ends or self.asked >= budget.pages or self.counts["bytes"] >= budget.mb * 2**20
+        return (
+            self.clock.now() >= self.ends
+            or self.asked >= budget.pages
+            or self.counts["bytes"] >= budget.mb * 2**20
+        )
 
     def _turn(self, host: Host, now: float) -> list[Coroutine[Any, Any, None]]:
         """What a host's turn starts: its robots.txt, a page, or nothing yet."""
         host.queued = False
         if host.in_flight >= self.source.connections or (host.in_flight and not host.opened):
-            return []       # whoever comes back lets it have its turn
+            return []  # whoever comes back lets it have its turn
         if host.next_at > now:
             self._queue(host)
             return []
@@ -157,9 +179,11 @@ class Crawl(Sites):
     def _why_not(self, host: Host, lease: Lease) -> Outcome | None:
         """What an address comes to without being asked for, or None where it may be."""
         if outside := self.scope.why_not(lease.uri):
-            reason = outside        # the source took it in once, and does so no more
+            reason = outside  # the source took it in once, and does so no more
         elif host.standing == "nothing" or (host.rules and host.rules.page):
-            reason = "robots.txt cannot be had" if host.standing == "nothing" else "robots.txt is a page"
+            reason = (
+                "robots.txt cannot be had" if host.standing == "nothing" else "robots.txt is a page"
+            )
         elif host.standing in ("not a public address", "name not resolved"):
             return _failed(host.standing, self.clock.now())
         elif host.failures >= self.settings.give_up:
@@ -168,7 +192,14 @@ class Crawl(Sites):
             reason = "robots.txt"
         elif lease.kind == PAGE and host.files:
             # What a site's files refuse is not even asked for; but a page's own words supersede tdmrep.json.
-            decision = optout.decide([item for item in optout.of_site(host.files, lease.uri, self.token) if item.where != "tdmrep.json"], self.policy)
+            decision = optout.decide(
+                [
+                    item
+                    for item in optout.of_site(host.files, lease.uri, self.token)
+                    if item.where != "tdmrep.json"
+                ],
+                self.policy,
+            )
             if decision.allowed or self.policy.unknown == "refused":
                 return None
             reason = decision.reason
@@ -189,7 +220,12 @@ class Crawl(Sites):
             lease, next_one = next_one, None
             seconds: float | None = None
             try:
-                answer = await self.fetcher.get(lease.uri, _conditions(lease), accept=self._accept if lease.kind == PAGE else None, most_bytes=None if lease.kind == PAGE else LIST_BYTES)
+                answer = await self.fetcher.get(
+                    lease.uri,
+                    _conditions(lease),
+                    accept=self._accept if lease.kind == PAGE else None,
+                    most_bytes=None if lease.kind == PAGE else LIST_BYTES,
+                )
                 seconds = answer.seconds
             except Failed as error:
                 self._came_back(host, None)
@@ -197,15 +233,31 @@ class Crawl(Sites):
             except TooMuch:
                 self._came_back(host, None)
                 now = self.clock.now()
-                changed = {"visited": now, "due": now + self.source.revisit_days[1] * 86_400, "decision": "refused", "reason": "too large"}
-                self._settle(lease, Outcome("refused", "too large", changed=changed) if lease.kind == PAGE else _failed("too large", now))
+                changed = {
+                    "visited": now,
+                    "due": now + self.source.revisit_days[1] * 86_400,
+                    "decision": "refused",
+                    "reason": "too large",
+                }
+                self._settle(
+                    lease,
+                    Outcome("refused", "too large", changed=changed)
+                    if lease.kind == PAGE
+                    else _failed("too large", now),
+                )
             else:
                 self._came_back(host, seconds)
                 if lease.kind == PAGE and (named := licences(answer, lease.uri, self.token)):
                     await self._licences(host, named)
                 self._answered(host, lease, answer)
             now = self.clock.now()
-            if host.next_at <= now and not host.delay_s and host.in_flight < self.source.connections and not self._spent() and len(self.acks) < 2 * FLUSH_PAGES:
+            if (
+                host.next_at <= now
+                and not host.delay_s
+                and host.in_flight < self.source.connections
+                and not self._spent()
+                and len(self.acks) < 2 * FLUSH_PAGES
+            ):
                 next_one = self._lease(host, now)
                 if next_one is not None:
                     self._ask(host, now)
@@ -221,36 +273,85 @@ class Crawl(Sites):
         self.tally[host.site, "bytes"] += answer.wire
         if answer.status in AGAIN:
             patience = answer.retry_after_s() if answer.status in (429, 503) else None
-            self._not_had(host, lease, f"status {answer.status}", True, patience, answer.status in (429, 503))
+            self._not_had(
+                host, lease, f"status {answer.status}", True, patience, answer.status in (429, 503)
+            )
             return
         host.answered()
-        said = optout.of_site(host.files, lease.uri, self.token) if host.files and lease.kind == PAGE else ()
+        said = (
+            optout.of_site(host.files, lease.uri, self.token)
+            if host.files and lease.kind == PAGE
+            else ()
+        )
         fetched = raw.now()
-        outcome = understood(lease, answer, said, self.source, self.settings, self.policy, self.token, self.clock.now(), fetched)
-        if outcome.kind == "stored" and (text := outcome.changed.get("text")) and answer.media()[0] in HTML:
+        outcome = understood(
+            lease,
+            answer,
+            said,
+            self.source,
+            self.settings,
+            self.policy,
+            self.token,
+            self.clock.now(),
+            fetched,
+        )
+        if (
+            outcome.kind == "stored"
+            and (text := outcome.changed.get("text"))
+            and answer.media()[0] in HTML
+        ):
             self.texts[key := host.site + text] += 1
             if self.texts[key] > self.settings.same_text:
-                outcome = Outcome("refused", "same words as other pages", changed={**outcome.changed, "decision": "refused", "reason": "same words as other pages", "sha256": lease.sha256})
+                outcome = Outcome(
+                    "refused",
+                    "same words as other pages",
+                    changed={
+                        **outcome.changed,
+                        "decision": "refused",
+                        "reason": "same words as other pages",
+                        "sha256": lease.sha256,
+                    },
+                )
         if outcome.kind == "stored" and outcome.row is not None:
             if self.segment is None:
                 self.segment = raw.Segment(self.folder, self.agent)
-            offset = self.segment.add(lease.uri, answer.head(), outcome.body, fetched, outcome.row["sha256"])
+            offset = self.segment.add(
+                lease.uri, answer.head(), outcome.body, fetched, outcome.row["sha256"]
+            )
             outcome.row |= {"raw_file": self.segment.name, "raw_locator": str(offset)}
             outcome.body = b""
         elif outcome.kind == "unchanged" and lease.sha256 and lease.stored:
             if self.revisits is None:
                 self.revisits = raw.Segment(self.state / "revisits", self.agent)
-            self.revisits.revisit(lease.uri, answer.head() if answer.status == 304 else b"", fetched, lease.sha256, json.loads(lease.stored)["fetched"], answer.status == 304)
+            self.revisits.revisit(
+                lease.uri,
+                answer.head() if answer.status == 304 else b"",
+                fetched,
+                lease.sha256,
+                json.loads(lease.stored)["fetched"],
+                answer.status == 304,
+            )
         self._settle(lease, outcome)
 
-    def _not_had(self, host: Host, lease: Lease, reason: str, heals: bool, retry_after_s: float | None, counts: bool) -> None:
+    def _not_had(
+        self,
+        host: Host,
+        lease: Lease,
+        reason: str,
+        heals: bool,
+        retry_after_s: float | None,
+        counts: bool,
+    ) -> None:
         """An address gave no answer that can be used: ask again later, or let it be."""
         now = self.clock.now()
         if counts:
             host.failed(now, retry_after_s)
-            self.frontier.db.execute("UPDATE hosts SET next_at = ?, failures = ? WHERE id = ?", (host.next_at, host.failures, host.id))
+            self.frontier.db.execute(
+                "UPDATE hosts SET next_at = ?, failures = ? WHERE id = ?",
+                (host.next_at, host.failures, host.id),
+            )
             if host.next_at > now:
-                self.frontier.commit()          # its patience outlives us
+                self.frontier.commit()  # its patience outlives us
         if heals and lease.attempts + 1 < self.settings.attempts:
             self.frontier.again(lease, now + min(2.0**lease.attempts, 60))
         else:

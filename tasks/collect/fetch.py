@@ -19,10 +19,10 @@ from yarl import URL
 from tasks.collect.addresses import Names, NotPublic
 
 ACCEPTED = "gzip, deflate, br, zstd"
-STAGES = 3              # encodings on top of each other
+STAGES = 3  # encodings on top of each other
 MEMBERS = 1_000
 PIECE = 64 * 1024
-WINDOW_LOG = 23         # of zstd: 8 MB, what RFC 9659 lets HTTP use
+WINDOW_LOG = 23  # of zstd: 8 MB, what RFC 9659 lets HTTP use
 HOP = {"content-encoding", "transfer-encoding", "content-length", "connection", "keep-alive"}
 
 
@@ -43,8 +43,21 @@ class Answer:
 
     __slots__ = ("body", "headers", "seconds", "status", "wire")
 
-    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes, seconds: float = 0.0, wire: int = 0) -> None:
-        self.status, self.headers, self.body, self.seconds, self.wire = status, headers, body, seconds, wire
+    def __init__(
+        self,
+        status: int,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        seconds: float = 0.0,
+        wire: int = 0,
+    ) -> None:
+        self.status, self.headers, self.body, self.seconds, self.wire = (
+            status,
+            headers,
+            body,
+            seconds,
+            wire,
+        )
 
     def get(self, name: str) -> str | None:
         """The first header of that name (in lower case)."""
@@ -56,13 +69,19 @@ class Answer:
     def media(self) -> tuple[str | None, str | None]:
         """The media type and the declared charset."""
         media, _, parameters = (self.get("content-type") or "").partition(";")
-        return media.strip() or None, parameters.partition("charset=")[2].partition(";")[0].strip(' "\'') or None
+        return media.strip() or None, parameters.partition("charset=")[2].partition(";")[0].strip(
+            " \"'"
+        ) or None
 
     def head(self) -> bytes:
         """The head as a WARC keeps it: what describes the connection or an encoding that is gone is left out."""
-        lines = [f"HTTP/1.1 {self.status} OK" if self.status == 200 else f"HTTP/1.1 {self.status} -"]
+        lines = [
+            f"HTTP/1.1 {self.status} OK" if self.status == 200 else f"HTTP/1.1 {self.status} -"
+        ]
         lines += [f"{name}: {value}" for name, value in self.headers if name.lower() not in HOP]
-        return ("\r\n".join([*lines, f"Content-Length: {len(self.body)}"]) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+        return ("\r\n".join([*lines, f"Content-Length: {len(self.body)}"]) + "\r\n\r\n").encode(
+            "utf-8", "surrogateescape"
+        )
 
     def retry_after_s(self) -> float | None:
         """How long it asks us to stay away, in seconds: a number, or a date."""
@@ -78,23 +97,55 @@ class Answer:
 class Fetcher:
     """A session for one source. Use it as a context."""
 
-    def __init__(self, names: Names, agent: str, timeout_s: float, most_bytes: int, per_host: int, tls: ssl.SSLContext | None = None) -> None:
-        self.names, self.agent, self.timeout_s, self.most_bytes, self.per_host, self.tls = names, agent, timeout_s, most_bytes, per_host, tls
+    def __init__(
+        self,
+        names: Names,
+        agent: str,
+        timeout_s: float,
+        most_bytes: int,
+        per_host: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.names, self.agent, self.timeout_s, self.most_bytes, self.per_host, self.tls = (
+            names,
+            agent,
+            timeout_s,
+            most_bytes,
+            per_host,
+            tls,
+        )
 
     async def __aenter__(self) -> "Fetcher":
         connector = aiohttp.TCPConnector(
-            resolver=self.names, use_dns_cache=False, limit=0, limit_per_host=self.per_host, socket_factory=self.names.socket, ssl=self.tls or True,
+            resolver=self.names,
+            use_dns_cache=False,
+            limit=0,
+            limit_per_host=self.per_host,
+            socket_factory=self.names.socket,
+            ssl=self.tls or True,
         )
         self.session = aiohttp.ClientSession(
-            connector=connector, timeout=aiohttp.ClientTimeout(total=self.timeout_s), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False,
-            headers={"User-Agent": self.agent, "Accept-Encoding": ACCEPTED, "Accept": "*/*"}, skip_auto_headers=("Accept",),
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=self.timeout_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            headers={"User-Agent": self.agent, "Accept-Encoding": ACCEPTED, "Accept": "*/*"},
+            skip_auto_headers=("Accept",),
         )
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.session.close()
 
-    async def get(self, uri: str, headers: dict[str, str] | None = None, most_bytes: int | None = None, cut: bool = False, accept: Callable[[Answer], bool] | None = None) -> Answer:
+    async def get(
+        self,
+        uri: str,
+        headers: dict[str, str] | None = None,
+        most_bytes: int | None = None,
+        cut: bool = False,
+        accept: Callable[[Answer], bool] | None = None,
+    ) -> Answer:
         """One answer. Raises `Failed`, or `TooMuch` over the limit; with `cut` the body's beginning is given instead.
 
         A body whose head is not accepted is not read.
@@ -102,7 +153,9 @@ class Fetcher:
         limit = self.most_bytes if most_bytes is None else most_bytes
         began = time.monotonic()
         try:
-            async with self.session.get(URL(uri, encoded=True), headers=headers, allow_redirects=False) as response:
+            async with self.session.get(
+                URL(uri, encoded=True), headers=headers, allow_redirects=False
+            ) as response:
                 answer = Answer(response.status, list(response.headers.items()), b"")
                 if accept is None or accept(answer):
                     answer.body, answer.wire = await _body(response, limit, cut)
@@ -117,12 +170,16 @@ class Fetcher:
 async def _body(response: aiohttp.ClientResponse, limit: int, cut: bool) -> tuple[bytes, int]:
     """A response's body without its encodings, and how many bytes came; nothing over the limit is held."""
     named = response.headers.get("Content-Encoding", "")
-    pumps = [_pump(name) for name in reversed([word.strip().lower() for word in named.split(",")]) if name not in ("", "identity")]
+    pumps = [
+        _pump(name)
+        for name in reversed([word.strip().lower() for word in named.split(",")])
+        if name not in ("", "identity")
+    ]
     if len(pumps) > STAGES:
         raise Failed("encodings on encodings", named[:60], heals=False)
     if not cut and (response.content_length or 0) > limit:
         response.close()
-        raise TooMuch       # by its own word; nobody's bytes are wasted on it
+        raise TooMuch  # by its own word; nobody's bytes are wasted on it
     found: list[bytes] = []
     size = wire = 0
     async for chunk in response.content.iter_any():
@@ -131,7 +188,7 @@ async def _body(response: aiohttp.ClientResponse, limit: int, cut: bool) -> tupl
             found.append(piece)
             size += len(piece)
             if size > limit:
-                response.close()        # what is left of it is not waited for
+                response.close()  # what is left of it is not waited for
                 if cut:
                     return b"".join(found)[:limit], wire
                 raise TooMuch
@@ -160,7 +217,7 @@ class _Pump:
                 piece = self.engine.process(b"", output_buffer_limit=PIECE)
         elif self.name == "zstd":
             while True:
-                if self.engine.eof:      # frames may follow each other
+                if self.engine.eof:  # frames may follow each other
                     data = self.engine.unused_data or data
                     if not data:
                         return
@@ -173,7 +230,7 @@ class _Pump:
                     return
         else:
             if not self.fed and self.name == "deflate" and data:
-                if (data[0] & 0x0F) != 8:        # raw deflate, as some servers mean it
+                if (data[0] & 0x0F) != 8:  # raw deflate, as some servers mean it
                     self.engine = zlib.decompressobj(-15)
                 self.fed = True
             while data:
@@ -202,7 +259,9 @@ def _engine(name: str) -> Any:
     if name == "br":
         return brotli.Decompressor()
     if name == "zstd":
-        return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG})
+        return zstd.ZstdDecompressor(
+            options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG}
+        )
     return zlib.decompressobj(31 if name == "gzip" else 15)
 
 
@@ -245,11 +304,29 @@ def explained(error: Exception) -> Failed:
     if isinstance(error, aiohttp.ClientPayloadError):
         return Failed("body cut short", str(error)[:160])
     if isinstance(error, aiohttp.ClientResponseError):
-        return Failed("headers too large" if any(word in text for word in ("TooLong", "too long", "Too many", "Got more than")) else "not HTTP", str(error.message)[:160])
+        return Failed(
+            "headers too large"
+            if any(word in text for word in ("TooLong", "too long", "Too many", "Got more than"))
+            else "not HTTP",
+            str(error.message)[:160],
+        )
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return Failed("connection closed")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return Failed("connection refused" if isinstance(error.os_error, ConnectionRefusedError) else "no connection", str(error)[:160])
+        return Failed(
+            "connection refused"
+            if isinstance(error.os_error, ConnectionRefusedError)
+            else "no connection",
+            str(error)[:160],
+        )
     if isinstance(error, ConnectionError | aiohttp.ClientOSError):
-        return Failed("connection reset" if isinstance(error, ConnectionResetError) or getattr(error, "errno", None) == 104 else "connection lost", str(error)[:160])
-    return Failed("not HTTP" if isinstance(error, aiohttp.ClientError) else type(error).__name__, str(error)[:160])
+        return Failed(
+            "connection reset"
+            if isinstance(error, ConnectionResetError) or getattr(error, "errno", None) == 104
+            else "connection lost",
+            str(error)[:160],
+        )
+    return Failed(
+        "not HTTP" if isinstance(error, aiohttp.ClientError) else type(error).__name__,
+        str(error)[:160],
+    )

@@ -18,8 +18,20 @@ from tasks.files import aside, sha256
 MOST_FILES = 1_000_000
 MOST_DEEP = 32
 MOST_ARCHIVES = 30
-EPOCH = (1980, 1, 1, 0, 0, 0)   # the archive's bytes come from names and contents alone
-PACKED = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".gz", ".zip", ".flac", ".mp3", ".ogg", ".parquet")
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the archive's bytes come from names and contents alone
+PACKED = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".webp",
+    ".gz",
+    ".zip",
+    ".flac",
+    ".mp3",
+    ".ogg",
+    ".parquet",
+)
 
 
 class Folder:
@@ -37,7 +49,9 @@ class Folder:
         if path.is_symlink():
             raise Refused(f"{where}: {path} is a link; name the folder that it leads to")
         if not path.exists():
-            raise Refused(f"{where}: {path} does not exist; correct `path` in its file of conf/source, what was collected stays")
+            raise Refused(
+                f"{where}: {path} does not exist; correct `path` in its file of conf/source, what was collected stays"
+            )
         if path.is_file():
             return [sound(path.name, path, where)]
         if not path.is_dir():
@@ -48,14 +62,18 @@ class Folder:
         found: list[str] = []
         where = self.where
         if before.count("/") > MOST_DEEP:
-            raise Refused(f"{where}: {folder} lies more than {MOST_DEEP} folders deep; name a flatter folder")
+            raise Refused(
+                f"{where}: {folder} lies more than {MOST_DEEP} folders deep; name a flatter folder"
+            )
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 name = sound(f"{before}{entry.name}", Path(entry.path), where)
                 if entry.is_symlink():
-                    raise Refused(f"{where}: {entry.path} is a link; put the file itself there, or remove the link")
+                    raise Refused(
+                        f"{where}: {entry.path} is a link; put the file itself there, or remove the link"
+                    )
                 if entry.is_dir(follow_symlinks=False):
                     found += self._below(Path(entry.path), f"{name}/")
                 elif entry.is_file(follow_symlinks=False):
@@ -63,7 +81,9 @@ class Folder:
                 else:
                     raise Refused(f"{where}: {entry.path} is no regular file; remove it")
         if len(found) > MOST_FILES:
-            raise Refused(f"{where}: {folder} holds more than {MOST_FILES:,} files; name a smaller folder")
+            raise Refused(
+                f"{where}: {folder} holds more than {MOST_FILES:,} files; name a smaller folder"
+            )
         return found
 
     def read(self, name: str) -> bytes:
@@ -73,14 +93,22 @@ class Folder:
             with os.fdopen(handle, "rb") as opened:
                 size = os.fstat(handle).st_size
                 if size > MAX_MEMBER_MB * 2**20:
-                    raise Refused(f"{self.where}: {file} has {size / 2**20:.0f} MB, the limit of one file is {MAX_MEMBER_MB}; cut it in parts")
+                    raise Refused(
+                        f"{self.where}: {file} has {size / 2**20:.0f} MB, the limit of one file is {MAX_MEMBER_MB}; cut it in parts"
+                    )
                 return opened.read(MAX_MEMBER_MB * 2**20)
         except FileNotFoundError as error:
-            raise Fault(f"{self.where}: {file} went away while it was read; run again", heals=True) from error
+            raise Fault(
+                f"{self.where}: {file} went away while it was read; run again", heals=True
+            ) from error
         except PermissionError as error:
-            raise Refused(f"{self.where}: {file} may not be read by this user; change its mode") from error
+            raise Refused(
+                f"{self.where}: {file} may not be read by this user; change its mode"
+            ) from error
         except OSError as error:
-            raise Fault(f"{self.where}: {file} cannot be read: {error.strerror}", heals=True) from error
+            raise Fault(
+                f"{self.where}: {file} cannot be read: {error.strerror}", heals=True
+            ) from error
 
 
 def opened(path: str, root: Path, where: str) -> Folder | Bucket:
@@ -100,9 +128,13 @@ def sound(name: str, path: Path, where: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise Refused(f"{where}: the name of {os.fsencode(path)!r} is not UTF-8; rename it") from error
+        raise Refused(
+            f"{where}: the name of {os.fsencode(path)!r} is not UTF-8; rename it"
+        ) from error
     if "\\" in name or any(ord(letter) < 32 for letter in name):
-        raise Refused(f"{where}: the name {name!r} has a backslash or a control character; rename it")
+        raise Refused(
+            f"{where}: the name {name!r} has a backslash or a control character; rename it"
+        )
     return name
 
 
@@ -119,7 +151,9 @@ class Night:
         """Read what may have changed, and pack what did. What a bucket marks as it was is not read."""
         marks = {name: mark for name, mark in place.marks().items() if matches(name, pattern)}
         if not marks:
-            raise Refused(f"{place.where} is empty: no file of {place.path} matches {pattern!r}; correct `members` in conf/source/{self.name}.yaml")
+            raise Refused(
+                f"{place.where} is empty: no file of {place.path} matches {pattern!r}; correct `members` in conf/source/{self.name}.yaml"
+            )
         at, new = raw.now(), []
         with aside(self.folder / "files.zip") as part:
             with zipfile.ZipFile(part, "w") as archive:
@@ -140,8 +174,17 @@ class Night:
                     self.bytes += len(body)
                     new.append(uri)
                     self.rows[uri] = {
-                        "uri": uri, "fetched": at, "status": 200, "media": self.media(name), "charset": None, "etag": mark, "modified": None,
-                        "sha256": digest, "raw_file": "", "raw_locator": name, "signals": None,
+                        "uri": uri,
+                        "fetched": at,
+                        "status": 200,
+                        "media": self.media(name),
+                        "charset": None,
+                        "etag": mark,
+                        "modified": None,
+                        "sha256": digest,
+                        "raw_file": "",
+                        "raw_locator": name,
+                        "signals": None,
                     }
                     if number % 100 == 0:
                         tell(number, len(marks))
@@ -157,7 +200,9 @@ class Night:
 
     def close(self) -> bool:
         """Write the manifest where something changed, and put archives together where most of what they hold is old; whether anything was written."""
-        same = {uri: (row["sha256"], row["etag"]) for uri, row in self.rows.items()} == {uri: (row["sha256"], row["etag"]) for uri, row in self.known.items()}
+        same = {uri: (row["sha256"], row["etag"]) for uri, row in self.rows.items()} == {
+            uri: (row["sha256"], row["etag"]) for uri, row in self.known.items()
+        }
         if same and not self.fresh:
             return False
         self.rows = {uri: self.rows[uri] for uri in sorted(self.rows)}
@@ -187,5 +232,7 @@ def write(archive: zipfile.ZipFile, name: str, body: bytes) -> None:
     """Add a member; what is compressed already is stored as it is, text takes a third."""
     info = zipfile.ZipInfo(name, EPOCH)
     info.external_attr = 0o100644 << 16
-    info.compress_type = zipfile.ZIP_STORED if name.lower().endswith(PACKED) else zipfile.ZIP_DEFLATED
+    info.compress_type = (
+        zipfile.ZIP_STORED if name.lower().endswith(PACKED) else zipfile.ZIP_DEFLATED
+    )
     archive.writestr(info, body)

@@ -94,16 +94,25 @@ class Frontier:
         try:
             self.db = self._open()
         except sqlite3.DatabaseError as error:
-            log.warning("the frontier %s cannot be read (%s); it is made anew from %s", path.name, error, raw_folder.name)
+            log.warning(
+                "the frontier %s cannot be read (%s); it is made anew from %s",
+                path.name,
+                error,
+                raw_folder.name,
+            )
             for stale in path.parent.glob(path.name + "*"):
                 stale.unlink()
             self.db = self._open()
-        self.hosts: dict[str, int] = {site: number for number, site in self.db.execute("SELECT id, site FROM hosts")}
+        self.hosts: dict[str, int] = {
+            site: number for number, site in self.db.execute("SELECT id, site FROM hosts")
+        }
         self.new_hosts: set[str] = set()
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None)
-        db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768; PRAGMA temp_store = FILE; PRAGMA wal_autocheckpoint = 4000;")
+        db.executescript(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768; PRAGMA temp_store = FILE; PRAGMA wal_autocheckpoint = 4000;"
+        )
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
@@ -129,10 +138,15 @@ class Frontier:
 
     def night(self, now: float, most_hours: float) -> tuple[int, bool]:
         """This night's number, and whether it goes on with one that did not end."""
-        row = self.db.execute("SELECT id, began FROM nights WHERE ended IS NULL ORDER BY id DESC LIMIT 1").fetchone()
+        row = self.db.execute(
+            "SELECT id, began FROM nights WHERE ended IS NULL ORDER BY id DESC LIMIT 1"
+        ).fetchone()
         self.db.execute("UPDATE pages SET state = 0 WHERE state = 1")
         if row and now - row[1] < most_hours * 3600:
-            self.db.execute("UPDATE pages SET state = 0, attempts = 0, after = 0 WHERE night = ? AND status = -1", (row[0],))
+            self.db.execute(
+                "UPDATE pages SET state = 0, attempts = 0, after = 0 WHERE night = ? AND status = -1",
+                (row[0],),
+            )
             return row[0], True
         self.db.execute("UPDATE nights SET ended = ? WHERE ended IS NULL", (now,))
         # What the last night left waiting is found again by this one, where it is still listed or linked.
@@ -143,20 +157,31 @@ class Frontier:
         return number, False
 
     def end(self, night: int, now: float, report: dict[str, Any]) -> None:
-        self.db.execute("UPDATE nights SET ended = ?, report = ? WHERE id = ?", (now, json.dumps(report, sort_keys=True), night))
+        self.db.execute(
+            "UPDATE nights SET ended = ?, report = ? WHERE id = ?",
+            (now, json.dumps(report, sort_keys=True), night),
+        )
         self.db.execute("DELETE FROM counts WHERE night < ?", (night - 30,))
         self.db.execute("DELETE FROM nights WHERE id < ?", (night - 400,))
 
     def count(self, night: int, site: str, reason: str, times: int = 1) -> None:
-        self.db.execute("INSERT INTO counts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count", (reason, site, night, times))
+        self.db.execute(
+            "INSERT INTO counts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            (reason, site, night, times),
+        )
 
     def counted(self, night: int) -> list[tuple[str, str, int]]:
         """(site, reason, count) of a night, what a killed process counted included."""
-        return self.db.execute("SELECT site, reason, count FROM counts WHERE night = ? ORDER BY 1, 2", (night,)).fetchall()
+        return self.db.execute(
+            "SELECT site, reason, count FROM counts WHERE night = ? ORDER BY 1, 2", (night,)
+        ).fetchall()
 
     def due(self, now: float, night: int) -> None:
         """Let every page whose time has come wait to be visited."""
-        self.db.execute("UPDATE pages SET state = 0, attempts = 0, after = 0 WHERE state = 2 AND kind = 0 AND due <= ? AND night < ? AND (sha256 IS NOT NULL OR status = -1 OR status BETWEEN 300 AND 399 OR decision = 'refused')", (now, night))
+        self.db.execute(
+            "UPDATE pages SET state = 0, attempts = 0, after = 0 WHERE state = 2 AND kind = 0 AND due <= ? AND night < ? AND (sha256 IS NOT NULL OR status = -1 OR status BETWEEN 300 AND 399 OR decision = 'refused')",
+            (now, night),
+        )
 
     def rest(self) -> None:
         """Nothing waits any more but what is listed again."""
@@ -184,24 +209,45 @@ class Frontier:
                     attempts = CASE WHEN state = 2 AND night < ? THEN 0 ELSE attempts END,
                     rank = min(rank, excluded.rank), listed = max(listed, excluded.listed), hops = CASE WHEN night < ? THEN excluded.hops ELSE min(hops, excluded.hops) END
                 WHERE night < ? OR listed < excluded.listed""",
-                (item.uri, number, item.kind, item.rank - (1 if item.kind else 0), item.hops, night if item.listed else 0, night, now, item.modified or 0.0, night, night, night),
+                (
+                    item.uri,
+                    number,
+                    item.kind,
+                    item.rank - (1 if item.kind else 0),
+                    item.hops,
+                    night if item.listed else 0,
+                    night,
+                    now,
+                    item.modified or 0.0,
+                    night,
+                    night,
+                    night,
+                ),
             )
             if done.rowcount:
                 self.new_hosts.add(site)
 
     def take(self, host: int, most: int, now: float) -> list[Lease]:
         """Lease a host's next addresses."""
-        rows = self.db.execute(f"SELECT {LEASE} FROM pages WHERE state = 0 AND host = ? AND after <= ? ORDER BY rank, id LIMIT ?", (host, now, most)).fetchall()
+        rows = self.db.execute(
+            f"SELECT {LEASE} FROM pages WHERE state = 0 AND host = ? AND after <= ? ORDER BY rank, id LIMIT ?",
+            (host, now, most),
+        ).fetchall()
         self.db.executemany("UPDATE pages SET state = 1 WHERE id = ?", [(row[0],) for row in rows])
         return [Lease(*row) for row in rows]
 
     def sooner(self, host: int) -> float | None:
         """When the next of a host's addresses may be tried again; None where none waits."""
-        return self.db.execute("SELECT min(after) FROM pages WHERE state = 0 AND host = ?", (host,)).fetchone()[0]
+        return self.db.execute(
+            "SELECT min(after) FROM pages WHERE state = 0 AND host = ?", (host,)
+        ).fetchone()[0]
 
     def again(self, lease: Lease, after: float) -> None:
         """Give a lease back, to be tried once more from `after` on."""
-        self.db.execute("UPDATE pages SET state = 0, attempts = attempts + 1, after = ? WHERE id = ?", (after, lease.id))
+        self.db.execute(
+            "UPDATE pages SET state = 0, attempts = attempts + 1, after = ? WHERE id = ?",
+            (after, lease.id),
+        )
 
     def give_back(self, lease: Lease) -> None:
         self.db.execute("UPDATE pages SET state = 0 WHERE id = ?", (lease.id,))
@@ -209,23 +255,36 @@ class Frontier:
     def done(self, number: int, night: int, **changed: Any) -> None:
         """Acknowledge an address with what is known of it now."""
         names = ", ".join(f"{name} = ?" for name in changed)
-        self.db.execute(f"UPDATE pages SET state = 2, night = ?{', ' + names if names else ''} WHERE id = ?", (night, *changed.values(), number))
+        self.db.execute(
+            f"UPDATE pages SET state = 2, night = ?{', ' + names if names else ''} WHERE id = ?",
+            (night, *changed.values(), number),
+        )
 
     def lease_of(self, uri: str) -> Lease | None:
         row = self.db.execute(f"SELECT {LEASE} FROM pages WHERE uri = ?", (uri,)).fetchone()
         return Lease(*row) if row else None
 
     def waiting_hosts(self) -> list[str]:
-        return [row[0] for row in self.db.execute("SELECT site FROM hosts WHERE EXISTS (SELECT 1 FROM pages WHERE state = 0 AND host = hosts.id)")]
+        return [
+            row[0]
+            for row in self.db.execute(
+                "SELECT site FROM hosts WHERE EXISTS (SELECT 1 FROM pages WHERE state = 0 AND host = hosts.id)"
+            )
+        ]
 
     def number(self, states: tuple[int, ...] = (PENDING, LEASED)) -> int:
-        return sum(self.db.execute("SELECT count(*) FROM pages WHERE state = ?", (state,)).fetchone()[0] for state in states)
+        return sum(
+            self.db.execute("SELECT count(*) FROM pages WHERE state = ?", (state,)).fetchone()[0]
+            for state in states
+        )
 
     # What was stored -----------------------------------------------------------------------------
 
     def stage(self, row: dict[str, Any]) -> None:
         """Keep a row for the manifest that this night will write."""
-        self.db.execute("INSERT OR REPLACE INTO staged VALUES (?, ?)", (row["uri"], json.dumps(row)))
+        self.db.execute(
+            "INSERT OR REPLACE INTO staged VALUES (?, ?)", (row["uri"], json.dumps(row))
+        )
 
     def staged(self) -> Iterator[dict[str, Any]]:
         for (text,) in self.db.execute("SELECT row FROM staged ORDER BY uri"):
@@ -235,10 +294,22 @@ class Frontier:
         """Stage every stored page that no list named this night as gone; how many."""
         count = 0
         named = set(hosts)
-        for uri, number, row in self.db.execute("SELECT uri, id, stored FROM pages WHERE kind = 0 AND sha256 IS NOT NULL AND gone >= 0 AND listed < ?", (night,)).fetchall():
+        for uri, number, row in self.db.execute(
+            "SELECT uri, id, stored FROM pages WHERE kind = 0 AND sha256 IS NOT NULL AND gone >= 0 AND listed < ?",
+            (night,),
+        ).fetchall():
             if urls.host(uri) in named and row:
                 self.stage({**json.loads(row), "status": 410, "signals": "no longer listed"})
-                self.done(number, night, sha256=None, etag=None, modified=None, text=None, stored=None, status=410)
+                self.done(
+                    number,
+                    night,
+                    sha256=None,
+                    etag=None,
+                    modified=None,
+                    text=None,
+                    stored=None,
+                    status=410,
+                )
                 count += 1
         return count
 
@@ -260,7 +331,9 @@ class Frontier:
         there = sha256(manifest) if manifest.is_file() else ""
         if self.noted("manifest") == there:
             return False
-        self.db.execute("UPDATE pages SET sha256 = NULL, etag = NULL, modified = NULL, text = NULL, stored = NULL, due = 0 WHERE sha256 IS NOT NULL")
+        self.db.execute(
+            "UPDATE pages SET sha256 = NULL, etag = NULL, modified = NULL, text = NULL, stored = NULL, due = 0 WHERE sha256 IS NOT NULL"
+        )
         for row in rows:
             if row["status"] != 200 or not row["uri"].startswith(("http://", "https://")):
                 continue
@@ -268,12 +341,23 @@ class Frontier:
             self.db.execute(
                 """INSERT INTO pages (uri, host, state, status, etag, modified, sha256, stored, first, visited) VALUES (?, ?, 2, 200, ?, ?, ?, ?, ?, ?)
                 ON CONFLICT (uri) DO UPDATE SET status = 200, etag = excluded.etag, modified = excluded.modified, sha256 = excluded.sha256, stored = excluded.stored""",
-                (row["uri"], self.host(urls.site(row["uri"])), row["etag"], row["modified"], row["sha256"], json.dumps(row), when, when),
+                (
+                    row["uri"],
+                    self.host(urls.site(row["uri"])),
+                    row["etag"],
+                    row["modified"],
+                    row["sha256"],
+                    json.dumps(row),
+                    when,
+                    when,
+                ),
             )
         self.note("manifest", there)
         return True
 
     def decisions(self) -> Iterator[dict[str, Any]]:
         """One record for each address that was decided on, in the order of the addresses."""
-        for row in self.db.execute("SELECT uri, decision, reason, signals FROM pages WHERE decision IS NOT NULL ORDER BY uri"):
+        for row in self.db.execute(
+            "SELECT uri, decision, reason, signals FROM pages WHERE decision IS NOT NULL ORDER BY uri"
+        ):
             yield dict(zip(("uri", "decision", "reason", "signals"), row, strict=True))

@@ -35,20 +35,40 @@ class Address:
 class Host:
     """One host: what it allows, when it may be asked again, and what waits for it here."""
 
-    __slots__ = ("address", "asked", "bytes", "delay_s", "failures", "files", "heard", "id", "in_flight", "latency_s", "leases", "next_at", "opened", "pages", "queued", "rules", "site", "standing", "why")
+    __slots__ = (
+        "address",
+        "asked",
+        "bytes",
+        "delay_s",
+        "failures",
+        "files",
+        "heard",
+        "id",
+        "in_flight",
+        "latency_s",
+        "leases",
+        "next_at",
+        "opened",
+        "pages",
+        "queued",
+        "rules",
+        "site",
+        "standing",
+        "why",
+    )
 
     def __init__(self, number: int, site: str, delay_s: float) -> None:
         self.id, self.site, self.delay_s = number, site, delay_s
         self.next_at = self.latency_s = self.asked = 0.0
         self.failures = self.in_flight = self.pages = self.bytes = 0
         self.rules: Robots | None = None
-        self.standing = ""                      # rules, all or nothing: what its robots.txt's answer means
-        self.files: dict[str, bytes] = {}       # what the site says of use
-        self.heard: set[str] = set()            # which of them were asked for this night
+        self.standing = ""  # rules, all or nothing: what its robots.txt's answer means
+        self.files: dict[str, bytes] = {}  # what the site says of use
+        self.heard: set[str] = set()  # which of them were asked for this night
         self.leases: deque[Lease] = deque()
         self.address: Address | None = None
         self.opened = self.queued = False
-        self.why = ""                           # what it waits for
+        self.why = ""  # what it waits for
 
     def gap_s(self, factor: float) -> float:
         """Between two requests: what was configured or asked for, or longer where the host is slow. A mirror of our own has none."""
@@ -57,7 +77,9 @@ class Host:
 
     def crowded(self, now: float, most: int) -> bool:
         """Whether others on its address must have their turn first."""
-        return bool(self.delay_s and self.address) and (self.address.in_flight >= most or self.address.next_at > now)      # type: ignore[union-attr]
+        return bool(self.delay_s and self.address) and (
+            self.address.in_flight >= most or self.address.next_at > now
+        )  # type: ignore[union-attr]
 
     def begin(self, now: float, factor: float, share: int) -> None:
         gap = self.gap_s(factor)
@@ -83,7 +105,13 @@ class Host:
         if retry_after_s is not None:
             self.next_at, self.why = max(self.next_at, now + retry_after_s), "Retry-After"
         elif self.delay_s:
-            self.next_at, self.why = max(self.next_at, now + min(self.delay_s * 2**min(self.failures, 20), MOST_BACK_OFF_S)), "no answer"
+            self.next_at, self.why = (
+                max(
+                    self.next_at,
+                    now + min(self.delay_s * 2 ** min(self.failures, 20), MOST_BACK_OFF_S),
+                ),
+                "no answer",
+            )
 
     def answered(self) -> None:
         self.failures, self.why = 0, ""

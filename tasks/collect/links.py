@@ -16,20 +16,29 @@ from tasks import charset
 from tasks.collect import urls
 
 HTML = ("text/html", "application/xhtml+xml")
-REFRESH = re.compile(r"""\s*\d+(?:\.\d*)?\s*[;,\s]\s*(?:url\s*=\s*)?["']?([^"'\s]+)""", re.IGNORECASE)
-MOST_LINKS = 5_000      # of one page; more is no page a person reads
+REFRESH = re.compile(
+    r"""\s*\d+(?:\.\d*)?\s*[;,\s]\s*(?:url\s*=\s*)?["']?([^"'\s]+)""", re.IGNORECASE
+)
+MOST_LINKS = 5_000  # of one page; more is no page a person reads
 
 # What is between tags, in quotes and in comments is consumed as it is read (possessive), so nothing is read twice.
-_ATTRIBUTES = r"""(?:[^>=]++|=\s*+(?:"[^"]*+"?|'[^']*+'?)?+)*+"""            # a quote counts behind an equals sign
-_RAW = "script|style|textarea|title|xmp|iframe|noembed|noframes"        # whose content is no markup
+_ATTRIBUTES = (
+    r"""(?:[^>=]++|=\s*+(?:"[^"]*+"?|'[^']*+'?)?+)*+"""  # a quote counts behind an equals sign
+)
+_RAW = "script|style|textarea|title|xmp|iframe|noembed|noframes"  # whose content is no markup
 _WANTED = rf"(?:a|area|base|body|link|meta|{_RAW})(?=[\s/>])"
 _COMMENT = r"<!--(?:-?>|(?s:.)*?(?:--!?>|\Z))"
 _OTHER = rf"</[^>]*+>?|<(?!{_WANTED})[a-z]{_ATTRIBUTES}>?|<(?!--)[!?][^>]*+>?|<(?![a-z/!?])"
 NEXT = re.compile(rf"(?:[^<]++|{_OTHER}|{_COMMENT})*+<({_WANTED})({_ATTRIBUTES})>?", re.IGNORECASE)
 ATTRIBUTE = re.compile(r"""([^\s/>=]++)(?:\s*+=\s*+(?:"([^"]*+)"?|'([^']*+)'?|([^\s>]*+)))?+""")
-ENTITY = re.compile(r"&(?:#[0-9]+;?|#[xX][0-9A-Fa-f]+;?|[A-Za-z][A-Za-z0-9]*;)")       # in an attribute `&copy=2` is a parameter
+ENTITY = re.compile(
+    r"&(?:#[0-9]+;?|#[xX][0-9A-Fa-f]+;?|[A-Za-z][A-Za-z0-9]*;)"
+)  # in an attribute `&copy=2` is a parameter
 ENDS = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in _RAW.split("|")}
-MARKUP = re.compile(r"<(?:[a-rt-z/][^>]*+>?|!--(?:-?>|(?s:.)*?(?:--!?>|\Z))|(script|style)(?=[\s/>])(?s:.)*?(?:</\1(?=[\s/>])[^>]*+>?|\Z)|[s!?][^>]*+>?)", re.IGNORECASE)
+MARKUP = re.compile(
+    r"<(?:[a-rt-z/][^>]*+>?|!--(?:-?>|(?s:.)*?(?:--!?>|\Z))|(script|style)(?=[\s/>])(?s:.)*?(?:</\1(?=[\s/>])[^>]*+>?|\Z)|[s!?][^>]*+>?)",
+    re.IGNORECASE,
+)
 
 
 @dataclass
@@ -40,8 +49,8 @@ class Page:
     metas: list[tuple[str, str]] = field(default_factory=list)
     canonical: str | None = None
     refresh: str | None = None
-    licences: list[str] = field(default_factory=list)      # RSL documents
-    text: str = ""                                         # the digest of its words
+    licences: list[str] = field(default_factory=list)  # RSL documents
+    text: str = ""  # the digest of its words
 
 
 def read(body: bytes, uri: str, header: str | None, token: str, follow: bool) -> Page:
@@ -51,7 +60,13 @@ def read(body: bytes, uri: str, header: str | None, token: str, follow: bool) ->
     for name, about in tags(text):
         if name == "a" or name == "area":
             href = about.get("href")
-            if follow and href and href[0] != "#" and len(hrefs) < MOST_LINKS and "nofollow" not in about.get("rel", "").lower().split():
+            if (
+                follow
+                and href
+                and href[0] != "#"
+                and len(hrefs) < MOST_LINKS
+                and "nofollow" not in about.get("rel", "").lower().split()
+            ):
                 hrefs[href.partition("#")[0].strip(urls.CONTROLS)] = None
         elif name == "meta":
             if about.get("name"):
@@ -65,13 +80,24 @@ def read(body: bytes, uri: str, header: str | None, token: str, follow: bool) ->
             in_head = False
         else:
             rel = about.get("rel", "").lower().split()
-            if "canonical" in rel and in_head and page.canonical is None:      # below it may be a visitor's own words
+            if (
+                "canonical" in rel and in_head and page.canonical is None
+            ):  # below it may be a visitor's own words
                 page.canonical = urls.joined(base or uri, about.get("href", ""))
             if "license" in rel and about.get("type", "").lower() == "application/rsl+xml":
-                page.licences += [there] if (there := urls.joined(base or uri, about.get("href", ""))) else []
-    said = {word for name, value in page.metas if name.strip().lower() in ("robots", token.lower()) for word in re.split(r"[,\s]+", value.lower())}
+                page.licences += (
+                    [there] if (there := urls.joined(base or uri, about.get("href", ""))) else []
+                )
+    said = {
+        word
+        for name, value in page.metas
+        if name.strip().lower() in ("robots", token.lower())
+        for word in re.split(r"[,\s]+", value.lower())
+    }
     if not said & {"nofollow", "none"}:
-        page.links = list(dict.fromkeys(there for href in hrefs if (there := urls.joined(base or uri, href))))
+        page.links = list(
+            dict.fromkeys(there for href in hrefs if (there := urls.joined(base or uri, href)))
+        )
     return page
 
 
@@ -98,17 +124,24 @@ def attributes(text: str) -> dict[str, str]:
     about: dict[str, str] = {}
     for key, one, two, three in ATTRIBUTE.findall(text):
         value = one or two or three
-        about.setdefault(key.lower(), ENTITY.sub(lambda found: unescape(found.group(0)), value) if "&" in value else value)
+        about.setdefault(
+            key.lower(),
+            ENTITY.sub(lambda found: unescape(found.group(0)), value) if "&" in value else value,
+        )
     return about
 
 
 def _text(body: bytes, header: str | None) -> str:
     if header is None or header.lower() in ("utf-8", "utf8"):
-        with suppress(UnicodeDecodeError):      # by far the most; what a meta tag says otherwise changes no link
+        with suppress(
+            UnicodeDecodeError
+        ):  # by far the most; what a meta tag says otherwise changes no link
             return body.decode("utf-8")
     return charset.decode(body, header)
 
 
 def digest(text: str) -> str:
     """The digest of a page's words: what a reader would call a change. Markup, scripts and styles are left out."""
-    return hashlib.sha256(" ".join(MARKUP.sub(" ", text).split()).encode("utf-8", "replace")).hexdigest()[:32]
+    return hashlib.sha256(
+        " ".join(MARKUP.sub(" ", text).split()).encode("utf-8", "replace")
+    ).hexdigest()[:32]

@@ -21,12 +21,19 @@ async def served(mirror: Mirror) -> AsyncIterator[int]:
 
     /robots.txt allows everything, asks for no delay and names /sitemap.xml, which lists every member.
     """
-    bodies = {PurePosixPath(name).name: body for name, body in members(fetch(mirror.package), mirror.members)}
+    bodies = {
+        PurePosixPath(name).name: body
+        for name, body in members(fetch(mirror.package), mirror.members)
+    }
     tags = {name: f'"{hashlib.sha256(body).hexdigest()[:32]}"' for name, body in bodies.items()}
     site = f"http://{mirror.host}"
     places = "".join(f"<url><loc>{escape(f'{site}/{name}')}</loc></url>" for name in bodies)
-    bodies["robots.txt"] = f"User-agent: *\nAllow: /\nCrawl-delay: 0\nSitemap: {site}/sitemap.xml\n".encode()
-    bodies["sitemap.xml"] = f'<?xml version="1.0"?><urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{places}</urlset>'.encode()
+    bodies["robots.txt"] = (
+        f"User-agent: *\nAllow: /\nCrawl-delay: 0\nSitemap: {site}/sitemap.xml\n".encode()
+    )
+    bodies["sitemap.xml"] = (
+        f'<?xml version="1.0"?><urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{places}</urlset>'.encode()
+    )
 
     async def answer(request: web.Request) -> web.Response:
         name = request.match_info["name"]

@@ -25,8 +25,8 @@ from tasks.schema import Collect, OptOut, Source
 log = logging.getLogger(__name__)
 
 TOLD_S = 0.5
-RESUME_HOURS = 12.0     # within which a night that was cut off goes on
-SEEN = 200_000          # addresses remembered as taken up, so that the frontier is not asked for each link
+RESUME_HOURS = 12.0  # within which a night that was cut off goes on
+SEEN = 200_000  # addresses remembered as taken up, so that the frontier is not asked for each link
 FIELDS = ("fetched", "unchanged", "refused", "failed", "gone")
 
 
@@ -46,8 +46,23 @@ class Night:
     fetcher: Fetcher
     night: int
 
-    def __init__(self, source: Source, settings: Collect, policy: OptOut, folder: Path, state: Path, mirrors: dict[str, tuple[str, int]] | None = None, quiet: bool = False) -> None:
-        self.source, self.settings, self.policy, self.folder, self.state = source, settings, policy, folder, state
+    def __init__(
+        self,
+        source: Source,
+        settings: Collect,
+        policy: OptOut,
+        folder: Path,
+        state: Path,
+        mirrors: dict[str, tuple[str, int]] | None = None,
+        quiet: bool = False,
+    ) -> None:
+        self.source, self.settings, self.policy, self.folder, self.state = (
+            source,
+            settings,
+            policy,
+            folder,
+            state,
+        )
         self.quiet = quiet
         self.agent, self.token = agent(settings), token(settings)
         self.names = Names(source.allow_loopback, mirrors)
@@ -60,8 +75,8 @@ class Night:
         self.tasks: set[asyncio.Task[None]] = set()
         self.wake = asyncio.Event()
         self.acks: list[tuple[Lease, Outcome]] = []
-        self.tally: Counter[tuple[str, str]] = Counter()      # (site, what) since the last flush
-        self.counts: Counter[str] = Counter()                 # of the night
+        self.tally: Counter[tuple[str, str]] = Counter()  # (site, what) since the last flush
+        self.counts: Counter[str] = Counter()  # of the night
         self.reasons: Counter[str] = Counter()
         self.seen: set[str] = set()
         self.texts: Counter[str] = Counter()
@@ -70,36 +85,48 @@ class Night:
         self.listed_all = True
         self.flushed = self.told = self.totalled = self.ends = 0.0
         self.asked = self.left = 0
-        self.durable = False                                  # something must be on disk before the next request
+        self.durable = False  # something must be on disk before the next request
         self.broken: BaseException | None = None
 
     def _recover(self, anew: bool) -> None:
         """Take up what a killed night left in its segments: whole records count, a cut one is asked for again."""
-        for part in self.folder.glob(".*.part"):        # half a table
+        for part in self.folder.glob(".*.part"):  # half a table
             part.unlink()
         names = raw.opened(self.folder)
         known = dict(self.frontier.db.execute("SELECT name, size FROM segments"))
         named, times = set(known), dict[str, str]()
-        if anew:        # the frontier is new, or data/raw another: closed segments that no manifest names may hold pages
+        if anew:  # the frontier is new, or data/raw another: closed segments that no manifest names may hold pages
             for row in raw.each(self.folder):
                 named.add(row["raw_file"])
                 times[row["uri"]] = row["fetched"]
-            names = [path.name for path in sorted(self.folder.glob("segment-*.warc.gz")) if path.name not in named] + names
+            names = [
+                path.name
+                for path in sorted(self.folder.glob("segment-*.warc.gz"))
+                if path.name not in named
+            ] + names
         there = set(names) | {path.name for path in self.folder.glob("segment-*.warc.gz")}
         for row in list(self.frontier.staged()):
-            if row["raw_file"] not in there:        # its segment was taken away
+            if row["raw_file"] not in there:  # its segment was taken away
                 self.frontier.db.execute("DELETE FROM staged WHERE uri = ?", (row["uri"],))
-                self.frontier.db.execute("UPDATE pages SET state = 0, sha256 = NULL, etag = NULL, modified = NULL, stored = NULL WHERE uri = ?", (row["uri"],))
+                self.frontier.db.execute(
+                    "UPDATE pages SET state = 0, sha256 = NULL, etag = NULL, modified = NULL, stored = NULL WHERE uri = ?",
+                    (row["uri"],),
+                )
         for name in names:
             count = 0
             for offset, uri, fetched, message in raw.mend(self.folder, name, known.get(name, 0)):
-                if times.get(uri, "") < fetched:        # else the manifest knows later of it
+                if times.get(uri, "") < fetched:  # else the manifest knows later of it
                     self._replay(name, offset, uri, fetched, message)
                     count += 1
             size = raw.length(self.folder, name)
             self.frontier.db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (name, size))
             if count:
-                log.info("%s: %d pages of a night that was cut off were in %s", self.source.name, count, name)
+                log.info(
+                    "%s: %d pages of a night that was cut off were in %s",
+                    self.source.name,
+                    count,
+                    name,
+                )
         growing = [name for name in names if (self.folder / f".{name}.open").exists()]
         for name in growing:
             self.segment = raw.Segment(self.folder, self.agent, name)
@@ -116,10 +143,29 @@ class Night:
         assert lease is not None
         head, _, body = message.partition(b"\r\n\r\n")
         first, *rest = head.decode("utf-8", "surrogateescape").split("\r\n")
-        headers = [(key, value) for key, _, value in (line.partition(": ") for line in rest) if key.lower() != "content-length"]
-        files = dict(self.frontier.db.execute("SELECT name, body FROM files WHERE host = ? AND status = 200", (self.frontier.host(urls.site(uri)),)))
+        headers = [
+            (key, value)
+            for key, _, value in (line.partition(": ") for line in rest)
+            if key.lower() != "content-length"
+        ]
+        files = dict(
+            self.frontier.db.execute(
+                "SELECT name, body FROM files WHERE host = ? AND status = 200",
+                (self.frontier.host(urls.site(uri)),),
+            )
+        )
         said = optout.of_site(files, uri, self.token)
-        outcome = understood(lease, Answer(int(first.split(" ")[1]), headers, body), said, self.source, self.settings, self.policy, self.token, self.clock.now(), fetched)
+        outcome = understood(
+            lease,
+            Answer(int(first.split(" ")[1]), headers, body),
+            said,
+            self.source,
+            self.settings,
+            self.policy,
+            self.token,
+            self.clock.now(),
+            fetched,
+        )
         if outcome.kind != "stored" or outcome.row is None:
             return
         outcome.row |= {"raw_file": name, "raw_locator": str(offset)}
@@ -135,7 +181,9 @@ class Night:
         else:
             for _, what, count in self.frontier.counted(self.night):
                 self._add_up(what, count)
-            self.asked = self.frontier.db.execute("SELECT coalesce(sum(pages), 0) FROM hosts").fetchone()[0]
+            self.asked = self.frontier.db.execute(
+                "SELECT coalesce(sum(pages), 0) FROM hosts"
+            ).fetchone()[0]
             self._forget_failures()
             self.listed_all = self.frontier.noted("unlisted") != str(self.night)
         good, bad = seeds(self.source)
@@ -148,7 +196,9 @@ class Night:
 
     def _forget_failures(self) -> None:
         """A night that goes on asks again for what failed, and counts it again."""
-        self.frontier.db.execute("DELETE FROM counts WHERE night = ? AND reason LIKE 'failed%'", (self.night,))
+        self.frontier.db.execute(
+            "DELETE FROM counts WHERE night = ? AND reason LIKE 'failed%'", (self.night,)
+        )
         for name in [name for name in self.reasons if name.startswith("failed:")]:
             del self.reasons[name]
         del self.counts["failed"]
@@ -171,12 +221,31 @@ class Night:
         digest, pages, _ = raw.merge(self.folder, self.frontier.staged)
         self.told = self.left = 0
         self._tell()
-        raw.save_table(self.folder / "hosts.parquet", raw.HOSTS, self._statements(), key=("site", "name", "status", "sha256"))
-        raw.save_table(self.folder / "decisions.parquet", raw.DECISIONS, self.frontier.decisions(), key=("uri", "decision", "reason", "signals"))
+        raw.save_table(
+            self.folder / "hosts.parquet",
+            raw.HOSTS,
+            self._statements(),
+            key=("site", "name", "status", "sha256"),
+        )
+        raw.save_table(
+            self.folder / "decisions.parquet",
+            raw.DECISIONS,
+            self.frontier.decisions(),
+            key=("uri", "decision", "reason", "signals"),
+        )
         hosts, waiting = self._by_host(), self._waiting()
         receipt = Collected(
-            source=self.source.name, records=pages, raw=digest, bytes=self.counts["bytes"], hosts=hosts, waiting=waiting,
-            reasons={name.partition(":")[2]: count for name, count in self.reasons.most_common(50) if name.startswith(("refused:", "failed:", "gone:", "trap:"))},
+            source=self.source.name,
+            records=pages,
+            raw=digest,
+            bytes=self.counts["bytes"],
+            hosts=hosts,
+            waiting=waiting,
+            reasons={
+                name.partition(":")[2]: count
+                for name, count in self.reasons.most_common(50)
+                if name.startswith(("refused:", "failed:", "gone:", "trap:"))
+            },
             **{name: self.counts[name] for name in FIELDS},
         )
         self.frontier.published(self.folder / "manifest.parquet")
@@ -189,19 +258,33 @@ class Night:
     def _judge(self) -> None:
         seen = sum(self.counts[name] for name in FIELDS) + self.counts["moved"]
         name, failed = self.source.name, self.counts["failed"]
-        why = "; ".join(f"{count} x {reason.partition(':')[2]}" for reason, count in self.reasons.most_common(3) if ":" in reason)
+        why = "; ".join(
+            f"{count} x {reason.partition(':')[2]}"
+            for reason, count in self.reasons.most_common(3)
+            if ":" in reason
+        )
         had = self.counts["fetched"] + self.counts["unchanged"] + self.counts["gone"]
         # A night on which nothing is due, or a site that by now refuses everything, was heard: that is no fault.
         calm = not failed and (self.folder / "manifest.parquet").exists()
         if not had and not calm and not self.frontier.number():
-            raise Fault(f"source {name} is empty: {why or 'its sitemaps list no page'}; what was collected before stays", heals=bool(failed))
+            raise Fault(
+                f"source {name} is empty: {why or 'its sitemaps list no page'}; what was collected before stays",
+                heals=bool(failed),
+            )
         if failed and failed > self.source.max_failed * seen:
-            raise Fault(f"source {name}: {failed} of {seen} pages failed ({why}), max_failed is {self.source.max_failed}; what was collected before stays", heals=True)
+            raise Fault(
+                f"source {name}: {failed} of {seen} pages failed ({why}), max_failed is {self.source.max_failed}; what was collected before stays",
+                heals=True,
+            )
 
     def _statements(self) -> Iterable[dict[str, Any]]:
-        rows = self.frontier.db.execute("SELECT hosts.site, name, status, fetched, sha256, body FROM files JOIN hosts ON hosts.id = files.host ORDER BY 1, 2")
+        rows = self.frontier.db.execute(
+            "SELECT hosts.site, name, status, fetched, sha256, body FROM files JOIN hosts ON hosts.id = files.host ORDER BY 1, 2"
+        )
         for row in rows:
-            yield dict(zip(("site", "name", "status", "fetched", "sha256", "body"), row, strict=True))
+            yield dict(
+                zip(("site", "name", "status", "fetched", "sha256", "body"), row, strict=True)
+            )
 
     def _by_host(self) -> dict[str, dict[str, int]]:
         found: dict[str, Counter[str]] = {}
@@ -216,9 +299,14 @@ class Night:
         found = {}
         for site in self.frontier.waiting_hosts()[:50]:
             host = self.hosts.get(site)
-            left = self.frontier.db.execute("SELECT count(*) FROM pages WHERE state = 0 AND host = ?", (self.frontier.host(site),)).fetchone()[0]
+            left = self.frontier.db.execute(
+                "SELECT count(*) FROM pages WHERE state = 0 AND host = ?",
+                (self.frontier.host(site),),
+            ).fetchone()[0]
             why = (host.why if host else "") or "budget"
-            found[site] = f"{left} pages: {why}" + (f", {host.next_at - now:.0f} s" if host and host.next_at > now + 1 else "")
+            found[site] = f"{left} pages: {why}" + (
+                f", {host.next_at - now:.0f} s" if host and host.next_at > now + 1 else ""
+            )
         return found
 
     # What was found, and what is kept ----------------------------------------------------------------
@@ -233,7 +321,9 @@ class Night:
             if segment is not None:
                 size = segment.sync()
                 if segment is self.segment:
-                    self.frontier.db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (segment.name, size))
+                    self.frontier.db.execute(
+                        "INSERT OR REPLACE INTO segments VALUES (?, ?)", (segment.name, size)
+                    )
         acks, self.acks = self.acks, []
         for lease, outcome in acks:
             self._apply(lease, outcome)
@@ -242,8 +332,10 @@ class Night:
         self.tally.clear()
         for host in self.hosts.values():
             if host.pages:
-                self.frontier.db.execute("UPDATE hosts SET next_at = ?, latency = ?, failures = ?, pages = ?, bytes = ? WHERE id = ?",
-                                         (host.next_at, host.latency_s, host.failures, host.pages, host.bytes, host.id))
+                self.frontier.db.execute(
+                    "UPDATE hosts SET next_at = ?, latency = ?, failures = ?, pages = ?, bytes = ? WHERE id = ?",
+                    (host.next_at, host.latency_s, host.failures, host.pages, host.bytes, host.id),
+                )
         self.frontier.commit()
         self.durable = False
         if self.segment is not None and self.segment.full:
@@ -259,7 +351,9 @@ class Night:
         if outcome.row is not None:
             if outcome.kind == "stored":
                 outcome.row["raw_locator"] = str(outcome.row["raw_locator"])
-                self.frontier.db.execute("UPDATE pages SET stored = ? WHERE id = ?", (json.dumps(outcome.row), lease.id))
+                self.frontier.db.execute(
+                    "UPDATE pages SET stored = ? WHERE id = ?", (json.dumps(outcome.row), lease.id)
+                )
             self.frontier.stage(outcome.row)
         self._found(outcome.found)
         site = urls.site(lease.uri)
@@ -269,9 +363,14 @@ class Night:
             self.listed_all = False
             self.frontier.note("unlisted", str(self.night))
             if outcome.kind == "gone":
-                outcome.kind, outcome.why = "failed", f"{'feed' if lease.kind == FEED else 'sitemap'} answered {outcome.why}"
+                outcome.kind, outcome.why = (
+                    "failed",
+                    f"{'feed' if lease.kind == FEED else 'sitemap'} answered {outcome.why}",
+                )
         name = {"stored": "fetched"}.get(outcome.kind, outcome.kind)
-        self._count(site, name, outcome.why if outcome.kind in ("refused", "failed", "gone") else "")
+        self._count(
+            site, name, outcome.why if outcome.kind in ("refused", "failed", "gone") else ""
+        )
 
     def _count(self, site: str, name: str, why: str = "") -> None:
         for what in (name, f"{name}:{why}") if why else (name,):
@@ -318,7 +417,7 @@ class Night:
         """Let segments that are growing still lie as they are; the next process goes on with them."""
         for segment in (self.segment, self.revisits):
             if segment is not None:
-                with suppress(OSError):     # a full disk has been told already
+                with suppress(OSError):  # a full disk has been told already
                     segment.leave()
 
     def _host(self, site: str) -> Host:
@@ -326,10 +425,14 @@ class Night:
         host = self.hosts.get(site)
         if host is None:
             number = self.frontier.host(site)
-            row = self.frontier.db.execute("SELECT next_at, latency, failures, pages, bytes FROM hosts WHERE id = ?", (number,)).fetchone()
+            row = self.frontier.db.execute(
+                "SELECT next_at, latency, failures, pages, bytes FROM hosts WHERE id = ?", (number,)
+            ).fetchone()
             host = self.hosts[site] = Host(number, site, self.source.delay_s)
             host.next_at, host.latency_s, host.failures, host.pages, host.bytes = row
-            host.failures = min(host.failures, self.settings.give_up - 1)       # a new process asks once more
+            host.failures = min(
+                host.failures, self.settings.give_up - 1
+            )  # a new process asks once more
         return host
 
     def _queue(self, host: Host, at: float | None = None) -> None:
@@ -347,8 +450,19 @@ class Night:
         if now - self.totalled > 5:
             self.totalled, self.left = now, self.frontier.number()
         done = sum(self.counts[name] for name in FIELDS)
-        waiting = {host.site: f"{host.why or 'its delay'}, {host.next_at - now:.0f} s" for at, _, host in heapq.nsmallest(5, self.heap) if at > now + 2}
-        process.progress(done, max(done, done + self.left), "pages", hosts=len(self.hosts), waiting=waiting, **{name: self.counts[name] for name in (*FIELDS, "bytes")})
+        waiting = {
+            host.site: f"{host.why or 'its delay'}, {host.next_at - now:.0f} s"
+            for at, _, host in heapq.nsmallest(5, self.heap)
+            if at > now + 2
+        }
+        process.progress(
+            done,
+            max(done, done + self.left),
+            "pages",
+            hosts=len(self.hosts),
+            waiting=waiting,
+            **{name: self.counts[name] for name in (*FIELDS, "bytes")},
+        )
 
 
 def seeds(source: Source) -> tuple[list[tuple[str, int]], list[str]]:
@@ -360,7 +474,14 @@ def seeds(source: Source) -> tuple[list[tuple[str, int]], list[str]]:
             bad.append(text)
             continue
         last = there.partition("?")[0].rsplit("/", 1)[-1]
-        found.append((there, FEED if source.kind == "feed" else SITEMAP if last.startswith("sitemap") else PAGE))
+        found.append(
+            (
+                there,
+                FEED if source.kind == "feed" else SITEMAP if last.startswith("sitemap") else PAGE,
+            )
+        )
     if not found:
-        raise Refused(f"conf/source/{source.name}.yaml: the seed {bad[0]!r} is no address of http or https; correct it")
+        raise Refused(
+            f"conf/source/{source.name}.yaml: the seed {bad[0]!r} is no address of http or https; correct it"
+        )
     return found, bad

@@ -33,7 +33,9 @@ def fetch(package: Package) -> Path:
             found = Path(folder) / package.file
             if not found.is_file():
                 there = ", ".join(sorted(p.name for p in Path(folder).iterdir())) or "nothing"
-                raise Refused(f"{package.name}=={package.version} has no file {package.file}, its index brought {there}; correct `file`")
+                raise Refused(
+                    f"{package.name}=={package.version} has no file {package.file}, its index brought {there}; correct `file`"
+                )
             digest = sha256(found)
             if digest != package.sha256:
                 raise Refused(
@@ -53,40 +55,88 @@ def _asked(command: list[str], folder: str) -> subprocess.CompletedProcess[str]:
     """A package's own client at work. It is told none of this machine's secrets: of a source package it may run code."""
     told = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
     try:
-        return subprocess.run(command, cwd=folder, env=told, capture_output=True, text=True, timeout=600)
+        return subprocess.run(
+            command, cwd=folder, env=told, capture_output=True, text=True, timeout=600
+        )
     except subprocess.TimeoutExpired as error:
-        raise Fault(f"{command[0]} did not answer within ten minutes; check the network, what was collected stays", heals=True) from error
+        raise Fault(
+            f"{command[0]} did not answer within ten minutes; check the network, what was collected stays",
+            heals=True,
+        ) from error
 
 
 def _apt(package: Package, folder: str) -> None:
     """`apt-get download` needs no root; it asks the indexes that this machine knows."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise Refused(f"{package.name} is a Debian package, and there is no apt-get here; use a Debian or Ubuntu machine, or put {package.file} into {cache() / package.sha256[:2] / package.sha256}")
+        raise Refused(
+            f"{package.name} is a Debian package, and there is no apt-get here; use a Debian or Ubuntu machine, or put {package.file} into {cache() / package.sha256[:2] / package.sha256}"
+        )
     done = _asked(["apt-get", "--quiet", "download", f"{package.name}={package.version}"], folder)
     if done.returncode == 0:
         return
-    lines = [line.removeprefix("E: ") for line in done.stderr.splitlines() if line.startswith("E: ")] or ["apt-get said nothing"]
+    lines = [
+        line.removeprefix("E: ") for line in done.stderr.splitlines() if line.startswith("E: ")
+    ] or ["apt-get said nothing"]
     if any("not found" in line or "Unable to locate" in line for line in lines):
-        raise Refused(f"no package {package.name}={package.version} in apt's index ({lines[0]}); run apt-get update, or correct name or version in conf/source")
-    raise Fault(f"cannot fetch {package.name}={package.version}: {lines[0]}; check the network, what was collected stays", heals=True)
+        raise Refused(
+            f"no package {package.name}={package.version} in apt's index ({lines[0]}); run apt-get update, or correct name or version in conf/source"
+        )
+    raise Fault(
+        f"cannot fetch {package.name}={package.version}: {lines[0]}; check the network, what was collected stays",
+        heals=True,
+    )
 
 
 def _npm(package: Package, folder: str) -> None:
     """`npm pack` brings a package as it was published; none of its scripts is run."""
     if shutil.which("npm") is None:
-        raise Refused(f"{package.name} is an npm package, and there is no npm here; install Node.js, or put {package.file} into {cache() / package.sha256[:2] / package.sha256}")
-    done = _asked(["npm", "pack", f"{package.name}@{package.version}", "--pack-destination", folder, "--ignore-scripts", "--loglevel=error", "--no-update-notifier"], folder)
+        raise Refused(
+            f"{package.name} is an npm package, and there is no npm here; install Node.js, or put {package.file} into {cache() / package.sha256[:2] / package.sha256}"
+        )
+    done = _asked(
+        [
+            "npm",
+            "pack",
+            f"{package.name}@{package.version}",
+            "--pack-destination",
+            folder,
+            "--ignore-scripts",
+            "--loglevel=error",
+            "--no-update-notifier",
+        ],
+        folder,
+    )
     if done.returncode == 0:
         return
-    lines = [line.removeprefix("npm error ").strip() for line in done.stderr.splitlines() if line.startswith("npm error ")] or ["npm said nothing"]
+    lines = [
+        line.removeprefix("npm error ").strip()
+        for line in done.stderr.splitlines()
+        if line.startswith("npm error ")
+    ] or ["npm said nothing"]
     if {"code E404", "code ETARGET"} & set(lines):
-        raise Refused(f"no package {package.name}@{package.version} in npm's index; correct name or version in conf/source")
-    raise Fault(f"cannot fetch {package.name}@{package.version}: {'; '.join(lines[:2])}; check the network, what was collected stays", heals=True)
+        raise Refused(
+            f"no package {package.name}@{package.version} in npm's index; correct name or version in conf/source"
+        )
+    raise Fault(
+        f"cannot fetch {package.name}@{package.version}: {'; '.join(lines[:2])}; check the network, what was collected stays",
+        heals=True,
+    )
 
 
 def _pip(package: Package, folder: str) -> None:
     command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-input", "--retries", "2", "--dest", folder,
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-input",
+        "--retries",
+        "2",
+        "--dest",
+        folder,
     ]
     # pip asks a source package what it is called by running its build; with the hash told, it runs only what was pinned.
     pinned = Path(folder) / "pinned.txt"
@@ -101,7 +151,14 @@ def _pip(package: Package, folder: str) -> None:
     last = re.sub(r"^ERROR: ", "", lines[-1]) if lines else "pip said nothing"
     text = done.stderr.lower()
     if "no matching distribution" in text and "connection" not in text and "retrying" not in text:
-        raise Refused(f"no package {package.name}=={package.version} in the index; correct name or version in conf/source")
+        raise Refused(
+            f"no package {package.name}=={package.version} in the index; correct name or version in conf/source"
+        )
     if "do not match the hashes" in text or "hash mismatch" in text:
-        raise Refused(f"{package.file} has another sha256, conf pins {package.sha256}; refused: the package changed or the pin is wrong")
-    raise Fault(f"cannot fetch {package.name}=={package.version}: {last}; check the network, what was collected stays", heals=True)
+        raise Refused(
+            f"{package.file} has another sha256, conf pins {package.sha256}; refused: the package changed or the pin is wrong"
+        )
+    raise Fault(
+        f"cannot fetch {package.name}=={package.version}: {last}; check the network, what was collected stays",
+        heals=True,
+    )

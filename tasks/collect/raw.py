@@ -24,16 +24,37 @@ import pyarrow.parquet as pq
 from tasks.errors import Fault
 from tasks.files import aside, canonical, sync_folder
 
-LEVEL = 4                      # of gzip: half the processor time of 6 for 7 % more bytes of HTML (docs/collect.md)
+LEVEL = 4  # of gzip: half the processor time of 6 for 7 % more bytes of HTML (docs/collect.md)
 MOST_RECORD = 256 * 2**20
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("uri", "fetched")]
     + [("status", pa.int32())]
-    + [(name, pa.string()) for name in ("media", "charset", "etag", "modified", "sha256", "raw_file", "raw_locator", "signals")]
+    + [
+        (name, pa.string())
+        for name in (
+            "media",
+            "charset",
+            "etag",
+            "modified",
+            "sha256",
+            "raw_file",
+            "raw_locator",
+            "signals",
+        )
+    ]
 )
 
 
-HOSTS = pa.schema([("site", pa.string()), ("name", pa.string()), ("status", pa.int32()), ("fetched", pa.string()), ("sha256", pa.string()), ("body", pa.binary())])
+HOSTS = pa.schema(
+    [
+        ("site", pa.string()),
+        ("name", pa.string()),
+        ("status", pa.int32()),
+        ("fetched", pa.string()),
+        ("sha256", pa.string()),
+        ("body", pa.binary()),
+    ]
+)
 DECISIONS = pa.schema([(name, pa.string()) for name in ("uri", "decision", "reason", "signals")])
 
 
@@ -49,7 +70,9 @@ def manifest(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         return {row["uri"]: row for row in pq.read_table(path).to_pylist()}
     except (pa.ArrowInvalid, OSError) as error:
-        raise Fault(f"{path} cannot be read ({error}); remove the folder and collect again") from error
+        raise Fault(
+            f"{path} cannot be read ({error}); remove the folder and collect again"
+        ) from error
 
 
 def save_manifest(folder: Path, rows: Iterable[dict[str, Any]]) -> str:
@@ -62,7 +85,9 @@ def save_manifest(folder: Path, rows: Iterable[dict[str, Any]]) -> str:
 
 def raw_digest(rows: Iterable[dict[str, Any]]) -> str:
     """What was collected, by address and content, free of times and places."""
-    return rows_digest(sorted(([row["uri"], row["status"], row["sha256"]] for row in rows), key=lambda row: row[0]))
+    return rows_digest(
+        sorted(([row["uri"], row["status"], row["sha256"]] for row in rows), key=lambda row: row[0])
+    )
 
 
 def rows_digest(rows: Iterable[list[Any]]) -> str:
@@ -84,7 +109,9 @@ def each(folder: Path) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(batch_size=4096):
                 yield from batch.to_pylist()
     except (pa.ArrowInvalid, OSError) as error:
-        raise Fault(f"{path} cannot be read ({error}); remove the folder and collect again") from error
+        raise Fault(
+            f"{path} cannot be read ({error}); remove the folder and collect again"
+        ) from error
 
 
 def merge(folder: Path, changed: Callable[[], Iterable[dict[str, Any]]]) -> tuple[str, int, bool]:
@@ -101,7 +128,10 @@ def merge(folder: Path, changed: Callable[[], Iterable[dict[str, Any]]]) -> tupl
             pages += row["status"] == 200
             yield [row["uri"], row["status"], row["sha256"]]
 
-    before, after = rows_digest([row["uri"], row["status"], row["sha256"]] for row in each(folder)), rows_digest(states())
+    before, after = (
+        rows_digest([row["uri"], row["status"], row["sha256"]] for row in each(folder)),
+        rows_digest(states()),
+    )
     if after == before and path.exists():
         return after, pages, False
     with aside(path) as part, pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
@@ -111,7 +141,9 @@ def merge(folder: Path, changed: Callable[[], Iterable[dict[str, Any]]]) -> tupl
     return after, pages, True
 
 
-def save_table(path: Path, schema: pa.Schema, rows: Iterable[dict[str, Any]], key: tuple[str, ...]) -> bool:
+def save_table(
+    path: Path, schema: pa.Schema, rows: Iterable[dict[str, Any]], key: tuple[str, ...]
+) -> bool:
     """Write a table beside the manifest, batch by batch, where what it says by `key` is other than before."""
     part = path.with_name(f".{path.name}.part")
     made, rows = hashlib.sha256(), iter(rows)
@@ -145,7 +177,9 @@ def statements(folder: Path) -> dict[str, dict[str, bytes]]:
     return found
 
 
-def _zipped(old: Iterator[dict[str, Any]], new: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _zipped(
+    old: Iterator[dict[str, Any]], new: Iterable[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
     """Two ordered runs as one; where both have an address the new row counts."""
     row = next(old, None)
     for other in new:
@@ -173,16 +207,27 @@ class Segment:
         self.name = name or f"segment-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.warc.gz"
         self.path = folder / f".{self.name}.open"
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab", buffering=0)      # a record that was written is there, whatever becomes of us
+        self._file = self.path.open(
+            "ab", buffering=0
+        )  # a record that was written is there, whatever becomes of us
         self.size = self._file.tell()
         if not self.size:
-            self._write("warcinfo", "application/warc-fields", now(), f"software: {agent}\r\nformat: WARC File Format 1.1\r\n".encode())
+            self._write(
+                "warcinfo",
+                "application/warc-fields",
+                now(),
+                f"software: {agent}\r\nformat: WARC File Format 1.1\r\n".encode(),
+            )
 
-    def _write(self, kind: str, media: str, date: str, block: bytes, uri: str = "", more: str = "") -> int:
+    def _write(
+        self, kind: str, media: str, date: str, block: bytes, uri: str = "", more: str = ""
+    ) -> int:
         offset = self.size
         head = (
             f"WARC/1.1\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:{uuid4()}>\r\nWARC-Date: {date}\r\n"
-            + (f"WARC-Target-URI: {uri}\r\n" if uri else "") + more + f"Content-Type: {media}\r\nContent-Length: {len(block)}\r\n\r\n"
+            + (f"WARC-Target-URI: {uri}\r\n" if uri else "")
+            + more
+            + f"Content-Type: {media}\r\nContent-Length: {len(block)}\r\n\r\n"
         )
         pump = zlib.compressobj(LEVEL, zlib.DEFLATED, 31)
         left = memoryview(pump.compress(head.encode() + block + b"\r\n\r\n") + pump.flush())
@@ -193,16 +238,31 @@ class Segment:
 
     def add(self, uri: str, head: bytes, body: bytes, fetched: str, sha256: str = "") -> int:
         """Append one response; gives its offset in the file, in bytes."""
-        payload = base64.b32encode(bytes.fromhex(sha256) if sha256 else hashlib.sha256(body).digest()).decode()
-        return self._write("response", "application/http; msgtype=response", fetched, head + body, uri, f"WARC-Payload-Digest: sha256:{payload}\r\n")
+        payload = base64.b32encode(
+            bytes.fromhex(sha256) if sha256 else hashlib.sha256(body).digest()
+        ).decode()
+        return self._write(
+            "response",
+            "application/http; msgtype=response",
+            fetched,
+            head + body,
+            uri,
+            f"WARC-Payload-Digest: sha256:{payload}\r\n",
+        )
 
-    def revisit(self, uri: str, head: bytes, fetched: str, sha256: str, first: str, not_modified: bool) -> int:
+    def revisit(
+        self, uri: str, head: bytes, fetched: str, sha256: str, first: str, not_modified: bool
+    ) -> int:
         """Append that a page was found as it had been stored at the time `first`."""
         profile = "server-not-modified" if not_modified else "identical-payload-digest"
         payload = base64.b32encode(bytes.fromhex(sha256)).decode()
-        more = (f"WARC-Profile: http://netpreserve.org/warc/1.1/revisit/{profile}\r\nWARC-Payload-Digest: sha256:{payload}\r\n"
-                f"WARC-Refers-To-Target-URI: {uri}\r\nWARC-Refers-To-Date: {first}\r\n")
-        return self._write("revisit", "application/http; msgtype=response", fetched, head, uri, more)
+        more = (
+            f"WARC-Profile: http://netpreserve.org/warc/1.1/revisit/{profile}\r\nWARC-Payload-Digest: sha256:{payload}\r\n"
+            f"WARC-Refers-To-Target-URI: {uri}\r\nWARC-Refers-To-Date: {first}\r\n"
+        )
+        return self._write(
+            "revisit", "application/http; msgtype=response", fetched, head, uri, more
+        )
 
     @property
     def full(self) -> bool:
@@ -255,9 +315,18 @@ def mend(folder: Path, name: str, known: int) -> Iterator[tuple[int, str, str, b
         if not pump.eof:
             break
         head, _, block = record.partition(b"\r\n\r\n")
-        fields = dict(line.split(": ", 1) for line in head.decode("utf-8", "replace").split("\r\n")[1:] if ": " in line)
+        fields = dict(
+            line.split(": ", 1)
+            for line in head.decode("utf-8", "replace").split("\r\n")[1:]
+            if ": " in line
+        )
         if fields.get("WARC-Type") == "response":
-            yield at, fields["WARC-Target-URI"], fields["WARC-Date"], block[: int(fields["Content-Length"])]
+            yield (
+                at,
+                fields["WARC-Target-URI"],
+                fields["WARC-Date"],
+                block[: int(fields["Content-Length"])],
+            )
         at = len(data) - len(pump.unused_data)
     if at < len(data) and path.name != name:
         with path.open("rb+") as file:
@@ -276,7 +345,9 @@ def bodies(folder: Path, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[
         wanted = files[name]
         path = folder / name
         if not path.is_file():
-            raise Fault(f"{path} is gone, and {len(wanted)} records with it; remove the folder and collect again")
+            raise Fault(
+                f"{path} is gone, and {len(wanted)} records with it; remove the folder and collect again"
+            )
         if name.endswith(".warc.gz"):
             yield from _responses(path, wanted)
         else:
@@ -292,12 +363,27 @@ def _responses(path: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[st
 
     data = path.read_bytes()
     last: tuple[int, bytes] = (-1, b"")
-    for row in sorted(rows, key=lambda item: (int(item["raw_locator"].partition("#")[0]), item["raw_locator"])):
+    for row in sorted(
+        rows, key=lambda item: (int(item["raw_locator"].partition("#")[0]), item["raw_locator"])
+    ):
         offset, _, place = row["raw_locator"].partition("#")
         if int(offset) != last[0]:
-            record = next(iter(ArchiveIterator(io.BytesIO(data[int(offset) :]), record_types=WarcRecordType.response, parse_http=True)), None)
-            if record is None or (not place and record.headers.get("WARC-Target-URI") != row["uri"]):
-                raise Fault(f"{path} has no record of {row['uri']} at {row['raw_locator']}; remove the folder and collect again")
+            record = next(
+                iter(
+                    ArchiveIterator(
+                        io.BytesIO(data[int(offset) :]),
+                        record_types=WarcRecordType.response,
+                        parse_http=True,
+                    )
+                ),
+                None,
+            )
+            if record is None or (
+                not place and record.headers.get("WARC-Target-URI") != row["uri"]
+            ):
+                raise Fault(
+                    f"{path} has no record of {row['uri']} at {row['raw_locator']}; remove the folder and collect again"
+                )
             last = int(offset), record.reader.read()
         yield row, _within(last[1], place) if place else last[1]
 

@@ -13,9 +13,16 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-MOST_BYTES = 500 * 1024        # RFC 9309, 2.5: what must be read at least, and all that we read
+MOST_BYTES = 500 * 1024  # RFC 9309, 2.5: what must be read at least, and all that we read
 UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-DISALLOW = {"disallow", "dissallow", "dissalow", "disalow", "diasllow", "disallaw"}     # what people write for it
+DISALLOW = {
+    "disallow",
+    "dissallow",
+    "dissalow",
+    "disalow",
+    "diasllow",
+    "disallaw",
+}  # what people write for it
 AGENT = {"user-agent", "useragent", "user agent"}
 
 
@@ -23,10 +30,12 @@ AGENT = {"user-agent", "useragent", "user agent"}
 class Group:
     """The lines under one or several user agents."""
 
-    rules: list[tuple[str, bool]] = field(default_factory=list)          # pattern, whether it allows
-    usages: list[tuple[str, str]] = field(default_factory=list)          # Content-Usage: pattern, preference
-    signals: list[tuple[str, str]] = field(default_factory=list)         # Content-Signal: pattern, signals
-    licenses: list[str] = field(default_factory=list)                    # RSL
+    rules: list[tuple[str, bool]] = field(default_factory=list)  # pattern, whether it allows
+    usages: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # Content-Usage: pattern, preference
+    signals: list[tuple[str, str]] = field(default_factory=list)  # Content-Signal: pattern, signals
+    licenses: list[str] = field(default_factory=list)  # RSL
     delays: list[float] = field(default_factory=list)
 
 
@@ -35,9 +44,9 @@ class Robots:
     """What one robots.txt says to one product token."""
 
     group: Group
-    licenses: tuple[str, ...] = ()      # of no group: they hold for all
+    licenses: tuple[str, ...] = ()  # of no group: they hold for all
     sitemaps: tuple[str, ...] = ()
-    page: bool = False                  # HTML, in which no line was one of robots.txt
+    page: bool = False  # HTML, in which no line was one of robots.txt
 
     def allows(self, uri: str) -> bool:
         """Whether this address may be fetched: the longest pattern decides, Allow where two are equally long."""
@@ -104,7 +113,9 @@ def parse(body: bytes, token: str) -> Robots:
             if value.startswith("/") and "\t" in path:
                 path, _, rest = value.partition("\t")
             for group in current:
-                (group.usages if name == "content-usage" else group.signals).extend((pattern, rest.strip()) for pattern in patterns(path))
+                (group.usages if name == "content-usage" else group.signals).extend(
+                    (pattern, rest.strip()) for pattern in patterns(path)
+                )
         elif name == "license" and value:
             if current:
                 for group in current:
@@ -142,7 +153,9 @@ def patterns(value: str) -> list[str]:
     value = value if value.startswith(("/", "*")) else "/" + value
     found = [normal(value, pattern=True)]
     if any("\udc80" <= letter <= "\udcff" for letter in value):
-        found.append(normal(value.encode("utf-8", "surrogateescape").decode("latin-1"), pattern=True))
+        found.append(
+            normal(value.encode("utf-8", "surrogateescape").decode("latin-1"), pattern=True)
+        )
     return found
 
 

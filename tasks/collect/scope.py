@@ -27,7 +27,9 @@ class Scope:
             return "port not in ports"
         if self.allow or self.deny:
             path = robots.target(uri)
-            if (self.allow and not any(robots.matches(pattern, path) for pattern in self.allow)) or any(robots.matches(pattern, path) for pattern in self.deny):
+            if (
+                self.allow and not any(robots.matches(pattern, path) for pattern in self.allow)
+            ) or any(robots.matches(pattern, path) for pattern in self.deny):
                 return "path not in allow"
         return urls.folder_trap(uri)
 
@@ -38,4 +40,8 @@ class Scope:
             return None
         key = urls.site(uri) + shape
         self.shapes[key] += 1
-        return "addresses that differ by numbers alone" if self.shapes[key] > self.settings.same_shape else None
+        return (
+            "addresses that differ by numbers alone"
+            if self.shapes[key] > self.settings.same_shape
+            else None
+        )

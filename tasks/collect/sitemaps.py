@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
-MOST_BYTES = 50 * 2**20     # sitemaps.org: 50 MB and 50,000 addresses, uncompressed
+MOST_BYTES = 50 * 2**20  # sitemaps.org: 50 MB and 50,000 addresses, uncompressed
 MOST_ENTRIES = 50_000
 LISTS = {"urlset": "sitemap", "sitemapindex": "index", "rss": "feed", "RDF": "feed", "feed": "feed"}
 
@@ -37,7 +37,9 @@ class Stream(io.RawIOBase):
     """A list's bytes, unpacked as they are read; more than a list may have ends it."""
 
     def __init__(self, body: bytes) -> None:
-        self.file: Any = gzip.GzipFile(fileobj=io.BytesIO(body)) if body[:2] == b"\x1f\x8b" else io.BytesIO(body)
+        self.file: Any = (
+            gzip.GzipFile(fileobj=io.BytesIO(body)) if body[:2] == b"\x1f\x8b" else io.BytesIO(body)
+        )
         self.given = 0
 
     def read(self, size: int = -1) -> bytes:
@@ -63,7 +65,13 @@ def listed(body: bytes, media: str = "") -> Listing:
     if media.endswith("json") or start[:1] == b"{":
         return Listing(_json(Stream(body).read()))
     if start[:1] not in (b"<", b"") and b"\0" not in start:
-        lines = [line.strip() for line in Stream(body).read().decode("utf-8-sig", "replace").splitlines()[:MOST_ENTRIES]]
+        lines = [
+            line.strip()
+            for line in Stream(body)
+            .read()
+            .decode("utf-8-sig", "replace")
+            .splitlines()[:MOST_ENTRIES]
+        ]
         found = Listing(Entry(line) for line in lines if re.match(r"https?://\S+$", line))
         if not found and any(lines):
             raise NotAList("neither XML nor JSON")
@@ -74,7 +82,15 @@ def listed(body: bytes, media: str = "") -> Listing:
 def _xml(stream: Stream) -> Listing:
     """Entries as their elements end; an element that was read is let go."""
     kind, listing = "", Listing()
-    reading = etree.iterparse(stream, events=("start", "end"), resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, recover=True)
+    reading = etree.iterparse(
+        stream,
+        events=("start", "end"),
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        recover=True,
+    )
     try:
         for event, node in reading:
             if not isinstance(node.tag, str):
@@ -90,7 +106,9 @@ def _xml(stream: Stream) -> Listing:
                 found = _place(node, "sitemap" if name == "sitemap" else "page")
             elif name in ("item", "entry") and kind == "feed":
                 found = _item(node)
-            elif name == "link" and kind == "feed" and node.get("rel") == "next" and node.get("href"):
+            elif (
+                name == "link" and kind == "feed" and node.get("rel") == "next" and node.get("href")
+            ):
                 found = [Entry(node.get("href").strip(), None, "feed")]
             else:
                 continue
@@ -99,7 +117,7 @@ def _xml(stream: Stream) -> Listing:
                 listing.broken = f"more than {MOST_ENTRIES:,} addresses"
                 return listing
             node.clear()
-            while node.getprevious() is not None:       # its elder siblings were read too
+            while node.getprevious() is not None:  # its elder siblings were read too
                 del node.getparent()[0]
     except etree.XMLSyntaxError as error:
         if not kind:
@@ -120,19 +138,45 @@ def _place(node: etree._Element, kind: str) -> list[Entry]:
     """A sitemap's <url>: its address, and the same page in other languages (hreflang)."""
     modified = moment(_text(node, "lastmod"))
     found = [Entry(uri, modified, kind)] if (uri := _text(node, "loc")) else []
-    others = [link.get("href", "").strip() for link in node.iterfind("{*}link") if link.get("rel") == "alternate" and link.get("hreflang")]
-    return found + [Entry(uri, None, kind) for uri in dict.fromkeys(others) if uri and uri not in {entry.uri for entry in found}]
+    others = [
+        link.get("href", "").strip()
+        for link in node.iterfind("{*}link")
+        if link.get("rel") == "alternate" and link.get("hreflang")
+    ]
+    return found + [
+        Entry(uri, None, kind)
+        for uri in dict.fromkeys(others)
+        if uri and uri not in {entry.uri for entry in found}
+    ]
 
 
 def _item(node: etree._Element) -> list[Entry]:
     """A feed's item: its page's address, by Atom's alternate link, RSS's link or a permanent guid."""
     links = list(node.iterfind("{*}link"))
-    atom = next((link.get("href") for link in links if link.get("href") and link.get("rel", "alternate") == "alternate"), None)
+    atom = next(
+        (
+            link.get("href")
+            for link in links
+            if link.get("href") and link.get("rel", "alternate") == "alternate"
+        ),
+        None,
+    )
     rss = next((link.text.strip() for link in links if link.text and link.text.strip()), None)
     guid = node.find("{*}guid")
-    permanent = guid.text.strip() if guid is not None and guid.text and guid.get("isPermaLink", "true") == "true" else None
+    permanent = (
+        guid.text.strip()
+        if guid is not None and guid.text and guid.get("isPermaLink", "true") == "true"
+        else None
+    )
     uri = atom or rss or permanent
-    when = next((found for name in ("updated", "modified", "date", "pubDate", "published") if (found := moment(_text(node, name))) is not None), None)
+    when = next(
+        (
+            found
+            for name in ("updated", "modified", "date", "pubDate", "published")
+            if (found := moment(_text(node, name))) is not None
+        ),
+        None,
+    )
     return [Entry(uri.strip(), when)] if uri else []
 
 
@@ -146,7 +190,10 @@ def _json(body: bytes) -> Iterator[Entry]:
         raise NotAList("JSON without items")
     for item in feed["items"][:MOST_ENTRIES]:
         if isinstance(item, dict) and isinstance(item.get("url"), str):
-            yield Entry(item["url"], moment(str(item.get("date_modified") or item.get("date_published") or "")))
+            yield Entry(
+                item["url"],
+                moment(str(item.get("date_modified") or item.get("date_published") or "")),
+            )
     if isinstance(feed.get("next_url"), str):
         yield Entry(feed["next_url"], None, "feed")
 
@@ -157,7 +204,13 @@ def moment(text: str) -> float | None:
     if not text:
         return None
     try:
-        when = datetime.fromisoformat(text) if len(text) > 10 else datetime.strptime(text, ("%Y", "%Y-%m", "%Y-%m-%d")[text.count("-")]).replace(hour=23, minute=59, second=59)
+        when = (
+            datetime.fromisoformat(text)
+            if len(text) > 10
+            else datetime.strptime(text, ("%Y", "%Y-%m", "%Y-%m-%d")[text.count("-")]).replace(
+                hour=23, minute=59, second=59
+            )
+        )
     except (ValueError, IndexError):
         try:
             when = parsedate_to_datetime(text)

@@ -11,9 +11,9 @@ from tasks.collect.hosts import Address, Host
 from tasks.collect.night import Night
 from tasks.collect.visits import AGAIN
 
-ROBOTS_HOURS = 24.0     # RFC 9309, 2.4
+ROBOTS_HOURS = 24.0  # RFC 9309, 2.4
 SITE_FILES = {"tdmrep.json": "/.well-known/tdmrep.json", "ai.txt": "/ai.txt"}
-MOST_FILES = 20         # of one site: what it says of use
+MOST_FILES = 20  # of one site: what it says of use
 
 
 class Sites(Night):
@@ -23,19 +23,25 @@ class Sites(Night):
         """Note that a host is asked now, and when it may be asked again."""
         host.begin(now, self.settings.latency_factor, self.settings.per_address)
         if host.next_at > now:
-            self.frontier.db.execute("UPDATE hosts SET next_at = ? WHERE id = ?", (host.next_at, host.id))
+            self.frontier.db.execute(
+                "UPDATE hosts SET next_at = ? WHERE id = ?", (host.next_at, host.id)
+            )
             self.durable = True
 
     async def _politely(self, host: Host) -> None:
         """Wait for a host's time outside its turn, as for its robots.txt."""
-        while (wait := host.next_at - self.clock.now()) > 0 or host.crowded(self.clock.now(), self.settings.per_address):
+        while (wait := host.next_at - self.clock.now()) > 0 or host.crowded(
+            self.clock.now(), self.settings.per_address
+        ):
             await asyncio.sleep(max(wait, 0.02))
         self._ask(host, self.clock.now())
         if self.durable:
             self.frontier.commit()
 
     def _came_back(self, host: Host, seconds: float | None) -> None:
-        host.end(self.clock.now(), self.settings.latency_factor, seconds, self.source.connections == 1)
+        host.end(
+            self.clock.now(), self.settings.latency_factor, seconds, self.source.connections == 1
+        )
 
     async def _resolve(self, host: Host) -> None:
         """Find the address a host is at, so that names that share one share its patience."""
@@ -67,32 +73,76 @@ class Sites(Night):
             self._queue(host)
 
     async def _ask_site(self, host: Host) -> None:
-        row = self.frontier.db.execute("SELECT night, asked, standing FROM hosts WHERE id = ?", (host.id,)).fetchone()
+        row = self.frontier.db.execute(
+            "SELECT night, asked, standing FROM hosts WHERE id = ?", (host.id,)
+        ).fetchone()
         # What a site said stays said while a file of it cannot be had.
-        host.files = dict(self.frontier.db.execute("SELECT name, body FROM files WHERE host = ? AND status = 200", (host.id,)))
-        if row[0] == self.night and self.clock.now() - row[1] < ROBOTS_HOURS * 3600 and row[2] in ("rules", "all"):
-            host.standing = row[2]      # a night that goes on has asked already
+        host.files = dict(
+            self.frontier.db.execute(
+                "SELECT name, body FROM files WHERE host = ? AND status = 200", (host.id,)
+            )
+        )
+        if (
+            row[0] == self.night
+            and self.clock.now() - row[1] < ROBOTS_HOURS * 3600
+            and row[2] in ("rules", "all")
+        ):
+            host.standing = row[2]  # a night that goes on has asked already
             host.heard = set(host.files)
         else:
-            answer = await self._site_file(host, "robots.txt", host.site + "/robots.txt", robots.MOST_BYTES + 1)
+            answer = await self._site_file(
+                host, "robots.txt", host.site + "/robots.txt", robots.MOST_BYTES + 1
+            )
             host.standing = robots.standing(answer.status if answer else None)
             if host.standing == "nothing":
-                self._count(host.site, "failed", f"robots.txt: {f'status {answer.status}' if answer else host.why or 'no answer'}")
-        host.rules = robots.parse(host.files.get("robots.txt", b""), self.token) if host.standing == "rules" else robots.Robots(robots.Group())
-        host.next_at = max(host.next_at, self.clock.now() + host.gap_s(self.settings.latency_factor))      # Crawl-delay counts from where it was read
+                self._count(
+                    host.site,
+                    "failed",
+                    f"robots.txt: {f'status {answer.status}' if answer else host.why or 'no answer'}",
+                )
+        host.rules = (
+            robots.parse(host.files.get("robots.txt", b""), self.token)
+            if host.standing == "rules"
+            else robots.Robots(robots.Group())
+        )
+        host.next_at = max(
+            host.next_at, self.clock.now() + host.gap_s(self.settings.latency_factor)
+        )  # Crawl-delay counts from where it was read
         if host.standing != "nothing" and row[0] != self.night:
             for name, path in SITE_FILES.items():
                 if host.rules.allows(host.site + path):
                     await self._site_file(host, name, host.site + path, robots.MOST_BYTES)
-            await self._licences(host, [*(name for name in host.files if "://" in name), *(found for text in (*host.rules.licenses, *host.rules.group.licenses) if (found := urls.joined(host.site + "/", text)))])
-        self.frontier.db.execute("UPDATE hosts SET night = ?, asked = ?, standing = ?, delay = ? WHERE id = ?", (self.night, self.clock.now(), host.standing, host.gap_s(0), host.id))
+            await self._licences(
+                host,
+                [
+                    *(name for name in host.files if "://" in name),
+                    *(
+                        found
+                        for text in (*host.rules.licenses, *host.rules.group.licenses)
+                        if (found := urls.joined(host.site + "/", text))
+                    ),
+                ],
+            )
+        self.frontier.db.execute(
+            "UPDATE hosts SET night = ?, asked = ?, standing = ?, delay = ? WHERE id = ?",
+            (self.night, self.clock.now(), host.standing, host.gap_s(0), host.id),
+        )
         if self.source.kind == "web" and self.source.sitemaps:
-            self._found(Found(there, SITEMAP) for text in host.rules.sitemaps if (there := urls.joined(host.site + "/", text)) and self.scope.why_not(there) is None)
+            self._found(
+                Found(there, SITEMAP)
+                for text in host.rules.sitemaps
+                if (there := urls.joined(host.site + "/", text))
+                and self.scope.why_not(there) is None
+            )
 
     async def _licences(self, host: Host, found: list[str]) -> None:
         """Have the RSL documents that a site or a page names, each once a night; those of another site too."""
         for there in dict.fromkeys(found):
-            if there not in host.heard and len(host.heard) < MOST_FILES and (urls.site(there) != host.site or (host.rules and host.rules.allows(there))):
+            if (
+                there not in host.heard
+                and len(host.heard) < MOST_FILES
+                and (urls.site(there) != host.site or (host.rules and host.rules.allows(there)))
+            ):
                 host.heard.add(there)
                 await self._site_file(host, there, there, robots.MOST_BYTES)
 
@@ -104,7 +154,10 @@ class Sites(Night):
             if answer is not None and answer.status not in AGAIN:
                 break
             host.failed(self.clock.now(), answer.retry_after_s() if answer else None)
-            self.frontier.db.execute("UPDATE hosts SET next_at = ?, failures = ? WHERE id = ?", (host.next_at, host.failures, host.id))
+            self.frontier.db.execute(
+                "UPDATE hosts SET next_at = ?, failures = ? WHERE id = ?",
+                (host.next_at, host.failures, host.id),
+            )
             if host.next_at > self.clock.now() + self.settings.max_wait_minutes * 60:
                 break
             if attempt + 1 < self.settings.attempts and not host.delay_s:
@@ -118,8 +171,10 @@ class Sites(Night):
             host.files.pop(name, None)
             if answer.status == 200:
                 host.files[name] = body
-            self.frontier.db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
-                                     (host.id, name, answer.status, raw.now(), hashlib.sha256(body).hexdigest(), body))
+            self.frontier.db.execute(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
+                (host.id, name, answer.status, raw.now(), hashlib.sha256(body).hexdigest(), body),
+            )
         return answer
 
     async def _through(self, host: Host, uri: str, most: int) -> Answer | None:
@@ -138,8 +193,12 @@ class Sites(Night):
                 return None
             finally:
                 self._came_back(other, seconds)
-            there = urls.joined(uri, answer.get("location") or "") if answer.status in (301, 302, 303, 307, 308) else None
+            there = (
+                urls.joined(uri, answer.get("location") or "")
+                if answer.status in (301, 302, 303, 307, 308)
+                else None
+            )
             if there is None:
                 return answer
             uri = there
-        return Answer(404, [], b"")        # more than five: as if there were none (RFC 9309, 2.3.1.2)
+        return Answer(404, [], b"")  # more than five: as if there were none (RFC 9309, 2.3.1.2)

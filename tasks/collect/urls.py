@@ -10,16 +10,16 @@ import ada_url
 
 from tasks.collect.robots import UNRESERVED
 
-MOST_CHARS = 2_000          # of an address; what is longer is a trap or a mistake
+MOST_CHARS = 2_000  # of an address; what is longer is a trap or a mistake
 MOST_SEGMENTS = 20
-REPEATS = 3                 # times that one segment of a path may come again
-VISITS = re.compile(        # names of query parameters that say who came from where, or whose session it is
+REPEATS = 3  # times that one segment of a path may come again
+VISITS = re.compile(  # names of query parameters that say who came from where, or whose session it is
     r"utm_\w+|[gdfyt]clid|fbclid|msclkid|twclid|ttclid|igshid|mc_[ce]id|_ga|_gl|_hsenc|_hsmi|__hstc|hsctatracking|mkt_tok|vero_id|oly_(?:anon|enc)_id"
     r"|wickedid|ref_src|s_cid|phpsessid|jsessionid|aspsessionid\w*|session_?id|zenid|cfid|cftoken",
     re.IGNORECASE,
 )
 SESSION = re.compile(r";(?:jsessionid|phpsessid|sid)=[^/?;]*", re.IGNORECASE)
-CONTROLS = "".join(map(chr, range(33)))       # what the URL standard trims at both ends
+CONTROLS = "".join(map(chr, range(33)))  # what the URL standard trims at both ends
 ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
 
 
@@ -52,7 +52,10 @@ def plain(whole: str) -> str | None:
         path = ESCAPE.sub(_escape, path)
     if question:
         pieces = [ESCAPE.sub(_escape, piece) for piece in query.split("&") if piece]
-        kept = sorted((piece for piece in pieces if not VISITS.fullmatch(piece.partition("=")[0])), key=lambda piece: piece.partition("=")[0])
+        kept = sorted(
+            (piece for piece in pieces if not VISITS.fullmatch(piece.partition("=")[0])),
+            key=lambda piece: piece.partition("=")[0],
+        )
         query = "?" + "&".join(kept) if kept else ""
     return f"{scheme}://{host}/{path}{query}"
 
@@ -108,7 +111,11 @@ def folder_trap(uri: str) -> str | None:
 def shape(uri: str) -> str | None:
     """What addresses made by one counter have in common: digits as one sign, parameters by name; None where there is neither."""
     path, question, query = uri.partition("?")
-    same = re.sub(r"\d+", "0", path[path.index("/", 8):])
+    same = re.sub(r"\d+", "0", path[path.index("/", 8) :])
     if not question and "0" not in same:
         return None
-    return same + "?" + "&".join(sorted({piece.partition("=")[0] for piece in query.split("&")})) if question else same
+    return (
+        same + "?" + "&".join(sorted({piece.partition("=")[0] for piece in query.split("&")}))
+        if question
+        else same
+    )

@@ -20,7 +20,11 @@ def datasheet(application: str, overrides: list[str], names: list[str]) -> str:
     this = plan.make(application, overrides)
     there = folder(application, this.snapshot)
     new = not (there / "croissant.json").is_file()
-    process.run(f"datasheet {application}", [sys.executable, "-m", "tasks.datasheet", application, *overrides], env={"TIDEMILL_KEY": this.key})
+    process.run(
+        f"datasheet {application}",
+        [sys.executable, "-m", "tasks.datasheet", application, *overrides],
+        env={"TIDEMILL_KEY": this.key},
+    )
     if new:
         version.keep_card(names, there)
     return (there / "datasheet.md").read_text()

@@ -13,7 +13,7 @@ from tasks.places import state
 from tasks.schema import Recipe
 from tasks.tracking.story import begin
 
-MOST = 60      # lines of a table
+MOST = 60  # lines of a table
 
 
 def main(arguments: list[str]) -> None:
@@ -48,28 +48,72 @@ def make(recipe: Recipe, there: Path) -> None:
     part.replace(there)
 
 
-def words(recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict, pictures: list[str]) -> str:
+def words(
+    recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict, pictures: list[str]
+) -> str:
     """The datasheet, by the questions of Gebru et al. 2021 as far as the data can answer them."""
     rows = facts.examples
     languages = sum(bool(value) for value in rows["language"].unique())
     lines = [
-        f"# The data of {recipe.application}", f"Snapshot `{facts.digest}`: {len(rows):,} rows, " + ", ".join(f"{int((rows['split'] == split).sum()):,} {split}" for split in ("train", "valid", "test")) + ".",
-        "## Motivation", about.get("intended use", recipe.summary),
-        "## Composition", f"{rows['doc_id'].nunique():,} documents of {len(sources)} sources, {rows['target'].nunique():,} different answers" + (f", {languages:,} languages" if languages else "") + ".",
+        f"# The data of {recipe.application}",
+        f"Snapshot `{facts.digest}`: {len(rows):,} rows, "
+        + ", ".join(
+            f"{int((rows['split'] == split).sum()):,} {split}"
+            for split in ("train", "valid", "test")
+        )
+        + ".",
+        "## Motivation",
+        about.get("intended use", recipe.summary),
+        "## Composition",
+        f"{rows['doc_id'].nunique():,} documents of {len(sources)} sources, {rows['target'].nunique():,} different answers"
+        + (f", {languages:,} languages" if languages else "")
+        + ".",
         *(f"![{name.removesuffix('.png').replace('-', ' ')}]({name})" for name in pictures),
-        table("source", shares(rows, "source")), table("licence", shares(rows, "licence")), table("host", shares(rows, "host", MOST)),
+        table("source", shares(rows, "source")),
+        table("licence", shares(rows, "licence")),
+        table("host", shares(rows, "host", MOST)),
         *([table("language", shares(rows, "language", MOST))] if languages else []),
-        "## Collection", *(f"- {name}: {source.kind}, {source.licence}" for name, source in sorted(sources.items())),
+        "## Collection",
+        *(f"- {name}: {source.kind}, {source.licence}" for name, source in sorted(sources.items())),
         f"Fetched between {facts.fetched[0]} and {facts.fetched[1]}. What the pages' owners say of training was heard when they were fetched: "
-        + ", ".join(f"{count:,} documents {what}" for what, count in facts.opt_outs.items()) + "; a page that refuses is not kept.",
+        + ", ".join(f"{count:,} documents {what}" for what, count in facts.opt_outs.items())
+        + "; a page that refuses is not kept.",
         "## Cleaning and labelling",
-        *(f"- {step}: {kept:,} left" + (f"; dropped {', '.join(f'{count:,} {why}' for why, count in lost.items())}" if lost else "") for step, kept, lost in facts.steps),
+        *(
+            f"- {step}: {kept:,} left"
+            + (
+                f"; dropped {', '.join(f'{count:,} {why}' for why, count in lost.items())}"
+                if lost
+                else ""
+            )
+            for step, kept, lost in facts.steps
+        ),
         voting(facts.voters),
-        *([f"The labels of {facts.weighted:,} examples are doubtful: in training these count by the quality of their labels (the column `weight`); in validation and test all rows count alike."] if facts.weighted is not None else []),
-        *([f"Replaced by marks: {', '.join(f'{count:,} {kind}' for kind, count in facts.personal.most_common())}."] if facts.personal else []),
-        *([f"Too small to be judged alone, so pooled: {'; '.join(f'{column} {len(names)} ({chr(44).join(names[:40])}' + (' ...' if len(names) > 40 else '') + ')' for column, names in facts.small.items())}."] if facts.small else []),
-        "## Uses", *(f"- {name}: {text}" for name, text in about.items()),
-        "## Maintenance", "A new snapshot is made on a night when a source changed; this one stays, and `tidemill data restore` brings it back by its name. `tidemill trace` names the pages of each model.",
+        *(
+            [
+                f"The labels of {facts.weighted:,} examples are doubtful: in training these count by the quality of their labels (the column `weight`); in validation and test all rows count alike."
+            ]
+            if facts.weighted is not None
+            else []
+        ),
+        *(
+            [
+                f"Replaced by marks: {', '.join(f'{count:,} {kind}' for kind, count in facts.personal.most_common())}."
+            ]
+            if facts.personal
+            else []
+        ),
+        *(
+            [
+                f"Too small to be judged alone, so pooled: {'; '.join(f'{column} {len(names)} ({chr(44).join(names[:40])}' + (' ...' if len(names) > 40 else '') + ')' for column, names in facts.small.items())}."
+            ]
+            if facts.small
+            else []
+        ),
+        "## Uses",
+        *(f"- {name}: {text}" for name, text in about.items()),
+        "## Maintenance",
+        "A new snapshot is made on a night when a source changed; this one stays, and `tidemill data restore` brings it back by its name. `tidemill trace` names the pages of each model.",
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
 
@@ -78,15 +122,32 @@ def voting(found: list[dict]) -> str:
     """The voters' table; nothing where nobody votes."""
     if not found:
         return ""
-    lines = [f"| {row['voter']} ({row['kind']}) | {row['coverage']:.1%} | {row['overlap']:.1%} | {row['conflict']:.1%} | {'' if row['accuracy'] is None else format(row['accuracy'], '.1%')} | {row['measured_on']} |" for row in found]
-    return "\n".join(["| voter | coverage | overlap | conflict | accuracy | measured on |", "|---|---:|---:|---:|---:|---|", *lines])
+    lines = [
+        f"| {row['voter']} ({row['kind']}) | {row['coverage']:.1%} | {row['overlap']:.1%} | {row['conflict']:.1%} | {'' if row['accuracy'] is None else format(row['accuracy'], '.1%')} | {row['measured_on']} |"
+        for row in found
+    ]
+    return "\n".join(
+        [
+            "| voter | coverage | overlap | conflict | accuracy | measured on |",
+            "|---|---:|---:|---:|---:|---|",
+            *lines,
+        ]
+    )
 
 
 def table(name: str, found: list[tuple[str, dict[str, int]]]) -> str:
     if not found:
         return ""
     lines = [f"| {name} | train | valid | test |", "|---|---:|---:|---:|"]
-    return "\n".join([*lines, *(f"| {value.replace('|', '/')} | {rows['train']:,} | {rows['valid']:,} | {rows['test']:,} |" for value, rows in found)])
+    return "\n".join(
+        [
+            *lines,
+            *(
+                f"| {value.replace('|', '/')} | {rows['train']:,} | {rows['valid']:,} | {rows['test']:,} |"
+                for value, rows in found
+            ),
+        ]
+    )
 
 
 if __name__ == "__main__":

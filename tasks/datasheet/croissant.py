@@ -13,12 +13,19 @@ from tasks.schema import Recipe
 
 RAI = "http://mlcommons.org/croissant/RAI/1.0"
 FIELDS = {
-    "example_id": "Names the row for ever: a hash of its document and its question.", "doc_id": "Names the document: a hash of source and address.",
-    "inputs": "The question, as JSON.", "target": "The answer, as JSON.", "confidence": "How far the votes on this label agree, 0 to 1.",
-    "votes": "Who says what about the label, as JSON.", "unit": "What is resampled when two models are compared.", "slices": "What the row is judged by besides the whole, as JSON.",
+    "example_id": "Names the row for ever: a hash of its document and its question.",
+    "doc_id": "Names the document: a hash of source and address.",
+    "inputs": "The question, as JSON.",
+    "target": "The answer, as JSON.",
+    "confidence": "How far the votes on this label agree, 0 to 1.",
+    "votes": "Who says what about the label, as JSON.",
+    "unit": "What is resampled when two models are compared.",
+    "slices": "What the row is judged by besides the whole, as JSON.",
     "source": "The source of conf/source that its document came from.",
 }
-WEIGHT = {"weight": "How much the row counts in training, 0 to 1; rows of valid and test are judged alike whatever it says."}
+WEIGHT = {
+    "weight": "How much the row counts in training, 0 to 1; rows of valid and test are judged alike whatever it says."
+}
 
 
 def croissant(recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict[str, Any]) -> str:
@@ -30,17 +37,38 @@ def croissant(recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict
 
     splits = places.data("splits", recipe.application)
     files = [
-        mlc.FileObject(id=f"{split}.parquet", name=f"{split}.parquet", content_url=f"{split}.parquet", encoding_formats=["application/x-parquet"],
-                       sha256=sha256(splits / f"{split}.parquet"), content_size=f"{(splits / f'{split}.parquet').stat().st_size} B",
-                       description=f"The {split} rows, {int((facts.examples['split'] == split).sum()):,}.")
+        mlc.FileObject(
+            id=f"{split}.parquet",
+            name=f"{split}.parquet",
+            content_url=f"{split}.parquet",
+            encoding_formats=["application/x-parquet"],
+            sha256=sha256(splits / f"{split}.parquet"),
+            content_size=f"{(splits / f'{split}.parquet').stat().st_size} B",
+            description=f"The {split} rows, {int((facts.examples['split'] == split).sum()):,}.",
+        )
         for split in SPLITS
     ]
     fields = FIELDS if facts.weighted is None else {**FIELDS, **WEIGHT}
     records = [
-        mlc.RecordSet(id=split, name=split, description=f"The {split} rows.", fields=[
-            mlc.Field(id=f"{split}/{name}", name=f"{split}/{name}", description=words, data_types=mlc.DataType.FLOAT if name in ("confidence", "weight") else mlc.DataType.TEXT,
-                      source=mlc.Source(file_object=f"{split}.parquet", extract=mlc.Extract(column=name)))
-            for name, words in fields.items()])
+        mlc.RecordSet(
+            id=split,
+            name=split,
+            description=f"The {split} rows.",
+            fields=[
+                mlc.Field(
+                    id=f"{split}/{name}",
+                    name=f"{split}/{name}",
+                    description=words,
+                    data_types=mlc.DataType.FLOAT
+                    if name in ("confidence", "weight")
+                    else mlc.DataType.TEXT,
+                    source=mlc.Source(
+                        file_object=f"{split}.parquet", extract=mlc.Extract(column=name)
+                    ),
+                )
+                for name, words in fields.items()
+            ],
+        )
         for split in SPLITS
     ]
     languages = sorted(value for value in facts.examples["language"].unique() if value)
@@ -48,23 +76,45 @@ def croissant(recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict
     licences = sorted({str(value) for value in facts.examples["licence"].dropna()})
     first, last = facts.fetched
     found = mlc.Metadata(
-        ctx=mlc.Context(conforms_to=[mlc._src.core.context.CroissantVersion.V_1_1.value, RAI]), conforms_to=[mlc._src.core.context.CroissantVersion.V_1_1.value, RAI],
-        name=f"{recipe.application}-{facts.digest[:16]}", description=f"{recipe.summary} The rows of snapshot {facts.digest}, split into train, valid and test.",
-        version="1.0.0", license=licences, in_language=languages or None, date_published=last or None, url=f"urn:tidemill:{recipe.application}:{facts.digest}",
-        keywords=[recipe.application, *sorted(sources)], creators=[mlc.Organization(name="a Tidemill project")], distribution=files, record_sets=records,
+        ctx=mlc.Context(conforms_to=[mlc._src.core.context.CroissantVersion.V_1_1.value, RAI]),
+        conforms_to=[mlc._src.core.context.CroissantVersion.V_1_1.value, RAI],
+        name=f"{recipe.application}-{facts.digest[:16]}",
+        description=f"{recipe.summary} The rows of snapshot {facts.digest}, split into train, valid and test.",
+        version="1.0.0",
+        license=licences,
+        in_language=languages or None,
+        date_published=last or None,
+        url=f"urn:tidemill:{recipe.application}:{facts.digest}",
+        keywords=[recipe.application, *sorted(sources)],
+        creators=[mlc.Organization(name="a Tidemill project")],
+        distribution=files,
+        record_sets=records,
         cite_as=f"@misc{{{recipe.application}_{facts.digest[:16]}, title={{{recipe.application}, snapshot {facts.digest[:16]}}}}}",
-        data_collection="; ".join(f"{name} ({source.kind}): {source.licence}" for name, source in sorted(sources.items())),
-        data_collection_type=["Web Scraping" if any(source.kind in ("web", "feed") for source in sources.values()) else "Existing Datasets"],
+        data_collection="; ".join(
+            f"{name} ({source.kind}): {source.licence}" for name, source in sorted(sources.items())
+        ),
+        data_collection_type=[
+            "Web Scraping"
+            if any(source.kind in ("web", "feed") for source in sources.values())
+            else "Existing Datasets"
+        ],
         data_collection_timeframe=[day for day in (first, last) if day],
         data_collection_raw_data="Kept as it came, in data/raw of the project: WARC segments and package originals, with one manifest over them.",
         data_collection_missing_data=f"{dropped:,} documents and rows were dropped, each with its reason, in the dropped.parquet of each step.",
-        data_preprocessing_protocol=["clean: cut into parts, NFC, control characters and runs of white space out", "select: without exact and near duplicates",
-                                     "split: by what a row is, never by its position; a train row that is a copy of a test row is dropped"],
+        data_preprocessing_protocol=[
+            "clean: cut into parts, NFC, control characters and runs of white space out",
+            "select: without exact and near duplicates",
+            "split: by what a row is, never by its position; a train row that is a copy of a test row is dropped",
+        ],
         data_annotation_protocol="Labels come from the source and from the recipe's voters; the column votes has each of them.",
         machine_annotation_tools=["the recipe's voters (recipes/" + recipe.application + ")"],
-        data_biases=[about.get("limits", "Not studied beyond the slices that the gates judge.")], data_limitations=[about.get("limits", "Not written down.")],
-        data_use_cases=[about.get("intended use", recipe.summary)], data_social_impact=about.get("out of scope") or None,
-        personal_sensitive_information=["Names of people are not looked for. E-mail and IP addresses, phone and card numbers, IBANs and keys are replaced where a source says clean.pii."],
+        data_biases=[about.get("limits", "Not studied beyond the slices that the gates judge.")],
+        data_limitations=[about.get("limits", "Not written down.")],
+        data_use_cases=[about.get("intended use", recipe.summary)],
+        data_social_impact=about.get("out of scope") or None,
+        personal_sensitive_information=[
+            "Names of people are not looked for. E-mail and IP addresses, phone and card numbers, IBANs and keys are replaced where a source says clean.pii."
+        ],
         data_release_maintenance_plan="A new snapshot is made on a night when its sources changed; this one stays as it is, by its digest.",
     )
     if found.issues.errors:

@@ -14,7 +14,11 @@ LOST, KEPT = "#b5493a", "#31688e"
 
 def draw(facts: Facts, folder: Path) -> list[str]:
     """The pictures' names, in the order they are shown."""
-    named = [("rows-by-language", "language", "rows by language, the most frequent first"), ("rows-by-source", "source", "rows by source"), ("rows-by-licence", "licence", "rows by licence")]
+    named = [
+        ("rows-by-language", "language", "rows by language, the most frequent first"),
+        ("rows-by-source", "source", "rows by source"),
+        ("rows-by-licence", "licence", "rows by licence"),
+    ]
     found = []
     for name, column, title in named:
         table = shares(facts.examples, column, 30)
@@ -37,7 +41,15 @@ def bars(table: list[tuple[str, dict[str, int]]], title: str, path: Path) -> Non
     names, left = [name[:40] for name, _ in table][::-1], np.zeros(len(table))
     for split in SPLITS:
         values = np.array([rows[split] for _, rows in table][::-1])
-        axes.barh(names, values, left=left, color=COLOURS[split], label=split, edgecolor="#444", linewidth=0.3)
+        axes.barh(
+            names,
+            values,
+            left=left,
+            color=COLOURS[split],
+            label=split,
+            edgecolor="#444",
+            linewidth=0.3,
+        )
         left += values
     axes.set_xlabel("rows")
     axes.margins(y=0.01)
@@ -53,7 +65,14 @@ def lengths(examples: Any, path: Path) -> None:
     axes = figure.subplots()
     edges = 2.0 ** np.arange(0, np.log2(max(2, examples["chars"].max())) + 1.5, 0.5)
     for split in SPLITS:
-        axes.hist(examples.loc[examples["split"] == split, "chars"].clip(lower=1), bins=list(edges), histtype="step", color=COLOURS[split] if split != "test" else "#c7a500", label=split, density=True)
+        axes.hist(
+            examples.loc[examples["split"] == split, "chars"].clip(lower=1),
+            bins=list(edges),
+            histtype="step",
+            color=COLOURS[split] if split != "test" else "#c7a500",
+            label=split,
+            density=True,
+        )
     axes.set_xscale("log", base=2)
     axes.set_xlabel("characters of a question")
     axes.set_ylabel("share")
@@ -64,9 +83,17 @@ def lengths(examples: Any, path: Path) -> None:
 
 def qualities(signals: Any, path: Path) -> None:
     """How the quality signals of the longer texts are spread, one small picture each."""
-    names = [name for name in signals.columns if signals[name].dtype.kind in "if" and signals[name].nunique() > 2][:12]
+    names = [
+        name
+        for name in signals.columns
+        if signals[name].dtype.kind in "if" and signals[name].nunique() > 2
+    ][:12]
     figure = Figure(figsize=(9, 1.9 * -(-len(names) // 4)), layout="constrained")
-    for axes, name in zip(np.atleast_1d(figure.subplots(-(-len(names) // 4), 4, squeeze=False)).ravel(), [*names, *[""] * (-len(names) % 4)], strict=True):
+    for axes, name in zip(
+        np.atleast_1d(figure.subplots(-(-len(names) // 4), 4, squeeze=False)).ravel(),
+        [*names, *[""] * (-len(names) % 4)],
+        strict=True,
+    ):
         if not name:
             axes.axis("off")
             continue
@@ -85,13 +112,26 @@ def waterfall(steps: list[tuple[str, int, dict[str, int]]], path: Path) -> None:
     for step, kept, lost in steps:
         rows += [(f"{step}: {why}"[:60], count, LOST) for why, count in list(lost.items())[:8]]
         if len(lost) > 8:
-            rows.append((f"{step}: {len(lost) - 8} other reasons", sum(list(lost.values())[8:]), LOST))
+            rows.append(
+                (f"{step}: {len(lost) - 8} other reasons", sum(list(lost.values())[8:]), LOST)
+            )
         rows.append((f"left after {step}", kept, KEPT))
     figure = Figure(figsize=(7, 0.24 * len(rows) + 0.9), layout="constrained")
     axes = figure.subplots()
-    axes.barh([name for name, _, _ in rows][::-1], [count for _, count, _ in rows][::-1], color=[colour for _, _, colour in rows][::-1])
+    axes.barh(
+        [name for name, _, _ in rows][::-1],
+        [count for _, count, _ in rows][::-1],
+        color=[colour for _, _, colour in rows][::-1],
+    )
     for place, (_, count, _) in enumerate(rows[::-1]):
-        axes.annotate(f"{count:,}", (count, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7)
+        axes.annotate(
+            f"{count:,}",
+            (count, place),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+        )
     axes.set_xscale("symlog", linthresh=10)
     axes.set_xlim(0, 5 * max([count for _, count, _ in rows], default=1))
     axes.margins(y=0.01)

@@ -20,7 +20,11 @@ def export(application: str, overrides: list[str]) -> Exported:
 
 def digests(package: Path) -> tuple[str, dict[str, str]]:
     """A package's digest, and each file's by its name; the signature is of these and not one of them."""
-    files = {path.relative_to(package).as_posix(): sha256(path) for path in sorted(package.rglob("*")) if path.is_file() and path.name != SIGNATURE}
+    files = {
+        path.relative_to(package).as_posix(): sha256(path)
+        for path in sorted(package.rglob("*"))
+        if path.is_file() and path.name != SIGNATURE
+    }
     return digest(files), files
 
 
@@ -28,7 +32,9 @@ def verify(package: Path, wanted: str, name: str) -> None:
     """Refuse a package whose bytes are not those that were judged, or that holds more than data."""
     found, files = digests(package)
     if found != wanted:
-        raise Fault(f"{name} is damaged: its package has digest {found[:12]}, {wanted[:12]} was registered; roll back or retrain")
+        raise Fault(
+            f"{name} is damaged: its package has digest {found[:12]}, {wanted[:12]} was registered; roll back or retrain"
+        )
     odd = [f"{file} {why}" for file in files if (why := strange(package / file, file))]
     if odd:
         raise Fault(f"{name} is refused: {'; '.join(odd)}")

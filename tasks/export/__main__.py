@@ -42,11 +42,22 @@ def export(this: plan.Plan) -> Exported:
     valid = pd.read_parquet(this.splits / "valid.parquet")
     recipe.calibrate(part, valid)
     settings = this.recipe.export
-    form, table = best(this.application, recipe, part, valid, settings) if settings.forms else ("fp32", [])
-    write_json(part / "recipe.json", {
-        "application": this.application, "fields": trained.model, "snapshot": this.snapshot, "key": this.key, "code": this.code, "form": form,
-        **({"before": trained.before} if trained.before else {}), **({"members": trained.fields} if trained.members else {}),
-    })
+    form, table = (
+        best(this.application, recipe, part, valid, settings) if settings.forms else ("fp32", [])
+    )
+    write_json(
+        part / "recipe.json",
+        {
+            "application": this.application,
+            "fields": trained.model,
+            "snapshot": this.snapshot,
+            "key": this.key,
+            "code": this.code,
+            "form": form,
+            **({"before": trained.before} if trained.before else {}),
+            **({"members": trained.fields} if trained.members else {}),
+        },
+    )
     write(part / "card.md", card(this, trained))
     remember(recipe, part)
     shutil.rmtree(package, ignore_errors=True)
@@ -54,10 +65,20 @@ def export(this: plan.Plan) -> Exported:
     found, files = digests(package)
     size = sum(path.stat().st_size for path in package.iterdir())
     process.progress(2, 2, "graphs")
-    return Exported(package=f".tidemill/runs/{this.key[:16]}/package", digest=found, files=files, parity=parity, bytes=size, form=form, forms=table)
+    return Exported(
+        package=f".tidemill/runs/{this.key[:16]}/package",
+        digest=found,
+        files=files,
+        parity=parity,
+        bytes=size,
+        form=form,
+        forms=table,
+    )
 
 
-def graph(recipe: Recipe, this: plan.Plan, trained: Trained, folder: Path, member: str = "") -> float:
+def graph(
+    recipe: Recipe, this: plan.Plan, trained: Trained, folder: Path, member: str = ""
+) -> float:
     """Write one network's package; its largest difference from torch."""
     data, module = rebuilt(recipe, this, trained.members[member] if member else trained.weights)
     return recipe.export(module, data, folder)
@@ -65,12 +86,22 @@ def graph(recipe: Recipe, this: plan.Plan, trained: Trained, folder: Path, membe
 
 def card(this: plan.Plan, trained: Trained) -> str:
     """What a person must know about the package, in Hugging Face's sections."""
-    sources = "\n".join(f"- {use.name} ({'test only' if use.role == 'test' else 'train and test'})" for use in this.recipe.sources)
+    sources = "\n".join(
+        f"- {use.name} ({'test only' if use.role == 'test' else 'train and test'})"
+        for use in this.recipe.sources
+    )
     fields = "\n".join(f"- {name}: {value}" for name, value in sorted(trained.model.items()))
-    more = f" An ensemble of {1 + len(trained.members)} networks, whose outputs are averaged; the fields of the first:" if trained.members else ""
+    more = (
+        f" An ensemble of {1 + len(trained.members)} networks, whose outputs are averaged; the fields of the first:"
+        if trained.members
+        else ""
+    )
     more += f" Pruned after {trained.epochs} epochs and trained on." if trained.before else ""
     metrics = "\n".join(f"- {name}: {value:.4f}" for name, value in sorted(trained.metrics.items()))
-    facts = "".join(f"## {name[:1].upper() + name[1:]}\n\n{text}\n\n" for name, text in recipes.load(this.application).facts.items())
+    facts = "".join(
+        f"## {name[:1].upper() + name[1:]}\n\n{text}\n\n"
+        for name, text in recipes.load(this.application).facts.items()
+    )
     return (
         f"# {this.application}\n\n{this.recipe.summary}\n\n{facts}"
         f"## Training data\n\nSnapshot `{this.snapshot}`.\n\n{sources}\n\n"

@@ -6,7 +6,19 @@ from pathlib import Path
 
 SIGNATURE = "model.sig"
 ALLOWED = (".onnx", ".json", ".md", ".txt", ".safetensors", ".npz")
-RUNS = {"GLOBAL", "STACK_GLOBAL", "INST", "REDUCE", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD", "EXT1", "EXT2", "EXT4"}
+RUNS = {
+    "GLOBAL",
+    "STACK_GLOBAL",
+    "INST",
+    "REDUCE",
+    "OBJ",
+    "NEWOBJ",
+    "NEWOBJ_EX",
+    "BUILD",
+    "EXT1",
+    "EXT2",
+    "EXT4",
+}
 TEXT_HEAD = 1 << 20
 
 
@@ -76,7 +88,14 @@ def _npz(path: Path, head: bytes) -> None:
 
     with np.load(path, allow_pickle=False) as arrays:
         for name in arrays.files:
-            arrays[name]    # raises for an array of objects, which is a pickle
+            arrays[name]  # raises for an array of objects, which is a pickle
 
 
-CHECKS = {".onnx": _onnx, ".json": _json, ".md": _words, ".txt": _words, ".safetensors": _safetensors, ".npz": _npz}
+CHECKS = {
+    ".onnx": _onnx,
+    ".json": _json,
+    ".md": _words,
+    ".txt": _words,
+    ".safetensors": _safetensors,
+    ".npz": _npz,
+}

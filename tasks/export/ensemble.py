@@ -22,18 +22,37 @@ def average(recipe: Recipe, packages: list[Path]) -> float:
 
     first = packages[0]
     for package in packages[1:]:
-        mine, its = ({path.name: sha256(path) for path in folder.iterdir() if path.name != GRAPH} for folder in (first, package))
-        if other := sorted(name for name in mine.keys() | its.keys() if mine.get(name) != its.get(name)):
-            raise Fault(f"ensemble.members: the networks have other {', '.join(other)}, so their answers mean other things; leave out of sweep.space what changes these, or say ensemble.members=1")
+        mine, its = (
+            {path.name: sha256(path) for path in folder.iterdir() if path.name != GRAPH}
+            for folder in (first, package)
+        )
+        if other := sorted(
+            name for name in mine.keys() | its.keys() if mine.get(name) != its.get(name)
+        ):
+            raise Fault(
+                f"ensemble.members: the networks have other {', '.join(other)}, so their answers mean other things; leave out of sweep.space what changes these, or say ensemble.members=1"
+            )
     models = [onnx.load(package / GRAPH) for package in packages]
     inputs, outputs = list(models[0].graph.input), list(models[0].graph.output)
     names = {item.name for item in outputs}
     if names != set(recipe.averages):
-        raise Fault(f"ensemble.members: the graph gives {', '.join(sorted(names))}, and only {', '.join(recipe.averages)} may be averaged; say ensemble.members=1")
+        raise Fault(
+            f"ensemble.members: the graph gives {', '.join(sorted(names))}, and only {', '.join(recipe.averages)} may be averaged; say ensemble.members=1"
+        )
     session = recipe.open(first)
     asked = recipe.example(session)["inputs"]
-    wanted = [np.mean(parts, axis=0) for parts in zip(*(onnxruntime.InferenceSession(str(package / GRAPH), providers=["CPUExecutionProvider"]).run(None, asked)
-                                                        for package in packages), strict=True)]
+    wanted = [
+        np.mean(parts, axis=0)
+        for parts in zip(
+            *(
+                onnxruntime.InferenceSession(
+                    str(package / GRAPH), providers=["CPUExecutionProvider"]
+                ).run(None, asked)
+                for package in packages
+            ),
+            strict=True,
+        )
+    ]
     nodes, weights, functions = [], [], []
     opsets: dict[str, int] = {}
     for number, model in enumerate(models):
@@ -43,11 +62,24 @@ def average(recipe: Recipe, packages: list[Path]) -> float:
         functions += own.functions
         opsets |= {item.domain: item.version for item in own.opset_import}
     for output in outputs:
-        nodes.append(helper.make_node("Mean", [f"m{number}.{output.name}" for number in range(len(models))], [output.name], name=f"mean.{output.name}"))
+        nodes.append(
+            helper.make_node(
+                "Mean",
+                [f"m{number}.{output.name}" for number in range(len(models))],
+                [output.name],
+                name=f"mean.{output.name}",
+            )
+        )
     graph = helper.make_graph(nodes, "ensemble", inputs, outputs, weights)
-    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid(domain, version) for domain, version in opsets.items()], functions=functions,
-                              ir_version=models[0].ir_version)
+    whole = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in opsets.items()],
+        functions=functions,
+        ir_version=models[0].ir_version,
+    )
     onnx.checker.check_model(whole)
     onnx.save(whole, first / GRAPH)
-    found = onnxruntime.InferenceSession(str(first / GRAPH), providers=["CPUExecutionProvider"]).run(None, asked)
+    found = onnxruntime.InferenceSession(
+        str(first / GRAPH), providers=["CPUExecutionProvider"]
+    ).run(None, asked)
     return max(float(np.abs(one - two).max()) for one, two in zip(found, wanted, strict=True))

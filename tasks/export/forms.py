@@ -23,7 +23,9 @@ GRAPH = "model.onnx"
 Feeds = list[dict[str, np.ndarray]]
 
 
-def best(application: str, recipe: Recipe, package: Path, valid: pd.DataFrame, settings: Export) -> tuple[str, list[dict[str, Any]]]:
+def best(
+    application: str, recipe: Recipe, package: Path, valid: pd.DataFrame, settings: Export
+) -> tuple[str, list[dict[str, Any]]]:
     """Try the forms, leave the best one in the package; its name, and the table of all of them.
 
     A form that cannot be made or opened has its reason in the table, and is not taken.
@@ -34,9 +36,16 @@ def best(application: str, recipe: Recipe, package: Path, valid: pd.DataFrame, s
     metric = settings.metric or next(iter(recipe.metrics))
     table: list[dict[str, Any]] = []
     sessions: dict[str, tuple[Recipe, Any]] = {}
-    folders: dict[str, Path] = {"fp32": package, **{form: package.parent / f"{package.name}.{form}" for form in settings.forms}}
+    folders: dict[str, Path] = {
+        "fp32": package,
+        **{form: package.parent / f"{package.name}.{form}" for form in settings.forms},
+    }
     try:
-        feeds = recorded(recipe, package, rows.head(settings.calibration)) if "int8-static" in settings.forms else []
+        feeds = (
+            recorded(recipe, package, rows.head(settings.calibration))
+            if "int8-static" in settings.forms
+            else []
+        )
         for form, folder in folders.items():
             row: dict[str, Any] = {"form": form}
             table.append(row)
@@ -55,11 +64,16 @@ def best(application: str, recipe: Recipe, package: Path, valid: pd.DataFrame, s
             except Exception as error:
                 # Whatever the converter or the engine makes of a graph: this form is not to be had.
                 row["why"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        questions = [recipe.Input.model_validate_json(item) for item in rows.head(settings.requests)["inputs"]]
+        questions = [
+            recipe.Input.model_validate_json(item)
+            for item in rows.head(settings.requests)["inputs"]
+        ]
         times, _ = measured(sessions, questions, settings.requests, batches=2)
         for row in table:
             if found := times.get(row["form"]):
-                row |= {name: round(found[name], 3) for name in ("p50_ms", "p95_ms")} | {"per_second": round(found["per_second"], 1)}
+                row |= {name: round(found[name], 3) for name in ("p50_ms", "p95_ms")} | {
+                    "per_second": round(found["per_second"], 1)
+                }
         chosen = choose(table, metric, recipe.metrics[metric], settings)
         if chosen != "fp32":
             for path in folders[chosen].iterdir():
@@ -92,10 +106,18 @@ def choose(table: list[dict[str, Any]], metric: str, meaning: Metric, settings: 
     fastest = min(row["p50_ms"] for row in fit)
     near = [row for row in fit if row["p50_ms"] <= fastest * (1 + settings.gain)]
     taken = min(near, key=lambda row: row["mb"])
-    if base in near and taken["mb"] > base["mb"] * (1 - settings.gain) and taken["p50_ms"] > base["p50_ms"] * (1 - settings.gain):
-        taken = base      # neither smaller nor faster by enough: what was exported stays
+    if (
+        base in near
+        and taken["mb"] > base["mb"] * (1 - settings.gain)
+        and taken["p50_ms"] > base["p50_ms"] * (1 - settings.gain)
+    ):
+        taken = base  # neither smaller nor faster by enough: what was exported stays
     for row in fit:
-        row["why"] = "taken" if row is taken else f"{row['p50_ms'] / taken['p50_ms']:.2f} times its latency, {row['mb'] / taken['mb']:.2f} times its size"
+        row["why"] = (
+            "taken"
+            if row is taken
+            else f"{row['p50_ms'] / taken['p50_ms']:.2f} times its latency, {row['mb'] / taken['mb']:.2f} times its size"
+        )
     return taken["form"]
 
 
@@ -138,7 +160,15 @@ def _static(graph: Path, to: Path, feeds: Feeds) -> None:
             return next(self.left, None)
 
     part = _prepared(graph, to)
-    quantize_static(str(part), str(to), Reader(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=True)
+    quantize_static(
+        str(part),
+        str(to),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+    )
     part.unlink()
 
 
@@ -154,10 +184,14 @@ def _half(graph: Path, to: Path, feeds: Feeds) -> None:
             continue
         values = numpy_helper.to_array(weight)
         if not np.isfinite(halved := values.astype(np.float16)).all():
-            continue                    # too large for 16 bits: it stays as it is
+            continue  # too large for 16 bits: it stays as it is
         name = weight.name
         weight.CopyFrom(numpy_helper.from_array(halved, f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}.cast", to=TensorProto.FLOAT))
+        casts.append(
+            helper.make_node(
+                "Cast", [f"{name}.half"], [name], name=f"{name}.cast", to=TensorProto.FLOAT
+            )
+        )
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -195,8 +229,25 @@ def recording(session: Any) -> Iterator[Feeds]:
 
 def weighed(application: str, recipe: Recipe, package: Path) -> float:
     """MB that opening a package and asking its golden questions takes, in a process of its own."""
-    done = subprocess.run([sys.executable, "-m", "tasks.export.weigh", application, str(package), recipe.model_dump_json()], capture_output=True, text=True,
-                          timeout=300, env=process.variables(), cwd=places.root())
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tasks.export.weigh",
+            application,
+            str(package),
+            recipe.model_dump_json(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=process.variables(),
+        cwd=places.root(),
+    )
     if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it could not be opened")
+        raise RuntimeError(
+            done.stderr.strip().splitlines()[-1]
+            if done.stderr.strip()
+            else "it could not be opened"
+        )
     return float(done.stdout.splitlines()[-1])

@@ -16,8 +16,16 @@ def remember(recipe: Recipe, package: Path) -> None:
     """Write the golden questions with this package's answers into it."""
     questions = recipe.golden()
     answers = recipe.predict(recipe.open(package), questions) if questions else []
-    write_json(package / GOLDEN, [{"question": question.model_dump(mode="json", exclude_unset=True), "answer": answer.model_dump(mode="json")}
-                                  for question, answer in zip(questions, answers, strict=True)])
+    write_json(
+        package / GOLDEN,
+        [
+            {
+                "question": question.model_dump(mode="json", exclude_unset=True),
+                "answer": answer.model_dump(mode="json"),
+            }
+            for question, answer in zip(questions, answers, strict=True)
+        ],
+    )
 
 
 def golden(recipe: Recipe, package: Path, name: str) -> tuple[list[BaseModel], list[BaseModel]]:
@@ -27,6 +35,10 @@ def golden(recipe: Recipe, package: Path, name: str) -> tuple[list[BaseModel], l
         return recipe.golden(), []
     try:
         rows = json.loads(path.read_text())
-        return [recipe.Input.model_validate(row["question"]) for row in rows], [recipe.Output.model_validate(row["answer"]) for row in rows]
+        return [recipe.Input.model_validate(row["question"]) for row in rows], [
+            recipe.Output.model_validate(row["answer"]) for row in rows
+        ]
     except (ValidationError, ValueError, KeyError, TypeError) as error:
-        raise Fault(f"{name} was made for other questions or answers than this code's; retrain it, or go back to the code that made it") from error
+        raise Fault(
+            f"{name} was made for other questions or answers than this code's; retrain it, or go back to the code that made it"
+        ) from error

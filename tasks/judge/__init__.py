@@ -17,4 +17,10 @@ def explain(application: str, overrides: list[str]) -> Explained:
     """Which inputs moved the answers of the worst rows and of some others; it runs beside the judge."""
     from tasks import plan
 
-    return plan.do("explain", Explained, plan.make(application, overrides), overrides, module="tasks.judge.explain")
+    return plan.do(
+        "explain",
+        Explained,
+        plan.make(application, overrides),
+        overrides,
+        module="tasks.judge.explain",
+    )

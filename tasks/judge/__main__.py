@@ -9,7 +9,7 @@ from tasks.judge.resample import Draws, Measured
 from tasks.judge.verdict import verdict
 from tasks.receipts import Exported, Finding, Judged, Scored
 
-TABLE_RESAMPLES = 200   # for intervals that are shown and decide nothing
+TABLE_RESAMPLES = 200  # for intervals that are shown and decide nothing
 Row = dict[str, str | int | float | None]
 
 
@@ -22,23 +22,43 @@ def judge(this: plan.Plan) -> Judged:
         findings += ask(gate, bench)
     process.progress(len(this.recipe.gates), len(this.recipe.gates), "gates")
     answer, because = verdict(findings)
-    return Judged(verdict=answer, because=because, findings=findings, table=table(bench), champion=scored.champion,  # type: ignore[arg-type]
-                  looks=scored.looks, notes=notes(findings, scored.looks))
+    return Judged(
+        verdict=answer,
+        because=because,
+        findings=findings,
+        table=table(bench),
+        champion=scored.champion,  # type: ignore[arg-type]
+        looks=scored.looks,
+        notes=notes(findings, scored.looks),
+    )
 
 
 def notes(findings: list[Finding], looks: int) -> list[str]:
     """What a person should know and no gate decides: the worst slice, and how worn the test rows are."""
     found = []
-    sliced = [item for item in findings if "=" in item.slice and item.kind in ("no_worse", "better") and item.figure is not None and item.low is not None]
+    sliced = [
+        item
+        for item in findings
+        if "=" in item.slice
+        and item.kind in ("no_worse", "better")
+        and item.figure is not None
+        and item.low is not None
+    ]
     if sliced:
         worst = min(sliced, key=lambda item: item.figure or 0.0)
         found.append(f"the worst slice is {worst.slice}: {worst.reason}")
-    errors = [item.detectable / 2.49 for item in findings if item.kind in ("no_worse", "better") and item.slice == "all" and item.detectable]
+    errors = [
+        item.detectable / 2.49
+        for item in findings
+        if item.kind in ("no_worse", "better") and item.slice == "all" and item.detectable
+    ]
     if looks > 1 and errors:
         # The largest of n equal models' errors is about sqrt(2 ln n) standard errors (Cramer 1946).
         luck = max(errors) * float(np.sqrt(2 * np.log(looks)))
-        found.append(f"these test rows were looked at {looks} times; of as many equal models the luckiest looks better by about {luck:.4f}"
-                     + ("; they are being worn out, add new test rows" if looks >= 100 else ""))
+        found.append(
+            f"these test rows were looked at {looks} times; of as many equal models the luckiest looks better by about {luck:.4f}"
+            + ("; they are being worn out, add new test rows" if looks >= 100 else "")
+        )
     return found
 
 
@@ -71,10 +91,17 @@ def _row(bench: Bench, metric: str, where: Where) -> Row:
 
 def _interval(bench: Bench, metric: str, where: Where) -> tuple[float, float] | None:
     """The candidate's interval: a gate's where one measured it, else of fewer resamples; None where none can be had."""
-    if bench.units(where).effective < bench.settings.min_units or bench.frame("candidate", where) is None:
+    if (
+        bench.units(where).effective < bench.settings.min_units
+        or bench.frame("candidate", where) is None
+    ):
         return None
     known = bench._measured.get((metric, where.name), {}).get("candidate")
-    estimate: object = known or (bench.alone(metric, where) if bench.scarce(where) and len(where.rows) <= 2_000 else _quick(bench, metric, where))
+    estimate: object = known or (
+        bench.alone(metric, where)
+        if bench.scarce(where) and len(where.rows) <= 2_000
+        else _quick(bench, metric, where)
+    )
     if not (estimate.sound() and estimate.surrounded()):  # type: ignore[attr-defined]
         return None
     low, high = estimate.interval(bench.settings.alpha)  # type: ignore[attr-defined]

@@ -37,20 +37,27 @@ class Estimate(Protocol):
 class Where:
     """Some of the test rows: all, or one slice."""
 
-    name: str                 # "all", or "domain=udhr", or "domain+length=udhr, 1 to 10"
-    rows: np.ndarray          # their places
+    name: str  # "all", or "domain=udhr", or "domain+length=udhr, 1 to 10"
+    rows: np.ndarray  # their places
     required: bool = False
-    pooled: int = 0           # how many small slices these are together
+    pooled: int = 0  # how many small slices these are together
 
 
 class Bench:
     def __init__(self, this: plan.Plan, scored: Scored, exported: Exported) -> None:
-        self.plan, self.settings, self.scored, self.exported = this, this.recipe.score, scored, exported
+        self.plan, self.settings, self.scored, self.exported = (
+            this,
+            this.recipe.score,
+            scored,
+            exported,
+        )
         self.recipe: Recipe = recipes.load(this.application)(**this.recipe.model)
         self.seed = this.recipe.seed
         self.frames = {name: pd.read_parquet(file.open()) for name, file in scored.frames.items()}
         self.rows = self.frames.pop("rows")
-        self.answered = {name: frame.notna().all(axis=1).to_numpy() for name, frame in self.frames.items()}
+        self.answered = {
+            name: frame.notna().all(axis=1).to_numpy() for name, frame in self.frames.items()
+        }
         self.all = Where("all", np.arange(len(self.rows)), required=True)
         self._units: dict[str, Units] = {}
         self._measured: dict[tuple[str, str], dict[str, Measured]] = {}
@@ -71,15 +78,27 @@ class Bench:
         whole = self.frames.get(model)
         if whole is None or not self.answered[model][where.rows].all():
             return None
-        return whole if len(where.rows) == len(whole) else whole.iloc[where.rows].reset_index(drop=True)
+        return (
+            whole
+            if len(where.rows) == len(whole)
+            else whole.iloc[where.rows].reset_index(drop=True)
+        )
 
     def models(self) -> list[str]:
         """The models that were asked the test rows as they are."""
-        return [name for name in self.frames if "~" not in name and name not in ("overlap", "times")]
+        return [
+            name for name in self.frames if "~" not in name and name not in ("overlap", "times")
+        ]
 
     def figure(self, metric: str, where: Where, model: str = "candidate") -> float:
         part = self.frame(model, where)
-        return float("nan") if part is None else float(self.recipe.metric(part, np.ones((1, len(part)), dtype=np.float32))[metric][0])
+        return (
+            float("nan")
+            if part is None
+            else float(
+                self.recipe.metric(part, np.ones((1, len(part)), dtype=np.float32))[metric][0]
+            )
+        )
 
     def scarce(self, where: Where) -> bool:
         return self.units(where).effective < self.settings.few_units
@@ -89,23 +108,44 @@ class Bench:
             return few.alone(self._ask(metric, where, model, model), self.units(where))
         return self._resampled(metric, where, (model,))[model]
 
-    def difference(self, metric: str, where: Where, other: str, method: str = "resample", model: str = "candidate") -> Estimate:
+    def difference(
+        self,
+        metric: str,
+        where: Where,
+        other: str,
+        method: str = "resample",
+        model: str = "candidate",
+    ) -> Estimate:
         """The candidate's figure less the other's, on the same rows under the same draws."""
         if method == "diebold_mariano":
             ours, theirs = (self._ratio(metric, where, name) for name in (model, other))
             if ours is None or theirs is None:
-                raise Fault(f"diebold_mariano needs a metric that is a ratio of sums over rows; the recipe's `ratios` does not give {metric}")
+                raise Fault(
+                    f"diebold_mariano needs a metric that is a ratio of sums over rows; the recipe's `ratios` does not give {metric}"
+                )
             return diebold_mariano(ours, theirs, self.units(where))
         if self.scarce(where):
-            return few.paired(self._ask(metric, where, model, other), self.units(where), self.seed, self.settings.resamples)
+            return few.paired(
+                self._ask(metric, where, model, other),
+                self.units(where),
+                self.seed,
+                self.settings.resamples,
+            )
         found = self._resampled(metric, where, (model, other))
         return found[model] - found[other]
 
-    def double(self, metric: str, where: Where, ours: tuple[str, str], theirs: tuple[str, str]) -> Estimate:
+    def double(
+        self, metric: str, where: Where, ours: tuple[str, str], theirs: tuple[str, str]
+    ) -> Estimate:
         """The difference of two changes: (ours after - ours before) - (theirs after - theirs before), all on the same rows."""
         if self.scarce(where):
             before, after = (
-                few.paired(self._ask(metric, where, one, other), self.units(where), self.seed, self.settings.resamples)
+                few.paired(
+                    self._ask(metric, where, one, other),
+                    self.units(where),
+                    self.seed,
+                    self.settings.resamples,
+                )
                 for one, other in zip(ours, theirs, strict=True)
             )
             return after - before
@@ -146,8 +186,14 @@ class Bench:
         """The slices of one column or of several crossed; those of too few rows are pooled at the end."""
         for column in columns:
             if column not in self.rows:
-                raise Fault(f"no slice column '{column}'; score.slices has {', '.join(self.settings.slices)}")
-        keys = self.rows[list(columns)].agg(", ".join, axis=1) if len(columns) > 1 else self.rows[columns[0]]
+                raise Fault(
+                    f"no slice column '{column}'; score.slices has {', '.join(self.settings.slices)}"
+                )
+        keys = (
+            self.rows[list(columns)].agg(", ".join, axis=1)
+            if len(columns) > 1
+            else self.rows[columns[0]]
+        )
         groups = {str(key): places for key, places in sorted(keys.groupby(keys).indices.items())}
         title = "+".join(columns)
         found, small = [], []
@@ -156,7 +202,13 @@ class Bench:
                 found.append(Where(f"{title}={key}", np.asarray(places), key in required))
             else:
                 small.append(places)
-        found += [Where(f"{title}={key}", np.array([], dtype=int), True) for key in required if key not in groups]
+        found += [
+            Where(f"{title}={key}", np.array([], dtype=int), True)
+            for key in required
+            if key not in groups
+        ]
         if small:
-            found.append(Where(f"{title}={POOLED}", np.sort(np.concatenate(small)), pooled=len(small)))
+            found.append(
+                Where(f"{title}={POOLED}", np.sort(np.concatenate(small)), pooled=len(small))
+            )
         return found

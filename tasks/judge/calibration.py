@@ -8,7 +8,9 @@ from tasks.judge.resample import Draws, Units
 BINS = 15
 
 
-def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
+def expected_calibration_error(
+    confidence: np.ndarray, right: np.ndarray, bins: int = BINS
+) -> float:
     """|mean confidence - share right|, averaged over bins of equally many rows (Nixon et al. 2019).
 
     `confidence` (n,) in 0 to 1, `right` (n,) of 0 and 1.
@@ -35,11 +37,21 @@ def null(confidence: np.ndarray, draws: int, seed: int, bins: int = BINS) -> np.
     step = max(1, 4_000_000 // max(1, len(order)))
     for start in range(0, draws, step):
         size = min(step, draws - start)
-        found.append(_errors(order, (random.random((size, len(order))) < order).astype(float), bins))
+        found.append(
+            _errors(order, (random.random((size, len(order))) < order).astype(float), bins)
+        )
     return np.concatenate(found)
 
 
-def excess(confidence: np.ndarray, right: np.ndarray, units: Units, resamples: int, draws: int, seed: int, alpha: float) -> tuple[float, float, float, float, float]:
+def excess(
+    confidence: np.ndarray,
+    right: np.ndarray,
+    units: Units,
+    resamples: int,
+    draws: int,
+    seed: int,
+    alpha: float,
+) -> tuple[float, float, float, float, float]:
     """The error beyond an honest model's: figure, interval's ends, p-value of "it is honest", an honest model's error.
 
     The interval is normal, with the standard error of resampled units: resamples of this error are biased
@@ -53,15 +65,21 @@ def excess(confidence: np.ndarray, right: np.ndarray, units: Units, resamples: i
     found = []
     for block in Draws(units, resamples, seed).counts():
         weights = block[:, units.codes[order]].astype(np.float32)
-        found.append(np.abs(np.add.reduceat(weights * gaps, edges, axis=1)).sum(axis=1) / weights.sum(axis=1))
+        found.append(
+            np.abs(np.add.reduceat(weights * gaps, edges, axis=1)).sum(axis=1) / weights.sum(axis=1)
+        )
     reach = float(stats.norm.ppf(1 - alpha) * np.concatenate(found).std(ddof=1))
     figure = error - float(honest.mean())
     p_honest = (1 + np.count_nonzero(honest >= error)) / (1 + len(honest))
     return figure, figure - reach, figure + reach, float(p_honest), float(honest.mean())
 
 
-def curve(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[tuple[float, float, int]]:
+def curve(
+    confidence: np.ndarray, right: np.ndarray, bins: int = BINS
+) -> list[tuple[float, float, int]]:
     """A reliability curve: mean confidence, share right and rows of each bin."""
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, min(bins, len(order))) if len(part)]
-    return [(float(confidence[part].mean()), float(np.mean(right[part])), len(part)) for part in parts]
+    return [
+        (float(confidence[part].mean()), float(np.mean(right[part])), len(part)) for part in parts
+    ]

@@ -20,11 +20,20 @@ def explain(this: plan.Plan) -> Explained:
     examples = pd.read_parquet(this.splits / "test.parquet")
     rows = chosen(frame, examples)
     weights = plan.read("train", Trained, this).weights.open()
-    told = recipe.explain(package, weights, examples.loc[rows["place"]]) or [[]] * len(rows)     # a recipe may know nothing; the rows are worth a look as they are
+    told = recipe.explain(package, weights, examples.loc[rows["place"]]) or [[]] * len(
+        rows
+    )  # a recipe may know nothing; the rows are worth a look as they are
     found = [
-        {"row": kind, "inputs": examples["inputs"][place][:500], "target": examples["target"][place],
-         "answer": str(frame["answer"][place]) if "answer" in frame else "",
-         "moved by": ", ".join(f"{part!r} {weight:+.3f}" for part, weight in sorted(parts, key=lambda pair: -abs(pair[1]))[:WORDS])}
+        {
+            "row": kind,
+            "inputs": examples["inputs"][place][:500],
+            "target": examples["target"][place],
+            "answer": str(frame["answer"][place]) if "answer" in frame else "",
+            "moved by": ", ".join(
+                f"{part!r} {weight:+.3f}"
+                for part, weight in sorted(parts, key=lambda pair: -abs(pair[1]))[:WORDS]
+            ),
+        }
         for kind, place, parts in zip(rows["kind"], rows["place"], told, strict=True)
     ]
     path = this.folder / "explained.json"
@@ -34,9 +43,15 @@ def explain(this: plan.Plan) -> Explained:
 
 def chosen(frame: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
     """The ten rows of largest loss, and ten others, always the same ones: columns kind and place."""
-    worst = frame["loss"].sort_values(ascending=False, kind="stable").head(ROWS).index if "loss" in frame else frame.index[:0]
+    worst = (
+        frame["loss"].sort_values(ascending=False, kind="stable").head(ROWS).index
+        if "loss" in frame
+        else frame.index[:0]
+    )
     others = examples.drop(index=worst).sort_values("example_id", kind="stable").head(ROWS).index
-    return pd.DataFrame({"kind": ["worst"] * len(worst) + ["any"] * len(others), "place": [*worst, *others]})
+    return pd.DataFrame(
+        {"kind": ["worst"] * len(worst) + ["any"] * len(others), "place": [*worst, *others]}
+    )
 
 
 if __name__ == "__main__":

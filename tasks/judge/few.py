@@ -15,7 +15,7 @@ from scipy import stats
 
 from tasks.judge.resample import CHUNK_CELLS, Metric, Units
 
-EXACT_UNITS = 13    # 8,192 ways; above that as many are drawn
+EXACT_UNITS = 13  # 8,192 ways; above that as many are drawn
 SWAPS = 8_192
 
 
@@ -39,13 +39,19 @@ class Few:
 
     def __sub__(self, other: "Few") -> "Few":
         """The difference of two differences that were swapped in the same ways."""
-        return Few(self.figure - other.figure, self.left_out - other.left_out, self.swapped - other.swapped)
+        return Few(
+            self.figure - other.figure, self.left_out - other.left_out, self.swapped - other.swapped
+        )
 
     def __neg__(self) -> "Few":
         return Few(-self.figure, -self.left_out, -self.swapped)
 
     def sound(self) -> bool:
-        return bool(np.isfinite(self.figure) and np.isfinite(self.left_out).all() and np.isfinite(self.swapped).all())
+        return bool(
+            np.isfinite(self.figure)
+            and np.isfinite(self.left_out).all()
+            and np.isfinite(self.swapped).all()
+        )
 
     def surrounded(self) -> bool:
         return True
@@ -83,7 +89,9 @@ Ask = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """The figure of rows taken from two models: weights (S, U) for the first's units and the second's, to (S,)."""
 
 
-def of_rows(metric: Metric, first: pd.DataFrame, second: pd.DataFrame, name: str, units: Units) -> Ask:
+def of_rows(
+    metric: Metric, first: pd.DataFrame, second: pd.DataFrame, name: str, units: Units
+) -> Ask:
     """Any metric: a swap is a weighting of both models' rows together."""
     both = _stacked(first, second)
     codes = np.concatenate([units.codes, units.codes + units.count])
@@ -92,16 +100,24 @@ def of_rows(metric: Metric, first: pd.DataFrame, second: pd.DataFrame, name: str
         found = []
         step = max(1, CHUNK_CELLS // max(1, 2 * units.rows))
         for start in range(0, len(ours), step):
-            weights = np.concatenate([ours[start : start + step], theirs[start : start + step]], axis=1)
-            found.append(metric(both, np.ascontiguousarray(weights.T).astype(np.float32)[codes].T)[name])
+            weights = np.concatenate(
+                [ours[start : start + step], theirs[start : start + step]], axis=1
+            )
+            found.append(
+                metric(both, np.ascontiguousarray(weights.T).astype(np.float32)[codes].T)[name]
+            )
         return np.concatenate(found)
 
     return ask
 
 
-def of_ratio(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], units: Units) -> Ask:
+def of_ratio(
+    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], units: Units
+) -> Ask:
     """A metric that is a ratio of sums over rows: sums over units are enough."""
-    (over, under), (other_over, other_under) = ([units.sums(np.asarray(part, dtype=float)) for part in model] for model in (first, second))
+    (over, under), (other_over, other_under) = (
+        [units.sums(np.asarray(part, dtype=float)) for part in model] for model in (first, second)
+    )
 
     def ask(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -113,7 +129,11 @@ def of_ratio(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.
 def alone(ask: Ask, units: Units) -> Few:
     """One model's figure: the first one's."""
     left, none = ~np.eye(units.count, dtype=bool), np.zeros((units.count, units.count), dtype=bool)
-    return Few(float(ask(np.ones((1, units.count), dtype=bool), none[:1])[0]), ask(left, none), np.array([]))
+    return Few(
+        float(ask(np.ones((1, units.count), dtype=bool), none[:1])[0]),
+        ask(left, none),
+        np.array([]),
+    )
 
 
 def paired(ask: Ask, units: Units, seed: int, ways: int = SWAPS) -> Few:
@@ -131,14 +151,18 @@ def _stacked(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for column in first.columns.intersection(second.columns):
         one, two = first[column], second[column]
-        if isinstance(one.dtype, pd.CategoricalDtype) and isinstance(two.dtype, pd.CategoricalDtype):
+        if isinstance(one.dtype, pd.CategoricalDtype) and isinstance(
+            two.dtype, pd.CategoricalDtype
+        ):
             columns[column] = union_categoricals([one, two], sort_categories=True)
         else:
             columns[column] = np.concatenate([one.to_numpy(), two.to_numpy()])
     both = pd.DataFrame(columns)
     kinds = [str(column) for column in both if isinstance(both[column].dtype, pd.CategoricalDtype)]
-    if len(kinds) > 1:     # target and answer as one categorical, so that counting them stays quick
-        whole = pd.CategoricalDtype(sorted({name for column in kinds for name in both[column].cat.categories}))
+    if len(kinds) > 1:  # target and answer as one categorical, so that counting them stays quick
+        whole = pd.CategoricalDtype(
+            sorted({name for column in kinds for name in both[column].cat.categories})
+        )
         for column in kinds:
             both[column] = both[column].astype(whole)
     return both

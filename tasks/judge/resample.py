@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-CHUNK_CELLS = 4_000_000   # weights in one call: bounds the memory of a chunk to tens of MB
+CHUNK_CELLS = 4_000_000  # weights in one call: bounds the memory of a chunk to tens of MB
 JACKKNIFE_GROUPS = 200
-ROUNDING = 2e-6           # of a figure: what sums in float32 may be off; one row of 70,000 is 1.4e-5
+ROUNDING = 2e-6  # of a figure: what sums in float32 may be off; one row of 70,000 is 1.4e-5
 
 Metric = Callable[[pd.DataFrame, np.ndarray], dict[str, np.ndarray]]
 Ratios = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -60,7 +60,7 @@ class Draws:
             bits = np.frombuffer(random.bytes(2 * size * self.units.count), dtype=np.uint16)
             drawn = _poisson()[bits].reshape(size, self.units.count)
             empty = ~drawn.any(axis=1)
-            if empty.any():    # a handful of units can all be left out; such a resample says nothing
+            if empty.any():  # a handful of units can all be left out; such a resample says nothing
                 drawn[empty] = 1
             yield drawn
 
@@ -72,8 +72,11 @@ class Draws:
         for start in range(0, groups, step):
             yield member[None, :] != np.arange(start, min(start + step, groups))[:, None]
 
-    def measure(self, metric: Metric, frames: Mapping[str, pd.DataFrame], name: str) -> dict[str, "Measured"]:
+    def measure(
+        self, metric: Metric, frames: Mapping[str, pd.DataFrame], name: str
+    ) -> dict[str, "Measured"]:
         """One metric of several models under the same draws, by weighing rows: any metric can be asked so."""
+
         def asked(unit_weights: Iterator[np.ndarray]) -> dict[str, list[np.ndarray]]:
             found: dict[str, list[np.ndarray]] = {model: [] for model in frames}
             for block in unit_weights:
@@ -86,7 +89,11 @@ class Draws:
         resampled, left_out = asked(self.counts()), asked(self.jackknife())
         whole = np.ones((1, self.units.rows), dtype=np.float32)
         return {
-            model: Measured(float(metric(frame, whole)[name][0]), np.concatenate(resampled[model]), np.concatenate(left_out[model]))
+            model: Measured(
+                float(metric(frame, whole)[name][0]),
+                np.concatenate(resampled[model]),
+                np.concatenate(left_out[model]),
+            )
             for model, frame in frames.items()
         }
 
@@ -95,7 +102,9 @@ class Draws:
         asked = [(name, model) for model, ratios in models.items() for name in ratios]
         over, under, figures = [], [], []
         for name, model in asked:
-            top, bottom = (self.units.sums(np.asarray(part, dtype=float)) for part in models[model][name])
+            top, bottom = (
+                self.units.sums(np.asarray(part, dtype=float)) for part in models[model][name]
+            )
             figures.append(top.sum() / bottom.sum() if bottom.sum() else np.nan)
             # What a unit adds beyond the figure: small numbers, whose sums single precision holds.
             over.append(top - figures[-1] * bottom)
@@ -112,14 +121,18 @@ class Draws:
         resampled, left_out = rated(self.counts()), rated(self.jackknife())
         out: dict[str, dict[str, Measured]] = {}
         for place, (name, model) in enumerate(asked):
-            out.setdefault(name, {})[model] = Measured(figures[place], resampled[:, place], left_out[:, place])
+            out.setdefault(name, {})[model] = Measured(
+                figures[place], resampled[:, place], left_out[:, place]
+            )
         return out
 
 
 class Measured:
     """A figure with its resamples (R,) and its jackknife values (G,)."""
 
-    def __init__(self, figure: float, resampled: np.ndarray, left_out: np.ndarray, scale: float | None = None) -> None:
+    def __init__(
+        self, figure: float, resampled: np.ndarray, left_out: np.ndarray, scale: float | None = None
+    ) -> None:
         """`scale`: the size of the numbers it was subtracted from, whose rounding a small difference carries."""
         self.scale = abs(figure) if scale is None else scale
         rounding = ROUNDING * self.scale
@@ -128,14 +141,23 @@ class Measured:
         self.left_out = left_out
 
     def __sub__(self, other: "Measured") -> "Measured":
-        return Measured(self.figure - other.figure, self.resampled - other.resampled, self.left_out - other.left_out, max(self.scale, other.scale))
+        return Measured(
+            self.figure - other.figure,
+            self.resampled - other.resampled,
+            self.left_out - other.left_out,
+            max(self.scale, other.scale),
+        )
 
     def __neg__(self) -> "Measured":
         return Measured(-self.figure, -self.resampled, -self.left_out, self.scale)
 
     def sound(self) -> bool:
         """Whether every number in it is one."""
-        return bool(np.isfinite(self.figure) and np.isfinite(self.resampled).all() and np.isfinite(self.left_out).all())
+        return bool(
+            np.isfinite(self.figure)
+            and np.isfinite(self.resampled).all()
+            and np.isfinite(self.left_out).all()
+        )
 
     def surrounded(self) -> bool:
         """Whether the resamples lie on both sides of the figure; where they do not, they tell nothing of its error."""
@@ -146,7 +168,10 @@ class Measured:
 
     def _below(self, value: float) -> float:
         """The share of resamples below a value, ties counted half."""
-        return float(np.count_nonzero(self.resampled < value) + 0.5 * np.count_nonzero(self.resampled == value)) / len(self.resampled)
+        return float(
+            np.count_nonzero(self.resampled < value)
+            + 0.5 * np.count_nonzero(self.resampled == value)
+        ) / len(self.resampled)
 
     def _shape(self) -> tuple[float, float]:
         """BCa's bias and acceleration."""

@@ -43,15 +43,24 @@ class Studentised:
         return (-self).p_at_most(-value)
 
     def detectable(self, alpha: float, power: float = 0.8) -> float:
-        return float((stats.t.ppf(1 - alpha, self.degrees) + stats.t.ppf(power, self.degrees)) * self.standard_error)
+        return float(
+            (stats.t.ppf(1 - alpha, self.degrees) + stats.t.ppf(power, self.degrees))
+            * self.standard_error
+        )
 
 
-def diebold_mariano(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], units: Units) -> Studentised:
+def diebold_mariano(
+    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], units: Units
+) -> Studentised:
     """The first model's ratio less the second's; the units, sorted by name, are times one step apart."""
-    (over, under), (other_over, other_under) = ([units.sums(np.asarray(part, dtype=float)) for part in model] for model in (first, second))
+    (over, under), (other_over, other_under) = (
+        [units.sums(np.asarray(part, dtype=float)) for part in model] for model in (first, second)
+    )
     ours, theirs = over.sum() / under.sum(), other_over.sum() / other_under.sum()
     # What each time adds to the difference: its influence on either ratio.
-    parts = ((over - ours * under) / under.mean() - (other_over - theirs * other_under) / other_under.mean())
+    parts = (over - ours * under) / under.mean() - (
+        other_over - theirs * other_under
+    ) / other_under.mean()
     times = len(parts)
     lags = int(4 * (times / 100) ** (2 / 9))
     variance = parts @ parts / times
@@ -59,4 +68,6 @@ def diebold_mariano(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarr
         variance += 2 * (1 - lag / (lags + 1)) * (parts[lag:] @ parts[:-lag]) / times
     horizon = 1
     small = (times + 1 - 2 * horizon + horizon * (horizon - 1) / times) / times
-    return Studentised(float(ours - theirs), float(np.sqrt(max(variance, 0.0) / times / small)), times - 1)
+    return Studentised(
+        float(ours - theirs), float(np.sqrt(max(variance, 0.0) / times / small)), times - 1
+    )

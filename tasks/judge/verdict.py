@@ -22,7 +22,9 @@ def verdict(findings: Sequence[Finding]) -> tuple[str, str]:
     passed = [item for item in findings if item.answer == "pass"]
     if not passed:
         return HOLD, "no gate had anything to judge"
-    close = sorted((item for item in passed if spare(item) is not None), key=lambda item: spare(item) or 0.0)
+    close = sorted(
+        (item for item in passed if spare(item) is not None), key=lambda item: spare(item) or 0.0
+    )
     nearest = f", nearest to its bound {said(close[0])}" if close else ""
     return PROMOTE, f"all {len(passed)} findings passed{nearest}"
 
@@ -63,7 +65,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def adjusted(kind: str, good: Sequence[float], bad: Sequence[float]) -> tuple[list[float], list[float]]:
+def adjusted(
+    kind: str, good: Sequence[float], bad: Sequence[float]
+) -> tuple[list[float], list[float]]:
     """The p-values of one gate's slices, corrected where several claims are made at once.
 
     A `no_worse` or a `limit` passes only where every slice passes: there each slice at `alpha` keeps the

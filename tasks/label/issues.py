@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 FOLDS = 3
-SIDE = 16          # pixels a picture is seen at
-LEAST = 5          # rows of an answer, below which nothing is said of them
+SIDE = 16  # pixels a picture is seen at
+LEAST = 5  # rows of an answer, below which nothing is said of them
 
 
 def issues(examples: pd.DataFrame, field: str) -> pd.DataFrame:
@@ -21,7 +21,15 @@ def issues(examples: pd.DataFrame, field: str) -> pd.DataFrame:
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    empty = pd.DataFrame({"example_id": [], "given": [], "suggested": [], "quality": np.zeros(0), "issue": np.zeros(0, bool)})
+    empty = pd.DataFrame(
+        {
+            "example_id": [],
+            "given": [],
+            "suggested": [],
+            "quality": np.zeros(0),
+            "issue": np.zeros(0, bool),
+        }
+    )
     given = np.array([json.loads(item)[field] for item in examples["target"]], dtype=object)
     names, counts = np.unique(given.astype(str), return_counts=True)
     enough = set(names[counts >= LEAST])
@@ -41,8 +49,15 @@ def issues(examples: pd.DataFrame, field: str) -> pd.DataFrame:
     chances /= chances.sum(axis=1, keepdims=True)
     quality = get_label_quality_scores(labels, chances)
     flagged = find_label_issues(labels, chances, n_jobs=1)
-    found = pd.DataFrame({"example_id": examples["example_id"].to_numpy()[rows], "given": given[rows], "suggested": np.array(kept, dtype=object)[chances.argmax(axis=1)],
-                          "quality": quality.round(6), "issue": flagged})
+    found = pd.DataFrame(
+        {
+            "example_id": examples["example_id"].to_numpy()[rows],
+            "given": given[rows],
+            "suggested": np.array(kept, dtype=object)[chances.argmax(axis=1)],
+            "quality": quality.round(6),
+            "issue": flagged,
+        }
+    )
     return found.sort_values(["quality", "example_id"], kind="stable", ignore_index=True)
 
 
@@ -53,15 +68,26 @@ def beside(examples: pd.DataFrame, labels: np.ndarray, kinds: int) -> np.ndarray
 
     pictures = "payload" in examples and examples["payload"].notna().any()
     features = pixels(examples) if pictures else grams(examples)
-    folds = np.array([int(hashlib.sha256(str(unit).encode()).hexdigest()[:8], 16) % FOLDS for unit in examples["unit"]])
+    folds = np.array(
+        [
+            int(hashlib.sha256(str(unit).encode()).hexdigest()[:8], 16) % FOLDS
+            for unit in examples["unit"]
+        ]
+    )
     chances = np.zeros((len(labels), kinds), dtype=np.float32)
     for fold in range(FOLDS):
         train, test = folds != fold, folds == fold
         if not test.any() or len(np.unique(labels[train])) < 2:
             continue
-        model: Any = LogisticRegression(max_iter=300) if pictures else MultinomialNB(alpha=0.01, fit_prior=False)
+        model: Any = (
+            LogisticRegression(max_iter=300)
+            if pictures
+            else MultinomialNB(alpha=0.01, fit_prior=False)
+        )
         model.fit(features[train], labels[train])
-        chances[np.ix_(test, model.classes_)] = np.maximum(model.predict_proba(features[test]), 1e-6)
+        chances[np.ix_(test, model.classes_)] = np.maximum(
+            model.predict_proba(features[test]), 1e-6
+        )
     return chances
 
 
@@ -69,8 +95,17 @@ def grams(examples: pd.DataFrame) -> Any:
     """Hashed character 1- to 4-grams of a question's words."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    texts = ["\n".join(str(value) for value in json.loads(item).values()) for item in examples["inputs"]]
-    return HashingVectorizer(analyzer="char_wb", ngram_range=(1, 4), n_features=2**16, alternate_sign=False, norm=None, dtype=np.float32).transform(texts)
+    texts = [
+        "\n".join(str(value) for value in json.loads(item).values()) for item in examples["inputs"]
+    ]
+    return HashingVectorizer(
+        analyzer="char_wb",
+        ngram_range=(1, 4),
+        n_features=2**16,
+        alternate_sign=False,
+        norm=None,
+        dtype=np.float32,
+    ).transform(texts)
 
 
 def pixels(examples: pd.DataFrame) -> np.ndarray:
@@ -78,4 +113,13 @@ def pixels(examples: pd.DataFrame) -> np.ndarray:
 
     from recipes import pictures
 
-    return np.stack([np.asarray(pictures.grey(pictures.opened(body)).resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32).ravel() / 255 for body in examples["payload"]])
+    return np.stack(
+        [
+            np.asarray(
+                pictures.grey(pictures.opened(body)).resize((SIDE, SIDE), Image.Resampling.BOX),
+                dtype=np.float32,
+            ).ravel()
+            / 255
+            for body in examples["payload"]
+        ]
+    )

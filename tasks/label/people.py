@@ -31,14 +31,18 @@ def lines(recipe: str) -> list[dict[str, str]]:
     if not where.is_file():
         return []
     found = []
-    for number, line in enumerate(where.read_text("utf-8").split("\n"), 1):      # JSON knows no other end of a line
+    for number, line in enumerate(
+        where.read_text("utf-8").split("\n"), 1
+    ):  # JSON knows no other end of a line
         if not line.strip():
             continue
         try:
             told = json.loads(line)
             found.append({name: str(told[name]) for name in ("example_id", "answer", "person")})
         except (ValueError, KeyError, TypeError) as error:
-            raise Refused(f"data/people/{recipe}.jsonl, line {number}: no JSON with example_id, answer and person; mend or remove the line") from error
+            raise Refused(
+                f"data/people/{recipe}.jsonl, line {number}: no JSON with example_id, answer and person; mend or remove the line"
+            ) from error
     return found
 
 
@@ -58,11 +62,14 @@ def answers(recipe: str) -> dict[str, str]:
 
 # Out ----------------------------------------------------------------------------------------------
 
+
 def field(examples: pd.DataFrame, recipe: str) -> str:
     """The one field of the answers, which must be a word."""
     target = json.loads(examples["target"].iloc[0])
     if len(target) != 1 or not isinstance(next(iter(target.values())), str):
-        raise Refused(f"the answers of {recipe} are no labels ({', '.join(target)}), so people cannot choose among them")
+        raise Refused(
+            f"the answers of {recipe} are no labels ({', '.join(target)}), so people cannot choose among them"
+        )
     return str(next(iter(target)))
 
 
@@ -71,24 +78,72 @@ def tasks(examples: pd.DataFrame, recipe: str, rows: int) -> tuple[list[dict[str
     name = field(examples, recipe)
     names = sorted({json.loads(item)[name] for item in examples["target"].unique()})
     if len(names) > MOST_ANSWERS:
-        raise Refused(f"{recipe} has {len(names):,} different answers; people can choose among {MOST_ANSWERS:,} at most")
+        raise Refused(
+            f"{recipe} has {len(names):,} different answers; people can choose among {MOST_ANSWERS:,} at most"
+        )
     done = set(answers(recipe))
-    order = examples[~examples["example_id"].isin(done)].sort_values(["confidence", "example_id"], kind="stable").head(rows)
+    order = (
+        examples[~examples["example_id"].isin(done)]
+        .sort_values(["confidence", "example_id"], kind="stable")
+        .head(rows)
+    )
     pictures = "payload" in order and order["payload"].notna().any()
     found = []
     row: Any
     for row in order.itertuples(index=False):
         question = json.loads(row.inputs)
-        data = {"example_id": row.example_id, "source": row.source, **({"image": uri(row.payload)} if pictures else {"text": "\n".join(str(value) for value in question.values())})}
-        found.append({"data": data, "predictions": [{"model_version": "votes", "score": float(row.confidence), "result": [
-            {"from_name": "answer", "to_name": "question", "type": "choices", "value": {"choices": [json.loads(row.target)[name]]}}]}]})
+        data = {
+            "example_id": row.example_id,
+            "source": row.source,
+            **(
+                {"image": uri(row.payload)}
+                if pictures
+                else {"text": "\n".join(str(value) for value in question.values())}
+            ),
+        }
+        found.append(
+            {
+                "data": data,
+                "predictions": [
+                    {
+                        "model_version": "votes",
+                        "score": float(row.confidence),
+                        "result": [
+                            {
+                                "from_name": "answer",
+                                "to_name": "question",
+                                "type": "choices",
+                                "value": {"choices": [json.loads(row.target)[name]]},
+                            }
+                        ],
+                    }
+                ],
+            }
+        )
     choices = "\n".join(f'    <Choice value="{escaped(choice)}"/>' for choice in [*names, NONE])
-    shown = '<Image name="question" value="$image"/>' if pictures else '<Text name="question" value="$text"/>'
-    return found, f'<View>\n  {shown}\n  <Choices name="answer" toName="question" choice="single" layout="select">\n{choices}\n  </Choices>\n</View>\n'
+    shown = (
+        '<Image name="question" value="$image"/>'
+        if pictures
+        else '<Text name="question" value="$text"/>'
+    )
+    return (
+        found,
+        f'<View>\n  {shown}\n  <Choices name="answer" toName="question" choice="single" layout="select">\n{choices}\n  </Choices>\n</View>\n',
+    )
 
 
 def uri(payload: bytes) -> str:
-    kind = "png" if payload[:4] == b"\x89PNG" else "jpeg" if payload[:2] == b"\xff\xd8" else "gif" if payload[:3] == b"GIF" else "webp" if payload[8:12] == b"WEBP" else "bmp"
+    kind = (
+        "png"
+        if payload[:4] == b"\x89PNG"
+        else "jpeg"
+        if payload[:2] == b"\xff\xd8"
+        else "gif"
+        if payload[:3] == b"GIF"
+        else "webp"
+        if payload[8:12] == b"WEBP"
+        else "bmp"
+    )
     return f"data:image/{kind};base64,{base64.b64encode(payload).decode()}"
 
 
@@ -100,6 +155,7 @@ def escaped(text: str) -> str:
 
 # In -----------------------------------------------------------------------------------------------
 
+
 def taken(recipe: str, file: Path, examples: pd.DataFrame, new: bool = False) -> dict[str, int]:
     """Merge Label Studio's export, whole or JSON-MIN, into what people said before; a person's last word counts. Counts of what came of it."""
     try:
@@ -107,11 +163,17 @@ def taken(recipe: str, file: Path, examples: pd.DataFrame, new: bool = False) ->
         if not isinstance(told, list):
             raise ValueError
     except FileNotFoundError as error:
-        raise Refused(f"{file} does not exist; export the project from Label Studio as JSON") from error
+        raise Refused(
+            f"{file} does not exist; export the project from Label Studio as JSON"
+        ) from error
     except OSError as error:
-        raise Refused(f"{file} cannot be read ({error.strerror}); name the file that Label Studio exported") from error
+        raise Refused(
+            f"{file} cannot be read ({error.strerror}); name the file that Label Studio exported"
+        ) from error
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(f"{file} is no list in JSON; export the project from Label Studio as JSON or JSON-MIN") from error
+        raise Refused(
+            f"{file} is no list in JSON; export the project from Label Studio as JSON or JSON-MIN"
+        ) from error
     known, name = set(examples["example_id"]), field(examples, recipe)
     allowed = {json.loads(item)[name] for item in examples["target"].unique()} | {NONE}
     counts: Counter[str] = Counter()
@@ -130,12 +192,24 @@ def taken(recipe: str, file: Path, examples: pd.DataFrame, new: bool = False) ->
             if not sound(answer) or not (new or answer in allowed):
                 strange[answer] += 1
                 continue
-            counts["new" if (example, person) not in kept else "as before" if kept[example, person] == answer else "changed"] += 1
+            counts[
+                "new"
+                if (example, person) not in kept
+                else "as before"
+                if kept[example, person] == answer
+                else "changed"
+            ] += 1
             kept[example, person] = answer
     if strange:
         words = ", ".join(f"{answer!r} ({count})" for answer, count in strange.most_common(5))
-        raise Refused(f"{file}: {recipe} has no answer {words}; nothing was taken. Mend the file, or say --new where it is meant")
-    body = "".join(json.dumps({"example_id": example, "answer": answer, "person": person}, ensure_ascii=False) + "\n" for (example, person), answer in sorted(kept.items()))
+        raise Refused(
+            f"{file}: {recipe} has no answer {words}; nothing was taken. Mend the file, or say --new where it is meant"
+        )
+    body = "".join(
+        json.dumps({"example_id": example, "answer": answer, "person": person}, ensure_ascii=False)
+        + "\n"
+        for (example, person), answer in sorted(kept.items())
+    )
     write(path(recipe), body)
     return dict(counts)
 
@@ -147,13 +221,26 @@ def sound(answer: str) -> bool:
 
 def annotations(task: dict[str, Any]) -> list[tuple[str, str]]:
     """Who chose what, in Label Studio's JSON or JSON-MIN; cancelled ones and those without one choice are left out."""
-    if not isinstance(task.get("annotations"), list):       # JSON-MIN has one answer a line
+    if not isinstance(task.get("annotations"), list):  # JSON-MIN has one answer a line
         answer = task.get("answer")
         return [(person(task.get("annotator")), str(answer))] if isinstance(answer, str) else []
     found = []
-    ordered = sorted((item for item in task["annotations"] if isinstance(item, dict)), key=lambda item: str(item.get("updated_at") or item.get("created_at") or ""))
+    ordered = sorted(
+        (item for item in task["annotations"] if isinstance(item, dict)),
+        key=lambda item: str(item.get("updated_at") or item.get("created_at") or ""),
+    )
     for item in ordered:
-        results = [result for result in item.get("result") or [] if isinstance(result, dict) and result.get("type") == "choices" and isinstance(result.get("value"), dict)] if isinstance(item.get("result"), list) else []
+        results = (
+            [
+                result
+                for result in item.get("result") or []
+                if isinstance(result, dict)
+                and result.get("type") == "choices"
+                and isinstance(result.get("value"), dict)
+            ]
+            if isinstance(item.get("result"), list)
+            else []
+        )
         chosen = [choice for result in results for choice in result["value"].get("choices") or []]
         if not item.get("was_cancelled") and len(chosen) == 1:
             found.append((person(item.get("completed_by")), str(chosen[0])))

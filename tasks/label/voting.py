@@ -12,7 +12,7 @@ import numpy as np
 
 NOTHING = -1
 ROUNDS, ENOUGH = 100, 1e-6
-LEAST_TRUE = 30         # rows with a known answer, below which nothing is said to validate better
+LEAST_TRUE = 30  # rows with a known answer, below which nothing is said to validate better
 
 
 class Votes:
@@ -21,26 +21,55 @@ class Votes:
     def __init__(self, rows: Sequence[str]) -> None:
         told: list[dict[str, Any]] = [json.loads(row) for row in rows]
         names = list(dict.fromkeys(name for row in told for name in row))
-        checkers = [name for name in names if all(isinstance(row.get(name), bool) or row.get(name) is None for row in told) and any(row.get(name) is not None for row in told)]
+        checkers = [
+            name
+            for name in names
+            if all(isinstance(row.get(name), bool) or row.get(name) is None for row in told)
+            and any(row.get(name) is not None for row in told)
+        ]
         self.voters = [name for name in names if name not in checkers]
-        self.answers = sorted({str(row[name]) for row in told for name in self.voters if row.get(name) is not None})
+        self.answers = sorted(
+            {str(row[name]) for row in told for name in self.voters if row.get(name) is not None}
+        )
         place = {answer: number for number, answer in enumerate(self.answers)}
-        self.said = np.array([[NOTHING if row.get(name) is None else place[str(row[name])] for name in self.voters] for row in told], dtype=np.int64).reshape(len(told), len(self.voters))
-        self.checks = {name: np.array([NOTHING if row.get(name) is None else int(row[name]) for row in told]) for name in checkers}
+        self.said = np.array(
+            [
+                [
+                    NOTHING if row.get(name) is None else place[str(row[name])]
+                    for name in self.voters
+                ]
+                for row in told
+            ],
+            dtype=np.int64,
+        ).reshape(len(told), len(self.voters))
+        self.checks = {
+            name: np.array([NOTHING if row.get(name) is None else int(row[name]) for row in told])
+            for name in checkers
+        }
 
     def places(self, wanted: Sequence[str | None]) -> np.ndarray:
         """(N,): where these answers stand; NOTHING for one that nobody names."""
         place = {answer: number for number, answer in enumerate(self.answers)}
-        return np.array([place.get(str(answer), NOTHING) if answer is not None else NOTHING for answer in wanted], dtype=np.int64)
+        return np.array(
+            [
+                place.get(str(answer), NOTHING) if answer is not None else NOTHING
+                for answer in wanted
+            ],
+            dtype=np.int64,
+        )
 
 
-def figures(votes: Votes, given: Sequence[str | None], true: Sequence[str | None], measured_on: str) -> list[dict[str, Any]]:
+def figures(
+    votes: Votes, given: Sequence[str | None], true: Sequence[str | None], measured_on: str
+) -> list[dict[str, Any]]:
     """A row a voter: coverage, overlap (who else voted too), conflict (who else said otherwise), accuracy where the answer is known.
 
     A checker's accuracy is how often it said yes to an answer that is known to be right, or no to one that is wrong.
     """
     rows, known = len(votes.said), np.array([answer is not None for answer in true], dtype=bool)
-    right = np.array([answer == truth for answer, truth in zip(given, true, strict=True)], dtype=bool)
+    right = np.array(
+        [answer == truth for answer, truth in zip(given, true, strict=True)], dtype=bool
+    )
     truth = votes.places(true)
     found = []
     for number, name in enumerate(votes.voters):
@@ -49,27 +78,61 @@ def figures(votes: Votes, given: Sequence[str | None], true: Sequence[str | None
         beside = spoke & (others != NOTHING).any(axis=1)
         against = beside & ((others != NOTHING) & (others != mine[:, None])).any(axis=1)
         judged = spoke & known
-        found.append(_row(name, "answers", rows, spoke, beside, against, judged, mine == truth, measured_on))
+        found.append(
+            _row(name, "answers", rows, spoke, beside, against, judged, mine == truth, measured_on)
+        )
     for name, said in votes.checks.items():
         spoke = said != NOTHING
         beside = spoke & (votes.said != NOTHING).any(axis=1)
-        found.append(_row(name, "checks", rows, spoke, beside, spoke & (said == 0), spoke & known, (said == 1) == right, measured_on))
+        found.append(
+            _row(
+                name,
+                "checks",
+                rows,
+                spoke,
+                beside,
+                spoke & (said == 0),
+                spoke & known,
+                (said == 1) == right,
+                measured_on,
+            )
+        )
     return found
 
 
-def _row(name: str, kind: str, rows: int, spoke: np.ndarray, beside: np.ndarray, against: np.ndarray, judged: np.ndarray, good: np.ndarray, measured_on: str) -> dict[str, Any]:
+def _row(
+    name: str,
+    kind: str,
+    rows: int,
+    spoke: np.ndarray,
+    beside: np.ndarray,
+    against: np.ndarray,
+    judged: np.ndarray,
+    good: np.ndarray,
+    measured_on: str,
+) -> dict[str, Any]:
     def share(part: np.ndarray) -> float:
         return round(float(part.sum()) / max(1, rows), 4)
 
-    return {"voter": name, "kind": kind, "coverage": share(spoke), "overlap": share(beside), "conflict": share(against),
-            "accuracy": round(float(good[judged].mean()), 4) if judged.any() else None, "rows": int(judged.sum()), "measured_on": measured_on}
+    return {
+        "voter": name,
+        "kind": kind,
+        "coverage": share(spoke),
+        "overlap": share(beside),
+        "conflict": share(against),
+        "accuracy": round(float(good[judged].mean()), 4) if judged.any() else None,
+        "rows": int(judged.sum()),
+        "measured_on": measured_on,
+    }
 
 
 def majority(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
     """Most votes win, an earlier voter's in a tie; answers (N,) and their share of the votes (N,)."""
     rows, voters = votes.said.shape
     best, share = np.full(rows, NOTHING), np.zeros(rows)
-    counts = (votes.said[:, :, None] == votes.said[:, None, :]).sum(axis=2) * (votes.said != NOTHING)
+    counts = (votes.said[:, :, None] == votes.said[:, None, :]).sum(axis=2) * (
+        votes.said != NOTHING
+    )
     if voters and rows:
         first = counts.argmax(axis=1)
         some = (votes.said != NOTHING).any(axis=1)
@@ -92,7 +155,12 @@ def dawid_skene(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
     candidates[:, 1:][candidates[:, 1:] == candidates[:, :-1]] = NOTHING
     there = candidates != NOTHING
     agreed, _ = majority(votes)
-    chance = np.where(there, 0.2 / np.maximum(1, there.sum(axis=1, keepdims=True)) + 0.8 * (candidates == agreed[:, None]), 0.0)
+    chance = np.where(
+        there,
+        0.2 / np.maximum(1, there.sum(axis=1, keepdims=True))
+        + 0.8 * (candidates == agreed[:, None]),
+        0.0,
+    )
     chance /= np.maximum(chance.sum(axis=1, keepdims=True), 1e-300)
     for _ in range(ROUNDS):
         prior = np.bincount(candidates[there], weights=chance[there], minlength=kinds) + 1.0
@@ -107,8 +175,18 @@ def dawid_skene(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
             hit = at & (candidates == said[:, None])
             right = np.bincount(candidates[hit], weights=chance[hit], minlength=kinds)
             mean = (right.sum() + 1.0) / (all_.sum() + 2.0)
-            accuracy = (right + 2 * mean) / (all_ + 2)                     # (K,), drawn to the voter's own mean where it has few rows
-            likely += np.where(at, np.log(np.where(hit, accuracy[candidates], (1 - accuracy[candidates]) / max(1, kinds - 1))), 0.0)
+            accuracy = (right + 2 * mean) / (
+                all_ + 2
+            )  # (K,), drawn to the voter's own mean where it has few rows
+            likely += np.where(
+                at,
+                np.log(
+                    np.where(
+                        hit, accuracy[candidates], (1 - accuracy[candidates]) / max(1, kinds - 1)
+                    )
+                ),
+                0.0,
+            )
         likely -= likely.max(axis=1, keepdims=True, initial=-1e300)
         after = np.where(there, np.exp(likely), 0.0)
         after /= np.maximum(after.sum(axis=1, keepdims=True), 1e-300)
@@ -116,14 +194,29 @@ def dawid_skene(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
         if moved < ENOUGH:
             break
     best = chance.argmax(axis=1)
-    return np.where(there.any(axis=1), candidates[np.arange(rows), best], NOTHING), chance[np.arange(rows), best]
+    return np.where(there.any(axis=1), candidates[np.arange(rows), best], NOTHING), chance[
+        np.arange(rows), best
+    ]
 
 
-def decided(votes: Votes, true: Mapping[int, str] | Sequence[str | None]) -> tuple[str, np.ndarray, np.ndarray, dict[str, float]]:
+def decided(
+    votes: Votes, true: Mapping[int, str] | Sequence[str | None]
+) -> tuple[str, np.ndarray, np.ndarray, dict[str, float]]:
     """Majority or Dawid-Skene, whichever is right more often where the answer is known: its name, answers (N,), confidences (N,), both accuracies."""
-    truth = votes.places(true if not isinstance(true, Mapping) else [true.get(number) for number in range(len(votes.said))])
+    truth = votes.places(
+        true
+        if not isinstance(true, Mapping)
+        else [true.get(number) for number in range(len(votes.said))]
+    )
     known = truth != NOTHING
     ways = {"majority": majority(votes), "dawid_skene": dawid_skene(votes)}
-    scores = {name: round(float((answers[known] == truth[known]).mean()), 4) for name, (answers, _) in ways.items()} if known.sum() >= LEAST_TRUE else {}
+    scores = (
+        {
+            name: round(float((answers[known] == truth[known]).mean()), 4)
+            for name, (answers, _) in ways.items()
+        }
+        if known.sum() >= LEAST_TRUE
+        else {}
+    )
     taken = "dawid_skene" if scores and scores["dawid_skene"] > scores["majority"] else "majority"
     return taken, *ways[taken], scores

@@ -17,4 +17,9 @@ def promote(application: str, version: str, by: str, why: str, key: str) -> Prom
     """Make a version the champion, after its digest and its verdict were checked; the last effect of a flow."""
     from tasks.process import answer
 
-    return answer(f"promote {application}", "tasks.register.promote", [application, version, by, why, key], Promoted)
+    return answer(
+        f"promote {application}",
+        "tasks.register.promote",
+        [application, version, by, why, key],
+        Promoted,
+    )

@@ -35,27 +35,48 @@ def register(this: plan.Plan) -> Registered:
     tracking.log_text(run_id, dumped(card), "card.json")
     tracking.log_text(run_id, render(card), "card.md")
     if explained := Explained.load(this.folder / "explain.json"):
-        tracking.log_table(run_id, json.loads(explained.file.open().read_text()), "explanations.json")
+        tracking.log_table(
+            run_id, json.loads(explained.file.open().read_text()), "explanations.json"
+        )
     tracking.log_text(run_id, json.dumps(swept.model_dump(), indent=1), "sweep.json")
     whole = next((row for row in judged.table if row["slice"] == "all"), {})
     name = next(iter(recipe.metrics))
-    tracking.log(run_id, metrics={f"test.{name}.{model.replace('.', '')}": float(value) for model, value in whole.items()
-                                  if isinstance(value, float) and model not in ("low", "high")},
-                 tags={"tidemill.verdict": judged.verdict, "tidemill.because": judged.because})
+    tracking.log(
+        run_id,
+        metrics={
+            f"test.{name}.{model.replace('.', '')}": float(value)
+            for model, value in whole.items()
+            if isinstance(value, float) and model not in ("low", "high")
+        },
+        tags={"tidemill.verdict": judged.verdict, "tidemill.because": judged.because},
+    )
     with tempfile.TemporaryDirectory() as temporary:
         pictures = Path(temporary) / "figures"
         pictures.mkdir()
         candidate = pd.read_parquet(scored.frames["candidate"].open())
         recipe.figures(candidate, pictures)
-        draw(pictures, judged.findings, candidate, recipe.right(candidate), pd.read_parquet(scored.frames["times"].open()))
+        draw(
+            pictures,
+            judged.findings,
+            candidate,
+            recipe.right(candidate),
+            pd.read_parquet(scored.frames["times"].open()),
+        )
         tracking.log_files(run_id, pictures, "figures")
         if judged.verdict == "REJECT":
             tracking.end(run_id, "Rejected", judged.because)
             if earlier := tracking.version_of(this.application, exported.digest):
                 # Judged again beside another champion: what it was registered with no longer holds.
-                tracking.register(this.application, run_id, exported.digest, {"tidemill.verdict": "REJECT", "tidemill.because": judged.because[:4000]})
+                tracking.register(
+                    this.application,
+                    run_id,
+                    exported.digest,
+                    {"tidemill.verdict": "REJECT", "tidemill.because": judged.because[:4000]},
+                )
                 print(f"version {earlier} of {this.application} is now rejected")
-            return Registered(name=this.application, version="", digest=exported.digest, run_id=run_id, page=page)
+            return Registered(
+                name=this.application, version="", digest=exported.digest, run_id=run_id, page=page
+            )
         process.progress(1, 3, "parts", part="package")
         version = tracking.version_of(this.application, exported.digest)
         if version is None:
@@ -65,16 +86,26 @@ def register(this: plan.Plan) -> Registered:
             shutil.rmtree(model)
             tracking.log_files(run_id, package, "package")
     process.progress(2, 3, "parts", part="version")
-    version = tracking.register(this.application, run_id, exported.digest, {
-        "tidemill.key": this.key, "tidemill.verdict": judged.verdict, "tidemill.because": judged.because[:4000], "tidemill.snapshot": this.snapshot,
-    })
+    version = tracking.register(
+        this.application,
+        run_id,
+        exported.digest,
+        {
+            "tidemill.key": this.key,
+            "tidemill.verdict": judged.verdict,
+            "tidemill.because": judged.because[:4000],
+            "tidemill.snapshot": this.snapshot,
+        },
+    )
     if judged.verdict == "HOLD" or this.recipe.approval:
         tracking.move(this.application, "challenger", version)
         tracking.end(run_id, "Held", judged.because)
     tracking.finish(run_id)
     trace.note(this.application, version, this.snapshot)
     process.progress(3, 3, "parts")
-    return Registered(name=this.application, version=version, digest=exported.digest, run_id=run_id, page=page)
+    return Registered(
+        name=this.application, version=version, digest=exported.digest, run_id=run_id, page=page
+    )
 
 
 def example(recipe: object, package: Path) -> dict[str, dict[str, np.ndarray]]:

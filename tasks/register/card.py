@@ -24,14 +24,31 @@ def told(this: Plan, trained: Trained, exported: Exported, judged: Judged) -> di
     recipe = recipes.load(this.application)(**trained.model)
     first = next(iter(recipe.metrics))
     return {
-        "application": this.application, "summary": this.recipe.summary, "snapshot": this.snapshot, "key": this.key, "digest": exported.digest,
-        "metric": first, "better": recipe.metrics[first].better, "definition": recipe.metrics[first].source,
+        "application": this.application,
+        "summary": this.recipe.summary,
+        "snapshot": this.snapshot,
+        "key": this.key,
+        "digest": exported.digest,
+        "metric": first,
+        "better": recipe.metrics[first].better,
+        "definition": recipe.metrics[first].source,
         "facts": {**FACTS, **recipe.facts},
-        "sources": [{"name": use.name, "role": use.role, "licence": config.source(use.name).licence} for use in this.recipe.sources],
-        "model": trained.model, "seed": this.recipe.seed, "trainer": this.recipe.trainer.model_dump(mode="json"), "steps": trained.steps,
-        "files": exported.files, "mb": round(exported.bytes / 1e6, 2),
-        "verdict": judged.verdict, "because": judged.because, "notes": judged.notes, "alpha": this.recipe.score.alpha,
-        "table": judged.table, "findings": [item.model_dump(mode="json") for item in judged.findings],
+        "sources": [
+            {"name": use.name, "role": use.role, "licence": config.source(use.name).licence}
+            for use in this.recipe.sources
+        ],
+        "model": trained.model,
+        "seed": this.recipe.seed,
+        "trainer": this.recipe.trainer.model_dump(mode="json"),
+        "steps": trained.steps,
+        "files": exported.files,
+        "mb": round(exported.bytes / 1e6, 2),
+        "verdict": judged.verdict,
+        "because": judged.because,
+        "notes": judged.notes,
+        "alpha": this.recipe.score.alpha,
+        "table": judged.table,
+        "findings": [item.model_dump(mode="json") for item in judged.findings],
     }
 
 
@@ -40,38 +57,135 @@ def render(card: dict[str, Any]) -> str:
     whole = card["table"][0]
     name, facts = card["application"], card["facts"]
     head = {
-        "tags": ["tidemill", name], "library_name": "onnx", "license": "other",
-        "model-index": [{"name": name, "results": [
-            {"task": {"type": name}, "dataset": {"name": f"{name} {card['snapshot'][:16]}, {row['slice']}", "type": name},
-             "metrics": [{"type": card["metric"], "value": row["candidate"], "name": f"{card['metric']}, n = {row['rows']}"}]}
-            for row in card["table"] if row.get("candidate") is not None
-        ]}],
+        "tags": ["tidemill", name],
+        "library_name": "onnx",
+        "license": "other",
+        "model-index": [
+            {
+                "name": name,
+                "results": [
+                    {
+                        "task": {"type": name},
+                        "dataset": {
+                            "name": f"{name} {card['snapshot'][:16]}, {row['slice']}",
+                            "type": name,
+                        },
+                        "metrics": [
+                            {
+                                "type": card["metric"],
+                                "value": row["candidate"],
+                                "name": f"{card['metric']}, n = {row['rows']}",
+                            }
+                        ],
+                    }
+                    for row in card["table"]
+                    if row.get("candidate") is not None
+                ],
+            }
+        ],
     }
     share = f"{100 * (1 - 2 * card['alpha']):.0f} %"
-    others = [key for key in whole if key not in ("slice", "rows", "units", "candidate", "low", "high") and not key.endswith(" rows")]
+    others = [
+        key
+        for key in whole
+        if key not in ("slice", "rows", "units", "candidate", "low", "high")
+        and not key.endswith(" rows")
+    ]
     parts = [
-        "---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(), "---", "",
-        f"# {name}", "", card["summary"], "",
-        "## Model Details", "",
-        f"Package digest `{card['digest']}`, {card['mb']} MB: {', '.join(sorted(card['files']))}. Made by run `{card['key'][:16]}`.", "",
-        *_pairs(card["model"]), "",
-        "## Uses", "", facts["intended use"], "", "### Out-of-Scope Use", "", facts["out of scope"], "",
-        "## Bias, Risks, and Limitations", "", facts["risks"], "", facts["limits"], "", *[f"- {note}" for note in card["notes"]], "",
-        "## Training Details", "", "### Training Data", "",
-        f"Snapshot `{card['snapshot']}`; `tidemill data restore {name}-{card['snapshot'][:16]} FOLDER` brings it back." + (f" {facts['data']}" if "data" in facts else ""), "",
-        *[f"- {use['name']} ({'test only' if use['role'] == 'test' else 'train and test'}), licence {use['licence']}" for use in card["sources"]], "",
-        "### Training Procedure", "",
-        f"{card['steps']} steps, seed {card['seed']}, trainer {card['trainer']['name']} ({card['trainer']['precision']}).", "",
-        "## Evaluation", "",
-        f"{card['metric']}, {card['better']} is better" + (f" ({card['definition']})" if card["definition"] else "") + f", with {share} intervals over units, on the test rows of the snapshot.", "",
-        _line(["slice", "rows", "units", card["metric"], "interval", *others]), _line(["---"] * (5 + len(others))),
-        *[_line([row["slice"], row["rows"], row["units"], _number(row.get("candidate")), _interval(row), *(_number(row.get(other)) for other in others)]) for row in card["table"]], "",
-        "### Results", "",
-        f"**{card['verdict']}**: {card['because']}", "",
-        _line(["gate", "of", "answer", "figure", "interval", "bound", "rows", "units"]), _line(["---"] * 8),
-        *[_line([item["gate"], item["slice"], item["answer"], _number(item["figure"]), _interval(item), _number(item["bound"]), item["rows"], item["units"]])
-          for item in card["findings"]], "",
-        "## How to Get Started with the Model", "", f"    tidemill predict {name} INPUT", "",
+        "---",
+        yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(),
+        "---",
+        "",
+        f"# {name}",
+        "",
+        card["summary"],
+        "",
+        "## Model Details",
+        "",
+        f"Package digest `{card['digest']}`, {card['mb']} MB: {', '.join(sorted(card['files']))}. Made by run `{card['key'][:16]}`.",
+        "",
+        *_pairs(card["model"]),
+        "",
+        "## Uses",
+        "",
+        facts["intended use"],
+        "",
+        "### Out-of-Scope Use",
+        "",
+        facts["out of scope"],
+        "",
+        "## Bias, Risks, and Limitations",
+        "",
+        facts["risks"],
+        "",
+        facts["limits"],
+        "",
+        *[f"- {note}" for note in card["notes"]],
+        "",
+        "## Training Details",
+        "",
+        "### Training Data",
+        "",
+        f"Snapshot `{card['snapshot']}`; `tidemill data restore {name}-{card['snapshot'][:16]} FOLDER` brings it back."
+        + (f" {facts['data']}" if "data" in facts else ""),
+        "",
+        *[
+            f"- {use['name']} ({'test only' if use['role'] == 'test' else 'train and test'}), licence {use['licence']}"
+            for use in card["sources"]
+        ],
+        "",
+        "### Training Procedure",
+        "",
+        f"{card['steps']} steps, seed {card['seed']}, trainer {card['trainer']['name']} ({card['trainer']['precision']}).",
+        "",
+        "## Evaluation",
+        "",
+        f"{card['metric']}, {card['better']} is better"
+        + (f" ({card['definition']})" if card["definition"] else "")
+        + f", with {share} intervals over units, on the test rows of the snapshot.",
+        "",
+        _line(["slice", "rows", "units", card["metric"], "interval", *others]),
+        _line(["---"] * (5 + len(others))),
+        *[
+            _line(
+                [
+                    row["slice"],
+                    row["rows"],
+                    row["units"],
+                    _number(row.get("candidate")),
+                    _interval(row),
+                    *(_number(row.get(other)) for other in others),
+                ]
+            )
+            for row in card["table"]
+        ],
+        "",
+        "### Results",
+        "",
+        f"**{card['verdict']}**: {card['because']}",
+        "",
+        _line(["gate", "of", "answer", "figure", "interval", "bound", "rows", "units"]),
+        _line(["---"] * 8),
+        *[
+            _line(
+                [
+                    item["gate"],
+                    item["slice"],
+                    item["answer"],
+                    _number(item["figure"]),
+                    _interval(item),
+                    _number(item["bound"]),
+                    item["rows"],
+                    item["units"],
+                ]
+            )
+            for item in card["findings"]
+        ],
+        "",
+        "## How to Get Started with the Model",
+        "",
+        f"    tidemill predict {name} INPUT",
+        "",
     ]
     return "\n".join(parts)
 

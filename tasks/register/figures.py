@@ -21,8 +21,13 @@ def forest(findings: list[Finding], path: Path) -> Path | None:
             gates.setdefault(item.gate, []).append(item)
     if not gates:
         return None
-    figure = Figure(figsize=(8, 0.7 * len(gates) + 0.32 * sum(map(len, gates.values())) + 0.6), layout="constrained")
-    panels = figure.subplots(len(gates), 1, squeeze=False, height_ratios=[len(items) + 0.8 for items in gates.values()])[:, 0]
+    figure = Figure(
+        figsize=(8, 0.7 * len(gates) + 0.32 * sum(map(len, gates.values())) + 0.6),
+        layout="constrained",
+    )
+    panels = figure.subplots(
+        len(gates), 1, squeeze=False, height_ratios=[len(items) + 0.8 for items in gates.values()]
+    )[:, 0]
     for axes, (gate, items) in zip(panels, gates.items(), strict=True):
         for place, item in enumerate(items[::-1]):
             colour = COLOURS.get(item.answer, INK)
@@ -31,9 +36,15 @@ def forest(findings: list[Finding], path: Path) -> Path | None:
         bound = items[0].bound
         if bound is not None:
             axes.axvline(bound, color="#c53030", linestyle="--", linewidth=1)
-        axes.set_yticks(range(len(items)), [item.slice.split("=", 1)[-1] for item in items[::-1]], fontsize=8)
+        axes.set_yticks(
+            range(len(items)), [item.slice.split("=", 1)[-1] for item in items[::-1]], fontsize=8
+        )
         axes.set_ylim(-0.6, len(items) - 0.4)
-        axes.set_title(f"{gate}: {items[0].metric}, bound {bound:g}" if bound is not None else gate, fontsize=9, loc="left")
+        axes.set_title(
+            f"{gate}: {items[0].metric}, bound {bound:g}" if bound is not None else gate,
+            fontsize=9,
+            loc="left",
+        )
         axes.tick_params(axis="x", labelsize=8)
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
@@ -50,7 +61,10 @@ def reliability(frame: pd.DataFrame, right: np.ndarray, path: Path) -> Path:
     axes.plot([x for x, _, _ in points], [y for _, y, _ in points], "o-", color=LINE)
     axes.set_xlabel("confidence")
     axes.set_ylabel("share right")
-    axes.set_title(f"{len(frame):,} test rows in {len(points)} bins; calibration error {calibration.expected_calibration_error(frame['confidence'].to_numpy(float), right):.3f}", fontsize=10)
+    axes.set_title(
+        f"{len(frame):,} test rows in {len(points)} bins; calibration error {calibration.expected_calibration_error(frame['confidence'].to_numpy(float), right):.3f}",
+        fontsize=10,
+    )
     figure.savefig(path, dpi=110)
     return path
 
@@ -62,7 +76,13 @@ def latency(times: pd.DataFrame, path: Path) -> Path:
     most = float(times["ms"].quantile(0.99))
     edges = np.linspace(0, most, 40).tolist()
     for (model, part), colour in zip(times.groupby("model"), (LINE, "#b7791f"), strict=False):
-        axes.hist(part["ms"].clip(upper=most), bins=edges, alpha=0.6, color=colour, label=f"{model}: p50 {part['ms'].median():.2f}, p95 {part['ms'].quantile(0.95):.2f} ms")
+        axes.hist(
+            part["ms"].clip(upper=most),
+            bins=edges,
+            alpha=0.6,
+            color=colour,
+            label=f"{model}: p50 {part['ms'].median():.2f}, p95 {part['ms'].quantile(0.95):.2f} ms",
+        )
     axes.set_xlabel("ms of one request (the slowest hundredth at the right edge)")
     axes.set_ylabel("requests")
     axes.legend(fontsize=8)
@@ -70,7 +90,13 @@ def latency(times: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def draw(folder: Path, findings: list[Finding], candidate: pd.DataFrame, right: np.ndarray | None, times: pd.DataFrame | None) -> None:
+def draw(
+    folder: Path,
+    findings: list[Finding],
+    candidate: pd.DataFrame,
+    right: np.ndarray | None,
+    times: pd.DataFrame | None,
+) -> None:
     """All that can be drawn, into a folder."""
     forest(findings, folder / "gates.png")
     if right is not None and "confidence" in candidate:

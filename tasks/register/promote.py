@@ -20,20 +20,39 @@ def promote(application: str, version: str, by: str, why: str) -> Promoted:
     with locked(places.state("locks", f"promote-{application}")):
         found = tracking.version(application, version)
         if found is None:
-            raise Refused(f"no version {version} of {application}; tidemill status lists what there is")
+            raise Refused(
+                f"no version {version} of {application}; tidemill status lists what there is"
+            )
         verdict = found["tags"].get("tidemill.verdict")
         entries = tracking.ledger(application)
         been = any(entry["version"] == version for entry in entries)
         if by == "gates" and verdict != "PROMOTE":
-            raise Refused(f"version {version} of {application} has the verdict {verdict}, and only PROMOTE goes live without a person")
+            raise Refused(
+                f"version {version} of {application} has the verdict {verdict}, and only PROMOTE goes live without a person"
+            )
         if verdict not in ("PROMOTE", "HOLD") and not been:
-            raise Refused(f"version {version} of {application} has the verdict {verdict}; it never goes live")
+            raise Refused(
+                f"version {version} of {application} has the verdict {verdict}; it never goes live"
+            )
         tracking.package(application, version)
         previous = tracking.aliased(application)
         if previous == version:
             return Promoted(name=application, version=version, previous=previous, moved=False)
-        if not entries or entries[-1]["version"] != version or entries[-1].get("previous") != previous:
-            tracking.record(application, {"version": version, "previous": previous, "by": by, "why": why, "digest": found["tags"]["tidemill.digest"]})
+        if (
+            not entries
+            or entries[-1]["version"] != version
+            or entries[-1].get("previous") != previous
+        ):
+            tracking.record(
+                application,
+                {
+                    "version": version,
+                    "previous": previous,
+                    "by": by,
+                    "why": why,
+                    "digest": found["tags"]["tidemill.digest"],
+                },
+            )
         tracking.move(application, "champion", version)
         if tracking.aliased(application, "challenger") == version:
             tracking.drop(application, "challenger")
@@ -47,9 +66,18 @@ def before(application: str, to: str = "") -> str:
     entries = tracking.ledger(application)
     if live is None or not entries:
         raise Refused(f"{application} has no champion; nothing to roll back")
-    target = to or next((entry["previous"] for entry in reversed(entries) if entry["version"] == live and entry["previous"]), None)
+    target = to or next(
+        (
+            entry["previous"]
+            for entry in reversed(entries)
+            if entry["version"] == live and entry["previous"]
+        ),
+        None,
+    )
     if target is None:
-        raise Refused(f"version {live} of {application} is the first champion; there is none before it")
+        raise Refused(
+            f"version {live} of {application} is the first champion; there is none before it"
+        )
     return target
 
 
@@ -58,8 +86,10 @@ def still_against(application: str, version: str, key: str) -> None:
     judged = Judged.load(places.run(key) / "judge.json")
     live = tracking.aliased(application)
     if judged is None or live not in (judged.champion, version):
-        raise Fault(f"version {version} of {application} was judged beside {(judged and judged.champion) or 'no champion'}, "
-                    f"and version {live} is live now; run again, and it is judged anew")
+        raise Fault(
+            f"version {version} of {application} was judged beside {(judged and judged.champion) or 'no champion'}, "
+            f"and version {live} is live now; run again, and it is judged anew"
+        )
 
 
 def main(arguments: list[str]) -> Promoted:
@@ -72,9 +102,14 @@ def main(arguments: list[str]) -> Promoted:
         receipt.save(places.run(arguments[4]) / "promote.json")
         run_id = tracking.parent(arguments[0], arguments[4])
         if run_id:
-            tracking.log(run_id, tags={"tidemill.state": "Promoted", "tidemill.version": receipt.version})
+            tracking.log(
+                run_id, tags={"tidemill.state": "Promoted", "tidemill.version": receipt.version}
+            )
     return receipt
 
 
 if __name__ == "__main__":
-    process.main(main, "python -m tasks.register.promote RECIPE VERSION BY WHY [KEY]: make a version the champion.")
+    process.main(
+        main,
+        "python -m tasks.register.promote RECIPE VERSION BY WHY [KEY]: make a version the champion.",
+    )

@@ -13,7 +13,19 @@ from tasks.schema.serving import Export, Serve
 from tasks.schema.training import Ensemble, Prune, Sweep, Teach, Trainer
 
 DATA_HALF = ("sources", "select", "label", "split")
-MODEL_HALF = ("model", "trainer", "sweep", "teach", "prune", "ensemble", "export", "score", "approval", "gates", "seed")
+MODEL_HALF = (
+    "model",
+    "trainer",
+    "sweep",
+    "teach",
+    "prune",
+    "ensemble",
+    "export",
+    "score",
+    "approval",
+    "gates",
+    "seed",
+)
 
 
 class Recipe(Strict):
@@ -39,7 +51,9 @@ class Recipe(Strict):
     nightly: bool = Field(default=False, description="the clock retrains it")
     cron: str = "0 3 * * *"
     timezone: str = Field(default="UTC", description="of the cron; an IANA name, as Europe/Berlin")
-    approval: bool = Field(default=False, description="a person lets each model out, also one that passed every gate")
+    approval: bool = Field(
+        default=False, description="a person lets each model out, also one that passed every gate"
+    )
     gates: tuple[Gate, ...]
 
     @field_validator("gates")
@@ -49,7 +63,9 @@ class Recipe(Strict):
             raise ValueError("no gates, no promotion: write at least one under `gates:`")
         names = [gate.name for gate in gates]
         if len(set(names)) < len(names):
-            raise ValueError(f"two gates share a name: {', '.join(sorted(n for n in names if names.count(n) > 1))}")
+            raise ValueError(
+                f"two gates share a name: {', '.join(sorted(n for n in names if names.count(n) > 1))}"
+            )
         return gates
 
     @model_validator(mode="after")
@@ -57,17 +73,25 @@ class Recipe(Strict):
         if self.nightly:
             comes(self.cron, self.timezone)
         if self.trainer.lr != "recipe" and self.sweep.trials and "lr" in self.sweep.space:
-            raise ValueError(f"trainer.lr is {self.trainer.lr} and sweep.space searches lr too; leave one out, as with sweep.trials=0")
+            raise ValueError(
+                f"trainer.lr is {self.trainer.lr} and sweep.space searches lr too; leave one out, as with sweep.trials=0"
+            )
         if self.ensemble.members > 1 and (self.prune.fraction or self.teach.by != "nobody"):
-            raise ValueError("ensemble.members is for whole networks that learn from the rows; leave out prune and teach, or the ensemble")
+            raise ValueError(
+                "ensemble.members is for whole networks that learn from the rows; leave out prune and teach, or the ensemble"
+            )
         used = {use.name for use in self.sources}
         ruled = {rule.source for rule in self.split.rules}
         if used != ruled:
-            raise ValueError(f"split.rules must name each source once: {', '.join(sorted(used ^ ruled))}")
+            raise ValueError(
+                f"split.rules must name each source once: {', '.join(sorted(used ^ ruled))}"
+            )
         for use in self.sources:
             rule = next(r for r in self.split.rules if r.source == use.name)
             if (use.role == "test") != (rule.by == "test"):
-                raise ValueError(f"source {use.name} has role {use.role}, its split rule is {rule.by!r}")
+                raise ValueError(
+                    f"source {use.name} has role {use.role}, its split rule is {rule.by!r}"
+                )
         return self
 
     def half(self) -> dict[str, Any]:

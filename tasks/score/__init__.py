@@ -17,4 +17,10 @@ def baselines(application: str, overrides: list[str]) -> Baselines:
     """The simpler models on the test rows; they need no candidate, so they run beside the sweep."""
     from tasks import plan
 
-    return plan.do("baselines", Baselines, plan.make(application, overrides), overrides, module="tasks.score.baselines")
+    return plan.do(
+        "baselines",
+        Baselines,
+        plan.make(application, overrides),
+        overrides,
+        module="tasks.score.baselines",
+    )

@@ -24,7 +24,10 @@ def score(this: plan.Plan) -> Scored:
     exported = plan.read("export", Exported, this)
     champion = tracking.aliased(this.application)
     before = plan.whole(Scored, this.folder / "score.json")
-    own = champion is not None and tracking.tag(this.application, champion, "tidemill.key") == this.key
+    own = (
+        champion is not None
+        and tracking.tag(this.application, champion, "tidemill.key") == this.key
+    )
     if before and "champion" not in before.skipped and (before.champion == champion or own):
         # Scored beside today's champion already, which answered; or this run's own version went live and its end was not noted.
         return before
@@ -62,7 +65,10 @@ def score(this: plan.Plan) -> Scored:
             print(f"champion version {champion} cannot be scored: {type(error).__name__}: {error}")
         moved = drift(this.application, champion, this.snapshot, this.splits)
     process.progress(2, 4, "parts", part="latency")
-    questions = [type(sessions["candidate"][0]).Input.model_validate_json(item) for item in sample(examples, settings.requests)["inputs"]]
+    questions = [
+        type(sessions["candidate"][0]).Input.model_validate_json(item)
+        for item in sample(examples, settings.requests)["inputs"]
+    ]
     figures, times = measured(sessions, questions, settings.requests)
     latency = {name: {**found, "memory_mb": memory[name]} for name, found in figures.items()}
     frames["times"] = save(this, "times", times)
@@ -70,7 +76,15 @@ def score(this: plan.Plan) -> Scored:
     frames |= baselines(this).frames
     process.progress(4, 4, "parts")
     looks = tracking.looks(this.application, digest(examples["example_id"].tolist()), begin(this))
-    return Scored(frames=frames, champion=champion, rows=len(examples), skipped=skipped, latency=latency, drift=moved, looks=looks)
+    return Scored(
+        frames=frames,
+        champion=champion,
+        rows=len(examples),
+        skipped=skipped,
+        latency=latency,
+        drift=moved,
+        looks=looks,
+    )
 
 
 def sample(examples: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -78,7 +92,9 @@ def sample(examples: pd.DataFrame, count: int) -> pd.DataFrame:
     return examples.sort_values("example_id", kind="stable").head(count)
 
 
-def perturbed(recipe: Recipe, session: Any, examples: pd.DataFrame, count: int, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+def perturbed(
+    recipe: Recipe, session: Any, examples: pd.DataFrame, count: int, seed: int
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """Frames as `score` gives them, of some rows with their questions perturbed; the other rows are left out (NaN)."""
     chosen = sample(examples, count).sort_index()
     if chosen.empty:
@@ -86,24 +102,33 @@ def perturbed(recipe: Recipe, session: Any, examples: pd.DataFrame, count: int, 
     questions = [recipe.Input.model_validate_json(item) for item in chosen["inputs"]]
     for name, changed in recipe.perturbations(questions, seed).items():
         if len(changed) != len(questions):
-            raise Fault(f"the perturbation {name} gave {len(changed)} questions for {len(questions)}; correct the recipe's perturbations")
-        asked = chosen.assign(inputs=[question.model_dump_json(exclude_unset=True) for question in changed])
+            raise Fault(
+                f"the perturbation {name} gave {len(changed)} questions for {len(questions)}; correct the recipe's perturbations"
+            )
+        asked = chosen.assign(
+            inputs=[question.model_dump_json(exclude_unset=True) for question in changed]
+        )
         yield name, judged(recipe, session, asked).set_axis(chosen.index).reindex(examples.index)
 
 
 def rows(examples: pd.DataFrame, slices: tuple[str, ...]) -> pd.DataFrame:
     """What the judge needs to know of each row: its unit and its slices."""
     told = [json.loads(item) for item in examples["slices"]]
-    return pd.DataFrame({
-        "example_id": examples["example_id"], "unit": examples["unit"],
-        **{name: [str(item.get(name, "")) for item in told] for name in slices},
-    })
+    return pd.DataFrame(
+        {
+            "example_id": examples["example_id"],
+            "unit": examples["unit"],
+            **{name: [str(item.get(name, "")) for item in told] for name in slices},
+        }
+    )
 
 
 def judged(recipe: Recipe, session: Any, examples: pd.DataFrame) -> pd.DataFrame:
     frame = recipe.score(session, examples)
     if len(frame) != len(examples):
-        raise Fault(f"score gave {len(frame)} rows for {len(examples)} examples; correct the recipe's score")
+        raise Fault(
+            f"score gave {len(frame)} rows for {len(examples)} examples; correct the recipe's score"
+        )
     return frame
 
 

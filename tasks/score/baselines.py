@@ -14,7 +14,9 @@ from tasks.score.overlap import overlap
 
 def baselines(this: plan.Plan) -> Baselines:
     """Their frames, as `score` gives them; made where they are missing."""
-    folder = places.state("baselines", f"{this.application}-{digest([this.snapshot, this.code])[:16]}")
+    folder = places.state(
+        "baselines", f"{this.application}-{digest([this.snapshot, this.code])[:16]}"
+    )
     done = folder / "done.json"
     with locked(places.state("locks", f"baselines-{this.application}")):
         found = Baselines.load(done)
@@ -24,7 +26,11 @@ def baselines(this: plan.Plan) -> Baselines:
         test = pd.read_parquet(this.splits / "test.parquet")
         frames = {
             **recipe.baselines(this.splits, test),
-            "overlap": overlap(pd.read_parquet(this.splits / "train.parquet"), test, this.recipe.split.near_duplicates),
+            "overlap": overlap(
+                pd.read_parquet(this.splits / "train.parquet"),
+                test,
+                this.recipe.split.near_duplicates,
+            ),
         }
         files = {}
         for name, frame in frames.items():

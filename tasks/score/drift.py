@@ -9,7 +9,7 @@ import pandas as pd
 from tasks import places, tracking, version
 from tasks.errors import Fault, Refused
 
-ROWS = 4_000         # of each side for the classifier
+ROWS = 4_000  # of each side for the classifier
 BUCKETS = 2**14
 BINS = 10
 
@@ -26,15 +26,23 @@ def drift(application: str, champion: str, snapshot: str, splits: Path) -> dict[
     except (Refused, Fault, OSError) as error:
         print(f"the champion's training rows could not be restored: {error}")
         return {}
-    return compared(pd.read_parquet(folder / "train.parquet"), pd.read_parquet(splits / "train.parquet"))
+    return compared(
+        pd.read_parquet(folder / "train.parquet"), pd.read_parquet(splits / "train.parquet")
+    )
 
 
 def compared(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
     """PSI of target, source, each slice column and length, and the classifier's AUC."""
-    found = {"target": psi(before["target"], now["target"]), "source": psi(before["source"], now["source"])}
+    found = {
+        "target": psi(before["target"], now["target"]),
+        "source": psi(before["source"], now["source"]),
+    }
     one, two = ([json.loads(item) for item in frame["slices"]] for frame in (before, now))
     for name in sorted({key for item in one[:1] + two[:1] for key in item}):
-        found[name] = psi(pd.Series([str(item.get(name)) for item in one]), pd.Series([str(item.get(name)) for item in two]))
+        found[name] = psi(
+            pd.Series([str(item.get(name)) for item in one]),
+            pd.Series([str(item.get(name)) for item in two]),
+        )
     sizes = [frame["inputs"].str.len().to_numpy(float) for frame in (before, now)]
     edges = np.unique(np.quantile(sizes[0], np.linspace(0, 1, BINS + 1)[1:-1]))
     found["size"] = psi(*(pd.Series(np.searchsorted(edges, part)) for part in sizes))
@@ -68,6 +76,14 @@ def told_apart(before: pd.Series, now: pd.Series) -> float:
         return 0.5
     texts = pd.concat(sides).tolist()
     labels = np.repeat([0, 1], [len(side) for side in sides])
-    grams = HashingVectorizer(analyzer="char", ngram_range=(1, 3), n_features=BUCKETS).transform(texts)
-    scores = cross_val_predict(SGDClassifier(loss="log_loss", random_state=1), grams, labels, cv=5, method="decision_function")
+    grams = HashingVectorizer(analyzer="char", ngram_range=(1, 3), n_features=BUCKETS).transform(
+        texts
+    )
+    scores = cross_val_predict(
+        SGDClassifier(loss="log_loss", random_state=1),
+        grams,
+        labels,
+        cv=5,
+        method="decision_function",
+    )
     return float(roc_auc_score(labels, scores))

@@ -24,7 +24,9 @@ def overlap(train: pd.DataFrame, test: pd.DataFrame, threshold: float) -> pd.Dat
     run = [not runs.isdisjoint(_runs(text)) for text in theirs]
     near = [False] * len(theirs)
     edge = len(ours)
-    for left, right, how in pairs(ours + theirs, train["target"].tolist() + test["target"].tolist(), threshold):
+    for left, right, how in pairs(
+        ours + theirs, train["target"].tolist() + test["target"].tolist(), threshold
+    ):
         first, second = sorted((left, right))
         if how != "exact" and first < edge <= second:
             near[second - edge] = True
@@ -33,10 +35,15 @@ def overlap(train: pd.DataFrame, test: pd.DataFrame, threshold: float) -> pd.Dat
 
 def _said(examples: pd.DataFrame) -> list[str]:
     """A question's words: the values of its JSON; a picture or a sound by the digest of its bytes."""
-    texts = [" ".join(str(value) for value in json.loads(item).values()) for item in examples["inputs"]]
+    texts = [
+        " ".join(str(value) for value in json.loads(item).values()) for item in examples["inputs"]
+    ]
     if "payload" not in examples or examples["payload"].isna().all():
         return texts
-    return [text if payload is None else f"{text} {hashlib.sha256(payload).hexdigest()}" for text, payload in zip(texts, examples["payload"], strict=True)]
+    return [
+        text if payload is None else f"{text} {hashlib.sha256(payload).hexdigest()}"
+        for text, payload in zip(texts, examples["payload"], strict=True)
+    ]
 
 
 def _runs(text: str) -> list[int]:

@@ -30,18 +30,38 @@ def select(name: str) -> None:
         rows = Rows(recipe.sources)
         order, reasons = judge(recipe, rows)
         why = reasons[order]
-        kept, gone = order[why == None], order[why != None]     # noqa: E711  (numpy compares each)
+        kept, gone = order[why == None], order[why != None]  # noqa: E711  (numpy compares each)
         if not len(kept):
-            raise Refused(f"recipe {name}: no document is left after select; loosen `select` in conf/recipe/{name}.yaml")
+            raise Refused(
+                f"recipe {name}: no document is left after select; loosen `select` in conf/recipe/{name}.yaml"
+            )
         rows.write(out / "documents.parquet", kept, DOCUMENTS)
-        rows.write(out / "dropped.parquet", gone, DROPPED, lambda some, table: table.set_column(
-            table.column_names.index("text"), "text", pc.utf8_slice_codeunits(table["text"], 0, 200)).append_column("reason", pa.array(reasons[some], pa.string())))
+        rows.write(
+            out / "dropped.parquet",
+            gone,
+            DROPPED,
+            lambda some, table: table.set_column(
+                table.column_names.index("text"),
+                "text",
+                pc.utf8_slice_codeunits(table["text"], 0, 200),
+            ).append_column("reason", pa.array(reasons[some], pa.string())),
+        )
         rows.close()
         counts = np.bincount(rows.source[kept], minlength=len(recipe.sources)).tolist()
-        write_json(out / "report.json", {
-            "rows": len(kept), "dropped": dict(sorted(Counter(reasons[gone]).items())),
-            "counts": {use.name: count for use, count in sorted(zip(recipe.sources, counts, strict=True), key=lambda item: item[0].name) if count},
-        })
+        write_json(
+            out / "report.json",
+            {
+                "rows": len(kept),
+                "dropped": dict(sorted(Counter(reasons[gone]).items())),
+                "counts": {
+                    use.name: count
+                    for use, count in sorted(
+                        zip(recipe.sources, counts, strict=True), key=lambda item: item[0].name
+                    )
+                    if count
+                },
+            },
+        )
 
 
 def judge(recipe: Recipe, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -49,18 +69,37 @@ def judge(recipe: Recipe, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     policy = recipe.select
     quality = config.quality(policy.quality) if policy.quality else None
     reasons = np.full(rows.count, None, dtype=object)
-    sought = np.zeros(rows.count, dtype=bool)      # for copies
-    addresses, words, signed, groups = [], [np.zeros((0, 2), np.uint64)], [np.zeros((0, BANDS), np.uint64)], [np.zeros(0, np.uint64)]   # type: list, list[np.ndarray], list[np.ndarray], list[np.ndarray]
+    sought = np.zeros(rows.count, dtype=bool)  # for copies
+    addresses, words, signed, groups = (
+        [],
+        [np.zeros((0, 2), np.uint64)],
+        [np.zeros((0, BANDS), np.uint64)],
+        [np.zeros(0, np.uint64)],
+    )  # type: list, list[np.ndarray], list[np.ndarray], list[np.ndarray]
     numbers: defaultdict[tuple[str, ...], int] = defaultdict(lambda: len(numbers))
     process.progress(0, rows.count, "documents")
     with Bands(places.state("select", f"{recipe.application}.sqlite")) as bands:
-        for start, use, table, payloads in rows.scan(["uri", "kind", "chars", "digest", *policy.twins_differ_by, *(COLUMNS if quality else ())]):
+        for start, use, table, payloads in rows.scan(
+            [
+                "uri",
+                "kind",
+                "chars",
+                "digest",
+                *policy.twins_differ_by,
+                *(COLUMNS if quality else ()),
+            ]
+        ):
             addresses += table["uri"].chunks
-            mine, context = reasons[start : start + table.num_rows], _in(table["kind"], policy.context)
+            mine, context = (
+                reasons[start : start + table.num_rows],
+                _in(table["kind"], policy.context),
+            )
             if policy.kinds:
                 mine[~_in(table["kind"], policy.kinds) & ~context] = "another kind of part"
             measured = ~context & ~payloads
-            mine[measured & _none(mine) & (table["chars"].to_numpy() < policy.min_chars)] = f"shorter than {policy.min_chars} characters"
+            mine[measured & _none(mine) & (table["chars"].to_numpy() < policy.min_chars)] = (
+                f"shorter than {policy.min_chars} characters"
+            )
             if quality:
                 measured &= _none(mine)
                 mine[measured] = judged(quality, policy.quality, table.filter(pa.array(measured)))
@@ -68,17 +107,52 @@ def judge(recipe: Recipe, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
             sought[start : start + table.num_rows] = left
             table = table.filter(pa.array(left))
             here = start + np.flatnonzero(left)
-            for whole, some in zip((words, signed), bands.named(table["digest"].to_pylist(), lambda places, here=here: rows.texts(here[list(places)])), strict=True):   # type: ignore[misc]
+            for whole, some in zip(
+                (words, signed),
+                bands.named(
+                    table["digest"].to_pylist(),
+                    lambda places, here=here: rows.texts(here[list(places)]),
+                ),
+                strict=True,
+            ):  # type: ignore[misc]
                 whole.append(some)
             differing = [table[column].to_pylist() for column in policy.twins_differ_by]
-            groups.append(np.array([numbers[group] for group in zip([use.role] * table.num_rows, *differing, strict=True)], dtype=np.uint64))
+            groups.append(
+                np.array(
+                    [
+                        numbers[group]
+                        for group in zip([use.role] * table.num_rows, *differing, strict=True)
+                    ],
+                    dtype=np.uint64,
+                )
+            )
             process.progress(start + len(mine), rows.count, "documents")
-    order = pc.sort_indices(pa.table({"role": pa.array([use.role for use in recipe.sources]).take(pa.array(rows.source)), "uri": pa.chunked_array(addresses, pa.string())}),
-                            sort_keys=[("role", "ascending"), ("uri", "ascending")]).to_numpy().astype(np.int64)
+    order = (
+        pc.sort_indices(
+            pa.table(
+                {
+                    "role": pa.array([use.role for use in recipe.sources]).take(
+                        pa.array(rows.source)
+                    ),
+                    "uri": pa.chunked_array(addresses, pa.string()),
+                }
+            ),
+            sort_keys=[("role", "ascending"), ("uri", "ascending")],
+        )
+        .to_numpy()
+        .astype(np.int64)
+    )
     left = order[sought[order]]
     there = (np.cumsum(sought) - 1)[left]
-    alike = Alike(lambda some: rows.texts(left[list(some)]), policy.near_duplicates, rows.bytes[left])
-    for row, (_, how) in joined(np.concatenate(words)[there], np.concatenate(signed)[there], np.concatenate(groups)[there], alike).items():
+    alike = Alike(
+        lambda some: rows.texts(left[list(some)]), policy.near_duplicates, rows.bytes[left]
+    )
+    for row, (_, how) in joined(
+        np.concatenate(words)[there],
+        np.concatenate(signed)[there],
+        np.concatenate(groups)[there],
+        alike,
+    ).items():
         reasons[left[row]] = f"{how} duplicate"
     process.progress(rows.count, rows.count, "documents")
     return order, reasons
@@ -90,17 +164,21 @@ def _in(column: pa.ChunkedArray, values: tuple[str, ...]) -> np.ndarray:
 
 
 def _none(reasons: np.ndarray) -> np.ndarray:
-    found: np.ndarray = reasons == None     # noqa: E711
+    found: np.ndarray = reasons == None  # noqa: E711
     return found
 
 
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
-        raise Refused(f"python -m tasks.select RECIPE; conf/recipe has {', '.join(config.files('recipe'))}")
-    gc.disable()    # what is made of documents holds no cycles, and looking for some takes a tenth of the time
+        raise Refused(
+            f"python -m tasks.select RECIPE; conf/recipe has {', '.join(config.files('recipe'))}"
+        )
+    gc.disable()  # what is made of documents holds no cycles, and looking for some takes a tenth of the time
     without_pandas()
     select(arguments[0])
 
 
 if __name__ == "__main__":
-    process.main(main, "python -m tasks.select RECIPE: the documents an application takes, each once.")
+    process.main(
+        main, "python -m tasks.select RECIPE: the documents an application takes, each once."
+    )

@@ -19,14 +19,14 @@ from tasks.files import sha256
 from tasks.select import shingles
 
 BANDS, ROWS, SEED = 20, 5, 7
-ASKED = 5_000      # texts that the file is asked for at once
+ASKED = 5_000  # texts that the file is asked for at once
 
 
 class Bands:
     """Bands by text. Without a path nothing is kept; what was not asked for is forgotten at the end."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path, self.file = path, None   # type: tuple[Path | None, sqlite3.Connection | None]
+        self.path, self.file = path, None  # type: tuple[Path | None, sqlite3.Connection | None]
         self.asked: list[np.ndarray] = []
         if path is None:
             return
@@ -40,7 +40,9 @@ class Bands:
         self.file = sqlite3.connect(path)
         self.file.execute("pragma journal_mode=wal")
         self.file.execute("pragma synchronous=normal")
-        self.file.execute("create table if not exists bands (text blob primary key, words blob, bands blob)")
+        self.file.execute(
+            "create table if not exists bands (text blob primary key, words blob, bands blob)"
+        )
         self.file.execute("create table if not exists made (by text)")
         made = _made_by()
         if [row[0] for row in self.file.execute("select by from made")] != [made]:
@@ -51,7 +53,10 @@ class Bands:
 
     def _drop(self, error: Exception) -> None:
         assert self.path is not None
-        print(f"the index {self.path.name} is damaged ({error}); it is dropped, and all signatures are made again", flush=True)
+        print(
+            f"the index {self.path.name} is damaged ({error}); it is dropped, and all signatures are made again",
+            flush=True,
+        )
         if self.file is not None:
             self.file.close()
         for name in (self.path.name, f"{self.path.name}-wal", f"{self.path.name}-shm"):
@@ -63,24 +68,44 @@ class Bands:
 
         A row of zeros where a text is too short for a shingle.
         """
-        return self.named([text.digest(body) for body in texts], lambda places: [texts[place] for place in places])
+        return self.named(
+            [text.digest(body) for body in texts], lambda places: [texts[place] for place in places]
+        )
 
-    def named(self, digests: Sequence[str], texts: Callable[[Sequence[int]], Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+    def named(
+        self, digests: Sequence[str], texts: Callable[[Sequence[int]], Sequence[str]]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The same of texts whose digests are known; those at some places are asked for where they are new."""
-        words, bands = np.zeros((len(digests), 2), dtype=np.uint64), np.zeros((len(digests), BANDS), dtype=np.uint64)
+        words, bands = (
+            np.zeros((len(digests), 2), dtype=np.uint64),
+            np.zeros((len(digests), BANDS), dtype=np.uint64),
+        )
         for start in range(0, len(digests), ASKED):
             names = list(map(bytes.fromhex, digests[start : start + ASKED]))
             known = self._known(names)
             first = {name: place for place, name in reversed(list(enumerate(names, start)))}
             new = [place for name, place in first.items() if name not in known]
-            known.update(zip((names[place - start] for place in new), _made(texts(new)) if new else (), strict=True))
+            known.update(
+                zip(
+                    (names[place - start] for place in new),
+                    _made(texts(new)) if new else (),
+                    strict=True,
+                )
+            )
             if self.file is not None:
                 made = ((names[place - start], *known[names[place - start]]) for place in new)
-                self.file.executemany("insert or replace into bands values (?, ?, ?)", sorted((name, said + _sum(said, band), band) for name, said, band in made))
+                self.file.executemany(
+                    "insert or replace into bands values (?, ?, ?)",
+                    sorted((name, said + _sum(said, band), band) for name, said, band in made),
+                )
                 self.file.commit()
                 self.asked.append(_heads(names))
-            words[start : start + ASKED] = np.frombuffer(b"".join(known[name][0] for name in names), dtype=np.uint64).reshape(-1, 2)
-            bands[start : start + ASKED] = np.frombuffer(b"".join(known[name][1] or bytes(8 * BANDS) for name in names), dtype=np.uint64).reshape(-1, BANDS)
+            words[start : start + ASKED] = np.frombuffer(
+                b"".join(known[name][0] for name in names), dtype=np.uint64
+            ).reshape(-1, 2)
+            bands[start : start + ASKED] = np.frombuffer(
+                b"".join(known[name][1] or bytes(8 * BANDS) for name in names), dtype=np.uint64
+            ).reshape(-1, BANDS)
         return words, bands
 
     def _known(self, digests: list[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
@@ -88,12 +113,20 @@ class Bands:
         if self.file is None:
             return {}
         try:
-            found = self.file.execute(f"select text, words, bands from bands where text in ({','.join('?' * len(digests))})", digests).fetchall()
+            found = self.file.execute(
+                f"select text, words, bands from bands where text in ({','.join('?' * len(digests))})",
+                digests,
+            ).fetchall()
         except sqlite3.DatabaseError as error:
             self._drop(error)
             return {}
-        return {name: (words[:16], bands) for name, words, bands in found
-                if isinstance(words, bytes) and isinstance(bands, bytes) and words == words[:16] + _sum(words[:16], bands)}
+        return {
+            name: (words[:16], bands)
+            for name, words, bands in found
+            if isinstance(words, bytes)
+            and isinstance(bands, bytes)
+            and words == words[:16] + _sum(words[:16], bands)
+        }
 
     def _forget(self) -> None:
         """Every text that was not asked for."""
@@ -101,14 +134,25 @@ class Bands:
         there = [name for (name,) in self.file.execute("select text from bands")]
         if any(not isinstance(name, bytes) or len(name) != 16 for name in there):
             raise sqlite3.DatabaseError("a name is none")
-        gone = ~np.isin(_heads(there), np.concatenate(self.asked)) if there and self.asked else np.ones(len(there), dtype=bool)
-        self.file.executemany("delete from bands where text = ?", ((there[place],) for place in np.flatnonzero(gone)))
+        gone = (
+            ~np.isin(_heads(there), np.concatenate(self.asked))
+            if there and self.asked
+            else np.ones(len(there), dtype=bool)
+        )
+        self.file.executemany(
+            "delete from bands where text = ?", ((there[place],) for place in np.flatnonzero(gone))
+        )
         self.file.commit()
 
     def __enter__(self) -> "Bands":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self.file is None:
             return
         try:
@@ -128,7 +172,9 @@ def _made(texts: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
     """Of each text the digest of its words, and its bands where it has a shingle."""
     for part in shingles.batches([len(body) for body in texts]):
         made = shingles.shingled(texts[part])
-        for said, band, many in zip(made.words, signed(made), np.diff(made.edges).tolist(), strict=True):
+        for said, band, many in zip(
+            made.words, signed(made), np.diff(made.edges).tolist(), strict=True
+        ):
             yield said, band.tobytes() if many else b""
 
 
@@ -141,16 +187,27 @@ def signed(texts: shingles.Shingled) -> np.ndarray:
     """Bands of MinHash signatures (N, 20): one number a band, zeros where a text has no shingle."""
     import rensa
 
-    found = rensa.RMinHash.digest_matrix_from_flat_token_hashes(texts.numbers, texts.edges.astype(np.uint64), num_perm=BANDS * ROWS, seed=SEED)
+    found = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+        texts.numbers, texts.edges.astype(np.uint64), num_perm=BANDS * ROWS, seed=SEED
+    )
     signatures = np.asarray(found.to_rows(), dtype=np.uint64).reshape(-1, BANDS * ROWS)
     bands = np.zeros((len(signatures), BANDS), dtype=np.uint64)
     for row in range(ROWS):
         bands = bands * np.uint64(1_000_003) + signatures[:, row::ROWS]
-    return np.where(np.diff(texts.edges)[:, None] > 0, np.maximum(bands, np.uint64(1)), np.uint64(0))
+    return np.where(
+        np.diff(texts.edges)[:, None] > 0, np.maximum(bands, np.uint64(1)), np.uint64(0)
+    )
 
 
 def _made_by() -> str:
     """What bands depend on."""
     from importlib.metadata import version
 
-    return " ".join((sha256(Path(shingles.__file__)), sha256(Path(__file__)), version("rensa"), unicodedata.unidata_version))
+    return " ".join(
+        (
+            sha256(Path(shingles.__file__)),
+            sha256(Path(__file__)),
+            version("rensa"),
+            unicodedata.unidata_version,
+        )
+    )

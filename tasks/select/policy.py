@@ -8,14 +8,16 @@ import pyarrow as pa
 from tasks.schema import Quality
 
 COLUMNS = ("language", "language_found", "language_score", "quality")
-SURE = 0.5      # of lid.176; below it a text is in the language that its source says, where it says one
+SURE = 0.5  # of lid.176; below it a text is in the language that its source says, where it says one
 
 
 def judged(policy: Quality, name: str, documents: pa.Table) -> list[str | None]:
     """Why each document is left out, or None."""
     return [
         reason(policy, name, language(said, found, score), signals)
-        for said, found, score, signals in zip(*(documents[column].to_pylist() for column in COLUMNS), strict=True)
+        for said, found, score, signals in zip(
+            *(documents[column].to_pylist() for column in COLUMNS), strict=True
+        )
     ]
 
 
@@ -34,7 +36,7 @@ def reason(policy: Quality, name: str, language: str, signals: str) -> str | Non
     found: dict[str, Any] = json.loads(signals)
     for signal, (least, most) in bounds.items():
         value = found.get(signal)
-        if value is None:      # a text counted by characters has no word length
+        if value is None:  # a text counted by characters has no word length
             continue
         if (least is not None and value < least) or (most is not None and value > most):
             return f"{name}: {signal}"

@@ -13,7 +13,10 @@ from tasks.errors import Fault, Refused
 from tasks.files import aside
 from tasks.schema import Use
 
-GROUP_ROWS, GROUP_BYTES = 50_000, 32 * 2**20    # of a row group that is written: what comes first; what is in memory for it is some three times as large
+GROUP_ROWS, GROUP_BYTES = (
+    50_000,
+    32 * 2**20,
+)  # of a row group that is written: what comes first; what is in memory for it is some three times as large
 
 
 class Rows:
@@ -22,20 +25,37 @@ class Rows:
     def __init__(self, uses: Sequence[Use]) -> None:
         self.uses = uses
         self.files = [_opened(use.name) for use in uses]
-        self.parts = [(number, group) for number, file in enumerate(self.files) for group in range(file.num_row_groups)]
-        sizes = [self.files[number].metadata.row_group(group).num_rows for number, group in self.parts]
+        self.parts = [
+            (number, group)
+            for number, file in enumerate(self.files)
+            for group in range(file.num_row_groups)
+        ]
+        sizes = [
+            self.files[number].metadata.row_group(group).num_rows for number, group in self.parts
+        ]
         self.edges = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
         self.count = int(self.edges[-1])
         self.source = np.repeat([number for number, _ in self.parts], sizes).astype(np.int32)
         # Of each row, about: its share of its row group, and its text, which stands there once where many rows have it.
-        chars = [self._read(part, ["chars"])["chars"].fill_null(0).to_numpy() for part in range(len(self.parts))]
-        self.bytes = np.repeat([_bytes(self.files[number].metadata.row_group(group)) for number, group in self.parts], sizes)
+        chars = [
+            self._read(part, ["chars"])["chars"].fill_null(0).to_numpy()
+            for part in range(len(self.parts))
+        ]
+        self.bytes = np.repeat(
+            [_bytes(self.files[number].metadata.row_group(group)) for number, group in self.parts],
+            sizes,
+        )
         self.bytes = np.maximum(self.bytes, np.concatenate(chars) if chars else 0)
 
     def scan(self, columns: Iterable[str]) -> Iterator[tuple[int, Use, pa.Table, np.ndarray]]:
         """Every row group: its first row's place, its source, these columns, and which rows have a payload."""
         for part, (number, group) in enumerate(self.parts):
-            yield int(self.edges[part]), self.uses[number], self._read(part, list(dict.fromkeys(columns))), self._payloads(part, self.files[number].metadata.row_group(group))
+            yield (
+                int(self.edges[part]),
+                self.uses[number],
+                self._read(part, list(dict.fromkeys(columns))),
+                self._payloads(part, self.files[number].metadata.row_group(group)),
+            )
 
     def _payloads(self, part: int, group: pq.RowGroupMetaData) -> np.ndarray:
         """Which rows have one; nothing is read where none has, or all do."""
@@ -65,26 +85,41 @@ class Rows:
         found = self.take(rows, ["text", "payload"])
         return list(map(text.sought, found["text"].to_pylist(), found["payload"].to_pylist()))
 
-    def write(self, path: Path, rows: np.ndarray, schema: pa.Schema, made: Callable[[np.ndarray, pa.Table], pa.Table] = lambda rows, table: table) -> None:
+    def write(
+        self,
+        path: Path,
+        rows: np.ndarray,
+        schema: pa.Schema,
+        made: Callable[[np.ndarray, pa.Table], pa.Table] = lambda rows, table: table,
+    ) -> None:
         """Write rows as they are, or what is made of them; equal rows give equal bytes."""
         columns = [name for name in schema.names if name in DOCUMENTS.names]
         with aside(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
             if not len(rows):
                 writer.write_table(schema.empty_table())
             for some in self._groups(rows):
-                writer.write_table(made(some, self.take(some, columns)).select(schema.names).cast(schema), row_group_size=GROUP_ROWS)
+                writer.write_table(
+                    made(some, self.take(some, columns)).select(schema.names).cast(schema),
+                    row_group_size=GROUP_ROWS,
+                )
 
     def _groups(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         start, total = 0, np.concatenate(([0], np.cumsum(self.bytes[rows])))
         while start < len(rows):
-            stop = min(start + GROUP_ROWS, int(np.searchsorted(total, total[start] + GROUP_BYTES, side="right")) - 1, len(rows))
+            stop = min(
+                start + GROUP_ROWS,
+                int(np.searchsorted(total, total[start] + GROUP_BYTES, side="right")) - 1,
+                len(rows),
+            )
             yield rows[start : max(stop, start + 1)]
             start = max(stop, start + 1)
 
     def _read(self, part: int, columns: Sequence[str]) -> pa.Table:
         number, group = self.parts[part]
         try:
-            return self.files[number].read_row_group(group, columns=list(columns), use_threads=False)
+            return self.files[number].read_row_group(
+                group, columns=list(columns), use_threads=False
+            )
         except (pa.ArrowException, OSError) as error:
             raise _damaged(self.uses[number].name, error) from error
 
@@ -108,8 +143,13 @@ def _opened(source: str) -> pq.ParquetFile:
 
 def _bytes(group: pq.RowGroupMetaData) -> int:
     """How large a row of a row group is, about: unpacked, but what is the same in many rows counts once."""
-    return int(sum(group.column(place).total_uncompressed_size for place in range(group.num_columns)) / max(1, group.num_rows))
+    return int(
+        sum(group.column(place).total_uncompressed_size for place in range(group.num_columns))
+        / max(1, group.num_rows)
+    )
 
 
 def _damaged(source: str, error: Exception | str) -> Fault:
-    return Fault(f"data/clean/{source}/documents.parquet is damaged ({' '.join(str(error).split())[:120]}); remove it and run python -m tasks.clean {source}")
+    return Fault(
+        f"data/clean/{source}/documents.parquet is damaged ({' '.join(str(error).split())[:120]}); remove it and run python -m tasks.clean {source}"
+    )

@@ -13,13 +13,20 @@ import numpy as np
 from tasks.select import shingles
 from tasks.select.bands import BANDS, Bands
 
-HELD_AT_ONCE, HELD_BYTES = 5_000, 32 * 2**20        # texts that are fetched together to be compared, and their bytes
-MOST_HELD = 20_000_000      # shingles in memory while candidates are compared, as numbers of eight bytes
+HELD_AT_ONCE, HELD_BYTES = (
+    5_000,
+    32 * 2**20,
+)  # texts that are fetched together to be compared, and their bytes
+MOST_HELD = (
+    20_000_000  # shingles in memory while candidates are compared, as numbers of eight bytes
+)
 
-Texts = Callable[[Sequence[int]], Sequence[str]]    # gives the texts of some rows
+Texts = Callable[[Sequence[int]], Sequence[str]]  # gives the texts of some rows
 
 
-def pairs(texts: Sequence[str], groups: Sequence[str], threshold: float) -> list[tuple[int, int, str]]:
+def pairs(
+    texts: Sequence[str], groups: Sequence[str], threshold: float
+) -> list[tuple[int, int, str]]:
     """Pairs (i, j, how) of the same group, i < j, where `how` is exact or near.
 
     Of a set of exact copies, each is paired with the first; near pairs have a Jaccard similarity
@@ -28,7 +35,10 @@ def pairs(texts: Sequence[str], groups: Sequence[str], threshold: float) -> list
     words, signed = Bands().of(texts)
     group_of = numbered(groups)
     first = firsts(words, group_of)
-    found = [(int(first[row]), int(row), "exact") for row in np.flatnonzero(first != np.arange(len(first)))]
+    found = [
+        (int(first[row]), int(row), "exact")
+        for row in np.flatnonzero(first != np.arange(len(first)))
+    ]
     alike = Alike(lambda rows: [texts[row] for row in rows], threshold)
     seen: set[tuple[int, int]] = set()
     for some in candidates(first, group_of, signed, alike):
@@ -43,15 +53,23 @@ def pairs(texts: Sequence[str], groups: Sequence[str], threshold: float) -> list
     return found
 
 
-def copies(texts: Sequence[str], groups: Sequence[str], threshold: float, bands: Bands | None = None) -> dict[int, tuple[int, str]]:
+def copies(
+    texts: Sequence[str], groups: Sequence[str], threshold: float, bands: Bands | None = None
+) -> dict[int, tuple[int, str]]:
     """Which rows to leave out: row to (the row it is a copy of, how). The first of each set stays.
 
     Sort the rows by something that does not change, and the result does not either.
     """
-    return joined(*(bands or Bands()).of(texts), numbered(groups), Alike(lambda rows: [texts[row] for row in rows], threshold))
+    return joined(
+        *(bands or Bands()).of(texts),
+        numbered(groups),
+        Alike(lambda rows: [texts[row] for row in rows], threshold),
+    )
 
 
-def joined(words: np.ndarray, signed: np.ndarray, group_of: np.ndarray, alike: "Alike") -> dict[int, tuple[int, str]]:
+def joined(
+    words: np.ndarray, signed: np.ndarray, group_of: np.ndarray, alike: "Alike"
+) -> dict[int, tuple[int, str]]:
     """The same of texts whose digests and bands are known, and which lie elsewhere."""
     first = firsts(words, group_of)
     exact = first != np.arange(len(first))
@@ -63,7 +81,11 @@ def joined(words: np.ndarray, signed: np.ndarray, group_of: np.ndarray, alike: "
         alike.hold([row for bucket in apart for row in bucket])
         for bucket in apart:
             _join_bucket(bucket, sets, alike)
-    return {row: (sets.find(row), "exact" if exact[row] else "near") for row in range(len(first)) if sets.find(row) != row}
+    return {
+        row: (sets.find(row), "exact" if exact[row] else "near")
+        for row in range(len(first))
+        if sets.find(row) != row
+    }
 
 
 def numbered(groups: Sequence[str]) -> np.ndarray:
@@ -73,7 +95,7 @@ def numbered(groups: Sequence[str]) -> np.ndarray:
 
 def firsts(words: np.ndarray, group_of: np.ndarray) -> np.ndarray:
     """For each row the first of its group that says the same."""
-    order = np.lexsort((words[:, 1], words[:, 0], group_of))      # stable
+    order = np.lexsort((words[:, 1], words[:, 0], group_of))  # stable
     new = np.ones(len(order), dtype=bool)
     new[1:] = (np.diff(group_of[order]) != 0) | (words[order[1:]] != words[order[:-1]]).any(axis=1)
     found = np.empty(len(order), dtype=np.int64)
@@ -81,14 +103,23 @@ def firsts(words: np.ndarray, group_of: np.ndarray) -> np.ndarray:
     return found
 
 
-def candidates(first: np.ndarray, group_of: np.ndarray, signed: np.ndarray, alike: "Alike") -> Iterator[list[list[int]]]:
+def candidates(
+    first: np.ndarray, group_of: np.ndarray, signed: np.ndarray, alike: "Alike"
+) -> Iterator[list[list[int]]]:
     """Rows of the same group that agree in a whole band and say different words: some buckets at a time.
 
     All of them are held before the first is compared, as far as memory goes: so texts that lie elsewhere are read once.
     """
     alone = np.flatnonzero((first == np.arange(len(first))) & signed.any(axis=1))
-    bands = [_agreeing(alone, group_of[alone] * np.uint64(1_000_003) + signed[alone, band]) for band in range(BANDS)]
-    alike.hold(np.unique(np.concatenate([row for buckets in bands for row in buckets] or [alone[:0]])).tolist())
+    bands = [
+        _agreeing(alone, group_of[alone] * np.uint64(1_000_003) + signed[alone, band])
+        for band in range(BANDS)
+    ]
+    alike.hold(
+        np.unique(
+            np.concatenate([row for buckets in bands for row in buckets] or [alone[:0]])
+        ).tolist()
+    )
     for buckets in bands:
         some: list[list[int]] = []
         held = 0
@@ -105,7 +136,11 @@ def candidates(first: np.ndarray, group_of: np.ndarray, signed: np.ndarray, alik
 def _agreeing(rows: np.ndarray, key: np.ndarray) -> list[np.ndarray]:
     """Rows with the same key, two or more at a time."""
     order = np.argsort(key)
-    edges = np.flatnonzero(np.concatenate(([True], np.diff(key[order]) != 0, [True]))) if len(order) else np.zeros(1, dtype=np.int64)
+    edges = (
+        np.flatnonzero(np.concatenate(([True], np.diff(key[order]) != 0, [True])))
+        if len(order)
+        else np.zeros(1, dtype=np.int64)
+    )
     return [rows[order[edges[run] : edges[run + 1]]] for run in np.flatnonzero(np.diff(edges) > 1)]
 
 
@@ -156,7 +191,11 @@ class Alike:
         total = np.cumsum(self.sizes[missing]) if self.sizes is not None else np.zeros(len(missing))
         start = 0
         while start < len(missing) and not (start and self.numbers > MOST_HELD):
-            most = int(np.searchsorted(total, (total[start - 1] if start else 0) + HELD_BYTES, side="right"))
+            most = int(
+                np.searchsorted(
+                    total, (total[start - 1] if start else 0) + HELD_BYTES, side="right"
+                )
+            )
             stop = max(start + 1, min(start + HELD_AT_ONCE, most))
             self._fetch(missing[start:stop].tolist())
             start = stop

@@ -22,8 +22,8 @@ from tasks.errors import Fault, Refused
 from tasks.schema import Serving
 
 log = logging.getLogger(__name__)
-FIRST_S = 30.0         # one of several workers waits so long for its models before it takes a connection
-AGAIN_S = 1.0          # between two starts of one worker, so that one that cannot start does not spin
+FIRST_S = 30.0  # one of several workers waits so long for its models before it takes a connection
+AGAIN_S = 1.0  # between two starts of one worker, so that one that cannot start does not spin
 USAGE = "python -m tasks.serve [APPLICATION ...] [--all] [--host HOST] [--port PORT] [--workers N]"
 
 
@@ -47,7 +47,9 @@ def listening(settings: Serving) -> socket.socket:
 
     may_bind(settings.host)
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+        )[0]
     except socket.gaierror as error:
         raise Refused(f"host {settings.host!r} is no address of this machine") from error
     # The protocol by its number: asyncio sends small packets at once only on a socket that says it is TCP, else an answer takes 40 ms more.
@@ -57,7 +59,9 @@ def listening(settings: Serving) -> socket.socket:
         found.bind(address)
     except OSError as error:
         found.close()
-        raise Refused(f"cannot serve on {settings.host}:{settings.port}: {error.strerror}; name another with --port, 0 for any that is free") from error
+        raise Refused(
+            f"cannot serve on {settings.host}:{settings.port}: {error.strerror}; name another with --port, 0 for any that is free"
+        ) from error
     found.listen(512)
     return found
 
@@ -76,7 +80,9 @@ def serve(names: tuple[str, ...], settings: Serving, told: Callable[[str], None]
         return Workers(names, settings, listener).keep()
 
 
-def work(names: tuple[str, ...], settings: Serving, listener: socket.socket, first_s: float = 0.0) -> int:
+def work(
+    names: tuple[str, ...], settings: Serving, listener: socket.socket, first_s: float = 0.0
+) -> int:
     """One worker, here."""
     import uvicorn
 
@@ -87,9 +93,21 @@ def work(names: tuple[str, ...], settings: Serving, listener: socket.socket, fir
 
     worker = make(names, settings, first_s=first_s)
     Patient.head_s, Patient.most, Patient.full = settings.head_s, settings.connections, worker.full
-    server = uvicorn.Server(uvicorn.Config(
-        worker.door, http=Patient, ws="none", log_config=None, access_log=False, server_header=False, proxy_headers=False, backlog=512,
-        timeout_keep_alive=max(1, round(settings.head_s)), timeout_graceful_shutdown=15, lifespan="on"))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            worker.door,
+            http=Patient,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=512,
+            timeout_keep_alive=max(1, round(settings.head_s)),
+            timeout_graceful_shutdown=15,
+            lifespan="on",
+        )
+    )
     server.run(sockets=[listener])
     return 0 if server.started else process.EXIT_FAULT
 
@@ -104,9 +122,26 @@ class Workers:
         self.stopping = False
 
     def start(self) -> subprocess.Popen[bytes]:
-        env = {**process.variables(), "PROMETHEUS_MULTIPROC_DIR": str(self.folder), "TIDEMILL_SERVE": self.settings.model_dump_json()}
+        env = {
+            **process.variables(),
+            "PROMETHEUS_MULTIPROC_DIR": str(self.folder),
+            "TIDEMILL_SERVE": self.settings.model_dump_json(),
+        }
         number = self.listener.fileno()
-        return subprocess.Popen([sys.executable, "-m", "tasks.serve", "--socket", str(number), *(self.names or ["--all"])], env=env, pass_fds=[number], stdin=subprocess.DEVNULL, cwd=places.root())
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tasks.serve",
+                "--socket",
+                str(number),
+                *(self.names or ["--all"]),
+            ],
+            env=env,
+            pass_fds=[number],
+            stdin=subprocess.DEVNULL,
+            cwd=places.root(),
+        )
 
     def keep(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -119,12 +154,18 @@ class Workers:
                 time.sleep(0.1)
                 for place, child in enumerate(self.children):
                     if child.poll() is not None and not self.stopping:
-                        log.error("worker %d ended with %s; another is started", child.pid, child.returncode)
+                        log.error(
+                            "worker %d ended with %s; another is started",
+                            child.pid,
+                            child.returncode,
+                        )
                         self.forget(child.pid)
                         time.sleep(AGAIN_S if child.returncode >= 0 else 0)
                         if not self.stopping:
                             self.children[place] = self.start()
-            self.stop(signal.SIGTERM, None)     # once more: one may have been started in that very moment
+            self.stop(
+                signal.SIGTERM, None
+            )  # once more: one may have been started in that very moment
             for child in self.children:
                 child.wait(30)
             return 0
@@ -149,7 +190,11 @@ class Workers:
 def settled(host: str | None, port: int | None, workers: int | None) -> Serving:
     """conf/config.yaml's serve section, with what the command line says instead."""
     own = config.general().serve.model_dump()
-    given = {name: value for name, value in (("host", host), ("port", port), ("workers", workers)) if value is not None}
+    given = {
+        name: value
+        for name, value in (("host", host), ("port", port), ("workers", workers))
+        if value is not None
+    }
     from pydantic import ValidationError
 
     try:
@@ -170,9 +215,18 @@ def main(arguments: list[str]) -> None:
     places.settle()
     names = chosen(given.names, given.all)
     if given.socket is not None:
-        code = work(names, Serving.model_validate_json(os.environ["TIDEMILL_SERVE"]), socket.socket(fileno=given.socket), FIRST_S)
+        code = work(
+            names,
+            Serving.model_validate_json(os.environ["TIDEMILL_SERVE"]),
+            socket.socket(fileno=given.socket),
+            FIRST_S,
+        )
     else:
-        code = serve(names, settled(given.host, given.port, given.workers), lambda where: print(where, flush=True))
+        code = serve(
+            names,
+            settled(given.host, given.port, given.workers),
+            lambda where: print(where, flush=True),
+        )
     if code:
         raise Fault("the server could not start; its log says why")
 

@@ -31,24 +31,30 @@ from tasks.serve.refusals import Refusal, invalid
 from tasks.serve.slot import Slot, share_of
 
 HERE = Path(__file__).parent
-LARGE = 64_000          # bytes; a larger body is read by a thread, so that others are not kept waiting
-YOUNG = 10_000          # objects between two looks for garbage; 700 as it comes
+LARGE = 64_000  # bytes; a larger body is read by a thread, so that others are not kept waiting
+YOUNG = 10_000  # objects between two looks for garbage; 700 as it comes
 HEADER = "Tidemill-Version"
 
 
 class Server:
     """What one worker holds: the keeper of versions, and a queue for each application."""
 
-    def __init__(self, names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None) -> None:
+    def __init__(
+        self, names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None
+    ) -> None:
         self.settings = settings
         self.keeper = keeper or Keeper(names, settings.poll_s)
         self.batchers: dict[tuple[str, bool], Batcher] = {}
         self.contests: dict[str, Contest] = {}
         self.notebooks: dict[str, Notebook] = {}
-        self.busy: dict[str, int] = {}          # requests whose body is being read or whose answer is being made
+        self.busy: dict[
+            str, int
+        ] = {}  # requests whose body is being read or whose answer is being made
         self.background: set[asyncio.Task[None]] = set()
-        self.coming: dict[str, int] = {}        # requests let in since the loop's last round, which will be in the queue after this one
-        self.told: tuple[tuple[str, str, int], bytes] | None = None       # the last no, as bytes
+        self.coming: dict[
+            str, int
+        ] = {}  # requests let in since the loop's last round, which will be in the queue after this one
+        self.told: tuple[tuple[str, str, int], bytes] | None = None  # the last no, as bytes
         self.door: Door
 
     def held(self, name: str) -> Held:
@@ -67,7 +73,11 @@ class Server:
     def batcher(self, held: Held, challenger: bool = False) -> Batcher:
         key = (held.name, challenger)
         if key not in self.batchers:
-            self.batchers[key] = Batcher(f"{held.name} challenger" if challenger else held.name, held.settings, lambda: self.champion(held.name))
+            self.batchers[key] = Batcher(
+                f"{held.name} challenger" if challenger else held.name,
+                held.settings,
+                lambda: self.champion(held.name),
+            )
         return self.batchers[key]
 
     def full(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> bytes | None:
@@ -75,7 +85,11 @@ class Server:
 
         Called with a request's head alone. What is wrong with a request that is turned away is told when it comes again.
         """
-        held = self.keeper.held.get(url[4:-8].decode("latin-1")) if url.startswith(b"/v1/") and url.endswith(b"/predict") else None
+        held = (
+            self.keeper.held.get(url[4:-8].decode("latin-1"))
+            if url.startswith(b"/v1/") and url.endswith(b"/predict")
+            else None
+        )
         if held is None:
             return None
         name = held.name
@@ -86,7 +100,13 @@ class Server:
         except Full as full:
             slot, told = held.pair.champion, dict(headers)
             length = told.get(b"content-length", b"")
-            if slot is None or not length.isdigit() or int(length) > held.settings.max_body_mb * 1e6 or b"expect" in told or self.door.refusal(url.decode("latin-1"), told):
+            if (
+                slot is None
+                or not length.isdigit()
+                or int(length) > held.settings.max_body_mb * 1e6
+                or b"expect" in told
+                or self.door.refusal(url.decode("latin-1"), told)
+            ):
                 return None
             REQUESTS.labels(name, slot.version, "429").inc()
             return self.answer(busy(name, full.after_s), slot)
@@ -102,13 +122,30 @@ class Server:
             refusal.headers[HEADER] = slot.version
             response = refusal.response()
             head = [(b"date", formatdate(usegmt=True).encode()), *response.raw_headers, *SAFE]
-            self.told = (key, b"".join([b"HTTP/1.1 %d %s\r\n" % (refusal.status, HTTPStatus(refusal.status).phrase.encode()), *(b"%s: %s\r\n" % item for item in head), b"\r\n", bytes(response.body)]))
+            self.told = (
+                key,
+                b"".join(
+                    [
+                        b"HTTP/1.1 %d %s\r\n"
+                        % (refusal.status, HTTPStatus(refusal.status).phrase.encode()),
+                        *(b"%s: %s\r\n" % item for item in head),
+                        b"\r\n",
+                        bytes(response.body),
+                    ]
+                ),
+            )
         return self.told[1]
 
     def quick(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None] | None:
         """A prediction, without the way through middleware and routes; None for anything else."""
         part = scope["path"].split("/")
-        if scope["method"] == "POST" and len(part) == 4 and part[1] == "v1" and part[3] == "predict" and part[2] in self.keeper.held:
+        if (
+            scope["method"] == "POST"
+            and len(part) == 4
+            and part[1] == "v1"
+            and part[3] == "predict"
+            and part[2] in self.keeper.held
+        ):
             scope["path_params"] = {"application": part[2]}
             return self.said(scope, receive, send)
         return None
@@ -162,11 +199,17 @@ class Server:
                 wanted = self.canary(held, request, body)
             began = time.perf_counter()
             try:
-                found = await self.batcher(held, challenger=wanted is not None and wanted is held.pair.challenger).ask(questions, wanted)
+                found = await self.batcher(
+                    held, challenger=wanted is not None and wanted is held.pair.challenger
+                ).ask(questions, wanted)
             except Full as full:
                 raise busy(held.name, full.after_s) from None
             except Late:
-                raise Refusal(503, f"{held.name} could not answer within {settings.deadline_s:g} s", headers={"Retry-After": "2"}) from None
+                raise Refusal(
+                    503,
+                    f"{held.name} could not answer within {settings.deadline_s:g} s",
+                    headers={"Retry-After": "2"},
+                ) from None
             except Broken:
                 raise Refusal(500, f"{held.name} failed on this question; it was noted") from None
         finally:
@@ -190,14 +233,19 @@ class Server:
         for slot in held.pair.slots():
             if slot.version == version:
                 return slot
-        raise Refusal(404, f"that version of {held.name} is not loaded here; there are: {', '.join(slot.version for slot in held.pair.slots())}")
+        raise Refusal(
+            404,
+            f"that version of {held.name} is not loaded here; there are: {', '.join(slot.version for slot in held.pair.slots())}",
+        )
 
     async def body(self, request: Request, most_mb: float) -> bytes:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Refusal(415, "the body must be application/json")
         most = int(most_mb * 1e6)
-        large = Refusal(413, f"the body has more than {most_mb:g} MB", headers={"Connection": "close"})
+        large = Refusal(
+            413, f"the body has more than {most_mb:g} MB", headers={"Connection": "close"}
+        )
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > most:
             raise large
@@ -209,7 +257,11 @@ class Server:
                     if len(found) > most:
                         raise large
         except TimeoutError:
-            raise Refusal(408, f"the body did not come within {self.settings.body_s:g} s", headers={"Connection": "close"}) from None
+            raise Refusal(
+                408,
+                f"the body did not come within {self.settings.body_s:g} s",
+                headers={"Connection": "close"},
+            ) from None
         return bytes(found)
 
     def canary(self, held: Held, request: Request, body: bytes) -> Slot | None:
@@ -218,49 +270,92 @@ class Server:
         if held.settings.challenger != "canary" or slot is None:
             return None
         key = request.headers.get("tidemill-key")
-        return slot if share_of(key.encode("latin-1", "replace") if key else body) < held.settings.share else None
+        return (
+            slot
+            if share_of(key.encode("latin-1", "replace") if key else body) < held.settings.share
+            else None
+        )
 
-    def afterwards(self, held: Held, body: bytes, questions: list[BaseModel], found: Answered, ms: float) -> None:
+    def afterwards(
+        self, held: Held, body: bytes, questions: list[BaseModel], found: Answered, ms: float
+    ) -> None:
         """What is not part of the answer: notes for drift, and the challenger's shadow."""
         if held.settings.sample:
             if held.name not in self.notebooks:
                 self.notebooks[held.name] = Notebook(held.name, held.settings)
             self.notebooks[held.name].note(found.slot, questions, found.answers)
         champion, challenger = held.pair.champion, held.pair.challenger
-        if held.settings.challenger == "off" or champion is None or challenger is None or found.slot not in (champion, challenger):
+        if (
+            held.settings.challenger == "off"
+            or champion is None
+            or challenger is None
+            or found.slot not in (champion, challenger)
+        ):
             return
         contest = self.contests.get(held.name)
         if contest is None or contest.pair != (champion.version, challenger.version):
             if contest:
                 contest.report()
-            contest = self.contests[held.name] = Contest(held.name, held.settings.challenger, champion.version, challenger.version)
+            contest = self.contests[held.name] = Contest(
+                held.name, held.settings.challenger, champion.version, challenger.version
+            )
         contest.latency("challenger" if found.slot is challenger else "champion", ms)
-        if held.settings.challenger == "shadow" and found.slot is champion and share_of(body) < held.settings.share:
+        if (
+            held.settings.challenger == "shadow"
+            and found.slot is champion
+            and share_of(body) < held.settings.share
+        ):
             task = asyncio.create_task(self.shadow(held, contest, challenger, questions, found))
             self.background.add(task)
             task.add_done_callback(self.background.discard)
 
-    async def shadow(self, held: Held, contest: Contest, challenger: Slot, questions: list[BaseModel], found: Answered) -> None:
+    async def shadow(
+        self,
+        held: Held,
+        contest: Contest,
+        challenger: Slot,
+        questions: list[BaseModel],
+        found: Answered,
+    ) -> None:
         began = time.perf_counter()
         try:
             theirs = await self.batcher(held, challenger=True).ask(questions, challenger)
         except (Full, Late):
-            return          # the shadow never costs the champion anything: what it has no time for is left out
+            return  # the shadow never costs the champion anything: what it has no time for is left out
         except Broken:
             contest.failed += 1
             return
         contest.latency("challenger", (time.perf_counter() - began) * 1e3)
-        contest.compare([challenger.recipe.agree(one, two) for one, two in zip(found.answers, theirs.answers, strict=True)])
+        contest.compare(
+            [
+                challenger.recipe.agree(one, two)
+                for one, two in zip(found.answers, theirs.answers, strict=True)
+            ]
+        )
 
     def about(self, name: str) -> dict[str, Any]:
         held = self.held(name)
         slot = self.champion(name)
         return {
-            "application": name, "version": slot.version, "digest": slot.digest, "since": slot.loaded, "snapshot": slot.snapshot, "card": slot.card,
-            "versions": [one.version for one in held.pair.slots()], "challenger": held.pair.challenger.version if held.pair.challenger else None,
-            "limits": {"body_mb": held.settings.max_body_mb, "questions": held.settings.max_questions, "deadline_s": held.settings.deadline_s},
-            "example": {"question": slot.example[0].model_dump(mode="json", exclude_unset=True), "answer": slot.example[1].model_dump(mode="json")},
-            "input": slot.recipe.Input.model_json_schema(), "output": slot.recipe.Output.model_json_schema(mode="serialization"),
+            "application": name,
+            "version": slot.version,
+            "digest": slot.digest,
+            "since": slot.loaded,
+            "snapshot": slot.snapshot,
+            "card": slot.card,
+            "versions": [one.version for one in held.pair.slots()],
+            "challenger": held.pair.challenger.version if held.pair.challenger else None,
+            "limits": {
+                "body_mb": held.settings.max_body_mb,
+                "questions": held.settings.max_questions,
+                "deadline_s": held.settings.deadline_s,
+            },
+            "example": {
+                "question": slot.example[0].model_dump(mode="json", exclude_unset=True),
+                "answer": slot.example[1].model_dump(mode="json"),
+            },
+            "input": slot.recipe.Input.model_json_schema(),
+            "output": slot.recipe.Output.model_json_schema(mode="serialization"),
         }
 
     def close(self) -> None:
@@ -278,21 +373,33 @@ def broken() -> Refusal:
 
 
 def busy(name: str, after_s: int) -> Refusal:
-    return Refusal(429, f"{name} has too many questions waiting; try again in {after_s} s", headers={"Retry-After": str(after_s)})
+    return Refusal(
+        429,
+        f"{name} has too many questions waiting; try again in {after_s} s",
+        headers={"Retry-After": str(after_s)},
+    )
 
 
 def read(slot: Slot, body: bytes, many: bool, most: int) -> list[BaseModel]:
     """The questions of a body, strictly by their schema: a number in quotes is text. Raises Refusal."""
-    if many or b"NaN" in body or b"Infinity" in body:      # Python's JSON knows these two, JSON does not
+    if (
+        many or b"NaN" in body or b"Infinity" in body
+    ):  # Python's JSON knows these two, JSON does not
         try:
             whole = from_json(body, allow_inf_nan=False)
         except ValueError as error:
             raise Refusal(400, f"the body is not JSON in UTF-8: {error}") from None
         # Before each is looked at: what is wrong with half a million takes 460 MB.
         if many and not 0 < len(whole) <= most:
-            raise Refusal(422, f"a list of {len(whole)} questions; between 1 and {most} can be asked at once")
+            raise Refusal(
+                422, f"a list of {len(whole)} questions; between 1 and {most} can be asked at once"
+            )
     try:
-        return slot.many.validate_json(body, strict=True) if many else [slot.one.validate_json(body, strict=True)]
+        return (
+            slot.many.validate_json(body, strict=True)
+            if many
+            else [slot.one.validate_json(body, strict=True)]
+        )
     except ValidationError as error:
         raise invalid(error, many) from None
 
@@ -303,11 +410,13 @@ async def settled(keeper: Keeper) -> None:
         await asyncio.sleep(0.1)
     gc.collect()
     gc.freeze()
-    ctypes.CDLL(None).malloc_trim(0)        # what loading took and needs no more
+    ctypes.CDLL(None).malloc_trim(0)  # what loading took and needs no more
     gc.set_threshold(YOUNG, 20, 20)
 
 
-def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None, first_s: float = 0.0) -> Server:
+def make(
+    names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None, first_s: float = 0.0
+) -> Server:
     """One worker; its `door` is the ASGI application. Its keeper begins when that starts.
 
     One of several workers takes no connection for `first_s` seconds, or until its models are loaded: the others answer meanwhile.
@@ -334,7 +443,15 @@ def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None
         return JSONResponse(found, headers={HEADER: found["version"]})
 
     async def served(request: Request) -> Response:
-        return JSONResponse({"applications": [{"application": name, "version": held.pair.champion.version} for name, held in sorted(server.keeper.held.items()) if held.pair.champion]})
+        return JSONResponse(
+            {
+                "applications": [
+                    {"application": name, "version": held.pair.champion.version}
+                    for name, held in sorted(server.keeper.held.items())
+                    if held.pair.champion
+                ]
+            }
+        )
 
     async def openapi(request: Request) -> Response:
         return JSONResponse(described(server.keeper.held))
@@ -344,10 +461,21 @@ def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None
 
     async def ready(request: Request) -> Response:
         yes = server.keeper.ready()
-        return JSONResponse({"ready": yes, "applications": sorted(name for name, held in server.keeper.held.items() if held.pair.champion)}, 200 if yes else 503)
+        return JSONResponse(
+            {
+                "ready": yes,
+                "applications": sorted(
+                    name for name, held in server.keeper.held.items() if held.pair.champion
+                ),
+            },
+            200 if yes else 503,
+        )
 
     async def metrics(request: Request) -> Response:
-        return Response(await asyncio.to_thread(exposition), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(
+            await asyncio.to_thread(exposition),
+            media_type="text/plain; version=0.0.4; charset=utf-8",
+        )
 
     def page(name: str, kind: str) -> Any:
         async def give(request: Request) -> Response:
@@ -372,7 +500,10 @@ def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None
 
     async def lost(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        words = {404: "there is no such page; GET /v1 tells what is served", 405: "that method is not for this page"}.get(error.status_code, "refused")
+        words = {
+            404: "there is no such page; GET /v1 tells what is served",
+            405: "that method is not for this page",
+        }.get(error.status_code, "refused")
         return Refusal(error.status_code, words, headers=dict(error.headers or {})).response()
 
     async def failed(request: Request, error: Exception) -> Response:
@@ -383,4 +514,3 @@ def make(names: tuple[str, ...], settings: Serving, keeper: Keeper | None = None
     app.add_exception_handler(Exception, failed)
     server.door = Door(app, server.quick)
     return server
-

@@ -18,7 +18,7 @@ from tasks.serve.slot import Slot
 log = logging.getLogger(__name__)
 
 
-LOOP_S = 0.0005         # a question that comes alone and takes less is answered by the loop itself: a thread costs 0.15 ms more of the processor
+LOOP_S = 0.0005  # a question that comes alone and takes less is answered by the loop itself: a thread costs 0.15 ms more of the processor
 
 
 class Full(Exception):
@@ -47,7 +47,7 @@ class Answered:
 class Asked:
     questions: list[BaseModel]
     future: asyncio.Future[Answered]
-    slot: Slot | None      # None: whichever is the champion when its turn comes
+    slot: Slot | None  # None: whichever is the champion when its turn comes
 
 
 class Batcher:
@@ -56,12 +56,12 @@ class Batcher:
     def __init__(self, application: str, settings: Serve, champion: Callable[[], Slot]) -> None:
         self.application, self.settings, self.champion = application, settings, champion
         self.waiting: deque[Asked] = deque()
-        self.queued = 0                  # questions that wait
-        self.asked = 0                   # questions that the model was asked and has not answered
+        self.queued = 0  # questions that wait
+        self.asked = 0  # questions that the model was asked and has not answered
         self.came = asyncio.Event()
-        self.crowded = False             # several came together lately: it pays to wait for more
-        self.alone_s = 1.0               # what a question that came alone took, lately
-        self.rate = 0.0                  # questions answered in a second while there were some, lately
+        self.crowded = False  # several came together lately: it pays to wait for more
+        self.alone_s = 1.0  # what a question that came alone took, lately
+        self.rate = 0.0  # questions answered in a second while there were some, lately
         self.length, self.sizes = QUEUE.labels(application), BATCH.labels(application)
         self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{application}")
         self.task: asyncio.Task[None] | None = None
@@ -75,7 +75,11 @@ class Batcher:
         there = self.asked + self.queued + before
         if not there:
             return
-        soon = self.queued + before < self.settings.batch or not self.rate or there <= self.rate * self.settings.patience_ms / 1000
+        soon = (
+            self.queued + before < self.settings.batch
+            or not self.rate
+            or there <= self.rate * self.settings.patience_ms / 1000
+        )
         if not soon or there + count > self.settings.queue:
             raise Full(max(1, math.ceil(there / self.rate)) if self.rate else 1)
 
@@ -130,9 +134,11 @@ class Batcher:
                 self._give(part, slot, *found)
             except (asyncio.CancelledError, GeneratorExit):
                 raise
-            except BaseException as error:      # a panic of a library in Rust is no Exception
+            except BaseException as error:  # a panic of a library in Rust is no Exception
                 for asked in part:
-                    if slot and len(part) > 1:      # whose question it was is found by asking each alone
+                    if (
+                        slot and len(part) > 1
+                    ):  # whose question it was is found by asking each alone
                         await self._alone(slot, asked)
                     else:
                         self._fail(asked, slot, error)
@@ -148,7 +154,9 @@ class Batcher:
 
     async def _alone(self, slot: Slot, asked: Asked) -> None:
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self.thread, answered, slot, asked.questions)
+            found = await asyncio.get_running_loop().run_in_executor(
+                self.thread, answered, slot, asked.questions
+            )
             self._give([asked], slot, *found)
         except (asyncio.CancelledError, GeneratorExit):
             raise
@@ -161,10 +169,12 @@ class Batcher:
         count = 0
         while self.waiting:
             asked = self.waiting[0]
-            if asked.future.done():     # its client has gone
+            if asked.future.done():  # its client has gone
                 self._next()
                 continue
-            if part and (count + len(asked.questions) > self.settings.batch or asked.slot is not part[0].slot):
+            if part and (
+                count + len(asked.questions) > self.settings.batch or asked.slot is not part[0].slot
+            ):
                 break
             part.append(self._next())
             count += len(asked.questions)
@@ -175,7 +185,9 @@ class Batcher:
         self.queued -= len(asked.questions)
         return asked
 
-    def _give(self, part: list[Asked], slot: Slot, answers: list[BaseModel], bodies: list[bytes]) -> None:
+    def _give(
+        self, part: list[Asked], slot: Slot, answers: list[BaseModel], bodies: list[bytes]
+    ) -> None:
         at = 0
         for asked in part:
             stop = at + len(asked.questions)
@@ -185,7 +197,13 @@ class Batcher:
 
     def _fail(self, asked: Asked, slot: Slot | None, error: BaseException) -> None:
         # Never the question itself: it may be private.
-        log.error("%s version %s could not answer a question it accepts: %s: %s", self.application, slot.version if slot else "none", type(error).__name__, " ".join(str(error).split())[:300])
+        log.error(
+            "%s version %s could not answer a question it accepts: %s: %s",
+            self.application,
+            slot.version if slot else "none",
+            type(error).__name__,
+            " ".join(str(error).split())[:300],
+        )
         if not asked.future.done():
             asked.future.set_exception(Broken())
 

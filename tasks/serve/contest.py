@@ -14,14 +14,21 @@ from tasks.serve.measure import COMPARED, DIFFERED
 
 log = logging.getLogger(__name__)
 EVERY_S = 300.0
-MOST = 10_000          # latencies that are kept of each side between two reports
+MOST = 10_000  # latencies that are kept of each side between two reports
 
 
 class Contest:
     """Counts since the last report; a report is a short-lived child, since MLflow's client takes 300 MB."""
 
-    def __init__(self, application: str, kind: str, champion: str, challenger: str, every_s: float = EVERY_S) -> None:
-        self.application, self.kind, self.pair, self.every_s = application, kind, (champion, challenger), every_s
+    def __init__(
+        self, application: str, kind: str, champion: str, challenger: str, every_s: float = EVERY_S
+    ) -> None:
+        self.application, self.kind, self.pair, self.every_s = (
+            application,
+            kind,
+            (champion, challenger),
+            every_s,
+        )
         self.children: list[subprocess.Popen[bytes]] = []
         self._anew()
 
@@ -50,22 +57,39 @@ class Contest:
         for side, times in self.times.items():
             if times:
                 found[f"serve.{side}_requests"] = float(len(times))
-                found |= {f"serve.{side}_p{int(100 * level)}_ms": float(np.quantile(times, level)) for level in (0.5, 0.95)}
+                found |= {
+                    f"serve.{side}_p{int(100 * level)}_ms": float(np.quantile(times, level))
+                    for level in (0.5, 0.95)
+                }
         return found
 
     def report(self, wait: bool = False) -> None:
         """Log the counts with a run of their own in MLflow, and begin anew."""
-        said: dict[str, Any] = {"application": self.application, "kind": self.kind, "champion": self.pair[0], "challenger": self.pair[1], "figures": self.figures()}
+        said: dict[str, Any] = {
+            "application": self.application,
+            "kind": self.kind,
+            "champion": self.pair[0],
+            "challenger": self.pair[1],
+            "figures": self.figures(),
+        }
         idle = not any(self.times.values())
         self._anew()
         if idle:
             return
         self.children = [child for child in self.children if child.poll() is None]
         try:
-            child = subprocess.Popen([sys.executable, "-m", "tasks.tracking.contest", json.dumps(said)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                     stderr=subprocess.DEVNULL, env={**process.variables(), "TIDEMILL_OWNER": ""}, cwd=places.root())
+            child = subprocess.Popen(
+                [sys.executable, "-m", "tasks.tracking.contest", json.dumps(said)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**process.variables(), "TIDEMILL_OWNER": ""},
+                cwd=places.root(),
+            )
             self.children.append(child)
             if wait:
                 child.wait(60)
         except (OSError, subprocess.TimeoutExpired) as error:
-            log.warning("the contest of %s could not be told to MLflow: %s", self.application, error)
+            log.warning(
+                "the contest of %s could not be told to MLflow: %s", self.application, error
+            )

@@ -17,8 +17,8 @@ from tasks.serve.measure import REFUSED, REGISTRY, SWAPS, VERSION
 from tasks.serve.slot import Slot, checked, load
 
 log = logging.getLogger(__name__)
-LOOK_S = 0.1          # how often the nudge is looked at
-AGAIN_S = 60.0        # a version that was refused is tried again after this long: its package may have been repaired
+LOOK_S = 0.1  # how often the nudge is looked at
+AGAIN_S = 60.0  # a version that was refused is tried again after this long: its package may have been repaired
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,27 @@ class Held:
     name: str
     settings: Serve
     pair: Pair = field(default_factory=Pair)
-    wanted: str | None = None                                      # the champion by the registry
-    refused: dict[str, tuple[float, str]] = field(default_factory=dict)    # version: when, and why
+    wanted: str | None = None  # the champion by the registry
+    refused: dict[str, tuple[float, str]] = field(default_factory=dict)  # version: when, and why
 
 
 class Keeper(threading.Thread):
     """Asks the registry and loads what it names; what answers meanwhile stays as it is."""
 
-    def __init__(self, names: tuple[str, ...], poll_s: float, bring: Callable[[str, str], Slot] | None = None) -> None:
+    def __init__(
+        self, names: tuple[str, ...], poll_s: float, bring: Callable[[str, str], Slot] | None = None
+    ) -> None:
         super().__init__(daemon=True, name="keeper")
         self.names, self.poll_s = names, poll_s
         self.bring = bring or brought
         self.held: dict[str, Held] = {}
-        self.unread: dict[str, str] = {}      # applications whose configuration cannot be used, and why
+        self.unread: dict[str, str] = {}  # applications whose configuration cannot be used, and why
         self.stopping = threading.Event()
-        self.asked = False                    # the registry answered once
-        self.looked = False                   # and what it named then was tried
-        self.away: tuple[float, str] | None = None      # since when the registry is silent, and what it last said
+        self.asked = False  # the registry answered once
+        self.looked = False  # and what it named then was tried
+        self.away: tuple[float, str] | None = (
+            None  # since when the registry is silent, and what it last said
+        )
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -92,8 +96,14 @@ class Keeper(threading.Thread):
             log.info("the registry answers again")
         self.away, self.asked = None, True
         REGISTRY.set(1)
-        wanted = self.names or tuple(name for name, found in aliases.items() if found.get("champion"))
-        self.unread = self.read(tuple(name for name in wanted if name not in self.held and name in config.files("recipe")))
+        wanted = self.names or tuple(
+            name for name, found in aliases.items() if found.get("champion")
+        )
+        self.unread = self.read(
+            tuple(
+                name for name in wanted if name not in self.held and name in config.files("recipe")
+            )
+        )
         todo = [held for held in self.held.values() if self._due(held, aliases.get(held.name, {}))]
         if todo:
             with ThreadPoolExecutor(min(4, len(todo))) as pool:
@@ -117,33 +127,56 @@ class Keeper(threading.Thread):
         if registry is None and not self.asked and tracking.unborn():
             return {}
         if registry is None:
-            raise Fault(f"the registry at {tracking.uri()} is neither an MLflow server nor its SQLite file of this version; set MLFLOW_TRACKING_URI to a server's address")
+            raise Fault(
+                f"the registry at {tracking.uri()} is neither an MLflow server nor its SQLite file of this version; set MLFLOW_TRACKING_URI to a server's address"
+            )
         return registry.models()
 
     def _due(self, held: Held, aliases: dict[str, str]) -> bool:
         held.wanted = aliases.get("champion")
         champion = held.pair.champion.version if held.pair.champion else None
         challenger = held.pair.challenger.version if held.pair.challenger else None
-        return champion != held.wanted or (held.settings.challenger != "off" and challenger != aliases.get("challenger"))
+        return champion != held.wanted or (
+            held.settings.challenger != "off" and challenger != aliases.get("challenger")
+        )
 
     def follow(self, held: Held, aliases: dict[str, str]) -> None:
         """Bring one application's slots to what the aliases say; what cannot be served leaves the old one answering."""
         pair = held.pair
         number = aliases.get("champion")
-        if number and (not pair.champion or pair.champion.version != number) and (slot := self.slot(held, number)):
-            held.pair = pair = Pair(champion=slot, previous=pair.champion, challenger=pair.challenger)
+        if (
+            number
+            and (not pair.champion or pair.champion.version != number)
+            and (slot := self.slot(held, number))
+        ):
+            held.pair = pair = Pair(
+                champion=slot, previous=pair.champion, challenger=pair.challenger
+            )
             held.refused.pop(number, None)
             SWAPS.labels(held.name).inc()
             VERSION.labels(held.name).set(int(number))
-            log.info("%s version %s answers now (digest %s), before it was %s", held.name, number, slot.digest[:12], pair.previous.version if pair.previous else "none")
+            log.info(
+                "%s version %s answers now (digest %s), before it was %s",
+                held.name,
+                number,
+                slot.digest[:12],
+                pair.previous.version if pair.previous else "none",
+            )
         if held.settings.challenger == "off":
             return
         number = aliases.get("challenger")
         if number is None or number == aliases.get("champion"):
             held.pair = Pair(champion=pair.champion, previous=pair.previous)
-        elif (not pair.challenger or pair.challenger.version != number) and (slot := self.slot(held, number)):
+        elif (not pair.challenger or pair.challenger.version != number) and (
+            slot := self.slot(held, number)
+        ):
             held.pair = Pair(champion=pair.champion, previous=pair.previous, challenger=slot)
-            log.info("%s version %s is the challenger now, %s", held.name, number, held.settings.challenger)
+            log.info(
+                "%s version %s is the challenger now, %s",
+                held.name,
+                number,
+                held.settings.challenger,
+            )
 
     def slot(self, held: Held, number: str) -> Slot | None:
         """The slot of a version: one that is resident, else loaded; None where it may not answer."""
@@ -155,7 +188,9 @@ class Keeper(threading.Thread):
             return None
         try:
             return self.bring(held.name, number)
-        except BaseException as error:      # whatever a library raises: a panic of one in Rust is no Exception
+        except (
+            BaseException
+        ) as error:  # whatever a library raises: a panic of one in Rust is no Exception
             if number not in held.refused:
                 REFUSED.labels(held.name).inc()
                 log.error("%s version %s is not served: %s", held.name, number, worded(error))
@@ -172,19 +207,34 @@ class Keeper(threading.Thread):
 
     def health(self) -> dict[str, Any]:
         """What a person on call asks: is the registry there, what answers, what was refused."""
-        applications: dict[str, dict[str, Any]] = {name: {"version": None, "since": None, "refused": public(words)} for name, words in self.unread.items()}
+        applications: dict[str, dict[str, Any]] = {
+            name: {"version": None, "since": None, "refused": public(words)}
+            for name, words in self.unread.items()
+        }
         for name, held in sorted(self.held.items()):
             champion = held.pair.champion
-            told: dict[str, Any] = {"version": champion.version if champion else None, "since": champion.loaded if champion else None}
+            told: dict[str, Any] = {
+                "version": champion.version if champion else None,
+                "since": champion.loaded if champion else None,
+            }
             if held.wanted and (not champion or champion.version != held.wanted):
                 told["wanted"] = held.wanted
                 told["refused"] = public(held.refused.get(held.wanted, (0.0, "being loaded"))[1])
             applications[name] = told
-        well = not self.away and all("wanted" not in told and told["version"] for told in applications.values())
+        well = not self.away and all(
+            "wanted" not in told and told["version"] for told in applications.values()
+        )
         registry: dict[str, Any] = {"answers": not self.away}
         if self.away:
-            registry.update(silent_s=round(time.time() - self.away[0], 1), meanwhile="the versions below go on answering")
-        return {"status": "ok" if well else "degraded", "registry": registry, "applications": applications}
+            registry.update(
+                silent_s=round(time.time() - self.away[0], 1),
+                meanwhile="the versions below go on answering",
+            )
+        return {
+            "status": "ok" if well else "degraded",
+            "registry": registry,
+            "applications": applications,
+        }
 
 
 def brought(name: str, number: str) -> Slot:
@@ -193,7 +243,11 @@ def brought(name: str, number: str) -> Slot:
 
 
 def worded(error: BaseException) -> str:
-    return str(error) if isinstance(error, Fault | Refused | OSError) else f"{type(error).__name__}: {error}"
+    return (
+        str(error)
+        if isinstance(error, Fault | Refused | OSError)
+        else f"{type(error).__name__}: {error}"
+    )
 
 
 def public(words: str) -> str:

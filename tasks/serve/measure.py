@@ -14,16 +14,51 @@ from prometheus_client import (
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-REQUESTS = Counter("tidemill_requests", "Requests for predictions, by the answer's status and the version that gave it.", ["application", "version", "status"])
-LATENCY = Histogram("tidemill_latency_seconds", "From the request's head to its answer; those that are turned away by their head are not in it.", ["application"], buckets=SECONDS)
-QUEUE = Gauge("tidemill_queue", "Questions that wait or are being answered.", ["application"], multiprocess_mode="livesum")
-BATCH = Histogram("tidemill_batch_size", "Questions the model was asked at once.", ["application"], buckets=SIZES)
-VERSION = Gauge("tidemill_version", "The champion that answers, as a number.", ["application"], multiprocess_mode="livemostrecent")
+REQUESTS = Counter(
+    "tidemill_requests",
+    "Requests for predictions, by the answer's status and the version that gave it.",
+    ["application", "version", "status"],
+)
+LATENCY = Histogram(
+    "tidemill_latency_seconds",
+    "From the request's head to its answer; those that are turned away by their head are not in it.",
+    ["application"],
+    buckets=SECONDS,
+)
+QUEUE = Gauge(
+    "tidemill_queue",
+    "Questions that wait or are being answered.",
+    ["application"],
+    multiprocess_mode="livesum",
+)
+BATCH = Histogram(
+    "tidemill_batch_size", "Questions the model was asked at once.", ["application"], buckets=SIZES
+)
+VERSION = Gauge(
+    "tidemill_version",
+    "The champion that answers, as a number.",
+    ["application"],
+    multiprocess_mode="livemostrecent",
+)
 SWAPS = Counter("tidemill_swaps", "How often another version began to answer.", ["application"])
-REFUSED = Counter("tidemill_refused_versions", "Versions that were not let in, because they are damaged, unsigned or do not answer.", ["application"])
-COMPARED = Counter("tidemill_challenger_compared", "Questions that champion and challenger were both asked.", ["application"])
-DIFFERED = Counter("tidemill_challenger_differed", "Those of them that they answered otherwise.", ["application"])
-REGISTRY = Gauge("tidemill_registry_up", "Whether the registry answered when it was last asked.", multiprocess_mode="livemin")
+REFUSED = Counter(
+    "tidemill_refused_versions",
+    "Versions that were not let in, because they are damaged, unsigned or do not answer.",
+    ["application"],
+)
+COMPARED = Counter(
+    "tidemill_challenger_compared",
+    "Questions that champion and challenger were both asked.",
+    ["application"],
+)
+DIFFERED = Counter(
+    "tidemill_challenger_differed", "Those of them that they answered otherwise.", ["application"]
+)
+REGISTRY = Gauge(
+    "tidemill_registry_up",
+    "Whether the registry answered when it was last asked.",
+    multiprocess_mode="livemin",
+)
 
 
 def exposition() -> bytes:

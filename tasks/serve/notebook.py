@@ -19,7 +19,7 @@ from tasks.schema import Serve
 from tasks.serve.slot import Slot, share_of
 
 log = logging.getLogger(__name__)
-ROWS, SECONDS = 500, 30.0      # a file is written after so many rows, or so long
+ROWS, SECONDS = 500, 30.0  # a file is written after so many rows, or so long
 
 
 class Notebook:
@@ -37,11 +37,16 @@ class Notebook:
             if share_of(known.encode()) >= self.settings.sample:
                 continue
             text = self.settings.keep_text
-            self.rows.append({
-                "at": datetime.now(UTC).isoformat(timespec="seconds"), "version": slot.version, "question_digest": known,
-                "noted": json.dumps(slot.recipe.noted(question, answer), ensure_ascii=False),
-                "question": json.dumps(asked, ensure_ascii=False) if text else None, "answer": answer.model_dump_json() if text else None,
-            })
+            self.rows.append(
+                {
+                    "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "version": slot.version,
+                    "question_digest": known,
+                    "noted": json.dumps(slot.recipe.noted(question, answer), ensure_ascii=False),
+                    "question": json.dumps(asked, ensure_ascii=False) if text else None,
+                    "answer": answer.model_dump_json() if text else None,
+                }
+            )
         if len(self.rows) >= ROWS or (self.rows and time.monotonic() - self.began > SECONDS):
             rows, self.rows = self.rows, []
             self.began = time.monotonic()
@@ -59,9 +64,18 @@ class Notebook:
         schema = pa.schema([(name, pa.string()) for name in rows[0]])
         with self.writing:
             self.number += 1
-            path = places.data("served", self.application) / rows[0]["at"][:10] / f"{int(time.time())}-{os.getpid()}-{self.number}.parquet"
+            path = (
+                places.data("served", self.application)
+                / rows[0]["at"][:10]
+                / f"{int(time.time())}-{os.getpid()}-{self.number}.parquet"
+            )
             try:
                 with aside(path) as part:
                     pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
             except OSError as error:
-                log.warning("%d served questions of %s could not be noted: %s", len(rows), self.application, error)
+                log.warning(
+                    "%d served questions of %s could not be noted: %s",
+                    len(rows),
+                    self.application,
+                    error,
+                )

@@ -13,10 +13,10 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 LOOK_S = 0.5
-HEAD_BYTES = 65_536     # of a head, or of trailers; what one call reads comes on top
+HEAD_BYTES = 65_536  # of a head, or of trailers; what one call reads comes on top
 LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-LINE = 64           # requests of one client that wait behind another of it
-HOLD_S = 0.1        # a no is held so long: 256 clients that ask again at once cost a seventh of a core, without it all there is
+LINE = 64  # requests of one client that wait behind another of it
+HOLD_S = 0.1  # a no is held so long: 256 clients that ask again at once cost a seventh of a core, without it all there is
 
 
 class Joined:
@@ -52,14 +52,18 @@ class Patient(HttpToolsProtocol):
     most = 1000
     there: set["Patient"] = set()
     sweeper: asyncio.Task[None] | None = None
-    full: Callable[[bytes, list[tuple[bytes, bytes]]], bytes | None] = staticmethod(lambda url, headers: None)     # of a POST: the whole answer where there is no room, else None
-    away = False        # this request was turned away, and what still comes of it is thrown away
-    no: tuple[bytes, asyncio.TimerHandle] | None = None       # what its client will be told
-    stuck: float | None = None      # since when our buffer for this client is full
-    bare = 0            # bytes that came since a head or a piece of a body was whole
+    full: Callable[[bytes, list[tuple[bytes, bytes]]], bytes | None] = staticmethod(
+        lambda url, headers: None
+    )  # of a POST: the whole answer where there is no room, else None
+    away = False  # this request was turned away, and what still comes of it is thrown away
+    no: tuple[bytes, asyncio.TimerHandle] | None = None  # what its client will be told
+    stuck: float | None = None  # since when our buffer for this client is full
+    bare = 0  # bytes that came since a head or a piece of a body was whole
 
     def connection_made(self, transport: Any) -> None:
-        self.since: float | None = time.monotonic()      # when the head that is awaited began; None while a request is at work
+        self.since: float | None = (
+            time.monotonic()
+        )  # when the head that is awaited began; None while a request is at work
         super().connection_made(Joined(transport, self.loop))  # type: ignore[arg-type]
         if len(Patient.there) >= Patient.most:
             transport.abort()
@@ -109,8 +113,13 @@ class Patient(HttpToolsProtocol):
         if self.no:
             self.tell()
         # Only where nothing of this client is at work or in our buffer: others wait in line, as uvicorn does it.
-        if (self.parser.get_method() == b"POST" and (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused
-                and self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"):
+        if (
+            self.parser.get_method() == b"POST"
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.flow.write_paused
+            and self.parser.should_keep_alive()
+            and self.parser.get_http_version() == "1.1"
+        ):
             answer = Patient.full(self.url, self.headers)
             if answer:
                 self.away, self.since = True, time.monotonic()
@@ -118,7 +127,7 @@ class Patient(HttpToolsProtocol):
                 return
         self.since = None
         super().on_headers_complete()
-        self.headers = []       # what is called a header from now on is a trailer, which nobody reads
+        self.headers = []  # what is called a header from now on is a trailer, which nobody reads
 
     def tell(self) -> None:
         if self.no:

@@ -14,15 +14,29 @@ from starlette.types import Message, Receive, Scope, Send
 
 LINGER_S, LINGER_BYTES = 2.0, 32_000_000
 
-MOST = 20       # problems that are told of one request
-COUNTED = 200   # of more than these none is told: pydantic makes all or none, and there may be a hundred thousand
-KINDS = {bool: "boolean", int: "integer", float: "number", str: "text", list: "list", dict: "object", type(None): "null"}
+MOST = 20  # problems that are told of one request
+COUNTED = 200  # of more than these none is told: pydantic makes all or none, and there may be a hundred thousand
+KINDS = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "text",
+    list: "list",
+    dict: "object",
+    type(None): "null",
+}
 
 
 class Refusal(Exception):
     """An answer other than 200."""
 
-    def __init__(self, status: int, error: str, fields: list[dict[str, str]] | None = None, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        fields: list[dict[str, str]] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(error)
         self.status, self.error, self.fields, self.headers = status, error, fields, headers or {}
 
@@ -31,14 +45,21 @@ class Refusal(Exception):
         if self.fields:
             body["fields"] = self.fields
         kind = Lingering if self.headers.get("Connection") == "close" else Response
-        return kind(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"), self.status, self.headers, "application/json")
+        return kind(
+            json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
+            self.status,
+            self.headers,
+            "application/json",
+        )
 
 
 class Lingering(Response):
     """An answer to a request that is still being sent: what comes is thrown away for a moment, or the client would see a reset and no answer."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send(
+            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         read = 0
         with suppress(TimeoutError):
@@ -54,14 +75,32 @@ class Lingering(Response):
 def invalid(error: ValidationError, many: bool) -> Refusal:
     """400 for what is not JSON, 422 for JSON of another form."""
     if error.error_count() > COUNTED:
-        return Refusal(422, f"the body has {error.error_count()} problems; see /openapi.json for what can be asked")
+        return Refusal(
+            422,
+            f"the body has {error.error_count()} problems; see /openapi.json for what can be asked",
+        )
     problems = error.errors(include_url=False, include_context=False)
     if problems[0]["type"] == "json_invalid":
-        return Refusal(400, f"the body is not JSON in UTF-8: {problems[0]['msg'].removeprefix('Invalid JSON: ')}")
-    fields = [{"field": _place(item["loc"], many), "given": "nothing" if item["type"] == "missing" else kind(item["input"]), "expected": _expected(item)}
-              for item in problems[:MOST]]
+        return Refusal(
+            400,
+            f"the body is not JSON in UTF-8: {problems[0]['msg'].removeprefix('Invalid JSON: ')}",
+        )
+    fields = [
+        {
+            "field": _place(item["loc"], many),
+            "given": "nothing" if item["type"] == "missing" else kind(item["input"]),
+            "expected": _expected(item),
+        }
+        for item in problems[:MOST]
+    ]
     more = f", and {len(problems) - MOST} more" if len(problems) > MOST else ""
-    return Refusal(422, "; ".join(f"{item['field']}: {item['expected']}" for item in fields[:3]) + (f"; {len(fields) - 3} more below" if len(fields) > 3 else "") + more, fields)
+    return Refusal(
+        422,
+        "; ".join(f"{item['field']}: {item['expected']}" for item in fields[:3])
+        + (f"; {len(fields) - 3} more below" if len(fields) > 3 else "")
+        + more,
+        fields,
+    )
 
 
 def kind(value: object) -> str:

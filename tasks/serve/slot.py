@@ -38,7 +38,9 @@ class Slot:
     def answers(self, questions: list[BaseModel]) -> list[BaseModel]:
         found = self.recipe.predict(self.session, questions)
         if len(found) != len(questions):
-            raise Fault(f"{self.application} version {self.version} gave {len(found)} answers to {len(questions)} questions")
+            raise Fault(
+                f"{self.application} version {self.version} gave {len(found)} answers to {len(questions)} questions"
+            )
         return found
 
 
@@ -53,8 +55,14 @@ def load(application: str, version: str, package: Path, digest: str) -> Slot:
     try:
         recipe = kind(**told["fields"])
     except (ValidationError, KeyError, TypeError) as error:
-        why = config.problems(error, "recipe.json", kind) if isinstance(error, ValidationError) else f"recipe.json has no usable fields ({error})"
-        raise Fault(f"{name} does not fit this code: {why}; retrain it, or go back to the code that made it") from error
+        why = (
+            config.problems(error, "recipe.json", kind)
+            if isinstance(error, ValidationError)
+            else f"recipe.json has no usable fields ({error})"
+        )
+        raise Fault(
+            f"{name} does not fit this code: {why}; retrain it, or go back to the code that made it"
+        ) from error
     try:
         session = recipe.open(package)
         example = rehearse(recipe, session, package, name)
@@ -62,11 +70,22 @@ def load(application: str, version: str, package: Path, digest: str) -> Slot:
         raise
     except Exception as error:
         # Whatever a graph or table of another form makes the recipe or the engine raise: it cannot answer.
-        raise Fault(f"{name} cannot answer: {type(error).__name__}: {' '.join(str(error).split())[:300]}; retrain it") from error
+        raise Fault(
+            f"{name} cannot answer: {type(error).__name__}: {' '.join(str(error).split())[:300]}; retrain it"
+        ) from error
     card = package / "card.md"
-    return Slot(application=application, version=version, digest=digest, snapshot=str(told.get("snapshot", "")),
-                card=card.read_text(errors="replace") if card.is_file() else "", recipe=recipe, session=session,
-                one=TypeAdapter(kind.Input), many=TypeAdapter(list[kind.Input]), example=example)  # type: ignore[name-defined]
+    return Slot(
+        application=application,
+        version=version,
+        digest=digest,
+        snapshot=str(told.get("snapshot", "")),
+        card=card.read_text(errors="replace") if card.is_file() else "",
+        recipe=recipe,
+        session=session,
+        one=TypeAdapter(kind.Input),
+        many=TypeAdapter(list[kind.Input]),
+        example=example,
+    )  # type: ignore[name-defined]
 
 
 def rehearse(recipe: Recipe, session: Any, package: Path, name: str) -> tuple[BaseModel, BaseModel]:
@@ -77,12 +96,16 @@ def rehearse(recipe: Recipe, session: Any, package: Path, name: str) -> tuple[Ba
         raise Fault(f"{name} gave {len(answers)} answers to {len(questions)} golden questions")
     for answer in answers:
         if not isinstance(answer, recipe.Output):
-            raise Fault(f"{name} answers with {type(answer).__name__}, not {recipe.Output.__name__}")
+            raise Fault(
+                f"{name} answers with {type(answer).__name__}, not {recipe.Output.__name__}"
+            )
         recipe.Output.model_validate_json(answer.model_dump_json())
     if expected:
         same = sum(recipe.agree(one, two) for one, two in zip(expected, answers, strict=True))
         if same < recipe.steady * len(expected):
-            raise Fault(f"{name} answers {len(expected) - same} of {len(expected)} golden questions otherwise than when it was made; retrain it here")
+            raise Fault(
+                f"{name} answers {len(expected) - same} of {len(expected)} golden questions otherwise than when it was made; retrain it here"
+            )
     return questions[0], answers[0]
 
 
@@ -96,12 +119,30 @@ class Checked:
 
 def checked(application: str, version: str, timeout_s: float = 300) -> Checked:
     """Bring and check a package in a child of its own: what checks signatures takes 40 MB, and the server keeps none of it."""
-    done = subprocess.run([sys.executable, "-m", "tasks.tracking.bring", application, version], capture_output=True, text=True, timeout=timeout_s,
-                          stdin=subprocess.DEVNULL, env=process.variables(), cwd=places.root())
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.tracking.bring", application, version],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        stdin=subprocess.DEVNULL,
+        env=process.variables(),
+        cwd=places.root(),
+    )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        words = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), lines[-1])
-        raise Refused(words) if done.returncode == process.EXIT_REFUSED else Fault(words, heals=done.returncode == process.EXIT_AGAIN)
+        words = next(
+            (
+                line.removeprefix("error: ")
+                for line in reversed(lines)
+                if line.startswith("error: ")
+            ),
+            lines[-1],
+        )
+        raise (
+            Refused(words)
+            if done.returncode == process.EXIT_REFUSED
+            else Fault(words, heals=done.returncode == process.EXIT_AGAIN)
+        )
     told = json.loads(done.stdout.splitlines()[-1])
     return Checked(Path(told["package"]), told["digest"])
 
@@ -109,4 +150,3 @@ def checked(application: str, version: str, timeout_s: float = 300) -> Checked:
 def share_of(question: bytes) -> float:
     """Where a question lies between 0 and 1: always the same place for the same question."""
     return int.from_bytes(hashlib.sha256(question).digest()[:7], "big") / 2**56
-

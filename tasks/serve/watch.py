@@ -21,11 +21,11 @@ from tasks.schema import Serve
 from tasks.score.drift import psi
 from tasks.serve.slot import Slot, load
 
-REFERENCE = 1_000      # test rows the champion is asked, to know what it usually sees and says
-VALUES = 20            # of a column of words; rarer ones count as one
+REFERENCE = 1_000  # test rows the champion is asked, to know what it usually sees and says
+VALUES = 20  # of a column of words; rarer ones count as one
 BINS = 10
-ALPHA = 0.001          # of a drift that is chance: columns and rounds are many
-LABELLED = 30          # served rows with a label, from which their accuracy is told
+ALPHA = 0.001  # of a drift that is chance: columns and rounds are many
+LABELLED = 30  # served rows with a label, from which their accuracy is told
 
 
 def watch(application: str) -> Watched:
@@ -35,34 +35,76 @@ def watch(application: str) -> Watched:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
     served = noted(application, number)
     if len(served) < settings.watch_rows:
-        return Watched(application=application, version=number, rows=len(served), because=f"{len(served)} served questions were noted, {settings.watch_rows} are needed")
-    slot = load(application, number, tracking.package(application, number), tracking.tag(application, number, "tidemill.digest") or "")
+        return Watched(
+            application=application,
+            version=number,
+            rows=len(served),
+            because=f"{len(served)} served questions were noted, {settings.watch_rows} are needed",
+        )
+    slot = load(
+        application,
+        number,
+        tracking.package(application, number),
+        tracking.tag(application, number, "tidemill.digest") or "",
+    )
     rows = judged_on(application, slot)
     asked = rows.sort_values("example_id", kind="stable").head(REFERENCE)
     questions = [slot.recipe.Input.model_validate_json(item) for item in asked["inputs"]]
-    usual = pd.DataFrame([slot.recipe.noted(*pair) for pair in zip(questions, slot.answers(questions), strict=True)])
+    usual = pd.DataFrame(
+        [slot.recipe.noted(*pair) for pair in zip(questions, slot.answers(questions), strict=True)]
+    )
     drift = moved(usual, pd.DataFrame([json.loads(item) for item in served["noted"]]))
     name, meaning = next(iter(slot.recipe.metrics.items()))
     labelled = since(application, served, slot)
-    found: dict[str, Any] = {"application": application, "version": number, "rows": len(served), "labelled": len(labelled), "metric": name,
-                             "drift": {key: round(value, 4) for key, (value, _) in drift.items()}}
+    found: dict[str, Any] = {
+        "application": application,
+        "version": number,
+        "rows": len(served),
+        "labelled": len(labelled),
+        "metric": name,
+        "drift": {key: round(value, 4) for key, (value, _) in drift.items()},
+    }
     if len(labelled) >= LABELLED:
         found |= {"figure": figure(slot, labelled, name), "expected": figure(slot, asked, name)}
-    return Watched(**found, **judged(found, {key for key, (_, sure) in drift.items() if sure}, 1 if meaning.better == "higher" else -1, settings))
+    return Watched(
+        **found,
+        **judged(
+            found,
+            {key for key, (_, sure) in drift.items() if sure},
+            1 if meaning.better == "higher" else -1,
+            settings,
+        ),
+    )
 
 
 def judged(found: dict[str, Any], sure: set[str], sign: int, settings: Serve) -> dict[str, Any]:
     """Whether it is an alarm, and the words for it."""
-    alarms = [f"{name} drifted by {value:.2f} (PSI; {settings.drift:g} is allowed)" for name, value in found["drift"].items() if value > settings.drift and name in sure]
-    if found.get("figure") is not None and sign * (found["expected"] - found["figure"]) > settings.drop:
-        alarms.append(f"{found['metric']} is {found['figure']:.3f} on {found['labelled']} served rows that were labelled since, {found['expected']:.3f} on the test rows")
-    return {"alarm": bool(alarms), "because": "; ".join(alarms) or "what is asked and how it is answered is as it was judged"}
+    alarms = [
+        f"{name} drifted by {value:.2f} (PSI; {settings.drift:g} is allowed)"
+        for name, value in found["drift"].items()
+        if value > settings.drift and name in sure
+    ]
+    if (
+        found.get("figure") is not None
+        and sign * (found["expected"] - found["figure"]) > settings.drop
+    ):
+        alarms.append(
+            f"{found['metric']} is {found['figure']:.3f} on {found['labelled']} served rows that were labelled since, {found['expected']:.3f} on the test rows"
+        )
+    return {
+        "alarm": bool(alarms),
+        "because": "; ".join(alarms) or "what is asked and how it is answered is as it was judged",
+    }
 
 
 def noted(application: str, number: str) -> pd.DataFrame:
     """The noted questions that this version answered."""
     files = sorted(places.data("served", application).rglob("*.parquet"))
-    whole = pd.concat([pd.read_parquet(path) for path in files]) if files else pd.DataFrame({"version": [], "noted": [], "question_digest": []})
+    whole = (
+        pd.concat([pd.read_parquet(path) for path in files])
+        if files
+        else pd.DataFrame({"version": [], "noted": [], "question_digest": []})
+    )
     return whole[whole["version"] == number].reset_index(drop=True)
 
 
@@ -76,7 +118,9 @@ def judged_on(application: str, slot: Slot) -> pd.DataFrame:
             version.restore(here.name, here)
     path = Path(here) / "test.parquet"
     if not path.is_file():
-        raise Fault(f"the test rows of {application} version {slot.version} are not to be had: {path.name} is missing")
+        raise Fault(
+            f"the test rows of {application} version {slot.version} are not to be had: {path.name} is missing"
+        )
     return pd.read_parquet(path)
 
 
@@ -95,7 +139,12 @@ def moved(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, tuple[float, boo
             continue
         value = psi(*sides)
         freedom = max(1, pd.concat(sides).nunique() - 1)
-        found[str(name)] = value, bool(value / (1 / len(sides[0]) + 1 / len(sides[1])) > stats.chi2.ppf(1 - ALPHA, freedom))
+        found[str(name)] = (
+            value,
+            bool(
+                value / (1 / len(sides[0]) + 1 / len(sides[1])) > stats.chi2.ppf(1 - ALPHA, freedom)
+            ),
+        )
     return found
 
 
@@ -108,7 +157,11 @@ def since(application: str, served: pd.DataFrame, slot: Slot) -> pd.DataFrame:
     asked = set(served["question_digest"])
     mine = labels[[digest(json.loads(item)) in asked for item in labels["inputs"]]]
     train = places.data("splits", application) / "train.parquet"
-    known = set(pd.read_parquet(train, columns=["example_id"])["example_id"]) if train.is_file() else set()
+    known = (
+        set(pd.read_parquet(train, columns=["example_id"])["example_id"])
+        if train.is_file()
+        else set()
+    )
     return mine[~mine["example_id"].isin(known)].drop_duplicates("example_id")
 
 
@@ -124,4 +177,7 @@ def main(arguments: list[str]) -> Watched:
 
 
 if __name__ == "__main__":
-    process.main(main, "python -m tasks.serve.watch APPLICATION: whether served questions or their accuracy have moved.")
+    process.main(
+        main,
+        "python -m tasks.serve.watch APPLICATION: whether served questions or their accuracy have moved.",
+    )

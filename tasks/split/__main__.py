@@ -32,27 +32,48 @@ def split(name: str) -> None:
         held = where.str.startswith(EMBARGO)
         reasons = pd.Series([None] * len(examples), index=examples.index, dtype=object)
         reasons[held] = where[held]
-        reasons[~held] = leaks(examples[~held], where[~held], recipe.split.near_duplicates, recipe.split.ngram)
+        reasons[~held] = leaks(
+            examples[~held], where[~held], recipe.split.near_duplicates, recipe.split.ngram
+        )
         parts = {part: examples[(where == part) & reasons.isna()] for part in SPLITS}
         for part, chosen in parts.items():
             if chosen.empty:
-                raise Refused(f"recipe {name}: no {part} example; correct split.rules in conf/recipe/{name}.yaml")
+                raise Refused(
+                    f"recipe {name}: no {part} example; correct split.rules in conf/recipe/{name}.yaml"
+                )
         for part, chosen in parts.items():
             save(out / f"{part}.parquet", *wide(chosen))
         rows = {part: len(chosen) for part, chosen in parts.items()}
         lost = examples[reasons.notna()].assign(reason=reasons[reasons.notna()])
-        save(out / "dropped.parquet", pa.Table.from_pandas(lost[LOST.names], schema=LOST, preserve_index=False), LOST)
-        write_json(out / "report.json", {
-            "rows": sum(rows.values()), "dropped": lost["reason"].value_counts().sort_index().to_dict(), "counts": rows,
-            "snapshot": snapshot(examples.assign(split=where)[reasons.isna()]), "small": small(recipe, examples[(where == "test") & reasons.isna()]),
-        })
+        save(
+            out / "dropped.parquet",
+            pa.Table.from_pandas(lost[LOST.names], schema=LOST, preserve_index=False),
+            LOST,
+        )
+        write_json(
+            out / "report.json",
+            {
+                "rows": sum(rows.values()),
+                "dropped": lost["reason"].value_counts().sort_index().to_dict(),
+                "counts": rows,
+                "snapshot": snapshot(examples.assign(split=where)[reasons.isna()]),
+                "small": small(recipe, examples[(where == "test") & reasons.isna()]),
+            },
+        )
         process.progress(len(examples), len(examples), "examples")
 
 
 def snapshot(rows: pd.DataFrame) -> str:
     """The digest of the canonical split rows: free of times and of positions; a payload counts by its sha256, a weight where there are any."""
     total = hashlib.sha256()
-    columns = ["example_id", "split", "inputs", "target", "slices", *([WEIGHT.name] if WEIGHT.name in rows else [])]
+    columns = [
+        "example_id",
+        "split",
+        "inputs",
+        "target",
+        "slices",
+        *([WEIGHT.name] if WEIGHT.name in rows else []),
+    ]
     ordered = rows.sort_values("example_id")
     payloads = ordered["payload"] if "payload" in ordered else [None] * len(ordered)
     for row, payload in zip(ordered[columns].itertuples(index=False), payloads, strict=True):
@@ -79,9 +100,16 @@ def place(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
     if rule.by == "test":
         return pd.Series("test", index=rows.index, dtype=object)
     if rule.column not in rows:
-        raise Refused(f"split rule of {rule.source}: no column '{rule.column}'; examples have {', '.join(rows.columns)}")
+        raise Refused(
+            f"split rule of {rule.source}: no column '{rule.column}'; examples have {', '.join(rows.columns)}"
+        )
     if rule.by == "values":
-        named = {value: part for part in ("valid", "test") if not isinstance(getattr(rule, part), float) for value in getattr(rule, part)}
+        named = {
+            value: part
+            for part in ("valid", "test")
+            if not isinstance(getattr(rule, part), float)
+            for value in getattr(rule, part)
+        }
         where = rows[rule.column].map(lambda value: named.get(value, "train"))
         if isinstance(rule.valid, float):
             where[(where == "train") & (rows["doc_id"].map(share) < rule.valid)] = "valid"
@@ -90,18 +118,26 @@ def place(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
         return timed(rule, rows[rule.column])
     test, valid = float(rule.test), float(rule.valid)  # type: ignore[arg-type]
     shares = rows[rule.column].map(share)
-    return shares.map(lambda value: "test" if value < test else "valid" if value < test + valid else "train")
+    return shares.map(
+        lambda value: "test" if value < test else "valid" if value < test + valid else "train"
+    )
 
 
 def timed(rule: SplitRule, dates: pd.Series) -> pd.Series:
     """Train before `valid` begins, valid before `test` begins; the days of the embargo before either belong to neither."""
     wrong = dates[~dates.astype(str).str.fullmatch(r"\d{4}-\d\d-\d\d")]
     if len(wrong):
-        raise Refused(f"split rule of {rule.source}: column '{rule.column}' has {wrong.iloc[0]!r}, which is no date; it must hold YYYY-MM-DD")
+        raise Refused(
+            f"split rule of {rule.source}: column '{rule.column}' has {wrong.iloc[0]!r}, which is no date; it must hold YYYY-MM-DD"
+        )
     assert isinstance(rule.valid, date) and isinstance(rule.test, date)
     before = timedelta(days=rule.embargo)
-    edges = [((rule.valid - before).isoformat(), "train"), (rule.valid.isoformat(), f"{EMBARGO}valid"),
-             ((rule.test - before).isoformat(), "valid"), (rule.test.isoformat(), f"{EMBARGO}test")]
+    edges = [
+        ((rule.valid - before).isoformat(), "train"),
+        (rule.valid.isoformat(), f"{EMBARGO}valid"),
+        ((rule.test - before).isoformat(), "valid"),
+        (rule.test.isoformat(), f"{EMBARGO}test"),
+    ]
     return dates.map(lambda day: next((part for edge, part in edges if day < edge), "test"))
 
 
@@ -114,7 +150,9 @@ def leaks(examples: pd.DataFrame, where: pd.Series, threshold: float, ngram: int
     rank = where.map({part: number for number, part in enumerate(SPLITS)}).tolist()
     payloads = examples["payload"] if "payload" in examples else [None] * len(examples)
     words, groups = [], []
-    for inputs, target, payload in zip(examples["inputs"], examples["target"], payloads, strict=True):
+    for inputs, target, payload in zip(
+        examples["inputs"], examples["target"], payloads, strict=True
+    ):
         asked = said(inputs) if payload is None else text.in_letters(payload)
         # Where nothing is asked, the answer is the text: copies of it are copies of the row.
         words.append(asked if payload is not None or asked.strip() else said(target))
@@ -143,7 +181,9 @@ def leaks(examples: pd.DataFrame, where: pd.Series, threshold: float, ngram: int
 
 def together(words: list[str], groups: list[str], rank: list[int], size: int) -> list[int]:
     """The strictest split that has `size` words in a row with each row, of the same group."""
-    held: dict[int, int] = {}       # of what valid and test say: a run's hash to the strictest of the splits that have it
+    held: dict[
+        int, int
+    ] = {}  # of what valid and test say: a run's hash to the strictest of the splits that have it
     runs: dict[int, list[int]] = {}
     for row in sorted(range(len(words)), key=lambda row: -rank[row]):
         found = [hash((groups[row], *run)) for run in text.runs(words[row], size)]
@@ -152,7 +192,9 @@ def together(words: list[str], groups: list[str], rank: list[int], size: int) ->
         runs[row] = found
         for run in found if rank[row] else ():
             held[run] = max(held.get(run, 0), rank[row])
-    return [max((held.get(run, 0) for run in runs.get(row, ())), default=0) for row in range(len(words))]
+    return [
+        max((held.get(run, 0) for run in runs.get(row, ())), default=0) for row in range(len(words))
+    ]
 
 
 def small(recipe: Recipe, test: pd.DataFrame) -> dict[str, list[str]]:
@@ -161,8 +203,15 @@ def small(recipe: Recipe, test: pd.DataFrame) -> dict[str, list[str]]:
     found = {}
     for column in recipe.score.slices:
         if column in told:
-            counted = pd.DataFrame({"slice": told[column].astype(str), "unit": test["unit"].to_numpy()}).groupby("slice")["unit"].agg(["size", "nunique"])
-            few = counted[(counted["size"] < recipe.score.min_rows) | (counted["nunique"] < recipe.score.min_units)]
+            counted = (
+                pd.DataFrame({"slice": told[column].astype(str), "unit": test["unit"].to_numpy()})
+                .groupby("slice")["unit"]
+                .agg(["size", "nunique"])
+            )
+            few = counted[
+                (counted["size"] < recipe.score.min_rows)
+                | (counted["nunique"] < recipe.score.min_units)
+            ]
             if len(few):
                 found[column] = sorted(few.index)
     return found
@@ -176,8 +225,17 @@ def wide(chosen: pd.DataFrame) -> tuple[pa.Table, pa.Schema]:
     own = schema.names
     for name in names:
         schema = schema.append(pa.field(f"slice_{name}", pa.string()))
-    more = pd.DataFrame({f"slice_{name}": [None if item.get(name) is None else str(item[name]) for item in told] for name in names}, index=chosen.index, dtype=object)
-    return pa.Table.from_pandas(pd.concat([chosen[own], more], axis=1)[schema.names], schema=schema, preserve_index=False), schema
+    more = pd.DataFrame(
+        {
+            f"slice_{name}": [None if item.get(name) is None else str(item[name]) for item in told]
+            for name in names
+        },
+        index=chosen.index,
+        dtype=object,
+    )
+    return pa.Table.from_pandas(
+        pd.concat([chosen[own], more], axis=1)[schema.names], schema=schema, preserve_index=False
+    ), schema
 
 
 def said(inputs: str) -> str:
@@ -187,7 +245,9 @@ def said(inputs: str) -> str:
 
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
-        raise Refused(f"python -m tasks.split RECIPE; conf/recipe has {', '.join(config.files('recipe'))}")
+        raise Refused(
+            f"python -m tasks.split RECIPE; conf/recipe has {', '.join(config.files('recipe'))}"
+        )
     split(arguments[0])
 
 

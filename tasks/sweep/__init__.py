@@ -24,10 +24,20 @@ def sweep(application: str, overrides: list[str]) -> Swept:
     if found := plan.whole(Swept, this.folder / "sweep.json"):
         return found
     settings = this.recipe.sweep
-    others = min(settings.workers or max(1, (os.cpu_count() or 1) // PROCESSORS_A_WORKER), settings.trials) - 1
+    others = (
+        min(
+            settings.workers or max(1, (os.cpu_count() or 1) // PROCESSORS_A_WORKER),
+            settings.trials,
+        )
+        - 1
+    )
     with told(f"sweep {application}"):
-        working = [worker.submit(application, overrides, this.key, number + 2) for number in range(others)]
-        for left in range(3 * settings.trials, -1, -1):      # each death costs a trial one of its three attempts
+        working = [
+            worker.submit(application, overrides, this.key, number + 2) for number in range(others)
+        ]
+        for left in range(
+            3 * settings.trials, -1, -1
+        ):  # each death costs a trial one of its three attempts
             try:
                 receipt = plan.do("sweep", Swept, this, overrides)
                 break
@@ -36,7 +46,7 @@ def sweep(application: str, overrides: list[str]) -> Swept:
                     raise
                 log.warning("%s; its trial is tried again", fault)
         for future in working:
-            with suppress(Fault):     # its trials were taken over
+            with suppress(Fault):  # its trials were taken over
                 future.result()
     return receipt
 
@@ -44,4 +54,8 @@ def sweep(application: str, overrides: list[str]) -> Swept:
 @step("worker {number} of sweep {application}")
 def worker(application: str, overrides: list[str], key: str, number: int) -> None:
     """One more process that takes trials until none is left."""
-    process.run(f"sweep {application} {number}", [sys.executable, "-m", "tasks.sweep.worker", application, *overrides], env={"TIDEMILL_KEY": key})
+    process.run(
+        f"sweep {application} {number}",
+        [sys.executable, "-m", "tasks.sweep.worker", application, *overrides],
+        env={"TIDEMILL_KEY": key},
+    )

@@ -25,10 +25,22 @@ def sweep(this: plan.Plan) -> Swept:
         work(study, parent)
         best, value = chosen(study, parent)
         pictures(study, parent)
-        after = [trial.params for trial in study.best(this.recipe.ensemble.members + 1) if trial.params != best][: this.recipe.ensemble.members - 1]
+        after = [
+            trial.params
+            for trial in study.best(this.recipe.ensemble.members + 1)
+            if trial.params != best
+        ][: this.recipe.ensemble.members - 1]
         names = [trial.state.name for trial in study.ended().values()]
-        return Swept(trials=settings.trials, complete=names.count("COMPLETE"), pruned=names.count("PRUNED"), failed=names.count("FAIL"),
-                     metric=settings.metric, value=value, params=best, next=after)
+        return Swept(
+            trials=settings.trials,
+            complete=names.count("COMPLETE"),
+            pruned=names.count("PRUNED"),
+            failed=names.count("FAIL"),
+            metric=settings.metric,
+            value=value,
+            params=best,
+            next=after,
+        )
 
 
 def chosen(study: object, parent: str) -> tuple[dict, float]:
@@ -48,15 +60,36 @@ def chosen(study: object, parent: str) -> tuple[dict, float]:
         for again in range(1, settings.seeds):
             name = f"again:{slot}:{again}"
             if name not in study.study.user_attrs:
-                recipe = recipes.load(study.this.application)(**{**study.this.recipe.model, **trial.params})
+                recipe = recipes.load(study.this.application)(
+                    **{**study.this.recipe.model, **trial.params}
+                )
                 data = recipe.datamodule(study.this.splits, study.this.recipe.seed, settings.rows)
-                study.study.set_user_attr(name, trained(study, recipe, data, seed(study, slot, again), f"trial {slot} again")[1][settings.metric])
+                study.study.set_user_attr(
+                    name,
+                    trained(study, recipe, data, seed(study, slot, again), f"trial {slot} again")[
+                        1
+                    ][settings.metric],
+                )
             values.append(study.study.user_attrs[name])
         means.append(statistics.fmean(values))
         process.progress(len(means), len(finalists), "finalists", value=round(means[-1], 4))
     if settings.seeds > 1:
-        tracking.log_text(parent, json.dumps([{"trial": trial.user_attrs["slot"], "mean": mean, "seeds": settings.seeds, **trial.params}
-                                              for trial, mean in zip(finalists, means, strict=True)], indent=1), "finalists.json")
+        tracking.log_text(
+            parent,
+            json.dumps(
+                [
+                    {
+                        "trial": trial.user_attrs["slot"],
+                        "mean": mean,
+                        "seeds": settings.seeds,
+                        **trial.params,
+                    }
+                    for trial, mean in zip(finalists, means, strict=True)
+                ],
+                indent=1,
+            ),
+            "finalists.json",
+        )
     at = max(range(len(means)), key=lambda number: means[number])
     return finalists[at].params, means[at]
 

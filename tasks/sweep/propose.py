@@ -16,13 +16,21 @@ from tasks.schema import Dimension
 Params = dict[str, Any]
 
 
-def quasi(space: Mapping[str, Dimension], whole: frozenset[str], count: int, seed: int) -> list[Params]:
+def quasi(
+    space: Mapping[str, Dimension], whole: frozenset[str], count: int, seed: int
+) -> list[Params]:
     """Points of a scrambled Sobol sequence (Owen 1998): spread evenly, and the same for the same seed. `whole` are integers."""
     if not count:
         return []
     sequence = qmc.Sobol(len(space), scramble=True, rng=seed)
     points = sequence.random_base2(max(1, math.ceil(math.log2(count))))[:count]
-    return [{name: placed(dimension, float(at), name in whole) for (name, dimension), at in zip(space.items(), point, strict=True)} for point in points]
+    return [
+        {
+            name: placed(dimension, float(at), name in whole)
+            for (name, dimension), at in zip(space.items(), point, strict=True)
+        }
+        for point in points
+    ]
 
 
 def placed(dimension: Dimension, at: float, whole: bool) -> Any:
@@ -42,7 +50,11 @@ def inside(params: Params, space: Mapping[str, Dimension]) -> Params | None:
     found = {}
     for name, dimension in space.items():
         value = params.get(name)
-        if value is None or (value not in dimension.choices if dimension.choices else not float(dimension.low or 0) <= float(value) <= float(dimension.high or 0)):
+        if value is None or (
+            value not in dimension.choices
+            if dimension.choices
+            else not float(dimension.low or 0) <= float(value) <= float(dimension.high or 0)
+        ):
             return None
         found[name] = value
     return found
@@ -50,7 +62,9 @@ def inside(params: Params, space: Mapping[str, Dimension]) -> Params | None:
 
 def suggested(trial: Any, space: Mapping[str, Dimension], whole: frozenset[str]) -> Params:
     """Optuna's word for each dimension."""
-    return {name: _suggest(trial, name, dimension, name in whole) for name, dimension in space.items()}
+    return {
+        name: _suggest(trial, name, dimension, name in whole) for name, dimension in space.items()
+    }
 
 
 def _suggest(trial: Any, name: str, dimension: Dimension, whole: bool) -> Any:
@@ -65,7 +79,9 @@ def _suggest(trial: Any, name: str, dimension: Dimension, whole: bool) -> Any:
 
 def sampler(seed: int, slot: int, several: bool) -> Any:
     """TPE (Bergstra et al. 2011), seeded by the slot: seeded once, a restarted sweep would propose the same points again."""
-    return optuna.samplers.TPESampler(seed=(seed * 10_007 + slot) % 2**32, n_startup_trials=0, constant_liar=several)
+    return optuna.samplers.TPESampler(
+        seed=(seed * 10_007 + slot) % 2**32, n_startup_trials=0, constant_liar=several
+    )
 
 
 def outside(value: float, others: Sequence[float], reduction: int) -> bool:

@@ -23,8 +23,8 @@ from tasks.errors import Fault
 from tasks.files import digest, locked
 from tasks.sweep.propose import Params, inside, outside, quasi, sampler, suggested
 
-HEARTBEAT_S, GRACE_S = 20, 90     # a worker of another machine that was silent for so long is dead
-MOST_DEATHS = 3                   # of a slot: then it is given up, as a trial that eats all memory
+HEARTBEAT_S, GRACE_S = 20, 90  # a worker of another machine that was silent for so long is dead
+MOST_DEATHS = 3  # of a slot: then it is given up, as a trial that eats all memory
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
 
 warnings.filterwarnings("ignore", module="optuna")
@@ -39,14 +39,22 @@ class Study:
         self.this, self.settings = this, this.recipe.sweep
         self.kind = recipes.load(this.application)
         self.defaults = self.kind(**this.recipe.model)
-        self.whole = frozenset(name for name in self.settings.space if self.kind.model_fields[name].annotation is int)
+        self.whole = frozenset(
+            name for name in self.settings.space if self.kind.model_fields[name].annotation is int
+        )
         self.name = f"{this.application}-{key(this)[:16]}"
         url = os.environ["OPTUNA_STORAGE"]
-        self.storage = optuna.storages.RDBStorage(url, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S,
-                                                  engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None)
+        self.storage = optuna.storages.RDBStorage(
+            url,
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=GRACE_S,
+            engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
+        )
         aims: Any = ["maximize", "minimize"] if self.settings.latency_ms else ["maximize"]
         with self.alone():
-            self.study = optuna.create_study(storage=self.storage, study_name=self.name, directions=aims, load_if_exists=True)
+            self.study = optuna.create_study(
+                storage=self.storage, study_name=self.name, directions=aims, load_if_exists=True
+            )
             if "known" not in self.study.user_attrs:
                 self.study.set_user_attr("known", json.dumps(self.known()))
 
@@ -74,19 +82,35 @@ class Study:
             return {}
         told = tracking.told(version["run_id"]).params
         with suppress(ValueError):
-            given = {name: told[f"model.{name}"] for name in self.settings.space if f"model.{name}" in told}
+            given = {
+                name: told[f"model.{name}"]
+                for name in self.settings.space
+                if f"model.{name}" in told
+            }
             return self.kind(**{**self.this.recipe.model, **given}).model_dump()
         return {}
 
     def former(self) -> list[Params]:
         """The best of the last other sweep of this application that completed a trial."""
         mine = re.compile(re.escape(self.this.application) + "-[0-9a-f]{16}")
-        others = [item for item in optuna.get_all_study_summaries(self.storage, include_best_trial=False)
-                  if mine.fullmatch(item.study_name) and item.study_name != self.name and item.datetime_start is not None]
+        others = [
+            item
+            for item in optuna.get_all_study_summaries(self.storage, include_best_trial=False)
+            if mine.fullmatch(item.study_name)
+            and item.study_name != self.name
+            and item.datetime_start is not None
+        ]
         for item in sorted(others, key=lambda one: str(one.datetime_start), reverse=True):
-            done = optuna.load_study(storage=self.storage, study_name=item.study_name).get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            done = optuna.load_study(storage=self.storage, study_name=item.study_name).get_trials(
+                deepcopy=False, states=(TrialState.COMPLETE,)
+            )
             if done:
-                return [trial.params for trial in sorted(done, key=lambda trial: -trial.values[0])[: self.settings.known]]
+                return [
+                    trial.params
+                    for trial in sorted(done, key=lambda trial: -trial.values[0])[
+                        : self.settings.known
+                    ]
+                ]
         return []
 
     def given(self, slot: int) -> Params | None:
@@ -96,7 +120,9 @@ class Study:
             return known[slot]
         count = self.settings.quasi
         if slot < len(known) + count:
-            return quasi(self.settings.space, self.whole, count, self.this.recipe.seed)[slot - len(known)]
+            return quasi(self.settings.space, self.whole, count, self.this.recipe.seed)[
+                slot - len(known)
+            ]
         return None
 
     # Who works on what ------------------------------------------------------------------------
@@ -115,7 +141,11 @@ class Study:
         for slot, attempts in self.trials().items():
             dead = [trial for trial in attempts if trial.state == TrialState.FAIL]
             for trial in attempts:
-                if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "fault" in trial.user_attrs or (len(dead) >= MOST_DEATHS and trial is dead[-1]):
+                if (
+                    trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+                    or "fault" in trial.user_attrs
+                    or (len(dead) >= MOST_DEATHS and trial is dead[-1])
+                ):
                     found[slot] = trial
         return {slot: trial for slot, trial in found.items() if slot < self.settings.trials}
 
@@ -125,8 +155,10 @@ class Study:
     def bury(self) -> None:
         """Mark as failed what runs no more: at once where its process was on this machine, by its heartbeat elsewhere."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.user_attrs.get("host", socket.gethostname()) == socket.gethostname() and not process.lives(trial.user_attrs):
-                with suppress(RuntimeError):     # another worker was quicker
+            if trial.user_attrs.get(
+                "host", socket.gethostname()
+            ) == socket.gethostname() and not process.lives(trial.user_attrs):
+                with suppress(RuntimeError):  # another worker was quicker
                     self.study.tell(trial.number, state=TrialState.FAIL)
         optuna.storages.fail_stale_trials(self.study)
 
@@ -135,10 +167,16 @@ class Study:
         with self.alone():
             self.bury()
             trials = self.trials()
-            busy = [trial for attempts in trials.values() for trial in attempts if trial.state in OPEN]
-            if not any(trial.state == TrialState.WAITING for trial in busy):      # else its worker died just before it took it
+            busy = [
+                trial for attempts in trials.values() for trial in attempts if trial.state in OPEN
+            ]
+            if not any(
+                trial.state == TrialState.WAITING for trial in busy
+            ):  # else its worker died just before it took it
                 taken = {trial.user_attrs["slot"] for trial in busy} | set(self.ended())
-                free = next((slot for slot in range(self.settings.trials) if slot not in taken), None)
+                free = next(
+                    (slot for slot in range(self.settings.trials) if slot not in taken), None
+                )
                 if free is None:
                     return None
                 attempts = trials.get(free, [])
@@ -158,7 +196,9 @@ class Study:
 
         def beat() -> None:
             while True:
-                with suppress(Exception):     # the storage may be away for a moment; the next beat asks again
+                with suppress(
+                    Exception
+                ):  # the storage may be away for a moment; the next beat asks again
                     self.storage.record_heartbeat(trial._trial_id)
                 if done.wait(HEARTBEAT_S):
                     return
@@ -173,8 +213,13 @@ class Study:
 
     def stops(self, slot: int, rung: int, value: float) -> bool:
         """Whether ASHA stops a slot at a rung, beside the slots before it: so it does not depend on what died and came later."""
-        others = [trial.intermediate_values[rung] for number, attempts in self.trials().items() if number < slot
-                  for trial in attempts if trial.state != TrialState.FAIL and rung in trial.intermediate_values]
+        others = [
+            trial.intermediate_values[rung]
+            for number, attempts in self.trials().items()
+            if number < slot
+            for trial in attempts
+            if trial.state != TrialState.FAIL and rung in trial.intermediate_values
+        ]
         return outside(value, others, self.settings.reduction)
 
     def best(self, count: int) -> list[FrozenTrial]:
@@ -189,7 +234,11 @@ class Study:
 
     def why(self) -> str:
         """The last fault of a trial, in its words."""
-        faults = [trial.user_attrs["fault"] for trial in self.study.get_trials(deepcopy=False) if "fault" in trial.user_attrs]
+        faults = [
+            trial.user_attrs["fault"]
+            for trial in self.study.get_trials(deepcopy=False)
+            if "fault" in trial.user_attrs
+        ]
         return faults[-1] if faults else ""
 
 
@@ -197,7 +246,16 @@ def key(this: plan.Plan) -> str:
     """What a sweep's findings depend on: data, code and space, and how a trial is trained."""
     recipe = this.recipe
     sweep = recipe.sweep.model_dump(mode="json")
-    for planned in ("trials", "known", "quasi", "finalists", "seeds", "workers"):      # more of them go on with what is there
+    for planned in (
+        "trials",
+        "known",
+        "quasi",
+        "finalists",
+        "seeds",
+        "workers",
+    ):  # more of them go on with what is there
         del sweep[planned]
     trainer = recipe.trainer.model_dump(mode="json")
-    return digest([this.application, this.snapshot, this.code, sweep, trainer, recipe.model, recipe.seed])
+    return digest(
+        [this.application, this.snapshot, this.code, sweep, trainer, recipe.model, recipe.seed]
+    )

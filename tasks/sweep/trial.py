@@ -19,7 +19,7 @@ from tasks.sweep.propose import Params
 from tasks.sweep.study import Study
 from tasks.train.loop import METRICS_EVERY, fit
 
-ROUNDS = 5      # of the golden questions, for the latency
+ROUNDS = 5  # of the golden questions, for the latency
 
 
 class Rungs(Callback):
@@ -31,14 +31,18 @@ class Rungs(Callback):
         self.losses: list[tuple[int, float]] = []
         self.stopped = False
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
         if trainer.global_step % METRICS_EVERY == 0:
             self.losses.append((trainer.global_step, float(outputs["loss"])))
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         settings = self.study.settings
         if settings.metric not in trainer.callback_metrics:
-            raise Fault(f"no metric '{settings.metric}' for the sweep; the training gives {', '.join(sorted(trainer.callback_metrics))}")
+            raise Fault(
+                f"no metric '{settings.metric}' for the sweep; the training gives {', '.join(sorted(trainer.callback_metrics))}"
+            )
         value = float(trainer.callback_metrics[settings.metric])
         self.curve.append((trainer.global_step, value))
         rung = len(self.curve)
@@ -60,7 +64,9 @@ def work(study: Study, parent: str) -> None:
             recipe = recipes.load(study.this.application)(**{**study.this.recipe.model, **params})
             _row(slot, params, "running")
             if data is None or recipe.data_fields & set(params):
-                data = recipe.datamodule(study.this.splits, study.this.recipe.seed, study.settings.rows)
+                data = recipe.datamodule(
+                    study.this.splits, study.this.recipe.seed, study.settings.rows
+                )
             with study.beating(trial):
                 values, state = attempt(study, recipe, data, trial, slot, parent)
         except Exception as error:
@@ -74,13 +80,23 @@ def work(study: Study, parent: str) -> None:
             continue
         study.study.tell(trial, None if state == TrialState.PRUNED else values, state=state)
         _row(slot, params, "stopped early" if state == TrialState.PRUNED else "complete", values)
-        process.progress(len(study.ended()), study.settings.trials, "trials", value=round(values[0], 4))
+        process.progress(
+            len(study.ended()), study.settings.trials, "trials", value=round(values[0], 4)
+        )
 
 
-def attempt(study: Study, recipe: Any, data: Any, trial: Any, slot: int, parent: str) -> tuple[list[float], TrialState]:
+def attempt(
+    study: Study, recipe: Any, data: Any, trial: Any, slot: int, parent: str
+) -> tuple[list[float], TrialState]:
     """Train once, with the slot's seed; its run in MLflow is the slot's, however often it is tried."""
     gc.collect()  # a trainer and its module refer to each other; the last trial's would stay beside this one's
-    run_id = tracking.run(study.this.application, f"{study.name}/{slot}", f"trial {slot}", {"tidemill.kind": "trial"}, parent)
+    run_id = tracking.run(
+        study.this.application,
+        f"{study.name}/{slot}",
+        f"trial {slot}",
+        {"tidemill.kind": "trial"},
+        parent,
+    )
     tracking.log(run_id, params={name: getattr(recipe, name) for name in study.settings.space})
     rungs = Rungs(study, trial, slot)
     module, metrics = trained(study, recipe, data, seed(study, slot, 0), f"trial {slot}", rungs)
@@ -91,19 +107,40 @@ def attempt(study: Study, recipe: Any, data: Any, trial: Any, slot: int, parent:
     tracking.log_curve(run_id, "train_loss", rungs.losses)
     tracking.log_curve(run_id, study.settings.metric, rungs.curve)
     state = TrialState.PRUNED if rungs.stopped else TrialState.COMPLETE
-    tracking.log(run_id, metrics={name: value for name, value in metrics.items() if name not in ("train_loss", study.settings.metric)},
-                 tags={"tidemill.state": "pruned" if rungs.stopped else "complete", "tidemill.slot": str(slot)})
+    tracking.log(
+        run_id,
+        metrics={
+            name: value
+            for name, value in metrics.items()
+            if name not in ("train_loss", study.settings.metric)
+        },
+        tags={
+            "tidemill.state": "pruned" if rungs.stopped else "complete",
+            "tidemill.slot": str(slot),
+        },
+    )
     tracking.finish(run_id)
     return values, state
 
 
-def trained(study: Study, recipe: Any, data: Any, seed: int, what: str, *more: Callback) -> tuple[Any, dict[str, float]]:
+def trained(
+    study: Study, recipe: Any, data: Any, seed: int, what: str, *more: Callback
+) -> tuple[Any, dict[str, float]]:
     settings, sweep = study.this.recipe.trainer, study.settings
     epochs = min(sweep.max_epochs, settings.max_epochs)
-    short = settings.model_copy(update={"keep": "last", "patience": 0, "validate_share": min(1.0, epochs / sweep.rungs), "start": "scratch"})
+    short = settings.model_copy(
+        update={
+            "keep": "last",
+            "patience": 0,
+            "validate_share": min(1.0, epochs / sweep.rungs),
+            "start": "scratch",
+        }
+    )
     module, metrics, _ = fit(recipe, data, short, seed, epochs, None, what, sweep.share, more=more)
     if sweep.metric not in metrics:
-        raise Fault(f"no metric '{sweep.metric}' for the sweep; the training gives {', '.join(sorted(metrics))}")
+        raise Fault(
+            f"no metric '{sweep.metric}' for the sweep; the training gives {', '.join(sorted(metrics))}"
+        )
     return module, metrics
 
 
@@ -129,5 +166,21 @@ def latency(recipe: Any, module: Any, data: Any) -> float:
 
 def _row(slot: int, params: Params, state: str, values: list[float] | None = None) -> None:
     """A row of the table on the sweep's page."""
-    told = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in params.items()}
-    print(PROGRESS + canonical({"row": {"trial": slot, "state": state, "value": None if values is None else round(values[0], 5), **told}}), flush=True)
+    told = {
+        name: float(f"{value:.4g}") if isinstance(value, float) else value
+        for name, value in params.items()
+    }
+    print(
+        PROGRESS
+        + canonical(
+            {
+                "row": {
+                    "trial": slot,
+                    "state": state,
+                    "value": None if values is None else round(values[0], 5),
+                    **told,
+                }
+            }
+        ),
+        flush=True,
+    )

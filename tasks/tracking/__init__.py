@@ -45,31 +45,53 @@ def unborn() -> bool:
 
 # Runs -------------------------------------------------------------------------------------------
 
+
 def experiment(name: str) -> str:
     mlflow = client()
     # The servers of `tidemill up` read the same folder; only another's keep artifacts where they like.
-    local = uri() in (os.environ.get("TIDEMILL_MLFLOW_URL"), uri() if uri().startswith("sqlite") else None)
+    local = uri() in (
+        os.environ.get("TIDEMILL_MLFLOW_URL"),
+        uri() if uri().startswith("sqlite") else None,
+    )
 
     def find() -> list[str]:
         found = mlflow.get_experiment_by_name(name)
         return [found.experiment_id] if found else []
 
-    return once(find, lambda: mlflow.create_experiment(name, artifact_location=f"file://{places.state('artifacts', name)}" if local else None), lambda _: None)
+    return once(
+        find,
+        lambda: mlflow.create_experiment(
+            name, artifact_location=f"file://{places.state('artifacts', name)}" if local else None
+        ),
+        lambda _: None,
+    )
 
 
-def run(application: str, key: str, name: str, tags: Mapping[str, str] | None = None, parent: str | None = None) -> str:
+def run(
+    application: str,
+    key: str,
+    name: str,
+    tags: Mapping[str, str] | None = None,
+    parent: str | None = None,
+) -> str:
     """The run with this key, made where there is none; its id."""
     mlflow = client()
     where = experiment(application)
     own = {KEY: key, "mlflow.runName": name, **(tags or {})}
     if parent:
         own["mlflow.parentRunId"] = parent
-    return once(lambda: _runs(where, key), lambda: mlflow.create_run(where, tags=own, run_name=name), mlflow.delete_run)
+    return once(
+        lambda: _runs(where, key),
+        lambda: mlflow.create_run(where, tags=own, run_name=name),
+        mlflow.delete_run,
+    )
 
 
 def _runs(where: str, key: str) -> list[str]:
     """The runs with a key, the first one first: one, unless an answer was lost."""
-    found = client().search_runs([where], filter_string=f"tags.`{KEY}` = '{key}'", order_by=["attributes.start_time ASC"])
+    found = client().search_runs(
+        [where], filter_string=f"tags.`{KEY}` = '{key}'", order_by=["attributes.start_time ASC"]
+    )
     return [item.info.run_id for item in found]
 
 
@@ -80,8 +102,13 @@ def parent(application: str, key: str) -> str | None:
     return next(iter(_runs(found.experiment_id, key)), None) if found else None
 
 
-def log(run_id: str, params: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None,
-        tags: Mapping[str, str] | None = None, step: int = 0) -> None:
+def log(
+    run_id: str,
+    params: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+    step: int = 0,
+) -> None:
     """Log at once; a parameter that is there with another value stays as it is."""
     from mlflow.entities import Metric, Param, RunTag
 
@@ -90,8 +117,16 @@ def log(run_id: str, params: Mapping[str, Any] | None = None, metrics: Mapping[s
     now = int(datetime.now(UTC).timestamp() * 1000)
     mlflow.log_batch(
         run_id,
-        metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items() if value == value],
-        params=[Param(name, str(value)[:6000]) for name, value in (params or {}).items() if name not in there],
+        metrics=[
+            Metric(name, float(value), now, step)
+            for name, value in (metrics or {}).items()
+            if value == value
+        ],
+        params=[
+            Param(name, str(value)[:6000])
+            for name, value in (params or {}).items()
+            if name not in there
+        ],
         tags=[RunTag(name, str(value)[:8000]) for name, value in (tags or {}).items()],
     )
 
@@ -107,7 +142,7 @@ def log_curve(run_id: str, name: str, points: Iterable[tuple[int, float]]) -> No
 
     now = int(datetime.now(UTC).timestamp() * 1000)
     told = [Metric(name, float(value), now, step) for step, value in points if value == value]
-    for start in range(0, len(told), 1000):      # MLflow takes a thousand at a time
+    for start in range(0, len(told), 1000):  # MLflow takes a thousand at a time
         client().log_batch(run_id, metrics=told[start : start + 1000])
 
 
@@ -115,7 +150,11 @@ def looks(application: str, digest: str, run_id: str) -> int:
     """How many runs have looked at these test rows, this one included; notes that it does."""
     mlflow = client()
     mlflow.set_tag(run_id, "tidemill.test", digest)
-    seen = mlflow.search_runs([experiment(application)], filter_string=f"tags.`tidemill.test` = '{digest}'", max_results=1000)
+    seen = mlflow.search_runs(
+        [experiment(application)],
+        filter_string=f"tags.`tidemill.test` = '{digest}'",
+        max_results=1000,
+    )
     return len(seen)
 
 
@@ -138,7 +177,11 @@ def read_text(run_id: str, name: str) -> str:
 def log_table(run_id: str, rows: list[dict[str, Any]], name: str) -> None:
     """A table that MLflow's page shows as one."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    client().log_dict(run_id, {"columns": columns, "data": [[row.get(key) for key in columns] for row in rows]}, name)
+    client().log_dict(
+        run_id,
+        {"columns": columns, "data": [[row.get(key) for key in columns] for row in rows]},
+        name,
+    )
 
 
 def log_dataset(run_id: str, name: str, digest: str, source: str, rows: Mapping[str, int]) -> None:
@@ -147,9 +190,16 @@ def log_dataset(run_id: str, name: str, digest: str, source: str, rows: Mapping[
 
     if client().get_run(run_id).inputs.dataset_inputs:
         return
-    dataset = Dataset(name=name, digest=digest[:36], source_type="dvc", source=json.dumps({"uri": source}),
-                      profile=json.dumps(dict(rows)))
-    client().log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    dataset = Dataset(
+        name=name,
+        digest=digest[:36],
+        source_type="dvc",
+        source=json.dumps({"uri": source}),
+        profile=json.dumps(dict(rows)),
+    )
+    client().log_inputs(
+        run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+    )
 
 
 def finish(run_id: str, failed: bool = False) -> None:
@@ -171,6 +221,7 @@ def lightning_logger(run_id: str) -> Any:
 
 # The registry -----------------------------------------------------------------------------------
 
+
 def save_model(package: Path, to: Path, example: dict[str, Any]) -> None:
     """An MLflow model in its ONNX form, without pickle: the package beside, signature and example in it."""
     import mlflow.onnx
@@ -180,10 +231,16 @@ def save_model(package: Path, to: Path, example: dict[str, Any]) -> None:
 
     graph = onnx.load(package / "model.onnx")
     arrays = {name: np.asarray(value) for name, value in example["inputs"].items()}
-    signature = infer_signature(arrays, {name: np.asarray(value) for name, value in example["outputs"].items()})
+    signature = infer_signature(
+        arrays, {name: np.asarray(value) for name, value in example["outputs"].items()}
+    )
     mlflow.onnx.save_model(
-        graph, str(to), signature=signature, input_example=arrays,
-        pip_requirements=["onnxruntime", "numpy"], save_as_external_data=False,
+        graph,
+        str(to),
+        signature=signature,
+        input_example=arrays,
+        pip_requirements=["onnxruntime", "numpy"],
+        save_as_external_data=False,
     )
 
 
@@ -193,7 +250,9 @@ def version_of(application: str, digest: str) -> str | None:
 
 
 def _versions(application: str, digest: str) -> list[str]:
-    found = client().search_model_versions(f"name = '{application}' and tags.`tidemill.digest` = '{digest}'")
+    found = client().search_model_versions(
+        f"name = '{application}' and tags.`tidemill.digest` = '{digest}'"
+    )
     return sorted((str(item.version) for item in found), key=int)
 
 
@@ -213,7 +272,12 @@ def register(application: str, run_id: str, digest: str, tags: Mapping[str, str]
     # The tags travel with the creating call, so a version is never there without its digest.
     found = once(
         lambda: _versions(application, digest),
-        lambda: mlflow.create_model_version(application, f"runs:/{run_id}/model", run_id=run_id, tags={"tidemill.digest": digest, **tags}),
+        lambda: mlflow.create_model_version(
+            application,
+            f"runs:/{run_id}/model",
+            run_id=run_id,
+            tags={"tidemill.digest": digest, **tags},
+        ),
         lambda number: mlflow.delete_model_version(application, number),
     )
     for name, value in tags.items():
@@ -231,7 +295,13 @@ def version(application: str, number: str) -> dict[str, Any] | None:
         found = client().get_model_version(application, number)
     except MlflowException:
         return None
-    return {"version": str(found.version), "run_id": found.run_id, "source": found.source, "tags": dict(found.tags), "created": found.creation_timestamp}
+    return {
+        "version": str(found.version),
+        "run_id": found.run_id,
+        "source": found.source,
+        "tags": dict(found.tags),
+        "created": found.creation_timestamp,
+    }
 
 
 def tag(application: str, number: str, name: str) -> str | None:
@@ -315,6 +385,7 @@ def drop(application: str, alias: str) -> None:
 
 # The ledger -------------------------------------------------------------------------------------
 
+
 def ledger(application: str) -> list[dict[str, Any]]:
     """What was live, since when and why, oldest first. Each entry holds the digest of the one before."""
     from tasks.errors import Fault
@@ -325,7 +396,9 @@ def ledger(application: str) -> list[dict[str, Any]]:
     for name in sorted(name for name in tags if name.startswith(LEDGER)):
         entry = json.loads(tags[name])
         if entry["before"] != before:
-            raise Fault(f"the ledger of {application} is broken at {name}: an entry was changed or removed")
+            raise Fault(
+                f"the ledger of {application} is broken at {name}: an entry was changed or removed"
+            )
         before = digest(entry)
         entries.append(entry)
     return entries
@@ -347,7 +420,11 @@ def record(application: str, entry: Mapping[str, Any]) -> None:
     from tasks.files import canonical, digest
 
     entries = ledger(application)
-    whole = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **entry, "before": digest(entries[-1]) if entries else ""}
+    whole = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **entry,
+        "before": digest(entries[-1]) if entries else "",
+    }
     name = f"{LEDGER}{len(entries) + 1:06d}"
     if registry := quick():
         registry.set_tag(application, name, canonical(whole))
@@ -377,10 +454,24 @@ def recent(names: Iterable[str], limit: int = 5) -> list[dict[str, Any]]:
     ids = [found.experiment_id for name in names if (found := mlflow.get_experiment_by_name(name))]
     if not ids:
         return []
-    runs = mlflow.search_runs(ids, filter_string="tags.`tidemill.kind` = 'retraining'", max_results=limit, order_by=["attributes.start_time DESC"])
-    return [{"application": item.data.tags.get("tidemill.application"), "state": item.data.tags.get("tidemill.state", item.info.status.title()),
-             "because": item.data.tags.get("tidemill.because", ""), "run_id": item.info.run_id,
-             "at": datetime.fromtimestamp(item.info.start_time / 1000, UTC).isoformat(timespec="seconds")} for item in runs]
+    runs = mlflow.search_runs(
+        ids,
+        filter_string="tags.`tidemill.kind` = 'retraining'",
+        max_results=limit,
+        order_by=["attributes.start_time DESC"],
+    )
+    return [
+        {
+            "application": item.data.tags.get("tidemill.application"),
+            "state": item.data.tags.get("tidemill.state", item.info.status.title()),
+            "because": item.data.tags.get("tidemill.because", ""),
+            "run_id": item.info.run_id,
+            "at": datetime.fromtimestamp(item.info.start_time / 1000, UTC).isoformat(
+                timespec="seconds"
+            ),
+        }
+        for item in runs
+    ]
 
 
 def page(run_id: str, experiment_id: str) -> str:

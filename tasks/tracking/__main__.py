@@ -14,4 +14,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    process.main(main, "python -m tasks.tracking RECIPE KEY STATE BECAUSE: close a retraining's run with how it ended.")
+    process.main(
+        main,
+        "python -m tasks.tracking RECIPE KEY STATE BECAUSE: close a retraining's run with how it ended.",
+    )

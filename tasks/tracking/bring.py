@@ -20,4 +20,7 @@ def main(arguments: list[str]) -> Package:
 
 
 if __name__ == "__main__":
-    process.main(main, "python -m tasks.tracking.bring APPLICATION VERSION: bring a version's package here and check it.")
+    process.main(
+        main,
+        "python -m tasks.tracking.bring APPLICATION VERSION: bring a version's package here and check it.",
+    )

@@ -27,13 +27,15 @@ def create(uri: str) -> None:
         return
     path = _file(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f".{path.name}.lock")):      # beside it: several projects may have one registry
+    with locked(
+        path.with_name(f".{path.name}.lock")
+    ):  # beside it: several projects may have one registry
         if path.exists():
             return
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         part = path.with_name(f".{path.name}.part")
-        for left in (part, part.with_name(f"{part.name}-journal")):     # of a start that was killed
+        for left in (part, part.with_name(f"{part.name}-journal")):  # of a start that was killed
             left.unlink(missing_ok=True)
         SqlAlchemyStore(f"{SQLITE}{part}", f"file://{places.state('artifacts')}").engine.dispose()
         part.replace(path)

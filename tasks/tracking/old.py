@@ -27,7 +27,11 @@ def standing() -> dict[tuple[str, str], str]:
 def old(days: float) -> dict[str, str]:
     """Runs that may go, id to name: ended more than `days` ago, and neither they nor their parent made a version that must stay."""
     mlflow = tracking.client()
-    needed = {run for (name, number) in standing() if (found := tracking.version(name, number)) and (run := found["run_id"])}
+    needed = {
+        run
+        for (name, number) in standing()
+        if (found := tracking.version(name, number)) and (run := found["run_id"])
+    }
     before = int((time.time() - days * 86_400) * 1000)
     gone = {}
     for run in _runs(mlflow):
@@ -64,12 +68,31 @@ def forget(runs: dict[str, str]) -> list[tuple[str, str]]:
                 versions.append((name, str(version.version)))
     for run in runs:
         mlflow.delete_run(run)
-    if tracking.uri() not in (places.environment()["MLFLOW_TRACKING_URI"], os.environ.get("TIDEMILL_MLFLOW_URL")):
+    if tracking.uri() not in (
+        places.environment()["MLFLOW_TRACKING_URI"],
+        os.environ.get("TIDEMILL_MLFLOW_URL"),
+    ):
         return versions
     database = f"sqlite:///{places.state('mlflow.db')}"
     done = subprocess.run(
-        [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", database, "--artifacts-destination", str(places.state("artifacts")), "--run-ids", ",".join(runs)],
-        env={**os.environ, **places.environment(), "MLFLOW_TRACKING_URI": database}, capture_output=True, text=True)
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "gc",
+            "--backend-store-uri",
+            database,
+            "--artifacts-destination",
+            str(places.state("artifacts")),
+            "--run-ids",
+            ",".join(runs),
+        ],
+        env={**os.environ, **places.environment(), "MLFLOW_TRACKING_URI": database},
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
-        raise Fault(f"mlflow gc: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}; the runs are marked deleted, tidemill clean goes on")
+        raise Fault(
+            f"mlflow gc: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}; the runs are marked deleted, tidemill clean goes on"
+        )
     return versions

@@ -30,7 +30,12 @@ def unrepeated() -> Iterator[None]:
             os.environ[RETRIES] = before
 
 
-def once(find: Callable[[], list[T]], create: Callable[[], object], drop: Callable[[T], object], delay_s: float = 0.2) -> T:
+def once(
+    find: Callable[[], list[T]],
+    create: Callable[[], object],
+    drop: Callable[[T], object],
+    delay_s: float = 0.2,
+) -> T:
     """The one thing there is: found, or created where there was none. `find` gives the first one first.
 
     Raises the last error of `create` where it failed eight times and nothing came of it.
@@ -49,7 +54,7 @@ def once(find: Callable[[], list[T]], create: Callable[[], object], drop: Callab
                 create()
         except MlflowException as lost:
             error = lost
-            time.sleep(delay_s * 2**min(attempt, 4))
+            time.sleep(delay_s * 2 ** min(attempt, 4))
     found = find()
     if not found:
         raise error or RuntimeError("created, and not found afterwards")

@@ -7,7 +7,19 @@ import subprocess
 from tasks import places, tracking, version
 from tasks.plan import Plan
 
-PACKAGES = ("torch", "lightning", "onnxruntime", "onnx", "scikit-learn", "pandas", "numpy", "optuna", "mlflow", "prefect", "dvc")
+PACKAGES = (
+    "torch",
+    "lightning",
+    "onnxruntime",
+    "onnx",
+    "scikit-learn",
+    "pandas",
+    "numpy",
+    "optuna",
+    "mlflow",
+    "prefect",
+    "dvc",
+)
 
 
 def begin(plan: Plan) -> str:
@@ -15,11 +27,19 @@ def begin(plan: Plan) -> str:
     found = tracking.parent(plan.application, plan.key)
     if found:
         return found
-    run_id = tracking.run(plan.application, plan.key, f"retrain {plan.application} {plan.key[:8]}", {
-        "tidemill.kind": "retraining", "tidemill.application": plan.application, "tidemill.snapshot": plan.snapshot,
-        "tidemill.code": plan.code, "mlflow.source.git.commit": commit(),
-        **{f"package.{name}": importlib.metadata.version(name) for name in PACKAGES},
-    })
+    run_id = tracking.run(
+        plan.application,
+        plan.key,
+        f"retrain {plan.application} {plan.key[:8]}",
+        {
+            "tidemill.kind": "retraining",
+            "tidemill.application": plan.application,
+            "tidemill.snapshot": plan.snapshot,
+            "tidemill.code": plan.code,
+            "mlflow.source.git.commit": commit(),
+            **{f"package.{name}": importlib.metadata.version(name) for name in PACKAGES},
+        },
+    )
     tracking.log(run_id, params=dict(flat(plan.recipe.half())))
     tracking.log_text(run_id, json.dumps(plan.config, indent=1, sort_keys=True), "config.json")
     lock = places.root() / "dvc.lock"
@@ -27,7 +47,13 @@ def begin(plan: Plan) -> str:
         tracking.log_text(run_id, lock.read_text(), "dvc.lock")
     rows = dict.fromkeys(("train", "valid", "test"), 0)
     report = json.loads((plan.splits / "report.json").read_text())
-    tracking.log_dataset(run_id, plan.application, plan.snapshot, f"{plan.application}-{plan.snapshot[:16]}", {**rows, **report["counts"]})
+    tracking.log_dataset(
+        run_id,
+        plan.application,
+        plan.snapshot,
+        f"{plan.application}-{plan.snapshot[:16]}",
+        {**rows, **report["counts"]},
+    )
     return run_id
 
 
@@ -36,8 +62,15 @@ def commit() -> str:
     if not version.in_git():
         return "unknown"
     root = places.root()
-    head = subprocess.run(["git", "rev-parse", "--verify", "-q", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
-    dirty = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=root, capture_output=True, text=True).stdout.strip()
+    head = subprocess.run(
+        ["git", "rev-parse", "--verify", "-q", "HEAD"], cwd=root, capture_output=True, text=True
+    ).stdout.strip()
+    dirty = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=no"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
     return (head or "unknown") + ("+" if dirty else "")
 
 
@@ -48,5 +81,7 @@ def flat(value: dict, before: str = "") -> list[tuple[str, str]]:
         if isinstance(item, dict) and item:
             found += flat(item, f"{before}{name}.")
         else:
-            found.append((before + name, json.dumps(item) if isinstance(item, list | dict) else str(item)))
+            found.append(
+                (before + name, json.dumps(item) if isinstance(item, list | dict) else str(item))
+            )
     return found

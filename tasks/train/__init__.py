@@ -19,5 +19,7 @@ def train(application: str, overrides: list[str]) -> Trained:
             return plan.do("train", Trained, this, overrides)
         except Fault as fault:
             if fault.killed and memory.kernel_kills() > kills:
-                raise Fault(memory.halve(this.folder, f"train {application}"), heals=True) from fault
+                raise Fault(
+                    memory.halve(this.folder, f"train {application}"), heals=True
+                ) from fault
             raise

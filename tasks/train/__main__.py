@@ -33,16 +33,34 @@ def train(this: plan.Plan) -> Trained | None:
     def keep(name: str) -> Kept:
         """Each training of this model has checkpoints of its own."""
         own = {"training": name} if name else {}
-        return Kept(Checkpoints(this.folder / f"checkpoints{'-' if name else ''}{name}", {**identity(this, recipe), **own}), stop, memory.parts(this.folder))
+        return Kept(
+            Checkpoints(
+                this.folder / f"checkpoints{'-' if name else ''}{name}",
+                {**identity(this, recipe), **own},
+            ),
+            stop,
+            memory.parts(this.folder),
+        )
 
     def work() -> Work:
         start = prepared(this, recipe)
         fields = start.recipe.model_dump()
-        others = [{**fields, **params} for params in itertools.islice(itertools.cycle([*swept.next, swept.params]), this.recipe.ensemble.members - 1)]
-        teacher = champion(this, "teach.by=champion", "say teach.by=ensemble or nobody")[1] if this.recipe.teach.by == "champion" else ""
-        return Work(this.application, this.recipe, this.splits, this.folder, start, keep, others, teacher)
+        others = [
+            {**fields, **params}
+            for params in itertools.islice(
+                itertools.cycle([*swept.next, swept.params]), this.recipe.ensemble.members - 1
+            )
+        ]
+        teacher = (
+            champion(this, "teach.by=champion", "say teach.by=ensemble or nobody")[1]
+            if this.recipe.teach.by == "champion"
+            else ""
+        )
+        return Work(
+            this.application, this.recipe, this.splits, this.folder, start, keep, others, teacher
+        )
 
-    if rank():      # beside the process that writes
+    if rank():  # beside the process that writes
         trained(work())
         return None
     with locked(places.state("locks", f"train-{this.application}")):
@@ -52,7 +70,9 @@ def train(this: plan.Plan) -> Trained | None:
         except Exception as error:
             if not memory.exhausted(error):
                 raise
-            raise Fault(memory.halve(this.folder, f"train {this.application}"), heals=True) from error
+            raise Fault(
+                memory.halve(this.folder, f"train {this.application}"), heals=True
+            ) from error
 
 
 def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
@@ -64,7 +84,11 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     start, settings = work.start, work.start.settings
     before = start.recipe.model_dump()
     attempts = resumes(this.folder)
-    tracking.log(run_id, params={f"model.{name}": value for name, value in before.items()}, tags={"tidemill.resumes": str(attempts)} if attempts else {})
+    tracking.log(
+        run_id,
+        params={f"model.{name}": value for name, value in before.items()},
+        tags={"tidemill.resumes": str(attempts)} if attempts else {},
+    )
     meter = Meter()
     ended = trained(work, tracking.lightning_logger(run_id))
     path = this.folder / "weights.safetensors"
@@ -73,18 +97,47 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     cost, method = meter.told(batches * int(before.get("batch", 0)), batches * start.tokens)
     parts = max((kept.parts for kept in ended.kept), default=1)
     tags = {
-        "tidemill.weights": signature(path, ended.members), "tidemill.start": start.told, "cost.energy_method": method, **ended.tags,
-        **({"tidemill.parts": str(parts)} if parts > 1 else {}), **({"tidemill.rate": str(settings.lr)} if isinstance(settings.lr, float) else {}),
+        "tidemill.weights": signature(path, ended.members),
+        "tidemill.start": start.told,
+        "cost.energy_method": method,
+        **ended.tags,
+        **({"tidemill.parts": str(parts)} if parts > 1 else {}),
+        **({"tidemill.rate": str(settings.lr)} if isinstance(settings.lr, float) else {}),
         **({"tidemill.members": str(1 + len(ended.members))} if ended.members else {}),
-        **({"tidemill.budget": f"ended after {settings.budget_minutes:g} minutes, at step {ended.steps}"} if any(kept.over_budget for kept in ended.kept) else {}),
+        **(
+            {
+                "tidemill.budget": f"ended after {settings.budget_minutes:g} minutes, at step {ended.steps}"
+            }
+            if any(kept.over_budget for kept in ended.kept)
+            else {}
+        ),
     }
-    tracking.log(run_id, metrics={**{f"final.{name}": value for name, value in ended.metrics.items()}, **ended.more, **cost,
-                                  "cost.training_s": sum(kept.spent_s for kept in ended.kept)}, step=ended.steps, tags=tags)
+    tracking.log(
+        run_id,
+        metrics={
+            **{f"final.{name}": value for name, value in ended.metrics.items()},
+            **ended.more,
+            **cost,
+            "cost.training_s": sum(kept.spent_s for kept in ended.kept),
+        },
+        step=ended.steps,
+        tags=tags,
+    )
     for kept in ended.kept:
         kept.checkpoints.clear()
     fields = ended.recipe.model_dump()
-    return Trained(weights=File.of(path), model=fields, epochs=settings.max_epochs, steps=ended.steps, metrics=ended.metrics, resumes=attempts, start=start.told,
-                   before={} if fields == before else before, members={name: File.of(one) for name, one in ended.members.items()}, fields=ended.fields)
+    return Trained(
+        weights=File.of(path),
+        model=fields,
+        epochs=settings.max_epochs,
+        steps=ended.steps,
+        metrics=ended.metrics,
+        resumes=attempts,
+        start=start.told,
+        before={} if fields == before else before,
+        members={name: File.of(one) for name, one in ended.members.items()},
+        fields=ended.fields,
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tasks.errors import Refused
 from tasks.files import digest, sha256, write
 from tasks.schema import Trainer
 
-CLASSES = ("pictures", "labelled texts")     # what a recipe `reads` where its answers are classes
+CLASSES = ("pictures", "labelled texts")  # what a recipe `reads` where its answers are classes
 
 
 @dataclass
@@ -24,30 +24,45 @@ class Start:
     recipe: Recipe
     settings: Trainer
     data: Any
-    weights: Path | None      # to begin from
-    told: str                 # what it begins from, in words
-    tokens: int               # of a batch; 0 where the recipe counts none
+    weights: Path | None  # to begin from
+    told: str  # what it begins from, in words
+    tokens: int  # of a batch; 0 where the recipe counts none
 
 
 def identity(this: plan.Plan, recipe: Recipe) -> dict[str, str]:
     """Which training a checkpoint belongs to."""
-    return {"application": this.application, "data": this.snapshot, "configuration": digest([this.recipe.digest(), recipe.model_dump()]), "code": this.code}
+    return {
+        "application": this.application,
+        "data": this.snapshot,
+        "configuration": digest([this.recipe.digest(), recipe.model_dump()]),
+        "code": this.code,
+    }
 
 
 def check(this: plan.Plan, recipe: Recipe) -> None:
     """Refuse what cannot be trained, before anything is spent."""
     rows = pd.read_parquet(this.splits / "train.parquet", columns=["target"])
     if not len(rows):
-        raise Refused(f"{this.application} has no training row; see split.rules in conf/recipe/{this.application}.yaml and data/splits/{this.application}/report.json")
+        raise Refused(
+            f"{this.application} has no training row; see split.rules in conf/recipe/{this.application}.yaml and data/splits/{this.application}/report.json"
+        )
     batch = getattr(recipe, "batch", None)
     if batch and batch > len(rows):
-        raise Refused(f"model.batch is {batch} and {this.application} has {len(rows)} training rows; say model.batch={len(rows)} or less")
+        raise Refused(
+            f"model.batch is {batch} and {this.application} has {len(rows)} training rows; say model.batch={len(rows)} or less"
+        )
     if recipe.reads in CLASSES:
         counts = Counter(next(iter(json.loads(target).values())) for target in rows["target"])
         alone = sorted(name for name, count in counts.items() if count == 1)
         if alone or len(counts) < 2:
-            why = f"one training row has {', '.join(map(repr, alone[:8]))}" if alone else f"all training rows have {next(iter(counts))!r}"
-            raise Refused(f"{this.application}: {why}, from which nothing can be learned; bring more rows of it, or leave the class out (label in conf/recipe/{this.application}.yaml)")
+            why = (
+                f"one training row has {', '.join(map(repr, alone[:8]))}"
+                if alone
+                else f"all training rows have {next(iter(counts))!r}"
+            )
+            raise Refused(
+                f"{this.application}: {why}, from which nothing can be learned; bring more rows of it, or leave the class out (label in conf/recipe/{this.application}.yaml)"
+            )
 
 
 def prepared(this: plan.Plan, recipe: Recipe) -> Start:
@@ -56,21 +71,37 @@ def prepared(this: plan.Plan, recipe: Recipe) -> Start:
     package: Path | None = None
     if settings.start == "champion":
         told, number = champion(this, "trainer.start=champion", "say trainer.start=scratch")
-        weights, package = weights_of(this.application, number), tracking.package(this.application, number)
+        weights, package = (
+            weights_of(this.application, number),
+            tracking.package(this.application, number),
+        )
         begun = recipe.warmed(package)
-        if begun is not recipe:      # the recipe itself begins from the package
+        if begun is not recipe:  # the recipe itself begins from the package
             recipe, weights = begun, None
     data = recipe.datamodule(this.splits, this.recipe.seed)
     if package is not None and (why := recipe.strange(package, data)):
         raise Refused(f"trainer.start=champion: {why}; say trainer.start=scratch")
     if settings.lr != "recipe":
         if settings.optimiser == "recipe" and "lr" not in type(recipe).model_fields:
-            raise Refused(f"trainer.lr: {this.application} has no field lr that its own optimiser reads; name one, as trainer.optimiser=adamw")
+            raise Refused(
+                f"trainer.lr: {this.application} has no field lr that its own optimiser reads; name one, as trainer.optimiser=adamw"
+            )
         rate = found(this, recipe, data, settings) if settings.lr == "auto" else settings.lr
         settings = settings.model_copy(update={"lr": rate})
         if "lr" in type(recipe).model_fields:
             recipe = type(recipe)(**{**recipe.model_dump(), "lr": rate})
-    return Start(recipe, settings, data, weights, told, int(recipe.plan(1, settings.devices, settings.strategy, settings.precision).get("tokens_per_step", 0)))
+    return Start(
+        recipe,
+        settings,
+        data,
+        weights,
+        told,
+        int(
+            recipe.plan(1, settings.devices, settings.strategy, settings.precision).get(
+                "tokens_per_step", 0
+            )
+        ),
+    )
 
 
 def champion(this: plan.Plan, asked: str, remedy: str) -> tuple[str, str]:
@@ -80,10 +111,13 @@ def champion(this: plan.Plan, asked: str, remedy: str) -> tuple[str, str]:
         number = tracking.aliased(this.application)
         if number is None:
             raise Refused(f"{asked}: {this.application} has no champion yet; {remedy}")
-        weights_of(this.application, number)      # one that cannot be begun from is not remembered
+        weights_of(this.application, number)  # one that cannot be begun from is not remembered
         write(noted, json.dumps({"version": number}) + "\n")
     number = json.loads(noted.read_text())["version"]
-    return f"{this.application} version {number}, weights {sha256(weights_of(this.application, number))[:16]}", number
+    return (
+        f"{this.application} version {number}, weights {sha256(weights_of(this.application, number))[:16]}",
+        number,
+    )
 
 
 def weights_of(application: str, number: str) -> Path:
@@ -92,13 +126,19 @@ def weights_of(application: str, number: str) -> Path:
     key = version["tags"].get("tidemill.key", "") if version else ""
     path = places.run(key) / "weights.safetensors"
     if version is None or not key or not path.is_file():
-        raise Refused(f"the weights of {application} version {number}, to begin from, are not on this machine; say trainer.start=scratch")
+        raise Refused(
+            f"the weights of {application} version {number}, to begin from, are not on this machine; say trainer.start=scratch"
+        )
     tags = tracking.told(version["run_id"]).tags
     if "tidemill.members" in tags:
-        raise Refused(f"{application} version {number} is an ensemble of {tags['tidemill.members']} networks, and one is needed; say trainer.start=scratch, teach.by=nobody")
+        raise Refused(
+            f"{application} version {number} is an ensemble of {tags['tidemill.members']} networks, and one is needed; say trainer.start=scratch, teach.by=nobody"
+        )
     wanted = tags.get("tidemill.weights")
     if wanted and sha256(path) != wanted:
-        raise Refused(f"the weights of {application} version {number}, to begin from, are not those that were trained; say trainer.start=scratch")
+        raise Refused(
+            f"the weights of {application} version {number}, to begin from, are not those that were trained; say trainer.start=scratch"
+        )
     return path
 
 

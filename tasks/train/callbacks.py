@@ -22,11 +22,19 @@ class Progress(Callback):
         self.what, self.told, self.began, self.first, self.total = what, 0.0, time.monotonic(), 0, 0
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        self.began, self.first, self.total = time.monotonic(), trainer.global_step, int(trainer.estimated_stepping_batches)
+        self.began, self.first, self.total = (
+            time.monotonic(),
+            trainer.global_step,
+            int(trainer.estimated_stepping_batches),
+        )
         if self.first and trainer.is_global_zero:
-            process.progress(self.first, self.total, "steps", training=self.what, resumed=self.first)
+            process.progress(
+                self.first, self.total, "steps", training=self.what, resumed=self.first
+            )
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
         loss = float(outputs["loss"]) if isinstance(outputs, dict) else float(outputs)
         done = trainer.global_step
         if not math.isfinite(loss):
@@ -36,7 +44,16 @@ class Progress(Callback):
         if now - self.told > TOLD_EVERY_S or done == total:
             self.told = now
             left = (now - self.began) / max(1, done - self.first) * (total - done)
-            process.progress(done, total, "steps", training=self.what, epoch=trainer.current_epoch + 1, loss=round(loss, 4), rate=float(f"{rate(trainer):.3g}"), left_s=round(left))
+            process.progress(
+                done,
+                total,
+                "steps",
+                training=self.what,
+                epoch=trainer.current_epoch + 1,
+                loss=round(loss, 4),
+                rate=float(f"{rate(trainer):.3g}"),
+                left_s=round(left),
+            )
 
 
 def rate(trainer: Any) -> float:
@@ -47,7 +64,11 @@ class Rates(Callback):
     """The learning rate among the run's metrics, as often as the loss."""
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_index: int) -> None:
-        if trainer.logger and trainer.global_step % trainer.log_every_n_steps == 0 and batch_index % trainer.accumulate_grad_batches == 0:
+        if (
+            trainer.logger
+            and trainer.global_step % trainer.log_every_n_steps == 0
+            and batch_index % trainer.accumulate_grad_batches == 0
+        ):
             trainer.logger.log_metrics({"rate": rate(trainer)}, step=trainer.global_step)
 
 
@@ -64,14 +85,20 @@ class Average(Callback):
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         if not self.mean:
-            self.mean = {name: weight.detach().clone() for name, weight in module.named_parameters()}
+            self.mean = {
+                name: weight.detach().clone() for name, weight in module.named_parameters()
+            }
 
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
         if trainer.global_step == self.step:
             return
         self.step = trainer.global_step
-        decay = min(self.decay, (1 + self.step) / (10 + self.step))     # the first steps are forgotten sooner, as TensorFlow's does
+        decay = min(
+            self.decay, (1 + self.step) / (10 + self.step)
+        )  # the first steps are forgotten sooner, as TensorFlow's does
         for name, weight in module.named_parameters():
             self.mean[name].lerp_(weight.detach(), 1 - decay)
 
@@ -110,18 +137,32 @@ class Best(Callback):
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         if self.metric not in trainer.callback_metrics:
-            raise Fault(f"no metric '{self.metric}' to keep the best by; the training gives {', '.join(sorted(trainer.callback_metrics))}")
+            raise Fault(
+                f"no metric '{self.metric}' to keep the best by; the training gives {', '.join(sorted(trainer.callback_metrics))}"
+            )
         value = float(trainer.callback_metrics[self.metric])
         if value > self.value:
             self.value, self.step = value, trainer.global_step
-            self.weights = {name: weight.detach().clone() for name, weight in module.state_dict().items()}
+            self.weights = {
+                name: weight.detach().clone() for name, weight in module.state_dict().items()
+            }
             self.metrics = {name: float(told) for name, told in trainer.callback_metrics.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"value": self.value, "weights": self.weights, "metrics": self.metrics, "step": self.step}
+        return {
+            "value": self.value,
+            "weights": self.weights,
+            "metrics": self.metrics,
+            "step": self.step,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.value, self.weights, self.metrics, self.step = state["value"], state["weights"], state["metrics"], state["step"]
+        self.value, self.weights, self.metrics, self.step = (
+            state["value"],
+            state["weights"],
+            state["metrics"],
+            state["step"],
+        )
 
 
 class Penalty(Callback):
@@ -144,9 +185,16 @@ class Budget(Callback):
     """Ends a training properly once its minutes are spent, those before a kill included."""
 
     def __init__(self, minutes: float, keeping: Keeping | None) -> None:
-        self.seconds, self.keeping, self.began, self.spent = minutes * 60, keeping, time.monotonic(), False
+        self.seconds, self.keeping, self.began, self.spent = (
+            minutes * 60,
+            keeping,
+            time.monotonic(),
+            False,
+        )
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
         took = self.keeping.spent_s if self.keeping else time.monotonic() - self.began
         over = took >= self.seconds
         if trainer.world_size > 1:

@@ -18,10 +18,10 @@ from tasks.errors import Refused
 from tasks.files import aside, sha256, write
 
 log = logging.getLogger(__name__)
-KEPT = 2          # sets; the older one serves where the newer one was torn by a failing disk
+KEPT = 2  # sets; the older one serves where the newer one was torn by a failing disk
 SUFFIX = ".ckpt"
 
-torch.serialization.set_crc32_options(False)     # the sha256 says more, and costs less
+torch.serialization.set_crc32_options(False)  # the sha256 says more, and costs less
 
 
 class Digesting:
@@ -44,14 +44,20 @@ class Files(CheckpointIO):
     def __init__(self, content: dict[str, Any] | None = None) -> None:
         self.content = content
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
         path = Path(path)
         with aside(path) as part, part.open("wb") as file:
             digesting = Digesting(file)
             torch.save(checkpoint, digesting)  # type: ignore[arg-type]
-        write(path.with_name(f"{path.name}.sha256"), f"{digesting.sha256.hexdigest()}  {path.name}\n")
+        write(
+            path.with_name(f"{path.name}.sha256"), f"{digesting.sha256.hexdigest()}  {path.name}\n"
+        )
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         return self.content if self.content is not None else load(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -93,7 +99,9 @@ class Checkpoints:
         """The newest whole set and its content; None where there is none. Another run's is refused."""
         for path in reversed(self.all()):
             if not whole(path):
-                log.warning("%s is damaged or was not finished; the one before it is used", path.name)
+                log.warning(
+                    "%s is damaged or was not finished; the one before it is used", path.name
+                )
                 continue
             content = load(path)
             self.check(content.get("identity", {}), path)
@@ -101,9 +109,15 @@ class Checkpoints:
         return None
 
     def check(self, told: dict[str, str], path: Path) -> None:
-        other = [f"{name} {told.get(name, 'unknown')[:16]} and not {value[:16]}" for name, value in self.identity.items() if told.get(name) != value]
+        other = [
+            f"{name} {told.get(name, 'unknown')[:16]} and not {value[:16]}"
+            for name, value in self.identity.items()
+            if told.get(name) != value
+        ]
         if other:
-            raise Refused(f"checkpoint {path.parent.name}/{path.name} is of another training ({'; '.join(other)}); remove {path.parent} and run again")
+            raise Refused(
+                f"checkpoint {path.parent.name}/{path.name} is of another training ({'; '.join(other)}); remove {path.parent} and run again"
+            )
 
     def tidy(self) -> None:
         """Leave the newest sets only."""
@@ -118,7 +132,7 @@ class Checkpoints:
 class Clock:
     """When the next checkpoint is due: by steps, by time, and never so often that it costs more than its share."""
 
-    SHARE = 0.03      # of a training's time, at most
+    SHARE = 0.03  # of a training's time, at most
 
     def __init__(self, steps: int, minutes: float, step: int = 0) -> None:
         self.steps, self.wait_s = steps, minutes * 60

@@ -5,7 +5,7 @@ import resource
 import time
 from pathlib import Path
 
-WATTS_A_CORE = 10.0     # of a busy core of a server: 200 to 280 W for 24 to 28 cores under load (SPECpower_ssj2008 results, 2019 to 2023)
+WATTS_A_CORE = 10.0  # of a busy core of a server: 200 to 280 W for 24 to 28 cores under load (SPECpower_ssj2008 results, 2019 to 2023)
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 
 
@@ -33,8 +33,10 @@ class Meter:
         wall_s = time.monotonic() - self.began
         processor_s = _processor_s() - self.processor_s
         found = {
-            "cost.wall_s": wall_s, "cost.processor_s": processor_s,
-            "cost.peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "cost.samples_per_s": samples / wall_s,
+            "cost.wall_s": wall_s,
+            "cost.processor_s": processor_s,
+            "cost.peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "cost.samples_per_s": samples / wall_s,
         }
         if tokens:
             found["cost.tokens_per_s"] = tokens / wall_s
@@ -42,8 +44,14 @@ class Meter:
             found["cost.gpu_peak_mb"] = gpu
         now = _joules()
         if self.joules is not None and now is not None and now >= self.joules:
-            return {**found, "cost.energy_wh": (now - self.joules) / 3600}, "RAPL, the whole processor package"
-        return {**found, "cost.energy_wh": processor_s * WATTS_A_CORE / 3600}, f"processor seconds times {WATTS_A_CORE:g} W a core, no meter can be read here; a GPU is not counted"
+            return {
+                **found,
+                "cost.energy_wh": (now - self.joules) / 3600,
+            }, "RAPL, the whole processor package"
+        return (
+            {**found, "cost.energy_wh": processor_s * WATTS_A_CORE / 3600},
+            f"processor seconds times {WATTS_A_CORE:g} W a core, no meter can be read here; a GPU is not counted",
+        )
 
 
 def _gpu_peak_mb() -> float | None:

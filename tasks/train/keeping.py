@@ -33,7 +33,7 @@ class Stop:
 
     def __call__(self, number: int, frame: object) -> None:
         self.asked = True
-        if not self.training:      # nothing to save yet, or everything is saved
+        if not self.training:  # nothing to save yet, or everything is saved
             os._exit(EXIT_AGAIN)
 
 
@@ -42,7 +42,13 @@ def drawn() -> dict[str, Any]:
     kind, keys, at, has, cached = np.random.get_state()
     return {
         "python": random.getstate(),
-        "numpy": {"kind": kind, "keys": torch.from_numpy(np.asarray(keys).astype(np.int64)), "at": int(at), "has": int(has), "cached": float(cached)},
+        "numpy": {
+            "kind": kind,
+            "keys": torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            "at": int(at),
+            "has": int(has),
+            "cached": float(cached),
+        },
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -53,7 +59,15 @@ def draw_from(state: dict[str, Any]) -> None:
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     told = state["numpy"]
-    np.random.set_state((told["kind"], told["keys"].numpy().astype(np.uint32), told["at"], told["has"], told["cached"]))
+    np.random.set_state(
+        (
+            told["kind"],
+            told["keys"].numpy().astype(np.uint32),
+            told["at"],
+            told["has"],
+            told["cached"],
+        )
+    )
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -62,8 +76,23 @@ def draw_from(state: dict[str, Any]) -> None:
 class Keeping(Callback):
     """Saves, stops and goes on. `dataset` is a recipe's Steps; None where a recipe has another loader, which is kept at epochs' beginnings only."""
 
-    def __init__(self, checkpoints: Checkpoints, clock: Clock, stop: Stop, parts: int, dataset: Any, resumed: dict[str, Any] | None) -> None:
-        self.checkpoints, self.clock, self.stop, self.parts, self.dataset, self.resumed = checkpoints, clock, stop, parts, dataset, resumed
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        clock: Clock,
+        stop: Stop,
+        parts: int,
+        dataset: Any,
+        resumed: dict[str, Any] | None,
+    ) -> None:
+        self.checkpoints, self.clock, self.stop, self.parts, self.dataset, self.resumed = (
+            checkpoints,
+            clock,
+            stop,
+            parts,
+            dataset,
+            resumed,
+        )
         self.began, self.before_s = time.monotonic(), float(resumed["spent_s"]) if resumed else 0.0
         self.first = True
 
@@ -74,10 +103,12 @@ class Keeping(Callback):
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         self.stop.training = True
-        signal.signal(signal.SIGTERM, self.stop)      # Lightning's own handler ends the process with 0
+        signal.signal(signal.SIGTERM, self.stop)  # Lightning's own handler ends the process with 0
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
-        self.stop.training = False      # asked in the last step: what is left takes seconds, and is done
+        self.stop.training = (
+            False  # asked in the last step: what is left takes seconds, and is done
+        )
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_index: int) -> None:
         if self.first:
@@ -86,13 +117,16 @@ class Keeping(Callback):
                 trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
                 draw_from(self.resumed[RNG])
         if batch_index % trainer.accumulate_grad_batches or (self.dataset is None and batch_index):
-            return      # in the midst of a step
+            return  # in the midst of a step
         step = trainer.global_step
         asked, due = self.together(trainer, (self.stop.asked, self.clock.due(step)))
         if asked or due:
             self.save(trainer, module, step)
         if asked:
-            raise Fault(f"stopped by SIGTERM before step {step + 1}; it is saved, run again and it goes on", heals=True)
+            raise Fault(
+                f"stopped by SIGTERM before step {step + 1}; it is saved, run again and it goes on",
+                heals=True,
+            )
 
     def together(self, trainer: Any, told: tuple[bool, bool]) -> tuple[bool, bool]:
         """The first process decides for all."""
@@ -111,8 +145,17 @@ class Keeping(Callback):
     def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
         # Saved before its last batch, an epoch would be taken for one that is over.
         checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
-        checkpoint |= {"identity": self.checkpoints.identity, RNG: drawn(), "parts": self.parts, "spent_s": self.spent_s,
-                       "place": {"epoch": trainer.current_epoch, "step": (trainer.fit_loop.epoch_loop.batch_progress.current.completed) // self.parts}}
+        checkpoint |= {
+            "identity": self.checkpoints.identity,
+            RNG: drawn(),
+            "parts": self.parts,
+            "spent_s": self.spent_s,
+            "place": {
+                "epoch": trainer.current_epoch,
+                "step": (trainer.fit_loop.epoch_loop.batch_progress.current.completed)
+                // self.parts,
+            },
+        }
 
 
 def go_on(dataset: Any, resumed: dict[str, Any], parts: int) -> dict[str, Any]:

@@ -40,15 +40,27 @@ class Kept:
     checkpoints: Checkpoints
     stop: Stop
     parts: int = 1
-    resumed_at: int | None = field(default=None, init=False)     # the step it went on from
-    spent_s: float = field(default=0.0, init=False)              # of training, all attempts
-    steps: int = field(default=0, init=False)                    # made by this attempt
+    resumed_at: int | None = field(default=None, init=False)  # the step it went on from
+    spent_s: float = field(default=0.0, init=False)  # of training, all attempts
+    steps: int = field(default=0, init=False)  # made by this attempt
     over_budget: bool = field(default=False, init=False)
 
 
-def fit(recipe: Recipe, data: Any, settings: Trainer, seed: int, epochs: int, logger: Any, what: str, share: float = 1.0,
-        watch: str = "", kept: Kept | None = None, begin: Path | None = None, more: Sequence[Callback] = (),
-        taught: Callable[[Any], Callable[[Any, int], Any]] | None = None) -> tuple[Any, dict[str, float], int]:
+def fit(
+    recipe: Recipe,
+    data: Any,
+    settings: Trainer,
+    seed: int,
+    epochs: int,
+    logger: Any,
+    what: str,
+    share: float = 1.0,
+    watch: str = "",
+    kept: Kept | None = None,
+    begin: Path | None = None,
+    more: Sequence[Callback] = (),
+    taught: Callable[[Any], Callable[[Any, int], Any]] | None = None,
+) -> tuple[Any, dict[str, float], int]:
     """Train a fresh module; gives it, the validation metrics and the steps taken.
 
     `share` of each epoch's steps are made: less than all for a trial. `watch` names the validation metric, higher being
@@ -62,9 +74,19 @@ def fit(recipe: Recipe, data: Any, settings: Trainer, seed: int, epochs: int, lo
     if taught is not None:
         module.training_step = taught(module)
     if settings.optimiser != "recipe":
-        module.configure_optimizers = configure(module, settings, settings.lr if isinstance(settings.lr, float) else float(getattr(recipe, "lr", 0.001)))
+        module.configure_optimizers = configure(
+            module,
+            settings,
+            settings.lr if isinstance(settings.lr, float) else float(getattr(recipe, "lr", 0.001)),
+        )
     if not epochs:
-        trainer = lightning.Trainer(**hardware(settings), logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+        trainer = lightning.Trainer(
+            **hardware(settings),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
         trainer.validate(module, data, verbose=False)
         return module, measured(trainer), 0
     parts = kept.parts if kept else 1
@@ -86,24 +108,46 @@ def fit(recipe: Recipe, data: Any, settings: Trainer, seed: int, epochs: int, lo
     if best:
         callbacks.append(best)
     if settings.ema:
-        callbacks.append(Average(settings.ema))       # after Best, which copies the averaged weights before they are put back
+        callbacks.append(
+            Average(settings.ema)
+        )  # after Best, which copies the averaged weights before they are put back
     if settings.patience:
-        callbacks.append(EarlyStopping(watch, mode="max", patience=settings.patience, check_on_train_epoch_end=False))
+        callbacks.append(
+            EarlyStopping(
+                watch, mode="max", patience=settings.patience, check_on_train_epoch_end=False
+            )
+        )
     budget = Budget(settings.budget_minutes, keeping) if settings.budget_minutes else None
     if budget:
         callbacks.append(budget)
     trainer = lightning.Trainer(
-        **hardware(settings), gradient_clip_val=settings.gradient_clip, max_epochs=epochs, min_epochs=0, logger=logger or False, callbacks=callbacks,
-        accumulate_grad_batches=settings.accumulate * parts, val_check_interval=settings.validate_share, plugins=[Files(content)], enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=METRICS_EVERY, num_sanity_val_steps=0, limit_train_batches=share,
-        use_distributed_sampler=False,      # recipes' Steps share a batch among processes themselves, and every process validates on all rows
+        **hardware(settings),
+        gradient_clip_val=settings.gradient_clip,
+        max_epochs=epochs,
+        min_epochs=0,
+        logger=logger or False,
+        callbacks=callbacks,
+        accumulate_grad_batches=settings.accumulate * parts,
+        val_check_interval=settings.validate_share,
+        plugins=[Files(content)],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=METRICS_EVERY,
+        num_sanity_val_steps=0,
+        limit_train_batches=share,
+        use_distributed_sampler=False,  # recipes' Steps share a batch among processes themselves, and every process validates on all rows
     )
     try:
         compiled: Any = torch.compile(module) if settings.compile else module
         trainer.fit(compiled, data, ckpt_path=str(found[0]) if found else None, weights_only=True)
     finally:
         if kept and keeping:
-            kept.spent_s, kept.steps, kept.over_budget = keeping.spent_s, trainer.global_step - (kept.resumed_at or 0), bool(budget and budget.spent)
+            kept.spent_s, kept.steps, kept.over_budget = (
+                keeping.spent_s,
+                trainer.global_step - (kept.resumed_at or 0),
+                bool(budget and budget.spent),
+            )
     metrics = measured(trainer)
     if best and best.weights:
         module.load_state_dict(best.weights)
@@ -112,8 +156,14 @@ def fit(recipe: Recipe, data: Any, settings: Trainer, seed: int, epochs: int, lo
 
 
 def hardware(settings: Trainer) -> dict[str, Any]:
-    return {"accelerator": settings.accelerator, "devices": settings.devices, "num_nodes": settings.nodes, "strategy": settings.strategy,
-            "precision": settings.precision, "deterministic": settings.deterministic}
+    return {
+        "accelerator": settings.accelerator,
+        "devices": settings.devices,
+        "num_nodes": settings.nodes,
+        "strategy": settings.strategy,
+        "precision": settings.precision,
+        "deterministic": settings.deterministic,
+    }
 
 
 def measured(trainer: Any) -> dict[str, float]:
@@ -126,9 +176,15 @@ def positioned(data: Any, parts: int) -> Steps | None:
     dataset = getattr(loader, "dataset", None)
     if not isinstance(dataset, Steps):
         if parts > 1:
-            raise Fault("out of memory, and this recipe's batches cannot be cut: its loader is not made of recipes.steps.Steps; lower model.batch")
+            raise Fault(
+                "out of memory, and this recipe's batches cannot be cut: its loader is not made of recipes.steps.Steps; lower model.batch"
+            )
         return None
-    dataset.epoch, dataset.step, dataset.parts = 0, 0, parts     # the data may have served another training before
+    dataset.epoch, dataset.step, dataset.parts = (
+        0,
+        0,
+        parts,
+    )  # the data may have served another training before
     data.train_dataloader = lambda: loader
     return dataset
 
@@ -138,15 +194,21 @@ def warm(module: Any, path: Path) -> None:
     try:
         module.load_state_dict(load_file(str(path)))
     except RuntimeError as error:
-        raise Fault(f"trainer.start=champion: the champion's weights do not fit this network ({' '.join(str(error).split())[:200]}); say trainer.start=scratch") from error
+        raise Fault(
+            f"trainer.start=champion: the champion's weights do not fit this network ({' '.join(str(error).split())[:200]}); say trainer.start=scratch"
+        ) from error
 
 
 def save(module: Any, path: Path) -> None:
     """The weights as safetensors: data only, nothing that runs."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    weights = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()
+    }
     odd = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
     if odd:
-        raise Fault(f"the trained weights hold values that are no numbers ({', '.join(odd[:3])}); lower the learning rate")
+        raise Fault(
+            f"the trained weights hold values that are no numbers ({', '.join(odd[:3])}); lower the learning rate"
+        )
     with aside(path) as part:
         save_file(weights, str(part))
 

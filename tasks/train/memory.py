@@ -21,8 +21,12 @@ def kernel_kills() -> int:
 def exhausted(error: BaseException) -> bool:
     """Whether this is Python's or torch's way to say that there is no memory."""
     words = str(error)
-    return isinstance(error, MemoryError) or (type(error).__name__ in ("OutOfMemoryError", "AcceleratorError") and "memory" in words) \
-        or "can't allocate memory" in words or "Unable to allocate" in words
+    return (
+        isinstance(error, MemoryError)
+        or (type(error).__name__ in ("OutOfMemoryError", "AcceleratorError") and "memory" in words)
+        or "can't allocate memory" in words
+        or "Unable to allocate" in words
+    )
 
 
 def parts(folder: Path) -> int:
@@ -34,6 +38,8 @@ def parts(folder: Path) -> int:
 def halve(folder: Path, what: str) -> str:
     """Have the next attempt take half a batch at a time; what to say of it. Fault where that was tried."""
     if parts(folder) > 1:
-        raise Fault(f"{what} ran out of memory with half a batch at a time as well; lower model.batch, or the model's size")
+        raise Fault(
+            f"{what} ran out of memory with half a batch at a time as well; lower model.batch, or the model's size"
+        )
     write(folder / FILE, json.dumps({"parts": 2}) + "\n")
     return f"{what} ran out of memory; trying again with half the batch at a time and twice as many of them in a step"

@@ -12,7 +12,9 @@ from tasks.schema import Trainer
 Rate = Callable[[int], float]
 
 
-def optimiser(name: str, weights: list[nn.Parameter], lr: float, settings: Trainer) -> torch.optim.Optimizer:
+def optimiser(
+    name: str, weights: list[nn.Parameter], lr: float, settings: Trainer
+) -> torch.optim.Optimizer:
     """One of torch's, with `l2` as it understands it: decoupled for adamw, added to the gradient for the others."""
     l2, momentum = settings.l2, settings.momentum
     makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
@@ -38,16 +40,22 @@ def schedule(name: str, steps: int, warmup: float) -> Rate:
     shapes: dict[str, Rate] = {
         "constant": lambda step: 1.0,
         "linear": lambda step: 1 - far(step),
-        "cosine": lambda step: 0.5 * (1 + math.cos(math.pi * far(step))),      # Loshchilov and Hutter 2017
+        "cosine": lambda step: (
+            0.5 * (1 + math.cos(math.pi * far(step)))
+        ),  # Loshchilov and Hutter 2017
         "one_cycle": lambda step: one_cycle(step / max(1, steps)),
     }
     shape = shapes[name]
     return lambda step: shape(step) if name == "one_cycle" else rising(step) * shape(step)
 
 
-def one_cycle(done: float, peak: float = 0.3, first: float = 1 / 25, last: float = 1e-4 / 25) -> float:
+def one_cycle(
+    done: float, peak: float = 0.3, first: float = 1 / 25, last: float = 1e-4 / 25
+) -> float:
     """Smith and Topin 2018, with the cosines and defaults of torch's OneCycleLR: up over `peak` of the steps, then down."""
-    low, high, far = (first, 1.0, done / peak) if done < peak else (1.0, last, (done - peak) / (1 - peak))
+    low, high, far = (
+        (first, 1.0, done / peak) if done < peak else (1.0, last, (done - peak) / (1 - peak))
+    )
     return high + (low - high) / 2 * (1 + math.cos(math.pi * min(1.0, far)))
 
 
@@ -57,7 +65,17 @@ def configure(module: Any, settings: Trainer, lr: float) -> Callable[[], Any]:
     def made() -> Any:
         weights = [weight for weight in module.parameters() if weight.requires_grad]
         chosen = optimiser(settings.optimiser, weights, lr, settings)
-        shape = schedule(settings.schedule, max(1, int(module.trainer.estimated_stepping_batches)), settings.warmup)
-        return {"optimizer": chosen, "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(chosen, shape), "interval": "step"}}
+        shape = schedule(
+            settings.schedule,
+            max(1, int(module.trainer.estimated_stepping_batches)),
+            settings.warmup,
+        )
+        return {
+            "optimizer": chosen,
+            "lr_scheduler": {
+                "scheduler": torch.optim.lr_scheduler.LambdaLR(chosen, shape),
+                "interval": "step",
+            },
+        }
 
     return made

@@ -24,7 +24,7 @@ from tasks.train.before import Start, weights_of
 from tasks.train.loop import Kept, fit, rank, save
 from tasks.train.teaching import Teacher, taught
 
-OWN = "the model itself"     # among its teachers, and the members of its ensemble
+OWN = "the model itself"  # among its teachers, and the members of its ensemble
 
 
 @dataclass
@@ -34,11 +34,13 @@ class Work:
     application: str
     judged: Judged
     splits: Path
-    folder: Path                                     # of what is kept on the way
+    folder: Path  # of what is kept on the way
     start: Start
-    keep: Callable[[str], Kept]                      # a training's name to how it is kept; "" is the model's own
-    others: list[dict[str, Any]] = field(default_factory=list)     # an ensemble's further members: their fields
-    teacher: str = ""                                # the version that teaches
+    keep: Callable[[str], Kept]  # a training's name to how it is kept; "" is the model's own
+    others: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # an ensemble's further members: their fields
+    teacher: str = ""  # the version that teaches
     what: str = "train"
 
 
@@ -47,13 +49,13 @@ class Ended:
     """What came of it."""
 
     module: Any
-    recipe: Recipe                                   # its fields; other ones than it began with where it was pruned
+    recipe: Recipe  # its fields; other ones than it began with where it was pruned
     metrics: dict[str, float]
     steps: int
     members: dict[str, Path] = field(default_factory=dict)
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    more: dict[str, float] = field(default_factory=dict)           # metrics of the trainings beside its own
+    more: dict[str, float] = field(default_factory=dict)  # metrics of the trainings beside its own
     kept: list[Kept] = field(default_factory=list)
 
 
@@ -69,37 +71,90 @@ def trained(work: Work, logger: Any = None) -> Ended:
     if alone:
         kept = work.keep("")
         ended.kept.append(kept)
-        ended.module, ended.metrics, ended.steps = fit(start.recipe, start.data, start.settings, judged.seed, start.settings.max_epochs, logger,
-                                                       f"{work.what} {work.application}" + (f": {OWN}" if teachers else ""), watch=judged.sweep.metric, kept=kept, begin=start.weights, taught=teach)
+        ended.module, ended.metrics, ended.steps = fit(
+            start.recipe,
+            start.data,
+            start.settings,
+            judged.seed,
+            start.settings.max_epochs,
+            logger,
+            f"{work.what} {work.application}" + (f": {OWN}" if teachers else ""),
+            watch=judged.sweep.metric,
+            kept=kept,
+            begin=start.weights,
+            taught=teach,
+        )
         return ended
-    ended.module, ended.metrics, ended.steps = stage(work, ended, "", start.recipe, start.data, start.settings, judged.seed, start.weights, teach, logger)
+    ended.module, ended.metrics, ended.steps = stage(
+        work,
+        ended,
+        "",
+        start.recipe,
+        start.data,
+        start.settings,
+        judged.seed,
+        start.weights,
+        teach,
+        logger,
+    )
     if judged.prune.fraction:
         smaller(work, ended, teach)
     for number, fields in enumerate(work.others, 1):
         name, seed = f"member-{number}", judged.seed + number
         recipe = type(start.recipe)(**fields)
-        _, metrics, _ = stage(work, ended, name, recipe, recipe.datamodule(work.splits, seed), start.settings, seed)
+        _, metrics, _ = stage(
+            work, ended, name, recipe, recipe.datamodule(work.splits, seed), start.settings, seed
+        )
         ended.members[name], ended.fields[name] = work.folder / f"{name}.safetensors", fields
         ended.more |= {f"{name}.{key}": value for key, value in metrics.items()}
     return ended
 
 
-def stage(work: Work, ended: Ended, name: str, recipe: Recipe, data: Any, settings: Trainer, seed: int, begin: Path | None = None, taught: Any = None,
-          logger: Any = None) -> tuple[Any, dict[str, float], int]:
+def stage(
+    work: Work,
+    ended: Ended,
+    name: str,
+    recipe: Recipe,
+    data: Any,
+    settings: Trainer,
+    seed: int,
+    begin: Path | None = None,
+    taught: Any = None,
+    logger: Any = None,
+) -> tuple[Any, dict[str, float], int]:
     """One training, or what is there of it since it ended before."""
     label = name or "whole"
     noted, weights = work.folder / f"{label}.json", work.folder / f"{label}.safetensors"
-    if noted.is_file() and weights.is_file() and (told := json.loads(noted.read_text()))["weights"] == sha256(weights):
+    if (
+        noted.is_file()
+        and weights.is_file()
+        and (told := json.loads(noted.read_text()))["weights"] == sha256(weights)
+    ):
         module = recipe.module(data)
         module.load_state_dict(load_file(str(weights)))
         return module, told["metrics"], told["steps"]
     kept = work.keep(name)
     ended.kept.append(kept)
     what = f"{work.what} {work.application}: {name.replace('-', ' ') or OWN}"
-    module, metrics, steps = fit(recipe, data, settings, seed, settings.max_epochs, logger, what, watch=work.judged.sweep.metric, kept=kept, begin=begin, taught=taught)
+    module, metrics, steps = fit(
+        recipe,
+        data,
+        settings,
+        seed,
+        settings.max_epochs,
+        logger,
+        what,
+        watch=work.judged.sweep.metric,
+        kept=kept,
+        begin=begin,
+        taught=taught,
+    )
     if not rank():
         save(module, weights)
-        write(noted, json.dumps({"weights": sha256(weights), "metrics": metrics, "steps": steps}) + "\n")
+        write(
+            noted,
+            json.dumps({"weights": sha256(weights), "metrics": metrics, "steps": steps}) + "\n",
+        )
         kept.checkpoints.clear()
     return module, metrics, steps
 
@@ -112,18 +167,36 @@ def smaller(work: Work, ended: Ended, taught: Any) -> None:
     save(module, begin)
     rate = {"lr": pruned.lr * prune.rate} if "lr" in type(pruned).model_fields else {}  # type: ignore[attr-defined]
     settings = work.start.settings.model_copy(update={"max_epochs": prune.epochs})
-    module, metrics, steps = stage(work, ended, "pruned", pruned.model_copy(update=rate), work.start.data, settings, work.judged.seed, begin, taught)
-    ended.more |= {f"whole.{name}": value for name, value in ended.metrics.items()} | {f"pruned.{name}": value for name, value in metrics.items()}
+    module, metrics, steps = stage(
+        work,
+        ended,
+        "pruned",
+        pruned.model_copy(update=rate),
+        work.start.data,
+        settings,
+        work.judged.seed,
+        begin,
+        taught,
+    )
+    ended.more |= {f"whole.{name}": value for name, value in ended.metrics.items()} | {
+        f"pruned.{name}": value for name, value in metrics.items()
+    }
     lost = ended.metrics[metric] - metrics[metric]
     words = f"{prune.fraction:g} of the inner channels: {metric} {metrics[metric]:.4f}, whole {ended.metrics[metric]:.4f}"
     if not lost <= prune.margin:
         ended.tags["tidemill.pruned"] = f"not taken, {words}; {prune.margin:g} may be lost"
         return
     ended.tags["tidemill.pruned"] = words
-    ended.module, ended.recipe, ended.metrics, ended.steps = module, pruned, metrics, ended.steps + steps
+    ended.module, ended.recipe, ended.metrics, ended.steps = (
+        module,
+        pruned,
+        metrics,
+        ended.steps + steps,
+    )
 
 
 # Teachers -----------------------------------------------------------------------------------------
+
 
 def teaching(work: Work, ended: Ended) -> list[Teacher]:
     """Those who teach, trained or taken from the live version; nobody, most often."""
@@ -135,7 +208,9 @@ def teaching(work: Work, ended: Ended) -> list[Teacher]:
         name, seed = f"teacher-{number}", work.judged.seed + number
         recipe = type(start.recipe)(**{**start.recipe.model_dump(), **teach.model})
         fits(start.recipe, recipe, "teach.model")
-        module, metrics, _ = stage(work, ended, name, recipe, recipe.datamodule(work.splits, seed), start.settings, seed)
+        module, metrics, _ = stage(
+            work, ended, name, recipe, recipe.datamodule(work.splits, seed), start.settings, seed
+        )
         ended.more |= {f"{name}.{key}": value for key, value in metrics.items()}
         found.append(Teacher(module))
     if found:
@@ -152,16 +227,24 @@ def champion(work: Work, ended: Ended) -> Teacher:
     fits(work.start.recipe, recipe, f"{work.application} version {work.teacher}")
     module: Any = recipe.module(work.start.data)
     module.load_state_dict(load_file(str(path)))
-    ended.tags["tidemill.taught"] = f"by {work.application} version {work.teacher}, weights {sha256(path)[:16]}"
+    ended.tags["tidemill.taught"] = (
+        f"by {work.application} version {work.teacher}, weights {sha256(path)[:16]}"
+    )
     return Teacher(module)
 
 
 def fits(student: Recipe, teacher: Recipe, who: str) -> None:
     """A teacher is asked about the student's batches, so it must read them as the student does."""
     mine, its = student.batches(), teacher.batches()
-    other = [f"{name} {value} and not {mine.get(name)}" for name, value in its.items() if value != mine.get(name)]
+    other = [
+        f"{name} {value} and not {mine.get(name)}"
+        for name, value in its.items()
+        if value != mine.get(name)
+    ]
     if other:
-        raise Refused(f"teach: {who} reads its rows otherwise ({', '.join(other)}); give both the same")
+        raise Refused(
+            f"teach: {who} reads its rows otherwise ({', '.join(other)}); give both the same"
+        )
 
 
 def signature(weights: Path, members: dict[str, Path]) -> str:

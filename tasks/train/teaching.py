@@ -23,14 +23,20 @@ class Teacher:
         return torch.softmax(self.module.logits(batch).float() / temperature, dim=-1)
 
 
-def taught(teachers: Sequence[Teacher], weight: float, temperature: float) -> Callable[[Any], Callable[[Any, int], Tensor]]:
+def taught(
+    teachers: Sequence[Teacher], weight: float, temperature: float
+) -> Callable[[Any], Callable[[Any, int], Tensor]]:
     """Gives, for a student's module, its training step: `weight` for the teachers' mean answer, the rest for the rows' own targets."""
 
     def step_of(module: Any) -> Callable[[Any, int], Tensor]:
-        def step(batch: Any, batch_idx: int) -> Tensor:      # Lightning looks for this name
+        def step(batch: Any, batch_idx: int) -> Tensor:  # Lightning looks for this name
             logits = module.logits(batch)
-            told = torch.stack([teacher.chances(batch, temperature) for teacher in teachers]).mean(dim=0)
-            apart = F.kl_div(F.log_softmax(logits.float() / temperature, dim=-1), told, reduction="none").sum(dim=-1)
+            told = torch.stack([teacher.chances(batch, temperature) for teacher in teachers]).mean(
+                dim=0
+            )
+            apart = F.kl_div(
+                F.log_softmax(logits.float() / temperature, dim=-1), told, reduction="none"
+            ).sum(dim=-1)
             if hasattr(module, "rows"):
                 apart = apart[module.rows(batch)]
             # The gradient of softened logits is smaller by the temperature's square, which is put back.

@@ -22,45 +22,82 @@ from tasks.tracking.story import PACKAGES
 from tasks.version import restore
 
 Verdict = Literal["identical", "within tolerance", "different"]
-TOLERANCE = 0.02      # of a metric, relative to its size: what another processor's order of sums makes of a training (docs/train.md)
+TOLERANCE = 0.02  # of a metric, relative to its size: what another processor's order of sums makes of a training (docs/train.md)
 
 
 def main(arguments: list[str]) -> Verified:
     if not arguments or arguments[0] not in recipes.names():
-        raise Refused(f"no recipe '{' '.join(arguments[:1])}'; recipes/ has {', '.join(recipes.names())}")
+        raise Refused(
+            f"no recipe '{' '.join(arguments[:1])}'; recipes/ has {', '.join(recipes.names())}"
+        )
     application = arguments[0]
     number = (arguments[1] if len(arguments) > 1 else "") or tracking.aliased(application)
     if number is None:
-        raise Refused(f"{application} has no champion yet; name a version, or run: tidemill run {application}")
+        raise Refused(
+            f"{application} has no champion yet; name a version, or run: tidemill run {application}"
+        )
     version = tracking.version(application, number)
     if version is None:
-        raise Refused(f"no version {number} of {application}; tidemill history {application} lists what was live")
+        raise Refused(
+            f"no version {number} of {application}; tidemill history {application} lists what was live"
+        )
     told = tracking.told(version["run_id"])
     refuse(application, number, told)
     with locked(places.state("locks", f"train-{application}")):
         weights, metrics = again(application, number, version, told)
     verdict, because = judged(weights, told.tags["tidemill.weights"], metrics, made(told.metrics))
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    tracking.tag_version(application, number, {"tidemill.verified": verdict, "tidemill.verified.because": because, "tidemill.verified.at": at})
-    return Verified(name=application, version=number, verdict=verdict, because=because, wanted=told.tags["tidemill.weights"], found=weights, metrics=metrics)
+    tracking.tag_version(
+        application,
+        number,
+        {
+            "tidemill.verified": verdict,
+            "tidemill.verified.because": because,
+            "tidemill.verified.at": at,
+        },
+    )
+    return Verified(
+        name=application,
+        version=number,
+        verdict=verdict,
+        because=because,
+        wanted=told.tags["tidemill.weights"],
+        found=weights,
+        metrics=metrics,
+    )
 
 
 def refuse(application: str, number: str, told: Any) -> None:
     """Nothing is trained where the code or a package is another than the version's."""
     who = f"{application} version {number}"
     if "tidemill.weights" not in told.tags:
-        raise Refused(f"{who} does not say what its weights were: it is older than this command; retrain it")
+        raise Refused(
+            f"{who} does not say what its weights were: it is older than this command; retrain it"
+        )
     if "tidemill.budget" in told.tags:
-        raise Refused(f"{who} was {told.tags['tidemill.budget']}: how far a training comes in a time is not repeatable; verify one without trainer.budget_minutes")
+        raise Refused(
+            f"{who} was {told.tags['tidemill.budget']}: how far a training comes in a time is not repeatable; verify one without trainer.budget_minutes"
+        )
     code = plan.code_digest(application)
     if told.tags["tidemill.code"] != code:
-        raise Refused(f"{who} was made by code {told.tags['tidemill.code'][:12]} (commit {told.tags.get('mlflow.source.git.commit', 'unknown')[:12]}), here is {code[:12]}; check that commit out and run again")
-    other = [f"{name} {made} and not {here}" for name in PACKAGES if (made := told.tags.get(f"package.{name}")) and (here := importlib.metadata.version(name)) != made]
+        raise Refused(
+            f"{who} was made by code {told.tags['tidemill.code'][:12]} (commit {told.tags.get('mlflow.source.git.commit', 'unknown')[:12]}), here is {code[:12]}; check that commit out and run again"
+        )
+    other = [
+        f"{name} {made} and not {here}"
+        for name in PACKAGES
+        if (made := told.tags.get(f"package.{name}"))
+        and (here := importlib.metadata.version(name)) != made
+    ]
     if other:
-        raise Refused(f"{who} was made with {'; '.join(other)}; install that commit's requirements.lock and run again")
+        raise Refused(
+            f"{who} was made with {'; '.join(other)}; install that commit's requirements.lock and run again"
+        )
 
 
-def again(application: str, number: str, version: dict[str, Any], told: Any) -> tuple[str, dict[str, float]]:
+def again(
+    application: str, number: str, version: dict[str, Any], told: Any
+) -> tuple[str, dict[str, float]]:
     """The digest of the weights and the metrics of a training in a clean folder, on the version's snapshot."""
     from tasks.train.before import Start, weights_of
     from tasks.train.checkpoints import Checkpoints
@@ -77,20 +114,43 @@ def again(application: str, number: str, version: dict[str, Any], told: Any) -> 
     package = described(tracking.package(application, number))
     recipe: Any = recipes.load(application)(**package.get("before", package["fields"]))
     begun = re.search(r"version (\d+)", told.tags.get("tidemill.start", ""))
-    begin = weights_of(application, begun.group(1)) if begun and not getattr(recipe, "start", "") else None
+    begin = (
+        weights_of(application, begun.group(1))
+        if begun and not getattr(recipe, "start", "")
+        else None
+    )
     settings = judged.trainer
     if settings.lr != "recipe":
-        settings = settings.model_copy(update={"lr": float(told.params.get("model.lr") or told.tags["tidemill.rate"])})
+        settings = settings.model_copy(
+            update={"lr": float(told.params.get("model.lr") or told.tags["tidemill.rate"])}
+        )
     stop = Stop().listen()
 
     def keep(name: str) -> Kept:
-        return Kept(Checkpoints(folder / f"checkpoints-{name}", {"version": f"{application} {number} {name}"}), stop, int(told.tags.get("tidemill.parts", "1")))
+        return Kept(
+            Checkpoints(
+                folder / f"checkpoints-{name}", {"version": f"{application} {number} {name}"}
+            ),
+            stop,
+            int(told.tags.get("tidemill.parts", "1")),
+        )
 
     taught = re.search(r"version (\d+)", told.tags.get("tidemill.taught", ""))
     start = Start(recipe, settings, recipe.datamodule(folder / "splits", judged.seed), begin, "", 0)
     others = package.get("members", {})
-    ended = trained(Work(application, judged, folder / "splits", folder, start, keep, [others[name] for name in sorted(others, key=lambda one: int(one.split("-")[1]))],
-                         taught.group(1) if taught else "", "verify"))
+    ended = trained(
+        Work(
+            application,
+            judged,
+            folder / "splits",
+            folder,
+            start,
+            keep,
+            [others[name] for name in sorted(others, key=lambda one: int(one.split("-")[1]))],
+            taught.group(1) if taught else "",
+            "verify",
+        )
+    )
     path = folder / "weights.safetensors"
     save(ended.module, path)
     found = signature(path, ended.members)
@@ -100,19 +160,36 @@ def again(application: str, number: str, version: dict[str, Any], told: Any) -> 
 
 def made(metrics: dict[str, float]) -> dict[str, float]:
     """The training's own last metrics among a run's."""
-    return {name.removeprefix("final."): value for name, value in metrics.items() if name.startswith("final.")}
+    return {
+        name.removeprefix("final."): value
+        for name, value in metrics.items()
+        if name.startswith("final.")
+    }
 
 
-def judged(found: str, wanted: str, metrics: dict[str, float], before: dict[str, float]) -> tuple[Verdict, str]:
+def judged(
+    found: str, wanted: str, metrics: dict[str, float], before: dict[str, float]
+) -> tuple[Verdict, str]:
     """The verdict and its reason."""
     if found == wanted:
         return "identical", f"the same weights to the bit, {found[:16]}"
-    far = {name: (metrics.get(name, math.nan), value) for name, value in before.items()
-           if not abs(metrics.get(name, math.nan) - value) <= TOLERANCE * max(1.0, abs(value))}
+    far = {
+        name: (metrics.get(name, math.nan), value)
+        for name, value in before.items()
+        if not abs(metrics.get(name, math.nan) - value) <= TOLERANCE * max(1.0, abs(value))
+    }
     if not before or far:
-        words = ", ".join(f"{name} {now:.4g} and not {then:.4g}" for name, (now, then) in far.items())
-        return "different", f"other weights ({found[:16]} and not {wanted[:16]}), and {words or 'no metrics to compare'}"
-    return "within tolerance", f"other weights ({found[:16]} and not {wanted[:16]}); every metric within {TOLERANCE:g}: {', '.join(f'{name} {value:.4g}' for name, value in metrics.items())}"
+        words = ", ".join(
+            f"{name} {now:.4g} and not {then:.4g}" for name, (now, then) in far.items()
+        )
+        return (
+            "different",
+            f"other weights ({found[:16]} and not {wanted[:16]}), and {words or 'no metrics to compare'}",
+        )
+    return (
+        "within tolerance",
+        f"other weights ({found[:16]} and not {wanted[:16]}); every metric within {TOLERANCE:g}: {', '.join(f'{name} {value:.4g}' for name, value in metrics.items())}",
+    )
 
 
 if __name__ == "__main__":

@@ -40,12 +40,18 @@ class Reply:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     media: str = "text/html"
-    pieces: Callable[[], AsyncIterator[bytes]] | None = None     # instead of all of it
-    end: str = "keep"                                            # keep, close or reset
+    pieces: Callable[[], AsyncIterator[bytes]] | None = None  # instead of all of it
+    end: str = "keep"  # keep, close or reset
 
     def written(self) -> bytes:
-        headers = {"Content-Type": self.media, "Content-Length": str(len(self.body)), **self.headers}
-        head = f"HTTP/1.1 {self.status} X\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items() if value)
+        headers = {
+            "Content-Type": self.media,
+            "Content-Length": str(len(self.body)),
+            **self.headers,
+        }
+        head = f"HTTP/1.1 {self.status} X\r\n" + "".join(
+            f"{name}: {value}\r\n" for name, value in headers.items() if value
+        )
         return head.encode("latin-1") + b"\r\n" + (b"" if self.status in (204, 304) else self.body)
 
 
@@ -56,7 +62,9 @@ class Web:
     """Hosts by name, each with a function that answers; None is a 404. Used as a context."""
 
     def __init__(self, **hosts: Answering) -> None:
-        self.hosts = {name.replace("_", "-") + ".localhost": answering for name, answering in hosts.items()}
+        self.hosts = {
+            name.replace("_", "-") + ".localhost": answering for name, answering in hosts.items()
+        }
         self.asked: list[Ask] = []
         self.mirrors: dict[str, tuple[str, int]] = {}
         self.addresses = {name: f"127.0.0.{2 + number}" for number, name in enumerate(self.hosts)}
@@ -68,7 +76,12 @@ class Web:
         async def start() -> None:
             self.servers = []
             for name in self.hosts:
-                server = await asyncio.start_server(lambda r, w, name=name: self._serve(name, r, w), self.addresses[name], 0, limit=2**20)
+                server = await asyncio.start_server(
+                    lambda r, w, name=name: self._serve(name, r, w),
+                    self.addresses[name],
+                    0,
+                    limit=2**20,
+                )
                 self.mirrors[name] = (self.addresses[name], server.sockets[0].getsockname()[1])
                 self.servers.append(server)
             ready.set()
@@ -95,15 +108,26 @@ class Web:
         self.thread.join(10)
         self.loop.close()
 
-    async def _serve(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+    async def _serve(
+        self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        with contextlib.suppress(
+            ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError
+        ):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 path = head[0].split(" ")[1]
-                headers = {key.lower(): value for key, _, value in (line.partition(": ") for line in head[1:] if line)}
+                headers = {
+                    key.lower(): value
+                    for key, _, value in (line.partition(": ") for line in head[1:] if line)
+                }
                 ask = Ask(name, path, headers, time.monotonic(), headers.get("host", ""))
                 self.asked.append(ask)
-                reply = self.hosts[name](ask) or (Reply(ROBOTS, media="text/plain") if path == "/robots.txt" else Reply(b"no such page", 404))
+                reply = self.hosts[name](ask) or (
+                    Reply(ROBOTS, media="text/plain")
+                    if path == "/robots.txt"
+                    else Reply(b"no such page", 404)
+                )
                 if reply.pieces:
                     async for piece in reply.pieces():
                         writer.write(piece)
@@ -112,7 +136,9 @@ class Web:
                     writer.write(reply.written())
                     await writer.drain()
                 if reply.end == "reset":
-                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    writer.get_extra_info("socket").setsockopt(
+                        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                    )
                     writer.transport.abort()
                     return
                 if reply.end == "close":
@@ -122,7 +148,12 @@ class Web:
 
     def paths(self, name: str = "") -> list[str]:
         """What was asked for, in order, but for what a site says of itself."""
-        return [ask.path for ask in list(self.asked) if ask.host.startswith(name) and ask.path not in ("/robots.txt", "/ai.txt", "/.well-known/tdmrep.json")]
+        return [
+            ask.path
+            for ask in list(self.asked)
+            if ask.host.startswith(name)
+            and ask.path not in ("/robots.txt", "/ai.txt", "/.well-known/tdmrep.json")
+        ]
 
     def times(self, name: str = "") -> list[float]:
         return [ask.at for ask in list(self.asked) if ask.host.startswith(name)]
@@ -130,7 +161,13 @@ class Web:
 
 def pages(**bodies: str | bytes | Reply | Callable[[Ask], Reply]) -> Answering:
     """A host of fixed pages: `index` is /, `robots` is /robots.txt, `sitemap` is /sitemap.xml, others as they are named."""
-    names = {"index": "/", "robots": "/robots.txt", "sitemap": "/sitemap.xml", "ai_txt": "/ai.txt", "tdmrep": "/.well-known/tdmrep.json"}
+    names = {
+        "index": "/",
+        "robots": "/robots.txt",
+        "sitemap": "/sitemap.xml",
+        "ai_txt": "/ai.txt",
+        "tdmrep": "/.well-known/tdmrep.json",
+    }
     by_path = {names.get(name, f"/{name}"): body for name, body in bodies.items()}
 
     def answer(ask: Ask) -> Reply | None:
@@ -139,42 +176,77 @@ def pages(**bodies: str | bytes | Reply | Callable[[Ask], Reply]) -> Answering:
             return found(ask)
         if isinstance(found, str | bytes):
             plain = ask.path.endswith((".txt", ".json"))
-            return Reply(found.encode() if isinstance(found, str) else found, media="text/plain" if plain else "application/xml" if ask.path.endswith(".xml") else "text/html")
+            return Reply(
+                found.encode() if isinstance(found, str) else found,
+                media="text/plain"
+                if plain
+                else "application/xml"
+                if ask.path.endswith(".xml")
+                else "text/html",
+            )
         return found
 
     return answer
 
 
 def html(text: str, *links: str, head: str = "") -> str:
-    return f"<html><head>{head}</head><body><p>{text}</p>" + "".join(f'<a href="{link}">to {link}</a>' for link in links) + "</body></html>"
+    return (
+        f"<html><head>{head}</head><body><p>{text}</p>"
+        + "".join(f'<a href="{link}">to {link}</a>' for link in links)
+        + "</body></html>"
+    )
 
 
 def sitemap(*places: str, more: str = "") -> str:
-    return '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">' + "".join(f"<url><loc>{place}</loc></url>" for place in places) + more + "</urlset>"
+    return (
+        '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">'
+        + "".join(f"<url><loc>{place}</loc></url>" for place in places)
+        + more
+        + "</urlset>"
+    )
 
 
 def source(*seeds: str, **more: object) -> Source:
     """A source over hosts of the small web; without a gap between requests where a test does not ask for one."""
     hosts = tuple(dict.fromkeys(seed.split("/")[2] for seed in seeds))
     fields: dict[str, object] = {
-        "name": "site", "kind": "web", "licence": "CC0-1.0", "hosts": hosts, "seeds": seeds, "allow_loopback": True, "delay_s": 0.0, "revisit_days": (0.0, 0.0),
-        "max_failed": 1.0, "budget": Budget(minutes=1.0), "selector": [{"kind": "whole", "name": "page"}], "clean": {}, **more,
+        "name": "site",
+        "kind": "web",
+        "licence": "CC0-1.0",
+        "hosts": hosts,
+        "seeds": seeds,
+        "allow_loopback": True,
+        "delay_s": 0.0,
+        "revisit_days": (0.0, 0.0),
+        "max_failed": 1.0,
+        "budget": Budget(minutes=1.0),
+        "selector": [{"kind": "whole", "name": "page"}],
+        "clean": {},
+        **more,
     }
     return Source.model_validate(fields)
 
 
 def settings(**more: object) -> Collect:
-    return config.general().collect.model_copy(update={"attempts": 1, "timeout_s": 20.0, "max_wait_minutes": 0.2, **more})
+    return config.general().collect.model_copy(
+        update={"attempts": 1, "timeout_s": 20.0, "max_wait_minutes": 0.2, **more}
+    )
 
 
-def night(folder: Path, web: Web, wanted: Source, policy: OptOut | None = None, **more: object) -> Collected:
+def night(
+    folder: Path, web: Web, wanted: Source, policy: OptOut | None = None, **more: object
+) -> Collected:
     """One night over the small web, in this process."""
-    crawl = Crawl(wanted, settings(**more), policy or OptOut(), folder / "raw", folder / "state", web.mirrors)
+    crawl = Crawl(
+        wanted, settings(**more), policy or OptOut(), folder / "raw", folder / "state", web.mirrors
+    )
     (folder / "raw").mkdir(parents=True, exist_ok=True)
     return asyncio.run(crawl.run())
 
 
-def each(seconds: float, *found: bytes, then: Callable[[], Awaitable[None]] | None = None) -> Callable[[], AsyncIterator[bytes]]:
+def each(
+    seconds: float, *found: bytes, then: Callable[[], Awaitable[None]] | None = None
+) -> Callable[[], AsyncIterator[bytes]]:
     """Pieces with a pause before each but the first."""
 
     async def give() -> AsyncIterator[bytes]:
@@ -202,7 +274,11 @@ def memory() -> Iterator[list[float]]:
     Path("/proc/self/clear_refs").write_text("5")
 
     def peak(name: str) -> float:
-        return next(int(line.split()[1]) / 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+        return next(
+            int(line.split()[1]) / 1024
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith(name)
+        )
 
     before, found = peak("VmRSS"), [0.0]
     yield found

@@ -17,8 +17,15 @@ from tasks.schema import OptOut, Source
 from tests.site import settings
 
 PLACES = {
-    "commit": (frontier.Frontier, "commit"), "published": (frontier.Frontier, "published"), "end": (frontier.Frontier, "end"), "take": (frontier.Frontier, "take"),
-    "sync": (raw.Segment, "sync"), "close": (raw.Segment, "close"), "add": (raw.Segment, "add"), "merge": (raw, "merge"), "table": (raw, "save_table"),
+    "commit": (frontier.Frontier, "commit"),
+    "published": (frontier.Frontier, "published"),
+    "end": (frontier.Frontier, "end"),
+    "take": (frontier.Frontier, "take"),
+    "sync": (raw.Segment, "sync"),
+    "close": (raw.Segment, "close"),
+    "add": (raw.Segment, "add"),
+    "merge": (raw, "merge"),
+    "table": (raw, "save_table"),
 }
 
 
@@ -46,7 +53,14 @@ def main() -> None:
     folder = Path(given["folder"])
     (folder / "raw").mkdir(parents=True, exist_ok=True)
     mirrors = {name: (address, port) for name, (address, port) in given["mirrors"].items()}
-    crawl = Crawl(Source.model_validate(given["source"]), settings(**given["settings"]), OptOut(), folder / "raw", folder / "state", mirrors)
+    crawl = Crawl(
+        Source.model_validate(given["source"]),
+        settings(**given["settings"]),
+        OptOut(),
+        folder / "raw",
+        folder / "state",
+        mirrors,
+    )
     print(asyncio.run(crawl.run()).model_dump_json())  # noqa: T201
 
 
