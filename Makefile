@@ -66,7 +66,7 @@ run: setup       ## one retraining of `languages`, here and now
 	$(BIN)/tidemill run languages $(ARGS)
 
 tour: setup      ## five minutes of nights: releases, a killed training, a broken release; in .tidemill/tour
-	$(BIN)/python -m flows.tour
+	$(BIN)/python -m tidemill.cli.tour
 
 results: setup   ## README's table from the last verdicts; ARGS=--run makes new ones, each from nothing
 	$(BIN)/python -m benchmarks.results $(ARGS)

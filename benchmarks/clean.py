@@ -21,7 +21,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from tasks import places
+from tidemill.runtime import paths
 
 PEERS = (
     "datatrove==0.9.0",
@@ -56,7 +56,7 @@ SAMPLE, TEXTS, COPIED, CHANGED = 60, 1_500, 400, 0.01
 
 def corpus() -> dict[str, list[Path]]:
     """The pages by the package they are of; fetched where they are not there."""
-    folder = places.state("clean-bench")
+    folder = paths.state("clean-bench")
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
     for name in DEBIAN:
@@ -88,7 +88,7 @@ def corpus() -> dict[str, list[Path]]:
 
 
 def peer(what: str, items: list[str]) -> dict[str, Any]:
-    folder = places.state("clean-peers")
+    folder = paths.state("clean-peers")
     python = folder / "bin" / "python"
     if not python.is_file():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
@@ -133,8 +133,8 @@ def texts(pages: dict[str, list[Path]]) -> list[str]:
 
     drawn = [
         path
-        for _, paths in sorted(pages.items())
-        for path in paths
+        for _, files in sorted(pages.items())
+        for path in files
         if path.stat().st_size < 300_000
     ]
     random.Random(1).shuffle(drawn)
@@ -300,10 +300,10 @@ def edited(text: str, share: float, seed: int) -> str:
 
 def copies() -> list[dict[str, Any]]:
     """Texts of 60 to 600 words and a copy of each with some words edited; datatrove with its defaults, which know no threshold."""
-    from tasks.select import twins
+    from tidemill.text import duplicates
 
     some = [text for text in texts(corpus()) if 60 <= len(text.split()) <= 600]
-    alike = twins.copies(some, ["g"] * len(some), 0.3)
+    alike = duplicates.copies(some, ["g"] * len(some), 0.3)
     base = [text for at, text in enumerate(some) if at not in alike][:COPIED]
     count, rows = len(base), []
     for share in (0.02, 0.05, 0.1):
@@ -312,7 +312,7 @@ def copies() -> list[dict[str, Any]]:
         gone = set(answer["gone"])
         for threshold in (0.8, 0.5):
             began = time.process_time()
-            found = twins.copies(whole, ["g"] * len(whole), threshold)
+            found = duplicates.copies(whole, ["g"] * len(whole), threshold)
             ours = len(whole) / (time.process_time() - began)
             rows.append(
                 row(
@@ -334,10 +334,10 @@ def copies() -> list[dict[str, Any]]:
 
 def night() -> list[dict[str, Any]]:
     """Clean and select on every page: the first night, one in which nothing changed, one in which 1 % did."""
-    from tasks.collect import raw
+    from tidemill.records import warc
 
-    here, room = places.root(), Path(tempfile.mkdtemp(dir=places.state()))
-    for name in ("tasks", "recipes"):
+    here, room = paths.root(), Path(tempfile.mkdtemp(dir=paths.state()))
+    for name in ("tidemill", "tasks", "recipes"):
         (room / name).symlink_to(here / name)
     shutil.copytree(here / "conf", room / "conf")
     (room / "conf/source/bench.yaml").write_text(
@@ -357,24 +357,24 @@ def night() -> list[dict[str, Any]]:
     folder.mkdir(parents=True)
     pages = [
         (f"http://{name.replace('.', '-')}.example/{number}", path.read_bytes())
-        for name, paths in sorted(corpus().items())
-        for number, path in enumerate(paths)
+        for name, files in sorted(corpus().items())
+        for number, path in enumerate(files)
     ]
 
     def collect(some: list[tuple[str, bytes]]) -> None:
-        rows = raw.manifest(folder)
+        rows = warc.manifest(folder)
         for start in range(0, len(some), 1_000):
-            segment = raw.Segment(folder, "benchmark")
+            segment = warc.Segment(folder, "benchmark")
             for uri, body in some[start : start + 1_000]:
                 offset = segment.add(
                     uri,
                     f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n\r\n".encode(),
                     body,
-                    raw.now(),
+                    warc.now(),
                 )
                 rows[uri] = {
                     "uri": uri,
-                    "fetched": raw.now(),
+                    "fetched": warc.now(),
                     "status": 200,
                     "media": "text/html",
                     "charset": None,
@@ -386,7 +386,7 @@ def night() -> list[dict[str, Any]]:
                     "signals": None,
                 }
             segment.close()
-        raw.save_manifest(folder, rows.values())
+        warc.save_manifest(folder, rows.values())
 
     def run(step: str, name: str) -> tuple[float, float]:
         """Processor seconds with all children, peak memory of the largest process in MB."""
@@ -453,7 +453,7 @@ WHAT = {"main_text": main_text, "quality": quality, "pii": pii, "copies": copies
 
 
 def main() -> None:
-    places.settle()
+    paths.settle()
     chosen = [item for item in sys.argv[1:] if not item.startswith("--")] or list(WHAT)
     if unknown := [item for item in chosen if item not in WHAT]:
         sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(WHAT)}")

@@ -16,10 +16,10 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from tasks.collect.archive import members
 from tasks.collect.package import fetch
-from tasks.places import root, state
-from tasks.schema import Package
+from tidemill.engines.config.schema import Package
+from tidemill.records.archive import members
+from tidemill.runtime.paths import root, state
 
 PAGES = Package(
     index="debian",

@@ -81,10 +81,10 @@ def site(folder: str) -> None:
 
 def ours(start: str, folder: str) -> None:
     """A night, or the next one where the folder has had one."""
-    from tasks import config
-    from tasks.collect import visits
+    from tasks.collect import interpret
     from tasks.collect.crawl import Crawl
-    from tasks.schema import OptOut, Source
+    from tidemill.engines import config
+    from tidemill.engines.config.schema import OptOut, Source
 
     host, _, port = start.split("/")[2].partition(":")
     source = Source.model_validate(
@@ -105,14 +105,14 @@ def ours(start: str, folder: str) -> None:
             "clean": {},
         }
     )
-    found, read = set(), visits.links.read
+    found, read = set(), interpret.links.read
 
     def counting(*given, **named):  # type: ignore[no-untyped-def]
         page = read(*given, **named)
         found.update(page.links)
         return page
 
-    visits.links.read = counting
+    interpret.links.read = counting
     (Path(folder) / "raw").mkdir(parents=True, exist_ok=True)
     crawl = Crawl(
         source,

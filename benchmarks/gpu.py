@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasks.config import _gpus
+from tidemill.engines.config import _gpus
 
 # Dense bf16 TFLOPS, from the makers' data sheets; another card's MFU is not told.
 PEAK = {
@@ -41,10 +41,10 @@ def child(folder: Path, minutes: float, size: str) -> None:
 
     from recipes.text_generation import TextGeneration
     from recipes.text_generation.data import Data, pack
-    from tasks.schema import Trainer
-    from tasks.train.checkpoints import Checkpoints
-    from tasks.train.keeping import Stop
-    from tasks.train.loop import Kept, fit
+    from tidemill.engines.config.schema import Trainer
+    from tidemill.learners.lightning.checkpoints import Checkpoints
+    from tidemill.learners.lightning.loop import Kept, fit
+    from tidemill.learners.lightning.resume import Stop
 
     class Random(Data):
         def __init__(self, recipe: TextGeneration) -> None:

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import recipes
-from tasks import config, places
-from tasks.errors import Refused
 from tasks.label.__main__ import LEAST_WEIGHT
 from tasks.label.issues import issues
 from tasks.label.people import field
+from tidemill import contract
+from tidemill.engines import config
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Refused
 
 
 def learned(
@@ -29,11 +30,11 @@ def learned(
     """sweep.metric of the test rows after a training by each policy, a figure a seed; test rows take the place of valid, so that the trainer measures it."""
     import torch
 
-    from tasks.train.loop import fit
+    from tidemill.learners.lightning.loop import fit
 
     torch.set_num_threads(1)
-    judged, splits = config.recipe(application, overrides), places.data("splits", application)
-    recipe = recipes.load(application)(**judged.model)
+    judged, splits = config.recipe(application, overrides), paths.data("splits", application)
+    recipe = contract.load(application)(**judged.model)
     targets = dict(zip(planted["example_id"], planted["target"], strict=True))
     doubtful = found[found["issue"]].set_index("example_id")["quality"].clip(lower=LEAST_WEIGHT)
     train = pd.read_parquet(splits / "train.parquet")
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=0, help="trainings by each policy")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    path = places.data("labels", given.application) / "examples.parquet"
+    path = paths.data("labels", given.application) / "examples.parquet"
     if not path.is_file():
         raise Refused(
             f"data/labels/{given.application} has no examples; run: tidemill run {given.application}"

@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import recipes
-from tasks import config, places
-from tasks.errors import Refused
-from tasks.files import write, write_json
-from tasks.plan import Plan
-from tasks.receipts import Judged, Scored
+from tidemill import contract
+from tidemill.engines import config
+from tidemill.records.receipts import Judged, Scored
+from tidemill.run.plan import Plan
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Refused
+from tidemill.runtime.files import write, write_json
 
 BEGIN, END = "<!-- results: made by `make results` -->", "<!-- end of results -->"
 SIMPLER = ("baseline", "trivial")
@@ -45,7 +46,7 @@ def row(name: str, root: Path) -> dict[str, Any] | None:
     known = (
         told.get("counts", {}) if told.get("snapshot") == plan.snapshot else {"test": scored.rows}
     )
-    metric, meaning = next(iter(recipes.load(name).metrics.items()))
+    metric, meaning = next(iter(contract.load(name).metrics.items()))
     settings = plan.recipe.score
     return {
         "application": name,
@@ -67,9 +68,9 @@ def row(name: str, root: Path) -> dict[str, Any] | None:
 
 def kept(name: str) -> dict[str, Any] | None:
     """The row of the last run here, with the minutes of the last one from nothing; or that one's row."""
-    path = places.state("results", f"{name}.json")
+    path = paths.state("results", f"{name}.json")
     timed = json.loads(path.read_text()) if path.is_file() else None
-    found = row(name, places.root())
+    found = row(name, paths.root())
     if timed and (found is None or found["at"] <= timed["at"]):
         return timed
     if found and timed:
@@ -82,7 +83,7 @@ def run(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
         subprocess.run(
-            ["git", "clone", "--quiet", "--no-tags", "--local", str(places.root()), str(clone)],
+            ["git", "clone", "--quiet", "--no-tags", "--local", str(paths.root()), str(clone)],
             check=True,
         )
         variables = {
@@ -90,10 +91,10 @@ def run(name: str) -> dict[str, Any]:
             for key, value in os.environ.items()
             if not key.startswith(("PREFECT_", "MLFLOW_", "OPTUNA_", "TIDEMILL_", "DVC_"))
         }
-        variables |= {"PYTHONPATH": str(clone), "TIDEMILL_CACHE": str(places.cache().resolve())}
+        variables |= {"PYTHONPATH": str(clone), "TIDEMILL_CACHE": str(paths.cache().resolve())}
         began = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "flows.cli", "run", name, "--json"],
+            [sys.executable, "-m", "tidemill.cli", "run", name, "--json"],
             cwd=clone,
             env=variables,
             capture_output=True,
@@ -108,7 +109,7 @@ def run(name: str) -> dict[str, Any]:
     if made is None:
         raise Refused(f"the run of {name} left no verdict")
     made |= {"minutes": round(wall / 60, 2), "cores": len(os.sched_getaffinity(0))}
-    write_json(places.state("results", f"{name}.json"), made)
+    write_json(paths.state("results", f"{name}.json"), made)
     return made
 
 
@@ -184,13 +185,13 @@ def main(arguments: list[str]) -> None:
         raise Refused(
             "no application has a verdict yet; python -m benchmarks.results --run makes them"
         )
-    page = places.root() / "README.md"
+    page = paths.root() / "README.md"
     write(page, placed(page.read_text(), table(rows)))
     print(table(rows))
 
 
 if __name__ == "__main__":
-    places.settle()
+    paths.settle()
     try:
         main(sys.argv[1:])
     except Refused as error:

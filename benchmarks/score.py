@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import pandas as pd
 
-import recipes
-from tasks import places, tracking
-from tasks.errors import Refused
-from tasks.export import described
+from tidemill import contract
+from tidemill.engines.mlflow import packages, registry
+from tidemill.package.package import described
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Refused
 
 ROWS = 2_000
 ROUNDS = 5
@@ -27,14 +28,14 @@ def timed(work: Callable[[], object]) -> float:
 
 def row(application: str) -> dict[str, object]:
     """Processor seconds of both, in turn; the ratio of the medians."""
-    number = tracking.aliased(application)
+    number = registry.aliased(application)
     if number is None:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
-    package = tracking.package(application, number)
-    recipe = recipes.load(application)(**described(package)["fields"])
+    package = packages.fetch(application, number)
+    recipe = contract.load(application)(**described(package)["fields"])
     session = recipe.open(package)
     examples = (
-        pd.read_parquet(places.data("splits", application) / "test.parquet")
+        pd.read_parquet(paths.data("splits", application) / "test.parquet")
         .sort_values("example_id")
         .head(ROWS)
     )
@@ -58,9 +59,9 @@ def row(application: str) -> dict[str, object]:
 
 
 def main() -> None:
-    places.settle()
+    paths.settle()
     names = [item for item in sys.argv[1:] if not item.startswith("--")] or [
-        name for name in recipes.names() if tracking.aliased(name)
+        name for name in contract.names() if registry.aliased(name)
     ]
     rows = [row(name) for name in names]
     if "--json" in sys.argv:

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from tasks.places import environment, state
 from tests.conftest import HERE, make_clone
+from tidemill.runtime.paths import environment, state
 
 CLIENTS, MANY = 16, 64
 PARTS = 7  # open loops whose median is told
@@ -42,14 +42,14 @@ MAKE = """
 import sys, warnings
 sys.path.insert(0, sys.argv[1])
 warnings.filterwarnings("ignore")
-from tasks import places; places.settle()
+from tidemill.runtime import paths; paths.settle()
 import making
 making.MODELS.update(images={}, text_generation={"batch": 2, "steps": 2, "samples": 0, "vocabulary": 600})
-from tasks import tracking
+from tidemill.engines.mlflow import registry
 for name in ("images", "text_generation"):
-    folder = places.state("made", f"{name}-1")
+    folder = paths.state("made", f"{name}-1")
     making.package(name, 1, folder)
-    tracking.move(name, "champion", making.register(name, folder, "key1"))
+    registry.move(name, "champion", making.register(name, folder, "key1"))
 """
 MLFLOW = """
 import json, os
@@ -59,10 +59,10 @@ from mlflow.pyfunc import PythonModel
 
 class Answers(PythonModel):
     def load_context(self, context):
-        import recipes
+        from tidemill import contract
         folder = Path(os.environ["PACKAGE"])
         told = json.loads((folder / "recipe.json").read_text())
-        self.recipe = recipes.load(told["application"])(**told["fields"])
+        self.recipe = contract.load(told["application"])(**told["fields"])
         self.session = self.recipe.open(folder)
 
     def predict(self, context, model_input, params=None):
@@ -78,10 +78,10 @@ import litserve
 
 class Answers(litserve.LitAPI):
     def setup(self, device):
-        import recipes
+        from tidemill import contract
         folder = Path(os.environ["PACKAGE"])
         told = json.loads((folder / "recipe.json").read_text())
-        self.recipe = recipes.load(told["application"])(**told["fields"])
+        self.recipe = contract.load(told["application"])(**told["fields"])
         self.session = self.recipe.open(folder)
 
     def decode_request(self, request):

@@ -28,13 +28,13 @@ from lightning.pytorch.callbacks import Callback
 from recipes.text_generation import TextGeneration
 from recipes.text_generation.data import Data, pack
 from recipes.text_generation.net import Generator
-from tasks import config
-from tasks.collect.archive import members
 from tasks.collect.package import fetch
-from tasks.schema import Trainer
-from tasks.train.checkpoints import Checkpoints
-from tasks.train.keeping import Stop
-from tasks.train.loop import Kept, fit
+from tidemill.engines import config
+from tidemill.engines.config.schema import Trainer
+from tidemill.learners.lightning.checkpoints import Checkpoints
+from tidemill.learners.lightning.loop import Kept, fit
+from tidemill.learners.lightning.resume import Stop
+from tidemill.records.archive import members
 
 BLOCK, BATCH, BARE_STEPS = 64, 12, 200
 PROSE = "orangecontrib/text/datasets/andersen.tab|orangecontrib/text/datasets/book-excerpts.tab|orangecontrib/text/datasets/grimm-tales.tab"

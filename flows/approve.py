@@ -8,10 +8,10 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.forms import Application
-from tasks import tracking
-from tasks.errors import Refused
-from tasks.receipts import Promoted
 from tasks.register import promote
+from tidemill.engines.mlflow import registry
+from tidemill.records.receipts import Promoted
+from tidemill.runtime.errors import Refused
 
 
 class Approval(RunInput):
@@ -33,7 +33,7 @@ def run_name() -> str:
 
 def held(application: str, version: str = "") -> str:
     """The version that waits: the one named, else the challenger."""
-    number = version or tracking.aliased(application, "challenger")
+    number = version or registry.aliased(application, "challenger")
     if number is None:
         raise Refused(
             f"no version of {application} waits for approval; name one, as tidemill status lists them"

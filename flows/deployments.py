@@ -12,22 +12,23 @@ from prefect import flow, serve
 from prefect.schedules import Cron
 from prefect.states import Completed
 
-from flows import pages
+from flows import artifacts
 from flows.approve import approve
 from flows.forms import Application, Source
 from flows.nightly import nightly
-from flows.reap import collapse, reap, register_alive
 from flows.retrain import data_half, retrain
 from flows.rollback import rollback
 from flows.verify import verify
 from flows.watch import sampled
 from flows.watch import watch as watch_served
-from tasks import config, places
 from tasks.collect import collect as collecting
-from tasks.files import write
-from tasks.mail import Mail
-from tasks.notices import overdue
 from tasks.sweep import sweep as sweeping
+from tidemill.engines import config
+from tidemill.engines.prefect.mail import Mail
+from tidemill.engines.prefect.notices import overdue
+from tidemill.engines.prefect.reap import collapse, reap, register_alive
+from tidemill.runtime import paths
+from tidemill.runtime.files import write
 
 log = logging.getLogger(__name__)
 REAP_EVERY_S = 20
@@ -42,7 +43,7 @@ def collect(source: Source) -> Any:
     """
     register_alive()
     found = collecting.submit(str(source)).result()
-    pages.sources([found])
+    artifacts.sources([found])
     return Completed(
         name="Collected",
         message=f"{found.records} records: {found.fetched} fetched, {found.unchanged} unchanged, {found.gone} gone, {found.failed} failed",
@@ -127,7 +128,7 @@ def main() -> None:
         log.warning("%d runs had died and are Crashed now", len(dead))
     threading.Thread(target=watch, daemon=True).start()
     made = deployments()
-    ready = places.state("up", "runner.ready")
+    ready = paths.state("up", "runner.ready")
     threading.Thread(target=_ready, args=(ready, [item.name for item in made]), daemon=True).start()
     serve(*made, pause_on_shutdown=False, limit=4, print_starting_message=False)
 
@@ -152,5 +153,5 @@ def _ready(path: Any, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    places.settle()
+    paths.settle()
     main()

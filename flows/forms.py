@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from tasks import config
+from tidemill.engines import config
 
 Application = StrEnum("Application", {name: name for name in config.files("recipe")})  # type: ignore[misc]
 Source = StrEnum("Source", {name: name for name in config.files("source")})  # type: ignore[misc]

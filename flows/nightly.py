@@ -8,17 +8,18 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed, Failed
 
-from flows import pages
-from flows.reap import register_alive
+from flows import artifacts
+from flows.limits import spent
 from flows.retrain import Night, retraining, run_name
-from tasks import config, places, process
 from tasks.collect import collect
-from tasks.errors import Fault, Refused
-from tasks.files import holding, write_json
-from tasks.limits import spent
-from tasks.notices import notify
-from tasks.receipts import Collected
-from tasks.schema import Recipe
+from tidemill.engines import config
+from tidemill.engines.config.schema import Recipe
+from tidemill.engines.prefect.notices import notify
+from tidemill.engines.prefect.reap import register_alive
+from tidemill.records.receipts import Collected
+from tidemill.runtime import paths, process
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.files import holding, write_json
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def nightly(applications: list[str] = []) -> Any:
         applications: Which ones; empty for all whose conf/recipe says nightly.
     """
     register_alive()
-    with holding(places.state("locks", "nightly")) as mine:
+    with holding(paths.state("locks", "nightly")) as mine:
         if not mine:
             return Completed(
                 name="Skipped",
@@ -85,7 +86,7 @@ def _night(applications: list[str]) -> Any:
             collected[source] = future.result()
         except (Fault, Refused) as error:
             lost[source] = str(error)
-    pages.sources(list(collected.values()))
+    artifacts.sources(list(collected.values()))
     for name, recipe in recipes.items():
         why = spent(config.general().night, began)
         missing = [use.name for use in recipe.sources if use.name in lost]
@@ -99,7 +100,7 @@ def _night(applications: list[str]) -> Any:
                 name, {use.name: collected[use.name].model_dump() for use in recipe.sources}
             )
     write_json(
-        places.state("night.json"),
+        paths.state("night.json"),
         {"at": datetime.now().astimezone().isoformat(timespec="seconds"), "ends": ends},
     )
     words = "; ".join(f"{name} {end}" for name, end in ends.items())

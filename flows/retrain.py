@@ -10,28 +10,41 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed
 
-from flows import pages, stopping
+from flows import artifacts
 from flows.forms import Application
-from flows.reap import register_alive
-from tasks import config, places, plan, process, version
 from tasks.clean import clean
 from tasks.collect import collect
 from tasks.datasheet import datasheet
-from tasks.errors import Fault, Refused
 from tasks.export import export
-from tasks.files import locked
 from tasks.judge import explain, judge
 from tasks.label import label
-from tasks.notices import notify
-from tasks.receipts import Collected, End, Judged, Promoted, Registered, Scored, Snapshot, Stage
 from tasks.register import promote, register
-from tasks.schema import Recipe
 from tasks.score import baselines, score
 from tasks.select import select
 from tasks.snapshot import snapshot
 from tasks.split import split
 from tasks.sweep import sweep
 from tasks.train import train
+from tidemill.engines import config
+from tidemill.engines.config.schema import Recipe
+from tidemill.engines.dvc import stages
+from tidemill.engines.prefect.notices import notify
+from tidemill.engines.prefect.reap import register_alive
+from tidemill.records.receipts import (
+    Collected,
+    End,
+    Judged,
+    Promoted,
+    Registered,
+    Scored,
+    Snapshot,
+    Stage,
+)
+from tidemill.run import plan
+from tidemill.runtime import paths, process
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.files import locked
+from tidemill.runtime.lifetimes import stopping
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +92,8 @@ def retraining(application: str, given: list[str], night: Night) -> Any:
     try:
         recipe = config.recipe(application, given)
         config.check_hardware(recipe)
-        with locked(places.state("locks", f"run-{application}")):
-            lost = version.prepare()
+        with locked(paths.state("locks", f"run-{application}")):
+            lost = stages.prepare()
             for line in lost:
                 log.warning("%s", line)
             named = data_half(recipe, night.collected)
@@ -111,11 +124,11 @@ def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snap
         if known
         else [future.result() for future in collecting]
     )
-    stages = [
+    wanted = [
         *(f"clean@{source}" for source in sources),
         *(f"{step}@{name}" for step in ("select", "label", "split")),
     ]
-    due = version.due(stages)
+    due = stages.due(wanted)
     cleaning = [
         clean.submit(source, due[f"clean@{source}"], wait_for=collecting[place : place + 1])
         for place, source in enumerate(sources)
@@ -137,9 +150,9 @@ def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snap
         stages=[item.model_dump() for item in done],
         snapshot=named.model_dump(),
     )
-    pages.what_came_in(collected, done, named)
+    artifacts.what_came_in(collected, done, named)
     if not known:
-        pages.sources(collected)
+        artifacts.sources(collected)
     return named
 
 
@@ -182,18 +195,18 @@ def model_half(
         scored,
     ):  # the first that failed says why; those after it only that it did
         future.result()
-    pages.forms(exported.result())
+    artifacts.forms(exported.result())
     judged: Judged = judging.result()
     with suppress(
         Fault
     ):  # a report that could not be made holds no model up; the step's log says why
         explaining.result()
     with suppress(Fault):
-        pages.datasheet(sheet.result())
+        artifacts.datasheet(sheet.result())
     process.tell("judged", judged=judged.model_dump())
-    pages.gates(judged)
+    artifacts.gates(judged)
     if dry_run:
-        pages.verdict(name, "DryRun", judged)
+        artifacts.verdict(name, "DryRun", judged)
         close(this, "DryRun", f"{judged.verdict}: {judged.because}")
         return End(
             application=name,
@@ -205,7 +218,7 @@ def model_half(
         )
     registering = register.submit(name, overrides, wait_for=[judging])
     registered: Registered = registering.result()
-    pages.link(registered)
+    artifacts.link(registered)
     waits = judged.verdict == "PROMOTE" and recipe.approval
     end = End(
         application=name,
@@ -227,7 +240,7 @@ def model_half(
         ).result()
         process.tell("promoted", promoted=moved.model_dump())
     end.save(this.folder / "end.json")
-    pages.verdict(name, end.state, judged, registered)
+    artifacts.verdict(name, end.state, judged, registered)
     return end
 
 
@@ -257,7 +270,7 @@ def asked(end: End, this: plan.Plan) -> End:
     promoted = end.model_copy(update={"state": "Promoted", "because": f"{person} approved: {why}"})
     promoted.save(this.folder / "end.json")
     if judged := Judged.load(this.folder / "judge.json"):
-        pages.verdict(
+        artifacts.verdict(
             end.application,
             "Promoted",
             judged,
@@ -271,7 +284,15 @@ def close(this: plan.Plan, state: str, because: str) -> None:
     """Note in MLflow how a run ended that registered nothing."""
     process.run(
         f"close {this.application}",
-        [sys.executable, "-m", "tasks.tracking", this.application, this.key, state, because],
+        [
+            sys.executable,
+            "-m",
+            "tidemill.engines.mlflow.close",
+            this.application,
+            this.key,
+            state,
+            because,
+        ],
     )
 
 

@@ -6,10 +6,10 @@ from prefect import flow
 from prefect.states import Completed
 
 from flows.forms import Application
-from tasks.errors import Refused
-from tasks.receipts import Promoted
 from tasks.register import promote
 from tasks.register.promote import before
+from tidemill.records.receipts import Promoted
+from tidemill.runtime.errors import Refused
 
 
 @flow(name="rollback", flow_run_name="rollback {application}", persist_result=False)

@@ -6,10 +6,10 @@ from prefect import flow
 from prefect.states import Completed
 
 from flows.forms import Application
-from flows.reap import register_alive
-from tasks.errors import Fault
-from tasks.receipts import Verified
 from tasks.verify import verify as verifying
+from tidemill.engines.prefect.reap import register_alive
+from tidemill.records.receipts import Verified
+from tidemill.runtime.errors import Fault
 
 
 @flow(name="verify", flow_run_name="verify {application}", persist_result=False)

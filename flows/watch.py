@@ -9,12 +9,13 @@ from prefect.artifacts import create_table_artifact
 from prefect.states import Completed, Failed
 
 from flows.forms import Application
-from flows.reap import register_alive
 from flows.retrain import retrain
-from tasks import config, places
-from tasks.errors import Fault, Refused
-from tasks.receipts import Started, Watched
 from tasks.serve import watching
+from tidemill.engines import config
+from tidemill.engines.prefect.reap import register_alive
+from tidemill.records.receipts import Started, Watched
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Fault, Refused
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def sampled() -> list[str]:
 
 def acted(found: Watched) -> str:
     """Start the retraining, unless one was started for this application today; how it ended, in words."""
-    path = places.state("watch", f"{found.application}.json")
+    path = paths.state("watch", f"{found.application}.json")
     today = datetime.now(UTC).date().isoformat()
     if (last := Started.load(path)) and last.day == today:
         return f"{found.because}; a retraining was started for it today already"

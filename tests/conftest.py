@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from flows.tour import copied
-from tasks import places
+from tidemill.cli.tour import copied
+from tidemill.runtime import paths
 
 if TYPE_CHECKING:
     from tests.serving import Project
 
-places.settle()
+paths.settle()
 HERE = Path(__file__).resolve().parent.parent
 SMALL = {
     "udhr": lambda body: body["mirror"].update(
@@ -156,7 +156,7 @@ class Clone:
         )
 
     def tidemill(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return self.run("flows.cli", *arguments, **more)
+        return self.run("tidemill.cli", *arguments, **more)
 
     def edit(self, name: str, change) -> None:
         path = self.folder / "conf" / name

@@ -14,12 +14,13 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 from lightning.pytorch.callbacks import Callback
 
-import recipes
-from tasks import places, plan
-from tasks.schema import Trainer
-from tasks.train.checkpoints import Checkpoints
-from tasks.train.keeping import Stop
-from tasks.train.loop import Kept, fit, save
+from tidemill import contract
+from tidemill.engines.config.schema import Trainer
+from tidemill.learners.lightning.checkpoints import Checkpoints
+from tidemill.learners.lightning.loop import Kept, fit, save
+from tidemill.learners.lightning.resume import Stop
+from tidemill.run import plan
+from tidemill.runtime import paths
 
 HARDWARE = {
     "accelerator": "cpu",
@@ -45,9 +46,9 @@ class Killed(Callback):
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
-    from tasks.files import sha256
+    from tidemill.runtime.files import sha256
 
-    recipe = recipes.load(job["recipe"])(**job.get("fields", {}))
+    recipe = contract.load(job["recipe"])(**job.get("fields", {}))
     settings = Trainer(**{**HARDWARE, **job.get("settings", {})})
     kept = Kept(
         Checkpoints(Path(job["folder"]) / "checkpoints", {"training": job["folder"]}),
@@ -55,7 +56,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
         job.get("parts", 1),
     )
     more = [Killed(job["kill"], job.get("validating", False))] if job.get("kill") else []
-    data = recipe.datamodule(places.data("splits", job["recipe"]), 1, job.get("rows", 0))
+    data = recipe.datamodule(paths.data("splits", job["recipe"]), 1, job.get("rows", 0))
     module, metrics, steps = fit(
         recipe,
         data,
@@ -96,13 +97,12 @@ def sweep(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    places.settle()
+    paths.settle()
     for line in sys.stdin:
         job = json.loads(line)
         if job["do"] == "sweep":  # imported once, before the fork
             import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
-            import tasks.sweep.pictures
             import tasks.sweep.trial  # noqa: F401
         answer = Path(job["folder"]) / "answer.json"
         answer.parent.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import recipes
-from tasks import places
+from tidemill import contract
+from tidemill.runtime import paths
 
 MODELS = {
     "languages": {"bits": 10, "steps": 5, "batch": 16},
@@ -56,7 +56,7 @@ def text_generation() -> list[dict]:
 
 
 def images() -> list[dict]:
-    from recipes import pictures
+    from tidemill.kit import pictures
 
     random, found = np.random.default_rng(1), []
     for number in range(36):
@@ -106,7 +106,7 @@ def row(inputs: dict, target: dict, **slices: str) -> dict:
 
 
 def splits(name: str) -> Path:
-    folder = places.data("splits", name)
+    folder = paths.data("splits", name)
     folder.mkdir(parents=True, exist_ok=True)
     rows = pd.DataFrame(globals()[name]())
     parts = {
@@ -125,12 +125,12 @@ def splits(name: str) -> Path:
 
 def package(name: str, seed: int, to: Path) -> None:
     """Trained for a moment with a seed, exported, calibrated and rehearsed as the export step does it."""
-    from tasks.export.golden import remember
-    from tasks.files import write_json
-    from tasks.schema import Trainer
-    from tasks.train.loop import fit
+    from tidemill.engines.config.schema import Trainer
+    from tidemill.learners.lightning.loop import fit
+    from tidemill.package.golden import remember
+    from tidemill.runtime.files import write_json
 
-    recipe = recipes.load(name)(**MODELS[name])
+    recipe = contract.load(name)(**MODELS[name])
     data = recipe.datamodule(splits(name), seed)
     module, *_ = fit(
         recipe,
@@ -167,13 +167,14 @@ def package(name: str, seed: int, to: Path) -> None:
 
 def register(name: str, folder: Path, key: str) -> str:
     """Signed and registered as a held version, as the register step does it."""
-    from tasks import signing, tracking
-    from tasks.export import digests
+    from tidemill.engines.mlflow import registry, runs
+    from tidemill.package import signing
+    from tidemill.package.package import digests
 
     signing.sign(folder)
-    run_id = tracking.run(name, key, key)
-    tracking.log_files(run_id, folder, "package")
-    return tracking.register(
+    run_id = runs.start(name, key, key)
+    runs.log_files(run_id, folder, "package")
+    return registry.register(
         name,
         run_id,
         digests(folder)[0],
@@ -183,7 +184,7 @@ def register(name: str, folder: Path, key: str) -> str:
 
 def otherwise(name: str, one: Path, two: Path) -> None:
     """A package that answers differently: the classes' names in another order; else another training's."""
-    from tasks.export.golden import remember
+    from tidemill.package.golden import remember
 
     if name not in ("languages", "images"):
         package(name, 2, two)
@@ -194,33 +195,33 @@ def otherwise(name: str, one: Path, two: Path) -> None:
     key = "languages" if name == "languages" else "labels"
     tables[key] = tables[key][1:] + tables[key][:1]
     (two / "tables.json").write_text(json.dumps(tables) + "\n")
-    remember(recipes.load(name)(**MODELS[name]), two)
+    remember(contract.load(name)(**MODELS[name]), two)
 
 
 def main(names: list[str]) -> None:
-    from tasks import tracking
+    from tidemill.engines.mlflow import ledger, registry
 
     for name in names:
-        one, two = places.state("made", f"{name}-1"), places.state("made", f"{name}-2")
+        one, two = paths.state("made", f"{name}-1"), paths.state("made", f"{name}-2")
         package(name, 1, one)
         numbers = [register(name, one, "key1")]
         otherwise(name, one, two)
         numbers.append(register(name, two, "key2"))
         assert numbers == ["1", "2"], numbers
-        tracking.record(
+        ledger.record(
             name,
             {
                 "version": "1",
                 "previous": None,
                 "by": "a test",
                 "why": "made",
-                "digest": tracking.tag(name, "1", "tidemill.digest"),
+                "digest": registry.tag(name, "1", "tidemill.digest"),
             },
         )
-        tracking.move(name, "champion", "1")
+        registry.move(name, "champion", "1")
 
 
 if __name__ == "__main__":
-    places.settle()
+    paths.settle()
     warnings.filterwarnings("ignore")
     main(sys.argv[1:])

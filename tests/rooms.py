@@ -12,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from tasks import text
-from tasks.collect import raw
+from tidemill.records import warc
+from tidemill.text import normal
 
 HERE = Path(__file__).resolve().parent.parent
 WORDS = [
@@ -45,8 +45,8 @@ def prose(seed: int, sentences: int = 8) -> list[str]:
 
 
 def shingles(body: str) -> list[str]:
-    """What tasks/select/shingles.py makes numbers of: word 3-grams of a text's `same` form, or character 9-grams where it is written without spaces."""
-    said = text.same(body)
+    """What tidemill/text/shingles.py makes numbers of: word 3-grams of a text's `same` form, or character 9-grams where it is written without spaces."""
+    said = normal.same(body)
     words = said.split()
     if len(words) >= 3 and len(words) * 12 > sum(map(len, words)):
         return [" ".join(words[at : at + 3]) for at in range(len(words) - 2)]
@@ -90,7 +90,7 @@ class Room:
     def __init__(self, folder: Path, **source: object) -> None:
         self.folder = folder
         (folder / "conf" / "source").mkdir(parents=True)
-        for name in ("tasks", "recipes"):
+        for name in ("tidemill", "tasks", "recipes"):
             (folder / name).symlink_to(HERE / name)
         for name in ("config.yaml", "runtime", "trainer", "recipe", "quality"):
             whole = HERE / "conf" / name
@@ -132,9 +132,9 @@ class Room:
         signals: str | None = None,
     ) -> None:
         """Add or replace pages: a segment more, and the manifest over all."""
-        self.raw.mkdir(parents=True, exist_ok=True)
-        rows = raw.manifest(self.raw)
-        segment = raw.Segment(self.raw, "test")
+        self.warc.mkdir(parents=True, exist_ok=True)
+        rows = warc.manifest(self.raw)
+        segment = warc.Segment(self.raw, "test")
         for uri, body in pages.items():
             head = f"HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             offset = segment.add(uri, head, body, fetched)
@@ -152,7 +152,7 @@ class Room:
                 "signals": signals,
             }
         segment.close()
-        raw.save_manifest(self.raw, rows.values())
+        warc.save_manifest(self.raw, rows.values())
 
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tasks.tracking.light import Stored
 from tests.conftest import HERE, Clone, make_clone
+from tidemill.engines.mlflow.direct import Stored
 
 JSON = {"Content-Type": "application/json"}
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from tasks.judge import few
-from tasks.judge.bench import Estimate
+from tasks.judge import permutation
+from tasks.judge.comparison import Estimate
 from tasks.judge.resample import Draws, Units
-from tasks.schema import Score
+from tidemill.engines.config.schema import Score
 
 FEW = Score.model_fields["few_units"].default
 
@@ -41,7 +41,9 @@ def difference(
     """As the bench measures it."""
     one = np.ones(len(ours))
     if units.effective < FEW:
-        return few.paired(few.of_ratio((ours, one), (theirs, one), units), units, seed)
+        return permutation.paired(
+            permutation.of_ratio((ours, one), (theirs, one), units), units, seed
+        )
     found = Draws(units, resamples, seed).ratios(
         {"ours": {"m": (ours, one)}, "theirs": {"m": (theirs, one)}}
     )["m"]

@@ -12,11 +12,12 @@ from aiohttp import web
 from pydantic import ValidationError
 from warcio.archiveiterator import ArchiveIterator
 
-from tasks import config, places
-from tasks.collect import raw
 from tasks.collect.api import Night
-from tasks.errors import Fault, Refused
-from tasks.schema import Source
+from tidemill.engines import config
+from tidemill.engines.config.schema import Source
+from tidemill.records import warc
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Fault, Refused
 
 SETTINGS = config.general().collect.model_copy(update={"attempts": 2, "timeout_s": 5.0})
 Shop = Callable[[web.Request], web.Response]
@@ -24,7 +25,7 @@ Shop = Callable[[web.Request], web.Response]
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(places, "root", lambda: tmp_path)
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
     return tmp_path
 
 
@@ -68,7 +69,7 @@ def night(project: Path, what: Source, answer: Shop, asked: list[str] | None = N
                 what, SETTINGS, folder, {"api.localhost": ("127.0.0.1", runner.addresses[0][1])}
             )
             await found.run()
-            found.finished(raw.save_manifest(folder, found.rows.values()))
+            found.finished(warc.save_manifest(folder, found.rows.values()))
             return found
         finally:
             await runner.cleanup()
@@ -80,8 +81,8 @@ def night(project: Path, what: Source, answer: Shop, asked: list[str] | None = N
 
 def bodies(project: Path) -> dict[str, Any]:
     folder = project / "data/raw/shop"
-    rows = [row for row in raw.manifest(folder).values() if row["status"] == 200]
-    return {row["uri"].split("#")[1]: json.loads(body) for row, body in raw.bodies(folder, rows)}
+    rows = [row for row in warc.manifest(folder).values() if row["status"] == 200]
+    return {row["uri"].split("#")[1]: json.loads(body) for row, body in warc.bodies(folder, rows)}
 
 
 ITEMS = [
@@ -164,7 +165,7 @@ def test_the_next_night_merges_by_key_and_what_is_listed_no_more_is_gone(project
     assert (told.counts["fetched"], told.counts["unchanged"], told.counts["gone"]) == (2, 5, 1)
     assert bodies(project) == {str(item["id"]): item for item in now}
     assert (
-        raw.manifest(project / "data/raw/shop")["http://api.localhost/v1/items#1"]["status"] == 410
+        warc.manifest(project / "data/raw/shop")["http://api.localhost/v1/items#1"]["status"] == 410
     )
 
 
@@ -413,7 +414,7 @@ def test_a_token_comes_from_the_environment_and_is_kept_nowhere(
     night(project, what, answer)
     assert len(bodies(project)) == 7 and "canary" not in caplog.text
     for path in (path for path in project.rglob("*") if path.is_file()):
-        from tasks.clean.packed import unpacked
+        from tasks.clean.binary_selectors import unpacked
 
         assert b"canary-77aa11" not in path.read_bytes() and (
             path.suffix != ".gz" or b"canary" not in unpacked(path.read_bytes())

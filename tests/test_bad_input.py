@@ -103,7 +103,7 @@ def test_a_read_only_data_folder_is_one_line(clone: Clone) -> None:
 
 def typed(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
     """The exit code of the command line, in this process."""
-    from flows.cli import main
+    from tidemill.cli.main import main
 
     monkeypatch.setattr(sys, "argv", ["tidemill", *words])
     with pytest.raises(SystemExit) as end:
@@ -153,12 +153,12 @@ def test_the_version_is_told(
 def test_an_interrupted_command_is_one_line_and_code_130(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import tracking
+    from tidemill.engines.mlflow import registry
 
     def interrupted() -> list[str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tracking, "applications", interrupted)
+    monkeypatch.setattr(registry, "applications", interrupted)
     assert typed(monkeypatch, "status") == 130
     assert capsys.readouterr().err.startswith("error: stopped;")
 
@@ -190,7 +190,7 @@ def test_an_unknown_application_is_named_with_the_choices(
 
 
 def test_help_is_quick_to_load() -> None:
-    code = "import sys; import flows.cli; print([n for n in ('prefect', 'mlflow', 'torch', 'pandas', 'optuna') if n in sys.modules])"
+    code = "import sys; import tidemill.cli; print([n for n in ('prefect', 'mlflow', 'torch', 'pandas', 'optuna') if n in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

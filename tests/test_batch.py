@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from pydantic import BaseModel
 
-from tasks.schema import Serve
 from tasks.serve import batch
 from tasks.serve.batch import Batcher, Broken, Full, Late
+from tidemill.engines.config.schema import Serve
 
 
 class Asked(BaseModel):

@@ -13,15 +13,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import charset, config
 from tasks.clean import __main__ as room
 from tasks.clean import language, page, pool, quality, read
-from tasks.clean.cut import cut
-from tasks.clean.done import packed, unpacked
-from tasks.clean.parts import Part, Unreadable
-from tasks.collect import raw
-from tasks.errors import Fault, Refused
+from tasks.clean.cache import packed, unpacked
+from tasks.clean.part import Part, Unreadable
+from tasks.clean.selectors import cut
 from tests.rooms import HERE, Room, html, prose, site
+from tidemill.engines import config
+from tidemill.records import warc
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.web import charset
 
 
 @pytest.fixture
@@ -107,9 +108,9 @@ def test_a_changed_setting_is_a_changed_record_and_a_signal_is_not(
     room.clean("mill")
     told = asked(monkeypatch)
     mill.collect({}, signals=None)
-    rows = raw.manifest(mill.raw)
+    rows = warc.manifest(mill.raw)
     rows["http://mill.example/3"]["signals"] = "noai"
-    raw.save_manifest(mill.raw, rows.values())
+    warc.save_manifest(mill.raw, rows.values())
     mill.say(licence="MIT")
     room.clean("mill")
     documents = pd.read_parquet(mill.out / "documents.parquet")
@@ -254,13 +255,13 @@ def test_what_could_not_be_read_is_read_the_next_night_though_dvc_sees_no_change
     env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
     for words in (
         ("dvc", "init", "--no-scm", "-q"),
-        ("tasks.version",),
+        ("tidemill.engines.dvc",),
         ("dvc", "commit", "-f", "-q", "collect@mill"),
     ):
         done = mill.run(*words, **env)
         assert done.returncode == 0, done.stderr
     (mill.folder / "night.py").write_text(
-        "from tasks import version\ndue = version.due(['clean@mill'])['clean@mill']\nprint(due, version.stage('clean', 'mill', due).rows)\n"
+        "from tidemill.engines.dvc import stages\ndue = stages.due(['clean@mill'])['clean@mill']\nprint(due, stages.stage('clean', 'mill', due).rows)\n"
     )
     said = [mill.run("night", **env) for _ in range(3)]
     assert [done.stdout.strip().splitlines()[-1:] for done in said] == [
@@ -300,7 +301,7 @@ def test_a_picture_whose_labels_are_damaged_today_is_read_when_they_are_whole_ag
     room.clean("mill")
     whole = mill.digests()
     shutil.rmtree(mill.folder / ".tidemill")
-    file = mill.raw / raw.manifest(mill.raw)["d#a-labels"]["raw_file"]
+    file = mill.raw / warc.manifest(mill.raw)["d#a-labels"]["raw_file"]
     bytes_ = file.read_bytes()
     file.write_bytes(bytes_[:-30])
     room.clean("mill")
@@ -393,7 +394,7 @@ def test_a_thousand_mutations_of_what_was_collected_quarantine_a_record_and_keep
 ) -> None:
     pages = site(6)
     mill.collect(pages)
-    source, rows = config.source("mill"), list(raw.manifest(mill.raw).values())
+    source, rows = config.source("mill"), list(warc.manifest(mill.raw).values())
     segment = mill.raw / rows[0]["raw_file"]
     whole, random_ = segment.read_bytes(), random.Random(8)
     outcomes = {"kept": 0, "damaged": 0}
@@ -420,7 +421,7 @@ def test_a_thousand_mutations_of_what_was_collected_quarantine_a_record_and_keep
     for _ in range(100):
         path.write_bytes(mutated(whole, random_))
         try:
-            known = raw.manifest(mill.raw)
+            known = warc.manifest(mill.raw)
         except (Fault, Refused):
             continue
         assert isinstance(known, dict)
@@ -725,9 +726,9 @@ def test_tables_are_written_in_batches_that_do_not_show(
 def test_a_table_of_too_many_rows_is_dropped_and_a_cell_of_ten_megabytes_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tasks.clean import packed as rooms
-    from tasks.clean.cut import cut
-    from tasks.schema import Rule
+    from tasks.clean import binary_selectors as rooms
+    from tasks.clean.selectors import cut
+    from tidemill.engines.config.schema import Rule
 
     monkeypatch.setattr(rooms, "MOST_ROWS", 100)
     body = b"day,price\n" + b"2026-11-25,1\n" * 101

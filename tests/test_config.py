@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-import recipes
-from tasks import config, places
-from tasks.errors import Refused
+from tidemill import contract
+from tidemill.engines import config
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Refused
 
 
 @pytest.mark.parametrize("name", config.files("source"))
@@ -63,15 +64,15 @@ def test_the_key_of_a_run_moves_with_the_model_half_only() -> None:
     assert config.recipe("languages").digest() == plain
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", contract.names())
 def test_weights_are_refused_where_a_training_would_not_heed_them(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(places.conf(), tmp_path / "conf")
+    shutil.copytree(paths.conf(), tmp_path / "conf")
     path = tmp_path / "conf" / "recipe" / f"{name}.yaml"
     body = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump({**body, "label": {**body["label"], "issues": "weight"}}))
-    monkeypatch.setattr(places, "root", lambda: tmp_path)
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
     if name in ("images", "languages"):
         assert config.recipe(name).label.issues == "weight"
         return

@@ -19,12 +19,10 @@ from backports import zstd
 from selectolax.lexbor import LexborHTMLParser
 from warcio.archiveiterator import ArchiveIterator
 
-from tasks.collect import links, raw, urls
-from tasks.collect.addresses import Names, NotPublic, permitted
+from tasks.collect import links
 from tasks.collect.fetch import Failed, Fetcher
-from tasks.collect.visits import wait_days
-from tasks.errors import Fault
-from tasks.schema import Budget
+from tasks.collect.interpret import wait_days
+from tasks.collect.resolver import Names, NotPublic, permitted
 from tests.site import (
     ROBOTS,
     Ask,
@@ -39,6 +37,10 @@ from tests.site import (
     sitemap,
     source,
 )
+from tidemill.engines.config.schema import Budget
+from tidemill.records import warc
+from tidemill.runtime.errors import Fault
+from tidemill.web import urls
 
 LISTS = "http://a.localhost/sitemap.xml"
 
@@ -76,7 +78,7 @@ def site(
 
 
 def manifest(folder: Path) -> dict[str, dict]:
-    return raw.manifest(folder / "raw")
+    return warc.manifest(folder / "raw")
 
 
 def names(folder: Path) -> dict[str, bytes]:
@@ -117,7 +119,7 @@ def test_another_reader_reads_what_was_stored_and_what_was_seen_again(tmp_path: 
     assert found["response", "http://a.localhost/b"] == b"<p>b 1</p>"
     assert ("revisit", "http://a.localhost/b") in found
     ours = {
-        row["uri"]: body for row, body in raw.bodies(tmp_path / "raw", manifest(tmp_path).values())
+        row["uri"]: body for row, body in warc.bodies(tmp_path / "raw", manifest(tmp_path).values())
     }
     assert ours == {uri: body for (kind, uri), body in found.items() if kind == "response"}
 
@@ -524,7 +526,7 @@ def test_a_private_address_is_refused_in_every_spelling(tmp_path: Path, there: s
     with Web(a=pages(secret="secret")) as web:
         port = web.mirrors["a.localhost"][1]
         seed = there.format(port=port)
-        from tasks.collect.urls import canonical, host
+        from tidemill.web.urls import canonical, host
 
         web.mirrors.clear()
         wanted = source(seed, allow_loopback=False, ports=[80, 443, port]).model_copy(
@@ -652,7 +654,7 @@ def test_bodies_come_whole_out_of_every_encoding(tmp_path: Path) -> None:
         found = night(tmp_path, web, source(*(f"http://a.localhost/{name}" for name in all_of)))
     stored = {
         row["uri"].rsplit("/", 1)[1]: content
-        for row, content in raw.bodies(tmp_path / "raw", manifest(tmp_path).values())
+        for row, content in warc.bodies(tmp_path / "raw", manifest(tmp_path).values())
     }
     assert stored == dict.fromkeys(cases, body)
     assert found.reasons == {"body cut short": 1, "body does not unpack": 1, "unknown encoding": 1}
@@ -897,7 +899,7 @@ def test_a_budget_leaves_pages_for_the_next_night(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_a_seed_is_said_at_once(tmp_path: Path) -> None:
-    from tasks.errors import Refused
+    from tidemill.runtime.errors import Refused
 
     with Web() as web, pytest.raises(Refused, match="the seed 'ftp://a/' is no address of http"):
         night(tmp_path, web, source("ftp://a/"))

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
-from tasks.collect import raw
-from tasks.schema import Source
 from tests.site import Ask, Reply, Web, html, night, pages, source
 from tests.test_layout import ROOT
+from tidemill.engines.config.schema import Source
+from tidemill.records import warc
 
 
 def started(
@@ -84,10 +84,10 @@ def whole(folder: Path) -> None:
     """All pages are there, each once, in segments and manifest alike, and nothing half is left."""
     wanted = {f"http://a.localhost/{number or ''}" for number in range(121)}
     assert stored(folder) == Counter(wanted)
-    rows = raw.manifest(folder / "raw")
+    rows = warc.manifest(folder / "raw")
     assert rows.keys() == wanted and {row["status"] for row in rows.values()} == {200}
     assert {
-        row["uri"] for row, body in raw.bodies(folder / "raw", rows.values()) if b"words" in body
+        row["uri"] for row, body in warc.bodies(folder / "raw", rows.values()) if b"words" in body
     } == wanted
     assert not list((folder / "raw").glob(".*"))
 
@@ -202,7 +202,7 @@ def test_data_that_was_taken_away_is_collected_again_whatever_the_frontier_says(
         for path in (tmp_path / "raw").iterdir():
             path.unlink()
         assert night(tmp_path, web, wanted).fetched == 1
-    assert len(raw.manifest(tmp_path / "raw")) == 1
+    assert len(warc.manifest(tmp_path / "raw")) == 1
 
 
 def told(folder: Path) -> bool:
@@ -296,9 +296,9 @@ def test_a_frontier_made_anew_brings_back_nothing_that_was_overtaken(tmp_path: P
         night(tmp_path, web, wanted)
         for path in (tmp_path / "state").glob("frontier.db*"):
             path.unlink()
-        before = raw.manifest(tmp_path / "raw")
+        before = warc.manifest(tmp_path / "raw")
         night(tmp_path, web, wanted)
-    after = raw.manifest(tmp_path / "raw")
+    after = warc.manifest(tmp_path / "raw")
     assert {uri: (row["status"], row["sha256"]) for uri, row in after.items()} == {
         uri: (row["status"], row["sha256"]) for uri, row in before.items()
     }

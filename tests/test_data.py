@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from tasks import text
-from tasks.clean.cut import Unreadable, cut
-from tasks.schema import Rule, SplitRule
-from tasks.select.twins import copies
+from tasks.clean.selectors import Unreadable, cut
 from tasks.split.__main__ import leaks, place, share
 from tests.rooms import shingles
+from tidemill.engines.config.schema import Rule, SplitRule
+from tidemill.text import normal
+from tidemill.text.duplicates import copies
 
 PAGE = b"<page lang='de'><item n='1'><p>Eins</p><p>Zwei</p></item><item n='2'><p>Drei</p></item></page>"
 CATALOGUE = b"""msgid ""
@@ -193,7 +193,7 @@ def test_train_rows_that_are_copies_of_test_rows_are_left_out_with_the_reason() 
     ],
 )
 def test_the_script_of_a_text(body: str, script: str) -> None:
-    assert text.script(body) == script
+    assert normal.script(body) == script
 
 
 def test_a_language_of_too_few_texts_is_left_out_with_the_reason() -> None:
@@ -315,10 +315,10 @@ def test_no_cluster_of_copies_is_in_two_splits(seed: int) -> None:
         run
         for row in range(len(said))
         if said[row][0] == "test"
-        for run in text.runs(said[row][2], 13)
+        for run in normal.runs(said[row][2], 13)
     }
     assert not any(
-        held & set(text.runs(said[row][2], 13))
+        held & set(normal.runs(said[row][2], 13))
         for row in range(len(said))
         if kept[row] and said[row][0] != "test"
     )

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from recipes.base import Metric
-from tasks.export.forms import choose
-from tasks.schema import Export
+from tasks.export.quantise import choose
 from tests.serving import Project
+from tidemill.contract import Metric
+from tidemill.engines.config.schema import Export
 
 ACCURACY = Metric(better="higher")
 SETTINGS = Export(margin=0.01, gain=0.1)
@@ -51,17 +51,17 @@ def test_lower_may_be_better() -> None:
 FORMS = """
 import json, shutil, sys
 import pandas as pd
-import recipes
-from tasks import places; places.settle()
+from tidemill import contract
+from tidemill.runtime import paths; paths.settle()
 from tasks.export import digests
-from tasks.export.forms import best
-from tasks.export.closed import strange
-from tasks.schema import Export
+from tasks.export.quantise import best
+from tidemill.package.allowed_files import strange
+from tidemill.engines.config.schema import Export
 for name in sys.argv[1:]:
-    made = places.state("made", f"{name}-1"); package = places.state("made", f"{name}-forms")
+    made = paths.state("made", f"{name}-1"); package = paths.state("made", f"{name}-forms")
     shutil.rmtree(package, ignore_errors=True); shutil.copytree(made, package)
-    recipe = recipes.load(name)(**json.loads((made / "recipe.json").read_text())["fields"])
-    chosen, table = best(name, recipe, package, pd.read_parquet(places.data("splits", name) / "valid.parquet"), Export(forms=("int8-dynamic", "int8-static", "fp16"), requests=5))
+    recipe = contract.load(name)(**json.loads((made / "recipe.json").read_text())["fields"])
+    chosen, table = best(name, recipe, package, pd.read_parquet(paths.data("splits", name) / "valid.parquet"), Export(forms=("int8-dynamic", "int8-static", "fp16"), requests=5))
     recipe.predict(recipe.open(package), recipe.golden())
     odd = [why for path in package.iterdir() if (why := strange(path, path.name))]
     print("@" + json.dumps([chosen, table, odd, [path.name for path in package.parent.iterdir() if path.name.startswith(f"{name}-forms.")],

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from recipes.languages import Languages, frame
-from tasks.errors import Fault
-from tasks.judge.bench import Bench, Where
+from tasks.judge.comparison import Bench, Where
 from tasks.judge.gates import ask
 from tasks.judge.verdict import verdict
-from tasks.receipts import Exported, Scored
-from tasks.schema import Gate, Score
+from tidemill.engines.config.schema import Gate, Score
+from tidemill.records.receipts import Exported, Scored
+from tidemill.runtime.errors import Fault
 
 ROWS = 1200
 LATENCY = {

@@ -21,7 +21,7 @@ def test_a_run_killed_at_ten_moments_ends_with_the_same_snapshot_and_one_version
 ) -> None:
     for moment in (3, 6, 9, 12, 15, 18, 21, 24, 27, 30):
         child = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "run", "languages", "--json"],
+            [sys.executable, "-m", "tidemill.cli", "run", "languages", "--json"],
             cwd=clone.folder,
             env=clone.env,
             stdout=subprocess.DEVNULL,
@@ -42,7 +42,7 @@ def test_a_run_killed_at_ten_moments_ends_with_the_same_snapshot_and_one_version
 
 def test_a_run_killed_in_the_middle_goes_on(clone: Clone, lived: Clone) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", "languages", "--json"],
+        [sys.executable, "-m", "tidemill.cli", "run", "languages", "--json"],
         cwd=clone.folder,
         env=clone.env,
         stdout=subprocess.DEVNULL,
@@ -74,7 +74,7 @@ def test_without_git_the_run_says_what_is_lost_and_goes_on(tmp_path: Path) -> No
 def test_without_git_what_is_lost_is_said_before_anything_is_done(tmp_path: Path) -> None:
     """The short form of the test above."""
     clone = make_clone(tmp_path / "tarball", git=False)
-    code = "from tasks import places, version; places.settle(); print(version.prepare())"
+    code = "from tidemill.runtime import paths; from tidemill.engines.dvc import stages; paths.settle(); print(stages.prepare())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=clone.folder,
@@ -93,7 +93,7 @@ def begun(clone: Clone) -> tuple[subprocess.Popen[str], list]:
     import psutil
 
     child = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", "languages"],
+        [sys.executable, "-m", "tidemill.cli", "run", "languages"],
         cwd=clone.folder,
         env=clone.env,
         stdout=subprocess.PIPE,

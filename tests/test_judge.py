@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from recipes.metrics import accuracy, macro_f1
-from tasks.judge import calibration, few
+from tasks.judge import calibration, permutation
 from tasks.judge.resample import Draws, Measured, Units
 from tasks.judge.series import diebold_mariano
 from tasks.judge.verdict import adjusted, answered, holm, spare, verdict
-from tasks.receipts import Finding
 from tests.simulation import answers, difference, noise, promoted
+from tidemill.kit.metrics import accuracy, macro_f1
+from tidemill.records.receipts import Finding
 
 
 def finding(answer: str) -> Finding:
@@ -200,11 +200,13 @@ def test_swapping_is_exact_for_few_units() -> None:
     # Five units, each won: of 32 ways to swap them only the one that happened is as good.
     units = Units(pd.Series([0, 1, 2, 3, 4]))
     ours, theirs = np.array([3.0, 4, 5, 6, 7]), np.array([1.0, 2, 2, 3, 3])
-    found = few.paired(few.of_ratio((ours, np.ones(5)), (theirs, np.ones(5)), units), units, 1)
+    found = permutation.paired(
+        permutation.of_ratio((ours, np.ones(5)), (theirs, np.ones(5)), units), units, 1
+    )
     assert len(found.swapped) == 32
     assert (found.swapped >= found.figure - 1e-12).mean() == 1 / 32
-    assert few.paired(
-        few.of_rows(
+    assert permutation.paired(
+        permutation.of_rows(
             lambda frame, weights: {"m": weights @ frame["x"].to_numpy() / weights.sum(axis=1)},
             pd.DataFrame({"x": ours}),
             pd.DataFrame({"x": theirs}),

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks import config
-from tasks.errors import Refused
-from tasks.serve.keeper import Keeper
+from tasks.serve.version_follower import Keeper
+from tidemill.engines import config
+from tidemill.runtime.errors import Refused
 
 
 def followed(aliases: dict[str, dict[str, str]], bring: Callable[[str, str], object]) -> Keeper:

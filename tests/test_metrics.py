@@ -5,7 +5,7 @@ import pytest
 from scipy import linalg
 from sklearn import metrics as sk
 
-from recipes.metrics import classes, detection, distances, ranking, sequences, series
+from tidemill.kit.metrics import classes, detection, distances, ranking, sequences, series
 
 random = np.random.default_rng(7)
 WEIGHTS = random.integers(0, 3, size=(4, 40)).astype(float)

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw
 
-from tasks.bring.survey import survey
-from tasks.errors import Refused
 from tests.conftest import HERE, Clone, make_clone
+from tidemill.cli.new.survey import survey
+from tidemill.runtime.errors import Refused
 
 CLASSES = ("circle", "cross", "square")
 
@@ -60,7 +60,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which `shapes` was made like `images`."""
     folder = tmp_path_factory.mktemp("new")
     clone = make_clone(folder / "clone")
-    clone.run("tasks.version")
+    clone.run("tidemill.engines.dvc")
     data = drawn(folder / "shapes")
     done = clone.tidemill("new", "shapes", "--like", "images", "--data", str(data), "--json")
     assert done.returncode == 0, done.stderr
@@ -165,7 +165,6 @@ def test_unchanged_files_give_unchanged_records_and_a_new_one_is_one_more(
             ["Leaf Pictures", "--like", "images", "--data", "GOOD"],
             "'Leaf Pictures' cannot be a name",
         ),
-        (["base", "--like", "images", "--data", "GOOD"], "recipes/base.py is taken"),
         (
             ["mine", "--like", "imagse", "--data", "GOOD"],
             "images (pictures), languages (labelled texts)",
@@ -198,10 +197,10 @@ def test_what_makes_no_sense_is_refused_in_one_line_and_leaves_nothing(
 def test_a_fault_while_it_is_written_leaves_nothing(shapes: Clone, tmp_path: Path) -> None:
     before = state(shapes)
     code = (
-        "from pathlib import Path; from tasks import version\n"
-        "from tasks.bring.make import make\n"
+        "from pathlib import Path; from tidemill.engines.dvc import graph\n"
+        "from tidemill.cli.new.make import make\n"
         "def broken(): raise OSError('no space left')\n"
-        "version.graph_text = broken\n"
+        "graph.graph_text = broken\n"
         f"make('mine', 'images', Path({str(drawn(tmp_path / 'good', 5))!r}), {{}})"
     )
     (tmp_path / "broken.py").write_text(code)
@@ -240,16 +239,16 @@ def test_the_package_in_the_guide_installs_and_its_network_is_trained_and_export
     (tmp_path / "trained.py").write_text(f"""
 import json
 from pathlib import Path
-import recipes
-from tasks.schema import Trainer
-from tasks.train.loop import fit
-recipe = recipes.load("leaves")(hidden=8)
+from tidemill import contract
+from tidemill.engines.config.schema import Trainer
+from tidemill.learners.lightning.loop import fit
+recipe = contract.load("leaves")(hidden=8)
 data = recipe.datamodule(Path({str(tmp_path)!r}), 1)
 trainer = Trainer(accelerator="cpu", devices=1, strategy="auto", precision="32-true", deterministic=True, max_epochs=1)
 module, metrics, steps = fit(recipe, data, trainer, 1, 1, None, "test")
 (Path({str(tmp_path)!r}) / "package").mkdir()
 apart = recipe.export(module.eval(), data, Path({str(tmp_path)!r}) / "package")
-print(json.dumps([recipes.names(), type(module).__name__, sorted(metrics), apart, [str(path) for path in recipes.code("leaves")]]))
+print(json.dumps([contract.names(), type(module).__name__, sorted(metrics), apart, [str(path) for path in recipes.code("leaves")]]))
 """)
     done = shapes.run("trained", PYTHONPATH=f"{shapes.folder}:{tmp_path}:{tmp_path / 'site'}")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -282,7 +281,7 @@ print(json.dumps([recipes.names(), type(module).__name__, sorted(metrics), apart
     )
     for kind in ("recipe", "source"):
         (shapes.folder / f"conf/{kind}/leaves.yaml").unlink()
-    assert shapes.run("tasks.version").returncode == 0
+    assert shapes.run("tidemill.engines.dvc").returncode == 0
 
 
 def test_a_table_is_read_by_what_its_head_says(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tasks.schema import NightLimits, comes
 from tests.conftest import make_clone
+from tidemill.engines.config.schema import NightLimits, comes
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_a_server_that_is_away_or_of_another_version_is_named_in_one_line(
     import http.server
     import threading
 
-    from flows.reach import check
-    from tasks.errors import Refused
+    from tidemill.runtime.errors import Refused
+    from tidemill.servers.versions import check
 
     class Other(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -113,7 +113,7 @@ def test_a_night_comes_once_on_every_date_of_400_days(zone: str, cron: str) -> N
 
 
 def test_a_night_ends_properly_at_its_limits() -> None:
-    from tasks.limits import spent
+    from flows.limits import spent
 
     generous = {"minutes": 60, "price_per_hour": 2, "price": 100, "disk_free_gb": 0}
     began = time.monotonic() - 1800
@@ -124,7 +124,7 @@ def test_a_night_ends_properly_at_its_limits() -> None:
 
 
 def test_who_runs_is_told_from_who_had_its_number_before(tmp_path: Path) -> None:
-    from tasks.process import lives, me
+    from tidemill.runtime.process import lives, me
 
     now = me()
     assert lives(now)
@@ -136,8 +136,8 @@ def test_who_runs_is_told_from_who_had_its_number_before(tmp_path: Path) -> None
 
 
 def test_what_was_live_on_a_date_is_told() -> None:
-    from flows.cli import _live_at
-    from tasks.errors import Refused
+    from tidemill.cli.main import _live_at
+    from tidemill.runtime.errors import Refused
 
     entries = [{"at": f"2026-11-{day}T03:00:00+00:00", "version": str(day)} for day in (20, 22)]
     assert _live_at(entries, "2026-11-19") == []
@@ -151,7 +151,7 @@ def test_what_was_live_on_a_date_is_told() -> None:
 def test_somebody_is_told_once_that_no_night_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import notices
+    from tidemill.engines.prefect import notices
 
     clone = make_clone(tmp_path / "clone", git=False)
     clone.edit("recipe/languages.yaml", lambda body: body.update(nightly=True))

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks import config
 from tests.conftest import CANARY, HERE, Clone, make_clone
+from tidemill.engines import config
 
 
 def ask(url: str, body: dict | None = None) -> object:
@@ -82,7 +82,9 @@ def family(where: dict) -> list[psutil.Process]:
 def service(where: dict, words: str) -> psutil.Process:
     """The process of a service itself, not the one that keeps it."""
     return next(
-        item for item in family(where) if words in line(item) and "flows.kept" not in line(item)
+        item
+        for item in family(where)
+        if words in line(item) and "tidemill.runtime.lifetimes.subreaper" not in line(item)
     )
 
 
@@ -237,7 +239,7 @@ def test_a_run_killed_with_its_machine_is_crashed_within_ninety_seconds_and_the_
 ) -> None:
     clone, where = up
     run = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", "languages", "model.lr=0.0021", "--dry-run"],
+        [sys.executable, "-m", "tidemill.cli", "run", "languages", "model.lr=0.0021", "--dry-run"],
         cwd=clone.folder,
         env=clone.env,
         stdout=subprocess.DEVNULL,
@@ -269,14 +271,14 @@ def test_a_run_killed_with_its_machine_is_crashed_within_ninety_seconds_and_the_
 
 def test_a_service_that_dies_is_started_again(up: tuple[Clone, dict]) -> None:
     _, where = up
-    old = service(where, "tasks.tracking.server")
+    old = service(where, "tidemill.engines.mlflow.server")
     its = old.children(recursive=True)
     assert its
     old.kill()  # and not its worker, which holds the port
     until(
         lambda: any(
-            "tasks.tracking.server" in line(item)
-            and "flows.kept" not in line(item)
+            "tidemill.engines.mlflow.server" in line(item)
+            and "tidemill.runtime.lifetimes.subreaper" not in line(item)
             and item.pid != old.pid
             for item in family(where)
         ),
@@ -348,8 +350,8 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 def test_nobody_elsewhere_sees_the_pages_without_a_login(
     monkeypatch: pytest.MonkeyPatch, name: str, login: str | None, words: str
 ) -> None:
-    from flows.logins import check
-    from tasks.errors import Refused
+    from tidemill.runtime.errors import Refused
+    from tidemill.servers.logins import check
 
     monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
     if login:
@@ -369,7 +371,7 @@ def test_in_public_both_servers_ask_for_a_login_and_ours_run_on(tmp_path: Path) 
             [
                 sys.executable,
                 "-m",
-                "flows.cli",
+                "tidemill.cli",
                 "up",
                 "--detach",
                 "--json",
@@ -425,7 +427,7 @@ def test_in_public_both_servers_ask_for_a_login_and_ours_run_on(tmp_path: Path) 
 
 
 def test_a_server_of_somebody_else_on_our_port_is_not_taken_for_ours() -> None:
-    from flows.up import ours
+    from tidemill.servers.up import ours
 
     sleeper = subprocess.Popen(
         [
@@ -483,13 +485,13 @@ def test_a_notice_reaches_a_webhook_and_a_mailbox_and_a_dead_one_fails_nothing(
     sink = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     threading.Thread(target=sink.serve_forever, daemon=True).start()
     code = (
-        "from tasks import places; places.settle()\n"
+        "from tidemill.runtime import paths; paths.settle()\n"
         "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Hook\n"
         f"Hook(name='sink', url='http://127.0.0.1:{sink.server_port}/', json_data={{'text': '{{{{subject}}}}: {{{{body}}}}'}}).save('sink', overwrite=True)\n"
         "Hook(name='dead', url='http://127.0.0.1:9/', json_data={'text': 'x'}).save('dead', overwrite=True)\n"
-        "from tasks.mail import Mail\n"
+        "from tidemill.engines.prefect.mail import Mail\n"
         f"Mail(host='127.0.0.1', port={port}, security='none', sender='mill@factory.example', to=['ada@factory.example']).save('box', overwrite=True)\n"
-        "from tasks.notices import notify\n"
+        "from tidemill.engines.prefect.notices import notify\n"
         "print(notify('languages: Held', 'not enough evidence', 'Held'), notify('languages: Unchanged', '', 'Unchanged'))\n"
     )
 
@@ -558,7 +560,7 @@ def test_each_service_killed_in_the_middle_of_a_run_makes_no_second_version(
 ) -> None:
     clone, where = up
     for number, words in enumerate(
-        ("flows.prefect_server", "tasks.tracking.server", "flows.deployments")
+        ("tidemill.servers.prefect_server", "tidemill.engines.mlflow.server", "flows.deployments")
     ):
         run = trigger(
             where,
@@ -599,14 +601,14 @@ def test_the_tour_ends_as_it_tells(tmp_path: Path) -> None:
         (HERE / "conf/recipe/languages.yaml").read_bytes()
     )
     try:
-        done = clone.run("flows.tour", timeout=1700)
+        done = clone.run("tidemill.cli.tour", timeout=1700)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr
         for words in ("was killed (-9)", "identical", "Unchanged", "Rejected"):
             assert words in done.stdout
     finally:
         there = clone.folder / ".tidemill/tour"
         subprocess.run(
-            [sys.executable, "-m", "flows.cli", "down"],
+            [sys.executable, "-m", "tidemill.cli", "down"],
             cwd=there,
             env={**clone.env, "PYTHONPATH": str(there)},
             timeout=60,
@@ -618,7 +620,14 @@ def test_what_a_killed_service_leaves_ends_with_it(tmp_path: Path) -> None:
     code = "import subprocess, sys, time; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True); time.sleep(60)"
     for who in ("service", "keeper"):
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "flows.kept", sys.executable, "-c", code],
+            [
+                sys.executable,
+                "-m",
+                "tidemill.runtime.lifetimes.subreaper",
+                sys.executable,
+                "-c",
+                code,
+            ],
             stdout=subprocess.PIPE,
             text=True,
             cwd=HERE,

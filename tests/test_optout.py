@@ -6,14 +6,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import optout
 from tasks.clean.__main__ import reason
 from tasks.clean.read import documents
-from tasks.collect import raw
-from tasks.config import general
-from tasks.optout import Signal, decide, of_headers, of_page, of_site, preferences, says
-from tasks.schema import OptOut
 from tests.site import Ask, Reply, Web, html, night, pages, settings, source
+from tidemill.engines.config import general
+from tidemill.engines.config.schema import OptOut
+from tidemill.records import warc
+from tidemill.web import optout
+from tidemill.web.optout import Signal, decide, of_headers, of_page, of_site, preferences, says
 
 YES, NO, SILENT = True, False, None
 AT = "http://a.example"
@@ -466,7 +466,7 @@ def test_a_page_that_refuses_is_not_stored_and_each_address_has_one_decision(
     assert said["usage"]["reason"] == "content-usage (robots.txt): train-ai=n" and said["paid"][
         "reason"
     ].startswith("rsl (http://a.localhost/rsl.xml): no: asks for payment")
-    assert {uri.rsplit("/", 1)[1] for uri in raw.manifest(tmp_path / "raw")} == {
+    assert {uri.rsplit("/", 1)[1] for uri in warc.manifest(tmp_path / "raw")} == {
         "tdm0",
         "open",
         "plain",
@@ -488,16 +488,16 @@ def test_a_page_that_refuses_is_not_stored_and_each_address_has_one_decision(
 
 def cleaned(folder: Path) -> dict[str, str | None]:
     """What the clean step says of each stored page: None, or why it is dropped."""
-    stated = optout.Stated(raw.statements(folder / "raw"), settings())
+    stated = optout.Stated(warc.statements(folder / "raw"), settings())
     rows = [
-        stated.now(row) for row in raw.manifest(folder / "raw").values() if row["status"] == 200
+        stated.now(row) for row in warc.manifest(folder / "raw").values() if row["status"] == 200
     ]
     wanted = source("http://a.localhost/x")
     return {
         row["uri"].rsplit("/", 1)[1]: reason(
             wanted.clean, {**document, "opt_out": row["signals"] or ""}
         )
-        for row, body in raw.bodies(folder / "raw", rows)
+        for row, body in warc.bodies(folder / "raw", rows)
         for document in documents(wanted, row, body)
     }
 
@@ -563,11 +563,11 @@ def test_a_page_that_says_no_later_leaves_the_manifest_and_comes_back_when_it_sa
         night(tmp_path, web, wanted)
         headers["X-Robots-Tag"] = "noai"
         night(tmp_path, web, wanted)
-        row = raw.manifest(tmp_path / "raw")["http://a.localhost/p"]
+        row = warc.manifest(tmp_path / "raw")["http://a.localhost/p"]
         assert row["status"] == 451 and json.loads(row["signals"])[0]["value"] == "noai"
         del headers["X-Robots-Tag"]
         night(tmp_path, web, wanted)
-        assert raw.manifest(tmp_path / "raw")["http://a.localhost/p"]["status"] == 200
+        assert warc.manifest(tmp_path / "raw")["http://a.localhost/p"]["status"] == 200
 
 
 def test_clean_drops_what_its_signals_refuse_and_keeps_what_they_do_not() -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from flows.panel import Night, then
-from flows.predict_command import asking
-from flows.status_command import table
-from tasks.errors import Refused
 from tasks.judge.gates import by
-from tasks.telling import Page
+from tidemill.cli.panel import Night, then
+from tidemill.cli.predict import asking
+from tidemill.cli.status import table
+from tidemill.engines.prefect.progress import Page
+from tidemill.runtime.errors import Refused
 
 STEP = "train images"
 
@@ -58,7 +58,7 @@ def test_the_only_training_of_a_step_needs_no_name() -> None:
 def test_the_log_names_the_training_too(caplog: pytest.LogCaptureFixture) -> None:
     page = Page(STEP)
     page.logged -= 60
-    with caplog.at_level(logging.INFO, logger="tasks.telling"):
+    with caplog.at_level(logging.INFO, logger="tidemill.engines.prefect.progress"):
         page(STEP, event("train images: teacher 2", 5, resumed=5))
         page.logged -= 60
         page(STEP, event("train images: teacher 2", 8, epoch=1))
@@ -137,10 +137,10 @@ def test_a_difference_is_said_in_words(figure: float, words: str) -> None:
 
 
 def test_a_picture_is_asked_by_its_path_and_a_missing_one_is_refused(tmp_path: Path) -> None:
-    import recipes
-    from recipes import pictures
+    from tidemill import contract
+    from tidemill.kit import pictures
 
-    kind = recipes.load("images").Input
+    kind = contract.load("images").Input
     path = tmp_path / "seven.png"
     path.write_bytes(pictures.png(np.zeros((28, 28), dtype=np.uint8)))
     text = pictures.encoded(path.read_bytes())
@@ -154,4 +154,4 @@ def test_a_picture_is_asked_by_its_path_and_a_missing_one_is_refused(tmp_path: P
         asking(kind, text * 9)
     with pytest.raises(ValueError, match="not a whole picture"):
         asking(kind, __file__)
-    assert asking(recipes.load("languages").Input, str(path)).text == str(path)
+    assert asking(contract.load("languages").Input, str(path)).text == str(path)

@@ -2,8 +2,8 @@
 
 import pytest
 
-import recipes
-from recipes import perturb
+from tidemill import contract
+from tidemill.kit import perturbations
 
 SAID = [
     "All human beings are born free and equal",
@@ -18,13 +18,13 @@ SAID = [
 def test_text_perturbations_are_the_same_for_the_same_seed_and_do_not_depend_on_their_neighbours() -> (
     None
 ):
-    one = perturb.texts(SAID, 1, 100)
-    assert one == perturb.texts(SAID, 1, 100) != perturb.texts(SAID, 2, 100)
-    assert {name: found[:1] for name, found in one.items()} == perturb.texts(SAID[:1], 1, 100)
+    one = perturbations.texts(SAID, 1, 100)
+    assert one == perturbations.texts(SAID, 1, 100) != perturbations.texts(SAID, 2, 100)
+    assert {name: found[:1] for name, found in one.items()} == perturbations.texts(SAID[:1], 1, 100)
 
 
 def test_each_perturbation_does_what_its_name_says() -> None:
-    found = perturb.texts(SAID, 3, 100)
+    found = perturbations.texts(SAID, 3, 100)
     assert found["case"][0] == SAID[0].upper() and found["case"][2] == SAID[2]
     assert [text.split() for text in found["whitespace"][:2]] != SAID[:2]
     assert "".join(found["whitespace"][0].replace("\u200b", "").split()) == "".join(SAID[0].split())
@@ -33,13 +33,13 @@ def test_each_perturbation_does_what_its_name_says() -> None:
     assert 1 <= len(changed) <= 4 and all(not b.isascii() for _, b in changed)
     assert all(text for texts in found.values() for text in texts)
     assert (
-        perturb.texts(["x" * 50], 1, 40)["whitespace"][0].startswith(" x")
-        and max(len(t) for f in perturb.texts(["xy" * 25], 1, 40).values() for t in f) == 40
+        perturbations.texts(["x" * 50], 1, 40)["whitespace"][0].startswith(" x")
+        and max(len(t) for f in perturbations.texts(["xy" * 25], 1, 40).values() for t in f) == 40
     )
 
 
 def test_languages_perturbs_its_questions() -> None:
-    recipe = recipes.load("languages")()
+    recipe = contract.load("languages")()
     asked = [recipe.Input(text=text) for text in SAID]
     found = recipe.perturbations(asked, 1)
     assert set(found) == {"typos", "case", "whitespace", "confusables"}
@@ -49,6 +49,6 @@ def test_languages_perturbs_its_questions() -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(perturb.TEXT))
+@pytest.mark.parametrize("name", sorted(perturbations.TEXT))
 def test_a_text_of_one_letter_survives(name: str) -> None:
-    assert perturb.texts(["q"], 1, 10)[name][0].strip().lower() == "q"
+    assert perturbations.texts(["q"], 1, 10)[name][0].strip().lower() == "q"

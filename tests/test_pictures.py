@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-import recipes
-from recipes import pictures
-from tasks.clean.cut import Unreadable, cut
-from tasks.errors import Refused
-from tasks.schema import Rule, SplitRule
+from tasks.clean.selectors import Unreadable, cut
 from tasks.split.__main__ import leaks, place, snapshot
-from tasks.text import in_letters
+from tidemill import contract
+from tidemill.engines.config.schema import Rule, SplitRule
+from tidemill.kit import pictures
+from tidemill.runtime.errors import Refused
+from tidemill.text.normal import in_letters
 
 
 def written(picture: Image.Image, kind: str = "PNG") -> bytes:
@@ -60,7 +60,7 @@ DIGIT = written(Image.fromarray(np.arange(784, dtype=np.uint8).reshape(28, 28)))
 )
 def test_a_bad_picture_is_refused_in_one_line_that_says_why(body: bytes, says: str) -> None:
     with pytest.raises(ValidationError) as refusal:
-        recipes.load("images").Input(image=pictures.encoded(body))  # type: ignore[call-arg]
+        contract.load("images").Input(image=pictures.encoded(body))  # type: ignore[call-arg]
     message = refusal.value.errors()[0]["msg"]
     assert (
         (says in message or "characters" in message)
@@ -71,7 +71,7 @@ def test_a_bad_picture_is_refused_in_one_line_that_says_why(body: bytes, says: s
 
 def test_what_is_no_base64_is_refused() -> None:
     with pytest.raises(ValidationError, match="not base64"):
-        recipes.load("images").Input(image="???")  # type: ignore[call-arg]
+        contract.load("images").Input(image="???")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "YCbCr"])

@@ -367,7 +367,7 @@ def test_two_hundred_planted_canaries_are_in_nothing_that_clean_leaves(
         )
     mill.collect(pages, charset="utf-8")
     room.clean("mill")
-    from tasks.clean.done import Done, unpacked
+    from tasks.clean.cache import Done, unpacked
 
     done = Done(mill.folder / ".tidemill" / "clean" / "mill.sqlite")
     index = "\n".join(
@@ -431,7 +431,7 @@ def test_a_finding_is_replaced_by_its_mark_and_counted(
 
 
 def test_a_source_says_whether_and_the_web_is_marked_by_itself() -> None:
-    from tasks.schema import Clean
+    from tidemill.engines.config.schema import Clean
 
     assert (
         Clean().marks_pii("web")

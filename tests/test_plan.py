@@ -5,8 +5,8 @@ import torch
 
 from recipes.text_generation.net import Transformer
 from recipes.text_generation.size import Size, budget
-from tasks import config
-from tasks.errors import Refused
+from tidemill.engines import config
+from tidemill.runtime.errors import Refused
 
 
 @pytest.mark.parametrize(("positions", "norm"), [("rotary", "rms"), ("learned", "layer")])

@@ -17,15 +17,16 @@ import yaml
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-import recipes
-from recipes.base import Recipe
-from recipes.steps import order
-from tasks import config, places
-from tasks.schema import Trainer
-from tasks.train.loop import fit
-from tasks.train.teaching import Teacher, taught
 from tests import making
 from tests.conftest import HERE, Clone, make_clone
+from tidemill import contract
+from tidemill.contract import Recipe
+from tidemill.engines import config
+from tidemill.engines.config.schema import Trainer
+from tidemill.kit.batches import order
+from tidemill.learners.lightning.distillation import Teacher, taught
+from tidemill.learners.lightning.loop import fit
+from tidemill.runtime import paths
 
 GOLDEN = HERE / "tests" / "golden.json"
 STEPS = 150  # of a training that is to know eight rows by heart
@@ -74,11 +75,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return make_clone(tmp_path_factory.mktemp("recipes") / "clone", git=False)
 
 
-@pytest.fixture(scope="module", params=recipes.names())
+@pytest.fixture(scope="module", params=contract.names())
 def case(request: pytest.FixtureRequest, small: Clone) -> Case:
     name = request.param
     model = yaml.safe_load((small.folder / f"conf/recipe/{name}.yaml").read_text())["model"]
-    return Case(recipes.load(name)(**model), halved(small, name))
+    return Case(contract.load(name)(**model), halved(small, name))
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def test_a_seeded_training_gives_the_numbers_it_gave_before(case: Case) -> None:
             share=max(0.0, min(1.0, 6.5 / len(data.train_dataloader()))),
         )[1].items()
     }
-    name = next(name for name in recipes.names() if isinstance(case.recipe, recipes.load(name)))
+    name = next(name for name in contract.names() if isinstance(case.recipe, contract.load(name)))
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.is_file() else {}
     if os.environ.get("TIDEMILL_GOLDEN") == "write":
         GOLDEN.write_text(json.dumps({**golden, name: found}, indent=1, sort_keys=True) + "\n")
@@ -202,9 +203,9 @@ def test_perturbed_questions_are_as_many_valid_and_the_same_again(case: Case) ->
         assert changed != asked, name
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", contract.names())
 def test_bad_input_is_refused_by_name(name: str) -> None:
-    kind = recipes.load(name).Input
+    kind = contract.load(name).Input
     with pytest.raises(ValidationError) as refusal:
         kind.model_validate({"nonsense": 1})
     said = {str(item["loc"][0]) for item in refusal.value.errors()}
@@ -213,16 +214,16 @@ def test_bad_input_is_refused_by_name(name: str) -> None:
     }
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", contract.names())
 def test_importing_it_loads_no_torch(name: str) -> None:
     code = f"import sys, recipes; recipes.load('{name}')(); print([n for n in ('torch', 'lightning', 'sklearn') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", contract.names())
 def test_its_yaml_and_its_class_speak_of_the_same_things(name: str) -> None:
-    judged, kind = config.recipe(name), recipes.load(name)
+    judged, kind = config.recipe(name), contract.load(name)
     fields = set(kind.model_fields)
     kind(**judged.model)
     assert set(judged.sweep.space) <= fields and kind.data_fields <= fields
@@ -242,14 +243,14 @@ def drawn(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **weights: float
 ) -> tuple[Recipe, Path]:
     """A small application on drawn data; in the named splits every third row has the weight said, the others 1."""
-    monkeypatch.setattr(places, "root", lambda: folder)
+    monkeypatch.setattr(paths, "root", lambda: folder)
     there = making.splits(name)
     for part, weight in weights.items():
         rows = pd.read_parquet(there / f"{part}.parquet")
         rows.assign(weight=np.where(np.arange(len(rows)) % 3, 1.0, weight)).to_parquet(
             there / f"{part}.parquet"
         )
-    return recipes.load(name)(
+    return contract.load(name)(
         **{
             **making.MODELS[name],
             **({"batch": 12, "label_smoothing": 0.1} if name == "images" else {}),
@@ -257,7 +258,7 @@ def drawn(
     ), there
 
 
-@pytest.mark.parametrize("name", [name for name in recipes.names() if recipes.load(name).weighs])
+@pytest.mark.parametrize("name", [name for name in contract.names() if contract.load(name).weighs])
 def test_a_training_heeds_weights_of_training_rows_alone(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,4 +387,4 @@ def test_other_pictures_work_by_configuration_alone(tmp_path: Path) -> None:
     splits = halved(clone, "images")
     rows = pd.read_parquet(splits / "train.parquet")
     assert len(rows) > 7_000 and rows["target"].nunique() == 10
-    assert Case(recipes.load("images")(width=8, stages=2), splits).fitted(5)[0] is not None
+    assert Case(contract.load("images")(width=8, stages=2), splits).fitted(5)[0] is not None

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks import places, signing
-from tasks.errors import Fault
-from tasks.export import digests, verify
-from tasks.export.closed import strange
 from tests.conftest import Clone
+from tidemill.package import signing
+from tidemill.package.allowed_files import strange
+from tidemill.package.package import digests, verify
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Fault
 
 
 def free_port() -> int:
@@ -38,7 +39,7 @@ def mlflow_server(folder: Path) -> Iterator[int]:
         **os.environ,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         **{
-            name: places.environment()[name]
+            name: paths.environment()[name]
             for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "MLFLOW_MODEL_CATALOG_URI")
         },
     }
@@ -81,7 +82,11 @@ def begin_registry(folder: Path) -> "subprocess.Popen[str]":
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / '.tidemill' / 'mlflow.db'}",
     }
     return subprocess.Popen(
-        [sys.executable, "-c", "from tasks import tracking; print(tracking.experiment('x'))"],
+        [
+            sys.executable,
+            "-c",
+            "from tidemill.engines.mlflow import runs; print(runs.experiment('x'))",
+        ],
         env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -98,7 +103,7 @@ def test_steps_that_begin_together_make_one_registry(tmp_path: Path) -> None:
 
 def test_an_address_with_a_query_is_a_file_too_and_its_lock_lies_beside_it(tmp_path: Path) -> None:
     """Two projects may share a registry, so the lock is in neither of them."""
-    from tasks.tracking import database
+    from tidemill.engines.mlflow import database
 
     address = f"sqlite:///{tmp_path / 'shared' / 'mlflow.db'}?timeout=30"
     assert database.missing(address)
@@ -176,12 +181,12 @@ def dropping(port: int, seed: int) -> Iterator[tuple[int, dict[str, int]]]:
 
 REGISTER = """
 import sys
-from tasks import places
-places.settle()
-from tasks import tracking
+from tidemill.runtime import paths
+paths.settle()
+from tidemill.engines.mlflow import client, ledger, registry, runs
 for number in map(int, sys.argv[1:]):
-    run = tracking.run(f"app{number}", f"key{number}", "r")
-    tracking.register(f"app{number}", run, f"digest{number}", {"tidemill.verdict": "PROMOTE"})
+    run = runs.start(f"app{number}", f"key{number}", "r")
+    registry.register(f"app{number}", run, f"digest{number}", {"tidemill.verdict": "PROMOTE"})
 """
 
 
@@ -359,15 +364,15 @@ def test_the_ledger_tells_who_and_why_and_a_changed_entry_is_noticed(lived: Clon
     entries = json.loads(lived.tidemill("history", "languages", "--json").stdout)
     assert entries[0]["by"] == "gates" and entries[0]["why"]
     code = (
-        "from tasks import places; places.settle()\n"
-        "from tasks import tracking\n"
-        "c = tracking.client(); tag = 'ledger.000001'\n"
+        "from tidemill.runtime import paths; paths.settle()\n"
+        "from tidemill.engines.mlflow import client, ledger, registry, runs\n"
+        "c = client.connect(); tag = 'ledger.000001'\n"
         "before = c.get_registered_model('languages').tags[tag]\n"
-        "tracking.record('languages', {'version': '1', 'previous': None, 'by': 'x', 'why': 'y', 'digest': 'z'})\n"
+        "ledger.record('languages', {'version': '1', 'previous': None, 'by': 'x', 'why': 'y', 'digest': 'z'})\n"
         "c.set_registered_model_tag('languages', tag, before.replace('gates', 'nobody'))\n"
-        "try:\n    tracking.ledger('languages')\nexcept Exception as error:\n    print(error)\n"
+        "try:\n    ledger.ledger('languages')\nexcept Exception as error:\n    print(error)\n"
         "c.set_registered_model_tag('languages', tag, before)\n"
-        "c.delete_registered_model_tag('languages', f'ledger.{len(tracking.ledger(\"languages\")):06d}')\n"
+        "c.delete_registered_model_tag('languages', f'ledger.{len(ledger.ledger(\"languages\")):06d}')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -18,31 +18,31 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in list(os.environ):
         if name.startswith(("MLFLOW_", "TIDEMILL_", "DVC_")):
             monkeypatch.delenv(name)
-    from tasks import places
+    from tidemill.runtime import paths
 
-    for name, value in places.environment().items():
+    for name, value in paths.environment().items():
         monkeypatch.setenv(name, value)
     return tmp_path
 
 
 def test_runs_without_a_version_that_stays_leave_mlflow_with_their_artifacts(project: Path) -> None:
-    from tasks import tracking
-    from tasks.tracking.old import forget, old
+    from tidemill.engines.mlflow import client, ledger, registry, runs
+    from tidemill.engines.mlflow.retention import forget, old
 
-    mlflow = tracking.client()
+    mlflow = client.connect()
     made = {}
     for number, name in enumerate(("live", "rejected", "dry")):
-        run = tracking.run("fruit", name, name)
-        trial = tracking.run("fruit", f"{name}/0", "trial 0", parent=run)
-        tracking.log_text(run, "x" * 1000, "note.txt")
+        run = runs.start("fruit", name, name)
+        trial = runs.start("fruit", f"{name}/0", "trial 0", parent=run)
+        runs.log_text(run, "x" * 1000, "note.txt")
         for item in (run, trial):
-            tracking.finish(item)
+            runs.finish(item)
         made[name] = run
         if name != "dry":
-            assert tracking.register("fruit", run, str(number) * 64, {}) == str(number + 1)
-    tracking.run("fruit", "on", "still at work")
-    tracking.move("fruit", "champion", "1")
-    tracking.record("fruit", {"version": "1", "previous": None, "by": "gates", "why": "a test"})
+            assert registry.register("fruit", run, str(number) * 64, {}) == str(number + 1)
+    runs.start("fruit", "on", "still at work")
+    registry.move("fruit", "champion", "1")
+    ledger.record("fruit", {"version": "1", "previous": None, "by": "gates", "why": "a test"})
     assert old(1) == {}
     gone = old(-1)  # as if a day had passed
     assert sorted(gone.values()) == ["dry", "rejected", "trial 0", "trial 0"]
@@ -62,7 +62,7 @@ def test_runs_without_a_version_that_stays_leave_mlflow_with_their_artifacts(pro
 def test_a_copy_goes_only_where_todays_data_does_not_use_it_and_the_remote_has_it(
     project: Path,
 ) -> None:
-    from tasks import version
+    from tidemill.engines.dvc import remote
 
     (project / ".dvc").mkdir()
     (project / ".dvc/config").write_text(
@@ -93,7 +93,7 @@ def test_a_copy_goes_only_where_todays_data_does_not_use_it_and_the_remote_has_i
             item.read_text() for item in (project / ".dvc/cache/files").rglob("*") if item.is_file()
         }
 
-    assert version.spare(1, really=True)[0] == 0
-    assert version.spare(-1, really=False)[0] == 1 and len(copies()) == 3
-    assert version.spare(-1, really=True)[0] == 1
+    assert remote.spare(1, really=True)[0] == 0
+    assert remote.spare(-1, really=False)[0] == 1 and len(copies()) == 3
+    assert remote.spare(-1, really=True)[0] == 1
     assert copies() == {"second night, never pushed", "today"}

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from tasks.datasheet.croissant import check
-from tasks.files import sha256
 from tests.conftest import Clone
+from tidemill.runtime.files import sha256
 
 
 def ended(done: subprocess.CompletedProcess[str]) -> dict:
@@ -24,7 +24,7 @@ def versions(clone: Clone) -> list[str]:
         [
             sys.executable,
             "-c",
-            "from tasks import tracking; print([v.version for v in tracking.client().search_model_versions(\"name = 'languages'\")])",
+            "from tidemill.engines.mlflow import client, runs; print([v.version for v in client.connect().search_model_versions(\"name = 'languages'\")])",
         ],
         cwd=clone.folder,
         env=clone.env,
@@ -226,7 +226,7 @@ def test_the_champion_answers(lived: Clone) -> None:
 
 def test_the_run_in_mlflow_holds_configuration_data_gates_and_pictures(lived: Clone) -> None:
     code = (
-        "import json; from tasks import tracking; c = tracking.client(); r = tracking.recent(['languages'], 50)[-1]['run_id']; run = c.get_run(r);"
+        "import json; from tidemill.engines.mlflow import client, runs; c = client.connect(); r = runs.recent(['languages'], 50)[-1]['run_id']; run = c.get_run(r);"
         "walk = lambda p: [x for f in c.list_artifacts(r, p) for x in (walk(f.path) if f.is_dir else [f.path])];"
         "trials = c.search_runs([run.info.experiment_id], filter_string=f\"tags.`mlflow.parentRunId` = '{r}'\");"
         "print(json.dumps({'files': walk(''), 'tags': run.data.tags, 'datasets': [d.dataset.digest for d in run.inputs.dataset_inputs], 'params': run.data.params, 'trials': len(trials), 'status': run.info.status}))"
@@ -282,7 +282,7 @@ def test_a_killed_step_costs_a_retry_and_not_the_night(lived: Clone) -> None:
     import psutil
 
     run = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", "languages", "model.lr=0.005", "--dry-run"],
+        [sys.executable, "-m", "tidemill.cli", "run", "languages", "model.lr=0.005", "--dry-run"],
         cwd=lived.folder,
         env=lived.env,
         stdout=subprocess.PIPE,

@@ -6,7 +6,7 @@ import string
 import pytest
 from protego import Protego
 
-from tasks.collect import robots
+from tidemill.web import robots
 
 RFC = (
     "User-Agent: *\nDisallow: *.gif$\nDisallow: /example/\nAllow: /publications/\n\nUser-Agent: foobot\nDisallow:/\nAllow:/example/page.html\nAllow:/example/allowed.gif\n\n"

@@ -16,18 +16,19 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tasks import config, text
 from tasks.clean import __main__ as clean_room
 from tasks.clean import quality
-from tasks.documents import CLEANED, DOCUMENTS, DROPPED, save
-from tasks.errors import Fault, Refused
-from tasks.schema import Quality
 from tasks.select import __main__ as room
-from tasks.select import bands as kept
-from tasks.select import policy, rows, twins
-from tasks.select import shingles as numbers
-from tasks.select.bands import Bands
+from tasks.select import policy, rows
 from tests.rooms import HERE, Room, html, prose, sentence, shingles, site
+from tidemill.engines import config
+from tidemill.engines.config.schema import Quality
+from tidemill.records.tables import CLEANED, DOCUMENTS, DROPPED, save
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.text import duplicates, normal
+from tidemill.text import lsh as kept
+from tidemill.text import shingles as numbers
+from tidemill.text.lsh import Bands
 
 LONG = [" ".join(prose(seed)) for seed in range(40)]
 
@@ -91,7 +92,7 @@ def test_shingles_are_those_of_every_text_by_itself_and_the_digest_is_of_its_wor
         assert (
             whole.words[place]
             == hashlib.blake2b(
-                (text.same(body) or body).encode("utf-8", "surrogatepass"), digest_size=16
+                (normal.same(body) or body).encode("utf-8", "surrogatepass"), digest_size=16
             ).digest()
         )
     assert len(set(name.values())) == len(name) > 5_000
@@ -108,7 +109,7 @@ def test_a_batch_is_as_large_as_memory_is_meant_to_hold(monkeypatch: pytest.Monk
 
 
 def test_bands_are_the_same_in_every_process() -> None:
-    code = "import sys; from tasks.select.bands import Bands; from tests.test_select import LONG, STRANGE; w, b = Bands().of([*LONG, *STRANGE]); import hashlib; print(hashlib.sha256(w.tobytes() + b.tobytes()).hexdigest())"
+    code = "import sys; from tidemill.text.lsh import Bands; from tests.test_select import LONG, STRANGE; w, b = Bands().of([*LONG, *STRANGE]); import hashlib; print(hashlib.sha256(w.tobytes() + b.tobytes()).hexdigest())"
     said = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -130,7 +131,7 @@ def test_bands_are_the_same_in_every_process() -> None:
 def every_pair(texts: list[str], groups: list[str], threshold: float) -> list[tuple[int, int, str]]:
     """What `pairs` must name, by comparing all with all."""
     same, sets = (
-        [text.same(body) or body for body in texts],
+        [normal.same(body) or body for body in texts],
         [set(shingles(body)) for body in texts],
     )
     first = {
@@ -191,11 +192,11 @@ def test_copies_are_those_that_every_pair_would_give_with_an_index_and_without(
     groups = [random_.choice("ab") for _ in texts]
     expected = slow(texts, groups, 0.8)
     assert len(expected) > 100 and {how for _, how in expected.values()} == {"exact", "near"}
-    assert sorted(twins.pairs(texts, groups, 0.8)) == sorted(every_pair(texts, groups, 0.8))
-    assert twins.copies(texts, groups, 0.8) == expected
+    assert sorted(duplicates.pairs(texts, groups, 0.8)) == sorted(every_pair(texts, groups, 0.8))
+    assert duplicates.copies(texts, groups, 0.8) == expected
     for _ in range(2):  # the second time from the index
         with Bands(tmp_path / "s.sqlite") as bands:
-            assert twins.copies(texts, groups, 0.8, bands) == expected
+            assert duplicates.copies(texts, groups, 0.8, bands) == expected
 
 
 def test_copies_are_the_same_when_few_shingles_may_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,15 +205,19 @@ def test_copies_are_the_same_when_few_shingles_may_be_held(monkeypatch: pytest.M
         edited(random_.choice(LONG[:8]), random_.choice([0.0, 0.01, 0.03, 0.2]), number % 23)
         for number in range(200)
     ]
-    expected = twins.copies(texts, ["g"] * len(texts), 0.8)
-    monkeypatch.setattr(twins, "MOST_HELD", 500)
-    monkeypatch.setattr(twins, "HELD_AT_ONCE", 7)
+    expected = duplicates.copies(texts, ["g"] * len(texts), 0.8)
+    monkeypatch.setattr(duplicates, "MOST_HELD", 500)
+    monkeypatch.setattr(duplicates, "HELD_AT_ONCE", 7)
     most = []
-    fetch = twins.Alike._fetch
+    fetch = duplicates.Alike._fetch
     monkeypatch.setattr(
-        twins.Alike, "_fetch", lambda self, rows: (fetch(self, rows), most.append(self.numbers))
+        duplicates.Alike,
+        "_fetch",
+        lambda self, rows: (fetch(self, rows), most.append(self.numbers)),
     )
-    assert twins.copies(texts, ["g"] * len(texts), 0.8) == expected and max(most) < 500 + 8 * 200
+    assert (
+        duplicates.copies(texts, ["g"] * len(texts), 0.8) == expected and max(most) < 500 + 8 * 200
+    )
 
 
 def test_what_is_left_is_the_same_whatever_the_order() -> None:
@@ -224,13 +229,13 @@ def test_what_is_left_is_the_same_whatever_the_order() -> None:
 
     def sets(order: list[str]) -> set[frozenset[str]]:
         found: dict[str, set[str]] = {name: {name} for name in order}
-        for row, (stays, _) in twins.copies(
+        for row, (stays, _) in duplicates.copies(
             [texts[name] for name in order], ["g"] * len(order), 0.8
         ).items():
             found[order[stays]].add(order[row])
         gone = {
             order[row]
-            for row in twins.copies([texts[name] for name in order], ["g"] * len(order), 0.8)
+            for row in duplicates.copies([texts[name] for name in order], ["g"] * len(order), 0.8)
         }
         return {frozenset(members) for name, members in found.items() if name not in gone}
 
@@ -298,17 +303,17 @@ def test_an_entry_that_is_not_as_it_was_written_is_made_again(
 def test_long_texts_are_fetched_a_few_at_a_time() -> None:
     asked: list[int] = []
     bodies = [f"{LONG[0]} {number}" for number in range(100)]
-    alike = twins.Alike(
+    alike = duplicates.Alike(
         lambda rows: asked.append(len(rows)) or [bodies[row] for row in rows],
         0.5,
-        np.full(100, twins.HELD_BYTES // 10),
+        np.full(100, duplicates.HELD_BYTES // 10),
     )
     alike.hold(range(100))
     assert asked == [10] * 10 and alike(0, 99)
-    few = twins.Alike(
+    few = duplicates.Alike(
         lambda rows: asked.append(len(rows)) or [bodies[row] for row in rows],
         0.5,
-        np.full(100, twins.HELD_BYTES * 2),
+        np.full(100, duplicates.HELD_BYTES * 2),
     )
     few.hold(range(3))
     assert asked[10:] == [1, 1, 1]
@@ -357,7 +362,7 @@ def test_pages_that_are_the_same_or_nearly_so_by_the_thousand_take_seconds() -> 
         f"{body} {sentence(random.Random(number), 2)}" for number in range(3_000)
     ]
     began = time.process_time()
-    found = twins.copies(texts, ["g"] * len(texts), 0.8)
+    found = duplicates.copies(texts, ["g"] * len(texts), 0.8)
     assert len(found) == len(texts) - 1 and {kept for kept, _ in found.values()} == {0}
     assert time.process_time() - began < 60
 
@@ -477,7 +482,7 @@ def test_memory_does_not_grow_with_the_texts(mill: Room) -> None:
                         "uri": f"http://mill.example/{number:06}",
                         "text": body,
                         "chars": len(body),
-                        "digest": text.digest(body),
+                        "digest": normal.digest(body),
                     }
                 )
         child = subprocess.Popen(
@@ -514,7 +519,7 @@ def test_documents_lie_in_the_order_of_role_and_address_however_many_row_groups_
     kept = select(mill).reset_index()
     expected = whole.sort_values("uri", ignore_index=True)[DOCUMENTS.names]
     assert kept[DOCUMENTS.names].equals(expected) and whole["digest"].tolist() == [
-        text.digest(body) for body in whole["text"]
+        normal.digest(body) for body in whole["text"]
     ]
     before = mill.digests("select", "languages")
     for name, schema, some in (
@@ -668,7 +673,7 @@ def test_recall_of_edited_copies_is_what_is_claimed() -> None:
     ]
     for share, least in ((0.02, 1.0), (0.05, 0.98)):
         texts = [*bodies, *(edited(body, share, seed) for seed, body in enumerate(bodies))]
-        found = twins.copies(texts, ["g"] * len(texts), 0.6)
+        found = duplicates.copies(texts, ["g"] * len(texts), 0.6)
         assert (
             sum(found.get(150 + number, (None, ""))[0] == number for number in range(150))
             >= least * 150
@@ -699,4 +704,4 @@ def test_the_columns_of_documents_are_those_of_before_and_more() -> None:
     ]
     assert np.all(
         [DOCUMENTS.field(name).type in ("string", "float") for name in DOCUMENTS.names[19:]]
-    ) and text.digest("a")
+    ) and normal.digest("a")

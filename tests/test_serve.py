@@ -16,10 +16,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tasks.schema import Serving
 from tasks.serve import __main__ as main
 from tests.conftest import HERE
 from tests.serving import Load, Project, Running, serving, until
+from tidemill.engines.config.schema import Serving
 
 NAMES = ("languages", "images", "stocks", "text_generation")
 
@@ -56,7 +56,7 @@ def test_neither_torch_nor_mlflow_nor_pandas_is_in_the_process(running: Running)
     maps = Path(f"/proc/{running.process.pid}/maps").read_text()
     for name in ("torch", "pyarrow", "pandas", "sklearn", "sqlalchemy", "orjson"):
         assert f"site-packages/{name}" not in maps, name
-    code = "import sys; import tasks.serve.app, tasks.serve.__main__, tasks.serve.patience; print([n for n in ('torch', 'mlflow', 'pandas', 'pyarrow', 'model_signing', 'fastapi') if n in sys.modules])"
+    code = "import sys; import tasks.serve.app, tasks.serve.__main__, tasks.serve.protocol; print([n for n in ('torch', 'mlflow', 'pandas', 'pyarrow', 'model_signing', 'fastapi') if n in sys.modules])"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True
@@ -110,7 +110,7 @@ def test_a_promotion_is_served_within_ten_seconds_by_asking_alone_and_a_rollback
 
 
 def _digest(project: Project) -> str:
-    from tasks.files import digest
+    from tidemill.runtime.files import digest
 
     tags = project.registry.tags("images")
     assert tags
@@ -122,9 +122,9 @@ import json, shutil, sys
 sys.path.insert(0, sys.argv[1])
 import making
 from pathlib import Path
-from tasks import places, tracking
-places.settle()
-made = places.state("made")
+from tidemill.runtime import paths; from tidemill.engines.mlflow import client, registry
+paths.settle()
+made = paths.state("made")
 
 def variant(name, change, sign=True):
     folder = made / name
@@ -149,8 +149,8 @@ numbers = {
     "another": variant("another", lambda folder: [shutil.copy(file, folder) for file in (made / "images-1").iterdir() if file.name != "model.sig"]),
 }
 for name, number in numbers.items():
-    run = tracking.version("languages", number)["run_id"]
-    folder = places.state("artifacts", "languages", run, "artifacts", "package")
+    run = registry.version("languages", number)["run_id"]
+    folder = paths.state("artifacts", "languages", run, "artifacts", "package")
     if name == "unsigned":
         (folder / "model.sig").unlink()
     if name == "damaged":
@@ -484,7 +484,7 @@ def flooded(project: Project, seconds: float) -> None:
             accepted = float(
                 np.quantile([took for _, status, _, _, took in load.seen if status == 200], 0.99)
             )
-            print(
+            print(  # noqa: T201
                 {
                     "normal_p99_s": normal,
                     "accepted_p99_s": accepted,
@@ -492,7 +492,7 @@ def flooded(project: Project, seconds: float) -> None:
                     "asked": len(load.seen),
                     "accepted": sum(s == 200 for _, s, *_ in load.seen),
                 }
-            )  # noqa: T201
+            )
             assert after - before < 60 and abs(after - middle) < 30
             assert (
                 accepted < 20 * max(normal, 0.1)
@@ -583,7 +583,7 @@ def test_a_challenger_in_the_shadow_is_compared_and_told_to_mlflow_and_questions
                 10,
             )
         code = (
-            "import json; from tasks import places; places.settle(); from tasks import tracking; c = tracking.client(); e = c.get_experiment_by_name('languages');"
+            "import json; from tidemill.runtime import paths; paths.settle(); from tidemill.engines.mlflow import client, registry; c = client.connect(); e = c.get_experiment_by_name('languages');"
             "r = c.search_runs([e.experiment_id], filter_string=\"tags.`tidemill.kind` = 'contest'\"); print(json.dumps([x.data.metrics for x in r]))"
         )
         told = json.loads(
@@ -661,10 +661,10 @@ def test_mlflow_reads_what_the_light_registry_wrote_and_the_other_way_round(
     from tests.test_register import mlflow_server
 
     code = (
-        "import sys; from mlflow import MlflowClient; from tasks.tracking import light; uri = sys.argv[1]; c = MlflowClient(uri)\n"
+        "import sys; from mlflow import MlflowClient; from tidemill.engines.mlflow import direct; uri = sys.argv[1]; c = MlflowClient(uri)\n"
         "c.create_registered_model('a'); e = c.create_experiment('e'); r = c.create_run(e).info.run_id; open('f.json', 'w').write('{}'); c.log_artifact(r, 'f.json', 'package/deep')\n"
         "for n in '12': c.create_model_version('a', f'runs:/{r}/m', run_id=r, tags={'k': n})\n"
-        "quick = light.at(uri); assert quick, 'MLflow has another schema: look at what changed and add it to SCHEMAS'\n"
+        "quick = direct.at(uri); assert quick, 'MLflow has another schema: look at what changed and add it to SCHEMAS'\n"
         "assert quick.alias('a', 'champion') is None and quick.version('a', '3') is None and quick.tags('b') is None\n"
         "c.set_registered_model_alias('a', 'champion', '1'); assert quick.alias('a', 'champion') == '1'\n"
         "quick.set_alias('a', 'champion', '2'); quick.set_alias('a', 'other', '1'); quick.set_tag('a', 't', 'ü'); quick.set_tag('a', 't', 'v')\n"

@@ -13,8 +13,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from tasks.serve import patience
-from tasks.serve.patience import HEAD_BYTES, LINE, Patient
+from tasks.serve import protocol
+from tasks.serve.protocol import HEAD_BYTES, LINE, Patient
 from tests.conftest import HERE
 from tests.serving import Project, Running, serving, until
 
@@ -155,7 +155,7 @@ def test_a_client_of_http_1_0_that_is_turned_away_is_told_that_the_server_hangs_
 
 def test_a_client_that_does_not_take_its_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Patient, "head_s", 0.3)
-    monkeypatch.setattr(patience, "LOOK_S", 0.05)
+    monkeypatch.setattr(protocol, "LOOK_S", 0.05)
     most = 64_000_000  # more than any buffer between the two holds
 
     async def answer(scope: dict, receive: object, send) -> None:  # type: ignore[no-untyped-def]
@@ -288,7 +288,7 @@ def test_whoever_is_turned_away_is_told_so_by_its_head_alone_in_its_turn_and_aft
 
 
 def test_an_answers_head_and_body_are_one_write() -> None:
-    from tasks.serve.patience import Joined
+    from tasks.serve.protocol import Joined
 
     class Wire:
         def __init__(self) -> None:

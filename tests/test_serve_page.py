@@ -114,7 +114,7 @@ def snap(page, name: str) -> None:
 def drawn() -> bytes:
     import numpy as np
 
-    from recipes import pictures
+    from tidemill.kit import pictures
 
     pixels = np.zeros((28, 28), dtype=np.uint8)
     pixels[4:24, 12:15] = 255

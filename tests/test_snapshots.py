@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tasks import changes
+from tidemill.engines.dvc import snapshot_diff
 
 
 def frame(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
@@ -22,7 +22,7 @@ def frame(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
             }
             for one, doc, source, language, target in rows
         ],
-        columns=changes.COLUMNS,
+        columns=snapshot_diff.COLUMNS,
     )
 
 
@@ -66,12 +66,12 @@ OLD = frame(*ROWS)
     ],
 )
 def test_a_document_is_added_gone_or_says_something_else(new: pd.DataFrame, wanted: list) -> None:
-    assert changes.between(OLD, new) == wanted
+    assert snapshot_diff.between(OLD, new) == wanted
 
 
 def test_a_document_that_lost_one_of_its_examples_is_changed() -> None:
     old = frame(("e1", "d1", "web", "deu", "a"), ("e2", "d1", "web", "deu", "a"))
-    assert changes.between(old, frame(("e1", "d1", "web", "deu", "a"))) == [
+    assert snapshot_diff.between(old, frame(("e1", "d1", "web", "deu", "a"))) == [
         {"source": "web", "language": "deu", "added": 0, "changed": 1, "gone": 0}
     ]
 
@@ -90,12 +90,13 @@ def test_a_description_that_is_wrong_is_found(tmp_path: Path) -> None:
 def test_a_snapshot_says_how_many_of_its_examples_count_less_in_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import config, places
     from tasks.datasheet.__main__ import words
     from tasks.datasheet.counts import counts
+    from tidemill.engines import config
+    from tidemill.runtime import paths
 
     recipe = config.recipe("images")
-    monkeypatch.setattr(places, "root", lambda: tmp_path)
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
     row = {"doc_id": "d", "source": "digits", "inputs": "{}", "target": "{}", "slices": "{}"}
     document = {"doc_id": "d", "host": "", "licence": "", "opt_out": "", "quality": "", "pii": ""}
     for folder, frames in (

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes import sounds
 from tasks.clean import read
-from tasks.clean.cut import cut
-from tasks.clean.parts import Unreadable
-from tasks.schema import Rule, Source
+from tasks.clean.part import Unreadable
+from tasks.clean.selectors import cut
+from tidemill.engines.config.schema import Rule, Source
+from tidemill.kit import sounds
 
 
 def tone(

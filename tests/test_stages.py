@@ -13,15 +13,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-import recipes
-from tasks import config
-from tasks.errors import Refused
-from tasks.process import PROGRESS
-from tasks.receipts import Exported, Trained
-from tasks.schema import Recipe as Judged
-from tasks.train.teaching import Teacher, taught
 from tests.conftest import Clone, make_clone
 from tests.test_recipes import halved
+from tidemill import contract
+from tidemill.engines import config
+from tidemill.engines.config.schema import Recipe as Judged
+from tidemill.learners.lightning.distillation import Teacher, taught
+from tidemill.records.receipts import Exported, Trained
+from tidemill.runtime.errors import Refused
+from tidemill.runtime.process import PROGRESS
 
 OF_TWO = ("ensemble.members=2", "trainer.checkpoint_steps=5")
 
@@ -66,7 +66,7 @@ def newest(clone: Clone) -> Path:
 def tags(clone: Clone) -> dict[str, Any]:
     key = json.loads((newest(clone) / "package/recipe.json").read_text())["key"]
     code = (
-        f"import json; from tasks import places, tracking; places.settle(); found = tracking.told(tracking.parent('images', {key!r}));"
+        f"import json; from tidemill.runtime import paths; from tidemill.engines.mlflow import runs; paths.settle(); found = runs.data(runs.parent('images', {key!r}));"
         "print(json.dumps({**found.tags, **found.metrics}))"
     )
     done = subprocess.run(
@@ -82,7 +82,7 @@ def tags(clone: Clone) -> dict[str, Any]:
 
 
 def answers(folder: Path, trained: Trained) -> np.ndarray:
-    recipe = recipes.load("images")(**trained.model)
+    recipe = contract.load("images")(**trained.model)
     session = recipe.open(folder / "package")
     return session.session.run(None, recipe.example(session)["inputs"])[0]
 
@@ -108,7 +108,7 @@ def test_an_ensemble_is_one_graph_that_answers_the_mean_of_its_members(
         sorted(path.name for path in folder.glob("package*")) == ["package"]
         and len(list((folder / "package").glob("*.onnx"))) == 1
     )
-    recipe = recipes.load("images")(**trained.model)
+    recipe = contract.load("images")(**trained.model)
     session = recipe.open(folder / "package")
     pixels = recipe.example(session)["inputs"]["pixels"]
     found = []
@@ -219,7 +219,7 @@ def test_a_pruned_network_that_lost_too_much_is_not_taken(pictures: Clone) -> No
 )
 def test_pruning_takes_out_the_channels_of_least_weight_alone(name: str, fields: dict) -> None:
     """Channels that carry nothing are taken out without a trace in the answers."""
-    recipe = recipes.load(name)(**fields)
+    recipe = contract.load(name)(**fields)
     torch.manual_seed(0)
     if name == "images":
         from types import SimpleNamespace
@@ -278,7 +278,7 @@ def test_a_student_heeds_its_teacher_by_the_weight_it_was_told(tmp_path: Path) -
 
     from recipes.images.net import Classifier
 
-    recipe = recipes.load("images")(width=4, stages=1)
+    recipe = contract.load("images")(width=4, stages=1)
     data: Any = SimpleNamespace(labels=["0", "1", "2"])
     torch.manual_seed(0)
     student, teacher = Classifier(recipe, data).eval(), Classifier(recipe, data)
@@ -356,13 +356,13 @@ def test_a_teacher_that_reads_its_rows_otherwise_is_refused(pictures: Clone) -> 
 def test_a_teacher_that_knows_other_answers_or_tokens_is_strange(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    languages = recipes.load("languages")()
+    languages = contract.load("languages")()
     (tmp_path / "tables.json").write_text(json.dumps({"languages": ["deu", "fra"], "bits": 12}))
     assert languages.strange(tmp_path, SimpleNamespace(languages=["deu", "fra"])) == ""
     assert "nld" in languages.strange(tmp_path, SimpleNamespace(languages=["deu", "nld"])), (
         "as many, and others"
     )
-    text = recipes.load("text_generation")()
+    text = contract.load("text_generation")()
     (tmp_path / "tokenizer.json").write_text("one")
     assert text.strange(tmp_path, SimpleNamespace(tokens=SimpleNamespace(body="one"))) == ""
     assert "tokens" in text.strange(tmp_path, SimpleNamespace(tokens=SimpleNamespace(body="other")))
@@ -374,7 +374,7 @@ def test_a_network_that_cannot_be_pruned_is_refused_before_it_is_trained(
     from tasks.train import stages
 
     judged = config.recipe("text_generation", ["prune.fraction=0.5"])
-    begun = recipes.load("text_generation").model_construct(start="a folder")
+    begun = contract.load("text_generation").model_construct(start="a folder")
     start: Any = stages.Start(begun, judged.trainer, None, None, "", 0)
     monkeypatch.setattr(stages, "fit", lambda *told, **more: pytest.fail("nothing is trained"))
     with pytest.raises(

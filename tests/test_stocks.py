@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-import recipes
 from benchmarks import results
 from recipes.stocks.windows import label
-from tasks.errors import Refused
 from tests.conftest import Clone, make_clone
 from tests.test_recipes import halved
+from tidemill import contract
+from tidemill.runtime.errors import Refused
 
 DAYS = pd.bdate_range("2020-01-01", periods=60).strftime("%Y-%m-%d").tolist()
 WINDOW = 10
@@ -112,7 +112,7 @@ GOOD = {name: [10.0] * 9 for name in ("open", "high", "low", "close", "volume")}
     ],
 )
 def test_a_bad_series_is_refused_in_one_line(change: dict, said: str) -> None:
-    kind = recipes.load("stocks").Input
+    kind = contract.load("stocks").Input
     kind.model_validate(GOOD)
     with pytest.raises(ValidationError) as refusal:
         kind.model_validate(GOOD | change)
@@ -125,7 +125,7 @@ def test_the_last_close_has_no_skill_and_a_prophet_has_all() -> None:
 
     rows = examples(series()).assign(part="X")
     true = answers(rows)
-    recipe, weights = recipes.load("stocks")(), np.ones((1, len(rows)))
+    recipe, weights = contract.load("stocks")(), np.ones((1, len(rows)))
     for told, skill in (
         (np.zeros((*true.shape, 3)), 0.0),
         (np.repeat(true[:, :, None], 3, axis=2), 1.0),
@@ -150,7 +150,7 @@ def test_no_network_sees_a_day_of_the_fold_that_judges_it(small: Clone) -> None:
         train["unit"].max() < "2008-05-17" < valid["unit"].min()
         and valid["unit"].max() < "2010-05-17" < test["unit"].min()
     )
-    data = recipes.load("stocks")(folds=3, embargo=45).datamodule(splits, 1)
+    data = contract.load("stocks")(folds=3, embargo=45).datamodule(splits, 1)
     days = np.array([*train["unit"], *valid["unit"]])
     assert data.seen[:, 0].all() and len(data.folds) == 3
     for number, (first, last) in enumerate(data.folds, 1):

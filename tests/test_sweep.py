@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from tasks.schema import Dimension
-from tasks.sweep.propose import inside, outside, quasi
 from tests.conftest import Clone, make_clone
 from tests.test_recipes import halved
 from tests.test_train import Job, server
+from tidemill.engines.config.schema import Dimension
+from tidemill.engines.optuna.samplers import inside, outside, quasi
 
 GIVEN = [
     "trainer.max_epochs=2",
@@ -167,7 +167,7 @@ def test_finalists_are_trained_with_more_seeds_and_trials_are_nested_runs_with_c
     )
     assert found["code"] == 0, found
     code = (
-        "import json; from tasks import tracking; c = tracking.client(); e = c.get_experiment_by_name('stocks').experiment_id;"
+        "import json; from tidemill.engines.mlflow import client; c = client.connect(); e = c.get_experiment_by_name('stocks').experiment_id;"
         "p = c.search_runs([e], filter_string=\"tags.`tidemill.kind` = 'retraining'\")[0].info.run_id; k = c.search_runs([e], filter_string=f\"tags.`mlflow.parentRunId` = '{p}'\");"
         "print(json.dumps({'files': [f.path for d in ('', 'figures') for f in c.list_artifacts(p, d)], 'states': sorted({r.data.tags['tidemill.state'] for r in k}), 'runs': len(k),"
         "'curve': [len(c.get_metric_history(r.info.run_id, 'valid_skill')) for r in k], 'status': sorted({r.info.status for r in k})}))"
@@ -204,7 +204,7 @@ def test_two_workers_share_a_sweep_and_one_killed_costs_no_trial(series: Clone) 
     forgotten(series)
     subprocess.run(["git", "init", "-q"], cwd=series.folder, check=True)
     run = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", *given],
+        [sys.executable, "-m", "tidemill.cli", "run", *given],
         cwd=series.folder,
         env=series.env,
         stdout=subprocess.PIPE,

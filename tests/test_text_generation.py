@@ -11,12 +11,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-import recipes
 from recipes.text_generation import Question, TextGeneration, report, sampling
 from recipes.text_generation.label import label
 from recipes.text_generation.ngram import WittenBell
 from recipes.text_generation.size import SIZES, Size, budget
 from recipes.text_generation.tokens import Tokens, trained
+from tidemill import contract
 
 TEXTS = [
     "Everyone has the right to life, liberty and security of person.",
@@ -53,8 +53,8 @@ def splits(folder: Path, train: list[str], valid: list[str]) -> Path:
 
 def fitted(recipe: TextGeneration, folder: Path):
     """A module trained on eight rows, with its data."""
-    from tasks.schema import Trainer
-    from tasks.train.loop import fit
+    from tidemill.engines.config.schema import Trainer
+    from tidemill.learners.lightning.loop import fit
 
     data = recipe.datamodule(folder, 1)
     settings = Trainer(
@@ -148,8 +148,8 @@ def test_shards_hold_their_share_and_ddp_holds_all() -> None:
 
 
 def test_the_plan_command_counts_before_anything_is_spent() -> None:
-    from flows.plan_command import planned
-    from tasks.errors import Refused
+    from tidemill.cli.plan import planned
+    from tidemill.runtime.errors import Refused
 
     told = planned("text_generation", ["size=1b", "trainer=fsdp"])
     assert (told["parameters"], told["strategy"], told["devices"]) == (
@@ -696,7 +696,7 @@ def test_a_label_keeps_the_languages_named_and_units_join_translations() -> None
 
 
 def test_the_input_and_the_target_are_what_the_server_takes_and_gives() -> None:
-    kind = recipes.load("text_generation")
+    kind = contract.load("text_generation")
     assert (
         kind.Output.model_validate_json(
             label(

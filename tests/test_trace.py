@@ -14,7 +14,7 @@ ARTICLE = "http://udhr.localhost/udhr_deu_1996.xml#article-3"
 
 def inside(clone: Clone, code: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", f"from tasks import places; places.settle()\n{code}"],
+        [sys.executable, "-c", f"from tidemill.runtime import paths; paths.settle()\n{code}"],
         cwd=clone.folder,
         env=clone.env,
         capture_output=True,
@@ -53,11 +53,11 @@ def test_every_row_of_a_version_leads_to_bytes_of_its_digest(lived: Clone) -> No
     checked = inside(
         lived,
         (
-            "import sys, json, hashlib; from tasks.collect.raw import bodies; from urllib.parse import urldefrag\n"
+            "import sys, json, hashlib; from tidemill.records.warc import bodies; from urllib.parse import urldefrag\n"
             f"rows = json.loads({json.dumps(sample.to_json(orient='records'))})\n"
             "for row in rows:\n"
             "    row['uri'] = urldefrag(row['uri']).url\n"
-            "    [(_, body)] = bodies(places.data('raw', row['source']), [row])\n"
+            "    [(_, body)] = bodies(paths.data('raw', row['source']), [row])\n"
             "    assert hashlib.sha256(body).hexdigest() == row['raw_digest'], row\n"
             "print(len(rows))"
         ),
@@ -81,7 +81,7 @@ def test_a_page_names_the_versions_it_is_in_and_shows_its_bytes(lived: Clone) ->
     package = json.loads(lived.tidemill("trace", "pkg:pypi/Django", "--json").stdout)["models"]
     assert {row["split"] for row in package} == {"test"}
     shown = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "trace", ARTICLE, "--show"],
+        [sys.executable, "-m", "tidemill.cli", "trace", ARTICLE, "--show"],
         cwd=lived.folder,
         env=lived.env,
         capture_output=True,
@@ -128,7 +128,7 @@ def test_a_version_that_is_forgotten_leaves_the_index_with_the_pages_it_alone_ha
     said = inside(
         lived,
         (
-            "from tasks import trace\n"
+            "from tidemill.lineage import trace\n"
             f"page = {ARTICLE!r}\n"
             "with trace.index() as d: before = d.execute('select count(*) from pages').fetchone()[0]\n"
             "number = trace.models(page)[0]['snapshot']\n"

@@ -19,18 +19,18 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from pydantic import ValidationError
 
-import recipes
-from recipes.steps import share
-from tasks import config
-from tasks.errors import Fault, Refused
-from tasks.schema import Sweep, Trainer
-from tasks.train import memory, optimisers
-from tasks.train.checkpoints import Checkpoints, Clock, Files
-from tasks.train.keeping import Stop
-from tasks.train.loop import Kept, fit
 from tests.conftest import HERE, Clone, make_clone
 from tests.forked import HARDWARE
 from tests.test_recipes import halved
+from tidemill import contract
+from tidemill.engines import config
+from tidemill.engines.config.schema import Sweep, Trainer
+from tidemill.kit.batches import share
+from tidemill.learners.lightning import memory, optimisers
+from tidemill.learners.lightning.checkpoints import Checkpoints, Clock, Files
+from tidemill.learners.lightning.loop import Kept, fit
+from tidemill.learners.lightning.resume import Stop
+from tidemill.runtime.errors import Fault, Refused
 
 Job = Callable[..., dict[str, Any]]
 SMALL = {"width": 4, "stages": 2, "batch": 32, "dropout": 0.1}
@@ -242,7 +242,7 @@ def until(child: subprocess.Popen[str], word: str) -> None:
 def test_sigterm_saves_and_exits_75_the_next_attempt_goes_on_in_the_same_run_and_one_waits_for_another(
     pictures: Clone,
 ) -> None:
-    from tasks.files import locked
+    from tidemill.runtime.files import locked
 
     given = ("trainer.max_epochs=8", "model.width=4", "model.stages=2", "model.batch=256")
     prepared(pictures, *given)
@@ -262,7 +262,7 @@ def test_sigterm_saves_and_exits_75_the_next_attempt_goes_on_in_the_same_run_and
     told = json.loads(said.strip().splitlines()[-1])
     assert told["resumes"] == 1 and not saved.parent.exists(), "checkpoints go with the receipt"
     code = (
-        "import json; from tasks import tracking; c = tracking.client(); e = c.get_experiment_by_name('images').experiment_id; r = c.search_runs([e]);"
+        "import json; from tidemill.engines.mlflow import client; c = client.connect(); e = c.get_experiment_by_name('images').experiment_id; r = c.search_runs([e]);"
         "print(json.dumps([[x.data.tags, x.data.metrics] for x in r]))"
     )
     done = subprocess.run(
@@ -370,7 +370,7 @@ def trained(
     more: tuple[Callback, ...] = (),
     **settings: Any,
 ) -> tuple[Any, dict[str, float], int]:
-    recipe = recipes.load("images")(**SMALL)
+    recipe = contract.load("images")(**SMALL)
     return fit(
         recipe,
         recipe.datamodule(splits, 1, rows),
@@ -411,7 +411,7 @@ def test_a_loss_that_is_no_number_stops_at_once_says_the_step_and_keeps_what_was
 def test_half_a_batch_at_a_time_makes_the_same_steps_on_the_same_rows(
     here: Path, tmp_path: Path
 ) -> None:
-    recipe = recipes.load("images")(**{**SMALL, "dropout": 0.0})
+    recipe = contract.load("images")(**{**SMALL, "dropout": 0.0})
     data = recipe.datamodule(here, 1, 200)
     whole, halves = data.train_dataloader().dataset, data.train_dataloader().dataset
     halves.parts = 2
@@ -531,9 +531,9 @@ def test_l1_makes_weights_smaller(here: Path) -> None:
 def test_a_rate_is_found_the_same_each_time_and_within_its_range(here: Path) -> None:
     import lightning
 
-    from tasks.train.rate import HIGH, LOW, find, steepest
+    from tidemill.learners.lightning.lr_range_test import HIGH, LOW, find, steepest
 
-    recipe = recipes.load("images")(**SMALL)
+    recipe = contract.load("images")(**SMALL)
     found = []
     for _ in range(2):
         lightning.seed_everything(1, verbose=False)
@@ -602,8 +602,8 @@ def test_a_batch_larger_than_the_data_and_a_label_of_one_row_are_refused(
 ) -> None:
     import pandas as pd
 
-    from tasks import plan
-    from tasks.train.before import check
+    from tasks.train.start import check
+    from tidemill.run import plan
 
     this = plan.make("images", [])
     rows = len(pd.read_parquet(here / "train.parquet"))
@@ -611,7 +611,7 @@ def test_a_batch_larger_than_the_data_and_a_label_of_one_row_are_refused(
         Refused,
         match=f"model.batch is 8192 and images has {rows} training rows; say model.batch={rows} or less",
     ):
-        check(this, recipes.load("images")(batch=8192))
+        check(this, contract.load("images")(batch=8192))
     path = here / "train.parquet"
     body, table = path.read_bytes(), pd.read_parquet(path)
     try:
@@ -624,10 +624,10 @@ def test_a_batch_larger_than_the_data_and_a_label_of_one_row_are_refused(
         ]
         lone.to_parquet(path)
         with pytest.raises(Refused, match=r"one training row has '7'.*bring more rows of it"):
-            check(this, recipes.load("images")())
+            check(this, contract.load("images")())
         table.head(0).to_parquet(path)
         with pytest.raises(Refused, match="images has no training row"):
-            check(this, recipes.load("images")())
+            check(this, contract.load("images")())
     finally:
         path.write_bytes(body)
 
@@ -704,7 +704,7 @@ def test_a_training_that_the_kernel_kills_for_memory_is_tried_with_half_a_batch(
         (group / "memory.limit_in_bytes").write_text(str(2000 * 2**20))
         code = (
             "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(os.getpid()));"
-            f"from tasks import places; places.settle(); from tasks.train import train; train.work('images', {given!r})"
+            f"from tidemill.runtime import paths; paths.settle(); from tasks.train import train; train.work('images', {given!r})"
         )
         said = [
             subprocess.run(

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import charset
-from tasks.collect import urls
+from tidemill.web import charset, urls
 
 PIECES = st.text(st.sampled_from("aZ09-._~%/?#&=+;:@!$'()*,[]{}|\\^`\" é漢\t\x00"), max_size=40)
 

@@ -37,7 +37,7 @@ def test_a_version_trained_again_has_the_same_weights_and_says_so(lived: Clone) 
         and told["version"] == "1"
     )
     assert not (lived.folder / ".tidemill/verify/languages-1").exists()
-    code = "from tasks import tracking; print(tracking.tag('languages', '1', 'tidemill.verified'))"
+    code = "from tidemill.engines.mlflow import registry, runs; print(registry.tag('languages', '1', 'tidemill.verified'))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=lived.folder,
@@ -49,7 +49,7 @@ def test_a_version_trained_again_has_the_same_weights_and_says_so(lived: Clone) 
 
 
 def test_a_version_of_other_code_is_refused_before_it_is_trained(lived: Clone) -> None:
-    path = lived.folder / "recipes" / "steps.py"
+    path = lived.folder / "tidemill" / "kit" / "batches.py"
     body = path.read_text()
     path.write_text(body + "\n# changed\n")
     try:
@@ -89,7 +89,7 @@ def test_a_training_begun_from_the_champion_says_so_and_is_repeated_to_the_bit(
     assert again.returncode == 0, again.stderr[-2000:]
     told = json.loads(again.stdout)
     assert told["state"] == "Promoted" and told["version"] == "2"
-    code = "import sys; from tasks import tracking; print(tracking.told(sys.argv[1]).tags['tidemill.start'])"
+    code = "import sys; from tidemill.engines.mlflow import registry, runs; print(runs.data(sys.argv[1]).tags['tidemill.start'])"
     done = subprocess.run(
         [sys.executable, "-c", code, told["run_id"]],
         cwd=clone.folder,

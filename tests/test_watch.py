@@ -104,7 +104,7 @@ def test_served_questions_that_moved_and_answers_that_were_wrong_raise_an_alarm(
 
 FLOW = """
 import json
-from tasks import places; places.settle()
+from tidemill.runtime import paths; paths.settle()
 from flows.watch import watch
 for _ in range(2):
     state = watch(return_state=True)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from recipes import base, pictures
-from recipes.base import Metric
-from recipes.calibration import temperature, tempered
+from tidemill import contract
+from tidemill.contract import Metric
+from tidemill.kit import pictures
+from tidemill.kit.calibration import temperature, tempered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +58,7 @@ class Label(BaseModel):
     others: dict[str, float] = Field(default={}, description="the next likely labels")
 
 
-class Images(base.Recipe):
+class Images(contract.Recipe):
     """Hyperparameters of the picture classifier."""
 
     side: int = Field(
@@ -263,7 +264,7 @@ class Images(base.Recipe):
         return frame(examples, session.labels, session.probabilities(bodies(examples)))
 
     def metric(self, frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
-        from recipes.metrics import accuracy, macro_f1, mean
+        from tidemill.kit.metrics import accuracy, macro_f1, mean
 
         return {
             "accuracy": accuracy(right(frame).astype(weights.dtype), weights),
@@ -279,7 +280,7 @@ class Images(base.Recipe):
         return right(frame)
 
     def calibrate(self, package: Path, valid: pd.DataFrame) -> None:
-        from recipes.calibration import fitted, write
+        from tidemill.kit.calibration import fitted, write
 
         session = Session(package)
         place = {name: number for number, name in enumerate(session.labels)}
@@ -288,12 +289,12 @@ class Images(base.Recipe):
         write(package, fitted(scores[at >= 0], at[at >= 0]))
 
     def baselines(self, splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
-        from recipes.images.simpler import frames
+        from recipes.images.baselines import frames
 
         return frames(splits, examples, self.side, self.svm_rows)
 
     def perturbations(self, inputs: list[BaseModel], seed: int) -> dict[str, list[BaseModel]]:
-        from recipes.images.harm import harmed
+        from recipes.images.corruptions import harmed
 
         changed = harmed([pictures.decoded(item.image) for item in inputs], seed)  # type: ignore[attr-defined]
         return {
@@ -344,7 +345,7 @@ class Images(base.Recipe):
         return {**super().noted(question, answer), "label": answer.label}  # type: ignore[attr-defined]
 
     def figures(self, frame: pd.DataFrame, folder: Path) -> list[Path]:
-        from recipes.images.simpler import confusion, misread
+        from recipes.images.baselines import confusion, misread
 
         return [confusion(frame, folder / "confusion.png"), *misread(frame, folder / "misread.png")]
 

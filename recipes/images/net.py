@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.images import stack
-from recipes.steps import Steps, order, weights
+from tidemill.kit.batches import Steps, order, weights
 
 if TYPE_CHECKING:
     from recipes.images import Images

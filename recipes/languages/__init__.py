@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from recipes import base
-from recipes.base import Metric
-from recipes.calibration import temperature, tempered
 from recipes.languages.features import ngrams, padded
+from tidemill import contract
+from tidemill.contract import Metric
+from tidemill.kit.calibration import temperature, tempered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ class Answer(BaseModel):
     others: dict[str, float] = Field(default={}, description="the next likely languages")
 
 
-class Languages(base.Recipe):
+class Languages(contract.Recipe):
     """Hyperparameters of the language identifier."""
 
     bits: int = Field(default=16, ge=8, le=20, description="the table has 2^bits rows")
@@ -186,7 +186,7 @@ class Languages(base.Recipe):
         return scored.assign(confidence=scores.max(axis=1).clip(0, 1))
 
     def metric(self, frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
-        from recipes.metrics import accuracy, macro_f1, mean
+        from tidemill.kit.metrics import accuracy, macro_f1, mean
 
         return {
             "macro_f1": macro_f1(frame["target"], frame["answer"], weights),
@@ -205,7 +205,7 @@ class Languages(base.Recipe):
         return right(frame, float)
 
     def calibrate(self, package: Path, valid: pd.DataFrame) -> None:
-        from recipes.calibration import fitted, write
+        from tidemill.kit.calibration import fitted, write
 
         session = Session(package)
         place = {name: number for number, name in enumerate(session.languages)}
@@ -236,7 +236,7 @@ class Languages(base.Recipe):
         return {"inputs": {"ids": ids, "lengths": lengths}, "outputs": {"probabilities": outputs}}
 
     def perturbations(self, inputs: list[BaseModel], seed: int) -> dict[str, list[BaseModel]]:
-        from recipes.perturb import texts
+        from tidemill.kit.perturbations import texts
 
         changed = texts([item.text for item in inputs], seed, LONGEST)  # type: ignore[attr-defined]
         return {name: [Question(text=text) for text in found] for name, found in changed.items()}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.languages.features import ngrams, padded
-from recipes.steps import Steps, weights
+from tidemill.kit.batches import Steps, weights
 
 if TYPE_CHECKING:
     from recipes.languages import Languages
@@ -240,7 +240,7 @@ class Identifier(lightning.LightningModule):
         self.log("valid_loss", F.cross_entropy(logits, targets), batch_size=len(targets))
 
     def on_validation_epoch_end(self) -> None:
-        from recipes.metrics import macro_f1
+        from tidemill.kit.metrics import macro_f1
 
         targets, answers, domains = (
             torch.cat(parts).cpu().numpy() for parts in zip(*self.heard, strict=True)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from recipes import base
-from recipes.base import Metric
 from recipes.stocks.features import LEAST, QUANTILES, TARGETS, fault, features
+from tidemill import contract
+from tidemill.contract import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ class Forecast(BaseModel):
     )
 
 
-class Stocks(base.Recipe):
+class Stocks(contract.Recipe):
     """Hyperparameters of the forecaster."""
 
     hidden: int = Field(default=32, ge=1, le=1024, description="the LSTM's state")

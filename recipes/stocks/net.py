@@ -20,9 +20,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from recipes.steps import Steps, order
 from recipes.stocks import answers, tables
 from recipes.stocks.features import FEATURES, QUANTILES, TARGETS, features
+from tidemill.kit.batches import Steps, order
 
 if TYPE_CHECKING:
     from recipes.stocks import Stocks

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from recipes.perturb import generator
 from recipes.stocks.features import MOST_GAP_DAYS, QUANTILES, TARGETS, fault, features
+from tidemill.kit.perturbations import generator
 
 if TYPE_CHECKING:
     from recipes.stocks import Series

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from recipes import base
-from recipes.base import Metric
 from recipes.text_generation.size import Size, budget, sized
+from tidemill import contract
+from tidemill.contract import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ class Answer(BaseModel):
     limit: str | None = Field(default=None, description="what of the prompt could not be used")
 
 
-class TextGeneration(base.Recipe):
+class TextGeneration(contract.Recipe):
     """Hyperparameters of the transformer."""
 
     size: Literal["tiny", "small", "124m", "350m", "1b"] = Field(
@@ -317,10 +317,10 @@ class TextGeneration(base.Recipe):
             }
 
     def perturbations(self, inputs: list[BaseModel], seed: int) -> dict[str, list[BaseModel]]:
-        from recipes import perturb
+        from tidemill.kit import perturbations
 
         asked: list[Question] = inputs  # type: ignore[assignment]
-        changed = perturb.texts([question.prompt for question in asked], seed, LONGEST)
+        changed = perturbations.texts([question.prompt for question in asked], seed, LONGEST)
         return {
             name: [
                 question.model_copy(update={"prompt": text})

@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from recipes.steps import Steps
 from recipes.text_generation.tokens import Tokens, trained
+from tidemill.kit.batches import Steps
 
 if TYPE_CHECKING:
     from recipes.text_generation import TextGeneration

@@ -1,12 +1,12 @@
 """Clean: from data/raw/SOURCE to documents, the dropped beside them with their reasons."""
 
-from tasks.receipts import Stage
-from tasks.step import step
+from tidemill.engines.prefect.step import step
+from tidemill.records.receipts import Stage
 
 
 @step("clean {source}")
 def clean(source: str, due: bool) -> Stage:
     """Cut, read and measure a source's pages; a data stage, so DVC runs it."""
-    from tasks import version
+    from tidemill.engines.dvc import stages
 
-    return version.stage("clean", source, due)
+    return stages.stage("clean", source, due)

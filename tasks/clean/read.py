@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from tasks import text
 from tasks.clean import language, page, pii, quality
-from tasks.clean.cut import Beside, cut
-from tasks.clean.parts import Part, Unreadable
-from tasks.schema import Source
+from tasks.clean.part import Part, Unreadable
+from tasks.clean.selectors import Beside, cut
+from tidemill.engines.config.schema import Source
+from tidemill.text import normal
 
 MOST_PARTS = 1_000_000  # of one record; a table of more rows is dropped
 
@@ -131,16 +131,16 @@ def of_page(
 def described(source: Source, row: dict[str, Any], part: Part) -> Document:
     """A part as a row of documents.parquet. Raises UnicodeEncodeError."""
     body = (
-        "\n".join(filter(None, map(text.tidy, part.text.split("\n"))))
+        "\n".join(filter(None, map(normal.tidy, part.text.split("\n"))))
         if part.lines
-        else text.tidy(part.text)
+        else normal.tidy(part.text)
     )
     plain = (
-        text.prose(body[: source.clean.max_chars])
+        normal.prose(body[: source.clean.max_chars])
         if part.original
         else body[: source.clean.max_chars]
     )
-    attributes, original, found = part.attributes, text.tidy(part.original), part.found or {}
+    attributes, original, found = part.attributes, normal.tidy(part.original), part.found or {}
     if part.found is None and source.clean.marks_pii(source.kind):
         plain, found = pii.marked(plain)
         original = pii.marked(original)[0] if original else ""
@@ -149,14 +149,14 @@ def described(source: Source, row: dict[str, Any], part: Part) -> Document:
     for said in (plain, original, told, part.part, part.language, part.script):
         said.encode()
     uri = f"{row['uri']}{'/' if '#' in row['uri'] else '#'}{part.part}" if part.part else row["uri"]
-    letter_script = text.script(plain)
+    letter_script = normal.script(plain)
     guess, score = language.found(plain)
     signals = quality.signals(
         plain,
         guess if score >= language.SURE else part.language.lower().split("-")[0].split("_")[0],
     )
     return {
-        "doc_id": text.doc_id(source.name, uri),
+        "doc_id": normal.doc_id(source.name, uri),
         "uri": uri,
         "source": source.name,
         "host": urlsplit(row["uri"]).hostname or row["uri"].split("#")[0],
@@ -169,7 +169,7 @@ def described(source: Source, row: dict[str, Any], part: Part) -> Document:
         "text": plain,
         "payload": part.payload,
         "attributes": told,
-        "letters": text.letters(plain),
+        "letters": normal.letters(plain),
         "chars": len(plain),
         "words": len(plain.split()),
         "letter_script": letter_script,
@@ -178,5 +178,5 @@ def described(source: Source, row: dict[str, Any], part: Part) -> Document:
         "languages": language.mixture(plain) if part.lines else "",
         "quality": json.dumps(signals, separators=(",", ":")) if signals else "",
         "pii": json.dumps(found, sort_keys=True, separators=(",", ":")) if found else "",
-        "digest": text.digest(text.sought(plain, part.payload)),
+        "digest": normal.digest(normal.sought(plain, part.payload)),
     }

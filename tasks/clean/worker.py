@@ -4,8 +4,8 @@ import os
 import sys
 
 from tasks.clean import pool, read
-from tasks.clean.done import packed, unpacked
-from tasks.schema import Source
+from tasks.clean.cache import packed, unpacked
+from tidemill.engines.config.schema import Source
 
 
 def work() -> None:

@@ -5,25 +5,26 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tasks import config, places, process
-from tasks.collect import raw
-from tasks.collect.archive import members
 from tasks.collect.package import fetch
-from tasks.errors import Fault, Refused
-from tasks.files import locked, write, write_json
-from tasks.receipts import Collected
-from tasks.schema import Source
+from tidemill.engines import config
+from tidemill.engines.config.schema import Source
+from tidemill.records import warc
+from tidemill.records.archive import members
+from tidemill.records.receipts import Collected
+from tidemill.runtime import paths, process
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.files import locked, write, write_json
 
 
 def collect(name: str) -> Collected:
     """Collect one source; what was there stays whatever happens."""
     source = config.source(name)
-    folder = places.data("raw", name)
-    with locked(places.state("locks", f"raw-{name}")):
+    folder = paths.data("raw", name)
+    with locked(paths.state("locks", f"raw-{name}")):
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob(".*.part"):
             part.unlink()
-        told: dict[str, Any] = {"at": raw.now()}
+        told: dict[str, Any] = {"at": warc.now()}
         try:
             receipt = {
                 "web": _web,
@@ -54,7 +55,7 @@ def collect(name: str) -> Collected:
             if (
                 "ok" in told
             ):  # for `tidemill sources`; a night that was killed leaves the one before
-                write_json(places.state("collect", f"{name}.night.json"), told)
+                write_json(paths.state("collect", f"{name}.night.json"), told)
 
 
 def _web(source: Source, folder: Path) -> Collected:
@@ -62,7 +63,7 @@ def _web(source: Source, folder: Path) -> Collected:
     from tasks.collect.mirror import served
 
     general = config.general()
-    state = places.state("collect", source.name)
+    state = paths.state("collect", source.name)
 
     async def night() -> Collected:
         if source.mirror is None:
@@ -85,9 +86,9 @@ def _api(source: Source, folder: Path) -> Collected:
 
     night = Night(source, config.general().collect, folder)
     asyncio.run(night.run())
-    after = raw.raw_digest(night.rows.values())
-    if raw.raw_digest(night.known.values()) != after or not (folder / "manifest.parquet").exists():
-        raw.save_manifest(folder, night.rows.values())
+    after = warc.raw_digest(night.rows.values())
+    if warc.raw_digest(night.known.values()) != after or not (folder / "manifest.parquet").exists():
+        warc.save_manifest(folder, night.rows.values())
         kept = {row["raw_file"] for row in night.rows.values()} | {"manifest.parquet"}
         for stale in folder.iterdir():  # a segment whose records were all replaced
             if stale.name not in kept:
@@ -111,14 +112,14 @@ def _api(source: Source, folder: Path) -> Collected:
 def _package(source: Source, folder: Path) -> Collected:
     import hashlib
 
-    from tasks.files import sha256
+    from tidemill.runtime.files import sha256
 
     package = source.package
     assert package is not None
     original = folder / f"{package.sha256}{Path(package.file).suffix}"
-    known = raw.manifest(folder)
+    known = warc.manifest(folder)
     rows = {}
-    fetched = raw.now()
+    fetched = warc.now()
     # What is here whole need not be fetched: a night goes on where an index is away.
     path = original if original.is_file() and sha256(original) == package.sha256 else fetch(package)
     for member, body in members(path, source.members):
@@ -150,7 +151,7 @@ def _package(source: Source, folder: Path) -> Collected:
             shutil.copyfile(path, with_part)
             write(original, with_part.read_bytes())
             with_part.unlink()
-        raw.save_manifest(folder, rows.values())
+        warc.save_manifest(folder, rows.values())
         for stale in folder.iterdir():
             if stale.name not in (original.name, "manifest.parquet"):
                 stale.unlink()
@@ -163,7 +164,7 @@ def _package(source: Source, folder: Path) -> Collected:
         unchanged=len(rows) - new,
         gone=len(set(known) - set(rows)),
         bytes=path.stat().st_size if changed else 0,
-        raw=raw.raw_digest(rows.values()),
+        raw=warc.raw_digest(rows.values()),
     )
 
 
@@ -172,7 +173,7 @@ def _files(source: Source, folder: Path) -> Collected:
 
     night = Night(source.name, folder, media)
     night.run(
-        opened(source.path, places.root(), f"source {source.name}"),
+        opened(source.path, paths.root(), f"source {source.name}"),
         source.members,
         lambda done, all_: process.progress(done, all_, "files"),
     )
@@ -185,7 +186,7 @@ def _files(source: Source, folder: Path) -> Collected:
         unchanged=night.unchanged,
         gone=len(set(night.known) - set(night.rows)),
         bytes=night.bytes if changed else 0,
-        raw=raw.raw_digest(night.rows.values()),
+        raw=warc.raw_digest(night.rows.values()),
     )
 
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
-from tasks import places, process
-from tasks.collect import raw
-from tasks.collect.addresses import Names
 from tasks.collect.fetch import Answer, Failed, Fetcher, TooMuch
-from tasks.errors import Fault, Refused
-from tasks.files import canonical, write
-from tasks.schema import Collect, Source
+from tasks.collect.resolver import Names
+from tidemill.engines.config.schema import Collect, Source
+from tidemill.records import warc
+from tidemill.runtime import paths, process
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.files import canonical, write
 
 HEALS = (408, 425, 429, 500, 502, 503, 504)
 NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
@@ -43,11 +43,11 @@ class Night:
         self.source, self.settings, self.folder, self.api = source, settings, folder, source.api
         self.agent = settings.user_agent + (f" (+{settings.contact})" if settings.contact else "")
         self.names = Names(source.allow_loopback, mirrors)
-        self.known = raw.manifest(folder)
+        self.known = warc.manifest(folder)
         self.rows = dict(self.known)
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
-        self.segment: raw.Segment | None = None
+        self.segment: warc.Segment | None = None
         self.seen: set[str] = set()
         self.whole = True  # every page was had, so that what is in none is gone
         self.named = False  # some answer named a next page, where the API is to do so
@@ -107,7 +107,7 @@ class Night:
         write(self.mark(), json.dumps({"since": newest, "raw": digest}) + "\n")
 
     def mark(self) -> Path:
-        return places.state("collect", f"{self.source.name}.since")
+        return paths.state("collect", f"{self.source.name}.since")
 
     async def pages(self) -> None:
         address: str | None = self.first()
@@ -197,7 +197,7 @@ class Night:
             return ""
         try:
             told = json.loads(self.mark().read_text())
-            newest = told["since"] if told["raw"] == raw.raw_digest(self.known.values()) else ""
+            newest = told["since"] if told["raw"] == warc.raw_digest(self.known.values()) else ""
         except (ValueError, KeyError, TypeError):
             newest = ""
         return (
@@ -291,7 +291,7 @@ class Night:
         self.stay_away(self.source.delay_s)
 
     def noted(self) -> Path:
-        return places.state("collect", f"{self.source.name}.next")
+        return paths.state("collect", f"{self.source.name}.next")
 
     def stay_away(self, seconds: float) -> None:
         if seconds:
@@ -300,7 +300,7 @@ class Night:
     def take(self, address: str, answer: Answer, records: list[Any]) -> int:
         """Merge a page's records by their key; how many this night had not seen."""
         fresh: list[tuple[str, dict[str, Any]]] = []
-        new, night = 0, raw.now()
+        new, night = 0, warc.now()
         for number, record in enumerate(records):
             try:
                 key = at(record, self.api.key)
@@ -349,8 +349,8 @@ class Night:
         if self.segment is None or self.segment.full:
             if self.segment:
                 self.segment.close()
-            self.segment = raw.Segment(self.folder, self.agent)
-        offset = self.segment.add(address, answer.head(), answer.body, raw.now())
+            self.segment = warc.Segment(self.folder, self.agent)
+        offset = self.segment.add(address, answer.head(), answer.body, warc.now())
         self.counts["bytes"] += len(answer.body)
         for uri, row in fresh:
             self.counts["fetched"] += self.rows.get(uri) is self.known.get(uri)

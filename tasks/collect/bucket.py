@@ -8,8 +8,8 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
-from tasks.collect.archive import MAX_MEMBER_MB
-from tasks.errors import Fault, Refused
+from tidemill.records.archive import MAX_MEMBER_MB
+from tidemill.runtime.errors import Fault, Refused
 
 MARKS = ("ETag", "etag", "md5Hash", "content_md5", "version_id", "checksum")
 TIMES = ("LastModified", "last_modified", "mtime", "modify", "updated", "created")

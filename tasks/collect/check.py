@@ -9,16 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks import config, optout, places
-from tasks.collect import urls
-from tasks.errors import Fault, Refused
+from tidemill.engines import config
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.web import optout, urls
 
 
 def check(name: str, uri: str) -> dict[str, Any]:
     """Whether an address may be fetched and trained on, and by whose word. The page is asked for where the site's files allow it."""
     from tasks.collect.crawl import Crawl
     from tasks.collect.mirror import served
-    from tasks.schema import Budget
+    from tidemill.engines.config.schema import Budget
 
     source, general = config.source(name), config.general()
     if source.kind not in ("web", "feed"):
@@ -156,7 +157,7 @@ def nights() -> list[dict[str, Any]]:
             "waiting": None,
             "why": "",
         }
-        report = _last(places.state("collect", name, "frontier.db"))
+        report = _last(paths.state("collect", name, "frontier.db"))
         if report:
             row |= {
                 "night": report["ended"],
@@ -170,7 +171,7 @@ def nights() -> list[dict[str, Any]]:
                     for field in ("fetched", "unchanged", "failed", "refused", "gone")
                 },
             }
-        row |= _noted(places.state("collect", f"{name}.night.json"), row)
+        row |= _noted(paths.state("collect", f"{name}.night.json"), row)
         found.append(row)
     return found
 

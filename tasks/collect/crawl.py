@@ -13,16 +13,16 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-from tasks import optout
-from tasks.collect import raw
 from tasks.collect.fetch import Answer, Failed, Fetcher, TooMuch
 from tasks.collect.frontier import PAGE, Frontier, Lease
-from tasks.collect.hosts import Host
+from tasks.collect.interpret import AGAIN, Outcome, kept, licences, understood
 from tasks.collect.links import HTML
 from tasks.collect.night import RESUME_HOURS
-from tasks.collect.sites import ROBOTS_HOURS, Sites
-from tasks.collect.visits import AGAIN, Outcome, kept, licences, understood
-from tasks.receipts import Collected
+from tasks.collect.politeness import Host
+from tasks.collect.site_files import ROBOTS_HOURS, Sites
+from tidemill.records import warc
+from tidemill.records.receipts import Collected
+from tidemill.web import optout
 
 BATCH = 32  # leases a host holds in memory
 FLUSH_S, FLUSH_PAGES = 1.0, 500
@@ -43,7 +43,7 @@ class Crawl(Sites):
             )
         self.frontier = Frontier(self.state / "frontier.db", self.folder)
         try:
-            anew = self.frontier.agree(raw.each(self.folder), self.folder / "manifest.parquet")
+            anew = self.frontier.agree(warc.each(self.folder), self.folder / "manifest.parquet")
             self.night, again = self.frontier.night(self.clock.now(), RESUME_HOURS)
             self._recover(anew)
             self._begin(again)
@@ -283,7 +283,7 @@ class Crawl(Sites):
             if host.files and lease.kind == PAGE
             else ()
         )
-        fetched = raw.now()
+        fetched = warc.now()
         outcome = understood(
             lease,
             answer,
@@ -314,7 +314,7 @@ class Crawl(Sites):
                 )
         if outcome.kind == "stored" and outcome.row is not None:
             if self.segment is None:
-                self.segment = raw.Segment(self.folder, self.agent)
+                self.segment = warc.Segment(self.folder, self.agent)
             offset = self.segment.add(
                 lease.uri, answer.head(), outcome.body, fetched, outcome.row["sha256"]
             )
@@ -322,7 +322,7 @@ class Crawl(Sites):
             outcome.body = b""
         elif outcome.kind == "unchanged" and lease.sha256 and lease.stored:
             if self.revisits is None:
-                self.revisits = raw.Segment(self.state / "revisits", self.agent)
+                self.revisits = warc.Segment(self.state / "revisits", self.agent)
             self.revisits.revisit(
                 lease.uri,
                 answer.head() if answer.status == 304 else b"",

@@ -16,7 +16,7 @@ import brotli
 from backports import zstd
 from yarl import URL
 
-from tasks.collect.addresses import Names, NotPublic
+from tasks.collect.resolver import Names, NotPublic
 
 ACCEPTED = "gzip, deflate, br, zstd"
 STAGES = 3  # encodings on top of each other

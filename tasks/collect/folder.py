@@ -9,11 +9,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from tasks.collect import raw
-from tasks.collect.archive import MAX_MEMBER_MB, matches
 from tasks.collect.bucket import Bucket
-from tasks.errors import Fault, Refused
-from tasks.files import aside, sha256
+from tidemill.records import warc
+from tidemill.records.archive import MAX_MEMBER_MB, matches
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.files import aside, sha256
 
 MOST_FILES = 1_000_000
 MOST_DEEP = 32
@@ -143,7 +143,7 @@ class Night:
 
     def __init__(self, name: str, folder: Path, media: Any) -> None:
         self.name, self.folder, self.media = name, folder, media
-        self.known = raw.manifest(folder)
+        self.known = warc.manifest(folder)
         self.rows: dict[str, dict[str, Any]] = {}
         self.read = self.bytes = 0
 
@@ -154,7 +154,7 @@ class Night:
             raise Refused(
                 f"{place.where} is empty: no file of {place.path} matches {pattern!r}; correct `members` in conf/source/{self.name}.yaml"
             )
-        at, new = raw.now(), []
+        at, new = warc.now(), []
         with aside(self.folder / "files.zip") as part:
             with zipfile.ZipFile(part, "w") as archive:
                 for number, (name, mark) in enumerate(sorted(marks.items()), 1):
@@ -210,7 +210,7 @@ class Night:
         held = sum(len(zipfile.ZipFile(self.folder / name).namelist()) for name in files)
         if len(files) > MOST_ARCHIVES or held > 2 * len(self.rows):
             self.together()
-        raw.save_manifest(self.folder, self.rows.values())
+        warc.save_manifest(self.folder, self.rows.values())
         kept = {row["raw_file"] for row in self.rows.values()} | {"manifest.parquet"}
         for stale in self.folder.iterdir():
             if stale.name not in kept:
@@ -221,7 +221,7 @@ class Night:
         """One archive of everything that is there."""
         with aside(self.folder / "files.zip") as part:
             with zipfile.ZipFile(part, "w") as archive:
-                for row, body in raw.bodies(self.folder, self.rows.values()):
+                for row, body in warc.bodies(self.folder, self.rows.values()):
                     write(archive, row["raw_locator"], body)
             packed = f"{sha256(part)}.zip"
         (self.folder / "files.zip").rename(self.folder / packed)

@@ -13,8 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tasks.collect import urls
-from tasks.files import sha256
+from tidemill.runtime.files import sha256
+from tidemill.web import urls
 
 log = logging.getLogger(__name__)
 

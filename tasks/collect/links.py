@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from html import unescape
 
-from tasks import charset
-from tasks.collect import urls
+from tidemill.web import charset, urls
 
 HTML = ("text/html", "application/xhtml+xml")
 REFRESH = re.compile(

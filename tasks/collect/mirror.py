@@ -9,10 +9,10 @@ from xml.sax.saxutils import escape
 
 from aiohttp import web
 
-from tasks.collect.archive import members
 from tasks.collect.package import fetch
-from tasks.errors import Refused
-from tasks.schema import Mirror
+from tidemill.engines.config.schema import Mirror
+from tidemill.records.archive import members
+from tidemill.runtime.errors import Refused
 
 
 @asynccontextmanager

@@ -10,17 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tasks import optout, process
-from tasks.collect import raw, urls
-from tasks.collect.addresses import Names
 from tasks.collect.fetch import Answer, Fetcher
 from tasks.collect.frontier import FEED, PAGE, SITEMAP, Found, Frontier, Lease
-from tasks.collect.hosts import Address, Clock, Host
+from tasks.collect.interpret import Outcome, understood
+from tasks.collect.politeness import Address, Clock, Host
+from tasks.collect.resolver import Names
 from tasks.collect.scope import Scope
-from tasks.collect.visits import Outcome, understood
-from tasks.errors import Fault, Refused
-from tasks.receipts import Collected
-from tasks.schema import Collect, OptOut, Source
+from tidemill.engines.config.schema import Collect, OptOut, Source
+from tidemill.records import warc
+from tidemill.records.receipts import Collected
+from tidemill.runtime import process
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.web import optout, urls
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +81,8 @@ class Night:
         self.reasons: Counter[str] = Counter()
         self.seen: set[str] = set()
         self.texts: Counter[str] = Counter()
-        self.segment: raw.Segment | None = None
-        self.revisits: raw.Segment | None = None
+        self.segment: warc.Segment | None = None
+        self.revisits: warc.Segment | None = None
         self.listed_all = True
         self.flushed = self.told = self.totalled = self.ends = 0.0
         self.asked = self.left = 0
@@ -92,11 +93,11 @@ class Night:
         """Take up what a killed night left in its segments: whole records count, a cut one is asked for again."""
         for part in self.folder.glob(".*.part"):  # half a table
             part.unlink()
-        names = raw.opened(self.folder)
+        names = warc.opened(self.folder)
         known = dict(self.frontier.db.execute("SELECT name, size FROM segments"))
         named, times = set(known), dict[str, str]()
         if anew:  # the frontier is new, or data/raw another: closed segments that no manifest names may hold pages
-            for row in raw.each(self.folder):
+            for row in warc.each(self.folder):
                 named.add(row["raw_file"])
                 times[row["uri"]] = row["fetched"]
             names = [
@@ -114,11 +115,11 @@ class Night:
                 )
         for name in names:
             count = 0
-            for offset, uri, fetched, message in raw.mend(self.folder, name, known.get(name, 0)):
+            for offset, uri, fetched, message in warc.mend(self.folder, name, known.get(name, 0)):
                 if times.get(uri, "") < fetched:  # else the manifest knows later of it
                     self._replay(name, offset, uri, fetched, message)
                     count += 1
-            size = raw.length(self.folder, name)
+            size = warc.length(self.folder, name)
             self.frontier.db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (name, size))
             if count:
                 log.info(
@@ -129,7 +130,7 @@ class Night:
                 )
         growing = [name for name in names if (self.folder / f".{name}.open").exists()]
         for name in growing:
-            self.segment = raw.Segment(self.folder, self.agent, name)
+            self.segment = warc.Segment(self.folder, self.agent, name)
             if name != growing[-1] or self.segment.full:
                 self.segment.close()
                 self.segment = None
@@ -218,18 +219,18 @@ class Night:
             if segment is not None:
                 segment.close()
         self.segment = self.revisits = None
-        digest, pages, _ = raw.merge(self.folder, self.frontier.staged)
+        digest, pages, _ = warc.merge(self.folder, self.frontier.staged)
         self.told = self.left = 0
         self._tell()
-        raw.save_table(
+        warc.save_table(
             self.folder / "hosts.parquet",
-            raw.HOSTS,
+            warc.HOSTS,
             self._statements(),
             key=("site", "name", "status", "sha256"),
         )
-        raw.save_table(
+        warc.save_table(
             self.folder / "decisions.parquet",
-            raw.DECISIONS,
+            warc.DECISIONS,
             self.frontier.decisions(),
             key=("uri", "decision", "reason", "signals"),
         )

@@ -9,10 +9,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tasks.errors import Fault, Refused
-from tasks.files import aside, locked, sha256
-from tasks.places import cache
-from tasks.schema import Package
+from tidemill.engines.config.schema import Package
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.files import aside, locked, sha256
+from tidemill.runtime.paths import cache
 
 log = logging.getLogger(__name__)
 

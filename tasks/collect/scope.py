@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from tasks.collect import robots, urls
-from tasks.schema import Collect, Source
+from tidemill.engines.config.schema import Collect, Source
+from tidemill.web import robots, urls
 
 
 class Scope:

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from tasks.places import state
-from tasks.step import step
+from tidemill.engines.prefect.step import step
+from tidemill.runtime.paths import state
 
 
 def folder(recipe: str, digest: str) -> Path:
@@ -15,7 +15,9 @@ def folder(recipe: str, digest: str) -> Path:
 @step("datasheet {application}")
 def datasheet(application: str, overrides: list[str], names: list[str]) -> str:
     """Count a snapshot, draw it, describe it in Croissant; put the card beside the snapshot and into the run in MLflow. Gives its words."""
-    from tasks import plan, process, version
+    from tidemill.engines.dvc import snapshots
+    from tidemill.run import plan
+    from tidemill.runtime import process
 
     this = plan.make(application, overrides)
     there = folder(application, this.snapshot)
@@ -26,5 +28,5 @@ def datasheet(application: str, overrides: list[str], names: list[str]) -> str:
         env={"TIDEMILL_KEY": this.key},
     )
     if new:
-        version.keep_card(names, there)
+        snapshots.keep_card(names, there)
     return (there / "datasheet.md").read_text()

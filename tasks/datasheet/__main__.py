@@ -3,15 +3,18 @@
 import shutil
 from pathlib import Path
 
-import recipes
-from tasks import config, plan, process, tracking
 from tasks.datasheet import folder
 from tasks.datasheet.counts import Facts, counts, shares
-from tasks.errors import Refused
-from tasks.files import locked, write
-from tasks.places import state
-from tasks.schema import Recipe
-from tasks.tracking.story import begin
+from tidemill import contract
+from tidemill.engines import config
+from tidemill.engines.config.schema import Recipe
+from tidemill.engines.mlflow import runs
+from tidemill.run import plan
+from tidemill.run.tracked import begin
+from tidemill.runtime import process
+from tidemill.runtime.errors import Refused
+from tidemill.runtime.files import locked, write
+from tidemill.runtime.paths import state
 
 MOST = 60  # lines of a table
 
@@ -23,9 +26,9 @@ def main(arguments: list[str]) -> None:
         if not (there / "croissant.json").is_file():
             make(this.recipe, there)
         run_id = begin(this)
-        if not tracking.told(run_id).tags.get("tidemill.datasheet"):
-            tracking.log_files(run_id, there, "datasheet")
-            tracking.log(run_id, tags={"tidemill.datasheet": "datasheet/datasheet.md"})
+        if not runs.data(run_id).tags.get("tidemill.datasheet"):
+            runs.log_files(run_id, there, "datasheet")
+            runs.log(run_id, tags={"tidemill.datasheet": "datasheet/datasheet.md"})
 
 
 def make(recipe: Recipe, there: Path) -> None:
@@ -37,7 +40,7 @@ def make(recipe: Recipe, there: Path) -> None:
     part = there.with_name(f"{there.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    about = recipes.load(recipe.application).facts
+    about = contract.load(recipe.application).facts
     sources = {use.name: config.source(use.name) for use in recipe.sources}
     pictures = draw(facts, part)
     write(part / "datasheet.md", words(recipe, facts, about, sources, pictures))

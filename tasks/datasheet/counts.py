@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tasks import places
-from tasks.schema import Recipe
+from tidemill.engines.config.schema import Recipe
+from tidemill.runtime import paths
 
 SPLITS = ("train", "valid", "test")
 
@@ -35,7 +35,7 @@ class Facts:
 def counts(recipe: Recipe) -> Facts:
     """Read a recipe's data as it lies there."""
     name = recipe.application
-    splits = places.data("splits", name)
+    splits = paths.data("splits", name)
     report = json.loads((splits / "report.json").read_text())
     parts = []
     for split in SPLITS:
@@ -54,7 +54,7 @@ def counts(recipe: Recipe) -> Facts:
     wanted = set(examples["doc_id"])
     documents, days, opt_outs, signals, personal = [], [], Counter[str](), [], Counter[str]()
     for use in recipe.sources:
-        folder = places.data("clean", use.name)
+        folder = paths.data("clean", use.name)
         found = pq.read_table(
             folder / "documents.parquet",
             columns=["doc_id", "host", "licence", "opt_out", "quality", "pii"],
@@ -86,7 +86,7 @@ def counts(recipe: Recipe) -> Facts:
     ):
         kept, lost = 0, Counter[str]()
         for each in names:
-            told = json.loads((places.data(folder_name, each) / "report.json").read_text())
+            told = json.loads((paths.data(folder_name, each) / "report.json").read_text())
             kept += told["rows"]
             voters += told.get("voters", [])
             lost.update(told["dropped"])

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tasks import places
 from tasks.datasheet.counts import SPLITS, Facts
-from tasks.files import sha256
-from tasks.schema import Recipe
+from tidemill.engines.config.schema import Recipe
+from tidemill.runtime import paths
+from tidemill.runtime.files import sha256
 
 RAI = "http://mlcommons.org/croissant/RAI/1.0"
 FIELDS = {
@@ -35,7 +35,7 @@ def croissant(recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict
     logging.getLogger("absl").setLevel(logging.ERROR)
     import mlcroissant as mlc
 
-    splits = places.data("splits", recipe.application)
+    splits = paths.data("splits", recipe.application)
     files = [
         mlc.FileObject(
             id=f"{split}.parquet",

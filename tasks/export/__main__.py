@@ -6,23 +6,24 @@ from pathlib import Path
 
 import pandas as pd
 
-import recipes
-from recipes.base import Recipe
-from tasks import plan, process
-from tasks.export import digests
 from tasks.export.ensemble import average
-from tasks.export.forms import best
-from tasks.export.golden import remember
-from tasks.files import write, write_json
-from tasks.receipts import Exported, Trained
-from tasks.train.loop import rebuilt
+from tasks.export.quantise import best
+from tidemill import contract
+from tidemill.contract import Recipe
+from tidemill.learners.lightning.loop import rebuilt
+from tidemill.package.golden import remember
+from tidemill.package.package import digests
+from tidemill.records.receipts import Exported, Trained
+from tidemill.run import plan
+from tidemill.runtime import process
+from tidemill.runtime.files import write, write_json
 
 
 def export(this: plan.Plan) -> Exported:
     warnings.filterwarnings("ignore", module=r"torch|copyreg|onnx")
     trained = plan.read("train", Trained, this)
     process.progress(0, 2, "graphs")
-    recipe = recipes.load(this.application)(**trained.model)
+    recipe = contract.load(this.application)(**trained.model)
     part, package = this.folder / "package.part", this.folder / "package"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -100,7 +101,7 @@ def card(this: plan.Plan, trained: Trained) -> str:
     metrics = "\n".join(f"- {name}: {value:.4f}" for name, value in sorted(trained.metrics.items()))
     facts = "".join(
         f"## {name[:1].upper() + name[1:]}\n\n{text}\n\n"
-        for name, text in recipes.load(this.application).facts.items()
+        for name, text in contract.load(this.application).facts.items()
     )
     return (
         f"# {this.application}\n\n{this.recipe.summary}\n\n{facts}"

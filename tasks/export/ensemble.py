@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.base import Recipe
-from tasks.errors import Fault
-from tasks.export.forms import GRAPH
-from tasks.files import sha256
+from tasks.export.quantise import GRAPH
+from tidemill.contract import Recipe
+from tidemill.runtime.errors import Fault
+from tidemill.runtime.files import sha256
 
 
 def average(recipe: Recipe, packages: list[Path]) -> float:

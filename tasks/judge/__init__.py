@@ -1,13 +1,13 @@
 """Judge: every gate is asked, and the findings make one of three answers."""
 
-from tasks.receipts import Explained, Judged
-from tasks.step import step
+from tidemill.engines.prefect.step import step
+from tidemill.records.receipts import Explained, Judged
 
 
 @step("judge {application}", retries=False)
 def judge(application: str, overrides: list[str]) -> Judged:
     """PROMOTE, HOLD or REJECT, with what each gate found."""
-    from tasks import plan
+    from tidemill.run import plan
 
     return plan.do("judge", Judged, plan.make(application, overrides), overrides)
 
@@ -15,7 +15,7 @@ def judge(application: str, overrides: list[str]) -> Judged:
 @step("explain {application}", retries=False)
 def explain(application: str, overrides: list[str]) -> Explained:
     """Which inputs moved the answers of the worst rows and of some others; it runs beside the judge."""
-    from tasks import plan
+    from tidemill.run import plan
 
     return plan.do(
         "explain",

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from tasks import plan, process
-from tasks.judge.bench import Bench, Where
+from tasks.judge.comparison import Bench, Where
 from tasks.judge.gates import ask
 from tasks.judge.resample import Draws, Measured
 from tasks.judge.verdict import verdict
-from tasks.receipts import Exported, Finding, Judged, Scored
+from tidemill.records.receipts import Exported, Finding, Judged, Scored
+from tidemill.run import plan
+from tidemill.runtime import process
 
 TABLE_RESAMPLES = 200  # for intervals that are shown and decide nothing
 Row = dict[str, str | int | float | None]
@@ -23,11 +24,11 @@ def judge(this: plan.Plan) -> Judged:
     process.progress(len(this.recipe.gates), len(this.recipe.gates), "gates")
     answer, because = verdict(findings)
     return Judged(
-        verdict=answer,
+        verdict=answer,  # type: ignore[arg-type]
         because=because,
         findings=findings,
         table=table(bench),
-        champion=scored.champion,  # type: ignore[arg-type]
+        champion=scored.champion,
         looks=scored.looks,
         notes=notes(findings, scored.looks),
     )

@@ -2,11 +2,13 @@
 
 import pandas as pd
 
-import recipes
-from tasks import places, plan
-from tasks.export import described
-from tasks.files import write_json
-from tasks.receipts import Explained, Exported, File, Scored, Trained
+from tidemill import contract
+from tidemill.package.package import described
+from tidemill.records.receipts import Explained, Exported, Scored, Trained
+from tidemill.run import plan
+from tidemill.runtime import paths
+from tidemill.runtime.files import write_json
+from tidemill.runtime.receipt import File
 
 ROWS = 10
 WORDS = 6
@@ -14,8 +16,8 @@ WORDS = 6
 
 def explain(this: plan.Plan) -> Explained:
     scored, exported = plan.read("score", Scored, this), plan.read("export", Exported, this)
-    package = places.root() / exported.package
-    recipe = recipes.load(this.application)(**described(package)["fields"])
+    package = paths.root() / exported.package
+    recipe = contract.load(this.application)(**described(package)["fields"])
     frame = pd.read_parquet(scored.frames["candidate"].open())
     examples = pd.read_parquet(this.splits / "test.parquet")
     rows = chosen(frame, examples)

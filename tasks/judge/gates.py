@@ -8,10 +8,10 @@ import numpy as np
 from scipy import stats
 
 from tasks.judge import calibration
-from tasks.judge.bench import Bench, Estimate, Where
+from tasks.judge.comparison import Bench, Estimate, Where
 from tasks.judge.verdict import adjusted, answered
-from tasks.receipts import Answer, Finding
-from tasks.schema import Gate
+from tidemill.engines.config.schema import Gate
+from tidemill.records.receipts import Answer, Finding
 
 NULL_DRAWS = 200
 CALIBRATION_RESAMPLES = 200

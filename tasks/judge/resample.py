@@ -4,7 +4,7 @@ Units (a document, a speaker, a day) are resampled, and every model is measured 
 Each resample weighs a unit by a Poisson(1) count, which is the bootstrap of a sample whose size is
 left free (Hanley and MacGibbon 2006) and costs a table look-up. Bounds are BCa (Efron 1987): corrected
 for bias by the share of resamples below the figure, for skewness by a jackknife over units, in groups
-where there are many. Where the units are few, resampling lies, and tasks/judge/few.py answers instead.
+where there are many. Where the units are few, resampling lies, and tasks/judge/permutation.py answers instead.
 """
 
 from collections.abc import Callable, Iterator, Mapping

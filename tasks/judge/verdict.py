@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tasks.receipts import Answer, Finding
+from tidemill.records.receipts import Answer, Finding
 
 PROMOTE, HOLD, REJECT = "PROMOTE", "HOLD", "REJECT"
 

@@ -8,29 +8,30 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-import recipes
-from tasks import config, places, process
-from tasks.documents import EXAMPLES, ISSUES, LOST, WEIGHT, save
-from tasks.errors import Refused
-from tasks.files import locked, swept, write_json
 from tasks.label import people
 from tasks.label.voting import NOTHING, Votes, decided, figures
-from tasks.schema import Label
+from tidemill import contract
+from tidemill.engines import config
+from tidemill.engines.config.schema import Label
+from tidemill.records.tables import EXAMPLES, ISSUES, LOST, WEIGHT, save
+from tidemill.runtime import paths, process
+from tidemill.runtime.errors import Refused
+from tidemill.runtime.files import locked, swept, write_json
 
 LEAST_WEIGHT = 0.01  # a doubtful example's weight: a batch of nothing else still has a mean
 
 
 def label(name: str) -> None:
     recipe = config.recipe(name)
-    out = places.data("labels", name)
-    path = places.data("select", name) / "documents.parquet"
+    out = paths.data("labels", name)
+    path = paths.data("select", name) / "documents.parquet"
     if not path.is_file():
         raise Refused(f"data/select/{name} has no documents; run python -m tasks.select {name}")
-    with locked(places.state("locks", f"label-{name}")):
+    with locked(paths.state("locks", f"label-{name}")):
         swept(out)
         documents = pd.read_parquet(path)
         process.progress(0, len(documents), "documents")
-        examples = recipes.load(name)(**recipe.model).label(documents, recipe.label.options())
+        examples = contract.load(name)(**recipe.model).label(documents, recipe.label.options())
         if "payload" not in examples:
             examples["payload"] = None
         # An example is known by its question and its document, so a changed label keeps its place in the split.

@@ -111,7 +111,7 @@ def grams(examples: pd.DataFrame) -> Any:
 def pixels(examples: pd.DataFrame) -> np.ndarray:
     from PIL import Image
 
-    from recipes import pictures
+    from tidemill.kit import pictures
 
     return np.stack(
         [

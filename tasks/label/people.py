@@ -13,16 +13,16 @@ from typing import Any
 
 import pandas as pd
 
-from tasks import places
-from tasks.errors import Refused
-from tasks.files import write
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Refused
+from tidemill.runtime.files import write
 
 NONE = "(none of these)"
 MOST_ANSWERS = 2_000
 
 
 def path(recipe: str) -> Path:
-    return places.data("people", recipe).with_suffix(".jsonl")
+    return paths.data("people", recipe).with_suffix(".jsonl")
 
 
 def lines(recipe: str) -> list[dict[str, str]]:

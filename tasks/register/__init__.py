@@ -1,13 +1,13 @@
 """Register and promote: a judged package becomes a version, and only `promote` moves an alias."""
 
-from tasks.receipts import Promoted, Registered
-from tasks.step import step
+from tidemill.engines.prefect.step import step
+from tidemill.records.receipts import Promoted, Registered
 
 
 @step("register {application}")
 def register(application: str, overrides: list[str]) -> Registered:
     """Log the judged run in MLflow; a package that was not rejected becomes a version, once."""
-    from tasks import plan
+    from tidemill.run import plan
 
     return plan.do("register", Registered, plan.make(application, overrides), overrides)
 
@@ -15,7 +15,7 @@ def register(application: str, overrides: list[str]) -> Registered:
 @step("promote {application} {version}")
 def promote(application: str, version: str, by: str, why: str, key: str) -> Promoted:
     """Make a version the champion, after its digest and its verdict were checked; the last effect of a flow."""
-    from tasks.process import answer
+    from tidemill.runtime.process import answer
 
     return answer(
         f"promote {application}",

@@ -8,40 +8,50 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import recipes
-from tasks import places, plan, process, signing, trace, tracking
-from tasks.export import described, verify
-from tasks.receipts import Explained, Exported, Judged, Registered, Scored, Swept, Trained
 from tasks.register.card import dumped, render, told
 from tasks.register.figures import draw
-from tasks.tracking.story import begin
+from tidemill import contract
+from tidemill.engines.mlflow import packages, registry, runs
+from tidemill.lineage import trace
+from tidemill.package import signing
+from tidemill.package.package import described, verify
+from tidemill.records.receipts import (
+    Explained,
+    Exported,
+    Judged,
+    Registered,
+    Scored,
+    Swept,
+    Trained,
+)
+from tidemill.run import plan
+from tidemill.run.tracked import begin
+from tidemill.runtime import paths, process
 
 
 def register(this: plan.Plan) -> Registered:
     exported, judged = plan.read("export", Exported, this), plan.read("judge", Judged, this)
     scored, swept = plan.read("score", Scored, this), plan.read("sweep", Swept, this)
-    package = places.root() / exported.package
+    package = paths.root() / exported.package
     verify(package, exported.digest, f"the candidate of {this.application}")
     signing.sign(package)
-    recipe = recipes.load(this.application)(**described(package)["fields"])
+    recipe = contract.load(this.application)(**described(package)["fields"])
     run_id = begin(this)
-    page = tracking.page(run_id, tracking.experiment(this.application))
+    page = runs.page(run_id, runs.experiment(this.application))
     process.progress(0, 3, "parts", part="findings")
-    tracking.log_table(run_id, [finding.model_dump() for finding in judged.findings], "gates.json")
-    tracking.log_table(run_id, [dict(row) for row in judged.table], "slices.json")
+    runs.log_table(run_id, [finding.model_dump() for finding in judged.findings], "gates.json")
+    runs.log_table(run_id, [dict(row) for row in judged.table], "slices.json")
     if exported.forms:
-        tracking.log_table(run_id, [dict(row) for row in exported.forms], "forms.json")
+        runs.log_table(run_id, [dict(row) for row in exported.forms], "forms.json")
     card = told(this, plan.read("train", Trained, this), exported, judged)
-    tracking.log_text(run_id, dumped(card), "card.json")
-    tracking.log_text(run_id, render(card), "card.md")
+    runs.log_text(run_id, dumped(card), "card.json")
+    runs.log_text(run_id, render(card), "card.md")
     if explained := Explained.load(this.folder / "explain.json"):
-        tracking.log_table(
-            run_id, json.loads(explained.file.open().read_text()), "explanations.json"
-        )
-    tracking.log_text(run_id, json.dumps(swept.model_dump(), indent=1), "sweep.json")
+        runs.log_table(run_id, json.loads(explained.file.open().read_text()), "explanations.json")
+    runs.log_text(run_id, json.dumps(swept.model_dump(), indent=1), "sweep.json")
     whole = next((row for row in judged.table if row["slice"] == "all"), {})
     name = next(iter(recipe.metrics))
-    tracking.log(
+    runs.log(
         run_id,
         metrics={
             f"test.{name}.{model.replace('.', '')}": float(value)
@@ -62,12 +72,12 @@ def register(this: plan.Plan) -> Registered:
             recipe.right(candidate),
             pd.read_parquet(scored.frames["times"].open()),
         )
-        tracking.log_files(run_id, pictures, "figures")
+        runs.log_files(run_id, pictures, "figures")
         if judged.verdict == "REJECT":
-            tracking.end(run_id, "Rejected", judged.because)
-            if earlier := tracking.version_of(this.application, exported.digest):
+            runs.end(run_id, "Rejected", judged.because)
+            if earlier := registry.version_of(this.application, exported.digest):
                 # Judged again beside another champion: what it was registered with no longer holds.
-                tracking.register(
+                registry.register(
                     this.application,
                     run_id,
                     exported.digest,
@@ -78,15 +88,15 @@ def register(this: plan.Plan) -> Registered:
                 name=this.application, version="", digest=exported.digest, run_id=run_id, page=page
             )
         process.progress(1, 3, "parts", part="package")
-        version = tracking.version_of(this.application, exported.digest)
+        version = registry.version_of(this.application, exported.digest)
         if version is None:
             model = Path(temporary) / "model"
-            tracking.save_model(package, model, example(recipe, package))
-            tracking.log_files(run_id, model, "model")
+            packages.save_model(package, model, example(recipe, package))
+            runs.log_files(run_id, model, "model")
             shutil.rmtree(model)
-            tracking.log_files(run_id, package, "package")
+            runs.log_files(run_id, package, "package")
     process.progress(2, 3, "parts", part="version")
-    version = tracking.register(
+    version = registry.register(
         this.application,
         run_id,
         exported.digest,
@@ -98,9 +108,9 @@ def register(this: plan.Plan) -> Registered:
         },
     )
     if judged.verdict == "HOLD" or this.recipe.approval:
-        tracking.move(this.application, "challenger", version)
-        tracking.end(run_id, "Held", judged.because)
-    tracking.finish(run_id)
+        registry.move(this.application, "challenger", version)
+        runs.end(run_id, "Held", judged.because)
+    runs.finish(run_id)
     trace.note(this.application, version, this.snapshot)
     process.progress(3, 3, "parts")
     return Registered(

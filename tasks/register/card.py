@@ -5,11 +5,12 @@ from typing import Any
 
 import yaml
 
-import recipes
-from tasks import config, tracking
-from tasks.errors import Refused
-from tasks.plan import Plan
-from tasks.receipts import Exported, Judged, Trained
+from tidemill import contract
+from tidemill.engines import config
+from tidemill.engines.mlflow import registry, runs
+from tidemill.records.receipts import Exported, Judged, Trained
+from tidemill.run.plan import Plan
+from tidemill.runtime.errors import Refused
 
 FACTS = {
     "intended use": "Answering questions of the kind the test rows hold. Nobody has stated more than that.",
@@ -21,7 +22,7 @@ FACTS = {
 
 def told(this: Plan, trained: Trained, exported: Exported, judged: Judged) -> dict[str, Any]:
     """All that the card says, as data; kept with the run as card.json."""
-    recipe = recipes.load(this.application)(**trained.model)
+    recipe = contract.load(this.application)(**trained.model)
     first = next(iter(recipe.metrics))
     return {
         "application": this.application,
@@ -196,13 +197,13 @@ def dumped(card: dict[str, Any]) -> str:
 
 def read(application: str, number: str = "") -> dict[str, Any]:
     """What the registry keeps of a version's card; of the champion where none is named."""
-    found = number or tracking.aliased(application)
+    found = number or registry.aliased(application)
     if found is None:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
-    version = tracking.version(application, found)
+    version = registry.version(application, found)
     if version is None:
         raise Refused(f"no version {found} of {application}; tidemill status lists what there is")
-    return json.loads(tracking.read_text(version["run_id"], "card.json"))
+    return json.loads(runs.read_text(version["run_id"], "card.json"))
 
 
 def _pairs(values: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tasks.judge import calibration
-from tasks.receipts import Finding
+from tidemill.records.receipts import Finding
 
 COLOURS = {"pass": "#2f855a", "fail": "#c53030", "unclear": "#b7791f", "reported": "#718096"}
 INK, LINE = "#2d3748", "#31688e"

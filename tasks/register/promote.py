@@ -4,11 +4,12 @@ The only place that moves the champion's alias. The package's bytes are checked 
 ledger's entry is written before the alias, so that no promotion goes unrecorded.
 """
 
-from tasks import places, process, tracking
-from tasks.errors import Fault, Refused
-from tasks.files import locked
-from tasks.receipts import Judged, Promoted
 from tasks.serve import nudged
+from tidemill.engines.mlflow import ledger, packages, registry, runs
+from tidemill.records.receipts import Judged, Promoted
+from tidemill.runtime import paths, process
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.files import locked
 
 
 def promote(application: str, version: str, by: str, why: str) -> Promoted:
@@ -17,14 +18,14 @@ def promote(application: str, version: str, by: str, why: str) -> Promoted:
     A passing verdict is enough; a held version needs a person (`by` other than "gates"); a version
     that was champion before may be champion again.
     """
-    with locked(places.state("locks", f"promote-{application}")):
-        found = tracking.version(application, version)
+    with locked(paths.state("locks", f"promote-{application}")):
+        found = registry.version(application, version)
         if found is None:
             raise Refused(
                 f"no version {version} of {application}; tidemill status lists what there is"
             )
         verdict = found["tags"].get("tidemill.verdict")
-        entries = tracking.ledger(application)
+        entries = ledger.ledger(application)
         been = any(entry["version"] == version for entry in entries)
         if by == "gates" and verdict != "PROMOTE":
             raise Refused(
@@ -34,8 +35,8 @@ def promote(application: str, version: str, by: str, why: str) -> Promoted:
             raise Refused(
                 f"version {version} of {application} has the verdict {verdict}; it never goes live"
             )
-        tracking.package(application, version)
-        previous = tracking.aliased(application)
+        packages.fetch(application, version)
+        previous = registry.aliased(application)
         if previous == version:
             return Promoted(name=application, version=version, previous=previous, moved=False)
         if (
@@ -43,7 +44,7 @@ def promote(application: str, version: str, by: str, why: str) -> Promoted:
             or entries[-1]["version"] != version
             or entries[-1].get("previous") != previous
         ):
-            tracking.record(
+            ledger.record(
                 application,
                 {
                     "version": version,
@@ -53,17 +54,17 @@ def promote(application: str, version: str, by: str, why: str) -> Promoted:
                     "digest": found["tags"]["tidemill.digest"],
                 },
             )
-        tracking.move(application, "champion", version)
-        if tracking.aliased(application, "challenger") == version:
-            tracking.drop(application, "challenger")
+        registry.move(application, "champion", version)
+        if registry.aliased(application, "challenger") == version:
+            registry.drop(application, "challenger")
         nudged()
         return Promoted(name=application, version=version, previous=previous, moved=True)
 
 
 def before(application: str, to: str = "") -> str:
     """The version a rollback leads to: the one named, else the champion before this one."""
-    live = tracking.aliased(application)
-    entries = tracking.ledger(application)
+    live = registry.aliased(application)
+    entries = ledger.ledger(application)
     if live is None or not entries:
         raise Refused(f"{application} has no champion; nothing to roll back")
     target = to or next(
@@ -83,8 +84,8 @@ def before(application: str, to: str = "") -> str:
 
 def still_against(application: str, version: str, key: str) -> None:
     """Refuse a verdict that was reached beside another champion than the one that is live."""
-    judged = Judged.load(places.run(key) / "judge.json")
-    live = tracking.aliased(application)
+    judged = Judged.load(paths.run(key) / "judge.json")
+    live = registry.aliased(application)
     if judged is None or live not in (judged.champion, version):
         raise Fault(
             f"version {version} of {application} was judged beside {(judged and judged.champion) or 'no champion'}, "
@@ -99,10 +100,10 @@ def main(arguments: list[str]) -> Promoted:
         still_against(arguments[0], arguments[1], arguments[4])
     receipt = promote(*arguments[:4])
     if len(arguments) == 5 and arguments[4]:
-        receipt.save(places.run(arguments[4]) / "promote.json")
-        run_id = tracking.parent(arguments[0], arguments[4])
+        receipt.save(paths.run(arguments[4]) / "promote.json")
+        run_id = runs.parent(arguments[0], arguments[4])
         if run_id:
-            tracking.log(
+            runs.log(
                 run_id, tags={"tidemill.state": "Promoted", "tidemill.version": receipt.version}
             )
     return receipt

@@ -1,13 +1,13 @@
 """Score: candidate, champion and simpler models on the same test rows, as they would be served."""
 
-from tasks.receipts import Baselines, Scored
-from tasks.step import step
+from tidemill.engines.prefect.step import step
+from tidemill.records.receipts import Baselines, Scored
 
 
 @step("score {application}")
 def score(application: str, overrides: list[str]) -> Scored:
     """One row per test example and model: the sufficient statistics of the recipe's metrics."""
-    from tasks import plan
+    from tidemill.run import plan
 
     return plan.do("score", Scored, plan.make(application, overrides), overrides, ask=True)
 
@@ -15,7 +15,7 @@ def score(application: str, overrides: list[str]) -> Scored:
 @step("baselines {application}")
 def baselines(application: str, overrides: list[str]) -> Baselines:
     """The simpler models on the test rows; they need no candidate, so they run beside the sweep."""
-    from tasks import plan
+    from tidemill.run import plan
 
     return plan.do(
         "baselines",

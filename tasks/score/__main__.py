@@ -7,26 +7,28 @@ from typing import Any
 
 import pandas as pd
 
-import recipes
-from recipes.base import Recipe
-from tasks import places, plan, process, tracking
-from tasks.errors import Fault
-from tasks.export import described, verify
-from tasks.files import digest
-from tasks.receipts import Exported, Scored
 from tasks.score.baselines import baselines, save
 from tasks.score.drift import drift
-from tasks.score.latency import measured, rss_mb
-from tasks.tracking.story import begin
+from tidemill import contract
+from tidemill.contract import Recipe
+from tidemill.engines.mlflow import packages, registry, runs
+from tidemill.package.latency import measured, rss_mb
+from tidemill.package.package import described, verify
+from tidemill.records.receipts import Exported, Scored
+from tidemill.run import plan
+from tidemill.run.tracked import begin
+from tidemill.runtime import paths, process
+from tidemill.runtime.errors import Fault
+from tidemill.runtime.files import digest
 
 
 def score(this: plan.Plan) -> Scored:
     exported = plan.read("export", Exported, this)
-    champion = tracking.aliased(this.application)
+    champion = registry.aliased(this.application)
     before = plan.whole(Scored, this.folder / "score.json")
     own = (
         champion is not None
-        and tracking.tag(this.application, champion, "tidemill.key") == this.key
+        and registry.tag(this.application, champion, "tidemill.key") == this.key
     )
     if before and "champion" not in before.skipped and (before.champion == champion or own):
         # Scored beside today's champion already, which answered; or this run's own version went live and its end was not noted.
@@ -34,7 +36,7 @@ def score(this: plan.Plan) -> Scored:
     # What was concluded from older rows does not hold beside these.
     for step in ("judge", "explain", "register"):
         (this.folder / f"{step}.json").unlink(missing_ok=True)
-    package = places.root() / exported.package
+    package = paths.root() / exported.package
     verify(package, exported.digest, f"the candidate of {this.application}")
     examples = pd.read_parquet(this.splits / "test.parquet")
     settings, seed = this.recipe.score, this.recipe.seed
@@ -44,7 +46,7 @@ def score(this: plan.Plan) -> Scored:
 
     def asked(model: str, folder: Path) -> None:
         before = rss_mb()
-        recipe = recipes.load(this.application)(**described(folder)["fields"])
+        recipe = contract.load(this.application)(**described(folder)["fields"])
         session = recipe.open(folder)
         recipe.predict(session, recipe.golden()[:1])
         memory[model] = round(rss_mb() - before, 1)
@@ -58,7 +60,7 @@ def score(this: plan.Plan) -> Scored:
     moved: dict[str, float] = {}
     if champion is not None:
         try:
-            asked("champion", tracking.package(this.application, champion))
+            asked("champion", packages.fetch(this.application, champion))
         except Exception as error:
             # A champion that cannot answer is a finding, not a fault of the candidate.
             skipped["champion"] = f"version {champion}: {type(error).__name__}: {error}"
@@ -75,7 +77,7 @@ def score(this: plan.Plan) -> Scored:
     process.progress(3, 4, "parts", part="baselines")
     frames |= baselines(this).frames
     process.progress(4, 4, "parts")
-    looks = tracking.looks(this.application, digest(examples["example_id"].tolist()), begin(this))
+    looks = runs.looks(this.application, digest(examples["example_id"].tolist()), begin(this))
     return Scored(
         frames=frames,
         champion=champion,

@@ -5,24 +5,26 @@ They depend on data, code and the model's fixed fields, so a changed learning ra
 
 import pandas as pd
 
-import recipes
-from tasks import places, plan
-from tasks.files import aside, digest, locked
-from tasks.receipts import Baselines, File
 from tasks.score.overlap import overlap
+from tidemill import contract
+from tidemill.records.receipts import Baselines
+from tidemill.run import plan
+from tidemill.runtime import paths
+from tidemill.runtime.files import aside, digest, locked
+from tidemill.runtime.receipt import File
 
 
 def baselines(this: plan.Plan) -> Baselines:
     """Their frames, as `score` gives them; made where they are missing."""
-    folder = places.state(
+    folder = paths.state(
         "baselines", f"{this.application}-{digest([this.snapshot, this.code])[:16]}"
     )
     done = folder / "done.json"
-    with locked(places.state("locks", f"baselines-{this.application}")):
+    with locked(paths.state("locks", f"baselines-{this.application}")):
         found = Baselines.load(done)
         if found and all(file.intact() for file in found.frames.values()):
             return found
-        recipe = recipes.load(this.application)(**this.recipe.model)
+        recipe = contract.load(this.application)(**this.recipe.model)
         test = pd.read_parquet(this.splits / "test.parquet")
         frames = {
             **recipe.baselines(this.splits, test),

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks import places, tracking, version
-from tasks.errors import Fault, Refused
+from tidemill.engines.dvc import snapshots
+from tidemill.engines.mlflow import registry
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Fault, Refused
 
 ROWS = 4_000  # of each side for the classifier
 BUCKETS = 2**14
@@ -16,13 +18,13 @@ BINS = 10
 
 def drift(application: str, champion: str, snapshot: str, splits: Path) -> dict[str, float]:
     """PSI by column, and the AUC of a classifier that tells the two apart; empty where the champion's rows are not to be had."""
-    theirs = tracking.tag(application, champion, "tidemill.snapshot")
+    theirs = registry.tag(application, champion, "tidemill.snapshot")
     if theirs == snapshot:
         return {"same snapshot": 0.0}
-    folder = places.state("snapshots", f"{application}-{(theirs or '')[:16]}")
+    folder = paths.state("snapshots", f"{application}-{(theirs or '')[:16]}")
     try:
         if not (folder / "train.parquet").is_file():
-            version.restore(folder.name, folder)
+            snapshots.restore(folder.name, folder)
     except (Refused, Fault, OSError) as error:
         print(f"the champion's training rows could not be restored: {error}")
         return {}

@@ -5,7 +5,7 @@ import json
 
 import pandas as pd
 
-from tasks.select.twins import pairs
+from tidemill.text.duplicates import pairs
 
 RUN = 13
 

@@ -11,21 +11,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import config, places, process
-from tasks.documents import DOCUMENTS, DROPPED, without_pandas
-from tasks.errors import Refused
-from tasks.files import locked, swept, write_json
-from tasks.schema import Recipe
-from tasks.select.bands import BANDS, Bands
 from tasks.select.policy import COLUMNS, judged
 from tasks.select.rows import Rows
-from tasks.select.twins import Alike, joined
+from tidemill.engines import config
+from tidemill.engines.config.schema import Recipe
+from tidemill.records.tables import DOCUMENTS, DROPPED, without_pandas
+from tidemill.runtime import paths, process
+from tidemill.runtime.errors import Refused
+from tidemill.runtime.files import locked, swept, write_json
+from tidemill.text.duplicates import Alike, joined
+from tidemill.text.lsh import BANDS, Bands
 
 
 def select(name: str) -> None:
     recipe = config.recipe(name)
-    out = places.data("select", name)
-    with locked(places.state("locks", f"select-{name}")):
+    out = paths.data("select", name)
+    with locked(paths.state("locks", f"select-{name}")):
         swept(out)
         rows = Rows(recipe.sources)
         order, reasons = judge(recipe, rows)
@@ -78,7 +79,7 @@ def judge(recipe: Recipe, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     )  # type: list, list[np.ndarray], list[np.ndarray], list[np.ndarray]
     numbers: defaultdict[tuple[str, ...], int] = defaultdict(lambda: len(numbers))
     process.progress(0, rows.count, "documents")
-    with Bands(places.state("select", f"{recipe.application}.sqlite")) as bands:
+    with Bands(paths.state("select", f"{recipe.application}.sqlite")) as bands:
         for start, use, table, payloads in rows.scan(
             [
                 "uri",
@@ -107,15 +108,12 @@ def judge(recipe: Recipe, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
             sought[start : start + table.num_rows] = left
             table = table.filter(pa.array(left))
             here = start + np.flatnonzero(left)
-            for whole, some in zip(
-                (words, signed),
-                bands.named(
-                    table["digest"].to_pylist(),
-                    lambda places, here=here: rows.texts(here[list(places)]),
-                ),
-                strict=True,
-            ):  # type: ignore[misc]
-                whole.append(some)
+            some_words, some_signed = bands.named(
+                table["digest"].to_pylist(),
+                lambda numbers, here=here: rows.texts(here[list(numbers)]),  # type: ignore[misc]
+            )
+            words.append(some_words)
+            signed.append(some_signed)
             differing = [table[column].to_pylist() for column in policy.twins_differ_by]
             groups.append(
                 np.array(

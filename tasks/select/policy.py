@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.schema import Quality
+from tidemill.engines.config.schema import Quality
 
 COLUMNS = ("language", "language_found", "language_score", "quality")
 SURE = 0.5  # of lid.176; below it a text is in the language that its source says, where it says one

@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import places, text
-from tasks.documents import CLEANED, DOCUMENTS
-from tasks.errors import Fault, Refused
-from tasks.files import aside
-from tasks.schema import Use
+from tidemill.engines.config.schema import Use
+from tidemill.records.tables import CLEANED, DOCUMENTS
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.files import aside
+from tidemill.text import normal
 
 GROUP_ROWS, GROUP_BYTES = (
     50_000,
@@ -83,7 +84,7 @@ class Rows:
     def texts(self, rows: np.ndarray) -> list[str]:
         """What is compared of these rows when copies are sought."""
         found = self.take(rows, ["text", "payload"])
-        return list(map(text.sought, found["text"].to_pylist(), found["payload"].to_pylist()))
+        return list(map(normal.sought, found["text"].to_pylist(), found["payload"].to_pylist()))
 
     def write(
         self,
@@ -129,7 +130,7 @@ class Rows:
 
 
 def _opened(source: str) -> pq.ParquetFile:
-    path = places.data("clean", source) / "documents.parquet"
+    path = paths.data("clean", source) / "documents.parquet"
     if not path.is_file():
         raise Refused(f"data/clean/{source} has no documents; run python -m tasks.clean {source}")
     try:

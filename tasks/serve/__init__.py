@@ -2,22 +2,22 @@
 
 from pathlib import Path
 
-from tasks import places
-from tasks.receipts import Watched
-from tasks.step import step
+from tidemill.engines.prefect.step import step
+from tidemill.records.receipts import Watched
+from tidemill.runtime import paths
 
 
 @step("watch {application}")
 def watching(application: str) -> Watched:
     """Compare what was served with what the champion was judged on."""
-    from tasks.process import answer
+    from tidemill.runtime.process import answer
 
     return answer(f"watch {application}", "tasks.serve.watch", [application], Watched)
 
 
 def nudge() -> Path:
     """A file that whoever moves an alias touches: servers on this machine look at the registry at once."""
-    return places.state("serve", "nudge")
+    return paths.state("serve", "nudge")
 
 
 def nudged() -> None:

@@ -17,9 +17,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from tasks import config, places, process
-from tasks.errors import Fault, Refused
-from tasks.schema import Serving
+from tidemill.engines import config
+from tidemill.engines.config.schema import Serving
+from tidemill.runtime import paths, process
+from tidemill.runtime.errors import Fault, Refused
 
 log = logging.getLogger(__name__)
 FIRST_S = 30.0  # one of several workers waits so long for its models before it takes a connection
@@ -43,7 +44,7 @@ def chosen(names: list[str], every: bool) -> tuple[str, ...]:
 
 def listening(settings: Serving) -> socket.socket:
     """The bound socket. Refuses an open address without a token, and a port in use."""
-    from tasks.serve.door import may_bind
+    from tasks.serve.auth import may_bind
 
     may_bind(settings.host)
     try:
@@ -89,7 +90,7 @@ def work(
     # One or two heaps for all threads (glibc's M_ARENA_MAX): as it comes each thread keeps one of its own, half of it empty.
     ctypes.CDLL(None).mallopt(-8, 2)
     from tasks.serve.app import make
-    from tasks.serve.patience import Patient
+    from tasks.serve.protocol import Patient
 
     worker = make(names, settings, first_s=first_s)
     Patient.head_s, Patient.most, Patient.full = settings.head_s, settings.connections, worker.full
@@ -117,7 +118,7 @@ class Workers:
 
     def __init__(self, names: tuple[str, ...], settings: Serving, listener: socket.socket) -> None:
         self.names, self.settings, self.listener = names, settings, listener
-        self.folder = places.state("serve", f"metrics-{os.getpid()}")
+        self.folder = paths.state("serve", f"metrics-{os.getpid()}")
         self.children: list[subprocess.Popen[bytes]] = []
         self.stopping = False
 
@@ -140,7 +141,7 @@ class Workers:
             env=env,
             pass_fds=[number],
             stdin=subprocess.DEVNULL,
-            cwd=places.root(),
+            cwd=paths.root(),
         )
 
     def keep(self) -> int:
@@ -212,7 +213,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--workers", type=int)
     parser.add_argument("--socket", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    places.settle()
+    paths.settle()
     names = chosen(given.names, given.all)
     if given.socket is not None:
         code = work(

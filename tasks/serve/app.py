@@ -19,16 +19,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from tasks.schema import Serving
+from tasks.serve.auth import SAFE, Door
 from tasks.serve.batch import Answered, Batcher, Broken, Full, Late
-from tasks.serve.contest import Contest
 from tasks.serve.describe import described
-from tasks.serve.door import SAFE, Door
-from tasks.serve.keeper import Held, Keeper
+from tasks.serve.loaded_model import Slot, share_of
 from tasks.serve.measure import LATENCY, REQUESTS, exposition
-from tasks.serve.notebook import Notebook
-from tasks.serve.refusals import Refusal, invalid
-from tasks.serve.slot import Slot, share_of
+from tasks.serve.problem_json import Refusal, invalid
+from tasks.serve.sampling import Notebook
+from tasks.serve.shadow import Contest
+from tasks.serve.version_follower import Held, Keeper
+from tidemill.engines.config.schema import Serving
 
 HERE = Path(__file__).parent
 LARGE = 64_000  # bytes; a larger body is read by a thread, so that others are not kept waiting

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from tasks.schema import Serve
+from tasks.serve.loaded_model import Slot
 from tasks.serve.measure import BATCH, QUEUE
-from tasks.serve.slot import Slot
+from tidemill.engines.config.schema import Serve
 
 log = logging.getLogger(__name__)
 

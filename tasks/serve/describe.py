@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from tasks.serve.keeper import Held
+from tasks.serve.version_follower import Held
 
 PROBLEM = {
     "type": "object",

@@ -13,13 +13,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from tasks import config, places, process, tracking, version
-from tasks.errors import Fault, Refused
-from tasks.files import digest
-from tasks.receipts import Watched
-from tasks.schema import Serve
 from tasks.score.drift import psi
-from tasks.serve.slot import Slot, load
+from tasks.serve.loaded_model import Slot, load
+from tidemill.engines import config
+from tidemill.engines.config.schema import Serve
+from tidemill.engines.dvc import snapshots
+from tidemill.engines.mlflow import packages, registry
+from tidemill.records.receipts import Watched
+from tidemill.runtime import paths, process
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.files import digest
 
 REFERENCE = 1_000  # test rows the champion is asked, to know what it usually sees and says
 VALUES = 20  # of a column of words; rarer ones count as one
@@ -30,7 +33,7 @@ LABELLED = 30  # served rows with a label, from which their accuracy is told
 
 def watch(application: str) -> Watched:
     settings = config.recipe(application).serve
-    number = tracking.aliased(application)
+    number = registry.aliased(application)
     if number is None:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
     served = noted(application, number)
@@ -44,8 +47,8 @@ def watch(application: str) -> Watched:
     slot = load(
         application,
         number,
-        tracking.package(application, number),
-        tracking.tag(application, number, "tidemill.digest") or "",
+        packages.fetch(application, number),
+        registry.tag(application, number, "tidemill.digest") or "",
     )
     rows = judged_on(application, slot)
     asked = rows.sort_values("example_id", kind="stable").head(REFERENCE)
@@ -99,7 +102,7 @@ def judged(found: dict[str, Any], sure: set[str], sign: int, settings: Serve) ->
 
 def noted(application: str, number: str) -> pd.DataFrame:
     """The noted questions that this version answered."""
-    files = sorted(places.data("served", application).rglob("*.parquet"))
+    files = sorted(paths.data("served", application).rglob("*.parquet"))
     whole = (
         pd.concat([pd.read_parquet(path) for path in files])
         if files
@@ -110,12 +113,12 @@ def noted(application: str, number: str) -> pd.DataFrame:
 
 def judged_on(application: str, slot: Slot) -> pd.DataFrame:
     """The test rows of the champion's own snapshot: today's, where it is today's, else restored by its name."""
-    here = places.data("splits", application)
+    here = paths.data("splits", application)
     report = here / "report.json"
     if not report.is_file() or json.loads(report.read_text()).get("snapshot") != slot.snapshot:
-        here = places.state("snapshots", f"{application}-{slot.snapshot[:16]}")
+        here = paths.state("snapshots", f"{application}-{slot.snapshot[:16]}")
         if not (here / "test.parquet").is_file():
-            version.restore(here.name, here)
+            snapshots.restore(here.name, here)
     path = Path(here) / "test.parquet"
     if not path.is_file():
         raise Fault(
@@ -150,13 +153,13 @@ def moved(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, tuple[float, boo
 
 def since(application: str, served: pd.DataFrame, slot: Slot) -> pd.DataFrame:
     """Labelled examples that were asked of the server, and that the champion was not trained on."""
-    path = places.data("labels", application) / "examples.parquet"
+    path = paths.data("labels", application) / "examples.parquet"
     if not path.is_file():
         return pd.DataFrame()
     labels = pd.read_parquet(path)
     asked = set(served["question_digest"])
     mine = labels[[digest(json.loads(item)) in asked for item in labels["inputs"]]]
-    train = places.data("splits", application) / "train.parquet"
+    train = paths.data("splits", application) / "train.parquet"
     known = (
         set(pd.read_parquet(train, columns=["example_id"])["example_id"])
         if train.is_file()

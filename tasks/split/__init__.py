@@ -1,12 +1,12 @@
 """Split: train, valid and test, by what a row is and never by its position."""
 
-from tasks.receipts import Stage
-from tasks.step import step
+from tidemill.engines.prefect.step import step
+from tidemill.records.receipts import Stage
 
 
 @step("split {recipe}")
 def split(recipe: str, due: bool) -> Stage:
     """Divide the examples; a data stage, so DVC runs it."""
-    from tasks import version
+    from tidemill.engines.dvc import stages
 
-    return version.stage("split", recipe, due)
+    return stages.stage("split", recipe, due)

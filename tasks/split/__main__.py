@@ -7,12 +7,14 @@ from datetime import date, timedelta
 import pandas as pd
 import pyarrow as pa
 
-from tasks import config, places, process, text
-from tasks.documents import EXAMPLES, LOST, WEIGHT, save
-from tasks.errors import Refused
-from tasks.files import locked, swept, write_json
-from tasks.schema import Recipe, SplitRule
-from tasks.select.twins import Sets, pairs
+from tidemill.engines import config
+from tidemill.engines.config.schema import Recipe, SplitRule
+from tidemill.records.tables import EXAMPLES, LOST, WEIGHT, save
+from tidemill.runtime import paths, process
+from tidemill.runtime.errors import Refused
+from tidemill.runtime.files import locked, swept, write_json
+from tidemill.text import normal
+from tidemill.text.duplicates import Sets, pairs
 
 SPLITS = ("train", "valid", "test")
 EMBARGO = "in the embargo before "
@@ -20,11 +22,11 @@ EMBARGO = "in the embargo before "
 
 def split(name: str) -> None:
     recipe = config.recipe(name)
-    out = places.data("splits", name)
-    path = places.data("labels", name) / "examples.parquet"
+    out = paths.data("splits", name)
+    path = paths.data("labels", name) / "examples.parquet"
     if not path.is_file():
         raise Refused(f"data/labels/{name} has no examples; run python -m tasks.label {name}")
-    with locked(places.state("locks", f"split-{name}")):
+    with locked(paths.state("locks", f"split-{name}")):
         swept(out)
         examples = pd.read_parquet(path)
         process.progress(0, len(examples), "examples")
@@ -153,7 +155,7 @@ def leaks(examples: pd.DataFrame, where: pd.Series, threshold: float, ngram: int
     for inputs, target, payload in zip(
         examples["inputs"], examples["target"], payloads, strict=True
     ):
-        asked = said(inputs) if payload is None else text.in_letters(payload)
+        asked = said(inputs) if payload is None else normal.in_letters(payload)
         # Where nothing is asked, the answer is the text: copies of it are copies of the row.
         words.append(asked if payload is not None or asked.strip() else said(target))
         groups.append(target if payload is not None or asked.strip() else "")
@@ -186,7 +188,7 @@ def together(words: list[str], groups: list[str], rank: list[int], size: int) ->
     ] = {}  # of what valid and test say: a run's hash to the strictest of the splits that have it
     runs: dict[int, list[int]] = {}
     for row in sorted(range(len(words)), key=lambda row: -rank[row]):
-        found = [hash((groups[row], *run)) for run in text.runs(words[row], size)]
+        found = [hash((groups[row], *run)) for run in normal.runs(words[row], size)]
         if not found:
             continue
         runs[row] = found

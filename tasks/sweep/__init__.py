@@ -5,11 +5,11 @@ import os
 import sys
 from contextlib import suppress
 
-from tasks import process
-from tasks.errors import Fault
-from tasks.receipts import Swept
-from tasks.step import step
-from tasks.telling import told
+from tidemill.engines.prefect.progress import told
+from tidemill.engines.prefect.step import step
+from tidemill.records.receipts import Swept
+from tidemill.runtime import process
+from tidemill.runtime.errors import Fault
 
 log = logging.getLogger(__name__)
 PROCESSORS_A_WORKER = 2
@@ -18,7 +18,7 @@ PROCESSORS_A_WORKER = 2
 @step("sweep {application}")
 def sweep(application: str, overrides: list[str]) -> Swept:
     """Short trainings over the recipe's space, judged on validation rows, by as many workers as `sweep.workers` says."""
-    from tasks import plan
+    from tidemill.run import plan
 
     this = plan.make(application, overrides)
     if found := plan.whole(Swept, this.folder / "sweep.json"):

@@ -5,19 +5,21 @@ Killed at any moment, the same command goes on: the trial that died is tried aga
 
 import json
 
-from tasks import plan, process, tracking
-from tasks.files import locked
-from tasks.places import state
-from tasks.receipts import Swept
-from tasks.tracking.story import begin
+from tidemill.engines.mlflow import runs
+from tidemill.records.receipts import Swept
+from tidemill.run import plan
+from tidemill.run.tracked import begin
+from tidemill.runtime import process
+from tidemill.runtime.files import locked
+from tidemill.runtime.paths import state
 
 
 def sweep(this: plan.Plan) -> Swept:
     settings = this.recipe.sweep
     if not settings.trials or not min(settings.max_epochs, this.recipe.trainer.max_epochs):
         return Swept(trials=0, complete=0, metric=settings.metric, value=None, params={})
-    from tasks.sweep.study import Study
     from tasks.sweep.trial import work
+    from tidemill.engines.optuna.study import Study
 
     with locked(state("locks", f"sweep-{this.application}")):
         parent = begin(this)
@@ -47,9 +49,9 @@ def chosen(study: object, parent: str) -> tuple[dict, float]:
     """The best parameters and their metric; where more seeds are asked for, by the mean over them."""
     import statistics
 
-    import recipes
-    from tasks.sweep.study import Study
     from tasks.sweep.trial import seed, trained
+    from tidemill import contract
+    from tidemill.engines.optuna.study import Study
 
     assert isinstance(study, Study)
     settings, means = study.settings, []
@@ -60,7 +62,7 @@ def chosen(study: object, parent: str) -> tuple[dict, float]:
         for again in range(1, settings.seeds):
             name = f"again:{slot}:{again}"
             if name not in study.study.user_attrs:
-                recipe = recipes.load(study.this.application)(
+                recipe = contract.load(study.this.application)(
                     **{**study.this.recipe.model, **trial.params}
                 )
                 data = recipe.datamodule(study.this.splits, study.this.recipe.seed, settings.rows)
@@ -74,7 +76,7 @@ def chosen(study: object, parent: str) -> tuple[dict, float]:
         means.append(statistics.fmean(values))
         process.progress(len(means), len(finalists), "finalists", value=round(means[-1], 4))
     if settings.seeds > 1:
-        tracking.log_text(
+        runs.log_text(
             parent,
             json.dumps(
                 [
@@ -99,11 +101,11 @@ def pictures(study: object, parent: str) -> None:
     import tempfile
     from pathlib import Path
 
-    from tasks.sweep.pictures import draw
+    from tidemill.engines.optuna.plots import draw
 
     with tempfile.TemporaryDirectory() as folder:
         draw(study, Path(folder))
-        tracking.log_files(parent, Path(folder), "figures")
+        runs.log_files(parent, Path(folder), "figures")
 
 
 if __name__ == "__main__":

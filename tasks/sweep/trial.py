@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback
-from optuna.trial import TrialState
 
-import recipes
-from tasks import process, tracking
-from tasks.errors import Fault
-from tasks.files import canonical
-from tasks.process import PROGRESS
-from tasks.sweep.propose import Params
-from tasks.sweep.study import Study
-from tasks.train.loop import METRICS_EVERY, fit
+from tidemill import contract
+from tidemill.engines.mlflow import runs
+from tidemill.engines.optuna.samplers import Params
+from tidemill.engines.optuna.study import Study, TrialState
+from tidemill.learners.lightning.loop import METRICS_EVERY, fit
+from tidemill.runtime import process
+from tidemill.runtime.errors import Fault
+from tidemill.runtime.files import canonical
+from tidemill.runtime.process import PROGRESS
 
 ROUNDS = 5  # of the golden questions, for the latency
 
@@ -61,7 +61,7 @@ def work(study: Study, parent: str) -> None:
             continue
         trial, slot, params = taken
         try:
-            recipe = recipes.load(study.this.application)(**{**study.this.recipe.model, **params})
+            recipe = contract.load(study.this.application)(**{**study.this.recipe.model, **params})
             _row(slot, params, "running")
             if data is None or recipe.data_fields & set(params):
                 data = recipe.datamodule(
@@ -90,24 +90,24 @@ def attempt(
 ) -> tuple[list[float], TrialState]:
     """Train once, with the slot's seed; its run in MLflow is the slot's, however often it is tried."""
     gc.collect()  # a trainer and its module refer to each other; the last trial's would stay beside this one's
-    run_id = tracking.run(
+    run_id = runs.start(
         study.this.application,
         f"{study.name}/{slot}",
         f"trial {slot}",
         {"tidemill.kind": "trial"},
         parent,
     )
-    tracking.log(run_id, params={name: getattr(recipe, name) for name in study.settings.space})
+    runs.log(run_id, params={name: getattr(recipe, name) for name in study.settings.space})
     rungs = Rungs(study, trial, slot)
     module, metrics = trained(study, recipe, data, seed(study, slot, 0), f"trial {slot}", rungs)
     values = [metrics[study.settings.metric]]
     if study.settings.latency_ms:
         values.append(latency(recipe, module, data))
         metrics["latency_ms"] = values[1]
-    tracking.log_curve(run_id, "train_loss", rungs.losses)
-    tracking.log_curve(run_id, study.settings.metric, rungs.curve)
+    runs.log_curve(run_id, "train_loss", rungs.losses)
+    runs.log_curve(run_id, study.settings.metric, rungs.curve)
     state = TrialState.PRUNED if rungs.stopped else TrialState.COMPLETE
-    tracking.log(
+    runs.log(
         run_id,
         metrics={
             name: value
@@ -119,7 +119,7 @@ def attempt(
             "tidemill.slot": str(slot),
         },
     )
-    tracking.finish(run_id)
+    runs.finish(run_id)
     return values, state
 
 

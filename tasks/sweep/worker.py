@@ -1,12 +1,13 @@
 """python -m tasks.sweep.worker RECIPE [key=value ...]: take trials of the sweep until none is left."""
 
-from tasks import plan, process
-from tasks.tracking.story import begin
+from tidemill.run import plan
+from tidemill.run.tracked import begin
+from tidemill.runtime import process
 
 
 def main(arguments: list[str]) -> None:
-    from tasks.sweep.study import Study
     from tasks.sweep.trial import work
+    from tidemill.engines.optuna.study import Study
 
     this = plan.of_child(arguments)
     parent = begin(this)

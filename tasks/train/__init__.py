@@ -1,16 +1,16 @@
 """Train: one model, with the parameters the sweep found, in a child process with Lightning."""
 
-from tasks.errors import Fault
-from tasks.receipts import Trained
-from tasks.step import step
-from tasks.telling import told
+from tidemill.engines.prefect.progress import told
+from tidemill.engines.prefect.step import step
+from tidemill.records.receipts import Trained
+from tidemill.runtime.errors import Fault
 
 
 @step("train {application}")
 def train(application: str, overrides: list[str]) -> Trained:
     """Train on all rows; same data, configuration and seed give the same weights on a CPU, killed on the way or not."""
-    from tasks import plan
-    from tasks.train import memory
+    from tidemill.learners.lightning import memory
+    from tidemill.run import plan
 
     this = plan.make(application, overrides)
     kills = memory.kernel_kills()

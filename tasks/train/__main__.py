@@ -6,28 +6,31 @@ Killed at any moment, the same command goes on from its last checkpoint and ends
 import itertools
 from typing import TYPE_CHECKING
 
-import recipes
-from tasks import places, plan, tracking
-from tasks.errors import Fault
-from tasks.files import locked
-from tasks.receipts import File, Swept, Trained
-from tasks.tracking.story import begin
-from tasks.train import memory
-from tasks.train.before import champion, check, identity, prepared, resumes
+from tasks.train.start import champion, check, identity, prepared, resumes
+from tidemill import contract
+from tidemill.engines.mlflow import runs
+from tidemill.learners.lightning import memory
+from tidemill.records.receipts import Swept, Trained
+from tidemill.run import plan
+from tidemill.run.tracked import begin
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Fault
+from tidemill.runtime.files import locked
+from tidemill.runtime.receipt import File
 
 if TYPE_CHECKING:
     from tasks.train.stages import Work
 
 
 def train(this: plan.Plan) -> Trained | None:
-    from tasks.train.checkpoints import Checkpoints
-    from tasks.train.keeping import Stop
-    from tasks.train.loop import Kept, rank
     from tasks.train.stages import Work, trained
+    from tidemill.learners.lightning.checkpoints import Checkpoints
+    from tidemill.learners.lightning.loop import Kept, rank
+    from tidemill.learners.lightning.resume import Stop
 
     stop = Stop().listen()
     swept = plan.read("sweep", Swept, this)
-    recipe = recipes.load(this.application)(**{**this.recipe.model, **swept.params})
+    recipe = contract.load(this.application)(**{**this.recipe.model, **swept.params})
     check(this, recipe)
 
     def keep(name: str) -> Kept:
@@ -63,7 +66,7 @@ def train(this: plan.Plan) -> Trained | None:
     if rank():  # beside the process that writes
         trained(work())
         return None
-    with locked(places.state("locks", f"train-{this.application}")):
+    with locked(paths.state("locks", f"train-{this.application}")):
         run_id = begin(this)
         try:
             return told(this, work(), run_id)
@@ -77,20 +80,20 @@ def train(this: plan.Plan) -> Trained | None:
 
 def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     """The training, and what MLflow is told of it while it runs and afterwards. Its checkpoints go once its weights are there."""
-    from tasks.train.cost import Meter
-    from tasks.train.loop import save
     from tasks.train.stages import signature, trained
+    from tidemill.learners.lightning.cost import Meter
+    from tidemill.learners.lightning.loop import save
 
     start, settings = work.start, work.start.settings
     before = start.recipe.model_dump()
     attempts = resumes(this.folder)
-    tracking.log(
+    runs.log(
         run_id,
         params={f"model.{name}": value for name, value in before.items()},
         tags={"tidemill.resumes": str(attempts)} if attempts else {},
     )
     meter = Meter()
-    ended = trained(work, tracking.lightning_logger(run_id))
+    ended = trained(work, runs.lightning_logger(run_id))
     path = this.folder / "weights.safetensors"
     save(ended.module, path)
     batches = sum(kept.steps for kept in ended.kept) * settings.accumulate
@@ -112,7 +115,7 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
             else {}
         ),
     }
-    tracking.log(
+    runs.log(
         run_id,
         metrics={
             **{f"final.{name}": value for name, value in ended.metrics.items()},

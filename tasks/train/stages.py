@@ -12,17 +12,17 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-import recipes
-from recipes.base import Recipe
-from tasks import tracking
-from tasks.errors import Refused
-from tasks.export import described
-from tasks.files import digest, sha256, write
-from tasks.schema import Recipe as Judged
-from tasks.schema import Trainer
-from tasks.train.before import Start, weights_of
-from tasks.train.loop import Kept, fit, rank, save
-from tasks.train.teaching import Teacher, taught
+from tasks.train.start import Start, weights_of
+from tidemill import contract
+from tidemill.contract import Recipe
+from tidemill.engines.config.schema import Recipe as Judged
+from tidemill.engines.config.schema import Trainer
+from tidemill.engines.mlflow import packages
+from tidemill.learners.lightning.distillation import Teacher, taught
+from tidemill.learners.lightning.loop import Kept, fit, rank, save
+from tidemill.package.package import described
+from tidemill.runtime.errors import Refused
+from tidemill.runtime.files import digest, sha256, write
 
 OWN = "the model itself"  # among its teachers, and the members of its ensemble
 
@@ -220,8 +220,8 @@ def teaching(work: Work, ended: Ended) -> list[Teacher]:
 
 def champion(work: Work, ended: Ended) -> Teacher:
     path = weights_of(work.application, work.teacher)
-    package = tracking.package(work.application, work.teacher)
-    recipe = recipes.load(work.application)(**described(package)["fields"])
+    package = packages.fetch(work.application, work.teacher)
+    recipe = contract.load(work.application)(**described(package)["fields"])
     if why := work.start.recipe.strange(package, work.start.data):
         raise Refused(f"teach.by=champion: {why}; say teach.by=ensemble or nobody")
     fits(work.start.recipe, recipe, f"{work.application} version {work.teacher}")

@@ -11,43 +11,46 @@ import shutil
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-import recipes
-from tasks import config, places, plan, process, tracking
-from tasks.errors import Refused
-from tasks.export import described
-from tasks.files import locked
-from tasks.receipts import Verified
-from tasks.schema import Recipe
-from tasks.tracking.story import PACKAGES
-from tasks.version import restore
+from tidemill import contract
+from tidemill.engines import config
+from tidemill.engines.config.schema import Recipe
+from tidemill.engines.dvc.snapshots import restore
+from tidemill.engines.mlflow import packages, registry, runs
+from tidemill.package.package import described
+from tidemill.records.receipts import Verified
+from tidemill.run import plan
+from tidemill.run.tracked import PACKAGES
+from tidemill.runtime import paths, process
+from tidemill.runtime.errors import Refused
+from tidemill.runtime.files import locked
 
 Verdict = Literal["identical", "within tolerance", "different"]
 TOLERANCE = 0.02  # of a metric, relative to its size: what another processor's order of sums makes of a training (docs/train.md)
 
 
 def main(arguments: list[str]) -> Verified:
-    if not arguments or arguments[0] not in recipes.names():
+    if not arguments or arguments[0] not in contract.names():
         raise Refused(
-            f"no recipe '{' '.join(arguments[:1])}'; recipes/ has {', '.join(recipes.names())}"
+            f"no recipe '{' '.join(arguments[:1])}'; recipes/ has {', '.join(contract.names())}"
         )
     application = arguments[0]
-    number = (arguments[1] if len(arguments) > 1 else "") or tracking.aliased(application)
+    number = (arguments[1] if len(arguments) > 1 else "") or registry.aliased(application)
     if number is None:
         raise Refused(
             f"{application} has no champion yet; name a version, or run: tidemill run {application}"
         )
-    version = tracking.version(application, number)
+    version = registry.version(application, number)
     if version is None:
         raise Refused(
             f"no version {number} of {application}; tidemill history {application} lists what was live"
         )
-    told = tracking.told(version["run_id"])
+    told = runs.data(version["run_id"])
     refuse(application, number, told)
-    with locked(places.state("locks", f"train-{application}")):
+    with locked(paths.state("locks", f"train-{application}")):
         weights, metrics = again(application, number, version, told)
     verdict, because = judged(weights, told.tags["tidemill.weights"], metrics, made(told.metrics))
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    tracking.tag_version(
+    registry.tag_version(
         application,
         number,
         {
@@ -99,20 +102,20 @@ def again(
     application: str, number: str, version: dict[str, Any], told: Any
 ) -> tuple[str, dict[str, float]]:
     """The digest of the weights and the metrics of a training in a clean folder, on the version's snapshot."""
-    from tasks.train.before import Start, weights_of
-    from tasks.train.checkpoints import Checkpoints
-    from tasks.train.keeping import Stop
-    from tasks.train.loop import Kept, save
     from tasks.train.stages import Work, signature, trained
+    from tasks.train.start import Start, weights_of
+    from tidemill.learners.lightning.checkpoints import Checkpoints
+    from tidemill.learners.lightning.loop import Kept, save
+    from tidemill.learners.lightning.resume import Stop
 
-    folder = places.state("verify", f"{application}-{number}")
+    folder = paths.state("verify", f"{application}-{number}")
     shutil.rmtree(folder, ignore_errors=True)
     process.progress(0, 3, "parts", part="snapshot")
     restore(f"{application}-{told.tags['tidemill.snapshot'][:16]}", folder / "splits")
-    judged = Recipe.model_validate_json(tracking.read_text(version["run_id"], "config.json"))
+    judged = Recipe.model_validate_json(runs.read_text(version["run_id"], "config.json"))
     config.check_hardware(judged)
-    package = described(tracking.package(application, number))
-    recipe: Any = recipes.load(application)(**package.get("before", package["fields"]))
+    package = described(packages.fetch(application, number))
+    recipe: Any = contract.load(application)(**package.get("before", package["fields"]))
     begun = re.search(r"version (\d+)", told.tags.get("tidemill.start", ""))
     begin = (
         weights_of(application, begun.group(1))

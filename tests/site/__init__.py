@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks import config
 from tasks.collect.crawl import Crawl
-from tasks.receipts import Collected
-from tasks.schema import Budget, Collect, OptOut, Source
+from tidemill.engines import config
+from tidemill.engines.config.schema import Budget, Collect, OptOut, Source
+from tidemill.records.receipts import Collected
 
 ROBOTS = b"User-agent: *\nAllow: /\n"
 

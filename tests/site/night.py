@@ -11,21 +11,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tasks.collect import frontier, raw
+from tasks.collect import frontier
 from tasks.collect.crawl import Crawl
-from tasks.schema import OptOut, Source
 from tests.site import settings
+from tidemill.engines.config.schema import OptOut, Source
+from tidemill.records import warc
 
 PLACES = {
     "commit": (frontier.Frontier, "commit"),
     "published": (frontier.Frontier, "published"),
     "end": (frontier.Frontier, "end"),
     "take": (frontier.Frontier, "take"),
-    "sync": (raw.Segment, "sync"),
-    "close": (raw.Segment, "close"),
-    "add": (raw.Segment, "add"),
-    "merge": (raw, "merge"),
-    "table": (raw, "save_table"),
+    "sync": (warc.Segment, "sync"),
+    "close": (warc.Segment, "close"),
+    "add": (warc.Segment, "add"),
+    "merge": (warc, "merge"),
+    "table": (warc, "save_table"),
 }
 
 

@@ -1,0 +1,157 @@
+"""Selectors: how a stored page or member is cut into the parts that become documents."""
+
+import re
+from collections.abc import Callable, Iterator
+
+from lxml import etree
+
+from tasks.clean import binary_selectors
+from tasks.clean.part import Part, Unreadable
+from tidemill.engines.config.schema import Rule
+
+Beside = Callable[[str], bytes | None]
+
+
+def cut(rule: Rule, uri: str, body: bytes, beside: Beside = lambda uri: None) -> Iterator[Part]:
+    """A page's parts under one rule; none where the rule finds nothing in it. `beside` gives another page of its source."""
+    if rule.kind in ("picture", "pixels", "csv", "audio"):
+        return {
+            "picture": binary_selectors.picture,
+            "pixels": binary_selectors.pixels,
+            "csv": binary_selectors.series,
+            "audio": binary_selectors.audio,
+        }[rule.kind](rule, uri, body)
+    if rule.kind == "idx":
+        return binary_selectors.idx(rule, uri, body, beside)
+    return {"xpath": _xpath, "gettext": _gettext, "whole": _whole, "table": _table, "json": _json}[
+        rule.kind
+    ](rule, uri, body)
+
+
+def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, huge_tree=False, remove_comments=True
+    )
+    try:
+        tree = etree.fromstring(body, parser)
+    except etree.XMLSyntaxError as error:
+        raise Unreadable(f"not XML: {error.msg.split(',')[0][:60]}") from error
+    for node in tree.xpath(rule.each, namespaces=rule.namespaces):
+
+        def ask(expression: str, node: etree._Element = node) -> str:
+            found = node.xpath(expression, namespaces=rule.namespaces)
+            if isinstance(found, list):
+                return "\n".join(
+                    "".join(item.itertext()) if isinstance(item, etree._Element) else str(item)
+                    for item in found
+                )
+            return str(found)
+
+        yield Part(
+            rule.name,
+            ask(rule.part).rstrip("-"),
+            ask(rule.text),
+            ask(rule.language),
+            ask(rule.script),
+            attributes={key: ask(value) for key, value in sorted(rule.attributes.items())},
+        )
+
+
+def _gettext(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    import hashlib
+
+    import polib
+
+    match = re.search(rule.language, uri)
+    language = match.group(1) if match else ""
+    try:
+        said = body.decode("utf-8")
+        if "\n" not in said:  # polib would take it for the name of a file, and read that
+            raise Unreadable("not a gettext catalogue")
+        entries = polib.pofile(said)
+    except (OSError, UnicodeDecodeError, ValueError, IndexError) as error:
+        raise Unreadable("not a gettext catalogue") from error
+    for entry in entries:
+        if entry.obsolete or "fuzzy" in entry.flags:
+            continue
+        found = re.search(rule.original, entry.comment or "", re.DOTALL) if rule.original else None
+        text = entry.msgstr or (entry.msgstr_plural or {}).get(0, "")
+        if not text:
+            continue
+        key = hashlib.sha256(f"{entry.msgctxt or ''}\x04{entry.msgid}".encode()).hexdigest()[:16]
+        yield Part(
+            rule.name,
+            f"msg-{key}",
+            text,
+            language,
+            original=found.group(1) if found else entry.msgid,
+        )
+
+
+def _whole(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    found = None if rule.language == "''" else re.search(rule.language, uri)
+    try:
+        yield Part(
+            rule.name, "", body.decode("utf-8-sig"), language=found.group(1) if found else ""
+        )
+    except UnicodeDecodeError as error:
+        raise Unreadable("not UTF-8") from error
+
+
+def _json(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    """A record as an API gives it: text, language, script and attributes lie at dotted paths; lists are put one under the other."""
+    import json
+
+    def ask(path: str) -> str:
+        found = record
+        for part in path.split("."):
+            found = (
+                found[int(part)]
+                if isinstance(found, list) and part.isdigit() and int(part) < len(found)
+                else found.get(part)
+                if isinstance(found, dict)
+                else None
+            )
+        items = found if isinstance(found, list) else [found]
+        return "\n".join(
+            str(item)
+            for item in items
+            if isinstance(item, str | int | float) and not isinstance(item, bool)
+        )
+
+    try:
+        record = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("not JSON") from error
+    language, script = ("" if path == "''" else ask(path) for path in (rule.language, rule.script))
+    yield Part(
+        rule.name,
+        "",
+        ask(rule.text),
+        language,
+        script,
+        attributes={key: ask(path) for key, path in sorted(rule.attributes.items())},
+    )
+
+
+def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    import csv
+    import io
+
+    csv.field_size_limit(binary_selectors.MOST_CELL)
+    try:
+        rows = csv.DictReader(
+            io.StringIO(body.decode("utf-8-sig"), newline=""), delimiter=rule.delimiter, restval=""
+        )
+        for number, row in enumerate(rows, 1):
+            row.pop(None, None)  # cells beyond the head have no name
+            values = dict(sorted(row.items()))
+            yield Part(
+                rule.name,
+                f"row-{number}",
+                values.get(rule.text, ""),
+                values.get(rule.language, ""),
+                attributes=values,
+            )
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Unreadable("not a CSV table in UTF-8") from error

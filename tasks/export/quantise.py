@@ -1,0 +1,253 @@
+"""Other forms of an exported network: smaller or faster ones, each measured and scored here, one chosen by what was found.
+
+No rule says which form pays: dynamic int8 is twice as fast on a transformer and half as fast on a convolution,
+where static int8 gains (docs/decisions/0015).
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tidemill.contract import Metric, Recipe
+from tidemill.engines.config.schema import Export
+from tidemill.runtime import paths, process
+
+GRAPH = "model.onnx"
+Feeds = list[dict[str, np.ndarray]]
+
+
+def best(
+    application: str, recipe: Recipe, package: Path, valid: pd.DataFrame, settings: Export
+) -> tuple[str, list[dict[str, Any]]]:
+    """Try the forms, leave the best one in the package; its name, and the table of all of them.
+
+    A form that cannot be made or opened has its reason in the table, and is not taken.
+    """
+    from tidemill.package.latency import measured
+
+    rows = valid.sort_values("example_id", kind="stable").head(settings.rows)
+    metric = settings.metric or next(iter(recipe.metrics))
+    table: list[dict[str, Any]] = []
+    sessions: dict[str, tuple[Recipe, Any]] = {}
+    folders: dict[str, Path] = {
+        "fp32": package,
+        **{form: package.parent / f"{package.name}.{form}" for form in settings.forms},
+    }
+    try:
+        feeds = (
+            recorded(recipe, package, rows.head(settings.calibration))
+            if "int8-static" in settings.forms
+            else []
+        )
+        for form, folder in folders.items():
+            row: dict[str, Any] = {"form": form}
+            table.append(row)
+            try:
+                if form != "fp32":
+                    shutil.rmtree(folder, ignore_errors=True)
+                    shutil.copytree(package, folder)
+                    convert(form, package / GRAPH, folder / GRAPH, feeds)
+                    recipe.calibrate(folder, valid)
+                session = recipe.open(folder)
+                frame = recipe.score(session, rows)
+                row[metric] = float(recipe.metric(frame, np.ones((1, len(frame))))[metric][0])
+                row["mb"] = round(sum(path.stat().st_size for path in folder.iterdir()) / 1e6, 3)
+                row["memory_mb"] = weighed(application, recipe, folder)
+                sessions[form] = (recipe, session)
+            except Exception as error:
+                # Whatever the converter or the engine makes of a graph: this form is not to be had.
+                row["why"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        questions = [
+            recipe.Input.model_validate_json(item)
+            for item in rows.head(settings.requests)["inputs"]
+        ]
+        times, _ = measured(sessions, questions, settings.requests, batches=2)
+        for row in table:
+            if found := times.get(row["form"]):
+                row |= {name: round(found[name], 3) for name in ("p50_ms", "p95_ms")} | {
+                    "per_second": round(found["per_second"], 1)
+                }
+        chosen = choose(table, metric, recipe.metrics[metric], settings)
+        if chosen != "fp32":
+            for path in folders[chosen].iterdir():
+                shutil.copyfile(path, package / path.name)
+        return chosen, table
+    finally:
+        for form, folder in folders.items():
+            if form != "fp32":
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def choose(table: list[dict[str, Any]], metric: str, meaning: Metric, settings: Export) -> str:
+    """The smallest of those within `gain` of the fastest, among forms whose metric is not worse than fp32's by more than the margin.
+
+    Writes into each row whether it was taken, and why not.
+    """
+    base = table[0]
+    sign = 1 if meaning.better == "higher" else -1
+    fit = []
+    for row in table:
+        if "why" in row or "p50_ms" not in row:
+            continue
+        lost = sign * (base[metric] - row[metric])
+        if not lost <= settings.margin:
+            row["why"] = f"{metric} is worse by {lost:.4g}, {settings.margin:g} is allowed"
+        else:
+            fit.append(row)
+    if base not in fit:
+        return "fp32"
+    fastest = min(row["p50_ms"] for row in fit)
+    near = [row for row in fit if row["p50_ms"] <= fastest * (1 + settings.gain)]
+    taken = min(near, key=lambda row: row["mb"])
+    if (
+        base in near
+        and taken["mb"] > base["mb"] * (1 - settings.gain)
+        and taken["p50_ms"] > base["p50_ms"] * (1 - settings.gain)
+    ):
+        taken = base  # neither smaller nor faster by enough: what was exported stays
+    for row in fit:
+        row["why"] = (
+            "taken"
+            if row is taken
+            else f"{row['p50_ms'] / taken['p50_ms']:.2f} times its latency, {row['mb'] / taken['mb']:.2f} times its size"
+        )
+    return taken["form"]
+
+
+def convert(form: str, graph: Path, to: Path, feeds: Feeds) -> None:
+    """Write a graph in another form."""
+    {"int8-dynamic": _dynamic, "int8-static": _static, "fp16": _half}[form](graph, to, feeds)
+
+
+def _prepared(graph: Path, to: Path) -> Path:
+    """The graph with its shapes inferred and constants folded, which quantisation needs."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    part = to.with_suffix(".prepared")
+    quant_pre_process(str(graph), str(part), skip_symbolic_shape=True)
+    return part
+
+
+def _dynamic(graph: Path, to: Path, feeds: Feeds) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    part = _prepared(graph, to)
+    quantize_dynamic(str(part), str(to), weight_type=QuantType.QInt8)
+    part.unlink()
+
+
+def _static(graph: Path, to: Path, feeds: Feeds) -> None:
+    """Weights signed, each output channel with a scale of its own; activations unsigned, their ranges taken from `feeds`."""
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter(feeds)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.left, None)
+
+    part = _prepared(graph, to)
+    quantize_static(
+        str(part),
+        str(to),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+    )
+    part.unlink()
+
+
+def _half(graph: Path, to: Path, feeds: Feeds) -> None:
+    """Weights stored in 16 bits and cast where they are used: half the size on disk, computed in 32 bits as before."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(graph)
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type != TensorProto.FLOAT or np.prod(weight.dims) < 256:
+            continue
+        values = numpy_helper.to_array(weight)
+        if not np.isfinite(halved := values.astype(np.float16)).all():
+            continue  # too large for 16 bits: it stays as it is
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(halved, f"{name}.half"))
+        casts.append(
+            helper.make_node(
+                "Cast", [f"{name}.half"], [name], name=f"{name}.cast", to=TensorProto.FLOAT
+            )
+        )
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    onnx.save(model, to)
+
+
+def recorded(recipe: Recipe, package: Path, rows: pd.DataFrame) -> Feeds:
+    """What the graph is fed when these rows are scored, by the recipe's own way of asking it."""
+    session = recipe.open(package)
+    with recording(session) as feeds:
+        recipe.score(session, rows)
+    return feeds
+
+
+@contextmanager
+def recording(session: Any) -> Iterator[Feeds]:
+    """Note the inputs of every call of a session's graph."""
+    graph, feeds = session.session, []
+
+    class Recorder:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(graph, name)
+
+        def run(self, names: Any, inputs: dict[str, np.ndarray], *more: Any) -> Any:
+            feeds.append(inputs)
+            return graph.run(names, inputs, *more)
+
+    session.session = Recorder()
+    try:
+        yield feeds
+    finally:
+        session.session = graph
+
+
+def weighed(application: str, recipe: Recipe, package: Path) -> float:
+    """MB that opening a package and asking its golden questions takes, in a process of its own."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tasks.export.measure_memory",
+            application,
+            str(package),
+            recipe.model_dump_json(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=process.variables(),
+        cwd=paths.root(),
+    )
+    if done.returncode:
+        raise RuntimeError(
+            done.stderr.strip().splitlines()[-1]
+            if done.stderr.strip()
+            else "it could not be opened"
+        )
+    return float(done.stdout.splitlines()[-1])

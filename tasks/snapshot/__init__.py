@@ -1,0 +1,16 @@
+"""Snapshot: the data of a run gets a name by which it can be brought back (tidemill/engines/dvc/version.py)."""
+
+from tidemill.engines.prefect.step import step
+from tidemill.records.receipts import Snapshot
+
+
+@step("snapshot {recipe}")
+def snapshot(recipe: str) -> Snapshot:
+    """Push the data to the DVC remote, see that all of it is there, tag dvc.lock."""
+    from tidemill.engines.dvc import snapshots
+    from tidemill.runtime import process
+
+    found = snapshots.snapshot(recipe)
+    for note in found.notes:
+        process.tell(f"snapshot {recipe}", note=note)
+    return found

@@ -1,0 +1,155 @@
+"""tidemill label: the least certain examples out to people, their answers in again, and what the voters are worth."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tidemill.cli.arguments import Application, Json, out
+
+label = typer.Typer(
+    no_args_is_help=True,
+    help="Labels: what voters and people say, out to Label Studio and in again.",
+)
+
+
+def examples(application: str) -> Any:
+    """The examples as label left them; refused where there are none."""
+    import pandas as pd
+
+    from tidemill import contract
+    from tidemill.runtime import paths
+    from tidemill.runtime.errors import Fault, Refused
+
+    if application not in contract.names():
+        raise Refused(f"no recipe '{application}'; recipes/ has {', '.join(contract.names())}")
+    path = paths.data("labels", application) / "examples.parquet"
+    if not path.is_file():
+        raise Refused(f"data/labels/{application} has no examples; run: tidemill run {application}")
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise Fault(
+            f"{path} cannot be read ({' '.join(str(error).split())[:100]}); make it again: dvc repro -f --single-item label@{application}"
+        ) from error
+
+
+@label.command("export")
+def exported(
+    application: Application,
+    rows: Annotated[int, typer.Option(help="How many, the least certain first.", min=1)] = 100,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            help="The file of tasks; without it, under .tidemill/labels/. The labelling configuration lies beside it, as .xml.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the least certain examples as tasks for Label Studio; those that people answered already are left out."""
+    from tasks.label import people
+    from tidemill.runtime import paths
+    from tidemill.runtime.files import write
+
+    there = examples(application)
+    found, configuration = people.tasks(there, application, rows)
+    alike = there["confidence"].nunique() == 1
+    path = to or paths.state("labels", f"{application}.json")
+    write(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+    write(path.with_suffix(".xml"), configuration)
+    told = {
+        "application": application,
+        "tasks": len(found),
+        "file": str(path),
+        "configuration": str(path.with_suffix(".xml")),
+    }
+    typer.echo(
+        json.dumps(told, indent=1)
+        if as_json
+        else f"{len(found):,} tasks are in {path}; make a project of Label Studio with the configuration {path.with_suffix('.xml')}, import them{'; all labels are believed alike, so these are any' if alike else ''}, and bring the export back: tidemill label import {application} FILE"
+    )
+
+
+@label.command("import")
+def imported(
+    application: Application,
+    file: Annotated[Path, typer.Argument(help="Label Studio's export: JSON or JSON-MIN.")],
+    new: Annotated[
+        bool, typer.Option("--new", help="Take answers that no example has yet.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Merge people's answers into data/people; they win from the next run on."""
+    from tasks.label import people
+
+    counts = people.taken(application, file, examples(application), new)
+    told = {"application": application, "file": str(people.path(application)), **counts}
+    words = ", ".join(f"{count:,} {what}" for what, count in counts.items()) or "nothing"
+    typer.echo(
+        json.dumps(told, indent=1)
+        if as_json
+        else f"{words}; people have the word on {len(people.answers(application)):,} examples of {application} from the next run on"
+    )
+
+
+@label.command("report")
+def reported(application: Application, as_json: Json = False) -> None:
+    """What each voter covers, how often it has company, contradicts and is right; which labels are doubtful."""
+    from tidemill.runtime import paths
+    from tidemill.runtime.errors import Fault
+
+    examples(application)
+    path = paths.data("labels", application) / "report.json"
+    try:
+        told = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise Fault(
+            f"{path} cannot be read; make it again: dvc repro -f --single-item label@{application}"
+        ) from error
+    kept = {name: told[name] for name in ("voters", "people", "decided", "issues") if name in told}
+    if as_json:
+        out({"application": application, **kept})
+        return
+    if not kept.get("voters"):
+        typer.echo(f"{application} has no voters: its source alone says what is right")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("voter", "says"):
+        table.add_column(name)
+    for name in ("coverage", "overlap", "conflict", "accuracy"):
+        table.add_column(name, justify="right")
+    table.add_column("of rows", justify="right")
+    table.add_column("measured on")
+    for row in kept["voters"]:
+        table.add_row(
+            row["voter"],
+            row["kind"],
+            *(f"{row[name]:.1%}" for name in ("coverage", "overlap", "conflict")),
+            "" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
+            f"{row['rows']:,}",
+            row["measured_on"],
+        )
+    Console().print(table)
+    if decided := kept.get("decided"):
+        typer.echo(
+            f"labels are decided by {decided.pop('by')}"
+            + (
+                f" ({', '.join(f'{name} {score:.1%}' for name, score in decided.items())} on people's labels)"
+                if decided
+                else ", since too few people's labels say which is better"
+            )
+        )
+    if issues := kept.get("issues"):
+        typer.echo(
+            f"{issues['doubtful']:,} of {issues['rows']:,} labels are doubtful; data/labels/{application}/issues.parquet names them"
+            + (
+                f"; {issues['weighted']:,} examples count less in training"
+                if "weighted" in issues
+                else ""
+            )
+        )

@@ -1,0 +1,70 @@
+"""tidemill new: an application of a person's own, like one there is."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidemill.cli.arguments import Json, out
+
+
+def new(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Of the new application and its source: small letters, digits, underscores."
+        ),
+    ],
+    like: Annotated[
+        str,
+        typer.Option(
+            help="The application it is like: images, languages, stocks, text_generation or one of your own."
+        ),
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="A folder with a folder for each class, a folder of texts, or a CSV with a head."
+        ),
+    ],
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Which column is meant, where its name does not say so: text=Body, label=Topic, group=Ticker.",
+            metavar="KEY=COLUMN",
+        ),
+    ] = None,
+    summary: Annotated[
+        str, typer.Option(help="What it does, in a sentence; without it, one is made of the data.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """A new application from your own folder or table: its module, its YAML, its source and its place in the graph."""
+
+    from tidemill.cli.new.make import make
+    from tidemill.runtime.errors import Refused
+
+    columns = {}
+    for item in column or []:
+        key, sign, value = item.partition("=")
+        if not sign or not value:
+            raise Refused(f"--column {item}: not KEY=COLUMN, as in label=Topic")
+        columns[key] = value
+    made = make(name, like, data, columns, " ".join(summary.split()))
+    if as_json:
+        out(made)
+        return
+    typer.echo(f"{name}, like {like}: {made['found']}")
+    words = {
+        "module": "what differs from its like, and the model card's facts",
+        "recipe": "split, model, sweep and gates",
+        "source": "where the data is and how it is read",
+    }
+    for key, path in made["made"].items():
+        typer.echo(f"  {path:36} {words[key]}")
+    typer.echo(f"  {made['graph']:36} its place in the graph")
+    for note in made["notes"]:
+        typer.echo(f"note: {note}")
+    typer.echo(
+        f"next: {made['next'][0]}    to the verdict, nothing is registered\n      {made['next'][1]}"
+    )

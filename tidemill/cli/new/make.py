@@ -1,0 +1,171 @@
+"""A new application, whole or not at all."""
+
+import importlib
+import keyword
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import recipes
+from tidemill import contract
+from tidemill.cli.new.survey import survey
+from tidemill.cli.new.write import module, places_of, recipe, source
+from tidemill.engines import config
+from tidemill.engines.dvc import graph
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Refused
+from tidemill.runtime.files import locked, write
+
+COLUMNS = ("text", "label", "date", "open", "high", "low", "close", "volume", "adjusted", "group")
+
+
+def make(
+    name: str, like: str, data: Path, columns: dict[str, str], summary: str = ""
+) -> dict[str, Any]:
+    """Module, YAML, source and graph of a new application; what was made, as paths, and what to know.
+
+    Everything is looked at before anything is written. Refused leaves nothing behind, and neither does a fault.
+    """
+    root = paths.root()
+    _named(name, root)
+    kind = _like(like)
+    unknown = sorted(set(columns) - set(COLUMNS))
+    if unknown:
+        raise Refused(f"--column {unknown[0]}=...: there are {', '.join(COLUMNS)}")
+    path = _there(data, root)
+    found = survey(kind.reads, name, path, columns)
+    inside = path.is_relative_to(root)
+    shown = path.relative_to(root).as_posix() if inside else str(path)
+    text = (root / "conf" / "recipe" / f"{like}.yaml").read_text()
+    where = places_of(root, name)
+    bodies = {
+        "source": source(name, shown, found),
+        "module": module(name, like, kind, found, path.name),
+        "recipe": recipe(name, like, text, found, summary or found.summary),
+    }
+    if contract.packaged(name):  # its module is there; what it lacks is its configuration
+        if contract.load(name).reads != kind.reads:
+            raise Refused(
+                f"{name} is an installed package's and reads {contract.load(name).reads or 'what it alone knows'}, {like} reads {kind.reads}; choose another --like, or another name"
+            )
+        del bodies["module"]
+    with locked(paths.state("locks", "new")):
+        _named(name, root)
+        _written(
+            name, {where[key]: body for key, body in bodies.items()}, where["module"].parent, root
+        )
+    judged = config.recipe(name)
+    test = found.split["test"]
+    notes = []
+    share = test if isinstance(test, float) else 1.0
+    if found.rows * share < 1.5 * judged.score.min_units:
+        notes.append(
+            f"about {found.rows * share:.0f} of {found.rows:,} rows will be for testing, and nothing is claimed of fewer than {judged.score.min_units}: expect HOLD until there are more"
+        )
+    elif found.rows * share < judged.score.min_rows:
+        notes.append(
+            f"about {found.rows * share:.0f} of {found.rows:,} rows will be for testing: too few to judge classes and other slices one by one, which takes {judged.score.min_rows} each"
+        )
+    few = [name for name, count in found.counts.items() if count * share < 2]
+    if few:
+        notes.append(f"{', '.join(few[:5])} may have no row for testing")
+    return {
+        "application": name,
+        "like": like,
+        "found": found.told,
+        "rows": found.rows,
+        "made": {
+            key: each.relative_to(root).as_posix() for key, each in where.items() if key in bodies
+        },
+        "graph": "dvc.yaml",
+        "notes": notes,
+        "next": [f"tidemill run {name} --dry-run", f"tidemill run {name}"],
+    }
+
+
+def _named(name: str, root: Path) -> None:
+    if (
+        not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)
+        or len(name) > 40
+        or keyword.iskeyword(name)
+    ):
+        raise Refused(
+            f"'{name}' cannot be a name: up to 40 small letters, digits and single underscores, a letter first, no word of Python's, as leaf_pictures"
+        )
+    taken = {
+        *(each for each in contract.names() if not contract.packaged(each)),
+        *config.files("recipe"),
+    }
+    if name in taken:
+        raise Refused(
+            f"there is an application '{name}' already; taken are {', '.join(sorted(taken))}"
+        )
+    if name in config.files("source"):
+        raise Refused(
+            f"there is a source '{name}' already; taken are {', '.join(config.files('source'))}"
+        )
+    there = [
+        path for path in (root / "recipes" / name, root / "recipes" / f"{name}.py") if path.exists()
+    ]
+    if there:
+        raise Refused(
+            f"{(there or [root / 'recipes' / name])[0].relative_to(root)} is taken; choose another name, or move it away"
+        )
+    own = Path(recipes.__path__[0])
+    if own != root / "recipes":
+        raise Refused(
+            f"this tidemill runs from {own.parent} and the project is {root}; use the project's own: python -m tidemill.cli new"
+        )
+
+
+def _like(like: str) -> type[contract.Recipe]:
+    can = {
+        name: kind
+        for name in config.files("recipe")
+        if name in contract.names() and (kind := contract.load(name)).reads
+    }
+    if like not in can:
+        raise Refused(
+            f"--like {like}: there are {', '.join(f'{name} ({kind.reads})' for name, kind in sorted(can.items()))}"
+        )
+    return can[like]
+
+
+def _there(data: Path, root: Path) -> Path:
+    """The folder or file, by its own name and not a link's."""
+    if not data.exists():
+        raise Refused(f"--data: {data} does not exist; name a folder, or a table in a file")
+    path = data.resolve()
+    if root.is_relative_to(path):
+        raise Refused(
+            f"--data: {data} holds this project itself; name the folder of your data alone"
+        )
+    if any(
+        path.is_relative_to(root / each)
+        for each in (".tidemill", ".dvc", "data", "recipes", "conf")
+    ):
+        raise Refused(f"--data: {data} is a folder of the project's own; put your data elsewhere")
+    return path
+
+
+def _written(name: str, bodies: dict[Path, str], package: Path, root: Path) -> None:
+    """All files, judged where they lie and the graph made from them; none of them where anything fails."""
+    dvc_yaml = root / "dvc.yaml"
+    before = dvc_yaml.read_text() if dvc_yaml.is_file() else None
+    try:
+        for path, body in bodies.items():
+            write(path, body)
+        importlib.invalidate_caches()
+        config.recipe(name)
+        graph.refresh()
+    except BaseException:
+        for path in bodies:
+            path.unlink(missing_ok=True)
+        if package / "__init__.py" in bodies:
+            shutil.rmtree(package, ignore_errors=True)
+            sys.modules.pop(f"recipes.{name}", None)
+        if before is not None and dvc_yaml.read_text() != before:
+            write(dvc_yaml, before)
+        raise

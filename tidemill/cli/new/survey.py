@@ -1,0 +1,412 @@
+"""What lies in a person's folder or table, and how a source and a recipe read it.
+
+A recipe says in `reads` what it may be brought: pictures or labelled texts (a folder for each class), texts
+or series. Everything here looks and writes nothing.
+"""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from tasks.collect.folder import names
+from tidemill.records.archive import MAX_MEMBER_MB
+from tidemill.runtime.errors import Refused
+
+TOP = "^[^#]*#([^/]+)/"  # the first folder of a file's address, files:SOURCE#FOLDER/...
+PARTS = {"train", "test", "val", "valid", "validation", "dev"}
+LEAST = 5  # of a class: fewer can be neither learned nor judged
+LOOKED = 5  # files of a class that are opened before anything is made
+SERIES = {
+    "date": ("date", "day", "time"),
+    "open": ("open",),
+    "high": ("high",),
+    "low": ("low",),
+    "close": ("close", "last"),
+    "volume": ("volume", "vol"),
+}
+ADJUSTED = ("adj close", "adjusted close", "adj_close", "adjusted")
+GROUP = ("ticker", "symbol", "series", "name", "company")
+TEXT = ("text", "sentence", "content", "message", "body", "review", "question")
+LABEL = ("label", "language", "lang", "class", "category", "target", "topic")
+
+
+@dataclass
+class Found:
+    """A person's data, as conf/ will say it."""
+
+    source: dict[str, Any]  # selector, members, clean
+    split: dict[str, Any]  # the rule, but for its source
+    rows: int  # documents, or days
+    told: str  # for people: "120 pictures in 3 folders"
+    summary: str
+    kinds: list[str] = field(default_factory=list)
+    label: dict[str, Any] = field(
+        default_factory=dict
+    )  # options; None takes one of the like's away
+    counts: dict[str, int] = field(default_factory=dict)  # of each class
+
+
+def survey(reads: str, name: str, path: Path, columns: dict[str, str]) -> Found:
+    """What `path` holds for an application that reads such a thing. Refused where it does not fit, with what was looked for."""
+    found = names(path, "--data")
+    if not found:
+        raise Refused(f"--data: {path} is empty; put files into it")
+    if reads in ("pictures", "labelled texts"):
+        return _classes(reads, path, found) if path.is_dir() else _rows(reads, name, path, columns)
+    if reads == "texts":
+        return _texts(name, path, found) if path.is_dir() else _rows(reads, name, path, columns)
+    if path.is_dir():
+        raise Refused(
+            f"--data: {path} is a folder; a series is one CSV file with the columns {', '.join(SERIES)}, and one more for its name where there are several"
+        )
+    return _series(path, columns)
+
+
+def _hashed(rows: int) -> dict[str, Any]:
+    """A split by hash; of few rows more are for testing, or no verdict could be reached."""
+    return {"by": "hash", "column": "doc_id", "valid": 0.1, "test": 0.3 if rows < 1000 else 0.2}
+
+
+def _classes(reads: str, path: Path, found: list[str]) -> Found:
+    """A folder for each class, whatever lies deeper in it."""
+    loose = [name for name in found if "/" not in name]
+    what, one = ("pictures", "picture") if reads == "pictures" else ("texts", "text")
+    if loose:
+        raise Refused(
+            f"--data: {loose[0]} lies in no class's folder; {path} must hold one folder for each class, and the {what} in them"
+        )
+    classes: dict[str, list[str]] = {}
+    for name in found:
+        classes.setdefault(name.partition("/")[0], []).append(name)
+    counts = {name: len(files) for name, files in sorted(classes.items())}
+    if {name.lower() for name in classes} <= PARTS:
+        raise Refused(
+            f"--data: {path} has {', '.join(counts)}, which are parts of a split and no classes; put the classes' folders there, the split is made by conf/recipe"
+        )
+    if len(classes) < 2:
+        raise Refused(
+            f"--data: {path} has one folder, {next(iter(counts))}; at least two classes are needed, a folder each"
+        )
+    few = [f"{_plain(name)} ({count})" for name, count in counts.items() if count < LEAST]
+    if few:
+        raise Refused(f"--data: a class needs at least {LEAST} {what}: {', '.join(few[:8])}")
+    for name, files in sorted(classes.items()):
+        wrong = [why for file in files[:LOOKED] if (why := _unfit(reads, path / file))]
+        if len(wrong) == min(LOOKED, len(files)):
+            raise Refused(f"--data: {name}/ holds no {one}, {files[0]} is {wrong[0]}")
+    kind = (
+        {"kind": "picture", "name": "picture", "label": TOP}
+        if reads == "pictures"
+        else {"kind": "whole", "name": "article", "language": TOP}
+    )
+    shown = _shown(counts)
+    return Found(
+        source={
+            "members": "*/*",
+            "selector": [kind],
+            "clean": {} if reads == "pictures" else {"min_letters": 2, "max_chars": 20000},
+        },
+        split=_hashed(len(found)),
+        rows=len(found),
+        told=f"{len(found):,} {what} in {len(counts)} folders: {shown}",
+        counts=counts,
+        summary=f"Names what a picture shows: {_listed(counts)}."
+        if reads == "pictures"
+        else f"Names what a text is: {_listed(counts)}.",
+        kinds=[] if reads == "pictures" else ["article"],
+    )
+
+
+def _unfit(reads: str, path: Path) -> str | None:
+    """Why a file is no picture or no text, or None."""
+    from tidemill.kit import pictures
+
+    if path.stat().st_size > MAX_MEMBER_MB * 2**20:
+        return f"larger than {MAX_MEMBER_MB} MB"
+    try:
+        if reads == "pictures":
+            pictures.opened(path.read_bytes())
+        elif not path.read_bytes().decode("utf-8").strip():
+            return "empty"
+    except pictures.Unfit as error:
+        return str(error)
+    except UnicodeDecodeError:
+        return "not UTF-8"
+    return None
+
+
+def _texts(name: str, path: Path, found: list[str]) -> Found:
+    """Texts alone, or in a folder for each language."""
+    wrong = [why for file in found[:LOOKED] if (why := _unfit("texts", path / file))]
+    if len(wrong) == min(LOOKED, len(found)):
+        raise Refused(f"--data: {path} holds no text, {found[0]} is {wrong[0]}")
+    loose = [file for file in found if "/" not in file]
+    if loose and len(loose) < len(found):
+        raise Refused(
+            f"--data: {loose[0]} lies in no folder and others do; put all texts into folders named by their language, or all beside each other"
+        )
+    counts = (
+        {} if loose else dict(sorted(Counter(file.partition("/")[0] for file in found).items()))
+    )
+    rule = {"kind": "whole", "name": "text", **({} if loose else {"language": TOP})}
+    return Found(
+        source={
+            "members": "*",
+            "selector": [rule],
+            "clean": {"min_letters": 20, "max_chars": 100000},
+        },
+        split=_hashed(len(found)),
+        rows=len(found),
+        counts=counts,
+        told=f"{len(found):,} texts"
+        + (f" in {len(counts)} folders: {_shown(counts)}" if counts else ""),
+        summary=f"Continues a text in the manner of {name}.",
+        kinds=["text"],
+        label={"languages": {}, "given": {name: "und"} if loose else None},
+    )
+
+
+def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> Found:
+    """A table with a row for each text; or of pixels, where pictures are read."""
+    body = _body(path)
+    if reads == "pictures":
+        return _pixels(path, body)
+    delimiter, head, rows = _table(path, body, tuple(columns.values()))
+    text = _column("text", columns, head, TEXT)
+    rule: dict[str, Any] = {"kind": "table", "name": "text", "text": text}
+    values = list(rows)
+    if not values:
+        raise Refused(f"--data: {path} has a head and no rows")
+    if delimiter != ",":
+        rule["delimiter"] = delimiter
+    if (
+        reads == "texts"
+        and not (set(columns) & {"label"})
+        and not any(word in {name.lower() for name in head} for word in ("language", "lang"))
+    ):
+        return Found(
+            source={
+                "members": "*",
+                "selector": [rule],
+                "clean": {"min_letters": 20, "max_chars": 100000},
+            },
+            split=_hashed(len(values)),
+            rows=len(values),
+            told=f"{len(values):,} texts, a row each",
+            summary=f"Continues a text in the manner of {path.stem}.",
+            kinds=["text"],
+            label={"languages": {}, "given": {name: "und"}},
+        )
+    label = _column(
+        "label", columns, head, LABEL if reads == "labelled texts" else ("language", "lang")
+    )
+    counts = dict(sorted(Counter(row[label] for row in values if row[label]).items()))
+    if reads == "labelled texts":
+        rule["name"] = "article"
+        if len(counts) < 2:
+            raise Refused(
+                f"--data: column {label} of {path} has {len(counts)} value{'s' if len(counts) != 1 else ''}; at least two classes are needed"
+            )
+        few = [f"{_plain(name)} ({count})" for name, count in counts.items() if count < LEAST]
+        if len(few) == len(counts):
+            raise Refused(
+                f"--data: no class of column {label} has {LEAST} rows: {', '.join(few[:8])}; is that the column of labels? say --column label=NAME"
+            )
+    rule["language"] = label
+    return Found(
+        source={
+            "members": "*",
+            "selector": [rule],
+            "clean": {"min_letters": 2, "max_chars": 20000},
+        },
+        split=_hashed(len(values)),
+        rows=len(values),
+        counts=counts,
+        told=f"{len(values):,} texts, a row each, in {len(counts)} classes: {_shown(counts)}",
+        kinds=[rule["name"]],
+        summary=f"Names what a text is: {_listed(counts)}."
+        if reads == "labelled texts"
+        else f"Continues a text in the manner of {path.stem}.",
+        label={} if reads == "labelled texts" else {"languages": {}, "given": None},
+    )
+
+
+def _pixels(path: Path, body: str) -> Found:
+    lines = body.split()
+    values = [line.split(",") for line in lines]
+    size = len(values[0]) - 1 if values else 0
+    side = round(size**0.5)
+    if (
+        side < 2
+        or side * side != size
+        or any(len(row) != size + 1 for row in values)
+        or not all(re.fullmatch(r"\d+(\.0*)?", item) for item in values[0][:-1])
+    ):
+        raise Refused(
+            f"--data: {path} is no table of pictures: no head, and in each row the pixels of a square picture (0 to 255) and its label; a folder for each class is read too"
+        )
+    counts = dict(sorted(Counter(row[-1] for row in values).items()))
+    if len(counts) < 2:
+        raise Refused(
+            f"--data: {path} has one label, {values[0][-1]}; at least two classes are needed"
+        )
+    return Found(
+        source={
+            "members": "*",
+            "selector": [{"kind": "pixels", "name": "picture", "size": [side, side]}],
+            "clean": {},
+        },
+        split=_hashed(len(values)),
+        rows=len(values),
+        counts=counts,
+        told=f"{len(values):,} pictures of {side} x {side} pixels in {len(counts)} classes: {_shown(counts)}",
+        summary=f"Names what a picture shows: {_listed(counts)}.",
+    )
+
+
+def _series(path: Path, columns: dict[str, str]) -> Found:
+    delimiter, head, rows = _table(path, _body(path), tuple(columns.values()))
+    if delimiter != ",":
+        raise Refused(
+            f"--data: the columns of {path} are separated by {delimiter!r}; a series is read where they are by commas"
+        )
+    named = {key: _column(key, columns, head, words) for key, words in SERIES.items()}
+    adjusted = columns.get("adjusted") or next(
+        (name for name in head if name.lower() in ADJUSTED), ""
+    )
+    group = columns.get("group") or next((name for name in head if name.lower() in GROUP), "")
+    days: dict[str, list[date]] = {}
+    for number, row in enumerate(rows, 2):
+        try:
+            days.setdefault(row[group] if group else "", []).append(
+                date.fromisoformat(row[named["date"]])
+            )
+        except ValueError as error:
+            raise Refused(
+                f"--data: line {number} of {path} has {named['date']} {row[named['date']]!r}; days are written as 2026-11-24"
+            ) from error
+    if not group and days and len(set(days[""])) < len(days[""]):
+        raise Refused(
+            f"--data: days of {path} come twice, and no column names the series; it has {', '.join(head)}: say --column group=NAME"
+        )
+    every = sorted({day for one in days.values() for day in one})
+    if len(every) < 200:
+        raise Refused(
+            f"--data: {path} has {len(every)} days; at least 200 are needed for a window, a training, an embargo and a test"
+        )
+    label = {"columns": {**named, "adjusted": adjusted}}
+    rule: dict[str, Any] = {
+        "kind": "csv",
+        "name": "series",
+        **({"group": group} if group else {}),
+        "columns": [*named.values(), *([adjusted] if adjusted else [])],
+    }
+    counts = {name: len(one) for name, one in sorted(days.items()) if name}
+    return Found(
+        source={"members": "*", "selector": [rule], "clean": {}},
+        rows=sum(map(len, days.values())),
+        counts=counts,
+        label=label,
+        split={
+            "by": "time",
+            "column": "unit",
+            "valid": every[int(len(every) * 0.6)].isoformat(),
+            "test": every[int(len(every) * 0.8)].isoformat(),
+        },
+        told=f"{len(every):,} days, {every[0]} to {every[-1]}"
+        + (f", of {len(counts)} series: {_shown(counts)}" if counts else ""),
+        summary=f"Gives the band in which tomorrow's open, high, low and close of {_listed(counts) if counts else path.stem} will probably lie.",
+    )
+
+
+# Tables -----------------------------------------------------------------------------------------
+
+
+def _body(path: Path) -> str:
+    if path.stat().st_size > MAX_MEMBER_MB * 2**20:
+        raise Refused(
+            f"--data: {path} has {path.stat().st_size / 2**20:.0f} MB, the limit of one file is {MAX_MEMBER_MB}; put it as several texts or pictures into folders"
+        )
+    try:
+        body = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Refused(f"--data: {path} is not UTF-8; save it as a CSV in UTF-8") from error
+    if not body.strip():
+        raise Refused(f"--data: {path} is empty")
+    return body
+
+
+def _table(
+    path: Path, body: str, wanted: tuple[str, ...]
+) -> tuple[str, list[str], Iterator[dict[str, str]]]:
+    """The delimiter, the head and the rows."""
+    first = body.lstrip().splitlines()[0]
+    delimiter = max(",;\t|", key=first.count)
+    if not first.count(delimiter) and not wanted and first.strip().lower() not in TEXT:
+        raise Refused(
+            f"--data: the first line of {path} names no columns: {first[:60]!r}; a table has a head such as text,label"
+        )
+    head = next(csv.reader(io.StringIO(first), delimiter=delimiter))
+    twice = [name for name, count in Counter(head).items() if count > 1]
+    if twice:
+        raise Refused(
+            f"--data: {path} has the column {twice[0]!r} twice; give each a name of its own"
+        )
+
+    def rows() -> Iterator[dict[str, str]]:
+        try:
+            for number, row in enumerate(
+                csv.DictReader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True), 2
+            ):
+                if None in row or None in row.values():
+                    raise Refused(
+                        f"--data: row {number} of {path} has not as many values as the head, which has {len(head)}"
+                    )
+                yield row
+        except csv.Error as error:
+            raise Refused(f"--data: {path} is no CSV table: {error}") from error
+
+    return delimiter, head, rows()
+
+
+def _column(key: str, given: dict[str, str], head: list[str], words: tuple[str, ...]) -> str:
+    """The column that is meant: the one a person named, else the one whose name says so."""
+    if key in given:
+        if given[key] not in head:
+            raise Refused(f"--column {key}={given[key]}: the table has {', '.join(head)}")
+        return given[key]
+    found = [name for name in head if name.strip().lower() in words]
+    if len(found) != 1:
+        raise Refused(
+            f"--data: {'no column' if not found else 'more than one column'} for {key} among {', '.join(head)[:200]}; say --column {key}=NAME"
+        )
+    return found[0]
+
+
+def _shown(counts: dict[str, int]) -> str:
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{_plain(name)} {count:,}" for name, count in most[:8]) + (
+        f" and {len(most) - 8} more" if len(most) > 8 else ""
+    )
+
+
+def _listed(counts: dict[str, int]) -> str:
+    known = [_plain(name) for name in counts]
+    return (
+        " or ".join([", ".join(known[:-1]), known[-1]])
+        if 1 < len(known) <= 6
+        else known[0]
+        if len(known) == 1
+        else f"one of {len(known)}"
+    )
+
+
+def _plain(name: str) -> str:
+    """A class's name as it may stand on a screen and in a sentence."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:40])

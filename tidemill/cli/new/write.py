@@ -1,0 +1,174 @@
+"""A new application's three files, from the application it is like and what was found in a person's data."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tidemill.cli.new.survey import Found
+from tidemill.contract import Recipe
+
+OWN = (
+    "summary",
+    "nightly",
+    "cron",
+    "timezone",
+    "sources",
+    "select",
+    "label",
+    "split",
+)  # written anew; all else is the like's
+
+
+def module(name: str, like: str, kind: type[Recipe], found: Found, data: str) -> str:
+    """recipes/NAME/__init__.py: a subclass that changes nothing, and says where a person changes what."""
+    facts = {
+        "intended use": found.summary,
+        "limits": f"It knows what its own data shows and answers in those terms whatever it is asked. It is made like {like}, whose limits hold too.",
+        "out of scope": "Not written down yet; decisions about people without a person's check in any case.",
+        "data": f"{found.told}, of {data}. Who made them, when and for what is not written down yet.",
+    }
+    lines = "\n".join(
+        f"        {json.dumps(key)}: {_literal(text)}," for key, text in facts.items()
+    )
+    return f'''"""An application made like `{like}`: all of that application holds here until something below says otherwise.
+
+The fields are in recipes/{like}; conf/recipe/{name}.yaml sets them under `model:`. docs/application.md says what each method is for.
+"""
+
+from typing import ClassVar
+
+from {kind.__module__} import {kind.__name__}
+
+
+class {title(name)}({kind.__name__}):
+    """Hyperparameters: those of `{like}`, and what differs."""
+
+    # A field of your own, or another default: lr: float = Field(default=0.003, gt=0, description="...")  (from pydantic import Field)
+
+    # What a person must know before using it, for the model card: say here what you know of your data.
+    facts: ClassVar[dict[str, str]] = {{
+{lines}
+    }}
+
+    # Other labels than the data's own:      def label(self, documents, options)
+    # Another network, a LightningModule:    def module(self, datamodule), and export and open where its graph differs.
+    #                                        Put it into net.py beside this file and import it inside: no torch up here.
+    # Other simpler models to be held to:    def baselines(self, splits, examples)
+    # Questions any version must answer:     def golden(self)
+'''
+
+
+def title(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def _literal(text: str) -> str:
+    """A Python string on one line; JSON's is one, with a surrogate for nothing that we let in."""
+    return (
+        json.dumps(text, ensure_ascii=False)
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
+        .replace("\x85", "\\x85")
+    )
+
+
+def source(name: str, path: str, found: Found) -> str:
+    """conf/source/NAME.yaml"""
+    head = {
+        "kind": "files",
+        "licence": "LicenseRef-own",
+        "path": path,
+        "members": found.source["members"],
+    }
+    return (
+        f"# What {name} learns from: {'one folder' if len(found.source['members']) > 1 else 'a folder or a file'} of your own, read anew at each run.\n"
+        + _dump(head).replace(
+            "licence: LicenseRef-own\n",
+            "licence: LicenseRef-own    # an SPDX name, where others may use the data\n",
+        )
+        + f"\n{_dump({'selector': found.source['selector']})}\n{_dump({'clean': found.source['clean']})}"
+    )
+
+
+def recipe(name: str, like: str, text: str, found: Found, summary: str) -> str:
+    """conf/recipe/NAME.yaml: the like's, with its comments, but for what is about its data."""
+    whole = yaml.safe_load(text)
+    label = {
+        key: value
+        for key, value in {**(whole.get("label") or {}), **found.label}.items()
+        if value is not None
+    }
+    rule = {"source": name, **found.split}
+    if found.split["by"] == "time":
+        rule["embargo"] = next(
+            (one["embargo"] for one in whole["split"]["rules"] if one.get("embargo")), 0
+        )
+    split = {
+        **{key: value for key, value in whole["split"].items() if key != "rules"},
+        "rules": [rule],
+    }
+    select = {
+        key: value for key, value in whole["select"].items() if key not in ("kinds", "context")
+    }
+    blocks = [
+        f"# Made like {like}, from your own data. Every number here is yours to change; docs/application.md says what they are.\n{_dump({'summary': summary})}",
+        "nightly: false                   # true: the clock retrains it\n",
+        _dump({"sources": [{"name": name}]}),
+        _dump({"select": {"kinds": found.kinds, **select}}),
+        _dump({"label": label}),
+        "# Rows that share what stands in `column` go the same way, now and in every later run.\n"
+        + _dump({"split": split}),
+        *(
+            re.sub(
+                r"# the fields of .*",
+                f"# the fields of recipes/{name}/__init__.py and recipes/{like}",
+                block,
+            )
+            for key, block in _blocks(text)
+            if key not in OWN
+        ),
+    ]
+    others = {use["name"] for use in whole["sources"]}
+
+    def required(match: re.Match[str]) -> str:
+        """Slices that are the like's sources become the one source there is."""
+        slices = [str(item) for item in yaml.safe_load(match.group("list"))]
+        kept = [item for item in slices if item not in others]
+        return f"{match.group('indent')}required: [{', '.join(kept if len(kept) == len(slices) else [*kept, name])}]\n"
+
+    body = "\n".join(block.strip("\n") + "\n" for block in blocks)
+    return re.sub(
+        r"^(?P<indent> +)required:(?P<list> \[[^\]]*\]\n|\n(?:(?P=indent) *- .*\n)+)",
+        required,
+        body,
+        flags=re.MULTILINE,
+    )
+
+
+def _blocks(text: str) -> list[tuple[str, str]]:
+    """A YAML file's top-level keys, each with the text it has in the file."""
+    starts = [*re.finditer(r"^([a-z_]+):", text, re.MULTILINE)]
+    ends = [*(one.start() for one in starts[1:]), len(text)]
+    return [(one.group(1), text[one.start() : end]) for one, end in zip(starts, ends, strict=True)]
+
+
+def _dump(value: dict[str, Any]) -> str:
+    return yaml.safe_dump(
+        value,
+        sort_keys=False,
+        allow_unicode=True,
+        width=160,
+        default_flow_style=None if "selector" in value or "split" in value else False,
+    )
+
+
+def places_of(root: Path, name: str) -> dict[str, Path]:
+    """Where an application's own files lie."""
+    return {
+        "module": root / "recipes" / name / "__init__.py",
+        "recipe": root / "conf" / "recipe" / f"{name}.yaml",
+        "source": root / "conf" / "source" / f"{name}.yaml",
+    }

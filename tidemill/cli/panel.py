@@ -1,0 +1,341 @@
+"""What a person sees in the terminal: the steps while they work, and the night in one panel."""
+
+import threading
+import time
+from typing import Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from tidemill.engines.prefect.progress import PLACE, resumed, which
+from tidemill.runtime.receipt import Receipt
+
+MARKS = {
+    "pass": ("✓", "green"),
+    "fail": ("✗", "red"),
+    "unclear": ("?", "yellow"),
+    "reported": ("·", "dim"),
+    "not applicable": ("–", "dim"),
+}
+COLOURS = {
+    "Promoted": "green",
+    "Held": "yellow",
+    "Rejected": "red",
+    "Unchanged": "cyan",
+    "DryRun": "cyan",
+}
+
+
+class Night:
+    """Listens to the steps of one run; live where there is a terminal, a line a step where there is none."""
+
+    def __init__(self, console: Console, quiet: bool = False) -> None:
+        self.console, self.quiet = console, quiet
+        self.began = time.monotonic()
+        self.rows: dict[str, TaskID] = {}
+        self.costs: dict[str, dict[str, float]] = {}
+        self.walls: dict[str, float] = {}
+        self.said: dict[str, Any] = {}
+        self.notes: list[str] = []
+        self.told: dict[str, float] = {}
+        self.lock = threading.Lock()
+        self.live = (
+            Progress(
+                SpinnerColumn(finished_text=""),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.fields[far]}"),
+                TimeElapsedColumn(),
+                console=console,
+                transient=False,
+            )
+            if console.is_terminal and not quiet
+            else None
+        )
+
+    def __enter__(self) -> "Night":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def __call__(self, step: str, event: dict[str, Any]) -> None:
+        with self.lock:
+            self.hear(step, event)
+
+    def hear(self, step: str, event: dict[str, Any]) -> None:
+        for key in ("end", "judged", "data", "plan", "promoted"):
+            if key in event or step == key:
+                self.said[step] = event
+                return
+        if "cost" in event:
+            self.costs[step] = event["cost"]
+        elif "note" in event:
+            self.notes.append(event["note"])
+        elif "began" in event:
+            if self.live:
+                self.rows[step] = self.live.add_task(step, total=None, far="")
+        elif "done" in event:
+            self.far(step, event)
+        elif "ended" in event or "failed" in event:
+            self.walls[step] = self.walls.get(step, 0.0) + event["wall_s"]
+            words = event["failed"] if "failed" in event else summary(event["ended"])
+            if step.startswith("sweep ") and "ended" in event and (best := event["ended"].params):
+                self.said["swept"] = f"{words}; " + ", ".join(
+                    f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+                    for name, value in best.items()
+                )
+            if self.live and step in self.rows:
+                mark = "[red]✗[/]" if "failed" in event else "[green]✓[/]"
+                self.live.update(
+                    self.rows[step],
+                    total=1,
+                    completed=1,
+                    far=words[:70],
+                    description=f"{mark} {step}",
+                )
+                self.live.stop_task(self.rows[step])
+            elif not self.quiet:
+                self.line(f"{step}: {words} ({event['wall_s']:.1f} s)")
+
+    def far(self, step: str, event: dict[str, Any]) -> None:
+        total, training = event.get("total"), which(step, event)
+        if (words := resumed(step, event)) and not self.quiet:
+            self.line(words)
+        more = ", ".join(
+            f"{key} {value}"
+            for key, value in event.items()
+            if key not in PLACE and value not in (0, None)
+        )
+        words = f"{training}{event['done']:,.0f}{f' of {total:,.0f}' if total else ''} {event['unit']}{f', {more}' if more else ''}"
+        if self.live:
+            if step not in self.rows:
+                return
+            self.live.update(self.rows[step], total=total, completed=event["done"], far=words[:70])
+        elif not self.quiet and time.monotonic() - self.told.get(step + training, self.began) > 10:
+            self.told[step + training] = time.monotonic()
+            self.line(f"{step}: {words}")
+
+    def line(self, words: str) -> None:
+        self.console.print(
+            f"{time.monotonic() - self.began:6.1f} s  {words}", highlight=False, markup=False
+        )
+
+    def panel(self, live: str | None = None, waiting: str | None = None) -> Panel | Group:
+        """The whole night, once it has ended. `live` and `waiting` are versions of the application, if there are any."""
+        end = self.said["end"]["end"]
+        state = end["state"]
+        parts: list[Any] = [Text.assemble((f"{state}  ", f"bold {COLOURS[state]}"), end["because"])]
+        if "data" in self.said:
+            parts += [Text(), self.data()]
+        judged = (self.said.get("judged") or {}).get("judged")
+        if judged:
+            parts += [Text(), gates(judged), Text(), models(judged)]
+        parts += [Text(), self.facts(end, judged)]
+        if self.notes:
+            parts += [Text(f"note: {note}", style="yellow") for note in self.notes]
+        parts += [
+            Text(),
+            Text.assemble(
+                "next: ",
+                Text("   ").join(
+                    [
+                        Text(words, style="bold")
+                        for words in then(
+                            end, live, None if judged and judged["verdict"] == "REJECT" else waiting
+                        )
+                    ]
+                ),
+            ),
+        ]
+        body = Group(*parts)
+        if not self.console.is_terminal:
+            return Group(Text(f"\n{end['application']}: {state}"), body)
+        return Panel(
+            body, title=f"{end['application']}", border_style=COLOURS[state], padding=(1, 2)
+        )
+
+    def data(self) -> Table:
+        told = self.said["data"]
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in ("data", "in", "kept", "dropped", "why"):
+            table.add_column(
+                name,
+                justify="right" if name in ("in", "kept", "dropped") else "left",
+                overflow="fold",
+            )
+        for item in told["collected"]:
+            why = ", ".join(
+                f"{item[key]} {key}"
+                for key in ("fetched", "unchanged", "gone", "refused", "failed")
+                if item[key]
+            )
+            table.add_row(f"collect {item['source']}", "", f"{item['records']:,}", "", why)
+        for item in told["stages"]:
+            lost = sum(item["dropped"].values())
+            why = "; ".join(
+                f"{count:,} {reason}"
+                for reason, count in sorted(item["dropped"].items(), key=lambda pair: -pair[1])[:3]
+            )
+            table.add_row(
+                f"{item['stage']} {item['name']}",
+                f"{item['rows'] + lost:,}",
+                f"{item['rows']:,}",
+                f"{lost:,}" if lost else "",
+                why,
+            )
+        return table
+
+    def facts(self, end: dict[str, Any], judged: dict[str, Any] | None) -> Table:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(style="dim")
+        table.add_column(overflow="fold")
+        snapshot = (self.said.get("data") or {}).get("snapshot")
+        if snapshot:
+            rows = ", ".join(f"{count:,} {part}" for part, count in snapshot["rows"].items())
+            table.add_row("snapshot", f"{', '.join(snapshot['names'])} ({rows})")
+            if snapshot["changed"]:
+                table.add_row(
+                    "since the last",
+                    ", ".join(f"{count:,} {what}" for what, count in snapshot["changed"].items()),
+                )
+        swept = self.said.get("swept")
+        if swept:
+            table.add_row("best trial", swept)
+        if end.get("version"):
+            promoted = (self.said.get("promoted") or {}).get("promoted")
+            table.add_row(
+                "version",
+                f"{end['application']} {end['version']}"
+                + (", now @champion" if promoted and promoted["moved"] else ""),
+            )
+        steps = sorted(self.walls.items(), key=lambda item: -item[1])
+        table.add_row(
+            "time",
+            f"{time.monotonic() - self.began:.0f} s: "
+            + ", ".join(
+                f"{name.split(' ')[0] + ' ' + name.split(' ')[1] if name.startswith(('clean', 'collect')) else name.split(' ')[0]} {wall:.0f}"
+                for name, wall in steps
+                if wall >= 0.5
+            ),
+        )
+        if self.costs:
+            worst = max(self.costs.items(), key=lambda item: item[1]["peak_mb"])
+            table.add_row("most memory", f"{worst[1]['peak_mb']:,.0f} MB ({worst[0]})")
+        return table
+
+
+def then(end: dict[str, Any], live: str | None, waiting: str | None) -> list[str]:
+    """What a person may do next: commands that are not refused as things stand."""
+    name, version = end["application"], end.get("version")
+    found = []
+    held = version is not None and version == waiting
+    if held:
+        found.append(f'tidemill approve {name} --why "..."')
+    if live:
+        found.append(
+            'tidemill predict languages "Wo ist der Bahnhof?"'
+            if name == "languages"
+            else f"tidemill predict {name} INPUT"
+        )
+    elif end["state"] == "DryRun":
+        found.append(f"tidemill run {name}")
+    elif version and not held:
+        found.append(f"tidemill card {name}@{version}")
+    return [*found, "tidemill status", "tidemill up"]
+
+
+def summary(receipt: Any) -> str:
+    """A step's receipt in a few words."""
+    told = receipt.model_dump() if isinstance(receipt, Receipt) else {}
+    if "records" in told:
+        return f"{told['records']:,} records, {told['fetched']:,} new"
+    if "stage" in told:
+        return f"{told['rows']:,} kept, {sum(told['dropped'].values()):,} dropped" + (
+            "" if told["ran"] else ", unchanged"
+        )
+    if "names" in told:
+        return told["names"][-1]
+    if "trials" in told:
+        return (
+            f"{told['complete']} trials, {told['metric']} {told['value']:.4f}"
+            if told["value"] is not None
+            else "no trial"
+        )
+    if "steps" in told:
+        return f"{told['steps']} steps"
+    if "parity" in told:
+        return f"{told['bytes'] / 1e6:.0f} MB, {told['parity']:.1e} from torch"
+    if "verdict" in told:
+        return told["verdict"]
+    if "run_id" in told:
+        return f"version {told['version']}" if told["version"] else "no version"
+    if "moved" in told:
+        return f"version {told['version']} is @champion"
+    if "rows" in told:
+        return f"{told['rows']:,} rows"
+    return "done"
+
+
+def gates(judged: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("", "gate", "of", "figure", "bound", "interval"):
+        table.add_column(
+            name, justify="right" if name in ("figure", "bound") else "left", no_wrap=name != "gate"
+        )
+    for item in judged["findings"]:
+        mark, style = MARKS[item["answer"]]
+        interval = (
+            f"[{item['low']:.4f}, {item['high']:.4f}]"
+            if item["low"] is not None
+            else ("" if item["answer"] != "not applicable" else item["reason"])
+        )
+        figure = "" if item["figure"] is None else f"{item['figure']:.4g}"
+        table.add_row(
+            Text(mark, style=style),
+            item["gate"],
+            item["slice"].split("=")[-1],
+            figure,
+            "" if item["bound"] is None else f"{item['bound']:g}",
+            interval,
+        )
+    return table
+
+
+def models(judged: dict[str, Any]) -> Table:
+    """Every model's figure on the whole and in each domain."""
+    rows = [
+        row
+        for row in judged["table"]
+        if row["slice"] == "all" or str(row["slice"]).startswith("domain=")
+    ]
+    names = [
+        name
+        for name in dict.fromkeys(key for row in rows for key in row)
+        if name not in ("slice", "rows", "units", "low", "high", "trivial")
+        and not name.endswith(" rows")
+    ]
+    metric = next(
+        (item["metric"] for item in judged["findings"] if item["kind"] in ("no_worse", "limit")), ""
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column(metric)
+    table.add_column("rows", justify="right")
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in rows:
+        cells = []
+        for name in names:
+            figure = row.get(name)
+            part = row.get(f"{name} rows")
+            cells.append(
+                "" if figure is None else f"{figure:.3f}" + (f" on {part:,}" if part else "")
+            )
+        table.add_row(str(row["slice"]).split("=")[-1], f"{row['rows']:,}", *cells)
+    return table

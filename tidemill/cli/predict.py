@@ -1,0 +1,93 @@
+"""tidemill predict: one answer, in this process."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tidemill.cli.arguments import Application, Json, out
+
+
+def predict(
+    application: Application,
+    question: Annotated[
+        str,
+        typer.Argument(
+            help="The input's first field: as text, or a file's path where it is a picture; or the whole input as JSON.",
+            metavar="INPUT",
+        ),
+    ],
+    version: Annotated[
+        str, typer.Option(help="A version's number; without it, the champion.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """One answer from the champion."""
+    from pydantic import ValidationError
+
+    from tasks.serve.loaded_model import load
+    from tidemill import contract
+    from tidemill.engines import config
+    from tidemill.engines.mlflow import packages, registry
+    from tidemill.runtime.errors import Refused
+
+    if application not in contract.names():
+        raise Refused(f"no recipe '{application}'; recipes/ has {', '.join(contract.names())}")
+    kind = contract.load(application)
+    try:
+        asked = asking(kind.Input, question)
+    except ValidationError as error:
+        raise Refused(config.problems(error, "input", kind.Input)) from error
+    number = version or registry.aliased(application)
+    if number is None:
+        raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
+    package = packages.fetch(application, number)
+    slot = load(
+        application, number, package, registry.tag(application, number, "tidemill.digest") or ""
+    )
+    answer = slot.answers([asked])[0].model_dump()
+    if as_json:
+        out({"application": application, "version": number, "answer": answer})
+        return
+    from rich.console import Console
+
+    console = Console()
+    first, *rest = answer.items()
+    console.print(f"[bold]{first[1]}[/]", highlight=False)
+    for name, value in rest:
+        words = (
+            ", ".join(f"{key} {item}" for key, item in value.items())
+            if isinstance(value, dict)
+            else value
+        )
+        console.print(f"[dim]{name}[/] {words}", highlight=False)
+    console.print(f"[dim]{application} version {number}[/]", highlight=False)
+
+
+def asking(kind: Any, given: str) -> Any:
+    """The input that a person's words mean. Raises ValidationError, and Refused where a file cannot be read."""
+    if given.lstrip().startswith("{"):
+        try:
+            return kind.model_validate_json(given)
+        except ValueError as error:
+            if "json_invalid" not in str(error) and "Invalid JSON" not in str(error):
+                raise
+    name, field = next(iter(kind.model_fields.items()))
+    if (field.json_schema_extra or {}).get("contentEncoding") == "base64":
+        given = _file(name, given)
+    return kind(**{name: given})
+
+
+def _file(field: str, path: str) -> str:
+    """A file as base64."""
+    import base64
+
+    from tidemill.runtime.errors import Refused
+
+    try:
+        return base64.b64encode(Path(path).read_bytes()).decode("ascii")
+    except OSError as error:
+        shown = path if len(path) <= 200 else f"{path[:60]}..."
+        raise Refused(
+            f"input: {field} is read from a file, and {shown} cannot be ({error.strerror}); name one, or give the whole input as JSON with base64 in it"
+        ) from error

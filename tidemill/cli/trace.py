@@ -1,0 +1,128 @@
+"""tidemill trace: from a model to its pages, and from a page to its models."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tidemill.cli.arguments import Json, out
+
+
+def trace(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A model or a page: languages, languages@3, or the address of a page, of a part of one or of a package's member.",
+            metavar="APPLICATION[@N] | URL",
+        ),
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            help="Where the list of a model's pages goes, as CSV; without it, under .tidemill/trace/.",
+        ),
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print a page's very bytes, as they were collected.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """From a model to its pages, and from a page to its models."""
+    from tidemill.lineage import trace as lineage
+
+    if re.match(r"[a-z][a-z0-9+.-]*:", what):
+        for words in lineage.complete():
+            typer.echo(f"not in the index: {words}", err=True)
+        if show:
+            sys.stdout.buffer.write(lineage.body(what))
+            return
+        _page(what, as_json)
+        return
+    _model(*what.partition("@")[::2], to, as_json)
+
+
+def _page(url: str, as_json: bool) -> None:
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from tidemill.lineage import trace as lineage
+
+    found = lineage.models(url)
+    why = {} if found else lineage.dropped(url)
+    if as_json:
+        out({"page": url, "models": found, "dropped": why})
+        return
+    if not found:
+        reasons = ", ".join(f"{count} parts {name}" for name, count in why.items())
+        typer.echo(
+            f"no registered version was made from {url}"
+            + (f"; today's data leaves it out: {reasons}" if reasons else "")
+        )
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in found[0]:
+        table.add_column(column)
+    for row in found:
+        table.add_row(
+            *(str(value)[:16] if name == "snapshot" else str(value) for name, value in row.items())
+        )
+    Console().print(table)
+
+
+def _model(application: str, number: str, to: Path | None, as_json: bool) -> None:
+
+    from rich.console import Console
+
+    from tidemill.engines.mlflow import registry
+    from tidemill.lineage import trace as lineage
+    from tidemill.runtime.errors import Refused
+    from tidemill.runtime.paths import root, state
+
+    version = number or registry.aliased(application)
+    if version is None:
+        raise Refused(
+            f"{application} has no champion; name a version as {application}@1, or a page by its whole address"
+        )
+    found = lineage.pages(application, version)
+    if not found:
+        snapshot = registry.tag(application, version, "tidemill.snapshot")
+        if snapshot is None:
+            raise Refused(
+                f"no version {version} of {application}; tidemill status lists what there is"
+            )
+        lineage.recover(application, version, snapshot)
+        found = lineage.pages(application, version)
+    path = to or state("trace", f"{application}-{version}.csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lineage.save(found, path)
+    told: dict[str, Any] = {
+        "application": application,
+        "version": version,
+        "documents": len({row["uri"] for row in found}),
+        "list": str(path),
+        **{
+            by: lineage.summary(found, by)
+            for by in ("split", "source", "host", "licence", "opt_out")
+        },
+    }
+    if as_json:
+        out(told)
+        return
+    console = Console(highlight=False)
+    console.print(
+        f"[bold]{application} version {version}[/] was made from {told['documents']:,} documents"
+    )
+    for by in ("split", "source", "host", "licence", "opt_out"):
+        named = {"opt_out": "opt-out"}.get(by, by)
+        shown = [f"{count:,} {name}" for name, count in told[by].items()]
+        console.print(
+            f"  [dim]{named:8}[/] {', '.join(shown[:8])}"
+            + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
+        )
+    console.print(
+        f"The list is in {path.relative_to(root()) if path.is_relative_to(root()) else path}"
+    )

@@ -1,0 +1,1 @@
+"""DVC: which bytes. The graph, its stages, snapshots and the remote."""

@@ -1,0 +1,1 @@
+"""MLflow: which models. Runs, versions, aliases and the promotion ledger."""

@@ -1,0 +1,221 @@
+"""Runs: what one retraining logs, found again by a tag that is ours.
+
+Whatever is created is searched for first, since a lost answer must not make a second run."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tidemill.engines.mlflow.client import connect, uri
+from tidemill.engines.mlflow.idempotent import once
+from tidemill.runtime import paths
+
+KEY = "tidemill.key"
+
+
+def experiment(name: str) -> str:
+    mlflow = connect()
+    # The servers of `tidemill up` read the same folder; only another's keep artifacts where they like.
+    local = uri() in (
+        os.environ.get("TIDEMILL_MLFLOW_URL"),
+        uri() if uri().startswith("sqlite") else None,
+    )
+
+    def find() -> list[str]:
+        found = mlflow.get_experiment_by_name(name)
+        return [found.experiment_id] if found else []
+
+    return once(
+        find,
+        lambda: mlflow.create_experiment(
+            name, artifact_location=f"file://{paths.state('artifacts', name)}" if local else None
+        ),
+        lambda _: None,
+    )
+
+
+def start(
+    application: str,
+    key: str,
+    name: str,
+    tags: Mapping[str, str] | None = None,
+    parent: str | None = None,
+) -> str:
+    """The run with this key, made where there is none; its id."""
+    mlflow = connect()
+    where = experiment(application)
+    own = {KEY: key, "mlflow.runName": name, **(tags or {})}
+    if parent:
+        own["mlflow.parentRunId"] = parent
+    return once(
+        lambda: _runs(where, key),
+        lambda: mlflow.create_run(where, tags=own, run_name=name),
+        mlflow.delete_run,
+    )
+
+
+def _runs(where: str, key: str) -> list[str]:
+    """The runs with a key, the first one first: one, unless an answer was lost."""
+    found = connect().search_runs(
+        [where], filter_string=f"tags.`{KEY}` = '{key}'", order_by=["attributes.start_time ASC"]
+    )
+    return [item.info.run_id for item in found]
+
+
+def parent(application: str, key: str) -> str | None:
+    """The id of a retraining's run, if it was begun."""
+    mlflow = connect()
+    found = mlflow.get_experiment_by_name(application)
+    return next(iter(_runs(found.experiment_id, key)), None) if found else None
+
+
+def log(
+    run_id: str,
+    params: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+    step: int = 0,
+) -> None:
+    """Log at once; a parameter that is there with another value stays as it is."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    mlflow = connect()
+    there = mlflow.get_run(run_id).data.params if params else {}
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    mlflow.log_batch(
+        run_id,
+        metrics=[
+            Metric(name, float(value), now, step)
+            for name, value in (metrics or {}).items()
+            if value == value
+        ],
+        params=[
+            Param(name, str(value)[:6000])
+            for name, value in (params or {}).items()
+            if name not in there
+        ],
+        tags=[RunTag(name, str(value)[:8000]) for name, value in (tags or {}).items()],
+    )
+
+
+def data(run_id: str) -> Any:
+    """What was logged with a run: params, metrics (the last of each) and tags."""
+    return connect().get_run(run_id).data
+
+
+def log_curve(run_id: str, name: str, points: Iterable[tuple[int, float]]) -> None:
+    """A whole curve at once: steps and values."""
+    from mlflow.entities import Metric
+
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    told = [Metric(name, float(value), now, step) for step, value in points if value == value]
+    for start in range(0, len(told), 1000):  # MLflow takes a thousand at a time
+        connect().log_batch(run_id, metrics=told[start : start + 1000])
+
+
+def looks(application: str, digest: str, run_id: str) -> int:
+    """How many runs have looked at these test rows, this one included; notes that it does."""
+    mlflow = connect()
+    mlflow.set_tag(run_id, "tidemill.test", digest)
+    seen = mlflow.search_runs(
+        [experiment(application)],
+        filter_string=f"tags.`tidemill.test` = '{digest}'",
+        max_results=1000,
+    )
+    return len(seen)
+
+
+def log_files(run_id: str, folder: Path, to: str) -> None:
+    connect().log_artifacts(run_id, str(folder), to)
+
+
+def log_text(run_id: str, text: str, name: str) -> None:
+    connect().log_text(run_id, text, name)
+
+
+def read_text(run_id: str, name: str) -> str:
+    """A text that was logged with a run."""
+    import mlflow.artifacts
+
+    connect()
+    return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
+
+
+def log_table(run_id: str, rows: list[dict[str, Any]], name: str) -> None:
+    """A table that MLflow's page shows as one."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    connect().log_dict(
+        run_id,
+        {"columns": columns, "data": [[row.get(key) for key in columns] for row in rows]},
+        name,
+    )
+
+
+def log_dataset(run_id: str, name: str, digest: str, source: str, rows: Mapping[str, int]) -> None:
+    """The snapshot as the run's dataset."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    if connect().get_run(run_id).inputs.dataset_inputs:
+        return
+    dataset = Dataset(
+        name=name,
+        digest=digest[:36],
+        source_type="dvc",
+        source=json.dumps({"uri": source}),
+        profile=json.dumps(dict(rows)),
+    )
+    connect().log_inputs(
+        run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+    )
+
+
+def finish(run_id: str, failed: bool = False) -> None:
+    connect().set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+
+def end(run_id: str, state: str, because: str) -> None:
+    """Close a run with the named state it ended in."""
+    log(run_id, tags={"tidemill.state": state, "tidemill.because": because})
+    finish(run_id, failed=state == "Failed")
+
+
+def lightning_logger(run_id: str) -> Any:
+    """Lightning's own MLflow logger, on a run that is there."""
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    return MLFlowLogger(tracking_uri=uri(), run_id=run_id, log_model=False)
+
+
+def recent(names: Iterable[str], limit: int = 5) -> list[dict[str, Any]]:
+    """The last runs, newest first, of these applications."""
+    mlflow = connect()
+    ids = [found.experiment_id for name in names if (found := mlflow.get_experiment_by_name(name))]
+    if not ids:
+        return []
+    runs = mlflow.search_runs(
+        ids,
+        filter_string="tags.`tidemill.kind` = 'retraining'",
+        max_results=limit,
+        order_by=["attributes.start_time DESC"],
+    )
+    return [
+        {
+            "application": item.data.tags.get("tidemill.application"),
+            "state": item.data.tags.get("tidemill.state", item.info.status.title()),
+            "because": item.data.tags.get("tidemill.because", ""),
+            "run_id": item.info.run_id,
+            "at": datetime.fromtimestamp(item.info.start_time / 1000, UTC).isoformat(
+                timespec="seconds"
+            ),
+        }
+        for item in runs
+    ]
+
+
+def page(run_id: str, experiment_id: str) -> str:
+    """The path of a run's page; MLflow opens in another mode without the query."""
+    query = "workflowType=machine_learning"
+    return f"/?{query}#/experiments/{experiment_id}/runs/{run_id}?{query}"

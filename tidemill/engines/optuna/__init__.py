@@ -1,0 +1,1 @@
+"""Optuna: which trial comes next."""

@@ -1,0 +1,1 @@
+"""Prefect's client side: a step as a task, progress, notices, runs that died."""

@@ -1,0 +1,1 @@
+"""Tools of applications: metrics, pictures, sounds, perturbations, calibration, batches."""

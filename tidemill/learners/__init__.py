@@ -1,0 +1,1 @@
+"""How one model is fitted, killed, resumed and saved, whatever the library."""

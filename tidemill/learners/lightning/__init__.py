@@ -1,0 +1,1 @@
+"""Lightning: the training loop, its checkpoints and callbacks."""

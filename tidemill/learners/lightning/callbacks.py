@@ -1,0 +1,203 @@
+"""What happens beside the steps: telling how far it is, averaging weights, keeping the best, penalties, a budget."""
+
+import math
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from tidemill.learners.lightning.resume import Keeping
+from tidemill.runtime import process
+from tidemill.runtime.errors import Fault
+
+TOLD_EVERY_S = 0.5
+
+
+class Progress(Callback):
+    """Tells which training it is, epoch, step, loss, rate and the time left, and once from which step it goes on; stops at a loss that is no number."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.told, self.began, self.first, self.total = what, 0.0, time.monotonic(), 0, 0
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self.began, self.first, self.total = (
+            time.monotonic(),
+            trainer.global_step,
+            int(trainer.estimated_stepping_batches),
+        )
+        if self.first and trainer.is_global_zero:
+            process.progress(
+                self.first, self.total, "steps", training=self.what, resumed=self.first
+            )
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        loss = float(outputs["loss"]) if isinstance(outputs, dict) else float(outputs)
+        done = trainer.global_step
+        if not math.isfinite(loss):
+            raise Fault(f"{self.what}: the loss is {loss} at step {done}; lower the learning rate")
+        now = time.monotonic()
+        total = self.total
+        if now - self.told > TOLD_EVERY_S or done == total:
+            self.told = now
+            left = (now - self.began) / max(1, done - self.first) * (total - done)
+            process.progress(
+                done,
+                total,
+                "steps",
+                training=self.what,
+                epoch=trainer.current_epoch + 1,
+                loss=round(loss, 4),
+                rate=float(f"{rate(trainer):.3g}"),
+                left_s=round(left),
+            )
+
+
+def rate(trainer: Any) -> float:
+    return float(trainer.optimizers[0].param_groups[0]["lr"]) if trainer.optimizers else 0.0
+
+
+class Rates(Callback):
+    """The learning rate among the run's metrics, as often as the loss."""
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_index: int) -> None:
+        if (
+            trainer.logger
+            and trainer.global_step % trainer.log_every_n_steps == 0
+            and batch_index % trainer.accumulate_grad_batches == 0
+        ):
+            trainer.logger.log_metrics({"rate": rate(trainer)}, step=trainer.global_step)
+
+
+class Average(Callback):
+    """An exponential moving average of the weights (Polyak and Juditsky 1992), which validates and is what the training gives.
+
+    `decay` is of one step. Buffers, as batch norm's, are the latest ones.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay, self.step = decay, 0
+        self.mean: dict[str, Tensor] = {}
+        self.own: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        if not self.mean:
+            self.mean = {
+                name: weight.detach().clone() for name, weight in module.named_parameters()
+            }
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        if trainer.global_step == self.step:
+            return
+        self.step = trainer.global_step
+        decay = min(
+            self.decay, (1 + self.step) / (10 + self.step)
+        )  # the first steps are forgotten sooner, as TensorFlow's does
+        for name, weight in module.named_parameters():
+            self.mean[name].lerp_(weight.detach(), 1 - decay)
+
+    @torch.no_grad()
+    def swap(self, module: Any, to: dict[str, Tensor]) -> None:
+        for name, weight in module.named_parameters():
+            weight.copy_(to[name])
+
+    def on_validation_start(self, trainer: Any, module: Any) -> None:
+        if self.mean:
+            self.own = {name: weight.detach().clone() for name, weight in module.named_parameters()}
+            self.swap(module, self.mean)
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        if self.own:
+            self.swap(module, self.own)
+            self.own = {}
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        self.swap(module, self.mean)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean, "step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.mean, self.step = state["mean"], state["step"]
+
+
+class Best(Callback):
+    """Keeps the weights of the best validation by one metric, higher being better."""
+
+    def __init__(self, metric: str) -> None:
+        self.metric, self.value, self.step = metric, -math.inf, 0
+        self.weights: dict[str, Tensor] = {}
+        self.metrics: dict[str, float] = {}
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        if self.metric not in trainer.callback_metrics:
+            raise Fault(
+                f"no metric '{self.metric}' to keep the best by; the training gives {', '.join(sorted(trainer.callback_metrics))}"
+            )
+        value = float(trainer.callback_metrics[self.metric])
+        if value > self.value:
+            self.value, self.step = value, trainer.global_step
+            self.weights = {
+                name: weight.detach().clone() for name, weight in module.state_dict().items()
+            }
+            self.metrics = {name: float(told) for name, told in trainer.callback_metrics.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "value": self.value,
+            "weights": self.weights,
+            "metrics": self.metrics,
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.value, self.weights, self.metrics, self.step = (
+            state["value"],
+            state["weights"],
+            state["metrics"],
+            state["step"],
+        )
+
+
+class Penalty(Callback):
+    """The gradient of `l1` times the weights' absolute sum; and sparse gradients made dense, which most optimisers ask for."""
+
+    def __init__(self, l1: float) -> None:
+        self.l1 = l1
+
+    @torch.no_grad()
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        for weight in module.parameters():
+            if weight.grad is not None:
+                if weight.grad.is_sparse:
+                    weight.grad = weight.grad.to_dense()
+                if self.l1:
+                    weight.grad.add_(weight.sign(), alpha=self.l1)
+
+
+class Budget(Callback):
+    """Ends a training properly once its minutes are spent, those before a kill included."""
+
+    def __init__(self, minutes: float, keeping: Keeping | None) -> None:
+        self.seconds, self.keeping, self.began, self.spent = (
+            minutes * 60,
+            keeping,
+            time.monotonic(),
+            False,
+        )
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        took = self.keeping.spent_s if self.keeping else time.monotonic() - self.began
+        over = took >= self.seconds
+        if trainer.world_size > 1:
+            over = trainer.strategy.broadcast(over)
+        if over and (batch_index + 1) % trainer.accumulate_grad_batches == 0:
+            self.spent = trainer.should_stop = True

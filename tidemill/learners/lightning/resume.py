@@ -1,0 +1,171 @@
+"""What keeps a training: checkpoints on the way, a proper end at SIGTERM, and the exact place to go on from.
+
+A checkpoint is made where a step is about to begin: the step before it is complete, and no part of the next one
+has happened. Lightning's own counters, saved later, are off by one batch on resume (its issues 19367 and 19815).
+"""
+
+import os
+import random
+import signal
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from tidemill.learners.lightning.checkpoints import Checkpoints, Clock
+from tidemill.runtime.errors import Fault
+from tidemill.runtime.process import EXIT_AGAIN
+
+RNG = "rng"
+
+
+class Stop:
+    """SIGTERM, as a preempted machine sends it: heard once, obeyed where a step has ended."""
+
+    def __init__(self) -> None:
+        self.asked = self.training = False
+
+    def listen(self) -> "Stop":
+        signal.signal(signal.SIGTERM, self)
+        return self
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.asked = True
+        if not self.training:  # nothing to save yet, or everything is saved
+            os._exit(EXIT_AGAIN)
+
+
+def drawn() -> dict[str, Any]:
+    """The state of every random number generator, in plain values."""
+    kind, keys, at, has, cached = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": {
+            "kind": kind,
+            "keys": torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            "at": int(at),
+            "has": int(has),
+            "cached": float(cached),
+        },
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def draw_from(state: dict[str, Any]) -> None:
+    """Set every random number generator as it was."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    told = state["numpy"]
+    np.random.set_state(
+        (
+            told["kind"],
+            told["keys"].numpy().astype(np.uint32),
+            told["at"],
+            told["has"],
+            told["cached"],
+        )
+    )
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+class Keeping(Callback):
+    """Saves, stops and goes on. `dataset` is a recipe's Steps; None where a recipe has another loader, which is kept at epochs' beginnings only."""
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        clock: Clock,
+        stop: Stop,
+        parts: int,
+        dataset: Any,
+        resumed: dict[str, Any] | None,
+    ) -> None:
+        self.checkpoints, self.clock, self.stop, self.parts, self.dataset, self.resumed = (
+            checkpoints,
+            clock,
+            stop,
+            parts,
+            dataset,
+            resumed,
+        )
+        self.began, self.before_s = time.monotonic(), float(resumed["spent_s"]) if resumed else 0.0
+        self.first = True
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds of training, those before a kill included as far as they were saved."""
+        return self.before_s + time.monotonic() - self.began
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self.stop.training = True
+        signal.signal(signal.SIGTERM, self.stop)  # Lightning's own handler ends the process with 0
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        self.stop.training = (
+            False  # asked in the last step: what is left takes seconds, and is done
+        )
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_index: int) -> None:
+        if self.first:
+            self.first = False
+            if self.resumed is not None:
+                trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+                draw_from(self.resumed[RNG])
+        if batch_index % trainer.accumulate_grad_batches or (self.dataset is None and batch_index):
+            return  # in the midst of a step
+        step = trainer.global_step
+        asked, due = self.together(trainer, (self.stop.asked, self.clock.due(step)))
+        if asked or due:
+            self.save(trainer, module, step)
+        if asked:
+            raise Fault(
+                f"stopped by SIGTERM before step {step + 1}; it is saved, run again and it goes on",
+                heals=True,
+            )
+
+    def together(self, trainer: Any, told: tuple[bool, bool]) -> tuple[bool, bool]:
+        """The first process decides for all."""
+        return trainer.strategy.broadcast(told) if trainer.world_size > 1 else told
+
+    def save(self, trainer: Any, module: Any, step: int) -> None:
+        """Nothing is saved of weights that are no numbers: what was good last stays."""
+        if not all(bool(torch.isfinite(weight).all()) for weight in module.parameters()):
+            return
+        began = time.monotonic()
+        trainer.save_checkpoint(self.checkpoints.path(step), weights_only=False)
+        if trainer.is_global_zero:
+            self.checkpoints.tidy()
+        self.clock.saved(step, time.monotonic() - began)
+
+    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        # Saved before its last batch, an epoch would be taken for one that is over.
+        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+        checkpoint |= {
+            "identity": self.checkpoints.identity,
+            RNG: drawn(),
+            "parts": self.parts,
+            "spent_s": self.spent_s,
+            "place": {
+                "epoch": trainer.current_epoch,
+                "step": (trainer.fit_loop.epoch_loop.batch_progress.current.completed)
+                // self.parts,
+            },
+        }
+
+
+def go_on(dataset: Any, resumed: dict[str, Any], parts: int) -> dict[str, Any]:
+    """The checkpoint for a training whose batches are cut into `parts`; its loader stands at the next batch."""
+    place = resumed["place"]
+    if dataset is not None:
+        dataset.epoch, dataset.step = place["epoch"], place["step"]
+    if parts != resumed["parts"]:
+        progress = resumed["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counted in (progress["total"], progress["current"]):
+            for name in counted:
+                counted[name] = counted[name] // resumed["parts"] * parts
+    return resumed

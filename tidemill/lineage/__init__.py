@@ -1,0 +1,1 @@
+"""From a model to its pages and back, and what of it is kept for how long."""

@@ -1,0 +1,92 @@
+"""What may go: runs, logs and copies that are old and that no live version, ledger or lineage needs."""
+
+import shutil
+import time
+from pathlib import Path
+
+from tidemill.engines.dvc import remote
+from tidemill.engines.mlflow import registry
+from tidemill.engines.mlflow.retention import forget, old, standing
+from tidemill.lineage import trace
+from tidemill.runtime import paths
+from tidemill.runtime.receipt import Receipt
+
+
+class Gone(Receipt):
+    """What was removed, or would be."""
+
+    paths: dict[str, float]  # relative path to MB
+    mb: float
+    kept: dict[str, str]  # old, and yet kept: why
+    mlflow_runs: int  # with their artifacts
+    copies: int  # in DVC's cache, which the remote has
+
+
+def needed() -> dict[str, str]:
+    """The run folders that must stay, each with the reason: made a version that is live, waits, or was live once."""
+    found: dict[str, str] = {}
+    for (name, number), why in standing().items():
+        if key := registry.tag(name, number, "tidemill.key"):
+            found[key[:16]] = f"{name} version {number} {why}"
+    return found
+
+
+def clean(days: float, really: bool) -> Gone:
+    """Remove what is older than `days`; without `really` only say what that is.
+
+    The DVC remote and raw data are not touched: the lineage of every version lies there. A copy in DVC's cache goes
+    where today's data does not use it and the remote has it.
+    """
+    limit = time.time() - days * 86_400
+    stay = needed()
+    gone: dict[str, float] = {}
+    kept: dict[str, str] = {}
+    folders = [
+        ("runs", True),
+        ("baselines", False),
+        ("snapshots", False),
+        ("logs", False),
+        ("alive", False),
+    ]
+    for kind, keyed in folders:
+        base = paths.state(kind)
+        for path in sorted(base.iterdir()) if base.is_dir() else []:
+            if newest(path) > limit:
+                continue
+            name = path.relative_to(paths.root()).as_posix()
+            if keyed and path.name in stay:
+                kept[name] = stay[path.name]
+                continue
+            gone[name] = round(size(path) / 1e6, 2)
+            if really:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    artifacts = paths.state("artifacts")
+    runs = old(days)
+    for run in runs:
+        for path in artifacts.glob(f"*/{run}"):
+            gone[path.relative_to(paths.root()).as_posix()] = round(size(path) / 1e6, 2)
+    if really:
+        for name, number in forget(runs):
+            trace.forget(name, number)
+        for path in (path for run in runs for path in artifacts.glob(f"*/{run}")):
+            shutil.rmtree(path)  # MLflow leaves the empty folder
+    copies, mb = remote.spare(days, really)
+    if copies:
+        gone[".dvc/cache"] = round(mb, 2)
+    return Gone(
+        paths=gone, mb=round(sum(gone.values()), 2), kept=kept, mlflow_runs=len(runs), copies=copies
+    )
+
+
+def newest(path: Path) -> float:
+    """When anything in it was last written."""
+    inside = path.rglob("*") if path.is_dir() else ()
+    return max((item.stat().st_mtime for item in (path, *inside)), default=0.0)
+
+
+def size(path: Path) -> int:
+    return (
+        sum(item.stat().st_size for item in (path, *path.rglob("*")) if item.is_file())
+        if path.is_dir()
+        else path.stat().st_size
+    )

@@ -1,0 +1,1 @@
+"""The model package: its digest, allowed files, signature, golden answers and latency."""

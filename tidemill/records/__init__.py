@@ -1,0 +1,1 @@
+"""What passes between steps: receipts, tables and their schemas, WARC, archives."""

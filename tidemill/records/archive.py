@@ -1,0 +1,131 @@
+"""Archives opened safely: bounded, nothing outside, no links, nothing unpacked to disk; what they are is told by their first bytes."""
+
+import fnmatch
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from tidemill.runtime.errors import Fault, Refused
+
+MAX_MEMBER_MB = 64
+MOST_MB = 256  # of the members that are read out of one tar, which has no order
+MOST_MEMBERS = 1_000_000
+
+
+def members(
+    path: Path, pattern: str, only: Collection[str] | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """The regular files of a wheel, zip, tar or Debian package whose names match, in the order of their names; of these `only` some, where told.
+
+    Raises Refused for a member that leaves the archive or is over a limit, Fault where the bytes are damaged.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    try:
+        if head.startswith(b"PK"):
+            yield from _zip(path, pattern, only)
+        else:
+            with (
+                _debian(path)
+                if head.startswith(b"!<arch>")
+                else tarfile.open(path, mode="r|*") as archive
+            ):
+                yield from sorted(_tar(archive, path, pattern, only).items())
+    except (Refused, Fault):
+        raise
+    except Exception as error:
+        # Damaged archives make the standard library fail in a dozen ways, TypeError among them.
+        raise Fault(
+            f"{path.name} cannot be read as an archive ({' '.join(str(error).split())[:120]}); remove it and collect again"
+        ) from error
+
+
+def _zip(path: Path, pattern: str, only: Collection[str] | None) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        found = archive.infolist()
+        if len(found) > MOST_MEMBERS:
+            raise Refused(f"{path.name} has {len(found):,} members, the limit is {MOST_MEMBERS:,}")
+        for info in sorted(found, key=lambda item: item.filename):
+            if (
+                info.is_dir()
+                or not matches(info.filename, pattern)
+                or (only is not None and info.filename not in only)
+            ):
+                continue
+            if (info.external_attr >> 16) & 0o170000 == 0o120000:
+                raise Refused(f"{path.name} has a member that is a link: {info.filename}")
+            _inside(path, info.filename, info.file_size)
+            yield info.filename, archive.read(info)
+
+
+def _tar(
+    archive: tarfile.TarFile, path: Path, pattern: str, only: Collection[str] | None
+) -> dict[str, bytes]:
+    """A stream's members: links and devices are passed over, since nothing is unpacked that they could lead to."""
+    found: dict[str, bytes] = {}
+    total = count = 0
+    for info in archive:
+        count += 1
+        name = info.name.removeprefix("./")
+        if count > MOST_MEMBERS:
+            raise Refused(f"{path.name} has over {MOST_MEMBERS:,} members, which is the limit")
+        if (
+            not info.isreg()
+            or not matches(name, pattern)
+            or (only is not None and name not in only)
+        ):
+            continue
+        _inside(path, name, info.size)
+        total += info.size
+        if total > MOST_MB * 2**20:
+            raise Refused(
+                f"{path.name}: with member {name} the members are over the limit of {MOST_MB} MB; name fewer members"
+            )
+        file = archive.extractfile(info)
+        assert file is not None
+        found[name] = file.read()
+    return found
+
+
+def _inside(path: Path, name: str, size: int) -> None:
+    """Refuse a member that leaves the archive or is too large."""
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise Refused(f"{path.name} has a member that leaves the archive: {name}")
+    if size > MAX_MEMBER_MB * 2**20:
+        raise Refused(
+            f"{path.name}: member {name} has {size / 2**20:.0f} MB, the limit is {MAX_MEMBER_MB}"
+        )
+
+
+@contextmanager
+def _debian(path: Path) -> Iterator[tarfile.TarFile]:
+    """A Debian package's files as the stream that Debian's own tool gives."""
+    if shutil.which("dpkg-deb") is None:
+        raise Refused(
+            f"{path.name} is a Debian package, and there is no dpkg-deb here; use a Debian or Ubuntu machine"
+        )
+    with subprocess.Popen(
+        ["dpkg-deb", "--fsys-tarfile", str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as child:
+        assert child.stdout is not None
+        try:
+            with tarfile.open(fileobj=child.stdout, mode="r|") as archive:
+                yield archive
+        finally:
+            child.stdout.close()
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a member's name fits a pattern; `**` also stands for no folder at all.
+
+    Several patterns are separated by `|`.
+    """
+    for one in pattern.split("|"):
+        tries = {one, one.replace("**/", "")} if "**/" in one else {one}
+        if any(fnmatch.fnmatchcase(name, each) for each in tries):
+            return True
+    return False

@@ -1,0 +1,210 @@
+"""What passes between steps: small frozen models of paths, digests and numbers.
+
+A receipt can be printed. Whoever reads a file named in one re-hashes it with `File.open`.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tidemill.runtime.receipt import File, Receipt
+
+
+class Collected(Receipt):
+    source: str
+    records: int
+    fetched: int = 0
+    unchanged: int = 0
+    refused: int = 0
+    failed: int = 0
+    gone: int = 0
+    bytes: int = 0
+    raw: str  # digest of the raw manifest
+    reasons: dict[str, int] = {}  # why something was refused or failed
+    hosts: dict[str, dict[str, int]] = {}  # of the web: host to its counts, the busiest first
+    waiting: dict[str, str] = {}  # hosts with pages left for the next night, and why
+
+
+class Stage(Receipt):
+    """A data stage: what came in, what was kept, and what was dropped, by reason."""
+
+    stage: str
+    name: str
+    ran: bool
+    rows: int
+    dropped: dict[str, int]
+    counts: dict[str, int] = {}
+
+
+class Snapshot(Receipt):
+    recipe: str
+    digest: str
+    rows: dict[str, int]
+    names: list[str]  # by which it can be restored
+    pushed: bool
+    changed: dict[str, int] = {}  # since the one before: examples of documents added, changed, gone
+    by: list[dict[str, str | int]] = []  # the same by source and language
+    notes: list[str] = []
+
+
+class Swept(Receipt):
+    trials: int
+    complete: int
+    metric: str
+    value: float | None
+    params: dict[str, float | int | str | bool]
+    pruned: int = 0
+    failed: int = 0
+    next: list[
+        dict[str, float | int | str | bool]
+    ] = []  # the parameters that came after the best, for an ensemble
+
+
+class Trained(Receipt):
+    weights: File
+    model: dict[str, float | int | str | bool | None]
+    epochs: int
+    steps: int
+    metrics: dict[str, float]
+    resumes: int = 0  # attempts that went on from a checkpoint
+    start: str = "scratch"  # or what its first weights were
+    before: dict[
+        str, float | int | str | bool | None
+    ] = {}  # the fields it was trained with, where pruning changed them
+    members: dict[str, File] = {}  # an ensemble's other weights
+    fields: dict[
+        str, dict[str, float | int | str | bool | None]
+    ] = {}  # and what these members' fields are
+
+
+class Exported(Receipt):
+    package: str
+    digest: str
+    files: dict[str, str]
+    parity: float  # of the fp32 graph against torch
+    bytes: int
+    form: str = "fp32"  # the form of the graph that is in the package
+    forms: list[
+        dict[str, str | float]
+    ] = []  # the forms that were measured, and why each was taken or not
+
+
+class Baselines(Receipt):
+    frames: dict[str, File]
+
+
+class Scored(Receipt):
+    frames: dict[str, File]
+    champion: str | None = None  # version that was scored beside the candidate
+    rows: int
+    looks: int = 1  # runs that looked at these test rows, this one included
+    skipped: dict[str, str] = {}  # models that could not be scored, and why
+    latency: dict[str, dict[str, float]] = {}  # model to p50_ms, p95_ms, ... measured in turn
+    drift: dict[
+        str, float
+    ] = {}  # today's training rows against the champion's: column to PSI, and "classifier" to AUC
+
+
+Answer = Literal["pass", "fail", "unclear", "not applicable", "reported"]
+
+
+class Finding(BaseModel):
+    """What one gate found, of the whole or of one slice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    gate: str
+    kind: str
+    slice: str
+    metric: str
+    answer: Answer
+    figure: float | None
+    low: float | None = None
+    high: float | None = None
+    bound: float | None = None
+    p: float | None = None  # of the claim a pass makes; corrected where several are made
+    detectable: float | None = (
+        None  # the smallest difference such a comparison finds four times in five
+    )
+    rows: int = 0
+    units: int = 0
+    required: bool = False
+    reason: str
+
+
+class Judged(Receipt):
+    verdict: Literal["PROMOTE", "HOLD", "REJECT"]
+    because: str
+    findings: list[Finding]
+    table: list[
+        dict[str, str | int | float | None]
+    ]  # every model, per domain: rows, metric, interval
+    champion: str | None = None
+    looks: int = 1  # how often these test rows were looked at, this time included
+    notes: list[str] = []  # what a person should know and no gate decides
+
+
+class Explained(Receipt):
+    file: File
+    rows: int
+
+
+class Registered(Receipt):
+    name: str
+    version: str
+    digest: str
+    run_id: str
+    page: str  # the path of the run's page in MLflow
+
+
+class Verified(Receipt):
+    """A version that was trained again."""
+
+    name: str
+    version: str
+    verdict: Literal["identical", "within tolerance", "different"]
+    because: str
+    wanted: str  # digest of the weights that were registered
+    found: str  # of those that came out now
+    metrics: dict[str, float]
+
+
+class Promoted(Receipt):
+    name: str
+    version: str
+    previous: str | None
+    moved: bool
+
+
+class Watched(Receipt):
+    """What was seen of a champion's served questions."""
+
+    application: str
+    version: str
+    rows: int
+    because: str
+    alarm: bool = False
+    drift: dict[str, float] = {}  # noted column to its PSI against the test rows
+    labelled: int = 0  # served rows whose labels came in since
+    metric: str = ""
+    figure: float | None = None  # of the metric, on those
+    expected: float | None = None  # and on the test rows
+
+
+class Started(Receipt):
+    """That the watch started a retraining, on which day."""
+
+    day: str
+    because: str
+
+
+class End(Receipt):
+    """How a run ended, in a named state."""
+
+    application: str
+    state: Literal["Promoted", "Held", "Rejected", "Unchanged", "DryRun"]
+    because: str
+    key: str
+    snapshot: str
+    version: str | None = None
+    run_id: str | None = None
+    at: str

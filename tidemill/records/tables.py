@@ -1,0 +1,118 @@
+"""Documents: the rows of data/clean/SOURCE/documents.parquet, and how tables are written.
+
+What changes with every fetch lies beside them in lineage.parquet, on which select, label and split
+do not depend.
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tidemill.runtime.files import aside
+
+TEXT = pa.string()
+DOCUMENTS = pa.schema(
+    [
+        ("doc_id", TEXT),  # hash of source and URI: stable when the content changes
+        ("uri", TEXT),
+        ("source", TEXT),
+        ("host", TEXT),
+        ("kind", TEXT),  # the selector rule that cut it
+        ("part", TEXT),  # its place within the page
+        ("media", TEXT),
+        ("language", TEXT),  # what the source says
+        ("script", TEXT),  # what the source says, else what the letters are (ISO 15924)
+        ("original", TEXT),  # what it is a translation of, where it is one
+        ("text", TEXT),
+        ("payload", pa.binary()),  # what is no text: a picture, a series; null for text
+        ("attributes", TEXT),  # JSON
+        ("licence", TEXT),
+        ("opt_out", TEXT),
+        ("letters", pa.int32()),
+        ("chars", pa.int32()),
+        ("words", pa.int32()),
+        ("letter_script", TEXT),
+        ("language_found", TEXT),
+        ("language_score", pa.float32()),  # by lid.176, whatever the source says
+        ("languages", TEXT),  # JSON: shares of a page whose paragraphs are in several; else ""
+        ("quality", TEXT),  # JSON: tasks/clean/quality.py; "" for a text too short to have any
+        ("pii", TEXT),  # JSON: how many of each kind were marked; "" where none
+    ]
+)
+CLEANED = DOCUMENTS.append(
+    pa.field("digest", TEXT)
+)  # of what is sought for copies: only select asks for it, so it goes no further
+LINEAGE = pa.schema(
+    [
+        ("doc_id", TEXT),
+        ("uri", TEXT),
+        ("fetched", TEXT),
+        ("raw_file", TEXT),
+        ("raw_locator", TEXT),
+        ("raw_digest", TEXT),
+    ]
+)
+DROPPED = pa.schema([("doc_id", TEXT), ("uri", TEXT), ("reason", TEXT), ("text", TEXT)])
+EXAMPLES = pa.schema(
+    [
+        ("example_id", TEXT),
+        ("doc_id", TEXT),
+        ("inputs", TEXT),
+        ("target", TEXT),
+        ("confidence", pa.float64()),
+        ("votes", TEXT),
+        ("unit", TEXT),
+        ("slices", TEXT),
+        ("source", TEXT),
+        ("part", TEXT),
+        ("original", TEXT),
+        ("payload", pa.binary()),  # what the question is about, where that is no text
+    ]
+)
+WEIGHT = pa.field(
+    "weight", pa.float64()
+)  # how much an example counts in training; only where label.issues is weight
+ISSUES = pa.schema(
+    [("example_id", TEXT), ("given", TEXT), ("suggested", TEXT), ("quality", pa.float64())]
+)
+LOST = pa.schema([("example_id", TEXT), ("doc_id", TEXT), ("reason", TEXT)])
+
+
+def without_pandas() -> None:
+    """For steps that have no use for it: pyarrow imports pandas when it first makes an array, a fifth of a second of processor time.
+
+    It asks once; what needs pandas later (`to_pandas`) still gets it.
+    """
+    if "pandas" not in sys.modules:
+        sys.meta_path.insert(0, _NoPandas)
+        try:
+            pa.array([0])
+        finally:
+            sys.meta_path.remove(_NoPandas)
+
+
+class _NoPandas:
+    """A finder of modules to which there is no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def save(path: Path, rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema) -> None:
+    """Write a table; equal rows give equal bytes."""
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+    with aside(path) as part:
+        pq.write_table(table.cast(schema), part, compression="zstd", row_group_size=50_000)
+
+
+def counts(rows: Iterable[dict[str, Any]], key: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for row in rows:
+        found[row[key]] = found.get(row[key], 0) + 1
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,1 @@
+"""One run of the model half: its plan, its key and its MLflow run."""

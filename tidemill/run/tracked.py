@@ -1,0 +1,89 @@
+"""A retraining's run in MLflow: what it is, from its first step on."""
+
+import importlib.metadata
+import json
+import subprocess
+
+from tidemill.engines.dvc import command
+from tidemill.engines.mlflow import runs
+from tidemill.run.plan import Plan
+from tidemill.runtime import paths
+
+PACKAGES = (
+    "torch",
+    "lightning",
+    "onnxruntime",
+    "onnx",
+    "scikit-learn",
+    "pandas",
+    "numpy",
+    "optuna",
+    "mlflow",
+    "prefect",
+    "dvc",
+)
+
+
+def begin(plan: Plan) -> str:
+    """The retraining's run with configuration, data and code on it; its id. Calling it again changes nothing."""
+    found = runs.parent(plan.application, plan.key)
+    if found:
+        return found
+    run_id = runs.start(
+        plan.application,
+        plan.key,
+        f"retrain {plan.application} {plan.key[:8]}",
+        {
+            "tidemill.kind": "retraining",
+            "tidemill.application": plan.application,
+            "tidemill.snapshot": plan.snapshot,
+            "tidemill.code": plan.code,
+            "mlflow.source.git.commit": commit(),
+            **{f"package.{name}": importlib.metadata.version(name) for name in PACKAGES},
+        },
+    )
+    runs.log(run_id, params=dict(flat(plan.recipe.half())))
+    runs.log_text(run_id, json.dumps(plan.config, indent=1, sort_keys=True), "config.json")
+    lock = paths.root() / "dvc.lock"
+    if lock.is_file():
+        runs.log_text(run_id, lock.read_text(), "dvc.lock")
+    rows = dict.fromkeys(("train", "valid", "test"), 0)
+    report = json.loads((plan.splits / "report.json").read_text())
+    runs.log_dataset(
+        run_id,
+        plan.application,
+        plan.snapshot,
+        f"{plan.application}-{plan.snapshot[:16]}",
+        {**rows, **report["counts"]},
+    )
+    return run_id
+
+
+def commit() -> str:
+    """The git commit of the work tree, with a plus where it has changes; unknown without git."""
+    if not command.in_git():
+        return "unknown"
+    root = paths.root()
+    head = subprocess.run(
+        ["git", "rev-parse", "--verify", "-q", "HEAD"], cwd=root, capture_output=True, text=True
+    ).stdout.strip()
+    dirty = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=no"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    return (head or "unknown") + ("+" if dirty else "")
+
+
+def flat(value: dict, before: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted names; gates and the like as JSON."""
+    found = []
+    for name, item in value.items():
+        if isinstance(item, dict) and item:
+            found += flat(item, f"{before}{name}.")
+        else:
+            found.append(
+                (before + name, json.dumps(item) if isinstance(item, list | dict) else str(item))
+            )
+    return found

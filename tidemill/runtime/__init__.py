@@ -1,0 +1,1 @@
+"""This machine: errors, files, paths, processes."""

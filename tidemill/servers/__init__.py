@@ -1,0 +1,1 @@
+"""`tidemill up`: the servers, and what keeps them alive."""

@@ -1,0 +1,1 @@
+"""Normal forms of text, shingles, signatures and duplicates."""

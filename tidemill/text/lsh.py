@@ -1,0 +1,213 @@
+"""Signatures of texts, kept from night to night: by the digest of each text that of its words and the bands of its MinHash.
+
+One SQLite file a recipe, under .tidemill/. It holds nothing that cannot be computed again, so one that is damaged, or was
+made by other code, is dropped. What is a copy of what is not in it: that follows from the documents of the night, which is
+why the next of a set of copies comes forward when the one that was kept is gone.
+"""
+
+import sqlite3
+import unicodedata
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from tidemill.runtime.files import sha256
+from tidemill.text import normal, shingles
+
+BANDS, ROWS, SEED = 20, 5, 7
+ASKED = 5_000  # texts that the file is asked for at once
+
+
+class Bands:
+    """Bands by text. Without a path nothing is kept; what was not asked for is forgotten at the end."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path, self.file = path, None  # type: tuple[Path | None, sqlite3.Connection | None]
+        self.asked: list[np.ndarray] = []
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._open(path)
+        except sqlite3.DatabaseError as error:
+            self._drop(error)
+
+    def _open(self, path: Path) -> None:
+        self.file = sqlite3.connect(path)
+        self.file.execute("pragma journal_mode=wal")
+        self.file.execute("pragma synchronous=normal")
+        self.file.execute(
+            "create table if not exists bands (text blob primary key, words blob, bands blob)"
+        )
+        self.file.execute("create table if not exists made (by text)")
+        made = _made_by()
+        if [row[0] for row in self.file.execute("select by from made")] != [made]:
+            self.file.execute("delete from bands")
+            self.file.execute("delete from made")
+            self.file.execute("insert into made values (?)", (made,))
+            self.file.commit()
+
+    def _drop(self, error: Exception) -> None:
+        assert self.path is not None
+        print(
+            f"the index {self.path.name} is damaged ({error}); it is dropped, and all signatures are made again",
+            flush=True,
+        )
+        if self.file is not None:
+            self.file.close()
+        for name in (self.path.name, f"{self.path.name}-wal", f"{self.path.name}-shm"):
+            self.path.with_name(name).unlink(missing_ok=True)
+        self._open(self.path)
+
+    def of(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Of each text the digest of its words (N, 2), which copies have in common, and its bands (N, 20), both as uint64.
+
+        A row of zeros where a text is too short for a shingle.
+        """
+        return self.named(
+            [normal.digest(body) for body in texts],
+            lambda places: [texts[place] for place in places],
+        )
+
+    def named(
+        self, digests: Sequence[str], texts: Callable[[Sequence[int]], Sequence[str]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same of texts whose digests are known; those at some places are asked for where they are new."""
+        words, bands = (
+            np.zeros((len(digests), 2), dtype=np.uint64),
+            np.zeros((len(digests), BANDS), dtype=np.uint64),
+        )
+        for start in range(0, len(digests), ASKED):
+            names = list(map(bytes.fromhex, digests[start : start + ASKED]))
+            known = self._known(names)
+            first = {name: place for place, name in reversed(list(enumerate(names, start)))}
+            new = [place for name, place in first.items() if name not in known]
+            known.update(
+                zip(
+                    (names[place - start] for place in new),
+                    _made(texts(new)) if new else (),
+                    strict=True,
+                )
+            )
+            if self.file is not None:
+                made = ((names[place - start], *known[names[place - start]]) for place in new)
+                self.file.executemany(
+                    "insert or replace into bands values (?, ?, ?)",
+                    sorted((name, said + _sum(said, band), band) for name, said, band in made),
+                )
+                self.file.commit()
+                self.asked.append(_heads(names))
+            words[start : start + ASKED] = np.frombuffer(
+                b"".join(known[name][0] for name in names), dtype=np.uint64
+            ).reshape(-1, 2)
+            bands[start : start + ASKED] = np.frombuffer(
+                b"".join(known[name][1] or bytes(8 * BANDS) for name in names), dtype=np.uint64
+            ).reshape(-1, BANDS)
+        return words, bands
+
+    def _known(self, digests: list[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
+        """What the file holds of these; an entry that is not as it was written is none."""
+        if self.file is None:
+            return {}
+        try:
+            found = self.file.execute(
+                f"select text, words, bands from bands where text in ({','.join('?' * len(digests))})",
+                digests,
+            ).fetchall()
+        except sqlite3.DatabaseError as error:
+            self._drop(error)
+            return {}
+        return {
+            name: (words[:16], bands)
+            for name, words, bands in found
+            if isinstance(words, bytes)
+            and isinstance(bands, bytes)
+            and words == words[:16] + _sum(words[:16], bands)
+        }
+
+    def _forget(self) -> None:
+        """Every text that was not asked for."""
+        assert self.file is not None
+        there = [name for (name,) in self.file.execute("select text from bands")]
+        if any(not isinstance(name, bytes) or len(name) != 16 for name in there):
+            raise sqlite3.DatabaseError("a name is none")
+        gone = (
+            ~np.isin(_heads(there), np.concatenate(self.asked))
+            if there and self.asked
+            else np.ones(len(there), dtype=bool)
+        )
+        self.file.executemany(
+            "delete from bands where text = ?", ((there[place],) for place in np.flatnonzero(gone))
+        )
+        self.file.commit()
+
+    def __enter__(self) -> "Bands":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.file is None:
+            return
+        try:
+            if kind is None:
+                self._forget()
+        except sqlite3.DatabaseError as damage:
+            self._drop(damage)
+        finally:
+            self.file.close()
+
+
+def _sum(words: bytes, bands: bytes) -> bytes:
+    return zlib.crc32(bands, zlib.crc32(words)).to_bytes(4)
+
+
+def _made(texts: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
+    """Of each text the digest of its words, and its bands where it has a shingle."""
+    for part in shingles.batches([len(body) for body in texts]):
+        made = shingles.shingled(texts[part])
+        for said, band, many in zip(
+            made.words, signed(made), np.diff(made.edges).tolist(), strict=True
+        ):
+            yield said, band.tobytes() if many else b""
+
+
+def _heads(digests: list[bytes]) -> np.ndarray:
+    """The first half of each digest: enough to tell what may be forgotten."""
+    return np.frombuffer(b"".join(digests), dtype=np.uint64)[::2]
+
+
+def signed(texts: shingles.Shingled) -> np.ndarray:
+    """Bands of MinHash signatures (N, 20): one number a band, zeros where a text has no shingle."""
+    import rensa
+
+    found = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+        texts.numbers, texts.edges.astype(np.uint64), num_perm=BANDS * ROWS, seed=SEED
+    )
+    signatures = np.asarray(found.to_rows(), dtype=np.uint64).reshape(-1, BANDS * ROWS)
+    bands = np.zeros((len(signatures), BANDS), dtype=np.uint64)
+    for row in range(ROWS):
+        bands = bands * np.uint64(1_000_003) + signatures[:, row::ROWS]
+    return np.where(
+        np.diff(texts.edges)[:, None] > 0, np.maximum(bands, np.uint64(1)), np.uint64(0)
+    )
+
+
+def _made_by() -> str:
+    """What bands depend on."""
+    from importlib.metadata import version
+
+    return " ".join(
+        (
+            sha256(Path(shingles.__file__)),
+            sha256(Path(__file__)),
+            version("rensa"),
+            unicodedata.unidata_version,
+        )
+    )
