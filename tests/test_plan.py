@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from recipes.text_generation.net import Transformer
 from recipes.text_generation.size import Size, budget
+from recipes.text_generation.transformer import Transformer
 from tidemill.engines import config
 from tidemill.runtime.errors import Refused
 

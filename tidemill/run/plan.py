@@ -25,6 +25,7 @@ CODE = (
     "tidemill/package",
     "tidemill/learners",
     "tidemill/kit",
+    "tidemill/families",
     "tidemill/contract.py",
     "tidemill/engines/optuna",
     "tidemill/text",
