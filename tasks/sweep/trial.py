@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 
 from tidemill import contract
-from tidemill.engines.mlflow import runs
+from tidemill.engines.mlflow import runs, tags
 from tidemill.engines.optuna.samplers import Params
 from tidemill.engines.optuna.study import Study, TrialState
 from tidemill.learners.lightning.loop import METRICS_EVERY, fit
@@ -94,7 +94,7 @@ def attempt(
         study.this.application,
         f"{study.name}/{slot}",
         f"trial {slot}",
-        {"tidemill.kind": "trial"},
+        {tags.KIND: "trial"},
         parent,
     )
     runs.log(run_id, params={name: getattr(recipe, name) for name in study.settings.space})
@@ -115,8 +115,8 @@ def attempt(
             if name not in ("train_loss", study.settings.metric)
         },
         tags={
-            "tidemill.state": "pruned" if rungs.stopped else "complete",
-            "tidemill.slot": str(slot),
+            tags.STATE: "pruned" if rungs.stopped else "complete",
+            tags.SLOT: str(slot),
         },
     )
     runs.finish(run_id)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tasks.train.start import champion, check, identity, prepared, resumes
 from tidemill import contract
 from tidemill.engines.mlflow import runs
+from tidemill.engines.mlflow import tags as names
 from tidemill.learners.lightning import memory
 from tidemill.records.receipts import Swept, Trained
 from tidemill.run import plan
@@ -90,7 +91,7 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     runs.log(
         run_id,
         params={f"model.{name}": value for name, value in before.items()},
-        tags={"tidemill.resumes": str(attempts)} if attempts else {},
+        tags={names.RESUMES: str(attempts)} if attempts else {},
     )
     meter = Meter()
     ended = trained(work, runs.lightning_logger(run_id))
@@ -100,16 +101,17 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     cost, method = meter.told(batches * int(before.get("batch", 0)), batches * start.tokens)
     parts = max((kept.parts for kept in ended.kept), default=1)
     tags = {
-        "tidemill.weights": signature(path, ended.members),
-        "tidemill.start": start.told,
+        names.WEIGHTS: signature(path, ended.members),
+        names.START: start.told,
+        **({names.START_VERSION: start.version} if start.version else {}),
         "cost.energy_method": method,
         **ended.tags,
-        **({"tidemill.parts": str(parts)} if parts > 1 else {}),
-        **({"tidemill.rate": str(settings.lr)} if isinstance(settings.lr, float) else {}),
-        **({"tidemill.members": str(1 + len(ended.members))} if ended.members else {}),
+        **({names.PARTS: str(parts)} if parts > 1 else {}),
+        **({names.RATE: str(settings.lr)} if isinstance(settings.lr, float) else {}),
+        **({names.MEMBERS: str(1 + len(ended.members))} if ended.members else {}),
         **(
             {
-                "tidemill.budget": f"ended after {settings.budget_minutes:g} minutes, at step {ended.steps}"
+                names.BUDGET: f"ended after {settings.budget_minutes:g} minutes, at step {ended.steps}"
             }
             if any(kept.over_budget for kept in ended.kept)
             else {}

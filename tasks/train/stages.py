@@ -17,7 +17,7 @@ from tidemill import contract
 from tidemill.contract import Recipe
 from tidemill.engines.config.schema import Recipe as Judged
 from tidemill.engines.config.schema import Trainer
-from tidemill.engines.mlflow import packages
+from tidemill.engines.mlflow import packages, tags
 from tidemill.learners.lightning.distillation import Teacher, taught
 from tidemill.learners.lightning.loop import Kept, fit, rank, save
 from tidemill.package.package import described
@@ -184,9 +184,9 @@ def smaller(work: Work, ended: Ended, taught: Any) -> None:
     lost = ended.metrics[metric] - metrics[metric]
     words = f"{prune.fraction:g} of the inner channels: {metric} {metrics[metric]:.4f}, whole {ended.metrics[metric]:.4f}"
     if not lost <= prune.margin:
-        ended.tags["tidemill.pruned"] = f"not taken, {words}; {prune.margin:g} may be lost"
+        ended.tags[tags.PRUNED] = f"not taken, {words}; {prune.margin:g} may be lost"
         return
-    ended.tags["tidemill.pruned"] = words
+    ended.tags[tags.PRUNED] = words
     ended.module, ended.recipe, ended.metrics, ended.steps = (
         module,
         pruned,
@@ -214,7 +214,7 @@ def teaching(work: Work, ended: Ended) -> list[Teacher]:
         ended.more |= {f"{name}.{key}": value for key, value in metrics.items()}
         found.append(Teacher(module))
     if found:
-        ended.tags["tidemill.taught"] = f"by an ensemble of {len(found)}"
+        ended.tags[tags.TAUGHT] = f"by an ensemble of {len(found)}"
     return found
 
 
@@ -227,9 +227,10 @@ def champion(work: Work, ended: Ended) -> Teacher:
     fits(work.start.recipe, recipe, f"{work.application} version {work.teacher}")
     module: Any = recipe.module(work.start.data)
     module.load_state_dict(load_file(str(path)))
-    ended.tags["tidemill.taught"] = (
+    ended.tags[tags.TAUGHT] = (
         f"by {work.application} version {work.teacher}, weights {sha256(path)[:16]}"
     )
+    ended.tags[tags.TAUGHT_VERSION] = work.teacher
     return Teacher(module)
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from tidemill.contract import Recipe
 from tidemill.engines.config.schema import Trainer
-from tidemill.engines.mlflow import packages, registry, runs
+from tidemill.engines.mlflow import packages, registry, runs, tags
+from tidemill.engines.mlflow.live import live
 from tidemill.run import plan
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
@@ -29,6 +30,7 @@ class Start:
     weights: Path | None  # to begin from
     told: str  # what it begins from, in words
     tokens: int  # of a batch; 0 where the recipe counts none
+    version: str = ""  # of the application that it begins from; empty where from none
 
 
 def identity(this: plan.Plan, recipe: Recipe) -> dict[str, str]:
@@ -69,7 +71,7 @@ def check(this: plan.Plan, recipe: Recipe) -> None:
 
 def prepared(this: plan.Plan, recipe: Recipe) -> Start:
     settings = this.recipe.trainer
-    weights, told = None, "scratch"
+    weights, told, number = None, "scratch", ""
     package: Path | None = None
     if settings.start == "champion":
         told, number = champion(this, "trainer.start=champion", "say trainer.start=scratch")
@@ -103,6 +105,7 @@ def prepared(this: plan.Plan, recipe: Recipe) -> Start:
                 "tokens_per_step", 0
             )
         ),
+        number,
     )
 
 
@@ -110,7 +113,7 @@ def champion(this: plan.Plan, asked: str, remedy: str) -> tuple[str, str]:
     """The live version when the run first asked, in words and by its number: the same one when it is resumed later."""
     noted = this.folder / "start.json"
     if not noted.is_file():
-        number = registry.aliased(this.application)
+        number = live(this.application).version
         if number is None:
             raise Refused(f"{asked}: {this.application} has no champion yet; {remedy}")
         weights_of(this.application, number)  # one that cannot be begun from is not remembered
@@ -125,18 +128,19 @@ def champion(this: plan.Plan, asked: str, remedy: str) -> tuple[str, str]:
 def weights_of(application: str, number: str) -> Path:
     """The trained weights of a version, found to be those that were trained."""
     version = registry.version(application, number)
-    key = version["tags"].get("tidemill.key", "") if version else ""
+    key = version.key if version else ""
     path = paths.run(key) / "weights.safetensors"
     if version is None or not key or not path.is_file():
         raise Refused(
             f"the weights of {application} version {number}, to begin from, are not on this machine; say trainer.start=scratch"
         )
-    tags = runs.data(version["run_id"]).tags
-    if "tidemill.members" in tags:
+    logged = runs.data(version.run_id).tags
+    if tags.MEMBERS in logged:
         raise Refused(
-            f"{application} version {number} is an ensemble of {tags['tidemill.members']} networks, and one is needed; say trainer.start=scratch, teach.by=nobody"
+            f"{application} version {number} is an ensemble of {logged[tags.MEMBERS]} networks, "
+            f"and one is needed; say trainer.start=scratch, teach.by=nobody"
         )
-    wanted = tags.get("tidemill.weights")
+    wanted = logged.get(tags.WEIGHTS)
     if wanted and sha256(path) != wanted:
         raise Refused(
             f"the weights of {application} version {number}, to begin from, are not those that were trained; say trainer.start=scratch"

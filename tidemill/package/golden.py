@@ -1,4 +1,7 @@
-"""The golden questions that a package carries, with the answers its makers got: asked again before it may answer anybody."""
+"""The golden questions that a package carries, with the answers its makers got.
+
+They are asked again before it may answer anybody.
+"""
 
 import json
 from pathlib import Path
@@ -29,16 +32,20 @@ def remember(recipe: Recipe, package: Path) -> None:
 
 
 def golden(recipe: Recipe, package: Path, name: str) -> tuple[list[BaseModel], list[BaseModel]]:
-    """The questions, and the answers the package's makers got; of an older package the recipe's own questions, and no answers."""
+    """The questions, and the answers the package's makers got.
+
+    Of an older package the recipe's own questions, and no answers.
+    """
     path = package / GOLDEN
     if not path.is_file():
         return recipe.golden(), []
     try:
         rows = json.loads(path.read_text())
-        return [recipe.Input.model_validate(row["question"]) for row in rows], [
-            recipe.Output.model_validate(row["answer"]) for row in rows
-        ]
+        questions = [recipe.Input.model_validate(row["question"]) for row in rows]
+        answers = [recipe.Output.model_validate(row["answer"]) for row in rows]
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise Fault(
-            f"{name} was made for other questions or answers than this code's; retrain it, or go back to the code that made it"
+            f"{name} was made for other questions or answers than this code's; retrain it, or go "
+            f"back to the code that made it"
         ) from error
+    return questions, answers

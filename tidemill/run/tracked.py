@@ -5,7 +5,7 @@ import json
 import subprocess
 
 from tidemill.engines.dvc import command
-from tidemill.engines.mlflow import runs
+from tidemill.engines.mlflow import runs, tags
 from tidemill.run.plan import Plan
 from tidemill.runtime import paths
 
@@ -34,10 +34,10 @@ def begin(plan: Plan) -> str:
         plan.key,
         f"retrain {plan.application} {plan.key[:8]}",
         {
-            "tidemill.kind": "retraining",
-            "tidemill.application": plan.application,
-            "tidemill.snapshot": plan.snapshot,
-            "tidemill.code": plan.code,
+            tags.KIND: "retraining",
+            tags.APPLICATION: plan.application,
+            tags.SNAPSHOT: plan.snapshot,
+            tags.CODE: plan.code,
             "mlflow.source.git.commit": commit(),
             **{f"package.{name}": importlib.metadata.version(name) for name in PACKAGES},
         },
