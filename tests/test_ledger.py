@@ -318,8 +318,10 @@ def test_an_entry_that_another_machine_overwrote_moves_no_alias(
 # A kill anywhere ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("writes", "moved"), [(0, False), (1, False), (2, False), (3, True)])
-@pytest.mark.parametrize("then", ["2", "4"])
+@pytest.mark.parametrize(
+    ("writes", "moved", "then"),
+    [(0, False, "2"), (1, False, "4"), (2, False, "2"), (2, False, "4"), (3, True, "4")],
+)
 def test_a_promotion_killed_between_any_two_writes_is_finished_or_noted_as_not_done(
     project: Path, writes: int, moved: bool, then: str
 ) -> None:

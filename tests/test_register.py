@@ -136,7 +136,7 @@ def test_a_registry_that_was_killed_while_it_was_made_is_made_again(
 
 @contextmanager
 def dropping(port: int, seed: int) -> Iterator[tuple[int, dict[str, int]]]:
-    """A proxy that hands every request on, and then loses four of ten answers to what creates something."""
+    """A proxy that hands every request on, and loses four of ten answers to creating calls."""
     lost = {"answers": 0}
     random = np.random.default_rng(seed)
     loop = asyncio.new_event_loop()

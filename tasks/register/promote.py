@@ -95,7 +95,8 @@ def swap(candidate: Version, by: str, why: str, now: Live) -> Promoted:
     """Ledger, alias, head, in this order, under the lock; nothing where it is live already."""
     application, version = candidate.application, candidate.number
     entry = _pending(candidate, now)
-    if entry is None and now.version == version == now.alias:
+    settled = now.version == version == now.alias and not now.difference
+    if entry is None and settled:
         return Promoted(name=application, version=version, previous=version, moved=False)
     if entry is None:
         entry = _recorded(candidate, by, why, now)

@@ -60,15 +60,8 @@ def main(arguments: list[str]) -> Verified:
     wanted = logged.tags[tags.WEIGHTS]
     verdict, because = judged(weights, wanted, metrics, made(logged.metrics))
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    registry.tag_version(
-        application,
-        number,
-        {
-            tags.VERIFIED: verdict,
-            tags.VERIFIED_BECAUSE: because,
-            tags.VERIFIED_AT: at,
-        },
-    )
+    noted = {tags.VERIFIED: verdict, tags.VERIFIED_BECAUSE: because, tags.VERIFIED_AT: at}
+    registry.tag_version(application, number, noted)
     return Verified(
         name=application,
         version=number,

@@ -1,9 +1,9 @@
 """The ledger's entries as a chain: each signed, each naming the entry before it.
 
 An entry is a tag `ledger.NNNNNN` of the registered model, JSON with its signature. What might
-have to be forgotten, who decided and why, lies in a note beside it, `ledger.NNNNNN.note`: the entry
-holds a digest of it under a secret that is in the note alone, so that a removed note cannot be
-guessed and leaves the chain whole. The head, `ledger.head`, counts the entries that were carried out.
+have to be forgotten, who decided and why, lies in a note beside it, `ledger.NNNNNN.note`. The entry
+holds a digest of it under a secret that is in the note alone: a removed note cannot be guessed, and
+the chain stays whole. The head, `ledger.head`, counts the entries that were carried out.
 
 An entry that is written and not yet in the head is pending: the alias may or may not have moved.
 """

@@ -22,7 +22,10 @@ ATTEMPTS = 8
 
 @contextmanager
 def unrepeated() -> Iterator[None]:
-    """MLflow's client sends each request once within; children are single-threaded where they register."""
+    """MLflow's client sends each request once within.
+
+    Children are single-threaded where they register.
+    """
     before = os.environ.get(RETRIES)
     os.environ[RETRIES] = "0"
     try:

@@ -63,11 +63,6 @@ def decisions(whole: Chain, model: Model) -> list[Decision]:
     return rows
 
 
-def been_live(application: str) -> set[str]:
-    """The versions that were live once. Raises `chain.Broken`."""
-    return {entry.version for entry in read(application, registry.model(application)).carried_out()}
-
-
 def line(whole: Chain) -> list[str]:
     """The versions that a rollback goes back along, the live one last.
 
@@ -83,7 +78,7 @@ def line(whole: Chain) -> list[str]:
 
 
 def record(whole: Chain | None, entry: Entry, note: chain.Note) -> Entry:
-    """Append an entry and its note, the note first. `whole` is None where the ledger starts anew."""
+    """Append an entry, its note first. `whole` is None where the ledger starts anew."""
     before = digest(whole.entries[-1].model_dump()) if whole and whole.entries else ""
     linked = entry.model_copy(update={"before": before, "note": note.digest()})
     registry.set_tag(entry.application, chain.note_tag(entry.number), canonical(note.model_dump()))

@@ -46,8 +46,9 @@ def fetch(application: str, number: str) -> Path:
             f"no version {number} of {application}; tidemill history {application} lists what "
             f"was live"
         )
+    wanted = registered.digest
     here = paths.state("packages", application, number)
-    if not here.is_dir() or digests(here)[0] != registered.digest:
+    if not here.is_dir() or digests(here)[0] != wanted:
         try:
             here = fetched(registered.run_id, here)
         except Missing as missing:
@@ -56,7 +57,7 @@ def fetch(application: str, number: str) -> Path:
                 f"bring the folder back from a backup, or roll back to another version"
             ) from missing
     name = f"{application} version {number}"
-    verify(here, registered.digest, name)
+    verify(here, wanted, name)
     signing.check(here, name)
     return here
 

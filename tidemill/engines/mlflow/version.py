@@ -32,7 +32,7 @@ class Version:
 
     @property
     def digest(self) -> str:
-        """The digest of its package. Raises `Refused` where it was not registered by a run of ours."""
+        """The digest of its package. Raises `Refused` where no run of ours registered it."""
         digest = self.tags.get(names.DIGEST)
         if not digest:
             raise Refused(
