@@ -1,4 +1,4 @@
-"""python -m tasks.score RECIPE [key=value ...]: every model on the same test rows."""
+"""python -m tasks.score --run PATH, or RECIPE [key=value ...]: every model on the same test rows."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tidemill.engines.mlflow.live import live
 from tidemill.package.latency import measured, rss_mb
 from tidemill.package.package import described, verify
 from tidemill.records.receipts import Exported, Scored
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.run.tracked import begin
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault
@@ -27,7 +27,7 @@ def score(this: plan.Plan) -> Scored:
     exported = plan.read("export", Exported, this)
     now = live(this.application)
     champion = now.version
-    before = plan.whole(Scored, this.folder / "score.json")
+    before = plan.whole("score", Scored, this)
     own = champion is not None and registry.tag(this.application, champion, tags.KEY) == this.key
     same = before and (before.champion == champion or own) and before.unclear == now.difference
     if before and same and "champion" not in before.skipped:
@@ -136,4 +136,4 @@ def judged(recipe: Recipe, session: Any, examples: pd.DataFrame) -> pd.DataFrame
 
 
 if __name__ == "__main__":
-    plan.main("score", score)
+    main.of_run(score, "score")

@@ -21,9 +21,9 @@ from tidemill.engines.mlflow.live import live
 from tidemill.engines.mlflow.version import Version
 from tidemill.package.package import described
 from tidemill.records.receipts import Verified
-from tidemill.run import plan
-from tidemill.run.tracked import PACKAGES
-from tidemill.runtime import paths, process
+from tidemill.run import code as run_code
+from tidemill.run.code import PACKAGES
+from tidemill.runtime import imports, paths, process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked
 
@@ -85,7 +85,7 @@ def refuse(application: str, number: str, logged: Any) -> None:
             f"{who} was {logged.tags[tags.BUDGET]}: how far a training comes in a time is not "
             f"repeatable; verify one without trainer.budget_minutes"
         )
-    code = plan.code_digest(application)
+    code = imports.code_digest(run_code.of_key(application))
     if logged.tags[tags.CODE] != code:
         commit = logged.tags.get("mlflow.source.git.commit", "unknown")
         raise Refused(
