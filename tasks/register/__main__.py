@@ -11,11 +11,14 @@ import pandas as pd
 from tasks.register.card import described_by, dumped, render
 from tasks.register.figures import draw
 from tidemill import contract
+from tidemill.contract import Application, Figured
 from tidemill.engines.mlflow import packages, registry, runs, tags
 from tidemill.engines.mlflow.live import CHALLENGER
+from tidemill.kit.graphs import examples
+from tidemill.kit.metrics.classes import right
 from tidemill.lineage import trace
 from tidemill.package import signing
-from tidemill.package.package import described, verify
+from tidemill.package.package import verify
 from tidemill.records.receipts import (
     Explained,
     Exported,
@@ -36,18 +39,18 @@ def register(this: plan.Plan) -> Registered:
     package = paths.root() / exported.package
     verify(package, exported.digest, f"the candidate of {this.application}")
     signing.sign(package)
-    recipe = contract.load(this.application)(**described(package)["fields"])
+    application = contract.application(this.application)
     run_id = begin(this)
     process.progress(0, 3, "parts", part="findings")
     log_findings(this, run_id, exported, judged)
-    log_metrics(run_id, next(iter(recipe.metrics)), judged)
-    log_figures(this, run_id, recipe, judged)
+    log_metrics(run_id, next(iter(application.metrics)), judged)
+    log_figures(this, run_id, application, judged)
     process.progress(1, 3, "parts", part="package")
     version = ""
     if judged.verdict == "REJECT":
         reject(this, run_id, exported.digest, judged)
     else:
-        version = make_version(this, run_id, recipe, exported, judged)
+        version = make_version(this, run_id, application, exported, judged)
         process.progress(2, 3, "parts", part="version")
         if judged.verdict == "HOLD" or this.recipe.approval:
             registry.move(this.application, CHALLENGER, version)
@@ -91,7 +94,9 @@ def log_metrics(run_id: str, metric: str, judged: Judged) -> None:
     runs.log(run_id, metrics=figures, tags=verdict)
 
 
-def log_figures(this: plan.Plan, run_id: str, recipe: Any, judged: Judged) -> None:
+def log_figures(
+    this: plan.Plan, run_id: str, application: Application[Any, Any, Any], judged: Judged
+) -> None:
     """The application's own pictures, and those of the verdict."""
     frames = plan.read("score", Scored, this).frames
     candidate = pd.read_parquet(frames["candidate"].open())
@@ -99,8 +104,9 @@ def log_figures(this: plan.Plan, run_id: str, recipe: Any, judged: Judged) -> No
     with tempfile.TemporaryDirectory() as temporary:
         pictures = Path(temporary) / "figures"
         pictures.mkdir()
-        recipe.figures(candidate, pictures)
-        draw(pictures, judged.findings, candidate, recipe.right(candidate), times)
+        if isinstance(application, Figured):
+            application.figures(candidate, pictures)
+        draw(pictures, judged.findings, candidate, right(candidate), times)
         runs.log_files(run_id, pictures, "figures")
 
 
@@ -116,14 +122,18 @@ def reject(this: plan.Plan, run_id: str, digest: str, judged: Judged) -> None:
 
 
 def make_version(
-    this: plan.Plan, run_id: str, recipe: Any, exported: Exported, judged: Judged
+    this: plan.Plan,
+    run_id: str,
+    application: Application[Any, Any, Any],
+    exported: Exported,
+    judged: Judged,
 ) -> str:
     """The version of this package, its files logged where it is new."""
     package = paths.root() / exported.package
     if registry.version_of(this.application, exported.digest) is None:
         with tempfile.TemporaryDirectory() as temporary:
             model = Path(temporary) / "model"
-            packages.save_model(package, model, example(recipe, package))
+            packages.save_model(package, model, example(application, package))
             runs.log_files(run_id, model, "model")
         runs.log_files(run_id, package, packages.PACKAGE)
     origin = {tags.KEY: this.key, tags.SNAPSHOT: this.snapshot}
@@ -141,9 +151,13 @@ def verdict_tags(judged: Judged) -> dict[str, str]:
     }
 
 
-def example(recipe: Any, package: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Real inputs and outputs of the graph, two rows or more: one row would claim a fixed batch."""
-    return recipe.example(recipe.open(package))
+def example(
+    application: Application[Any, Any, Any], package: Path
+) -> dict[str, dict[str, np.ndarray]]:
+    """Real inputs and outputs of the first graph, two rows or more: one would claim a fixed batch."""
+    calls = examples(application, application.open(package))
+    first = calls[min(calls)]
+    return {"inputs": first.inputs, "outputs": first.outputs}
 
 
 if __name__ == "__main__":

@@ -72,8 +72,8 @@ class Card(BaseModel, frozen=True):
 
 def described_by(this: Plan, trained: Trained, exported: Exported, judged: Judged) -> Card:
     """What there is to say of a candidate."""
-    recipe = contract.load(this.application)(**trained.model)
-    metric = next(iter(recipe.metrics))
+    application = contract.application(this.application)
+    metric = next(iter(application.metrics))
     return Card(
         application=this.application,
         summary=this.recipe.summary,
@@ -81,9 +81,9 @@ def described_by(this: Plan, trained: Trained, exported: Exported, judged: Judge
         key=this.key,
         digest=exported.digest,
         metric=metric,
-        better=recipe.metrics[metric].better,
-        definition=recipe.metrics[metric].source,
-        facts={**FACTS, **recipe.facts},
+        better=application.metrics[metric].better,
+        definition=application.metrics[metric].source,
+        facts={**FACTS, **application.facts},
         sources=[
             Use(name=use.name, role=use.role, licence=config.source(use.name).licence)
             for use in this.recipe.sources

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tidemill import contract
+from tidemill.contract import Splits, WarmStartableByFields
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe, Trainer
 from tidemill.engines.dvc.snapshots import restore
@@ -111,7 +112,6 @@ def again(version: Version, logged: Any) -> tuple[str, dict[str, float]]:
     It is trained on the version's snapshot, with its configuration and seed.
     """
     from tasks.train.stages import signature, trained
-    from tidemill.learners.lightning.loop import save
 
     folder = paths.state("verify", f"{version.application}-{version.number}")
     shutil.rmtree(folder, ignore_errors=True)
@@ -120,7 +120,7 @@ def again(version: Version, logged: Any) -> tuple[str, dict[str, float]]:
     restore(f"{version.application}-{snapshot[:16]}", folder / "splits")
     ended = trained(work(version, logged, folder))
     path = folder / "weights.safetensors"
-    save(ended.module, path)
+    ended.learner.save(path)
     digest = signature(path, ended.members)
     shutil.rmtree(folder, ignore_errors=True)
     return digest, ended.metrics
@@ -138,9 +138,10 @@ def work(version: Version, logged: Any, folder: Path) -> "Work":
     judged = Recipe.model_validate_json(runs.read_text(version.run_id, "config.json"))
     config.check_hardware(judged)
     package = described(packages.fetch(application, number))
-    recipe: Any = contract.load(application)(**package.get("before", package["fields"]))
+    recipe = contract.load(application)(**package.get("before", package["fields"]))
     warm = logged.tags.get(tags.START_VERSION)
-    weights = weights_of(application, warm) if warm and not getattr(recipe, "start", "") else None
+    by_fields = isinstance(recipe, WarmStartableByFields)
+    weights = weights_of(application, warm) if warm and not by_fields else None
     stop = Stop().listen()
 
     def keep(name: str) -> Kept:
@@ -148,7 +149,7 @@ def work(version: Version, logged: Any, folder: Path) -> "Work":
         checkpoints = Checkpoints(folder / f"checkpoints-{name}", identity)
         return Kept(checkpoints, stop, int(logged.tags.get(tags.PARTS, "1")))
 
-    data = recipe.datamodule(folder / "splits", judged.seed)
+    data = Splits(folder / "splits", judged.seed)
     start = Start(recipe, settings(judged, logged), data, weights, "", 0)
     members = package.get("members", {})
     others = [members[name] for name in sorted(members, key=lambda one: int(one.split("-")[1]))]

@@ -56,7 +56,7 @@ def show(live: list[dict[str, Any]], problems: list[str], recent: list[dict[str,
 
     console = Console()
     if not live:
-        console.print("Nothing is live yet. Start with: [bold]tidemill run languages[/]")
+        console.print("Nothing is live yet. Start with: [bold]tidemill run[/]")
     for title, rows, columns in (
         ("live", live, LIVE_COLUMNS),
         ("last runs", recent, RUN_COLUMNS),
