@@ -46,11 +46,10 @@ from tidemill.runtime import paths; paths.settle()
 import making
 making.tiny("images").FIELDS = {}
 making.tiny("text_generation").FIELDS = {"batch": 2, "steps": 2, "samples": 0, "vocabulary": 600}
-from tidemill.engines.mlflow import registry
 for name in ("images", "text_generation"):
     folder = paths.state("made", f"{name}-1")
     making.package(name, 1, folder)
-    registry.move(name, "champion", making.register(name, folder, "key1"))
+    making.make_live(name, making.register(name, folder, "key1"))
 """
 MLFLOW = """
 import json, os

@@ -8,7 +8,7 @@ from tasks.datasheet.counts import Facts, counts, shares
 from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe
-from tidemill.engines.mlflow import runs
+from tidemill.engines.mlflow import runs, tags
 from tidemill.run import main, plan
 from tidemill.run.tracked import begin
 from tidemill.runtime.errors import Refused
@@ -24,9 +24,9 @@ def datasheet(this: plan.Plan) -> None:
         if not (there / "croissant.json").is_file():
             make(this.recipe, there)
         run_id = begin(this)
-        if not runs.data(run_id).tags.get("tidemill.datasheet"):
+        if not runs.data(run_id).tags.get(tags.DATASHEET):
             runs.log_files(run_id, there, "datasheet")
-            runs.log(run_id, tags={"tidemill.datasheet": "datasheet/datasheet.md"})
+            runs.log(run_id, tags={tags.DATASHEET: "datasheet/datasheet.md"})
 
 
 def make(recipe: Recipe, there: Path) -> None:

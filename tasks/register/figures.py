@@ -1,4 +1,4 @@
-"""Pictures of a verdict: intervals beside their bounds, how honest the confidences are, how fast the answers come."""
+"""Pictures of a verdict: intervals beside their bounds, calibration, and latency."""
 
 from pathlib import Path
 
@@ -14,7 +14,10 @@ INK, LINE = "#2d3748", "#31688e"
 
 
 def forest(findings: list[Finding], path: Path) -> Path | None:
-    """Every finding that has an interval, a line each: figure, interval and bound. One panel a gate, since units differ."""
+    """Every finding that has an interval, a line each: figure, interval and bound.
+
+    One panel a gate, since units differ.
+    """
     gates: dict[str, list[Finding]] = {}
     for item in findings:
         if item.low is not None and item.high is not None:
@@ -61,8 +64,9 @@ def reliability(frame: pd.DataFrame, right: np.ndarray, path: Path) -> Path:
     axes.plot([x for x, _, _ in points], [y for _, y, _ in points], "o-", color=LINE)
     axes.set_xlabel("confidence")
     axes.set_ylabel("share right")
+    error = calibration.expected_calibration_error(frame["confidence"].to_numpy(float), right)
     axes.set_title(
-        f"{len(frame):,} test rows in {len(points)} bins; calibration error {calibration.expected_calibration_error(frame['confidence'].to_numpy(float), right):.3f}",
+        f"{len(frame):,} test rows in {len(points)} bins; calibration error {error:.3f}",
         fontsize=10,
     )
     figure.savefig(path, dpi=110)

@@ -15,6 +15,7 @@ from tasks.serve.measure import REFUSED, REGISTRY, SWAPS, VERSION
 from tidemill.engines import config
 from tidemill.engines.config.schema import Serve
 from tidemill.engines.mlflow import client
+from tidemill.engines.mlflow.live import CHALLENGER, CHAMPION, Live, all_live
 from tidemill.runtime.errors import Fault, Refused
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Keeper(threading.Thread):
         self.stopping = threading.Event()
         self.asked = False  # the registry answered once
         self.looked = False  # and what it named then was tried
+        self.differences: dict[str, str] = {}  # between ledger and alias, by application
         self.away: tuple[float, str] | None = (
             None  # since when the registry is silent, and what it last said
         )
@@ -131,7 +133,16 @@ class Keeper(threading.Thread):
             raise Fault(
                 f"the registry at {client.uri()} is neither an MLflow server nor its SQLite file of this version; set MLFLOW_TRACKING_URI to a server's address"
             )
-        return registry.models()
+        applications = all_live()
+        self._tell_differences({name: live.difference for name, live in applications.items()})
+        return {name: _aliases(live) for name, live in applications.items()}
+
+    def _tell_differences(self, differences: dict[str, str]) -> None:
+        """Log, once, that ledger and alias differ; the ledger's version goes on answering."""
+        for name, words in differences.items():
+            if words and self.differences.get(name) != words:
+                log.error("%s; the ledger's version goes on answering", words)
+        self.differences = {name: words for name, words in differences.items() if words}
 
     def _due(self, held: Held, aliases: dict[str, str]) -> bool:
         held.wanted = aliases.get("champion")
@@ -221,9 +232,12 @@ class Keeper(threading.Thread):
             if held.wanted and (not champion or champion.version != held.wanted):
                 told["wanted"] = held.wanted
                 told["refused"] = public(held.refused.get(held.wanted, (0.0, "being loaded"))[1])
+            if name in self.differences:
+                told["difference"] = public(self.differences[name])
             applications[name] = told
         well = not self.away and all(
-            "wanted" not in told and told["version"] for told in applications.values()
+            "wanted" not in told and "difference" not in told and told["version"]
+            for told in applications.values()
         )
         registry: dict[str, Any] = {"answers": not self.away}
         if self.away:
@@ -236,6 +250,12 @@ class Keeper(threading.Thread):
             "registry": registry,
             "applications": applications,
         }
+
+
+def _aliases(live: Live) -> dict[str, str]:
+    """What is to answer: the ledger's version, and the challenger."""
+    wanted = {CHAMPION: live.version, CHALLENGER: live.challenger}
+    return {alias: number for alias, number in wanted.items() if number}
 
 
 def brought(name: str, number: str) -> Slot:

@@ -19,7 +19,8 @@ from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import Serve
 from tidemill.engines.dvc import snapshots
-from tidemill.engines.mlflow import packages, registry
+from tidemill.engines.mlflow import packages, registry, tags
+from tidemill.engines.mlflow.live import live
 from tidemill.records.receipts import Watched
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault, Refused
@@ -34,7 +35,7 @@ LABELLED = 30  # served rows with a label, from which their accuracy is told
 
 def watch(application: str) -> Watched:
     settings = config.recipe(application).serve
-    number = registry.aliased(application)
+    number = live(application).version
     if number is None:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
     served = noted(application, number)
@@ -49,7 +50,7 @@ def watch(application: str) -> Watched:
         application,
         number,
         packages.fetch(application, number),
-        registry.tag(application, number, "tidemill.digest") or "",
+        registry.tag(application, number, tags.DIGEST) or "",
     )
     rows = judged_on(application, slot)
     asked = rows.sort_values("example_id", kind="stable").head(REFERENCE)

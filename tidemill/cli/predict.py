@@ -28,7 +28,8 @@ def predict(
     from tasks.serve.loaded_model import load
     from tidemill import contract
     from tidemill.engines import config
-    from tidemill.engines.mlflow import packages, registry
+    from tidemill.engines.mlflow import packages, registry, tags
+    from tidemill.engines.mlflow.live import live
     from tidemill.runtime.errors import Refused
 
     if application not in contract.names():
@@ -38,13 +39,12 @@ def predict(
         asked = asking(kind.Input, question)
     except ValidationError as error:
         raise Refused(config.problems(error, "input", kind.Input)) from error
-    number = version or registry.aliased(application)
+    number = version or live(application).version
     if number is None:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
     package = packages.fetch(application, number)
-    slot = load(
-        application, number, package, registry.tag(application, number, "tidemill.digest") or ""
-    )
+    digest = registry.tag(application, number, tags.DIGEST) or ""
+    slot = load(application, number, package, digest)
     answer = slot.answers([asked])[0].model_dump()
     if as_json:
         out({"application": application, "version": number, "answer": answer})

@@ -77,19 +77,20 @@ def _model(application: str, number: str, to: Path | None, as_json: bool) -> Non
 
     from rich.console import Console
 
-    from tidemill.engines.mlflow import registry
+    from tidemill.engines.mlflow import registry, tags
+    from tidemill.engines.mlflow.live import live
     from tidemill.lineage import trace as lineage
     from tidemill.runtime.errors import Refused
     from tidemill.runtime.paths import root, state
 
-    version = number or registry.aliased(application)
+    version = number or live(application).version
     if version is None:
         raise Refused(
             f"{application} has no champion; name a version as {application}@1, or a page by its whole address"
         )
     found = lineage.pages(application, version)
     if not found:
-        snapshot = registry.tag(application, version, "tidemill.snapshot")
+        snapshot = registry.tag(application, version, tags.SNAPSHOT)
         if snapshot is None:
             raise Refused(
                 f"no version {version} of {application}; tidemill status lists what there is"
