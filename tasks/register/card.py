@@ -11,6 +11,7 @@ from tidemill.engines.mlflow import registry, runs
 from tidemill.records.receipts import Exported, Judged, Trained
 from tidemill.run.plan import Plan
 from tidemill.runtime.errors import Refused
+from tidemill.runtime.escape import line, markdown
 
 FACTS = {
     "intended use": "Answering questions of the kind the test rows hold. Nobody has stated more than that.",
@@ -68,7 +69,7 @@ def render(card: dict[str, Any]) -> str:
                     {
                         "task": {"type": name},
                         "dataset": {
-                            "name": f"{name} {card['snapshot'][:16]}, {row['slice']}",
+                            "name": f"{name} {card['snapshot'][:16]}, {line(row['slice'])}",
                             "type": name,
                         },
                         "metrics": [
@@ -121,7 +122,7 @@ def render(card: dict[str, Any]) -> str:
         "",
         facts["limits"],
         "",
-        *[f"- {note}" for note in card["notes"]],
+        *[f"- {markdown(note)}" for note in card["notes"]],
         "",
         "## Training Details",
         "",
@@ -131,7 +132,7 @@ def render(card: dict[str, Any]) -> str:
         + (f" {facts['data']}" if "data" in facts else ""),
         "",
         *[
-            f"- {use['name']} ({'test only' if use['role'] == 'test' else 'train and test'}), licence {use['licence']}"
+            f"- {markdown(use['name'])} ({'test only' if use['role'] == 'test' else 'train and test'}), licence {markdown(use['licence'])}"
             for use in card["sources"]
         ],
         "",
@@ -150,7 +151,7 @@ def render(card: dict[str, Any]) -> str:
         *[
             _line(
                 [
-                    row["slice"],
+                    markdown(row["slice"]),
                     row["rows"],
                     row["units"],
                     _number(row.get("candidate")),
@@ -163,15 +164,15 @@ def render(card: dict[str, Any]) -> str:
         "",
         "### Results",
         "",
-        f"**{card['verdict']}**: {card['because']}",
+        f"**{card['verdict']}**: {markdown(card['because'])}",
         "",
         _line(["gate", "of", "answer", "figure", "interval", "bound", "rows", "units"]),
         _line(["---"] * 8),
         *[
             _line(
                 [
-                    item["gate"],
-                    item["slice"],
+                    markdown(item["gate"]),
+                    markdown(item["slice"]),
                     item["answer"],
                     _number(item["figure"]),
                     _interval(item),
@@ -211,7 +212,7 @@ def _pairs(values: dict[str, Any]) -> list[str]:
 
 
 def _line(cells: list[Any]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def _number(value: float | None) -> str:

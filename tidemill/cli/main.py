@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from tidemill.cli.arguments import Application, Json, names, out
+from tidemill.cli.arguments import Application, Json, add_row, names, out
 from tidemill.cli.data import diff as _diff
 from tidemill.cli.data import listed as _list
 from tidemill.cli.label import label as _label
@@ -22,6 +22,7 @@ from tidemill.cli.sources import app as _sources
 from tidemill.cli.status import status as _status
 from tidemill.cli.trace import trace as _trace
 from tidemill.cli.verify import verify as _verify
+from tidemill.runtime.escape import line
 from tidemill.runtime.lifetimes import guardian, stopping
 
 app = typer.Typer(
@@ -212,8 +213,12 @@ def history(
     for column in ("at", "version", "previous", "by", "why"):
         table.add_column(column, overflow="fold")
     for entry in entries:
-        table.add_row(
-            *(str(entry.get(column) or "") for column in ("at", "version", "previous", "by", "why"))
+        add_row(
+            table,
+            *(
+                str(entry.get(column) or "")
+                for column in ("at", "version", "previous", "by", "why")
+            ),
         )
     Console().print(table)
 
@@ -536,9 +541,9 @@ def _fail(error: object, code: int) -> int:
         import traceback
 
         traceback.print_exception(error)
-    line = " ".join(str(error).split())
+    words = line(error)
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    print(f"\033[1;31merror:\033[0m {line}" if colour else f"error: {line}", file=sys.stderr)
+    print(f"\033[1;31merror:\033[0m {words}" if colour else f"error: {words}", file=sys.stderr)
     return code
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tidemill.cli.arguments import Json, out
+from tidemill.cli.arguments import Json, add_row, out
 
 
 def status(as_json: Json = False) -> None:
@@ -57,7 +57,7 @@ def table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> A
     for column in columns:
         found.add_column(column.removesuffix("_id"), no_wrap=column != columns[-1])
     for row in rows:
-        found.add_row(*(_short(column, row.get(column)) for column in columns))
+        add_row(found, *(_short(column, row.get(column)) for column in columns))
     return found
 
 
