@@ -214,7 +214,10 @@ def good(rows: Rows) -> Rows:
 
 
 def measured(server: Served, questions: Path, seconds: float, overload: bool) -> dict[str, float]:
-    """Closed loops of 16 clients, of one and of 64; ten times as many as 16 were answered; and 80 % of what it answers when more is asked."""
+    """Closed loops of 16 clients, of one and of 64; ten times as many as 16 were answered.
+
+    And 80 % of what it answers when more is asked.
+    """
     asked(server, questions, 1.0, "--clients", CLIENTS)
     found = {"ready_s": server.ready_s}
     for label, clients, long in (("", CLIENTS, seconds), ("alone_", 1, seconds / 2)):
@@ -261,7 +264,8 @@ def overloaded(server: Served, questions: Path, rate: float) -> dict[str, float]
     rows = np.array(json.loads(process.stdout.read())["rows"])
     process.wait()
     taken = good(rows)
-    # From when it was sent: the client has 256 connections, and what found none of them free was not asked of the server yet.
+    # From when it was sent: the client has 256 connections, and what found none of them free was
+    # not asked of the server yet.
     return {
         "over_p99_ms": 1e3 * float(np.quantile(taken[:, 2], 0.99)),
         "over_per_s": len(taken) / OVERLOAD_S,

@@ -268,10 +268,10 @@ def test_a_page_with_a_hostile_title_and_header_ends_no_command_and_is_shown_as_
     words = "All human beings are born free and equal in dignity and rights. " * 4
     title = html.escape(HOSTILE.replace("\x1b", "").replace("\x07", ""))
     page = f"<html lang='{html.escape('[/b]$x', True)}'><title>{title}</title><p>{words}</p></html>"
+    headers: dict[str, str] = {}
     robots = "noai, [/b] [link=//evil.example]x[/link]"
 
     def one(_: Any) -> Reply:
-        headers = {"X-Robots-Tag": robots}
         return Reply(page.encode(), media="text/html", headers=headers)
 
     allowed = Reply(b"User-agent: *\nAllow: /\n", media="text/plain")
@@ -285,6 +285,7 @@ def test_a_page_with_a_hostile_title_and_header_ends_no_command_and_is_shown_as_
         done = clone.run("tasks.collect", "small")
         assert done.returncode == 0, done.stderr
         where = f"http://{address}:{port}/one"
+        headers["X-Robots-Tag"] = robots
         check = clone.tidemill("sources", "check", "small", where)
         assert check.returncode == 0 and "[/b] [link=//evil.example]" in check.stdout, check
         shown = check.stdout

@@ -217,7 +217,7 @@ def test_while_the_registry_is_away_the_server_answers_and_says_so(
     try:
         until(lambda: running.ask("GET", "/health")[2]["registry"]["answers"] is False, 15)
         told = running.ask("GET", "/health")[2]
-        assert told["status"] == "degraded" and "go on answering" in told["registry"]["meanwhile"]
+        assert told["status"] == "degraded" and "answer on" in told["registry"]["meanwhile"]
         assert running.ask("GET", "/ready")[0] == 200
         assert running.predict("languages", {"text": "Guten Tag"})[0] == 200
     finally:
@@ -285,7 +285,8 @@ def test_a_worker_that_is_killed_under_load_costs_no_request_after_one_retry(
         assert running.process.wait(20) == 0
 
 
-# Who may ask, and what -----------------------------------------------------------------------------
+# Who may ask, and what
+# -----------------------------------------------------------------------------
 
 PICTURE = "aGVsbG8="
 BAD = [
@@ -366,7 +367,7 @@ def test_other_requests_that_make_no_sense(running: Running) -> None:
     status, headers, _ = running.ask("GET", "/v1/languages/predict")
     assert status == 405 and headers["allow"] == "POST"
     status, _, body = running.ask("POST", "/v1/languages/predict?version=99", {"text": "a"})
-    assert status == 404 and "1" in body["error"]
+    assert status == 404 and "1" in body["detail"]
     assert running.ask("POST", "/v1/languages/predict?version=1", {"text": "a"})[0] == 200
     assert running.ask("GET", "/nowhere")[0] == 404
     assert running.ask("GET", "/v1", headers={"Host": "evil.example"})[0] == 421
@@ -433,20 +434,21 @@ def test_tokens_are_asked_for_where_there_are_some_and_an_open_address_needs_one
         assert one not in running.log.read_text()
 
 
-# Under load ------------------------------------------------------------------------------------------
+# Under load
+# ------------------------------------------------------------------------------------------
 
 
 def test_the_garbage_collector_is_kept_from_what_is_loaded() -> None:
     from tasks.serve.app import settled
 
     before, threshold = gc.get_freeze_count(), gc.get_threshold()
-    keeper = SimpleNamespace(looked=False)
+    follower = SimpleNamespace(looked=False)
 
     async def run() -> None:
-        task = asyncio.create_task(settled(keeper))
+        task = asyncio.create_task(settled(follower))
         await asyncio.sleep(0.15)
         assert not task.done() and gc.get_freeze_count() == before
-        keeper.looked = True
+        follower.looked = True
         await task
 
     try:
@@ -458,7 +460,10 @@ def test_the_garbage_collector_is_kept_from_what_is_loaded() -> None:
 
 
 def flooded(project: Project, seconds: float) -> None:
-    """Ten times as many clients as the queue has room for: what is accepted is answered soon, the rest is told to come again, memory stays."""
+    """Ten times as many clients as the queue has room for.
+
+    What is accepted is answered soon, the rest is told to come again, memory stays.
+    """
     project.clone.edit(
         "recipe/text_generation.yaml",
         lambda body: body.update(serve={"queue": 16, "batch": 8, "max_body_mb": 1}),
@@ -496,7 +501,9 @@ def flooded(project: Project, seconds: float) -> None:
             assert after - before < 60 and abs(after - middle) < 30
             assert (
                 accepted < 20 * max(normal, 0.1)
-            )  # 3 measured, of threads that share this process; all 160 in a queue would be 20 and more
+                # 3 measured, of threads that share this process; all 160 in a queue would be 20 and
+                # more
+            )
             until(lambda: running.predict("text_generation", questions[0])[0] == 200, 5)
     finally:
         shutil.copy(
@@ -553,7 +560,8 @@ def test_what_openapi_says_is_what_is_answered_to_thousands_of_requests(running:
     described(running, "examples,coverage,fuzzing,stateful", 500, 1500)
 
 
-# The challenger, and what is noted ---------------------------------------------------------------------
+# The challenger, and what is noted
+# ---------------------------------------------------------------------
 
 
 def test_a_challenger_in_the_shadow_is_compared_and_told_to_mlflow_and_questions_are_noted_without_their_words(
@@ -651,7 +659,8 @@ def test_a_canary_answers_a_stable_share_of_the_clients(project: Project) -> Non
         )
 
 
-# The light registry -------------------------------------------------------------------------------------
+# The light registry
+# -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("http", marks=pytest.mark.system)])
