@@ -1,8 +1,12 @@
-"""python -m benchmarks.serve [--json] [--seconds S]: tidemill serve beside `mlflow models serve` and LitServe, in one run of six minutes.
+"""python -m benchmarks.serve [--json] [--seconds S].
 
-The same package, the same questions, the same client (benchmarks/load.py, a process of its own) on loopback, so on the same processors. The peers load the package through its own
-recipe, in an environment of their own (.tidemill/peers-serve), MLflow by a model from code, without pickle.
-The networks have the recipes' default sizes and were trained for a moment: how fast they answer does not depend on that.
+Tidemill serve beside `mlflow models serve` and LitServe, in one run of six minutes.
+
+The same package, the same questions, the same client (benchmarks/load.py, a process of its own) on
+loopback, so on the same processors. The peers load the package through its own recipe, in an
+environment of their own (.tidemill/peers-serve), MLflow by a model from code, without pickle. The
+networks have the recipes' default sizes and were trained for a moment: how fast they answer does
+not depend on that.
 """
 
 import argparse
@@ -44,7 +48,8 @@ sys.path.insert(0, sys.argv[1])
 warnings.filterwarnings("ignore")
 from tidemill.runtime import paths; paths.settle()
 import making
-making.MODELS.update(images={}, text_generation={"batch": 2, "steps": 2, "samples": 0, "vocabulary": 600})
+text_generation = {"batch": 2, "steps": 2, "samples": 0, "vocabulary": 600}
+making.MODELS.update(images={}, text_generation=text_generation)
 from tidemill.engines.mlflow import registry
 for name in ("images", "text_generation"):
     folder = paths.state("made", f"{name}-1")
@@ -66,8 +71,10 @@ class Answers(PythonModel):
         self.session = self.recipe.open(folder)
 
     def predict(self, context, model_input, params=None):
-        questions = [self.recipe.Input.model_validate(row) for row in model_input.to_dict("records")]
-        return [answer.model_dump(mode="json") for answer in self.recipe.predict(self.session, questions)]
+        rows = model_input.to_dict("records")
+        questions = [self.recipe.Input.model_validate(row) for row in rows]
+        answers = self.recipe.predict(self.session, questions)
+        return [answer.model_dump(mode="json") for answer in answers]
 
 mlflow.models.set_model(Answers())
 """
@@ -100,7 +107,13 @@ class Answers(litserve.LitAPI):
         return answer.model_dump(mode="json")
 
 if __name__ == "__main__":
-    litserve.LitServer(Answers(max_batch_size=32, batch_timeout=0.002), accelerator="cpu").run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="error")
+    server = litserve.LitServer(Answers(max_batch_size=32, batch_timeout=0.002), accelerator="cpu")
+    server.run(
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        generate_client_file=False,
+        log_level="error",
+    )
 """
 
 
@@ -402,8 +415,9 @@ def side_by_side(
                 found.setdefault(name, {})[label] = measured(
                     server, folder / "bodies", seconds, overload=label == "ours"
                 )
+            figures = {key: round(value, 2) for key, value in found[name][label].items()}
             print(
-                f"{name}, {label}: { ({key: round(value, 2) for key, value in found[name][label].items()}) }",
+                f"{name}, {label}: {figures}",
                 file=sys.stderr,
             )
     return found

@@ -126,7 +126,7 @@ class Panic(BaseException):
     """What a library in Rust raises where it cannot go on."""
 
 
-def test_a_question_that_waits_is_told_at_its_deadline_that_it_is_late_and_one_that_the_model_has_goes_on(
+def test_a_question_that_waits_is_late_at_its_deadline_and_one_the_model_has_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = Model(monkeypatch, 0.01)

@@ -49,7 +49,8 @@ def post(
     body: bytes, head: str = f"Content-Length: {len(QUESTION)}\r\n{KEY}", version: str = "1.1"
 ) -> bytes:
     return (
-        f"POST /v1/languages/predict HTTP/{version}\r\nHost: localhost\r\nContent-Type: application/json\r\n{head}\r\n".encode()
+        f"POST /v1/languages/predict HTTP/{version}\r\nHost: localhost\r\n"
+        f"Content-Type: application/json\r\n{head}\r\n".encode()
         + body
     )
 
@@ -195,7 +196,10 @@ def test_a_client_that_does_not_take_its_answer_is_cut(monkeypatch: pytest.Monke
     asyncio.run(run())
 
 
-HEAD = "POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n"
+HEAD = (
+    "POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\n"
+    "Content-Type: application/json\r\nContent-Length: {}\r\n{}\r\n"
+)
 
 
 def test_whoever_is_turned_away_is_told_so_by_its_head_alone_in_its_turn_and_after_the_door(
@@ -339,7 +343,8 @@ def test_slow_clients_are_cut_and_the_others_do_not_notice(project: Project) -> 
                     )
                 else:
                     client.sendall(
-                        b"POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+                        b"POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\n"
+                        b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
                     )
             assert running.predict("languages", {"text": "a"})[0] == 200
             for client in slow:  # so the answer did not wait for them to be cut
