@@ -52,7 +52,7 @@ def test_a_refusal_is_a_problem_of_rfc_9457_with_a_remedy_and_the_requests_id(
         assert body["detail"] and body["remedy"] and body["type"] == "about:blank"
     ids = {running.predict("languages", QUESTION)[1]["x-request-id"] for _ in range(3)}
     assert len(ids) == 3
-    unsound = running.ask("GET", "/v1", headers={"X-Request-Id": "a b\x7f<"})[1]["x-request-id"]
+    unsound = running.ask("GET", "/v1", headers={"X-Request-Id": "a b<"})[1]["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{16}", unsound)
 
 
