@@ -228,6 +228,8 @@ def test_what_nobody_waits_for_is_dropped_before_its_next_piece(
         with pytest.raises(Abandoned):
             await batcher.ask([Asked()] * 100, abandoned=lambda: model.now > 1)
         assert model.now == pytest.approx(1.2)
+        await asyncio.sleep(0)
+        assert batcher.length._value.get() == 0
         assert (batcher.queued, batcher.asked, batcher.listed) == (0, 0, 0)
         batcher.close()
 

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.serving import until
-from tidemill.servers.own_pages import IN_PROCESS, OwnPages, Refusal
+from tidemill.servers.own_pages import IN_PROCESS, ForeignRequest, OwnPages
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ORIGIN = "http://127.0.0.1:4200"
@@ -42,7 +42,7 @@ def refused(method: str, headers: dict[str, str], kind: str = "http") -> int:
     guard = OwnPages(None, ["127.0.0.1", "localhost"], [ORIGIN])  # type: ignore[arg-type]
     try:
         guard.check(scope(method, {"host": "127.0.0.1:4200", **headers}, kind))
-    except Refusal as refusal:
+    except ForeignRequest as refusal:
         return refusal.status
     return 0
 
@@ -99,7 +99,7 @@ def test_a_request_with_two_host_headers_is_refused() -> None:
     guard = OwnPages(None, ["127.0.0.1"], [ORIGIN])  # type: ignore[arg-type]
     twice = scope("GET", {})
     twice["headers"] = [(b"host", b"127.0.0.1"), (b"host", b"evil.example")]
-    with pytest.raises(Refusal):
+    with pytest.raises(ForeignRequest):
         guard.check(twice)
 
 

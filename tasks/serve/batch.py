@@ -181,7 +181,8 @@ class Batcher:
             if self.crowded and self.queued < self.settings.batch and self.settings.wait_ms:
                 await asyncio.sleep(self.settings.wait_ms / 1000)
             part = self._taken()
-            if not part:
+            if not part:  # all that waited had gone
+                self.length.set(self.queued)
                 continue
             self.crowded = len(part) > 1
             count = self.asked = sum(request.turn for request in part)

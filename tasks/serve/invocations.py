@@ -17,7 +17,7 @@ Record = dict[str, Any]
 FORMS = ("dataframe_records", "dataframe_split", "instances", "inputs")
 
 
-class Split(BaseModel):
+class SplitTable(BaseModel):
     """A table as pandas writes it with orient="split"."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -36,7 +36,7 @@ class Invocation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     dataframe_records: list[Record] | None = None
-    dataframe_split: Split | None = None
+    dataframe_split: SplitTable | None = None
     instances: list[Record] | None = None
     inputs: list[Record] | Record | None = None
 

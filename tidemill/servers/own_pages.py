@@ -19,7 +19,7 @@ POLICY_VIOLATION = 1008  # a close code of WebSocket, RFC 6455, 7.4.1
 Headers = dict[bytes, bytes]
 
 
-class Refusal(Exception):
+class ForeignRequest(Exception):
     """A status other than 200, and why in a line."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -50,7 +50,7 @@ class OwnPages:
             return
         try:
             self.check(scope)
-        except Refusal as refusal:
+        except ForeignRequest as refusal:
             if scope["type"] == "websocket":
                 await receive()
                 await send(
@@ -68,13 +68,13 @@ class OwnPages:
         await self.app(scope, receive, with_headers)
 
     def check(self, scope: Scope) -> None:
-        """Raise Refusal for a request that no page of ours and no program would send."""
+        """Raise ForeignRequest for a request that no page of ours and no program would send."""
         names = [name for name, _ in scope["headers"]]
         if names.count(b"host") != 1 or names.count(b"origin") > 1:
-            raise Refusal(400, "a request has one Host header, and one Origin at most")
+            raise ForeignRequest(400, "a request has one Host header, and one Origin at most")
         headers: Headers = dict(scope["headers"])
         if host_name(headers[b"host"]) not in self.hosts:
-            raise Refusal(400, "this server is not called by that name; see tidemill status")
+            raise ForeignRequest(400, "this server is not called by that name; see tidemill status")
         if scope["type"] == "http" and scope["method"] in READING:
             return
         self.check_origin(headers)
@@ -86,9 +86,9 @@ class OwnPages:
         if origin is not None:
             if origin.decode("latin-1").lower() in self.origins:
                 return
-            raise Refusal(403, "pages of another origin may change nothing here")
+            raise ForeignRequest(403, "pages of another origin may change nothing here")
         if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
-            raise Refusal(403, "pages of another site may change nothing here")
+            raise ForeignRequest(403, "pages of another site may change nothing here")
 
 
 def in_process(scope: Scope) -> bool:
@@ -107,7 +107,7 @@ def check_content_type(headers: Headers) -> None:
     has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if has_body and kind != b"application/json":
-        raise Refusal(415, "a body must say that it is JSON: Content-Type: application/json")
+        raise ForeignRequest(415, "a body must say that it is JSON: Content-Type: application/json")
 
 
 def policy(origins: Iterable[str]) -> str:
@@ -117,7 +117,7 @@ def policy(origins: Iterable[str]) -> str:
     return f"connect-src {connect}; frame-ancestors 'self'; base-uri 'self'; form-action 'self'"
 
 
-async def answer(refusal: Refusal, send: Send) -> None:
+async def answer(refusal: ForeignRequest, send: Send) -> None:
     body = json.dumps({"detail": refusal.reason}).encode()
     headers = [
         (b"content-type", b"application/json"),
