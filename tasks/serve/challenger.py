@@ -93,7 +93,7 @@ class Challengers:
             return
         report.latency("challenger", (time.perf_counter() - began) * 1e3)
         pairs = zip(given.answers, theirs.answers, strict=True)
-        report.compare([challenger.recipe.agree(one, two) for one, two in pairs])
+        report.compare([challenger.recipe.same(one, two) for one, two in pairs])
 
     def close(self) -> None:
         for sampler in self.samplers.values():

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tasks.serve.loaded_model import LoadedModel, share_of
+from tidemill.contract import noted
 from tidemill.engines.config.schema import Serve
 from tidemill.runtime import paths
 from tidemill.runtime.files import aside, digest
@@ -46,7 +47,7 @@ class Sampler:
                     "at": datetime.now(UTC).isoformat(timespec="seconds"),
                     "version": model.version,
                     "question_digest": known,
-                    "noted": json.dumps(model.recipe.noted(question, answer), ensure_ascii=False),
+                    "noted": json.dumps(noted(model.recipe, question, answer), ensure_ascii=False),
                     "question": json.dumps(asked, ensure_ascii=False) if text else None,
                     "answer": answer.model_dump_json() if text else None,
                 }

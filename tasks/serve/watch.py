@@ -17,6 +17,7 @@ from scipy import stats
 
 from tasks.score.drift import psi
 from tasks.serve.loaded_model import LoadedModel, load
+from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import Serve
 from tidemill.engines.dvc import snapshots
@@ -57,7 +58,7 @@ def watch(application: str) -> Watched:
     questions = [model.recipe.Input.model_validate_json(item) for item in asked["inputs"]]
     usual = pd.DataFrame(
         [
-            model.recipe.noted(*pair)
+            contract.noted(model.recipe, *pair)
             for pair in zip(questions, model.answers(questions), strict=True)
         ]
     )
@@ -179,7 +180,7 @@ def since(application: str, served: pd.DataFrame, model: LoadedModel) -> pd.Data
 
 
 def figure(model: LoadedModel, rows: pd.DataFrame, metric: str) -> float:
-    frame = model.recipe.score(model.session, rows.reset_index(drop=True))
+    frame = model.recipe.evaluate(model.session, rows.reset_index(drop=True))
     return round(float(model.recipe.metric(frame, np.ones((1, len(frame))))[metric][0]), 6)
 
 
