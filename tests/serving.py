@@ -125,7 +125,7 @@ def asked(
         answer.status,
         told,
         json.loads(text)
-        if told.get("content-type") == "application/json"
+        if told.get("content-type") in ("application/json", "application/problem+json")
         else text.decode(errors="replace"),
     )
 
@@ -173,7 +173,10 @@ def until(found: Callable[[], Any], seconds: float, words: Callable[[], str] = l
 
 
 class Load:
-    """So many clients that ask one question after another; a lost connection is asked once again, as a client would."""
+    """So many clients that ask one question after another.
+
+    A lost connection is asked once again, as a client would.
+    """
 
     def __init__(
         self, running: Running, name: str, questions: list[dict], clients: int, pause_s: float = 0.0

@@ -18,6 +18,7 @@ from tidemill.engines.mlflow.live import live
 from tidemill.records.receipts import Exported, Finding, Judged, Trained
 from tidemill.run.plan import Plan
 from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.escape import line, markdown
 
 Row = dict[str, str | int | float | None]
 FACTS = {
@@ -146,7 +147,7 @@ def front_matter(card: Card) -> Mapping[str, object]:
         {
             "task": {"type": card.application},
             "dataset": {
-                "name": f"{card.application} {card.snapshot[:16]}, {row['slice']}",
+                "name": f"{card.application} {card.snapshot[:16]}, {line(str(row['slice']))}",
                 "type": card.application,
             },
             "metrics": [
@@ -196,7 +197,7 @@ def uses(card: Card) -> list[str]:
         "",
         card.facts["limits"],
         "",
-        *[f"- {note}" for note in card.notes],
+        *[f"- {markdown(note)}" for note in card.notes],
         "",
     ]
 
@@ -208,7 +209,7 @@ def training(card: Card) -> list[str]:
     sources = []
     for use in card.sources:
         part = "test only" if use.role == "test" else "train and test"
-        sources.append(f"- {use.name} ({part}), licence {use.licence}")
+        sources.append(f"- {markdown(use.name)} ({part}), licence {markdown(str(use.licence))}")
     return [
         "## Training Details",
         "",
@@ -250,7 +251,7 @@ def results(card: Card) -> list[str]:
     return [
         "### Results",
         "",
-        f"**{card.verdict}**: {card.because}",
+        f"**{card.verdict}**: {markdown(card.because)}",
         "",
         _line(list(FINDING_COLUMNS)),
         _line(["---"] * len(FINDING_COLUMNS)),
@@ -262,14 +263,14 @@ def results(card: Card) -> list[str]:
 def _slice_cells(row: Row, others: list[str]) -> list[object]:
     figures = [_number(row.get(other)) for other in others]
     interval = _interval(row.get("low"), row.get("high"))
-    cells = [row["slice"], row["rows"], row["units"], _number(row.get("candidate"))]
+    cells = [markdown(str(row["slice"])), row["rows"], row["units"], _number(row.get("candidate"))]
     return [*cells, interval, *figures]
 
 
 def _finding_cells(item: Finding) -> list[object]:
     return [
-        item.gate,
-        item.slice,
+        markdown(item.gate),
+        markdown(item.slice),
         item.answer,
         _number(item.figure),
         _interval(item.low, item.high),
@@ -280,7 +281,7 @@ def _finding_cells(item: Finding) -> list[object]:
 
 
 def _line(cells: list[object] | list[str]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def _number(value: str | float | None) -> str:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from tasks.judge import calibration
 from tidemill.records.receipts import Finding
+from tidemill.runtime.escape import plot
 
 COLOURS = {"pass": "#2f855a", "fail": "#c53030", "unclear": "#b7791f", "reported": "#718096"}
 INK, LINE = "#2d3748", "#31688e"
@@ -40,7 +41,9 @@ def forest(findings: list[Finding], path: Path) -> Path | None:
         if bound is not None:
             axes.axvline(bound, color="#c53030", linestyle="--", linewidth=1)
         axes.set_yticks(
-            range(len(items)), [item.slice.split("=", 1)[-1] for item in items[::-1]], fontsize=8
+            range(len(items)),
+            [plot(item.slice.split("=", 1)[-1]) for item in items[::-1]],
+            fontsize=8,
         )
         axes.set_ylim(-0.6, len(items) - 0.4)
         axes.set_title(

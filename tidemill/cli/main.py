@@ -26,6 +26,7 @@ from tidemill.cli.sources import app as _sources
 from tidemill.cli.status import status as _status
 from tidemill.cli.trace import trace as _trace
 from tidemill.cli.verify import verify as _verify
+from tidemill.runtime.escape import line
 from tidemill.runtime.lifetimes import guardian, stopping
 
 app = typer.Typer(
@@ -432,9 +433,9 @@ def _fail(error: object, code: int) -> int:
         import traceback
 
         traceback.print_exception(error)
-    line = " ".join(str(error).split())
+    words = line(error)
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    print(f"\033[1;31merror:\033[0m {line}" if colour else f"error: {line}", file=sys.stderr)
+    print(f"\033[1;31merror:\033[0m {words}" if colour else f"error: {words}", file=sys.stderr)
     return code
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tidemill.cli.arguments import Application, Json, out
+from tidemill.runtime.escape import terminal
 
 
 def predict(
@@ -51,16 +52,16 @@ def predict(
         return
     from rich.console import Console
 
-    console = Console()
+    console = Console(emoji=False)
     first, *rest = answer.items()
-    console.print(f"[bold]{first[1]}[/]", highlight=False)
+    console.print(f"[bold]{terminal(first[1])}[/]", highlight=False)
     for name, value in rest:
         words = (
             ", ".join(f"{key} {item}" for key, item in value.items())
             if isinstance(value, dict)
             else value
         )
-        console.print(f"[dim]{name}[/] {words}", highlight=False)
+        console.print(f"[dim]{name}[/] {terminal(words)}", highlight=False)
     console.print(f"[dim]{application} version {number}[/]", highlight=False)
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from tidemill.cli.arguments import Json, out
+from tidemill.cli.arguments import Json, add_row, out
 
 if TYPE_CHECKING:
     from tidemill.engines.mlflow.condition import Condition
@@ -69,7 +69,6 @@ def show(live: list[dict[str, Any]], problems: list[str], recent: list[dict[str,
 
 def table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Any:
     """Short columns whole, and the last one, which is prose, wrapped beside them."""
-    from rich.markup import escape
     from rich.table import Table
 
     grid = Table(
@@ -83,7 +82,7 @@ def table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> A
     for column in columns:
         grid.add_column(column.removesuffix("_id"), no_wrap=column != columns[-1])
     for row in rows:
-        grid.add_row(*(escape(_short(column, row.get(column))) for column in columns))
+        add_row(grid, *(_short(column, row.get(column)) for column in columns))
     return grid
 
 
