@@ -234,10 +234,11 @@ def lightning_logger(run_id: str) -> Any:
     return MLFlowLogger(tracking_uri=uri(), run_id=run_id, log_model=False)
 
 
-def recent(names: Iterable[str], limit: int = 5) -> list[dict[str, Any]]:
+def recent(applications: Iterable[str], limit: int = 5) -> list[dict[str, Any]]:
     """The last runs, newest first, of these applications."""
     mlflow = connect()
-    ids = [found.experiment_id for name in names if (found := mlflow.get_experiment_by_name(name))]
+    experiments = [mlflow.get_experiment_by_name(name) for name in applications]
+    ids = [experiment.experiment_id for experiment in experiments if experiment]
     if not ids:
         return []
     runs = mlflow.search_runs(
