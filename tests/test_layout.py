@@ -11,13 +11,12 @@ from tidemill.engines.dvc import graph
 
 ROOT = Path(__file__).resolve().parent.parent
 DOORS = {
-    "omegaconf": "tidemill/engines/config/",
     "mlflow": "tidemill/engines/mlflow/",
     "dvc": "tidemill/engines/dvc/",
     "optuna": "tidemill/engines/optuna/",
     "ray": "tidemill/engines/ray/",
 }
-HEAVY = {"torch", "lightning", "sklearn", "mlflow", "optuna", "ray", "dvc"}
+HEAVY = {"torch", "lightning", "sklearn", "mlflow", "optuna", "ray", "dvc", "omegaconf"}
 
 
 def modules(folder: str) -> list[Path]:

@@ -1,17 +1,17 @@
-"""conf/: every number a person may change, checked when it is read. The only door to OmegaConf."""
+"""conf/: every number a person may change, checked when it is read."""
 
 from tidemill.engines.config.load import (
     check_hardware,
     files,
     general,
     nightly,
-    problems,
     quality,
     recipe,
     runtime,
     sound,
     source,
 )
+from tidemill.engines.config.problems import problems
 
 __all__ = [
     "check_hardware",
