@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -155,7 +155,7 @@ class Clone:
             timeout=timeout,
         )
 
-    def tidemill(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def tidemill(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
         return self.run("tidemill.cli", *arguments, **more)
 
     def edit(self, name: str, change) -> None:
@@ -214,7 +214,7 @@ def clone(tmp_path: Path) -> Clone:
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone that has promoted one model. Tests that change it put it back or use `clone`."""
     found = make_clone(tmp_path_factory.mktemp("lived") / "clone")
-    done = found.tidemill("run", "languages", "--json")
+    done = found.tidemill("run", "languages", "--json", timeout=900)
     assert done.returncode == 0, done.stderr
     found.first = done.stdout  # type: ignore[attr-defined]
     return found

@@ -9,7 +9,7 @@ import re
 import secrets
 from typing import Any
 
-from tidemill.runtime import paths
+from tidemill.runtime import addresses, paths
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import write
 
@@ -66,11 +66,16 @@ def environment() -> dict[str, str]:
     login = mlflow_login()
     settings = paths.state("keys", "mlflow-auth.ini")
     # The password is not in here: MLflow takes it from its environment.
-    write(
-        settings,
-        f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{paths.state('mlflow-auth.db')}\nadmin_username = {login['user']}\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\nauth_cache_ttl_seconds = 60\n",
-    )
+    database = addresses.sqlite(paths.state("mlflow-auth.db")).replace("%", "%%")
+    lines = [
+        "[mlflow]",
+        "default_permission = NO_PERMISSIONS",
+        f"database_uri = {database}",
+        f"admin_username = {login['user']}",
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth",
+        "auth_cache_ttl_seconds = 60",
+    ]
+    write(settings, "\n".join(lines) + "\n")
     settings.chmod(0o600)
     return {
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),

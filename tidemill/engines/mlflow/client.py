@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from tidemill.engines.mlflow import database, direct
-from tidemill.runtime import paths
+from tidemill.runtime import addresses, paths
 
 
 def connect() -> Any:
@@ -25,6 +25,9 @@ def uri() -> str:
 
 def quick() -> direct.Registry | None:
     """The registry without MLflow's import; None where only MLflow's client can ask it."""
+    path = addresses.sqlite_path(uri())
+    if path is not None:
+        database.settle(path)
     return direct.at(uri())
 
 

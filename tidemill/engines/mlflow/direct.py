@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlencode, urlsplit
 
+from tidemill.runtime import addresses
 from tidemill.runtime.errors import Fault
 
 SCHEMAS = ("dc11669786a5",)  # of MLflow 3.17's database (alembic's revision)
@@ -58,10 +59,11 @@ def at(uri: str) -> Registry | None:
         return None
     if uri.startswith(("http://", "https://")):
         return Served(uri.rstrip("/"))
-    if uri.startswith("sqlite:///"):
-        stored = Stored(Path(uri.removeprefix("sqlite:///")))
-        return stored if stored.known() else None
-    return None
+    path = addresses.sqlite_path(uri)
+    if path is None:
+        return None
+    stored = Stored(path)
+    return stored if stored.known() else None
 
 
 def _local(uri: str, path: str) -> Path | None:
@@ -209,9 +211,7 @@ class Served:
             data=None if method == "GET" else json.dumps(values).encode(),
             headers={"Content-Type": "application/json", **_login()},
         )
-        return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            request, timeout=WAIT_S
-        )
+        return urllib.request.urlopen(request, timeout=WAIT_S)
 
     def _ask(self, method: str, call: str, **values: Any) -> dict[str, Any] | None:
         """The answer; None where the server says that there is no such thing."""

@@ -5,10 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from tidemill.engines.mlflow import client, ledger, registry
-from tidemill.runtime import paths
+from tidemill.runtime import addresses, paths
 from tidemill.runtime.errors import Fault
 
 PARENT = "mlflow.parentRunId"
@@ -67,14 +69,15 @@ def forget(runs: dict[str, str]) -> list[tuple[str, str]]:
             if version.run_id in runs:
                 mlflow.delete_model_version(name, version.version)
                 versions.append((name, str(version.version)))
+    own = [run for run in runs if _inside(mlflow.get_run(run).info.artifact_uri)]
     for run in runs:
         mlflow.delete_run(run)
-    if client.uri() not in (
+    if not own or client.uri() not in (
         paths.environment()["MLFLOW_TRACKING_URI"],
         os.environ.get("TIDEMILL_MLFLOW_URL"),
     ):
         return versions
-    database = f"sqlite:///{paths.state('mlflow.db')}"
+    database = addresses.sqlite(paths.state("mlflow.db"))
     done = subprocess.run(
         [
             sys.executable,
@@ -84,9 +87,9 @@ def forget(runs: dict[str, str]) -> list[tuple[str, str]]:
             "--backend-store-uri",
             database,
             "--artifacts-destination",
-            str(paths.state("artifacts")),
+            paths.state("artifacts").as_uri(),
             "--run-ids",
-            ",".join(runs),
+            ",".join(own),
         ],
         env={**os.environ, **paths.environment(), "MLFLOW_TRACKING_URI": database},
         capture_output=True,
@@ -97,3 +100,14 @@ def forget(runs: dict[str, str]) -> list[tuple[str, str]]:
             f"mlflow gc: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}; the runs are marked deleted, tidemill clean goes on"
         )
     return versions
+
+
+def _inside(artifacts: str) -> bool:
+    """Whether `mlflow gc` removes a run's artifacts within this project's folder and nowhere else.
+
+    It decodes a path a second time, so that of `50%25` it would remove `50%`, another folder. Such a run
+    stays marked as deleted, and its files are removed by us.
+    """
+    folder = Path(unquote(urlsplit(artifacts).path)).resolve()
+    own = folder.is_relative_to(paths.state("artifacts").resolve())
+    return own and unquote(str(folder)) == str(folder)
