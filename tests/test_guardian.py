@@ -13,7 +13,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 RUN = """
 import json, os, subprocess, sys, time
-from flows import guardian, stopping
+from tidemill.runtime.lifetimes import guardian, stopping
 stopping.listen(lambda code: print("stopped", code, flush=True))
 own = {"stdout": subprocess.DEVNULL, "start_new_session": True}
 stranger = subprocess.Popen(["sleep", "60"], **own)
@@ -109,7 +109,7 @@ def test_sigterm_stops_a_run_even_where_its_main_thread_goes_on() -> None:
 
 
 def test_it_starts_with_nothing_but_the_standard_library() -> None:
-    code = "import sys; sys.argv = ['', 'x']; sys.path.insert(0, 'flows'); import guardian; print([name for name in sys.modules if name in ('subprocess', 'uuid', 'site', 'flows', 'tasks')])"
+    code = "import sys; sys.argv = ['', 'x']; sys.path.insert(0, 'tidemill/runtime/lifetimes'); import guardian; print([name for name in sys.modules if name in ('subprocess', 'uuid', 'site', 'flows', 'tasks')])"
     done = subprocess.run(
         [sys.executable, "-S", "-E", "-c", code], cwd=ROOT, capture_output=True, text=True
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.engines.mlflow.client import connect, uri
+from tidemill.engines.mlflow.description import fields
 from tidemill.engines.mlflow.idempotent import once
 from tidemill.runtime import paths
 
@@ -31,7 +32,7 @@ def experiment(name: str) -> str:
     return once(
         find,
         lambda: mlflow.create_experiment(
-            name, artifact_location=f"file://{paths.state('artifacts', name)}" if local else None
+            name, artifact_location=paths.state("artifacts", name).as_uri() if local else None
         ),
         lambda _: None,
     )
@@ -47,7 +48,7 @@ def start(
     """The run with this key, made where there is none; its id."""
     mlflow = connect()
     where = experiment(application)
-    own = {KEY: key, "mlflow.runName": name, **(tags or {})}
+    own = {KEY: key, "mlflow.runName": name, **fields(application, name), **(tags or {})}
     if parent:
         own["mlflow.parentRunId"] = parent
     return once(
