@@ -25,6 +25,7 @@ from tasks.collect import collect as collecting
 from tasks.sweep import sweep as sweeping
 from tidemill.engines import config
 from tidemill.engines.prefect.mail import Mail
+from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.notices import overdue
 from tidemill.engines.prefect.reap import collapse, reap, register_alive
 from tidemill.runtime import paths
@@ -34,7 +35,11 @@ log = logging.getLogger(__name__)
 REAP_EVERY_S = 20
 
 
-@flow(name="collect", flow_run_name="collect {source}", persist_result=False)
+@flow(
+    name="collect",
+    flow_run_name=named(lambda given: f"collect {given.get('source', '')}, {hour()}"),
+    persist_result=False,
+)
 def collect(source: Source) -> Any:
     """Bring in what is new at one source.
 
@@ -51,7 +56,11 @@ def collect(source: Source) -> Any:
     )
 
 
-@flow(name="sweep", flow_run_name="sweep {application}", persist_result=False)
+@flow(
+    name="sweep",
+    flow_run_name=named(lambda given: f"sweep {given.get('application', '')}, {hour()}"),
+    persist_result=False,
+)
 def sweep(application: Application, overrides: list[str] = []) -> Any:
     """Search the hyperparameters of one application on today's data; a retraining with the same settings uses what was found.
 

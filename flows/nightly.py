@@ -9,11 +9,13 @@ from prefect import flow
 from prefect.states import Completed, Failed
 
 from flows import artifacts
+from flows.forms import Application
 from flows.limits import spent
 from flows.retrain import Night, retraining, run_name
 from tasks.collect import collect
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe
+from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.notices import notify
 from tidemill.engines.prefect.reap import register_alive
 from tidemill.records.receipts import Collected
@@ -24,10 +26,12 @@ from tidemill.runtime.files import holding, write_json
 log = logging.getLogger(__name__)
 
 
-def night_name() -> str:
-    from prefect.runtime import flow_run
+def _night_name(given: dict[str, Any]) -> str:
+    names = [str(name) for name in given.get("applications") or ["all"]]
+    return f"night of {hour()}: {', '.join(names)}"
 
-    return f"night of {datetime.now():%a %d %b}: {', '.join(flow_run.parameters.get('applications') or ['all'])}"
+
+night_name = named(_night_name)
 
 
 @flow(name="retrain", flow_run_name=run_name, persist_result=False)
@@ -42,7 +46,7 @@ def follow(application: str, collected: dict[str, Any]) -> Any:
 
 
 @flow(name="nightly", flow_run_name=night_name, persist_result=False)
-def nightly(applications: list[str] = []) -> Any:
+def nightly(applications: list[Application] = []) -> Any:
     """Collect every source once, then retrain each application.
 
     Args:
@@ -55,7 +59,7 @@ def nightly(applications: list[str] = []) -> Any:
                 name="Skipped",
                 message="the night before is still at work; it wins, this one is skipped",
             )
-        return _night(applications)
+        return _night([str(name) for name in applications])
 
 
 def _read(applications: list[str], ends: dict[str, str]) -> dict[str, Recipe]:

@@ -28,8 +28,10 @@ from tasks.train import train
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe
 from tidemill.engines.dvc import stages
+from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.notices import notify
 from tidemill.engines.prefect.reap import register_alive
+from tidemill.engines.prefect.tags import tag
 from tidemill.records.receipts import (
     Collected,
     End,
@@ -49,11 +51,8 @@ from tidemill.runtime.lifetimes import stopping
 log = logging.getLogger(__name__)
 
 
-def run_name() -> str:
-    """What a person reads in the list of runs: "retrain languages, Mon 23 Nov"."""
-    from prefect.runtime import flow_run
-
-    return f"retrain {flow_run.parameters.get('application', '')}, {datetime.now():%a %d %b}"
+# What a person reads in the list of runs: "retrain languages, Mon 23 Nov 14:05".
+run_name = named(lambda given: f"retrain {given.get('application', '')}, {hour()}")
 
 
 @flow(name="retrain", flow_run_name=run_name, persist_result=False, log_prints=False)
@@ -111,6 +110,7 @@ def retraining(application: str, given: list[str], night: Night) -> Any:
         raise
     notify(f"{application}: {end.state}", end.because, end.state)
     process.tell("end", end=end.model_dump())
+    tag(end.state)
     return Completed(name=end.state, message=end.because, data=end.model_dump())
 
 

@@ -386,7 +386,7 @@ def tour() -> None:
 
 
 def main() -> None:
-    from tidemill.cli.main import guarded
+    from tidemill.cli.errors import guarded
 
     paths.settle()
     guarded(tour)

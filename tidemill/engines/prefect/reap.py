@@ -5,8 +5,9 @@ import logging
 import socket
 from typing import Any
 
-from tidemill.runtime import paths, process
+from tidemill.runtime import paths
 from tidemill.runtime.files import write_json
+from tidemill.runtime.lifetimes import identity
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +17,7 @@ def register_alive() -> None:
     from prefect.runtime import flow_run
 
     if flow_run.id:
-        write_json(paths.state("alive", f"{flow_run.id}.json"), process.me())
+        write_json(paths.state("alive", f"{flow_run.id}.json"), identity.me())
 
 
 def reap(everything: bool = False) -> list[str]:
@@ -50,7 +51,7 @@ def reap(everything: bool = False) -> list[str]:
             path = folder / f"{run.id}.json"
             if path.is_file():
                 who = json.loads(path.read_text())
-                gone = who["host"] == socket.gethostname() and not process.lives(who)
+                gone = who["host"] == socket.gethostname() and not identity.lives(who)
             else:
                 # Taken by a runner of ours that is no more, and killed before it could note its process: a fresh runner has taken nothing yet.
                 gone = everything and "tidemill" in run.tags
