@@ -24,6 +24,7 @@ from flows.watch import watch as watch_served
 from tasks.collect import collect as collecting
 from tasks.sweep import sweep as sweeping
 from tidemill.engines import config
+from tidemill.engines.dvc import stages
 from tidemill.engines.prefect.mail import Mail
 from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.notices import overdue
@@ -33,6 +34,12 @@ from tidemill.runtime.files import write
 
 log = logging.getLogger(__name__)
 REAP_EVERY_S = 20
+
+
+def _prepare() -> None:
+    """The data graph as conf/ has it today, which somebody may have edited since the last run."""
+    for line in stages.prepare():
+        log.warning("%s", line)
 
 
 @flow(
@@ -47,6 +54,7 @@ def collect(source: Source) -> Any:
         source: Which source; a file of conf/source.
     """
     register_alive()
+    _prepare()
     found = collecting.submit(str(source)).result()
     artifacts.sources([found])
     return Completed(
@@ -69,6 +77,7 @@ def sweep(application: Application, overrides: list[str] = []) -> Any:
         overrides: Settings of the model half for this run, each as key=value.
     """
     register_alive()
+    _prepare()
     given = list(overrides)
     recipe = config.recipe(str(application), given)
     data_half(recipe)

@@ -15,6 +15,7 @@ from flows.retrain import Night, retraining, run_name
 from tasks.collect import collect
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe
+from tidemill.engines.dvc import stages
 from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.notices import notify
 from tidemill.engines.prefect.reap import register_alive
@@ -82,6 +83,8 @@ def _night(applications: list[str]) -> Any:
     ends: dict[str, str] = {}
     recipes = _read(applications, ends)
     sources = list(dict.fromkeys(use.name for recipe in recipes.values() for use in recipe.sources))
+    for line in stages.prepare():
+        log.warning("%s", line)
     collected: dict[str, Collected] = {}
     lost: dict[str, str] = {}
     collecting = {source: collect.submit(source) for source in sources}
