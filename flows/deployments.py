@@ -1,4 +1,5 @@
-"""python -m flows.deployments: what people trigger and what the clock triggers, served from one process.
+"""python -m flows.deployments: what people trigger and what the clock triggers, served from one
+process.
 
 On the way up it reaps what died with the machine, and lets missed nights collapse into one.
 """
@@ -59,7 +60,8 @@ def collect(source: Source) -> Any:
     artifacts.sources([found])
     return Completed(
         name="Collected",
-        message=f"{found.records} records: {found.fetched} fetched, {found.unchanged} unchanged, {found.gone} gone, {found.failed} failed",
+        message=f"{found.records} records: {found.fetched} fetched, {found.unchanged} unchanged, "
+        f"{found.gone} gone, {found.failed} failed",
         data=found.model_dump(),
     )
 
@@ -70,7 +72,8 @@ def collect(source: Source) -> Any:
     persist_result=False,
 )
 def sweep(application: Application, overrides: list[str] = []) -> Any:
-    """Search the hyperparameters of one application on today's data; a retraining with the same settings uses what was found.
+    """Search the hyperparameters of one application on today's data; a retraining with the same
+    settings uses what was found.
 
     Args:
         application: Which application; a file of conf/recipe.
@@ -90,7 +93,9 @@ def sweep(application: Application, overrides: list[str] = []) -> Any:
 
 
 def nights() -> list[Any]:
-    """One schedule for each cron and time zone that recipes name, with the applications of that night."""
+    """One schedule for each cron and time zone that recipes name, with the applications of that
+    night.
+    """
     groups: dict[tuple[str, str], list[str]] = {}
     for name, recipe in config.nightly().items():
         groups.setdefault((recipe.cron, recipe.timezone), []).append(name)
@@ -127,7 +132,9 @@ def deployments() -> list[Any]:
 
 
 def watch() -> None:
-    """While the runner lives: a run whose process is gone is Crashed within 90 s, and a night that did not come is told."""
+    """While the runner lives: a run whose process is gone is Crashed within 90 s, and a night that
+    did not come is told.
+    """
     while True:
         time.sleep(REAP_EVERY_S)
         try:
@@ -152,7 +159,7 @@ def main() -> None:
 
 
 def _ready(path: Any, names: list[str]) -> None:
-    """Say so once the server knows every deployment, and drop the nights that were missed but one."""
+    """Say so once the server knows every deployment; of the nights that were missed keep one."""
     from prefect.client.orchestration import get_client
 
     path.unlink(missing_ok=True)

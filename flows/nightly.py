@@ -64,7 +64,10 @@ def nightly(applications: list[Application] = []) -> Any:
 
 
 def _read(applications: list[str], ends: dict[str, str]) -> dict[str, Recipe]:
-    """The configurations of a night's applications; one that does not hold leaves the others alone."""
+    """The configurations of a night's applications.
+
+    One that does not hold leaves the others alone.
+    """
     recipes = {}
     for name in applications or config.files("recipe"):
         try:

@@ -89,7 +89,8 @@ def test_weights_are_refused_where_a_training_would_not_heed_them(
         return
     with pytest.raises(
         Refused,
-        match=f"label.issues=weight: the training of {name} counts all its rows alike; say label.issues: off",
+        match=f"label.issues=weight: the training of {name} counts all its rows alike; say "
+        "label.issues: off",
     ) as refusal:
         config.recipe(name)
     assert "\n" not in str(refusal.value)

@@ -17,9 +17,18 @@ import pytest
 from tests.conftest import CANARY, HERE, Clone, make_clone
 from tidemill.engines import config
 
+LEAVES_ONE = """
+import subprocess, time
+print(subprocess.Popen(["sleep", "60"]).pid, flush=True)
+time.sleep(60)
+"""
+
 
 def ask(url: str, body: dict | None = None) -> object:
-    """One question to a server; a 503 is asked again, as Prefect's own client does while its SQLite is busy."""
+    """One question to a server.
+
+    A 503 is asked again, as Prefect's own client does while its SQLite is busy.
+    """
     request = urllib.request.Request(
         url,
         None if body is None else json.dumps(body).encode(),
@@ -69,7 +78,9 @@ def start(clone: Clone, *more: str) -> dict:
 
 @pytest.fixture(scope="module")
 def up(lived: Clone) -> Iterator[tuple[Clone, dict]]:
-    """The servers of a clone that promoted a model before they were started, under a proxy that is dead."""
+    """The servers of a clone that promoted a model before they were started, under a proxy that is
+    dead.
+    """
     for name in ("NO_PROXY", "no_proxy"):
         lived.env.pop(name, None)
     lived.env |= dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
@@ -433,7 +444,9 @@ def test_a_server_of_somebody_else_on_our_port_is_not_taken_for_ours() -> None:
         [
             sys.executable,
             "-c",
-            "import socket,subprocess,sys; subprocess.run([sys.executable, '-c', 'import socket,time; s=socket.create_server((\"127.0.0.1\",0)); print(s.getsockname()[1], flush=True); time.sleep(60)'])",
+            "import socket,subprocess,sys; subprocess.run([sys.executable, '-c', 'import "
+            'socket,time; s=socket.create_server(("127.0.0.1",0)); print(s.getsockname()[1], '
+            "flush=True); time.sleep(60)'])",
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -487,12 +500,16 @@ def test_a_notice_reaches_a_webhook_and_a_mailbox_and_a_dead_one_fails_nothing(
     code = (
         "from tidemill.runtime import paths; paths.settle()\n"
         "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Hook\n"
-        f"Hook(name='sink', url='http://127.0.0.1:{sink.server_port}/', json_data={{'text': '{{{{subject}}}}: {{{{body}}}}'}}).save('sink', overwrite=True)\n"
-        "Hook(name='dead', url='http://127.0.0.1:9/', json_data={'text': 'x'}).save('dead', overwrite=True)\n"
+        f"Hook(name='sink', url='http://127.0.0.1:{sink.server_port}/', json_data={{'text': "
+        f"'{{{{subject}}}}: {{{{body}}}}'}}).save('sink', overwrite=True)\n"
+        "Hook(name='dead', url='http://127.0.0.1:9/', json_data={'text': 'x'}).save('dead', "
+        "overwrite=True)\n"
         "from tidemill.engines.prefect.mail import Mail\n"
-        f"Mail(host='127.0.0.1', port={port}, security='none', sender='mill@factory.example', to=['ada@factory.example']).save('box', overwrite=True)\n"
+        f"Mail(host='127.0.0.1', port={port}, security='none', sender='mill@factory.example', "
+        "to=['ada@factory.example']).save('box', overwrite=True)\n"
         "from tidemill.engines.prefect.notices import notify\n"
-        "print(notify('languages: Held', 'not enough evidence', 'Held'), notify('languages: Unchanged', '', 'Unchanged'))\n"
+        "print(notify('languages: Held', 'not enough evidence', 'Held'), notify('languages: "
+        "Unchanged', '', 'Unchanged'))\n"
     )
 
     def named(body: dict) -> None:
@@ -543,7 +560,9 @@ def test_old_runs_go_and_what_a_version_needs_stays(lived: Clone) -> None:
 
 
 def test_a_secret_of_the_environment_is_kept_nowhere(up: tuple[Clone, dict]) -> None:
-    """After runs, nights, a crash and notices: in no file of the project, databases and logs included."""
+    """After runs, nights, a crash and notices: in no file of the project, databases and logs
+    included.
+    """
     clone, _ = up
     found = [
         path
@@ -617,7 +636,7 @@ def test_the_tour_ends_as_it_tells(tmp_path: Path) -> None:
 
 def test_what_a_killed_service_leaves_ends_with_it(tmp_path: Path) -> None:
     """A service whose own child goes on after it is killed by -9; and one whose keeper is."""
-    code = "import subprocess, sys, time; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True); time.sleep(60)"
+    code = LEAVES_ONE
     for who in ("service", "keeper"):
         keeper = subprocess.Popen(
             [
@@ -650,12 +669,13 @@ def test_what_a_killed_service_leaves_ends_with_it(tmp_path: Path) -> None:
 
 def test_what_a_service_left_ends_while_its_supervisor_lives_on() -> None:
     """A supervisor with a service that has a child; the service is killed by -9."""
-    service_of = "import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
-    code = (
-        "import subprocess, sys, time; "
-        f"child = subprocess.Popen([sys.executable, '-c', {service_of!r}]); print(child.pid, flush=True); "
-        "child.wait(); time.sleep(60)"
-    )
+    code = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {LEAVES_ONE!r}])
+print(child.pid, flush=True)
+child.wait()
+time.sleep(60)
+"""
     keeper = subprocess.Popen(
         [sys.executable, "-m", "tidemill.runtime.lifetimes.subreaper", sys.executable, "-c", code],
         stdout=subprocess.PIPE,

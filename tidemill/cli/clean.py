@@ -23,7 +23,8 @@ def clean(
 
     age = config.general().keep.days if days is None else days
     gone = remove(age, really=not dry_run)
-    # Prefect's database is asked where its server is up; starting one to delete rows is not worth its minute.
+    # Prefect's database is asked where its server is up; starting one to delete rows is not worth
+    # its minute.
     runs = forget(age, really=not dry_run) if running() else None
     if as_json:
         out({**gone.model_dump(), "prefect_runs": runs, "dry_run": dry_run})

@@ -16,7 +16,8 @@ INTERRUPTED = 130
 
 
 def guarded(work: Callable[[], object]) -> NoReturn:
-    """Do it and exit: 0 for every named end, 1 for a fault, 2 for a request that makes no sense, with one line on stderr.
+    """Do it and exit: 0 for every named end, 1 for a fault, 2 for a request that makes no sense,
+    with one line on stderr.
 
     Outside its own main, typer gives an exit's code back as a value: 130 for a Ctrl-C.
     """
@@ -38,14 +39,13 @@ def guarded(work: Callable[[], object]) -> NoReturn:
     except (typer.Exit, click.exceptions.Exit) as error:
         code = error.exit_code
     except (TyperException, click.ClickException) as error:
-        # Where a command was named without a subcommand, the help was printed and there is nothing to add.
+        # Where a command was named without a subcommand, the help was printed and there is
+        # nothing to add.
         code = 2 if type(error).__name__ == "NoArgsIsHelpError" else fail(_asked(error), 2)
-    except OSError as error:
+    except Exception as error:
         from tidemill.runtime.process import explain
 
         code = fail(explain(error), 1)
-    except Exception as error:
-        code = fail(f"{type(error).__name__}: {error}", 1)
     sys.exit(code)
 
 

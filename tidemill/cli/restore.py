@@ -29,5 +29,6 @@ def restore(
         "folder": str(folder),
     }
     out(told) if as_json else typer.echo(
-        f"{body['recipe']} {body['digest'][:16]} is in {folder}: {', '.join(f'{n} {part}' for part, n in body['rows'].items())}"
+        f"{body['recipe']} {body['digest'][:16]} is in {folder}: "
+        f"{', '.join(f'{n} {part}' for part, n in body['rows'].items())}"
     )

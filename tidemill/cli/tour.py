@@ -1,7 +1,9 @@
 """python -m tidemill.cli.tour: a few nights in ten minutes, in a folder of their own (make tour).
 
-The nights go over real releases of Django, whose translations `languages` learns from here; Plone's are its test.
-One training is killed in the middle, and the last night brings a release that was broken on purpose.
+The nights go over real releases of Django, whose translations `languages` learns from here; Plone's
+are its test.
+One training is killed in the middle, and the last night brings a release that was broken on
+purpose.
 """
 
 import json
@@ -136,7 +138,8 @@ class Tour:
         )
         if done.returncode:
             raise Fault(
-                f"tidemill {' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}"
+                f"tidemill {' '.join(arguments)}: "
+                f"{(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}"
             )
         return json.loads(done.stdout)
 
@@ -164,7 +167,9 @@ def copied(project: Path, folder: Path) -> None:
 
 
 def make(folder: Path) -> Tour:
-    """A project of its own, small enough for two cores: twenty languages, one trial, a short training."""
+    """A project of its own, small enough for two cores: twenty languages, one trial, a short
+    training.
+    """
     if folder.exists():
         subprocess.run(
             [sys.executable, "-m", "tidemill.cli", "down"], cwd=folder, capture_output=True
@@ -226,7 +231,10 @@ def make(folder: Path) -> Tour:
 
 
 def broken(good: Release) -> Release:
-    """A release whose locale folders went round by one place: German's strings say they are Greek. Made here, on purpose; put where downloads lie."""
+    """A release whose locale folders went round by one place: German's strings say they are Greek.
+
+    Made here, on purpose; put where downloads lie.
+    """
     after = dict(zip(LOCALES, (*LOCALES[1:], LOCALES[0]), strict=True))
     source = paths.cache() / good.sha256[:2] / good.sha256 / good.file
     file = good.file.replace(good.version, f"{good.version}+broken")
@@ -247,7 +255,10 @@ def broken(good: Release) -> Release:
 
 
 def night(tour: Tour, title: str, release: Release, kill: bool = False) -> dict[str, Any]:
-    """One night over one release; with `kill`, its training is killed once. Says how it ended, and what it cost."""
+    """One night over one release; with `kill`, its training is killed once.
+
+    Says how it ended, and what it cost.
+    """
     say(f"\n[bold]{title}[/]")
     package = yaml.safe_load((tour.folder / "conf/source/django.yaml").read_text())["package"]
     tour.edit(
@@ -277,7 +288,8 @@ def night(tour: Tour, title: str, release: Release, kill: bool = False) -> dict[
                 killed = kill_training(run.pid)
                 if killed:
                     say(
-                        "  the training was killed (-9) after its first checkpoint; the step is tried again and goes on from there"
+                        "  the training was killed (-9) after its first checkpoint; the step is "
+                        "tried again and goes on from there"
                     )
             time.sleep(0.05 if kill and not killed else 0.3)
     said, errors = run.communicate()
@@ -286,7 +298,8 @@ def night(tour: Tour, title: str, release: Release, kill: bool = False) -> dict[
     end = json.loads(said)
     if kill and not killed:
         raise Fault(
-            "the training was over before it could be killed; give it more steps in tidemill/cli/tour.py"
+            "the training was over before it could be killed; give it more steps in "
+            "tidemill/cli/tour.py"
         )
     end["wall_s"] = time.monotonic() - began
     rows = end.get("seconds", {})
@@ -348,7 +361,8 @@ def tour() -> None:
     began = time.monotonic()
     there = make(paths.state("tour"))
     say(
-        f"A project of its own in {there.folder.relative_to(paths.root())}: twenty languages, learned from declarations and Django's strings, tested on Plone's too."
+        f"A project of its own in {there.folder.relative_to(paths.root())}: twenty languages, "
+        "learned from declarations and Django's strings, tested on Plone's too."
     )
     with console().status("starting Prefect, MLflow and the runner"):
         where = there.tidemill("up", "--detach")
@@ -360,13 +374,15 @@ def tour() -> None:
         again = there.tidemill("verify", "languages@1") if first["state"] == "Promoted" else None
     if again:
         say(
-            f"  trained again without a disturbance: [bold]{again['verdict']}[/], {again['because']}"
+            f"  trained again without a disturbance: [bold]{again['verdict']}[/], "
+            f"{again['because']}"
         )
     night(there, f"Night 2: Django {NEXT.version}, where some strings changed", NEXT)
     night(there, f"Night 3: Django {SAME.version}, a release without a new string", SAME)
     last = night(
         there,
-        f"Night 4: Django {SAME.version} with every language's folder given to its neighbour, broken on purpose",
+        f"Night 4: Django {SAME.version} with every language's folder given to its neighbour, "
+        "broken on purpose",
         broken(SAME),
     )
     say("\n[bold]What was live, and why[/] (tidemill history languages)")
@@ -380,7 +396,8 @@ def tour() -> None:
     ):
         raise Fault("the tour did not end as told; see the nights above")
     say(
-        f"\n{time.monotonic() - began:.0f} s. The servers stay up: Prefect {where['prefect']}  MLflow {where['mlflow']}/?workflowType=machine_learning"
+        f"\n{time.monotonic() - began:.0f} s. The servers stay up: Prefect {where['prefect']}  "
+        f"MLflow {where['mlflow']}/?workflowType=machine_learning"
     )
     say(f"To stop them: cd {there.folder.relative_to(paths.root())} && tidemill down")
 

@@ -11,8 +11,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def sqlite(path: Path, driver: str = "") -> str:
     """SQLAlchemy's address of a SQLite file, whatever characters its path has.
 
-    A `?` begins SQLAlchemy's query, and other readers cut at `#` or decode `%`. Such a path is given
-    as SQLite's own `file:` URI (sqlite.org/uri.html). The driver is then named: MLflow makes a folder
+    A `?` begins SQLAlchemy's query, and other readers cut at `#` or decode `%`. Such a path is
+    given
+    as SQLite's own `file:` URI (sqlite.org/uri.html). The driver is then named: MLflow makes a
+    folder
     of what follows `sqlite:///`, and of nothing where a driver stands before it.
     """
     if plain(path):
@@ -35,7 +37,9 @@ def sqlite_path(address: str) -> Path | None:
 
 
 def direct(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """NO_PROXY in both spellings, with loopback added: a proxy cannot reach this machine's own servers."""
+    """NO_PROXY in both spellings, with loopback added: a proxy cannot reach this machine's own
+    servers.
+    """
     given = [environ.get("NO_PROXY", ""), environ.get("no_proxy", "")]
     hosts = [host.strip() for host in ",".join(given).split(",") if host.strip()]
     value = "*" if "*" in hosts else ",".join(dict.fromkeys([*hosts, *LOOPBACK]))

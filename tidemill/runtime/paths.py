@@ -34,7 +34,7 @@ def conf() -> Path:
 
 
 def data(kind: str, name: str) -> Path:
-    """The folder of a kind of data: raw, clean, select, labels or splits, of a source or a recipe."""
+    """The folder of a kind of data (raw, clean, select, labels, splits), of a source or recipe."""
     return root() / "data" / kind / name
 
 
@@ -47,7 +47,9 @@ def state(*parts: str) -> Path:
 
 
 def unread(source: str) -> Path:
-    """A mark of a source that had records which could not be read: it is cleaned again the next night, though nothing of it changed."""
+    """A mark of a source that had records which could not be read: it is cleaned again the next
+    night, though nothing of it changed.
+    """
     return state("clean", f"{source}.unread")
 
 
@@ -63,7 +65,9 @@ def cache() -> Path:
 
 
 def mlflow_login() -> Path:
-    """The login of MLflow's server under `tidemill up --public`: user, password and the key of its sessions."""
+    """The login of MLflow's server under `tidemill up --public`: user, password and the key of its
+    sessions.
+    """
     return state("keys", "mlflow-login.json")
 
 
@@ -88,7 +92,8 @@ def environment() -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
         "PREFECT_CLIENT_MAX_RETRIES": "10",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the panel and the exit code speak for the run
+        # the panel and the exit code speak for the run
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,flows,tidemill",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         "MLFLOW_TRACKING_URI": addresses.sqlite(state("mlflow.db")),
@@ -111,7 +116,9 @@ def _prefect_database() -> dict[str, str]:
 
 
 def servers() -> dict[str, str]:
-    """The variables that lead to the servers of `tidemill up`, while it is up: a run made meanwhile is seen on their pages."""
+    """The variables that lead to the servers of `tidemill up`, while it is up: a run made meanwhile
+    is seen on their pages.
+    """
     import json
 
     from tidemill.runtime.files import held

@@ -86,7 +86,10 @@ def _is_error(line: str) -> bool:
 
 
 def why(lines: Sequence[str]) -> tuple[str, bool]:
-    """What a child's output says of its end: its last `error: ` line, else its last line; whether it was the former."""
+    """What a child's output says of its end: its last `error: ` line, else its last line.
+
+    Whether it was the former.
+    """
     spoken = [line.strip() for line in lines if line.strip()]
     errors = [line[len(ERROR) :] for line in spoken if _is_error(line)]
     return (errors or spoken or ["it said nothing"])[-1], bool(errors)
@@ -188,7 +191,8 @@ def ask(
 ) -> str:
     """Run a child to its end and give what it printed.
 
-    Raises `Refused` where it exits with 2 and `Fault` otherwise, with its own `error: ` line, or its last one.
+    Raises `Refused` where it exits with 2 and `Fault` otherwise, with its own `error: ` line, or
+    its last one.
     """
     try:
         done = subprocess.run(
@@ -253,42 +257,50 @@ def answer(
 
 
 def main(work: Callable[[list[str]], Receipt | None], usage: str) -> NoReturn:
-    """The shell side of a step: run `work` on the arguments, leave its receipt, exit as promised."""
+    """The shell side of a step: run `work` on the arguments, leave its receipt, exit by it."""
     settle_child()
     arguments = sys.argv[1:]
     if arguments and arguments[0] in ("-h", "--help"):
         print(usage)
         sys.exit(0)
-    try:
-        receipt = work(arguments)
-        if receipt is not None and (path := os.environ.get("TIDEMILL_RECEIPT")):
-            receipt.save(Path(path))
-        elif receipt is not None:
-            print(receipt.model_dump_json())
-        code = 0
-    except Refused as error:
-        code = _say(error, EXIT_REFUSED)
-    except Fault as error:
-        code = _say(error, EXIT_AGAIN if error.heals else EXIT_FAULT)
-    except OSError as error:
-        traceback.print_exc(file=sys.stdout)
-        code = _say(explain(error), EXIT_FAULT)
-    except Exception as error:
-        traceback.print_exc(file=sys.stdout)
-        code = _say(f"{type(error).__name__}: {error}", EXIT_FAULT)
+    code = _code(work, arguments)
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads of the engines must not hold up a child that has answered.
     os._exit(code)
 
 
-def explain(error: OSError) -> str:
-    """An operating system's error as one line with its remedy."""
-    where = error.filename or ""
-    if error.errno == errno.ENOSPC:
-        return f"the disk is full{f' at {where}' if where else ''}; free some space and run again, nothing was lost"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"cannot write {where or 'a file'}: {error.strerror}; make the folder writable and run again"
+def _code(work: Callable[[list[str]], Receipt | None], arguments: list[str]) -> int:
+    """The exit code of a step, once its receipt is left or its error said."""
+    try:
+        receipt = work(arguments)
+        if receipt is not None and (path := os.environ.get("TIDEMILL_RECEIPT")):
+            receipt.save(Path(path))
+        elif receipt is not None:
+            print(receipt.model_dump_json())
+        return 0
+    except Refused as error:
+        return _say(error, EXIT_REFUSED)
+    except Fault as error:
+        return _say(error, EXIT_AGAIN if error.heals else EXIT_FAULT)
+    except Exception as error:
+        traceback.print_exc(file=sys.stdout)
+        return _say(explain(error), EXIT_FAULT)
+
+
+SQLITE_FULL = "database or disk is full"
+
+
+def explain(error: Exception) -> str:
+    """An unexpected error as one line, with the remedy where the system names the cause."""
+    where = getattr(error, "filename", None)
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOSPC or SQLITE_FULL in str(error):
+        place = f" at {where}" if where else ""
+        return f"the disk is full{place}; free some space and run again, nothing was lost"
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        reason = f"{where or 'a file'}: {os.strerror(number)}"
+        return f"cannot write {reason}; make the folder writable and run again"
     return f"{type(error).__name__}: {error}"
 
 

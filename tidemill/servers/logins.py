@@ -1,6 +1,8 @@
-"""What `tidemill up --public NAME` asks for before anybody elsewhere may see the pages: a login for each server, and TLS before them.
+"""What `tidemill up --public NAME` asks for before anybody elsewhere may see the pages: a login for
+each server, and TLS before them.
 
-Prefect's login is the person's own, from the environment. MLflow's is made here, once, and lies where only its owner reads it.
+Prefect's login is the person's own, from the environment. MLflow's is made here, once, and lies
+where only its owner reads it.
 """
 
 import json
@@ -25,13 +27,16 @@ def check(name: str) -> None:
         name,
     ):
         raise Refused(
-            f"--public {name!r} is no host name; give the one people will reach this machine by, as factory.example.org"
+            f"--public {name!r} is no host name; give the one people will reach this machine by, "
+            "as factory.example.org"
         )
     given = os.environ.get(VARIABLE, "")
     user, sign, password = given.partition(":")
     if not sign or not user or len(password) < SHORTEST or given.lower() in KNOWN:
         raise Refused(
-            f"--public needs a login for Prefect: set {VARIABLE}=user:password with a password of {SHORTEST} characters or more, and PREFECT_API_AUTH_STRING to the same for those who use it"
+            f"--public needs a login for Prefect: set {VARIABLE}=user:password with a password of "
+            f"{SHORTEST} characters or more, and PREFECT_API_AUTH_STRING to the same for those "
+            "who use it"
         )
     try:
         import flask_wtf  # noqa: F401
@@ -93,6 +98,8 @@ def words(name: str, where: dict[str, Any]) -> str:
     """What is left to do: a proxy that speaks TLS, since passwords travel with every request."""
     ports = {service: str(where[service]).rsplit(":", 1)[1] for service in ("prefect", "mlflow")}
     return (
-        f"the servers listen on loopback; let a proxy with a certificate for {name} pass port {ports['prefect']} (Prefect) and {ports['mlflow']} (MLflow) on, as docs/operate.md "
-        f"shows. MLflow's login is in {paths.mlflow_login().relative_to(paths.root())}; Prefect's is your {VARIABLE}"
+        f"the servers listen on loopback; let a proxy with a certificate for {name} pass port "
+        f"{ports['prefect']} (Prefect) and {ports['mlflow']} (MLflow) on, as docs/operate.md "
+        f"shows. MLflow's login is in {paths.mlflow_login().relative_to(paths.root())}; Prefect's "
+        f"is your {VARIABLE}"
     )

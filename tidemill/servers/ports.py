@@ -1,4 +1,4 @@
-"""Where each service listens: its usual port on loopback, the one asked for, or any that is free."""
+"""Where each service listens: its usual port on loopback, the one asked for, or any free one."""
 
 import socket
 import urllib.request
@@ -26,7 +26,8 @@ def choose(name: str, given: int | None) -> int:
             raise Refused(f"--{name}-port {given} is no port; it is between 1 and 65535")
         if not free(given):
             raise Refused(
-                f"port {given} for {name} is in use; name another with --{name}-port, or leave it out"
+                f"port {given} for {name} is in use; name another with --{name}-port, or leave it "
+                "out"
             )
         return given
     if free(PORTS[name]):

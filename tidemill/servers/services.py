@@ -1,4 +1,6 @@
-"""The four services of `tidemill up`: what each runs, with which variables, and how supervisor keeps it."""
+"""The four services of `tidemill up`: what each runs, with which variables, and how supervisor
+keeps it.
+"""
 
 import hashlib
 import os
@@ -19,7 +21,10 @@ STOP_S = 10  # in which all has ended after `tidemill down`
 
 
 def environment(where: dict[str, str], public: str = "") -> dict[str, str]:
-    """What the servers and everything they start run with; with the name of `--public`, their logins too."""
+    """What the servers and everything they start run with.
+
+    With the name of `--public`, their logins too.
+    """
     own = {
         name: value
         for name, value in paths.environment().items()
@@ -48,7 +53,9 @@ def environment(where: dict[str, str], public: str = "") -> dict[str, str]:
 
 
 def outside(where: dict[str, str], public: str) -> dict[str, str]:
-    """The addresses that a person's browser uses: with `--public` those of the proxy that speaks TLS."""
+    """The addresses that a person's browser uses: with `--public` those of the proxy that speaks
+    TLS.
+    """
     return (
         {
             name: address.replace(f"http://{HOST}", f"https://{public}")
@@ -93,7 +100,10 @@ def variable(name: str) -> str:
 
 
 def command_lines(ports: dict[str, int], public: str = "") -> dict[str, str]:
-    """Each service's command line, in its variable. A service ends when supervisor does (bound.py)."""
+    """Each service's command line, in its variable.
+
+    A service ends when supervisor does (bound.py).
+    """
     launcher = [sys.executable, "-I", "-S", str(Path(bound.__file__))]
     return {
         variable(name): shlex.join([*launcher, *command])
@@ -104,7 +114,8 @@ def command_lines(ports: dict[str, int], public: str = "") -> dict[str, str]:
 def configuration(folder: Path) -> str:
     """supervisord.conf, for a supervisor that runs in the project's folder.
 
-    Its files have no way to write ` #`, ` ;` or `%` as themselves. So paths are relative, and what a
+    Its files have no way to write ` #`, ` ;` or `%` as themselves. So paths are relative, and what
+    a
     service runs stands in a variable.
     """
     logs = paths.state("logs").relative_to(paths.root())
@@ -155,7 +166,9 @@ def _section(name: str, values: dict[str, object]) -> str:
 
 
 def socket_path(folder: Path) -> Path:
-    """supervisor's control socket: beside its configuration, or in a private temporary folder where that path is too long for a socket."""
+    """supervisor's control socket: beside its configuration, or in a private temporary folder where
+    that path is too long for a socket.
+    """
     path = folder / "supervisor.sock"
     if len(str(path)) < 100:
         return path

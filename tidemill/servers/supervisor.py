@@ -14,7 +14,7 @@ from tidemill.runtime.errors import Fault
 from tidemill.servers.services import RETRIES, STOP_S, socket_path
 
 Report = Callable[[str, str], None]
-"""Called with an event and its words: a service that answers, one that was started again, the end."""
+"""Called with an event and its words: a service that answers, one started again, the end."""
 Supervisor = subprocess.Popen[bytes]
 
 
@@ -50,7 +50,7 @@ def last_words(name: str) -> str:
 
 
 def ours(supervisor: Supervisor, address: str) -> bool:
-    """Whether it is our server that listens there, and not one that took the port in the same moment."""
+    """Whether our server listens there, and not one that took the port in the same moment."""
     import psutil
 
     port = int(address.rsplit(":", 1)[1])

@@ -1,6 +1,8 @@
-"""One command up: Prefect, MLflow, the nightly runner and the prediction server on loopback, kept by supervisor.
+"""One command up: Prefect, MLflow, the nightly runner and the prediction server on loopback, kept
+by supervisor.
 
-They are stopped together. Who is up is a kernel lock, never a file that outlives its owner; .tidemill/up.json
+They are stopped together. Who is up is a kernel lock, never a file that outlives its owner;
+.tidemill/up.json
 only says where.
 """
 
@@ -70,7 +72,10 @@ def running() -> dict[str, Any] | None:
 
 
 def settled() -> dict[str, Any] | None:
-    """Where the servers are that somebody else keeps up, once they answer; None where nobody does, or no longer."""
+    """Where the servers are that somebody else keeps up, once they answer.
+
+    None where nobody does, or no longer.
+    """
     until: float | None = None
     while (where := running()) is not None and not where.get("ready"):
         ready_s = config.general().up.ready_s
@@ -85,7 +90,10 @@ def settled() -> dict[str, Any] | None:
 
 
 def keep(ports: dict[str, int | None], report: Report, public: str = "") -> NoReturn:
-    """Start all, report when each answers, and stay until Ctrl-C or `down`; what dies is started again."""
+    """Start all, report when each answers, and stay until Ctrl-C or `down`.
+
+    What dies is started again.
+    """
     if public:
         logins.check(public)
     ready_s = config.general().up.ready_s
@@ -156,7 +164,10 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def begin(servers: Servers, report: Report) -> None:
-    """Start the services; the runner and the prediction server once both servers answer, which they need."""
+    """Start the services.
+
+    The runner and the prediction server once both servers answer, which they need.
+    """
     rpc = _connected(servers)
     for name in ("prefect", "mlflow"):
         rpc.startProcess(name, False)

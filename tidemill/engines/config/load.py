@@ -1,4 +1,7 @@
-"""The files of conf/, read, merged and judged. Every refusal names the key, the value and the choices."""
+"""The files of conf/, read, merged and judged.
+
+Every refusal names the key, the value and the choices.
+"""
 
 import logging
 import re
@@ -77,7 +80,10 @@ def source(name: str) -> Source:
 
 
 def runtime(name: str = "local") -> Runtime:
-    """conf/runtime/NAME.yaml, judged: what a data step runs on. It changes no byte of what comes out."""
+    """conf/runtime/NAME.yaml, judged: what a data step runs on.
+
+    It changes no byte of what comes out.
+    """
     return _judged(Runtime, {**_file("runtime", name), "name": name}, f"conf/runtime/{name}.yaml")
 
 
@@ -89,7 +95,8 @@ def quality(name: str) -> Quality:
 def recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """One application's configuration, resolved and judged.
 
-    Overrides are `key=value`, of the model half only; `trainer=NAME` and `runtime=NAME` choose a file.
+    Overrides are `key=value`, of the model half only; `trainer=NAME` and `runtime=NAME` choose a
+    file.
     """
     if name not in recipe_names():
         raise Refused(f"no recipe {name!r}; recipes/ has {', '.join(recipe_names())}")
@@ -182,7 +189,10 @@ def _check_capabilities(application: Any, judged: Recipe, where: str) -> None:
 
 
 def sound() -> dict[str, Recipe]:
-    """The applications whose file holds; one whose does not is named in the log and leaves the others alone."""
+    """The applications whose file holds.
+
+    One whose does not is named in the log and leaves the others alone.
+    """
     recipes = {}
     for name in files("recipe"):
         try:

@@ -1,4 +1,6 @@
-"""What a run is called in Prefect's lists: a name a person gave is kept, any other says what and when."""
+"""What a run is called in Prefect's lists: a name a person gave is kept, any other says what and
+when.
+"""
 
 import re
 from collections.abc import Callable
@@ -10,7 +12,7 @@ Parameters = dict[str, Any]
 
 
 def named(words: Callable[[Parameters], str]) -> Callable[[], str]:
-    """For a flow's `flow_run_name`: `words` of the run's parameters, unless a person named the run."""
+    """For a flow's `flow_run_name`: `words` of the parameters, unless a person named the run."""
 
     def name() -> str:
         from prefect.runtime import flow_run

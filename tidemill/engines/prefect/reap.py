@@ -1,4 +1,6 @@
-"""Runs that died without a word: found by their process, and set Crashed, so that their slots and names are free."""
+"""Runs that died without a word: found by their process, and set Crashed, so that their slots and
+names are free.
+"""
 
 import json
 import logging
@@ -23,7 +25,8 @@ def register_alive() -> None:
 def reap(everything: bool = False) -> list[str]:
     """Set Crashed each run of this machine that is RUNNING and whose process is gone; their names.
 
-    With `everything`, at the runner's start: also runs that a runner of ours had taken and that never noted their process.
+    With `everything`, at the runner's start: also runs that a runner of ours had taken and that
+    never noted their process.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
@@ -53,7 +56,8 @@ def reap(everything: bool = False) -> list[str]:
                 who = json.loads(path.read_text())
                 gone = who["host"] == socket.gethostname() and not identity.lives(who)
             else:
-                # Taken by a runner of ours that is no more, and killed before it could note its process: a fresh runner has taken nothing yet.
+                # Taken by a runner of ours that is no more, and killed before it could note its
+                # process: a fresh runner has taken nothing yet.
                 gone = everything and "tidemill" in run.tags
             if gone:
                 client.set_flow_run_state(

@@ -76,7 +76,10 @@ class Step(Generic[P, T]):
 
 
 def step(name: str, retries: bool = True) -> Callable[[Callable[P, T]], Step[P, T]]:
-    """Declare a step. `name` is the task run's name and may quote the arguments: "clean {source}"."""
+    """Declare a step.
+
+    `name` is the task run's name and may quote the arguments: "clean {source}".
+    """
     return lambda work: Step(work, name, retries)
 
 

@@ -2,8 +2,8 @@
 
 | process | ends when | ended by |
 |---|---|---|
-| a step of a run (`python -m tasks.STEP`) | the run's process ends, however | the kernel (kernel.die_with_parent) |
-| a step below another program (DVC, Ray) | the run named in TIDEMILL_OWNER is gone | itself (owner.watch) |
+| a step of a run | the run's process ends, however | the kernel (kernel.die_with_parent) |
+| a step below DVC or Ray | the run in TIDEMILL_OWNER is gone | itself (owner.watch) |
 | a pool's worker | its step ends, however | the kernel (kernel.die_with_parent) |
 | Prefect's temporary server, what else a run started | the run's process ends, however | guardian |
 | all that, on Ctrl-C or SIGTERM | within three seconds | stopping |
@@ -12,6 +12,6 @@
 | supervisor | `tidemill up` ends, however | subreaper |
 | a detached report of the server to MLflow | its work is done | itself |
 
-A process is known by machine, boot, number and start time (identity), since numbers are given again. Who holds a
-file is a kernel lock (tidemill/runtime/files.py), which the kernel frees.
+A process is known by machine, boot, number and start time (identity), since numbers are given
+again. Who holds a file is a kernel lock (tidemill/runtime/files.py), which the kernel frees.
 """

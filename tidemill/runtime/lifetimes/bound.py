@@ -1,6 +1,8 @@
-"""python -I -S tidemill/runtime/lifetimes/bound.py COMMAND ...: become COMMAND, which ends when its parent does.
+"""python -I -S tidemill/runtime/lifetimes/bound.py COMMAND ...: become COMMAND, which ends when its
+parent does.
 
-The kernel keeps the signal that was asked for across exec(2), so nothing of this program stays in memory.
+The kernel keeps the signal that was asked for across exec(2), so nothing of this program stays in
+memory.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""A grandchild, through DVC, gets no signal from the kernel when its run ends: it looks for itself."""
+"""A grandchild, as through DVC, gets no signal from the kernel when its run ends: it looks."""
 
 import os
 import threading
@@ -10,7 +10,9 @@ LOOK_EVERY_S = 0.5
 
 
 def watch(code: int) -> None:
-    """From here on this process ends, with this exit code, once the process in TIDEMILL_OWNER is gone."""
+    """From here on this process ends, with this exit code, once the process in TIDEMILL_OWNER is
+    gone.
+    """
     owner = os.environ.get(OWNER)
     if owner and int(owner) != os.getpid():
         threading.Thread(target=_watch, args=(int(owner), code), daemon=True).start()

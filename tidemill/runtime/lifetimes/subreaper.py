@@ -1,7 +1,10 @@
-"""python -m tidemill.runtime.lifetimes.subreaper COMMAND ...: run COMMAND, and leave nothing of it behind.
+"""python -m tidemill.runtime.lifetimes.subreaper COMMAND ...: run COMMAND, and leave nothing of it
+behind.
 
-COMMAND keeps services, and a service has processes of its own (the runner its runs). Killed by -9 a service would
-leave them to nobody, with its port. Here they fall to this process (PR_SET_CHILD_SUBREAPER), which ends them once
+COMMAND keeps services, and a service has processes of its own (the runner its runs). Killed by -9 a
+service would
+leave them to nobody, with its port. Here they fall to this process (PR_SET_CHILD_SUBREAPER), which
+ends them once
 the service is gone, and ends everything before it ends itself.
 """
 
@@ -53,7 +56,10 @@ def sweep() -> None:
 
 
 def follow(command: subprocess.Popen[bytes]) -> int:
-    """Until COMMAND ends: what a service of its left is ended once that service is gone. Its exit code."""
+    """Until COMMAND ends: what a service of its left is ended once that service is gone.
+
+    Its exit code.
+    """
     services: set[int] = set()
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
