@@ -61,6 +61,19 @@ def test_loopback_needs_no_proxy_whatever_the_environment_says(
             assert client._transport_for_url(httpx.URL(url)) is client._transport
 
 
+def test_a_socks_proxy_that_no_client_here_can_speak_with_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import httpx
+
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(ImportError):
+        httpx.Client()
+    for name, text in addresses.direct().items():
+        monkeypatch.setenv(name, text)
+    httpx.Client().close()
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel's files, unpacked."""

@@ -11,39 +11,42 @@ from tidemill.cli.errors import STOPPED, fail
 from tidemill.runtime.lifetimes import guardian, stopping
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tidemill.cli.panel import Night
 
 WIDTH = 160  # of a table in a file, where nobody's window sets it
 
+Which = Annotated[str, typer.Argument(help="A file of conf/recipe.", autocompletion=names)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Settings of the model half, as in model.lr=0.002 trainer=gpu.",
+        metavar="KEY=VALUE...",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Stop after the verdict: register and promote nothing."),
+]
+Ask = Annotated[
+    bool,
+    typer.Option(
+        "--ask",
+        help="Where the evidence is not enough, wait for a form on the run's page "
+        "(needs tidemill up).",
+    ),
+]
+
 
 def run(
-    application: Annotated[
-        str, typer.Argument(help="A file of conf/recipe.", autocompletion=names)
-    ] = "languages",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Settings of the model half, as in model.lr=0.002 trainer=gpu.",
-            metavar="KEY=VALUE...",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Stop after the verdict: register and promote nothing."),
-    ] = False,
-    ask: Annotated[
-        bool,
-        typer.Option(
-            "--ask",
-            help="Where the evidence is not enough, wait for a form on the run's page "
-            "(needs tidemill up).",
-        ),
-    ] = False,
+    application: Which = "languages",
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    ask: Ask = False,
     as_json: Json = False,
 ) -> None:
     """One retraining, here and now; what the night does."""
-    from rich.console import Console
-
     from tidemill.engines import config
     from tidemill.runtime import process
 
@@ -56,9 +59,7 @@ def run(
     from flows.retrain import retrain
     from tidemill.cli.panel import Night
 
-    console = Console(stderr=as_json)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(stderr=as_json, width=WIDTH)
+    console = _console(as_json)
     with Night(console, quiet=as_json) as night:
         process.listeners.append(night)
         try:
@@ -69,6 +70,15 @@ def run(
         out(_answer(night))
     else:
         console.print(night.panel(*_standing(application)))
+
+
+def _console(as_json: bool) -> "Console":
+    from rich.console import Console
+
+    console = Console(stderr=as_json)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(stderr=as_json, width=WIDTH)
 
 
 def _answer(night: "Night") -> dict[str, Any]:

@@ -7,33 +7,39 @@ import typer
 
 from tidemill.cli.arguments import Json, out
 
+Detach = Annotated[
+    bool,
+    typer.Option(
+        "--detach",
+        help="Come back once all answer, and leave them running; tidemill down stops them.",
+    ),
+]
+PrefectPort = Annotated[
+    int | None, typer.Option(help="Prefect's port; without it 4200, or any that is free.")
+]
+MlflowPort = Annotated[
+    int | None, typer.Option(help="MLflow's port; without it 5000, or any that is free.")
+]
+ServePort = Annotated[
+    int | None,
+    typer.Option(help="The prediction server's port; without it 8000, or any that is free."),
+]
+Public = Annotated[
+    str,
+    typer.Option(
+        help="The host name others reach this machine by: both servers ask for a login, "
+        "and a proxy with TLS goes before them (docs/operate.md).",
+        metavar="NAME",
+    ),
+]
+
 
 def up(
-    detach: Annotated[
-        bool,
-        typer.Option(
-            "--detach",
-            help="Come back once all answer, and leave them running; tidemill down stops them.",
-        ),
-    ] = False,
-    prefect_port: Annotated[
-        int | None, typer.Option(help="Prefect's port; without it 4200, or any that is free.")
-    ] = None,
-    mlflow_port: Annotated[
-        int | None, typer.Option(help="MLflow's port; without it 5000, or any that is free.")
-    ] = None,
-    serve_port: Annotated[
-        int | None,
-        typer.Option(help="The prediction server's port; without it 8000, or any that is free."),
-    ] = None,
-    public: Annotated[
-        str,
-        typer.Option(
-            help="The host name others reach this machine by: both servers ask for a login, "
-            "and a proxy with TLS goes before them (docs/operate.md).",
-            metavar="NAME",
-        ),
-    ] = "",
+    detach: Detach = False,
+    prefect_port: PrefectPort = None,
+    mlflow_port: MlflowPort = None,
+    serve_port: ServePort = None,
+    public: Public = "",
     as_json: Json = False,
 ) -> None:
     """Prefect, MLflow, the nightly runner and answers from every champion; Ctrl-C stops all."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -37,10 +38,22 @@ def sqlite_path(address: str) -> Path | None:
 
 
 def direct(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """NO_PROXY in both spellings, with loopback added: a proxy cannot reach this machine's own
-    servers.
+    """What keeps loopback from a proxy, which cannot reach this machine's own servers.
+
+    NO_PROXY in both spellings, with loopback added; and no SOCKS proxy where none can be spoken with:
+    httpx refuses to make any client then, loopback or not.
     """
     given = [environ.get("NO_PROXY", ""), environ.get("no_proxy", "")]
     hosts = [host.strip() for host in ",".join(given).split(",") if host.strip()]
     value = "*" if "*" in hosts else ",".join(dict.fromkeys([*hosts, *LOOPBACK]))
-    return {"NO_PROXY": value, "no_proxy": value}
+    return {"NO_PROXY": value, "no_proxy": value, **_without_socks(environ)}
+
+
+def _without_socks(environ: Mapping[str, str]) -> dict[str, str]:
+    names = [f"{kind}_proxy" for kind in ("all", "http", "https")]
+    socks = [
+        name
+        for name in [*names, *(name.upper() for name in names)]
+        if environ.get(name, "").lower().startswith("socks")
+    ]
+    return dict.fromkeys(socks, "") if socks and find_spec("socksio") is None else {}
