@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 import zipfile
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from typing import Any
 import psutil
 import yaml
 
-from tidemill.runtime import paths
+from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import sha256, write
 
@@ -109,6 +108,12 @@ SAME = Release(
 )
 
 
+KILLED = (
+    "  the training was killed (-9) after its first checkpoint; the step is tried again and "
+    "resumes from there"
+)
+
+
 @dataclass
 class Tour:
     """The folder the nights happen in, and what they said."""
@@ -125,23 +130,13 @@ class Tour:
         return {**own, "PYTHONPATH": str(self.folder), "TIDEMILL_CACHE": str(paths.cache())}
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "tidemill.cli", *arguments]
+        return process.python("tidemill.cli", *arguments)
 
     def tidemill(self, *arguments: str) -> Any:
-        """One command there, its answer as JSON. Raises Fault where it ends with a fault."""
-        done = subprocess.run(
-            self.command(*arguments, "--json"),
-            cwd=self.folder,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise Fault(
-                f"tidemill {' '.join(arguments)}: "
-                f"{(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}"
-            )
-        return json.loads(done.stdout)
+        """One command there, its answer as JSON. Raises where it ends with a fault or a refusal."""
+        words = f"tidemill {' '.join(arguments)}"
+        command = self.command(*arguments, "--json")
+        return json.loads(process.ask(words, command, cwd=self.folder, env=self.environment()))
 
     def edit(self, name: str, **changed: Any) -> None:
         path = self.folder / "conf" / name
@@ -171,9 +166,7 @@ def make(folder: Path) -> Tour:
     training.
     """
     if folder.exists():
-        subprocess.run(
-            [sys.executable, "-m", "tidemill.cli", "down"], cwd=folder, capture_output=True
-        )
+        subprocess.run(process.python("tidemill.cli", "down"), cwd=folder, capture_output=True)
         shutil.rmtree(folder)
     copied(paths.root(), folder)
     for path in (folder / "conf" / "recipe").glob("*.yaml"):
@@ -182,7 +175,14 @@ def make(folder: Path) -> Tour:
             shutil.rmtree(folder / "recipes" / path.stem, ignore_errors=True)
             (folder / "recipes" / f"{path.stem}.py").unlink(missing_ok=True)
     tour = Tour(folder)
-    mirror = yaml.safe_load((folder / "conf/source/udhr.yaml").read_text())["mirror"]
+    cut_sources(tour)
+    cut_recipe(tour)
+    return tour
+
+
+def cut_sources(tour: Tour) -> None:
+    """Twenty languages of each source."""
+    mirror = yaml.safe_load((tour.folder / "conf/source/udhr.yaml").read_text())["mirror"]
     tour.edit(
         "source/udhr.yaml",
         mirror={
@@ -203,7 +203,11 @@ def make(folder: Path) -> Tour:
         "source/django.yaml",
         members="|".join(f"django/**/locale/{code}/LC_MESSAGES/*.po" for code in LOCALES),
     )
-    body = yaml.safe_load((folder / "conf/recipe/languages.yaml").read_text())
+
+
+def cut_recipe(tour: Tour) -> None:
+    """One trial, a short training, and the release of the night as training data."""
+    body = yaml.safe_load((tour.folder / "conf/recipe/languages.yaml").read_text())
     rules = {rule["source"]: rule for rule in body["split"]["rules"]}
     gates = [
         {**gate, "margin": 0.03}
@@ -227,7 +231,6 @@ def make(folder: Path) -> Tour:
         score={"resamples": 1000},
         gates=gates,
     )
-    return tour
 
 
 def broken(good: Release) -> Release:
@@ -254,6 +257,48 @@ def broken(good: Release) -> Release:
     return Release(f"{good.version}+broken", file, digest)
 
 
+def watched(tour: Tour, title: str, kill: bool) -> dict[str, Any]:
+    """A run of the tour's project, its steps shown while they work; with `kill`, killed once."""
+    began = time.monotonic()
+    run = subprocess.Popen(
+        tour.command("run", "languages", "--json"),
+        cwd=tour.folder,
+        env=tour.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    killed = False
+    with console().status("starting") as status:
+        while run.poll() is None:
+            status.update(f"{newest(tour.folder)} ({time.monotonic() - began:.0f} s)")
+            if kill and not killed and training_under_way(tour.folder):
+                killed = kill_training(run.pid)
+                if killed:
+                    say(KILLED)
+            time.sleep(0.05 if kill and not killed else 0.3)
+    answer, errors = run.communicate()
+    if run.returncode:
+        raise Fault(f"{title}: {process.why(errors.splitlines())[0]}")
+    if kill and not killed:
+        raise Fault(
+            "the training was over before it could be killed; give it more steps in "
+            "tidemill/cli/tour.py"
+        )
+    return dict(json.loads(answer))
+
+
+def tell_end(end: dict[str, Any]) -> None:
+    """How a night ended, and which steps took a second or more."""
+    say(f"  [bold]{end['state']}[/] in {end['wall_s']:.0f} s: {end['because'][:300]}")
+    steps = [
+        f"{name.replace(' languages', '')} {seconds:.0f} s"
+        for name, seconds in end.get("seconds", {}).items()
+        if seconds >= 1
+    ]
+    say(f"  [dim]{', '.join(steps)}[/]")
+
+
 def night(tour: Tour, title: str, release: Release, kill: bool = False) -> dict[str, Any]:
     """One night over one release; with `kill`, its training is killed once.
 
@@ -271,48 +316,9 @@ def night(tour: Tour, title: str, release: Release, kill: bool = False) -> dict[
         },
     )
     began = time.monotonic()
-    run = subprocess.Popen(
-        tour.command("run", "languages", "--json"),
-        cwd=tour.folder,
-        env=tour.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    killed = False
-    with console().status("starting") as status:
-        while run.poll() is None:
-            step = newest(tour.folder)
-            status.update(f"{step} ({time.monotonic() - began:.0f} s)")
-            if kill and not killed and training_under_way(tour.folder):
-                killed = kill_training(run.pid)
-                if killed:
-                    say(
-                        "  the training was killed (-9) after its first checkpoint; the step is "
-                        "tried again and goes on from there"
-                    )
-            time.sleep(0.05 if kill and not killed else 0.3)
-    said, errors = run.communicate()
-    if run.returncode:
-        raise Fault(f"{title}: {(errors.strip().splitlines() or ['it said nothing'])[-1]}")
-    end = json.loads(said)
-    if kill and not killed:
-        raise Fault(
-            "the training was over before it could be killed; give it more steps in "
-            "tidemill/cli/tour.py"
-        )
+    end = watched(tour, title, kill)
     end["wall_s"] = time.monotonic() - began
-    rows = end.get("seconds", {})
-    say(f"  [bold]{end['state']}[/] in {end['wall_s']:.0f} s: {end['because'][:300]}")
-    say(
-        "  [dim]"
-        + ", ".join(
-            f"{name.replace(' languages', '')} {seconds:.0f} s"
-            for name, seconds in rows.items()
-            if seconds >= 1
-        )
-        + "[/]"
-    )
+    tell_end(end)
     tour.nights.append(
         {
             "night": title,
