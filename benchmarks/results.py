@@ -31,7 +31,7 @@ def row(name: str, root: Path) -> dict[str, Any] | None:
     found = []
     for path in (root / ".tidemill" / "runs").glob("*/judge.json"):
         plan, judged, scored = (
-            Plan.load(path.with_name("plan.json")),
+            Plan.load(path.with_name("run.json")),
             Judged.load(path),
             Scored.load(path.with_name("score.json")),
         )
@@ -46,7 +46,7 @@ def row(name: str, root: Path) -> dict[str, Any] | None:
     known = (
         told.get("counts", {}) if told.get("snapshot") == plan.snapshot else {"test": scored.rows}
     )
-    metric, meaning = next(iter(contract.load(name).metrics.items()))
+    metric, meaning = next(iter(contract.application(name).metrics.items()))
     settings = plan.recipe.score
     return {
         "application": name,

@@ -309,7 +309,7 @@ def test_a_service_that_dies_is_started_again(up: tuple[Clone, dict]) -> None:
         except OSError:
             return False
 
-    until(answers, 60, "MLflow answers again")
+    until(answers, 240, "MLflow answers again")
 
 
 def test_down_leaves_nothing_and_up_finds_everything_again(up: tuple[Clone, dict]) -> None:

@@ -1,11 +1,11 @@
-"""python -m tasks.judge.explain RECIPE [key=value ...]: which inputs moved the answer, of the worst rows and of some others."""
+"""python -m tasks.judge.explain --run PATH: which inputs moved the answer, of the worst rows and of some others."""
 
 import pandas as pd
 
 from tidemill import contract
-from tidemill.package.package import described
+from tidemill.contract import Explainable
 from tidemill.records.receipts import Explained, Exported, Scored, Trained
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.runtime import paths
 from tidemill.runtime.files import write_json
 from tidemill.runtime.receipt import File
@@ -17,14 +17,14 @@ WORDS = 6
 def explain(this: plan.Plan) -> Explained:
     scored, exported = plan.read("score", Scored, this), plan.read("export", Exported, this)
     package = paths.root() / exported.package
-    recipe = contract.load(this.application)(**described(package)["fields"])
+    application = contract.application(this.application)
     frame = pd.read_parquet(scored.frames["candidate"].open())
     examples = pd.read_parquet(this.splits / "test.parquet")
     rows = chosen(frame, examples)
     weights = plan.read("train", Trained, this).weights.open()
-    told = recipe.explain(package, weights, examples.loc[rows["place"]]) or [[]] * len(
-        rows
-    )  # a recipe may know nothing; the rows are worth a look as they are
+    told: list[list[tuple[str, float]]] = [[]] * len(rows)  # worth a look as they are
+    if isinstance(application, Explainable):
+        told = application.explain(package, weights, examples.loc[rows["place"]])
     found = [
         {
             "row": kind,
@@ -57,4 +57,4 @@ def chosen(frame: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    plan.main("explain", explain, "tasks.judge.explain")
+    main.of_run(explain, "explain")

@@ -1,4 +1,4 @@
-"""python -m tasks.train RECIPE [key=value ...]: one model on all training rows.
+"""python -m tasks.train --run PATH, or RECIPE [key=value ...]: one model on all training rows.
 
 Killed at any moment, the same command goes on from its last checkpoint and ends with the same weights.
 """
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from tasks.train.start import champion, check, identity, prepared, resumes
 from tidemill import contract
+from tidemill.contract import Batched
 from tidemill.engines.mlflow import runs
 from tidemill.learners.lightning import memory
 from tidemill.records.receipts import Swept, Trained
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.run.tracked import begin
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault
@@ -54,11 +55,7 @@ def train(this: plan.Plan) -> Trained | None:
                 itertools.cycle([*swept.next, swept.params]), this.recipe.ensemble.members - 1
             )
         ]
-        teacher = (
-            champion(this, "teach.by=champion", "say teach.by=ensemble or nobody")[1]
-            if this.recipe.teach.by == "champion"
-            else ""
-        )
+        teacher = champion(this)[1] if this.recipe.teach.by == "champion" else ""
         return Work(
             this.application, this.recipe, this.splits, this.folder, start, keep, others, teacher
         )
@@ -82,7 +79,6 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     """The training, and what MLflow is told of it while it runs and afterwards. Its checkpoints go once its weights are there."""
     from tasks.train.stages import signature, trained
     from tidemill.learners.lightning.cost import Meter
-    from tidemill.learners.lightning.loop import save
 
     start, settings = work.start, work.start.settings
     before = start.recipe.model_dump()
@@ -95,9 +91,10 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     meter = Meter()
     ended = trained(work, runs.lightning_logger(run_id))
     path = this.folder / "weights.safetensors"
-    save(ended.module, path)
+    ended.learner.save(path)
     batches = sum(kept.steps for kept in ended.kept) * settings.accumulate
-    cost, method = meter.told(batches * int(before.get("batch", 0)), batches * start.tokens)
+    batch = start.recipe.batch if isinstance(start.recipe, Batched) else 0
+    cost, method = meter.told(batches * batch, batches * start.tokens)
     parts = max((kept.parts for kept in ended.kept), default=1)
     tags = {
         "tidemill.weights": signature(path, ended.members),
@@ -144,4 +141,4 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
 
 
 if __name__ == "__main__":
-    plan.main("train", train)
+    main.of_run(train, "train")

@@ -10,7 +10,7 @@ from tidemill.cli.arguments import Json, out
 
 def restore(
     name: Annotated[
-        str, typer.Argument(help="RECIPE-DIGEST16, or a tag such as data/languages/2026-11-23.")
+        str, typer.Argument(help="RECIPE-DIGEST16, or a tag such as data/NAME/2026-11-23.")
     ],
     folder: Annotated[Path, typer.Argument(help="An empty or a new folder.")],
     remote: Annotated[

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 WIDTH = 160  # of a table in a file, where nobody's window sets it
 
-Which = Annotated[str, typer.Argument(help="A file of conf/recipe.", autocompletion=names)]
+Which = Annotated[
+    str,
+    typer.Argument(
+        help="A file of conf/recipe; by default the one that conf/config.yaml names.",
+        autocompletion=names,
+        show_default=False,
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -40,7 +47,7 @@ Ask = Annotated[
 
 
 def run(
-    application: Which = "languages",
+    application: Which = "",
     overrides: Overrides = None,
     dry_run: DryRun = False,
     ask: Ask = False,
@@ -52,6 +59,7 @@ def run(
 
     stopping.listen(lambda code: fail(STOPPED, code))
     given = list(overrides or [])
+    application = application or config.general().application
     # Fail before spending: configuration before Prefect's start.
     config.check_hardware(config.recipe(application, given))
     guardian.watched()

@@ -119,7 +119,7 @@ def _supervisor(
     (folder / "runner.ready").unlink(missing_ok=True)
     write(folder / "supervisord.conf", configuration(folder))
     env = {**os.environ, **environment(where, public), **command_lines(ports, public)}
-    for name in ("TIDEMILL_OWNER", "TIDEMILL_KEY", "TIDEMILL_RECEIPT"):
+    for name in ("TIDEMILL_OWNER", "TIDEMILL_RECEIPT"):
         env.pop(name, None)
     conf = (folder / "supervisord.conf").relative_to(paths.root())
     supervisord = process.python("supervisor.supervisord", "-c", str(conf))

@@ -10,6 +10,7 @@ from tidemill.engines.config.load import (
     runtime,
     sound,
     source,
+    sources,
 )
 from tidemill.engines.config.problems import problems
 
@@ -24,4 +25,5 @@ __all__ = [
     "runtime",
     "sound",
     "source",
+    "sources",
 ]

@@ -5,13 +5,15 @@ Every refusal names the key, the value and the choices.
 
 import logging
 import re
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from tidemill import contract
 from tidemill.contract import load as load_recipe
 from tidemill.contract import names as recipe_names
 from tidemill.engines.config import layers
@@ -24,6 +26,7 @@ from tidemill.engines.config.schema import (
     Recipe,
     Runtime,
     Source,
+    Use,
 )
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.paths import conf
@@ -87,6 +90,15 @@ def runtime(name: str = "local") -> Runtime:
     return _judged(Runtime, {**_file("runtime", name), "name": name}, f"conf/runtime/{name}.yaml")
 
 
+def sources(name: str) -> list[str]:
+    """The sources that an application's file names; nothing else of it is judged."""
+    try:
+        uses = TypeAdapter(tuple[Use, ...]).validate_python(_file("recipe", name).get("sources"))
+    except ValidationError as error:
+        raise Refused(problems(error, f"conf/recipe/{name}.yaml: sources", Use)) from error
+    return [use.name for use in uses]
+
+
 def quality(name: str) -> Quality:
     """conf/quality/NAME.yaml, judged."""
     return _judged(Quality, _file("quality", name), f"conf/quality/{name}.yaml")
@@ -98,6 +110,7 @@ def recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     Overrides are `key=value`, of the model half only; `trainer=NAME` and `runtime=NAME` choose a
     file.
     """
+    sys.audit("tidemill.config.recipe", name, *overrides)  # a test counts these
     if name not in recipe_names():
         raise Refused(f"no recipe {name!r}; recipes/ has {', '.join(recipe_names())}")
     words = " ".join(" ".join(overrides).split())
@@ -105,7 +118,7 @@ def recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     judged = _judged(Recipe, _merged(name, overrides), where)
     application = load_recipe(name)
     _check_model(application, judged.model, where, "model")
-    _check_space(application, judged, where)
+    _check_sweep(application, judged, where)
     _check_capabilities(application, judged, where)
     if judged.teach.model:
         _check_model(application, {**judged.model, **judged.teach.model}, where, "teach.model")
@@ -141,50 +154,60 @@ def _check_model(application: Any, model: dict[str, Any], where: str, key: str) 
         raise Refused(problems(error, where, application, before=key)) from error
 
 
-def _check_space(application: Any, judged: Recipe, where: str) -> None:
+def _check_sweep(application: type[contract.Recipe], judged: Recipe, where: str) -> None:
     unknown = sorted(set(judged.sweep.space) - set(application.model_fields))
     if unknown:
         raise Refused(
             f"{where}: sweep.space names {', '.join(unknown)}; "
             f"the model has {', '.join(application.model_fields)}"
         )
+    if judged.sweep.metric not in application.validation:
+        raise Refused(
+            f"{where}: sweep.metric={judged.sweep.metric}: the training gives "
+            f"{', '.join(application.validation)}"
+        )
 
 
-def _check_capabilities(application: Any, judged: Recipe, where: str) -> None:
-    """Refuse a setting that asks of a recipe what it cannot do."""
+def _check_capabilities(application: type[contract.Recipe], judged: Recipe, where: str) -> None:
+    """Refuse what the application cannot do, before anything is spent."""
     name = judged.application
-    checks = (
+    asked: tuple[tuple[bool, type, type, str], ...] = (
         (
             judged.trainer.start == "champion",
-            application.warm,
+            application,
+            contract.WarmStartable,
             f"trainer.start=champion: {name} always begins from scratch; say trainer.start=scratch",
         ),
         (
             judged.teach.by != "nobody",
-            application.teaches,
+            application,
+            contract.Teachable,
             f"teach.by={judged.teach.by}: {name} cannot be taught; say teach.by=nobody",
         ),
         (
             judged.prune.fraction > 0,
-            application.prunes,
+            application,
+            contract.Prunable,
             f"prune.fraction={judged.prune.fraction:g}: {name} cannot be pruned; "
             "say prune.fraction=0",
         ),
         (
             judged.ensemble.members > 1,
-            bool(application.averages),
+            application.application,
+            contract.Averageable,
             f"ensemble.members={judged.ensemble.members}: the answers of {name} cannot be "
             "averaged; say ensemble.members=1",
         ),
         (
             judged.label.issues == "weight",
-            application.weighs,
+            application,
+            contract.RowWeighted,
             f"label.issues=weight: the training of {name} counts all its rows alike; "
             "say label.issues: off",
         ),
     )
-    for asked, able, why in checks:
-        if asked and not able:
+    for wanted, kind, capability, why in asked:
+        if wanted and not issubclass(kind, capability):
             raise Refused(f"{where}: {why}")
 
 

@@ -197,6 +197,7 @@ class Up(Strict):
 class General(Strict):
     """conf/config.yaml"""
 
+    application: str = Field(description="what `tidemill run` takes where none is named")
     seed: int
     collect: Collect
     optout: OptOut = OptOut()
