@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tidemill.engines.mlflow import client, database, registry
+from tidemill.engines.mlflow import client, registry
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import canonical, locked
@@ -30,17 +30,16 @@ def held(application: str) -> Iterator[None]:
     """Nobody else moves this application's champion within. Raises `Fault` after WAIT_S."""
     with ExitStack() as stack:
         stack.enter_context(locked(paths.state("locks", f"promote-{application}")))
-        address = client.uri()
-        if address.startswith(database.SQLITE):
+        file = addresses.sqlite_path(client.uri())
+        if file is not None:
             if not client.own():  # another project's file: its lock lies beside it
-                stack.enter_context(locked(_beside(address, application)))
+                stack.enter_context(locked(_beside(file, application)))
         else:
             stack.enter_context(leased(application))
         yield
 
 
-def _beside(address: str, application: str) -> Path:
-    file = Path(address.removeprefix(database.SQLITE).partition("?")[0])
+def _beside(file: Path, application: str) -> Path:
     return file.with_name(f".{file.name}.promote-{application}.lock")
 
 
