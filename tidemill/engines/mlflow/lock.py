@@ -15,9 +15,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tidemill.engines.mlflow import client, registry
-from tidemill.runtime import paths, process
+from tidemill.runtime import addresses, paths
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import canonical, locked
+from tidemill.runtime.lifetimes import identity
 
 log = logging.getLogger(__name__)
 TAG = "tidemill.promoting."
@@ -58,7 +59,7 @@ def _take(application: str, mine: str) -> None:
     first_seen: dict[str, float] = {}
     until = time.monotonic() + WAIT_S
     while True:
-        registry.set_tag(application, mine, canonical(process.me()))
+        registry.set_tag(application, mine, canonical(identity.me()))
         others = _others(application, mine, first_seen)
         if not others:
             return
@@ -94,5 +95,5 @@ def _died(text: str) -> bool:
         who = json.loads(text)
     except ValueError:
         return True
-    here = process.me()
-    return who.get("host") == here["host"] and not process.lives(who)
+    here = identity.me()
+    return who.get("host") == here["host"] and not identity.lives(who)

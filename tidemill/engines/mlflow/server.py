@@ -25,7 +25,7 @@ def main() -> None:
     import mlflow.server
     from mlflow.cli import cli
 
-    mlflow.server._exec_cmd = become
+    mlflow.server._exec_cmd = become  # type: ignore[assignment]
     cli(["server", *sys.argv[1:]])
 
 

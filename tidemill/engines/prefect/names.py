@@ -35,7 +35,8 @@ def made_up(name: str) -> bool:
 def _drawn_from() -> frozenset[str]:
     from coolname.data import config
 
-    lists = [part.get("words", ()) for part in config.values() if part["type"] == "words"]
+    parts: Any = config.values()
+    lists = [part.get("words", ()) for part in parts if part["type"] == "words"]
     return frozenset(word for words in lists for word in words)
 
 
