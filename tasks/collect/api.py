@@ -1,8 +1,9 @@
 """An API that answers JSON in pages: what is new since the last night, merged by key.
 
-Each page that brought something is kept as it came, in a WARC; a record is a place within it. Where the API tells when a record
-changed, a night asks for what changed since the newest one of the last night that saw every page, less a window for those that
-come late. That time is noted with the digest of what was collected then; where it is lost, or belongs to other data, everything is asked for.
+Each page that brought something is kept as it came, in a WARC; a record is a place within it. Where the API says when
+a record changed, a night asks for what changed since the newest one of the last night that saw every page, less a
+window for those that come late. That time is noted with the digest of what was collected then; where it is lost, or
+belongs to other data, everything is asked for.
 """
 
 import asyncio
@@ -22,11 +23,13 @@ from tasks.collect.resolver import Names
 from tidemill.engines.config.schema import Collect, Source
 from tidemill.records import warc
 from tidemill.runtime import paths, process
+from tidemill.runtime.encodable import parsed
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import canonical, write
 
 HEALS = (408, 425, 429, 500, 502, 503, 504)
-NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
+PAST_THE_END = (400, 404, 410, 416, 422)  # how an API that counts pages answers for one it has not
+TOTALS = ("x-total-count", "x-total", "x-wp-total")
 
 
 class Night:
@@ -55,6 +58,10 @@ class Night:
         self.asked_since = self.since()
         self.headers = secrets(self.api.headers, source.name)
         self.told = 0.0
+        self.ends = time.time() + source.budget.minutes * 60
+        self.total = 0  # of records, where the API says how many it has
+        self.before: list[str] = []  # the records of the last page
+        self.full = 0  # records of a full page
 
     async def run(self) -> None:
         """Ask page after page; raises `Fault` where nothing could be had or too much failed."""
@@ -110,40 +117,67 @@ class Night:
         return paths.state("collect", f"{self.source.name}.since")
 
     async def pages(self) -> None:
+        """Ask page after page until the API has no more, or the night's bounds are reached."""
         address: str | None = self.first()
         asked: set[str] = set()
         for number in range(self.api.max_pages):
-            if address is None:
-                return
             if address in asked:
                 return self.cut("pages repeat: it names one again")
             asked.add(address)
-            answer = await self.get(address)
+            answer = await self.get(address, number)
             if answer is None:
-                self.whole = False
                 return
             self.counts["pages"] += 1
             try:
-                body = json.loads(answer.body)
-                records = at(body, self.api.records)
-            except (ValueError, RecursionError, LookupError):
-                return self.fail(
-                    f"no list of records at '{self.api.records}'; is api.records right?"
-                    if answer.body[:1] in (b"{", b"[")
-                    else "not JSON"
-                )
-            if not isinstance(records, list):
-                return self.fail(
-                    f"no list of records at '{self.api.records}'; is api.records right?"
-                )
-            new = self.take(address, answer, records)
-            if records and not new and self.api.pages in ("page", "offset"):
-                return self.cut("pages repeat: a page had only records that were there before it")
-            address = self.after(address, answer, body, records, number)
+                address = self.page(address, answer, number)
+            except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+                # Whatever a page's words raise is that page's outcome.
+                return self.fail(f"a page cannot be read: {type(error).__name__}: {error}"[:120])
+            if address is None:
+                return self.compare()
             if time.monotonic() - self.told > 0.5:
                 self.told = time.monotonic()
                 process.progress(len(self.seen), 0, "records", **self.counts)
         self.cut(f"over {self.api.max_pages} pages, which is max_pages")
+
+    def page(self, address: str, answer: Answer, number: int) -> str | None:
+        """Take one page's records; gives the next page's address, or None where there is none or it is not asked for."""
+        body = parsed_page(answer)
+        records = self.listed(body, number)
+        if records is None:
+            self.fail(
+                f"no list of records at '{self.api.records}'; is api.records right?"
+                if answer.body[:1] in (b"{", b"[")
+                else "not JSON"
+            )
+            return None
+        self.total = max(self.total, told_total(answer))
+        new = self.take(address, answer, records)
+        keys = [canonical(record) for record in records]
+        self.full = self.full or (self.api.size if self.api.size_parameter else len(keys))
+        if records and not new and self.api.pages in ("page", "offset"):
+            # A page past the last may be the last once more; the first one twice is a parameter that is not heard.
+            if keys != self.before or number < 2:
+                self.cut("pages repeat: a page had only records that were there before it")
+            return None
+        self.before = keys
+        following = self.after(address, answer, body, records, number)
+        return None if following == address and not records else following
+
+    def listed(self, body: Any, number: int) -> list[Any] | None:
+        """The records of a page; None where there is no list. Past the first page, null is an empty one."""
+        try:
+            records = at(body, self.api.records)
+        except LookupError:
+            return None
+        if records is None and number:
+            return []
+        return records if isinstance(records, list) else None
+
+    def compare(self) -> None:
+        """A night that saw fewer records than the API says it has knows of none that it is gone."""
+        if self.whole and not self.asked_since and self.total > len(self.seen):
+            self.cut(f"it has {self.total} records by its own word, and {len(self.seen)} were seen")
 
     def fail(self, reason: str, heals: bool = False) -> None:
         """Note a page that could not be had; a night that did not see everything knows of nothing that it is gone."""
@@ -214,8 +248,8 @@ class Night:
         """The next page's address; None after the last. One of another host is not asked."""
         api, found = self.api, None
         if api.pages == "link":
-            match = NEXT.search(answer.get("link") or "")
-            found = urljoin(address, match[1]) if match else None
+            targets = [link.target for link in answer.links() if "next" in link.relations]
+            found = urljoin(address, targets[0]) if targets else None
         elif api.pages == "cursor":
             try:
                 value = at(body, api.cursor)
@@ -243,52 +277,76 @@ class Night:
 
     # One page ---------------------------------------------------------------------------------------
 
-    async def get(self, address: str) -> Answer | None:
-        """A page, asked again where that can help; None where it cannot be had."""
+    async def get(self, address: str, number: int) -> Answer | None:
+        """A page, asked again where that can help; None where it cannot be had, or is past the last."""
         reason, heals = "", False
         for attempt in range(self.settings.attempts):
-            await self.turn()
+            if not await self.turn():
+                return None
             wait = 2.0**attempt
             try:
                 answer = await self.fetcher.get(address, self.headers)
             except Failed as failed:
-                reason, heals = (
-                    str(failed) if failed.reason == "not a public address" else failed.reason,
-                    failed.heals,
-                )
-                if reason.startswith("not a public address"):
-                    reason += "; allow_loopback: true lets a test ask this machine"
-                if not failed.heals:
-                    break
-            except TooMuch:
-                reason = f"a page over {self.settings.max_page_mb:g} MB"
-                break
-            else:
-                if answer.status == 200:
-                    return answer
-                reason = f"answered {answer.status}"
-                if answer.status in (401, 403):
-                    reason += f": are the variables of api.headers ({', '.join(self.api.headers) or 'none'}) right?"
-                heals = answer.status in HEALS
+                reason, heals = why_not(failed), failed.heals
                 if not heals:
                     break
-                asked = answer.retry_after_s()
-                if asked is not None and asked > self.settings.max_wait_minutes * 60:
-                    reason += f", and asks to be left alone for {asked:.0f} s"
-                    self.stay_away(asked)
+            except TooMuch:
+                reason, heals = f"a page over {self.settings.max_page_mb:g} MB", False
+                break
+            else:
+                if answer.status in (200, 206):
+                    return answer
+                if self.past_the_end(answer.status, number):
+                    self.compare()
+                    return None
+                reason, heals = self.refused(answer.status), answer.status in HEALS
+                if not heals:
                     break
-                wait = asked if asked is not None else wait
+                wait = wait if (asked := answer.retry_after_s()) is None else asked
+                if wait > self.settings.max_wait_minutes * 60:
+                    reason += f", and asks to be left alone for {wait:.0f} s"
+                    self.stay_away(wait)
+                    break
             self.stay_away(wait)
         self.fail(reason, heals)
         return None
 
-    async def turn(self) -> None:
-        """Wait until the host may be asked again; the time is on disk before the request, so that it holds after a kill."""
+    def past_the_end(self, status: int, number: int) -> bool:
+        """Whether an answer says that there is no such page any more.
+
+        A 404 in the middle is a fault, so another sign has to be there: the page before was not full, or every
+        record that the API says it has was seen.
+        """
+        if status == 204:
+            return True
+        if not number or self.api.pages not in ("page", "offset") or status not in PAST_THE_END:
+            return False
+        return len(self.before) < self.full or 0 < self.total <= len(self.seen)
+
+    def refused(self, status: int) -> str:
+        if status not in (401, 403):
+            return f"answered {status}"
+        names = ", ".join(self.api.headers) or "none"
+        return f"answered {status}: are the variables of api.headers ({names}) right?"
+
+    async def turn(self) -> bool:
+        """Wait until the host may be asked again, no longer than the night; False where that is too long.
+
+        The time is on disk before the request, so that it holds after a kill.
+        """
         noted = self.noted()
         until = float(noted.read_text()) if noted.is_file() else 0.0
-        if (wait := min(until - time.time(), self.settings.max_wait_minutes * 60)) > 0:
+        wait = until - time.time()
+        if wait > self.settings.max_wait_minutes * 60:
+            self.fail(f"asks to be left alone for {wait:.0f} s more", heals=True)
+            return False
+        if max(time.time(), until) > self.ends:
+            self.cut(f"budget of {self.source.budget.minutes:g} minutes")
+            return False
+        if wait > 0:
             await asyncio.sleep(wait)
         self.stay_away(self.source.delay_s)
+        return True
 
     def noted(self) -> Path:
         return paths.state("collect", f"{self.source.name}.next")
@@ -404,9 +462,30 @@ def changed(record: Any, path: str) -> str | None:
             if isinstance(value, int | float)
             else datetime.fromisoformat(value)
         )
+        when = when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC)
     except (LookupError, ValueError, TypeError, OverflowError, OSError):
         return None
-    return when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC).isoformat(timespec="seconds")
+    return when.isoformat(timespec="seconds")
+
+
+def parsed_page(answer: Answer) -> Any:
+    """A page's JSON; None where it is none."""
+    try:
+        return parsed(answer.body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def told_total(answer: Answer) -> int:
+    """How many records the API says it has, in a header; 0 where it does not."""
+    values = [value.strip() for name in TOTALS for value in answer.all(name)]
+    return max((int(value) for value in values if re.fullmatch(r"[0-9]{1,12}", value)), default=0)
+
+
+def why_not(failed: Failed) -> str:
+    if failed.reason != "not a public address":
+        return failed.reason
+    return f"{failed}; allow_loopback: true lets a test ask this machine"
 
 
 def asking(address: str, more: dict[str, str]) -> str:

@@ -8,7 +8,6 @@ raw_locator (offset in a segment, member in an archive), signals (JSON: what the
 import base64
 import hashlib
 import io
-import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +20,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tidemill.runtime.encodable import parsed
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import aside, canonical, sync_folder
 
@@ -390,7 +390,7 @@ def _responses(path: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[st
 
 def _within(body: bytes, pointer: str) -> bytes:
     """What a JSON pointer (RFC 6901) names, in canonical form."""
-    value = json.loads(body)
+    value = parsed(body)
     for part in pointer.split("/")[1:]:
         part = part.replace("~1", "/").replace("~0", "~")
         value = value[int(part)] if isinstance(value, list) else value[part]

@@ -13,7 +13,10 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from tidemill.runtime.encodable import encodable
+
 MOST_BYTES = 500 * 1024  # RFC 9309, 2.5: what must be read at least, and all that we read
+MOST_DELAY_S = 86_400.0  # after a day robots.txt is asked for again, so no gap is longer
 UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 DISALLOW = {
     "disallow",
@@ -66,7 +69,10 @@ class Robots:
         return max(self.group.delays, default=0.0)
 
     def usages(self, uri: str) -> list[str]:
-        """The Content-Usage preferences of an address: those of the longest pattern (AIPREF attach, "Content-Usage Rule Semantics")."""
+        """The Content-Usage preferences of an address: those of the longest pattern.
+
+        That is AIPREF attach, "Content-Usage Rule Semantics".
+        """
         return longest(self.group.usages, target(uri))
 
     def signals(self, uri: str) -> list[str]:
@@ -83,51 +89,76 @@ def longest(rules: list[tuple[str, str]], path: str) -> list[str]:
 
 def parse(body: bytes, token: str) -> Robots:
     """What a robots.txt says to the crawler whose product token is `token`."""
-    groups: dict[str, Group] = {}
-    current: list[Group] = []
-    naming = False
-    licenses, sitemaps, known = [], [], 0
+    reading = _Reading()
     for line in lines(body):
-        name, sign, value = line.partition(":")
-        if not sign:
-            continue
-        name, value = name.strip().lower(), value.strip()
+        reading.take(*_parted(line))
+    own = reading.groups.get(token.lower()) or reading.groups.get("*") or Group()
+    page = not reading.known and body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
+    return Robots(own, tuple(reading.licenses), tuple(reading.sitemaps), page)
+
+
+def _parted(line: str) -> tuple[str, str]:
+    """A line's name in lower case and its value; some write a blank for the colon."""
+    name, sign, value = line.partition(":")
+    if not sign and len(words := line.split()) == 2 and words[0].lower() in (*DISALLOW, "allow"):
+        name, value = words
+    return name.strip().lower(), value.strip()
+
+
+class _Reading:
+    """A robots.txt as far as it was read."""
+
+    def __init__(self) -> None:
+        self.groups: dict[str, Group] = {}
+        self.current: list[Group] = []
+        self.naming = False  # the line before was a user agent too
+        self.known = 0
+        self.licenses: list[str] = []
+        self.sitemaps: list[str] = []
+
+    def take(self, name: str, value: str) -> None:
         if name in AGENT:
-            agent = re.match(r"[A-Za-z_-]*|\*", value.strip())
-            who = "*" if value.startswith("*") else agent.group(0).lower() if agent else ""
-            current = [*(current if naming else []), groups.setdefault(who, Group())]
-            naming = True
-            known += 1
+            self._agent(value)
         elif name == "allow" or name in DISALLOW:
-            naming = False
-            known += 1
-            for group in current:
+            self.naming = False
+            self.known += 1
+            for group in self.current:
                 group.rules += [(pattern, name == "allow") for pattern in patterns(value)]
-        elif name == "crawl-delay":
-            if re.fullmatch(r"\d+(\.\d+)?", value):
-                for group in current:
-                    group.delays.append(float(value))
+        elif name == "crawl-delay" and re.fullmatch(r"\d+(\.\d+)?", value):
+            for group in self.current:
+                group.delays.append(min(float(value), MOST_DELAY_S))
         elif name in ("content-usage", "content-signal"):
-            naming = False
-            path, _, rest = value.partition(" ") if value.startswith("/") else ("/", "", value)
-            if value.startswith("/") and "\t" in path:
-                path, _, rest = value.partition("\t")
-            for group in current:
-                (group.usages if name == "content-usage" else group.signals).extend(
-                    (pattern, rest.strip()) for pattern in patterns(path)
-                )
+            self._use(name, value)
         elif name == "license" and value:
-            if current:
-                for group in current:
-                    group.licenses.append(value)
-            else:
-                licenses.append(value)
+            self._license(encodable(value))
         elif name == "sitemap" and value:
-            sitemaps.append(value)
-            known += 1
-    own = groups.get(token.lower()) or groups.get("*") or Group()
-    page = not known and body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
-    return Robots(own, tuple(licenses), tuple(sitemaps), page)
+            self.sitemaps.append(encodable(value))
+            self.known += 1
+
+    def _agent(self, value: str) -> None:
+        match = re.match(r"\*|[A-Za-z_-]*", value)
+        who = match[0].lower() if match else ""
+        self.current = [
+            *(self.current if self.naming else []),
+            self.groups.setdefault(who, Group()),
+        ]
+        self.naming = True
+        self.known += 1
+
+    def _use(self, name: str, value: str) -> None:
+        self.naming = False
+        path, _, words = "/", "", value
+        if value.startswith("/"):
+            path, _, words = value.replace("\t", " ", 1).partition(" ")
+        for group in self.current:
+            said = group.usages if name == "content-usage" else group.signals
+            said += [(pattern, encodable(words.strip())) for pattern in patterns(path)]
+
+    def _license(self, value: str) -> None:
+        for group in self.current:
+            group.licenses.append(value)
+        if not self.current:
+            self.licenses.append(value)
 
 
 def lines(body: bytes) -> list[str]:
