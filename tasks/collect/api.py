@@ -1,8 +1,11 @@
 """An API that answers JSON in pages: what is new since the last night, merged by key.
 
-Each page that brought something is kept as it came, in a WARC; a record is a place within it. Where the API says when
-a record changed, a night asks for what changed since the newest one of the last night that saw every page, less a
-window for those that come late. That time is noted with the digest of what was collected then; where it is lost, or
+Each page that brought something is kept as it came, in a WARC; a record is a place within it. Where
+the API says when
+a record changed, a night asks for what changed since the newest one of the last night that saw
+every page, less a
+window for those that come late. That time is noted with the digest of what was collected then;
+where it is lost, or
 belongs to other data, everything is asked for.
 """
 
@@ -33,7 +36,7 @@ TOTALS = ("x-total-count", "x-total", "x-wp-total")
 
 
 class Night:
-    """One night at one API: the rows of the manifest as they are afterwards, and what went wrong."""
+    """One night at one API: the manifest's rows as they are afterwards, and what went wrong."""
 
     def __init__(
         self,
@@ -86,7 +89,9 @@ class Night:
         self.judge()
 
     def doubt(self) -> None:
-        """What the settings name and no answer has: a misspelt path would else look like an API of one page, or without times."""
+        """What the settings name and no answer has: a misspelt path would else look like an API of
+        one page, or without times.
+        """
         times = [row["modified"] for uri, row in self.rows.items() if uri in self.seen]
         if self.api.changed and times and not any(times):
             self.cut(f"no record has a time at '{self.api.changed}'; is api.changed right?")
@@ -99,7 +104,10 @@ class Night:
             self.cut(f"nothing at '{self.api.cursor}' in any answer; is api.cursor right?")
 
     def finished(self, digest: str) -> None:
-        """Note up to when the records are whole, once they are written; a night that did not see every page leaves the note of before."""
+        """Note up to when the records are whole, once they are written.
+
+        A night that did not see every page leaves the note of before.
+        """
         if not (self.api.since and self.whole):
             return
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -141,7 +149,10 @@ class Night:
         self.cut(f"over {self.api.max_pages} pages, which is max_pages")
 
     def page(self, address: str, answer: Answer, number: int) -> str | None:
-        """Take one page's records; gives the next page's address, or None where there is none or it is not asked for."""
+        """Take one page's records.
+
+        Gives the next page's address, or None where there is none or it is not asked for.
+        """
         body = parsed_page(answer)
         records = self.listed(body, number)
         if records is None:
@@ -156,7 +167,8 @@ class Night:
         keys = [canonical(record) for record in records]
         self.full = self.full or (self.api.size if self.api.size_parameter else len(keys))
         if records and not new and self.api.pages in ("page", "offset"):
-            # A page past the last may be the last once more; the first one twice is a parameter that is not heard.
+            # A page past the last may be the last once more; the first one twice is a parameter
+            # that is not heard.
             if keys != self.before or number < 2:
                 self.cut("pages repeat: a page had only records that were there before it")
             return None
@@ -165,7 +177,10 @@ class Night:
         return None if following == address and not records else following
 
     def listed(self, body: Any, number: int) -> list[Any] | None:
-        """The records of a page; None where there is no list. Past the first page, null is an empty one."""
+        """The records of a page; None where there is no list.
+
+        Past the first page, null is an empty one.
+        """
         try:
             records = at(body, self.api.records)
         except LookupError:
@@ -180,7 +195,10 @@ class Night:
             self.cut(f"it has {self.total} records by its own word, and {len(self.seen)} were seen")
 
     def fail(self, reason: str, heals: bool = False) -> None:
-        """Note a page that could not be had; a night that did not see everything knows of nothing that it is gone."""
+        """Note a page that could not be had.
+
+        A night that did not see everything knows of nothing that it is gone.
+        """
         self.counts["failed"] += 1
         self.heals = heals
         self.cut(reason)
@@ -194,23 +212,27 @@ class Night:
         why = "; ".join(f"{n} x {reason}" for reason, n in self.reasons.most_common(3))
         if not self.counts["pages"] or (not self.seen and self.reasons):
             raise Fault(
-                f"source {self.source.name} could not be had: {why}; what was collected before stays",
+                f"source {self.source.name} could not be had: {why}; what was collected before "
+                "stays",
                 heals=self.heals,
             )
         if not self.rows:
             raise Fault(
-                f"source {self.source.name} is empty: the API has no record; correct `api` in conf/source/{self.source.name}.yaml"
+                f"source {self.source.name} is empty: the API has no record; correct `api` in "
+                f"conf/source/{self.source.name}.yaml"
             )
         failed, pages = self.counts["failed"], self.counts["pages"] + self.counts["failed"]
         if failed > self.source.max_failed * pages:
             raise Fault(
-                f"source {self.source.name}: {failed} of {pages} pages failed ({why}), max_failed is {self.source.max_failed}; what was collected before stays",
+                f"source {self.source.name}: {failed} of {pages} pages failed ({why}), max_failed "
+                f"is {self.source.max_failed}; what was collected before stays",
                 heals=self.heals,
             )
         odd, records = self.counts["odd"], self.counts["odd"] + len(self.seen)
         if odd > self.source.max_failed * records:
             raise Fault(
-                f"source {self.source.name}: {odd} of {records} records are not as api says ({why}), max_failed is {self.source.max_failed}; what was collected before stays"
+                f"source {self.source.name}: {odd} of {records} records are not as api says "
+                f"({why}), max_failed is {self.source.max_failed}; what was collected before stays"
             )
 
     # Addresses ------------------------------------------------------------------------------------
@@ -226,7 +248,10 @@ class Night:
         return asking(api.url, more)
 
     def since(self) -> str:
-        """From when on records are asked for: the newest of the last whole night, less the window. Empty where everything is."""
+        """From when on records are asked for: the newest of the last whole night, less the window.
+
+        Empty where everything is.
+        """
         if not self.api.since or not self.known or not self.mark().is_file():
             return ""
         try:
@@ -275,10 +300,14 @@ class Night:
             return None
         return found
 
-    # One page ---------------------------------------------------------------------------------------
+    # One page
+    # ---------------------------------------------------------------------------------------
 
     async def get(self, address: str, number: int) -> Answer | None:
-        """A page, asked again where that can help; None where it cannot be had, or is past the last."""
+        """A page, asked again where that can help.
+
+        None where it cannot be had, or is past the last.
+        """
         reason, heals = "", False
         for attempt in range(self.settings.attempts):
             if not await self.turn():
@@ -314,7 +343,8 @@ class Night:
     def past_the_end(self, status: int, number: int) -> bool:
         """Whether an answer says that there is no such page any more.
 
-        A 404 in the middle is a fault, so another sign has to be there: the page before was not full, or every
+        A 404 in the middle is a fault, so another sign has to be there: the page before was not
+        full, or every
         record that the API says it has was seen.
         """
         if status == 204:
@@ -330,7 +360,8 @@ class Night:
         return f"answered {status}: are the variables of api.headers ({names}) right?"
 
     async def turn(self) -> bool:
-        """Wait until the host may be asked again, no longer than the night; False where that is too long.
+        """Wait until the host may be asked again, no longer than the night; False where that is too
+        long.
 
         The time is on disk before the request, so that it holds after a kill.
         """
@@ -357,7 +388,7 @@ class Night:
 
     def take(self, address: str, answer: Answer, records: list[Any]) -> int:
         """Merge a page's records by their key; how many this night had not seen."""
-        fresh: list[tuple[str, dict[str, Any]]] = []
+        fresh: list[tuple[str, warc.ManifestRow]] = []
         new, night = 0, warc.now()
         for number, record in enumerate(records):
             try:
@@ -380,29 +411,16 @@ class Night:
             if old and old["status"] == 200 and old["sha256"] == digest:
                 self.counts["unchanged"] += uri in self.known and old is self.known[uri]
                 continue
-            fresh.append(
-                (
-                    uri,
-                    {
-                        "uri": uri,
-                        "fetched": night,
-                        "status": 200,
-                        "media": "application/json",
-                        "charset": None,
-                        "etag": None,
-                        "modified": modified,
-                        "sha256": digest,
-                        "raw_file": "",
-                        "raw_locator": pointer(self.api.records, number),
-                        "signals": None,
-                    },
-                )
+            place = pointer(self.api.records, number)
+            row = warc.manifest_row(
+                uri, night, digest, "application/json", modified=modified, raw_locator=place
             )
+            fresh.append((uri, row))
         if fresh:
             self.keep(address, answer, fresh)
         return new
 
-    def keep(self, address: str, answer: Answer, fresh: list[tuple[str, dict[str, Any]]]) -> None:
+    def keep(self, address: str, answer: Answer, fresh: list[tuple[str, warc.ManifestRow]]) -> None:
         """The page into a WARC, and its new records into the rows."""
         if self.segment is None or self.segment.full:
             if self.segment:
@@ -500,12 +518,16 @@ def asking(address: str, more: dict[str, str]) -> str:
 
 
 def secrets(headers: dict[str, str], source: str) -> dict[str, str]:
-    """The headers with each $NAME as the environment has it; Refused for a variable that is not set."""
+    """The headers with each $NAME as the environment has it.
+
+    Refused for a variable that is not set.
+    """
 
     def value(match: re.Match[str]) -> str:
         if not os.environ.get(match[1]):
             raise Refused(
-                f"source {source}: api.headers names ${match[1]}, and the environment has no such variable; set it and run again"
+                f"source {source}: api.headers names ${match[1]}, and the environment has no such "
+                "variable; set it and run again"
             )
         return os.environ[match[1]]
 

@@ -1,6 +1,7 @@
 """One HTTP answer, bounded in every way: time, headers, bytes as they come and bytes once unpacked.
 
-No cookies, no proxies of the environment, no redirects followed: each is an address of its own for the frontier.
+No cookies, no proxies of the environment, no redirects followed: each is an address of its own for
+the frontier.
 """
 
 import asyncio
@@ -27,6 +28,11 @@ ENCODINGS = {
     **{name: name for name in ("gzip", "deflate", "br", "zstd")},
     "x-gzip": "gzip",
 }
+# Codings that exist (IANA) and that we did not ask for.
+OTHER_CODINGS = (
+    *("compress", "x-compress", "exi", "pack200-gzip", "aes128gcm", "dcb", "dcz"),
+    *("lzma", "xz", "bzip2"),
+)
 MOST_PATIENCE_S = 30 * 86_400.0  # of a Retry-After: a host that asks for more is asked next month
 STAGES = 3  # encodings on top of each other
 MEMBERS = 1_000
@@ -36,7 +42,10 @@ HOP = {"content-encoding", "transfer-encoding", "content-length", "connection", 
 
 
 class Failed(Exception):
-    """No answer that can be used. `reason` is one of few; `heals` says whether asking again can help."""
+    """No answer that can be used.
+
+    `reason` is one of few; `heals` says whether asking again can help.
+    """
 
     def __init__(self, reason: str, detail: str = "", heals: bool = True) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -85,7 +94,9 @@ class Answer:
         return headers.links(self.all("link"))
 
     def head(self) -> bytes:
-        """The head as a WARC keeps it: what describes the connection or an encoding that is gone is left out."""
+        """The head as a WARC keeps it: what describes the connection or an encoding that is gone is
+        left out.
+        """
         lines = [
             f"HTTP/1.1 {self.status} OK" if self.status == 200 else f"HTTP/1.1 {self.status} -"
         ]
@@ -95,7 +106,10 @@ class Answer:
         )
 
     def retry_after_s(self) -> float | None:
-        """How long it asks us to stay away, in seconds: a number, or a date. The longest of several counts."""
+        """How long it asks us to stay away, in seconds: a number, or a date.
+
+        The longest of several counts.
+        """
         waits = [_patience_s(value.strip()) for value in self.all("retry-after")]
         return max((wait for wait in waits if wait is not None), default=None)
 
@@ -154,8 +168,10 @@ class Fetcher:
             headers={"User-Agent": self.agent, "Accept-Encoding": ACCEPTED, "Accept": "*/*"},
             skip_auto_headers=("Accept",),
         )
-        # The client would ask once more, at once, where a kept connection was reset (RFC 9112, 9.3.1). When we ask
-        # again is the host's turn to say, and the client has no setting for it (tests/test_crawl.py counts).
+        # The client would ask once more, at once, where a kept connection was reset (RFC 9112,
+        # 9.3.1). When we ask
+        # again is the host's turn to say, and the client has no setting for it
+        # (tests/test_crawl.py counts).
         self.session._retry_connection = False
         return self
 
@@ -170,9 +186,12 @@ class Fetcher:
         cut: bool = False,
         accept: Callable[[Answer], bool] | None = None,
     ) -> Answer:
-        """One answer, to a request with the headers `asking`. A body whose head is not accepted is not read.
+        """One answer, to a request with the headers `asking`.
 
-        Raises `Failed`, or `TooMuch` over the limit; with `cut` the body's beginning is given instead.
+        A body whose head is not accepted is not read.
+
+        Raises `Failed`, or `TooMuch` over the limit; with `cut` the body's beginning is given
+        instead.
         """
         limit = self.most_bytes if most_bytes is None else most_bytes
         began = time.monotonic()
@@ -188,12 +207,17 @@ class Fetcher:
                     response.close()
                 answer.seconds = time.monotonic() - began
                 return answer
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+        except (Failed, TooMuch, MemoryError):
+            raise
+        except Exception as error:  # whatever the client makes of an odd answer is that answer's
             raise explained(error) from error
 
 
 async def _body(response: aiohttp.ClientResponse, limit: int, cut: bool) -> tuple[bytes, int]:
-    """A response's body without its encodings, and how many bytes came; nothing over the limit is held."""
+    """A response's body without its encodings, and how many bytes came.
+
+    Nothing over the limit is held.
+    """
     pumps = _pumps(response.headers.getall("Content-Encoding", []))
     if not cut and (response.content_length or 0) > limit:
         response.close()
@@ -270,7 +294,10 @@ class _Pump:
             data = self.engine.unconsumed_tail or self.engine.unused_data
 
     def again(self) -> None:
-        """Begin a further member of gzip or frame of zstd; thousands of them are meant to keep us busy."""
+        """Begin a further member of gzip or frame of zstd.
+
+        Thousands of them are meant to keep us busy.
+        """
         self.members += 1
         if self.members > MEMBERS:
             raise zlib.error("too many members")
@@ -294,9 +321,12 @@ def _engine(name: str) -> Any:
 def _pumps(values: list[str]) -> list[_Pump]:
     """The decompressions that a body's encodings ask for, the last one first.
 
-    A name that is none (`none`, `utf-8`) is passed over, as browsers do.
+    A name that is no coding (`none`, `utf-8`) is passed over, as browsers do.
     """
     words = [word.strip().lower() for value in values for word in value.split(",")]
+    for word in words:
+        if word in OTHER_CODINGS:
+            raise Failed("unknown encoding", word, heals=False)
     names = [ENCODINGS[word] for word in reversed(words) if word in ENCODINGS]
     if len(names) > STAGES:
         raise Failed("encodings on encodings", ", ".join(words)[:60], heals=False)
@@ -304,7 +334,10 @@ def _pumps(values: list[str]) -> list[_Pump]:
 
 
 def _through(pumps: list[_Pump], data: bytes, limit: int) -> Iterator[bytes]:
-    """A chunk through the decompressions that are left; each may make a few times the limit, no more."""
+    """A chunk through the decompressions that are left.
+
+    Each may make a few times the limit, no more.
+    """
     if not pumps:
         yield data
         return

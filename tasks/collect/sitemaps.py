@@ -1,8 +1,11 @@
 """Sitemaps, feeds and what they list: addresses with the time each was changed, where one is given.
 
-A sitemap or an index of them (also gzipped, also one address a line), RSS 0.9 to 2.0, Atom and JSON Feed.
-Read piece by piece; entities and the network stay closed. What a browser would mend is mended first: blanks before
-the declaration, an ampersand that stands for itself, names of HTML, bytes that are none of the encoding.
+A sitemap or an index of them (also gzipped, also one address a line), RSS 0.9 to 2.0, Atom and JSON
+Feed.
+Read piece by piece; entities and the network stay closed. What a browser would mend is mended
+first: blanks before
+the declaration, an ampersand that stands for itself, names of HTML, bytes that are none of the
+encoding.
 """
 
 import codecs
@@ -44,7 +47,10 @@ class NotAList(ValueError):
 
 
 class Entry(NamedTuple):
-    """What a list names: a page, or a sitemap or feed where `kind` says so. `modified` is in seconds of the epoch."""
+    """What a list names: a page, or a sitemap or feed where `kind` says so.
+
+    `modified` is in seconds of the epoch.
+    """
 
     uri: str
     modified: float | None = None
@@ -52,9 +58,12 @@ class Entry(NamedTuple):
 
 
 class Listing(list[Entry]):
-    """What was listed. `broken` says what was wrong with a list that could be read in part: it may have named more.
+    """What was listed.
 
-    `licences` are the RSL statements within a feed, as one RSL document; empty where there are none.
+    `broken` says what was wrong with a list that could be read in part: it may have named more.
+
+    `licences` are the RSL statements within a feed, as one RSL document; empty where there are
+    none.
     """
 
     broken = ""
@@ -87,7 +96,7 @@ class Mended(io.RawIOBase):
     def __init__(self, stream: Stream, start: bytes) -> None:
         self.stream, self.ahead = stream, start
         self.decoder = codecs.getincrementaldecoder(_encoding(start))(charset.WHATWG)
-        self.begun = self.literal = False
+        self.begun = self.literal = self.declares = False
         self.held = ""  # an ampersand at the end of a piece
 
     def read(self, size: int = -1) -> bytes:
@@ -106,7 +115,12 @@ class Mended(io.RawIOBase):
                 return b""
 
     def _mended(self, text: str) -> str:
-        """Within CDATA an ampersand stands for itself already."""
+        """The text with its bare ampersands escaped.
+
+        Within CDATA one stands for itself already; a list that declares entities of its own is left
+        as it is.
+        """
+        self.declares = self.declares or "<!ENTITY" in text
         pieces, at = [], 0
         for mark in CDATA.finditer(text):
             pieces += [self._references(text[at : mark.start()]), mark[0]]
@@ -115,11 +129,16 @@ class Mended(io.RawIOBase):
         return NO_XML.sub("", "".join(pieces))
 
     def _references(self, text: str) -> str:
-        return text if self.literal or "&" not in text else AMPERSAND.sub(_reference, text)
+        if self.literal or self.declares or "&" not in text:
+            return text
+        return AMPERSAND.sub(_reference, text)
 
 
 def _reference(match: re.Match[str]) -> str:
-    """A reference that XML knows, as it stands; one of HTML as its letters; else the ampersand itself."""
+    """A reference that XML knows, as it stands.
+
+    One of HTML as its letters; else the ampersand itself.
+    """
     name = match[1] or ""
     if name in XML_ENTITIES:
         return match[0]
@@ -252,7 +271,7 @@ class _Reading:
         return None
 
     def _licence(self, node: etree._Element, place: str) -> None:
-        """Keep an RSL statement (RSL 1.0, "RSS"): of the whole feed, or of the item it stands in."""
+        """Keep an RSL statement (RSL 1.0, "RSS"): of the whole feed, or of one item."""
         inside = next(node.iterancestors("{*}item", "{*}entry"), None) is not None
         if not (inside and place == "/"):  # that one waits for its item's address
             copy = etree.fromstring(etree.tostring(node, with_tail=False))
@@ -275,7 +294,10 @@ def _text(node: etree._Element, name: str) -> str:
 
 
 def _absolute(node: etree._Element, uri: str) -> str:
-    """An address by the `xml:base` of its element and of those around it; as it stands where there is none."""
+    """An address by the `xml:base` of its element and of those around it.
+
+    As it stands where there is none.
+    """
     try:
         return urljoin(node.base or "", uri.strip())
     except ValueError:
@@ -300,7 +322,7 @@ def _place(node: etree._Element, kind: str) -> list[Entry]:
 
 
 def _item(node: etree._Element) -> list[Entry]:
-    """A feed's item: its page's address, by Atom's alternate link, RSS's link or a permanent guid."""
+    """A feed's item: its address by Atom's alternate link, RSS's link or a permanent guid."""
     uri = next((uri for uri in _addresses(node) if uri), None)
     times = (
         moment(_text(node, name))
@@ -342,7 +364,10 @@ DAYS = ("%Y", "%Y-%m", "%Y-%m-%d")
 
 
 def moment(text: str) -> float | None:
-    """A W3C date or an HTTP date in seconds of the epoch; None for what is neither. A day means its end."""
+    """A W3C date or an HTTP date in seconds of the epoch; None for what is neither.
+
+    A day means its end.
+    """
     text = text.strip()
     for read in (_day, datetime.fromisoformat, parsedate_to_datetime):
         try:

@@ -1,6 +1,7 @@
 """Text from outside, made encodable once, where it enters.
 
-Bytes that are no UTF-8 and JSON escapes such as `\\ud800` become lone surrogates in Python's strings, and SQLite,
+Bytes that are no UTF-8 and JSON escapes such as `\\ud800` become lone surrogates in Python's
+strings, and SQLite,
 parquet and UTF-8 itself refuse those. Past these functions no text holds one.
 """
 
@@ -37,7 +38,10 @@ def encodable(text: str) -> str:
 
 
 def parsed(body: bytes) -> Any:
-    """A JSON value without half characters. Raises ValueError, or RecursionError where it is too deep."""
+    """A JSON value without half characters.
+
+    Raises ValueError, or RecursionError where it is too deep.
+    """
     text = body.decode(json.detect_encoding(body), "replace").removeprefix("\ufeff")
     if ESCAPED.search(text):
         text = ESCAPE.sub(lambda match: r"\ufffd" if match[1] else match[0], text)

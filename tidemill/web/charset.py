@@ -1,6 +1,8 @@
-"""In which encoding a page is: its byte order mark, its header, its meta tag, then what its bytes look like.
+"""In which encoding a page is: its byte order mark, its header, its meta tag, then what its bytes
+look like.
 
-Encodings and their labels are those of the WHATWG Encoding Standard and no others; Python knows more, some of which
+Encodings and their labels are those of the WHATWG Encoding Standard and no others; Python knows
+more, some of which
 read anything as something (utf-7, punycode).
 """
 
@@ -83,12 +85,18 @@ PROLOGUE = re.compile(rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9_:.-]
 
 
 def known(name: str | None) -> str | None:
-    """Python's codec for a declared label, as browsers take it; None where the standard has none."""
+    """Python's codec for a declared label, as browsers take it.
+
+    None where the standard has none.
+    """
     return LABELS.get(name.strip(SPACE).lower()) if name else None
 
 
 def of(body: bytes, header: str | None = None) -> str:
-    """The codec of a page's bytes, or `REPLACEMENT`. What is declared counts, but for UTF-8 that is none."""
+    """The codec of a page's bytes, or `REPLACEMENT`.
+
+    What is declared counts, but for UTF-8 that is none.
+    """
     for mark, name in MARKS:
         if body.startswith(mark):
             return name
@@ -99,7 +107,10 @@ def of(body: bytes, header: str | None = None) -> str:
 
 
 def declared(body: bytes) -> str | None:
-    """The codec that a page's own head names; None where it names none. A comment decides nothing."""
+    """The codec that a page's own head names; None where it names none.
+
+    A comment decides nothing.
+    """
     start = body[:PRESCAN_BYTES]
     for piece in PIECE.finditer(start):
         if piece[1] and (name := known(_charset(piece[1]))):
@@ -152,7 +163,8 @@ def decoded(body: bytes, codec: str) -> str:
 def _repaired(error: UnicodeError) -> tuple[str, int]:
     """What the standard's indexes hold and Python's lack.
 
-    Bytes of 0x80 to 0x9F that a page of Windows leaves free are control characters; EUC-JP has NEC's and IBM's rows.
+    Bytes of 0x80 to 0x9F that a page of Windows leaves free are control characters; EUC-JP has
+    NEC's and IBM's rows.
     """
     if not isinstance(error, UnicodeDecodeError):
         raise error
@@ -166,7 +178,10 @@ def _repaired(error: UnicodeError) -> tuple[str, int]:
 
 
 def _jis_row(pair: bytes) -> str:
-    """Two bytes of EUC-JP by way of Shift_JIS, whose codec has the rows; empty where there is no letter."""
+    """Two bytes of EUC-JP by way of Shift_JIS, whose codec has the rows.
+
+    Empty where there is no letter.
+    """
     if len(pair) < 2 or min(pair) < 0xA1 or max(pair) == 0xFF:
         return ""
     row, cell = pair[0] - 0xA1, pair[1] - 0xA1

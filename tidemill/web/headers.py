@@ -1,6 +1,8 @@
-"""HTTP's headers as their standards read them: media types, links, products; and what of an answer is HTML.
+"""HTTP's headers as their standards read them: media types, links, products; and what of an answer
+is HTML.
 
-Names, media types, parameters' names and relations are case-insensitive; a header that may be a list may stand on
+Names, media types, parameters' names and relations are case-insensitive; a header that may be a
+list may stand on
 several lines (RFC 9110, 5.3).
 """
 
@@ -22,7 +24,8 @@ ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 PRODUCT = re.compile(r"[A-Za-z_-]+")  # RFC 9309, 2.2.1: what robots.txt knows a crawler by
 # What browsers take for no type at all, and look at the body instead (MIME Sniffing, 7).
 UNKNOWN = ("unknown/unknown", "application/unknown", "*/*")
-# How HTML begins where nobody says that it is (MIME Sniffing, 7.1): after blanks, before a blank or `>`.
+# How HTML begins where nobody says that it is (MIME Sniffing, 7.1): after blanks, before a blank
+# or `>`.
 HTML_START = re.compile(
     rb"[\t\n\f\r ]*<(?:!doctype html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body"
     rb"|br|p)[ >\t\n\f\r]|[\t\n\f\r ]*<!--",
@@ -32,7 +35,9 @@ HTML_START = re.compile(
 
 @dataclass(frozen=True)
 class Link:
-    """One link of a `Link` header (RFC 8288): its target as it stands there, and its relations in lower case."""
+    """One link of a `Link` header (RFC 8288): its target as it stands there, and its relations in
+    lower case.
+    """
 
     target: str
     relations: frozenset[str]
@@ -46,7 +51,8 @@ class Link:
 def media_type(values: Iterable[str]) -> tuple[str | None, str | None]:
     """The media type in lower case and the charset's label, of all lines of a Content-Type.
 
-    The last that is one counts; a charset said before stays while the type is the same (Fetch, "extract a MIME type").
+    The last that is one counts; a charset said before stays while the type is the same (Fetch,
+    "extract a MIME type").
     """
     media = label = None
     for value in ELEMENT.findall(", ".join(values)):
@@ -60,7 +66,10 @@ def media_type(values: Iterable[str]) -> tuple[str | None, str | None]:
 
 
 def parameters(text: str) -> list[tuple[str, str]]:
-    """`;name=value` pairs, the names in lower case, quotes taken off; the first of a name stands last."""
+    """`;name=value` pairs, the names in lower case, quotes taken off.
+
+    The first of a name stands last.
+    """
     pairs = [
         (match[1].lower(), ESCAPE.sub(r"\1", match[2] if match[2] is not None else match[3] or ""))
         for match in _behind(PARAMETER, text, 0)
@@ -77,7 +86,7 @@ def _behind(pattern: re.Pattern[str], text: str, at: int) -> Iterator[re.Match[s
 
 
 def links(values: Iterable[str]) -> list[Link]:
-    """All links of all lines of a `Link` header that are about the answer itself, in their order."""
+    """The links of all lines of a `Link` header that are about the answer itself."""
     found = []
     for value in values:
         at = 0

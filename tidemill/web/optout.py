@@ -1,7 +1,9 @@
 """By which words a page says how it may be used, and what we make of them.
 
-Pure. A signal keeps the words as they were said; what they mean is decided from them, when a page is
-fetched and again at every clean, so a later reading or a stricter policy also holds for older pages.
+Pure. A signal keeps the words as they were said; what they mean is decided from them, when a page
+is
+fetched and again at every clean, so a later reading or a stricter policy also holds for older
+pages.
 
     [{"signal": "content-usage", "where": "robots.txt", "value": "train-ai=n", "sha256": "..."}]
 """
@@ -52,7 +54,9 @@ RSL_TRAIN = {"ai-train", "train-ai", "ai-all", "all", "ai"}
 
 @dataclass(frozen=True)
 class Signal:
-    """One statement: which standard, where it stood, its words, and the digest of the file they stood in."""
+    """One statement: which standard, where it stood, its words, and the digest of the file they
+    stood in.
+    """
 
     signal: str
     where: str
@@ -81,7 +85,7 @@ def decide(signals: Iterable[Signal], policy: OptOut) -> Decision:
 
 
 def effective(signals: Iterable[Signal]) -> list[Signal]:
-    """The signals that count: of TDMRep's three places the most specific one that says something."""
+    """The signals that count: of TDMRep's places the most specific one that says something."""
     found = list(signals)
     tdm = [item for item in found if item.signal == "tdm-reservation" and says(item) is not None]
     best = max((TDM.index(item.where) for item in tdm if item.where in TDM), default=None)
@@ -121,7 +125,8 @@ def _cautious(answers: set[str], yes: str, no: str) -> bool | None:
 
 
 def preferences(text: str) -> dict[str, str]:
-    """AIPREF's `train-ai=y, search=n`: the tokens of a structured dictionary (RFC 9651, 3.2), none where it does not parse.
+    """AIPREF's `train-ai=y, search=n`: the tokens of a structured dictionary (RFC 9651, 3.2), none
+    where it does not parse.
 
     The last of two equal keys counts; parameters and what is no token are dropped.
     """
@@ -153,19 +158,24 @@ def preferences(text: str) -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-_BARE = r'(?:"(?:[ !#-\[\]-~]|\\["\\])*"|:[A-Za-z0-9+/=]*:|\?[01]|@-?\d+|-?\d+(?:\.\d{1,3})?|[A-Za-z*][!#$%&\'*+.^_`|~0-9A-Za-z:/-]*)'
+# The items of structured fields (RFC 9651, 3.3): a string, bytes, a truth value, a date or number.
+_VALUE = r'"(?:[ !#-\[\]-~]|\\["\\])*"|:[A-Za-z0-9+/=]*:|\?[01]|@-?\d+|-?\d+(?:\.\d{1,3})?'
+_TOKEN = r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*"
+_BARE = rf"(?:{_VALUE}|{_TOKEN})"
 _PARAMETERS = rf"(?:; *[a-z*][a-z0-9_.*-]*(?:={_BARE})?)*"
 PARAMETERS = re.compile(_PARAMETERS)
-ITEM = re.compile(
-    rf'(?P<list>\( *(?:{_BARE}{_PARAMETERS}(?: +|(?=\))))*\))|(?P<other>"(?:[ !#-\[\]-~]|\\["\\])*"|:[A-Za-z0-9+/=]*:|\?[01]|@-?\d+|-?\d+(?:\.\d{{1,3}})?)|(?P<token>[A-Za-z*][!#$%&\'*+.^_`|~0-9A-Za-z:/-]*)'
-)
+_LIST = rf"\( *(?:{_BARE}{_PARAMETERS}(?: +|(?=\))))*\)"
+ITEM = re.compile(rf"(?P<list>{_LIST})|(?P<other>{_VALUE})|(?P<token>{_TOKEN})")
 
 
 # What was heard, and where -----------------------------------------------------------------------
 
 
 def of_headers(headers: Iterable[tuple[str, str]], token: str) -> list[Signal]:
-    """The signals of one response's headers. Several Content-Usage lines are one dictionary (RFC 9110, 5.3)."""
+    """The signals of one response's headers.
+
+    Several Content-Usage lines are one dictionary (RFC 9110, 5.3).
+    """
     found, usage = [], []
     for name, value in headers:
         name = name.lower()
@@ -210,7 +220,8 @@ def words(value: str, token: str) -> list[str]:
     """The directives of one X-Robots-Tag that are said to us: `otherbot: noindex` is not.
 
     Only a product token before a directive is a crawler's name. A date has commas and colons too
-    (`unavailable_after: Fri, 25 Jun 2027 15:00:00 GMT, noai`), and a directive may be one we do not know:
+    (`unavailable_after: Fri, 25 Jun 2027 15:00:00 GMT, noai`), and a directive may be one we do not
+    know:
     what may be read two ways is read as said to us.
     """
     found, ours = [], True
@@ -278,7 +289,10 @@ def _rules(body: bytes, token: str) -> robots.Robots:
 
 
 def tdmrep(body: bytes, uri: str) -> list[str]:
-    """The tdm-reservation of the most specific rule of a tdmrep.json; none where the file is no list of rules."""
+    """The tdm-reservation of the most specific rule of a tdmrep.json.
+
+    None where the file is no list of rules.
+    """
     try:
         rules = parsed(body)
     except (ValueError, RecursionError):
@@ -302,7 +316,10 @@ def _reservation(value: Any) -> str:
 
 
 def ai_txt(body: bytes, uri: str, token: str) -> list[str]:
-    """What /ai.txt says: robots.txt's form, of use rather than of fetching. HTML in its place says nothing."""
+    """What /ai.txt says: robots.txt's form, of use rather than of fetching.
+
+    HTML in its place says nothing.
+    """
     if body.lstrip()[:1] == b"<":
         return []
     rules = _rules(body, token)
@@ -312,9 +329,11 @@ def ai_txt(body: bytes, uri: str, token: str) -> list[str]:
 
 
 def rsl(body: bytes, uri: str, at: str) -> list[str]:
-    """What an RSL document says of an address: the licences of the most specific content that matches it.
+    """What an RSL document says of an address: the licences of the most specific content that
+    matches it.
 
-    A licence says no where it prohibits training, permits other uses only, or asks for payment we did not make.
+    A licence says no where it prohibits training, permits other uses only, or asks for payment we
+    did not make.
     """
     from lxml import etree
 
@@ -340,7 +359,7 @@ def rsl(body: bytes, uri: str, at: str) -> list[str]:
 
 
 def _matching(place: str, uri: str, at: str) -> list[str]:
-    """The patterns of a content's `url`, in a document at the address `at`, that match an address."""
+    """The patterns of a content's `url`, in a document at `at`, that match an address."""
     try:
         whole = urljoin(at, place)
     except ValueError:
@@ -396,15 +415,12 @@ class Stated:
         self.files = {site: said for site, said in files.items() if any(said.values())}
         self.token = product(settings.user_agent)
 
-    def now(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row with its site's latest signals among its own; the row itself where there are none."""
-        parts = row["uri"].split("/", 3)
-        said = (
-            of_site(files, row["uri"], self.token)
-            if (files := self.files.get("/".join(parts[:3])))
-            else []
-        )
-        return {**row, "signals": written([*read(row["signals"]), *said])} if said else row
+    def now(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The row with its site's latest signals among its own."""
+        files = self.files.get("/".join(row["uri"].split("/", 3)[:3]))
+        said = of_site(files, row["uri"], self.token) if files else []
+        signals = written([*read(row["signals"]), *said]) if said else row["signals"]
+        return {**row, "signals": signals}
 
 
 # As they are kept --------------------------------------------------------------------------------
