@@ -44,7 +44,8 @@ sys.path.insert(0, sys.argv[1])
 warnings.filterwarnings("ignore")
 from tidemill.runtime import paths; paths.settle()
 import making
-making.MODELS.update(images={}, text_generation={"batch": 2, "steps": 2, "samples": 0, "vocabulary": 600})
+making.tiny("images").FIELDS = {}
+making.tiny("text_generation").FIELDS = {"batch": 2, "steps": 2, "samples": 0, "vocabulary": 600}
 from tidemill.engines.mlflow import registry
 for name in ("images", "text_generation"):
     folder = paths.state("made", f"{name}-1")
@@ -62,12 +63,12 @@ class Answers(PythonModel):
         from tidemill import contract
         folder = Path(os.environ["PACKAGE"])
         told = json.loads((folder / "recipe.json").read_text())
-        self.recipe = contract.load(told["application"])(**told["fields"])
-        self.session = self.recipe.open(folder)
+        self.application = contract.application(told["application"])
+        self.predictor = self.application.open(folder)
 
     def predict(self, context, model_input, params=None):
-        questions = [self.recipe.Input.model_validate(row) for row in model_input.to_dict("records")]
-        return [answer.model_dump(mode="json") for answer in self.recipe.predict(self.session, questions)]
+        questions = [self.application.Input.model_validate(row) for row in model_input.to_dict("records")]
+        return [answer.model_dump(mode="json") for answer in self.predictor.predict(questions)]
 
 mlflow.models.set_model(Answers())
 """
@@ -81,17 +82,17 @@ class Answers(litserve.LitAPI):
         from tidemill import contract
         folder = Path(os.environ["PACKAGE"])
         told = json.loads((folder / "recipe.json").read_text())
-        self.recipe = contract.load(told["application"])(**told["fields"])
-        self.session = self.recipe.open(folder)
+        self.application = contract.application(told["application"])
+        self.predictor = self.application.open(folder)
 
     def decode_request(self, request):
-        return self.recipe.Input.model_validate(request)
+        return self.application.Input.model_validate(request)
 
     def batch(self, inputs):
         return inputs
 
     def predict(self, questions):
-        return self.recipe.predict(self.session, questions)
+        return self.predictor.predict(questions)
 
     def unbatch(self, output):
         return output

@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 def run_name() -> str:
-    """What a person reads in the list of runs: "retrain languages, Mon 23 Nov"."""
+    """What a person reads in the list of runs: "retrain NAME, Mon 23 Nov"."""
     from prefect.runtime import flow_run
 
     return f"retrain {flow_run.parameters.get('application', '')}, {datetime.now():%a %d %b}"

@@ -1,4 +1,4 @@
-"""What depends on what: each file is edited in a copy of the project, and the right stages and keys move."""
+"""What depends on what: a file is edited in a copy of the project, and the right keys move."""
 
 import json
 import shutil
@@ -65,7 +65,8 @@ RECIPES = sys.argv[1].split()
 def state():
     stages = {step: [imports.code_digest([Path(file).resolve() for file in graph.code(step)])]
               for step in ("clean", "select", "split", "label")}
-    labels = {name: stages["label"] + [imports.code_digest(graph.labelling(name))] for name in RECIPES}
+    labels = {name: stages["label"] + [imports.code_digest(graph.labelling(name))]
+              for name in RECIPES}
     keys = {name: imports.code_digest(code.of_key(name)) for name in RECIPES}
     return stages, labels, keys, {"drift": code.beside("languages")}
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from recipes.text_generation.net import Transformer
 from recipes.text_generation.size import Size, budget
+from recipes.text_generation.transformer import Transformer
 from tests.conftest import HERE, Clone
 from tidemill.engines import config
 from tidemill.run import plan

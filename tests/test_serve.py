@@ -142,7 +142,7 @@ def edit(file, change):
 numbers = {
     "unsigned": variant("unsigned", edit("tables.json", lambda body: {**body, "note": "unsigned"})),
     "damaged": variant("damaged", edit("tables.json", lambda body: {**body, "note": "damaged"})),
-    "schema": variant("schema", edit("recipe.json", lambda body: {**body, "fields": {"bits": 10, "layers": 3}})),
+    "schema": variant("schema", edit("tables.json", lambda body: {"bits": body["bits"]})),
     "question": variant("question", edit("golden.json", lambda body: [{"question": {"words": "a"}, "answer": row["answer"]} for row in body])),
     "rehearsal": variant("rehearsal", edit("golden.json", lambda body: [{**row, "answer": {**row["answer"], "language": "xxx"}} for row in body])),
     "graph": variant("graph", lambda folder: shutil.copy(made / "images-1" / "model.onnx", folder / "model.onnx")),
@@ -174,7 +174,7 @@ def test_a_version_that_is_damaged_unsigned_or_of_another_schema_is_never_served
     words = {
         "unsigned": "not signed",
         "damaged": "damaged",
-        "schema": "does not fit this code",
+        "schema": "cannot answer: KeyError",
         "question": "other questions",
         "rehearsal": "otherwise than when it was made",
         "graph": "cannot answer",

@@ -38,7 +38,7 @@ def make(recipe: Recipe, there: Path) -> None:
     part = there.with_name(f"{there.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    about = contract.load(recipe.application).facts
+    about = contract.application(recipe.application).facts
     sources = {use.name: config.source(use.name) for use in recipe.sources}
     pictures = draw(facts, part)
     write(part / "datasheet.md", words(recipe, facts, about, sources, pictures))

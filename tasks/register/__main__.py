@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,13 @@ import pandas as pd
 from tasks.register.card import dumped, render, told
 from tasks.register.figures import draw
 from tidemill import contract
+from tidemill.contract import Application, Figured
 from tidemill.engines.mlflow import packages, registry, runs
+from tidemill.kit.graphs import examples
+from tidemill.kit.metrics.classes import right
 from tidemill.lineage import trace
 from tidemill.package import signing
-from tidemill.package.package import described, verify
+from tidemill.package.package import verify
 from tidemill.records.receipts import (
     Explained,
     Exported,
@@ -35,7 +39,7 @@ def register(this: plan.Plan) -> Registered:
     package = paths.root() / exported.package
     verify(package, exported.digest, f"the candidate of {this.application}")
     signing.sign(package)
-    recipe = contract.load(this.application)(**described(package)["fields"])
+    application = contract.application(this.application)
     run_id = begin(this)
     page = runs.page(run_id, runs.experiment(this.application))
     process.progress(0, 3, "parts", part="findings")
@@ -50,7 +54,7 @@ def register(this: plan.Plan) -> Registered:
         runs.log_table(run_id, json.loads(explained.file.open().read_text()), "explanations.json")
     runs.log_text(run_id, json.dumps(swept.model_dump(), indent=1), "sweep.json")
     whole = next((row for row in judged.table if row["slice"] == "all"), {})
-    name = next(iter(recipe.metrics))
+    name = next(iter(application.metrics))
     runs.log(
         run_id,
         metrics={
@@ -64,12 +68,13 @@ def register(this: plan.Plan) -> Registered:
         pictures = Path(temporary) / "figures"
         pictures.mkdir()
         candidate = pd.read_parquet(scored.frames["candidate"].open())
-        recipe.figures(candidate, pictures)
+        if isinstance(application, Figured):
+            application.figures(candidate, pictures)
         draw(
             pictures,
             judged.findings,
             candidate,
-            recipe.right(candidate),
+            right(candidate),
             pd.read_parquet(scored.frames["times"].open()),
         )
         runs.log_files(run_id, pictures, "figures")
@@ -91,7 +96,7 @@ def register(this: plan.Plan) -> Registered:
         version = registry.version_of(this.application, exported.digest)
         if version is None:
             model = Path(temporary) / "model"
-            packages.save_model(package, model, example(recipe, package))
+            packages.save_model(package, model, example(application, package))
             runs.log_files(run_id, model, "model")
             shutil.rmtree(model)
             runs.log_files(run_id, package, "package")
@@ -118,10 +123,13 @@ def register(this: plan.Plan) -> Registered:
     )
 
 
-def example(recipe: object, package: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Real inputs and outputs of the graph, two rows or more: one row would claim a fixed batch."""
-    session = recipe.open(package)  # type: ignore[attr-defined]
-    return recipe.example(session)  # type: ignore[attr-defined]
+def example(
+    application: Application[Any, Any, Any], package: Path
+) -> dict[str, dict[str, np.ndarray]]:
+    """Real inputs and outputs of the first graph, two rows or more: one would claim a fixed batch."""
+    calls = examples(application, application.open(package))
+    first = calls[min(calls)]
+    return {"inputs": first.inputs, "outputs": first.outputs}
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ FACTS = {
 
 def told(this: Plan, trained: Trained, exported: Exported, judged: Judged) -> dict[str, Any]:
     """All that the card says, as data; kept with the run as card.json."""
-    recipe = contract.load(this.application)(**trained.model)
-    first = next(iter(recipe.metrics))
+    application = contract.application(this.application)
+    first = next(iter(application.metrics))
     return {
         "application": this.application,
         "summary": this.recipe.summary,
@@ -31,9 +31,9 @@ def told(this: Plan, trained: Trained, exported: Exported, judged: Judged) -> di
         "key": this.key,
         "digest": exported.digest,
         "metric": first,
-        "better": recipe.metrics[first].better,
-        "definition": recipe.metrics[first].source,
-        "facts": {**FACTS, **recipe.facts},
+        "better": application.metrics[first].better,
+        "definition": application.metrics[first].source,
+        "facts": {**FACTS, **application.facts},
         "sources": [
             {"name": use.name, "role": use.role, "licence": config.source(use.name).licence}
             for use in this.recipe.sources

@@ -328,7 +328,7 @@ class Server:
         contest.latency("challenger", (time.perf_counter() - began) * 1e3)
         contest.compare(
             [
-                challenger.recipe.agree(one, two)
+                challenger.recipe.same(one, two)
                 for one, two in zip(found.answers, theirs.answers, strict=True)
             ]
         )

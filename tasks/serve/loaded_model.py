@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
 from tidemill import contract
-from tidemill.contract import Recipe
-from tidemill.engines import config
+from tidemill.contract import Application, Predictor, Sampled
 from tidemill.package.golden import golden
 from tidemill.package.package import described, verify
 from tidemill.runtime import paths, process
@@ -29,15 +28,15 @@ class Slot:
     digest: str
     snapshot: str
     card: str
-    recipe: Recipe
-    session: Any
+    recipe: Application[Any, Any, Any]
+    session: Predictor[Any, Any]
     one: TypeAdapter[Any]
     many: TypeAdapter[Any]
     example: tuple[BaseModel, BaseModel]
     loaded: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def answers(self, questions: list[BaseModel]) -> list[BaseModel]:
-        found = self.recipe.predict(self.session, questions)
+        found = self.session.predict(questions)
         if len(found) != len(questions):
             raise Fault(
                 f"{self.application} version {self.version} gave {len(found)} answers to {len(questions)} questions"
@@ -52,18 +51,7 @@ def load(application: str, version: str, package: Path, digest: str) -> Slot:
     told = described(package)
     if told.get("application") != application:
         raise Fault(f"{name} is a package of {told.get('application')!r}; register the right one")
-    kind = contract.load(application)
-    try:
-        recipe = kind(**told["fields"])
-    except (ValidationError, KeyError, TypeError) as error:
-        why = (
-            config.problems(error, "recipe.json", kind)
-            if isinstance(error, ValidationError)
-            else f"recipe.json has no usable fields ({error})"
-        )
-        raise Fault(
-            f"{name} does not fit this code: {why}; retrain it, or go back to the code that made it"
-        ) from error
+    recipe = contract.application(application)
     try:
         session = recipe.open(package)
         example = rehearse(recipe, session, package, name)
@@ -83,16 +71,18 @@ def load(application: str, version: str, package: Path, digest: str) -> Slot:
         card=card.read_text(errors="replace") if card.is_file() else "",
         recipe=recipe,
         session=session,
-        one=TypeAdapter(kind.Input),
-        many=TypeAdapter(list[kind.Input]),  # type: ignore[name-defined]
+        one=TypeAdapter(recipe.Input),
+        many=TypeAdapter(list[recipe.Input]),  # type: ignore[name-defined]
         example=example,
     )
 
 
-def rehearse(recipe: Recipe, session: Any, package: Path, name: str) -> tuple[BaseModel, BaseModel]:
+def rehearse(
+    recipe: Application[Any, Any, Any], session: Predictor[Any, Any], package: Path, name: str
+) -> tuple[BaseModel, BaseModel]:
     """Ask the golden questions; Fault where an answer is none, or not what it was when the package was made. Gives the first pair."""
     questions, expected = golden(recipe, package, name)
-    answers = recipe.predict(session, questions)
+    answers = session.predict(questions)
     if len(answers) != len(questions):
         raise Fault(f"{name} gave {len(answers)} answers to {len(questions)} golden questions")
     for answer in answers:
@@ -102,8 +92,9 @@ def rehearse(recipe: Recipe, session: Any, package: Path, name: str) -> tuple[Ba
             )
         recipe.Output.model_validate_json(answer.model_dump_json())
     if expected:
-        same = sum(recipe.agree(one, two) for one, two in zip(expected, answers, strict=True))
-        if same < recipe.steady * len(expected):
+        same = sum(recipe.same(one, two) for one, two in zip(expected, answers, strict=True))
+        steady = recipe.steady if isinstance(recipe, Sampled) else 1.0
+        if same < steady * len(expected):
             raise Fault(
                 f"{name} answers {len(expected) - same} of {len(expected)} golden questions otherwise than when it was made; retrain it here"
             )

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tasks.serve.loaded_model import Slot, share_of
+from tidemill.contract import noted
 from tidemill.engines.config.schema import Serve
 from tidemill.runtime import paths
 from tidemill.runtime.files import aside, digest
@@ -42,7 +43,7 @@ class Notebook:
                     "at": datetime.now(UTC).isoformat(timespec="seconds"),
                     "version": slot.version,
                     "question_digest": known,
-                    "noted": json.dumps(slot.recipe.noted(question, answer), ensure_ascii=False),
+                    "noted": json.dumps(noted(slot.recipe, question, answer), ensure_ascii=False),
                     "question": json.dumps(asked, ensure_ascii=False) if text else None,
                     "answer": answer.model_dump_json() if text else None,
                 }

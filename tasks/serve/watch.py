@@ -15,6 +15,7 @@ from scipy import stats
 
 from tasks.score.drift import psi
 from tasks.serve.loaded_model import Slot, load
+from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import Serve
 from tidemill.engines.dvc import snapshots
@@ -54,7 +55,10 @@ def watch(application: str) -> Watched:
     asked = rows.sort_values("example_id", kind="stable").head(REFERENCE)
     questions = [slot.recipe.Input.model_validate_json(item) for item in asked["inputs"]]
     usual = pd.DataFrame(
-        [slot.recipe.noted(*pair) for pair in zip(questions, slot.answers(questions), strict=True)]
+        [
+            contract.noted(slot.recipe, *pair)
+            for pair in zip(questions, slot.answers(questions), strict=True)
+        ]
     )
     drift = moved(usual, pd.DataFrame([json.loads(item) for item in served["noted"]]))
     name, meaning = next(iter(slot.recipe.metrics.items()))
@@ -169,7 +173,7 @@ def since(application: str, served: pd.DataFrame, slot: Slot) -> pd.DataFrame:
 
 
 def figure(slot: Slot, rows: pd.DataFrame, metric: str) -> float:
-    frame = slot.recipe.score(slot.session, rows.reset_index(drop=True))
+    frame = slot.recipe.evaluate(slot.session, rows.reset_index(drop=True))
     return round(float(slot.recipe.metric(frame, np.ones((1, len(frame))))[metric][0]), 6)
 
 

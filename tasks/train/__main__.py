@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tasks.train.start import champion, check, identity, prepared, resumes
 from tidemill import contract
+from tidemill.contract import Batched
 from tidemill.engines.mlflow import runs
 from tidemill.learners.lightning import memory
 from tidemill.records.receipts import Swept, Trained
@@ -78,7 +79,6 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     """The training, and what MLflow is told of it while it runs and afterwards. Its checkpoints go once its weights are there."""
     from tasks.train.stages import signature, trained
     from tidemill.learners.lightning.cost import Meter
-    from tidemill.learners.lightning.loop import save
 
     start, settings = work.start, work.start.settings
     before = start.recipe.model_dump()
@@ -91,9 +91,10 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     meter = Meter()
     ended = trained(work, runs.lightning_logger(run_id))
     path = this.folder / "weights.safetensors"
-    save(ended.module, path)
+    ended.learner.save(path)
     batches = sum(kept.steps for kept in ended.kept) * settings.accumulate
-    cost, method = meter.told(batches * int(before.get("batch", 0)), batches * start.tokens)
+    batch = start.recipe.batch if isinstance(start.recipe, Batched) else 0
+    cost, method = meter.told(batches * batch, batches * start.tokens)
     parts = max((kept.parts for kept in ended.kept), default=1)
     tags = {
         "tidemill.weights": signature(path, ended.members),

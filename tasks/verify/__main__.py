@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from tidemill import contract
+from tidemill.contract import Splits, WarmStartableByFields
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe
 from tidemill.engines.dvc.snapshots import restore
@@ -105,7 +106,7 @@ def again(
     from tasks.train.stages import Work, signature, trained
     from tasks.train.start import Start, weights_of
     from tidemill.learners.lightning.checkpoints import Checkpoints
-    from tidemill.learners.lightning.loop import Kept, save
+    from tidemill.learners.lightning.loop import Kept
     from tidemill.learners.lightning.resume import Stop
 
     folder = paths.state("verify", f"{application}-{number}")
@@ -115,11 +116,11 @@ def again(
     judged = Recipe.model_validate_json(runs.read_text(version["run_id"], "config.json"))
     config.check_hardware(judged)
     package = described(packages.fetch(application, number))
-    recipe: Any = contract.load(application)(**package.get("before", package["fields"]))
+    recipe = contract.load(application)(**package.get("before", package["fields"]))
     begun = re.search(r"version (\d+)", told.tags.get("tidemill.start", ""))
     begin = (
         weights_of(application, begun.group(1))
-        if begun and not getattr(recipe, "start", "")
+        if begun and not isinstance(recipe, WarmStartableByFields)
         else None
     )
     settings = judged.trainer
@@ -139,7 +140,7 @@ def again(
         )
 
     taught = re.search(r"version (\d+)", told.tags.get("tidemill.taught", ""))
-    start = Start(recipe, settings, recipe.datamodule(folder / "splits", judged.seed), begin, "", 0)
+    start = Start(recipe, settings, Splits(folder / "splits", judged.seed), begin, "", 0)
     others = package.get("members", {})
     ended = trained(
         Work(
@@ -155,7 +156,7 @@ def again(
         )
     )
     path = folder / "weights.safetensors"
-    save(ended.module, path)
+    ended.learner.save(path)
     found = signature(path, ended.members)
     shutil.rmtree(folder, ignore_errors=True)
     return found, ended.metrics

@@ -13,9 +13,7 @@ def names(incomplete: str) -> list[str]:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
-Application = Annotated[
-    str, typer.Argument(help="A file of conf/recipe, such as languages.", autocompletion=names)
-]
+Application = Annotated[str, typer.Argument(help="A file of conf/recipe.", autocompletion=names)]
 
 
 def out(value: Any) -> None:

@@ -62,7 +62,7 @@ def diff(
     old: Annotated[
         str,
         typer.Argument(
-            help="A snapshot's name: RECIPE-DIGEST16, or a tag such as data/languages/2026-11-23."
+            help="A snapshot's name: RECIPE-DIGEST16, or a tag such as data/NAME/2026-11-23."
         ),
     ],
     new: Annotated[str, typer.Argument(help="Another one of the same application.")],

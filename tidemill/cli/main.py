@@ -45,8 +45,13 @@ INTERRUPTED = 130
 @app.command()
 def run(
     application: Annotated[
-        str, typer.Argument(help="A file of conf/recipe.", autocompletion=names)
-    ] = "languages",
+        str,
+        typer.Argument(
+            help="A file of conf/recipe; by default the one that conf/config.yaml names.",
+            autocompletion=names,
+            show_default=False,
+        ),
+    ] = "",
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -75,6 +80,7 @@ def run(
 
     stopping.listen(lambda code: _fail(STOPPED, code))
     given = list(overrides or [])
+    application = application or config.general().application
     # Fail before spending: configuration before Prefect's start.
     config.check_hardware(config.recipe(application, given))
     guardian.watched()
@@ -241,7 +247,7 @@ def card(
     application: Annotated[
         str,
         typer.Argument(
-            help="An application, or one version of it: languages, languages@3.",
+            help="An application, or one version of it: NAME, NAME@3.",
             metavar="APPLICATION[@N]",
         ),
     ],
@@ -412,7 +418,7 @@ data.command("diff")(_diff)
 @data.command()
 def restore(
     name: Annotated[
-        str, typer.Argument(help="RECIPE-DIGEST16, or a tag such as data/languages/2026-11-23.")
+        str, typer.Argument(help="RECIPE-DIGEST16, or a tag such as data/NAME/2026-11-23.")
     ],
     folder: Annotated[Path, typer.Argument(help="An empty or a new folder.")],
     remote: Annotated[

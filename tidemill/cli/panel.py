@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from tidemill import contract
 from tidemill.engines.prefect.progress import PLACE, resumed, which
 from tidemill.runtime.receipt import Receipt
 
@@ -239,16 +240,21 @@ def then(end: dict[str, Any], live: str | None, waiting: str | None) -> list[str
     if held:
         found.append(f'tidemill approve {name} --why "..."')
     if live:
-        found.append(
-            'tidemill predict languages "Wo ist der Bahnhof?"'
-            if name == "languages"
-            else f"tidemill predict {name} INPUT"
-        )
+        found.append(f"tidemill predict {name} {question(name)}")
     elif end["state"] == "DryRun":
         found.append(f"tidemill run {name}")
     elif version and not held:
         found.append(f"tidemill card {name}@{version}")
     return [*found, "tidemill status", "tidemill up"]
+
+
+def question(name: str) -> str:
+    """An input of the application's that can be typed: its first field's example."""
+    if name not in contract.names():
+        return "INPUT"
+    first = next(iter(contract.application(name).Input.model_fields.values()))
+    example = next(iter(first.examples or ()), None)
+    return f'"{example}"' if isinstance(example, str) else "INPUT"
 
 
 def summary(receipt: Any) -> str:

@@ -33,7 +33,7 @@ def predict(
 
     if application not in contract.names():
         raise Refused(f"no recipe '{application}'; recipes/ has {', '.join(contract.names())}")
-    kind = contract.load(application)
+    kind = contract.application(application)
     try:
         asked = asking(kind.Input, question)
     except ValidationError as error:

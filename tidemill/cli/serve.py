@@ -17,7 +17,7 @@ Json = Annotated[
 def serve(
     applications: Annotated[
         list[str] | None,
-        typer.Argument(help="Files of conf/recipe, such as languages.", metavar="[APPLICATION]..."),
+        typer.Argument(help="Files of conf/recipe.", metavar="[APPLICATION]..."),
     ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every application that has a champion, now or later.")

@@ -33,7 +33,7 @@ def status(as_json: Json = False) -> None:
 
     console = Console()
     if not live:
-        console.print("Nothing is live yet. Start with: [bold]tidemill run languages[/]")
+        console.print("Nothing is live yet. Start with: [bold]tidemill run[/]")
     for title, rows, columns in (
         ("live", live, ("application", "champion", "challenger", "since", "by", "why")),
         ("last runs", recent, ("application", "state", "at", "run_id", "because")),

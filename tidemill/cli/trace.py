@@ -14,7 +14,7 @@ def trace(
     what: Annotated[
         str,
         typer.Argument(
-            help="A model or a page: languages, languages@3, or the address of a page, of a part of one or of a package's member.",
+            help="A model or a page: NAME, NAME@3, or the address of a page, of a part of one or of a package's member.",
             metavar="APPLICATION[@N] | URL",
         ),
     ],

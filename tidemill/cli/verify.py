@@ -11,7 +11,7 @@ def verify(
     application: Annotated[
         str,
         typer.Argument(
-            help="An application, or one version of it: languages, languages@3.",
+            help="An application, or one version of it: NAME, NAME@3.",
             metavar="APPLICATION[@N]",
         ),
     ],

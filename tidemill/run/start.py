@@ -1,4 +1,4 @@
-"""The weights that a training begins from, or learns of, and the digests by which they are known."""
+"""The weights that a training begins from, or learns of, and their digests."""
 
 from pathlib import Path
 

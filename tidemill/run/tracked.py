@@ -12,7 +12,10 @@ from tidemill.runtime import paths
 
 
 def begin(plan: Plan) -> str:
-    """The retraining's run with configuration, data and code on it; its id. Calling it again changes nothing."""
+    """The retraining's run with configuration, data and code on it; its id.
+
+    Calling it again with the same plan changes nothing.
+    """
     if there := runs.parent(plan.application, plan.key):
         _planned_again(plan, there)
         return there

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tidemill import contract
@@ -40,6 +41,7 @@ class Study:
     def __init__(self, this: plan.Plan) -> None:
         self.this, self.settings = this, this.recipe.sweep
         self.kind = contract.load(this.application)
+        self.sign = self.kind.validation[self.settings.metric].sign
         self.defaults = self.kind(**this.recipe.model)
         self.whole = frozenset(
             name for name in self.settings.space if self.kind.model_fields[name].annotation is int
@@ -52,7 +54,8 @@ class Study:
             grace_period=GRACE_S,
             engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
         )
-        aims: Any = ["maximize", "minimize"] if self.settings.latency_ms else ["maximize"]
+        first = "maximize" if self.sign > 0 else "minimize"
+        aims: Any = [first, "minimize"] if self.settings.latency_ms else [first]
         with self.alone():
             self.study = optuna.create_study(
                 storage=self.storage, study_name=self.name, directions=aims, load_if_exists=True
@@ -103,13 +106,13 @@ class Study:
             and item.datetime_start is not None
         ]
         for item in sorted(others, key=lambda one: str(one.datetime_start), reverse=True):
-            done = optuna.load_study(storage=self.storage, study_name=item.study_name).get_trials(
-                deepcopy=False, states=(TrialState.COMPLETE,)
-            )
+            study = optuna.load_study(storage=self.storage, study_name=item.study_name)
+            done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            sign = 1 if study.directions[0] == StudyDirection.MAXIMIZE else -1
             if done:
                 return [
                     trial.params
-                    for trial in sorted(done, key=lambda trial: -trial.values[0])[
+                    for trial in sorted(done, key=lambda trial: -sign * trial.values[0])[
                         : self.settings.known
                     ]
                 ]
@@ -216,13 +219,13 @@ class Study:
     def stops(self, slot: int, rung: int, value: float) -> bool:
         """Whether ASHA stops a slot at a rung, beside the slots before it: so it does not depend on what died and came later."""
         others = [
-            trial.intermediate_values[rung]
+            self.sign * trial.intermediate_values[rung]
             for number, attempts in self.trials().items()
             if number < slot
             for trial in attempts
             if trial.state != TrialState.FAIL and rung in trial.intermediate_values
         ]
-        return outside(value, others, self.settings.reduction)
+        return outside(self.sign * value, others, self.settings.reduction)
 
     def best(self, count: int) -> list[FrozenTrial]:
         """The complete trials that are best, within the latency where one is asked for."""
@@ -232,7 +235,7 @@ class Study:
         if limit := self.settings.latency_ms:
             quick = [trial for trial in done if trial.values[1] <= limit]
             done = quick or [min(done, key=lambda trial: trial.values[1])]
-        return sorted(done, key=lambda trial: -trial.values[0])[:count]
+        return sorted(done, key=lambda trial: -self.sign * trial.values[0])[:count]
 
     def why(self) -> str:
         """The last fault of a trial, in its words."""

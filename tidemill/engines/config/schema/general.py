@@ -189,6 +189,7 @@ class Retention(Strict):
 class General(Strict):
     """conf/config.yaml"""
 
+    application: str = Field(description="what `tidemill run` takes where none is named")
     seed: int
     collect: Collect
     optout: OptOut = OptOut()
