@@ -132,7 +132,7 @@ class Room:
         signals: str | None = None,
     ) -> None:
         """Add or replace pages: a segment more, and the manifest over all."""
-        self.warc.mkdir(parents=True, exist_ok=True)
+        self.raw.mkdir(parents=True, exist_ok=True)
         rows = warc.manifest(self.raw)
         segment = warc.Segment(self.raw, "test")
         for uri, body in pages.items():
