@@ -45,12 +45,14 @@ def prose(seed: int, sentences: int = 8) -> list[str]:
 
 
 def shingles(body: str) -> list[str]:
-    """What tidemill/text/shingles.py makes numbers of: word 3-grams of a text's `same` form, or character 9-grams where it is written without spaces."""
-    said = normal.same(body)
-    words = said.split()
-    if len(words) >= 3 and len(words) * 12 > sum(map(len, words)):
-        return [" ".join(words[at : at + 3]) for at in range(len(words) - 2)]
-    return [said[at : at + 9] for at in range(len(said) - 8)] if len(said) >= 27 else []
+    """What tidemill/text/shingles.py makes numbers of: 3 words, or 4 letters in a script without spaces."""
+    words = normal.same(body).split()
+    if normal.unspaced(words):
+        letters = "".join(words)
+        return (
+            [letters[at : at + 4] for at in range(len(letters) - 3)] if len(letters) >= 12 else []
+        )
+    return [" ".join(words[at : at + 3]) for at in range(len(words) - 2)]
 
 
 def html(number: int, version: int = 1) -> bytes:

@@ -213,8 +213,30 @@ def test_the_same_pixels_in_another_file_have_one_digest_and_a_like_picture_a_ne
     photo.save(out, "JPEG", quality=60)
     files = written(photo), out.getvalue(), written(photo.transpose(Image.Transpose.ROTATE_180))
     assert len(set(map(pictures.pixels_digest, files))) == 3
-    hashes = [pictures.perceptual_hash(body) for body in files]
+    hashes = [pictures.look(body).hash for body in files]
     assert (hashes[0] ^ hashes[1]).bit_count() <= 4 < (hashes[0] ^ hashes[2]).bit_count()
+
+
+def test_a_picture_saved_anew_is_a_copy_and_another_is_none() -> None:
+    random = np.random.default_rng(2)
+    photos = [
+        Image.fromarray(random.integers(0, 256, (9, 12), dtype=np.uint8)).resize((120, 90))
+        for _ in range(6)
+    ]
+    lossy = io.BytesIO()
+    photos[0].save(lossy, "JPEG", quality=70)
+    again = io.BytesIO()
+    photos[1].convert("RGB").save(again, "WEBP", lossless=True)
+    payloads = [lossy.getvalue(), again.getvalue(), *map(written, photos)]
+    rows = pd.DataFrame({"inputs": ['{"image": ""}'] * 8, "target": ['{"label": "x"}'] * 8})
+    where = pd.Series(["train", "train", *["test"] * 6])
+    assert leaks(rows.assign(payload=payloads), where, 0.8).tolist()[:2] == [
+        "near duplicate of a test row",
+        "exact duplicate of a test row",
+    ]
+    where = pd.Series(["test", "test", *["train"] * 6])
+    reasons = leaks(rows.assign(payload=payloads), where, 0.8)
+    assert reasons.notna().tolist() == [False, False, True, True, *[False] * 4]
 
 
 def test_idx_files_give_pictures_with_the_labels_that_lie_beside_them() -> None:

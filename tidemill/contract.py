@@ -47,6 +47,9 @@ class Recipe(BaseModel, ABC):
     data_fields: ClassVar[frozenset[str]]
     """The fields `datamodule` depends on; a sweep over others loads the data once."""
 
+    prose: ClassVar[tuple[str, ...] | None] = None
+    """The fields of a question in which near copies are sought when rows are split; None: every string over 40 characters."""
+
     reads: ClassVar[str] = ""
     """What `tidemill new --like` may bring it: pictures, labelled texts, texts or series; empty: nothing."""
 

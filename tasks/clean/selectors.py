@@ -1,7 +1,9 @@
 """Selectors: how a stored page or member is cut into the parts that become documents."""
 
 import re
+import textwrap
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from lxml import etree
 
@@ -39,13 +41,8 @@ def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     for node in tree.xpath(rule.each, namespaces=rule.namespaces):
 
         def ask(expression: str, node: etree._Element = node) -> str:
-            found = node.xpath(expression, namespaces=rule.namespaces)
-            if isinstance(found, list):
-                return "\n".join(
-                    "".join(item.itertext()) if isinstance(item, etree._Element) else str(item)
-                    for item in found
-                )
-            return str(found)
+            result = node.xpath(expression, namespaces=rule.namespaces)
+            return "\n".join(map(_node_text, result)) if isinstance(result, list) else str(result)
 
         yield Part(
             rule.name,
@@ -55,6 +52,12 @@ def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
             ask(rule.script),
             attributes={key: ask(value) for key, value in sorted(rule.attributes.items())},
         )
+
+
+def _node_text(node: Any) -> str:
+    """A node's text, its lines as they are; the indentation that all of them have is the markup's."""
+    text = "".join(node.itertext()) if isinstance(node, etree._Element) else str(node)
+    return textwrap.dedent(text.strip("\n"))
 
 
 def _gettext(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:

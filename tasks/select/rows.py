@@ -14,10 +14,8 @@ from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import aside
 from tidemill.text import normal
 
-GROUP_ROWS, GROUP_BYTES = (
-    50_000,
-    32 * 2**20,
-)  # of a row group that is written: what comes first; what is in memory for it is some three times as large
+# Of a row group that is written: what comes first. What is in memory for it is some three times as large.
+GROUP_ROWS, GROUP_BYTES = 50_000, 32 * 2**20
 
 
 class Rows:
@@ -83,8 +81,14 @@ class Rows:
 
     def texts(self, rows: np.ndarray) -> list[str]:
         """What is compared of these rows when copies are sought."""
-        found = self.take(rows, ["text", "payload"])
-        return list(map(normal.sought, found["text"].to_pylist(), found["payload"].to_pylist()))
+        table = self.take(rows, ["text", "payload", "digest"])
+        is_text = table["payload"].is_null().to_pylist()
+        return [
+            text if plain else normal.hexadecimal_in_letters(digest)
+            for text, digest, plain in zip(
+                table["text"].to_pylist(), table["digest"].to_pylist(), is_text, strict=True
+            )
+        ]
 
     def write(
         self,
@@ -152,5 +156,6 @@ def _bytes(group: pq.RowGroupMetaData) -> int:
 
 def _damaged(source: str, error: Exception | str) -> Fault:
     return Fault(
-        f"data/clean/{source}/documents.parquet is damaged ({' '.join(str(error).split())[:120]}); remove it and run python -m tasks.clean {source}"
+        f"data/clean/{source}/documents.parquet is damaged ({' '.join(str(error).split())[:120]});"
+        f" remove it and run python -m tasks.clean {source}"
     )

@@ -8,6 +8,7 @@ import math
 import struct
 import warnings
 import zlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,7 @@ def square(picture: Any, side: int) -> Any:
 
 
 HASH_SIDE = 8
+SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF")  # the first bytes of FORMATS
 
 
 def pixels_digest(body: bytes) -> str:
@@ -168,20 +170,32 @@ def pixels_digest(body: bytes) -> str:
     return hashlib.sha256(head + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
-def perceptual_hash(body: bytes) -> int | None:
-    """64 bits that pictures which look the same share but for a few; None where nothing is to be seen. Raises Unfit.
+@dataclass(frozen=True)
+class Look:
+    """How a picture looks: 64 bits that those which look the same share but for a few, and its grey (32, 32) uint8."""
 
-    The signs of the lowest 8 x 8 frequencies against their median (Zauner 2010, section 3.2.1, pHash).
+    hash: int
+    grey: np.ndarray
+
+
+def look(body: bytes) -> Look | None:
+    """None where it is no picture, or nothing is to be seen on it.
+
+    The bits are the signs of the lowest 8 x 8 frequencies against their median (Zauner 2010, section 3.2.1, pHash).
     """
     from scipy.fft import dctn
 
-    small = square(grey(opened(body)), 4 * HASH_SIDE)
-    pixels = np.asarray(small, dtype=np.float64)
-    if np.ptp(pixels) < 8:
+    if not body.startswith(SIGNATURES):
         return None
-    low = dctn(pixels, norm="ortho")[:HASH_SIDE, :HASH_SIDE].ravel()
+    try:
+        small = np.asarray(square(grey(opened(body)), 4 * HASH_SIDE))
+    except Unfit:
+        return None
+    if np.ptp(small) < 8:
+        return None
+    low = dctn(small.astype(np.float64), norm="ortho")[:HASH_SIDE, :HASH_SIDE].ravel()
     bits = low > np.median(low[1:])
-    return int("".join("1" if bit else "0" for bit in bits), 2)
+    return Look(int.from_bytes(np.packbits(bits).tobytes()), small)
 
 
 def png(pixels: np.ndarray) -> bytes:
