@@ -20,6 +20,7 @@ from tasks.clean.part import Part, Unreadable
 from tasks.clean.selectors import cut
 from tests.rooms import HERE, Room, html, prose, site
 from tidemill.engines import config
+from tidemill.engines.config.schema import Rule, Source
 from tidemill.records import warc
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.web import charset
@@ -615,7 +616,126 @@ def test_navigation_goes_and_an_element_that_holds_the_page_stays_whatever_its_c
         b"<body class='nav'><nav>Menu here</nav><div class='navbar'>Bar</div><div class='wy-nav-content'><h1>Head</h1><p>A first <b>bold</b> word<br>second</p><table><tr><td>x<td>y</table></div><footer>f</footer></body>",
         None,
     )
-    assert [text for text, _ in read_.blocks] == ["Head", "A first bold word second", "x y"]
+    assert [text for text, _ in read_.blocks] == ["Head", "A first bold word\nsecond", "x y"]
+
+
+MAIN = "The mill grinds every night what the tide has brought to the harbour and its bakers. " * 4
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        "<div class='no-sidebar'>{}</div>",
+        "<div class='shareholder-report'>{}</div>",
+        "<div class='navy-blue'>{}</div>",
+        "<div class='has-sidebar layout'>{}</div>",
+        "<div class='menu'>{}</div>",
+        "<div id='socialScience'>{}</div>",
+        "<form action='x.aspx' id='aspnetForm'>{}</form>",
+        "<aside>{}</aside>",
+        "<nav>{}</nav>",
+        "<footer>{}</footer>",
+        "<div role='complementary'>{}</div>",
+        "<div hidden>{}</div>",
+        "<div aria-hidden='true'>{}</div>",
+    ],
+)
+def test_an_element_with_most_of_the_text_is_kept_whatever_it_is_called(wrapper: str) -> None:
+    around = "<div class='sidebar'>Older news</div><footer>All rights</footer>"
+    body = f"<body>{around}{wrapper.format(f'<p>{MAIN}</p>')}</body>"
+    assert [text for text, _ in page.read(body.encode(), None).blocks] == [MAIN.strip()]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_navigation"),
+    [
+        ("navbar", True),
+        ("main-menu", True),
+        ("breadcrumbs", True),
+        ("shareButtons", True),
+        ("share-buttons", True),
+        ("left_sidebar", True),
+        ("cookie-consent", True),
+        ("navy-blue", False),
+        ("shareholder", False),
+        ("menuet", False),
+        ("page-with-sidebar", False),
+        ("no-nav", False),
+        ("related", True),
+        ("related-work", False),
+    ],
+)
+def test_a_class_word_has_an_end(name: str, is_navigation: bool) -> None:
+    assert page.named_as_navigation(name) is is_navigation
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("<pre>def f():\n    return  1\n\nf()</pre>", "def f():\n    return  1\n\nf()"),
+        ("<p>Roses are red<br>violets\n are blue</p>", "Roses are red\nviolets are blue"),
+        ("<p>水車は毎晩\n回る。</p>", "水車は毎晩回る。"),
+        ("<p>water\nwheel</p>", "water wheel"),
+        ("<p>全部 空白</p>", "全部 空白"),
+    ],
+)
+def test_lines_of_a_page_are_those_that_a_reader_sees(body: str, text: str) -> None:
+    assert page.main_text(page.read(f"<body>{body}</body>".encode(), "utf-8").blocks, ()) == text
+
+
+CODE = "def f():\n    return 1\n\n\n\nprint(f())\r\nlast  "
+KEPT = "def f():\n    return 1\n\nprint(f())\nlast"
+
+
+@pytest.mark.parametrize(
+    ("rule", "body"),
+    [
+        ({"kind": "whole"}, CODE.encode()),
+        ({"kind": "json", "text": "a.b"}, json.dumps({"a": {"b": CODE}}).encode()),
+        ({"kind": "table", "text": "t"}, f't,x\n"{CODE}",1\n'.encode()),
+        ({"kind": "xpath"}, f"<code>{CODE}</code>".encode()),
+    ],
+)
+def test_line_breaks_and_indentation_are_kept(rule: dict, body: bytes) -> None:
+    source = Source.model_validate(
+        {
+            "name": "code",
+            "kind": "files",
+            "path": "x",
+            "licence": "CC0-1.0",
+            "selector": [{"name": "file", **rule}],
+            "clean": {},
+        }
+    )
+    [document] = read.documents(source, {"uri": "a", "media": "text/plain"}, body)
+    assert document["text"] == KEPT
+
+
+def test_true_and_false_in_a_record_are_words() -> None:
+    [part] = cut(
+        Rule(kind="json", name="r", text="t", attributes={"spam": "is.spam", "none": "n"}),
+        "a",
+        b'{"t": "x", "is": {"spam": false}, "n": null}',
+    )
+    assert part.attributes == {"none": "", "spam": "false"}
+
+
+def test_a_series_its_name_and_cut_text_are_marked_too() -> None:
+    source = Source.model_validate(
+        {
+            "name": "calls",
+            "kind": "files",
+            "path": "x",
+            "licence": "CC0-1.0",
+            "selector": [{"kind": "csv", "name": "series", "group": "who"}],
+            "clean": {"pii": True, "max_chars": 50},
+        }
+    )
+    table = b"who,phone,sum\nanna@mill.example,020 7946 0958,12\n"
+    [document] = read.documents(source, {"uri": "a.csv", "media": "text/csv"}, table)
+    assert document["payload"] == b"phone,sum\n[PHONE],12\n"
+    assert "anna" not in json.dumps({**document, "payload": ""})
+    assert json.loads(document["pii"]) == {"phone": 1}
 
 
 @pytest.mark.parametrize("body", [b"\0\1\2\3", b"%PDF-1.7\n\0\0"])

@@ -4,10 +4,13 @@ import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from tests.conftest import Clone
+from tidemill.lineage import trace
 
 ARTICLE = "http://udhr.localhost/udhr_deu_1996.xml#article-3"
 
@@ -141,3 +144,27 @@ def test_a_version_that_is_forgotten_leaves_the_index_with_the_pages_it_alone_ha
         ),
     )
     assert said.split() == ["True", "False", "True"]
+
+
+def test_what_label_and_split_left_out_has_its_reason_and_any_spelling_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = "http://mill.example/b"
+    for step, reason in (("labels", "no voter says anything of it"), ("splits", "near duplicate")):
+        folder = tmp_path / "data" / step / "languages"
+        folder.mkdir(parents=True)
+        rows = {"example_id": ["e1"], "doc_id": ["d1"], "reason": [reason]}
+        pd.DataFrame(rows).to_parquet(folder / "dropped.parquet")
+    folder = tmp_path / "data" / "clean" / "mill"
+    folder.mkdir(parents=True)
+    pd.DataFrame(
+        {"doc_id": ["d1", "d2"], "uri": [f"{uri}#p-1", "http://mill.example/c"]}
+    ).to_parquet(folder / "lineage.parquet")
+    (tmp_path / "conf").mkdir()
+    for spelling in (uri, "HTTP://Mill.Example:80/a/../b", f"{uri}#p-1"):
+        assert trace.dropped(trace.spelled(spelling)) == {
+            "no voter says anything of it (labels languages)": 1,
+            "near duplicate (splits languages)": 1,
+        }
+    assert trace.dropped("http://mill.example/c") == {}

@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -200,7 +200,7 @@ def taken(recipe: str, file: Path, examples: pd.DataFrame, new: bool = False) ->
             counts[why] += max(1, len(given))
             continue
         given += _deleted(task, given, kept)
-        counts["not answered"] += not given
+        counts["not answered"] += all(answer.answer == WITHDRAWN for answer in given)
         for answer in given:
             if not sound(answer.answer) or not (new or answer.answer in allowed):
                 unknown[answer.answer] += 1
@@ -250,9 +250,10 @@ def _foreign(task: Any, texts: dict[str, str]) -> str:
     example = str(data.get("example_id", ""))
     if example not in texts:
         return "of examples that are not here"
-    if isinstance(data.get("text"), str) and data["text"] != shown_text(texts[example]):
-        return "of texts that were edited since"
-    return ""
+    text = data.get("text")
+    is_known = isinstance(text, str) and any(map(str.isalpha, text))
+    edited = is_known and text != shown_text(texts[example])
+    return "of texts that were edited since" if edited else ""
 
 
 def _deleted(
@@ -271,15 +272,17 @@ def _deleted(
         and before.project == project
         and before.person not in here
         and before.answer != WITHDRAWN
-        and at >= before.at
+        and (not at or at >= before.at)
     ]
 
 
 def _merged(answer: Given, kept: dict[tuple[str, str], Given]) -> str:
     """Take an answer that is not older than what is there; what became of it."""
     before = kept.get(answer.key)
-    if before is not None and answer.at < before.at:
+    if before is not None and answer.at and answer.at < before.at:
         return "older than what is here"
+    if before is not None and not answer.at:  # imported now, so it is the newest that is known
+        answer = replace(answer, at=before.at)
     if before is None and answer.answer == WITHDRAWN and not answer.at:
         return ""
     kept[answer.key] = answer

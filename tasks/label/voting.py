@@ -16,36 +16,26 @@ LEAST_TRUE = 30  # rows with a known answer, below which nothing is said to vali
 
 
 class Votes:
-    """Votes as a table: `said` (N, V) holds places in `answers`, or NOTHING; `checks` holds each checker's yes (1), no (0) or nothing (-1)."""
+    """Votes as a table.
+
+    `said` (N, V) holds places in `answers`, or NOTHING; `checks` holds each checker's yes (1), no (0) or nothing (-1).
+    """
 
     def __init__(self, rows: Sequence[str]) -> None:
-        told: list[dict[str, Any]] = [json.loads(row) for row in rows]
-        names = list(dict.fromkeys(name for row in told for name in row))
-        checkers = [
-            name
-            for name in names
-            if all(isinstance(row.get(name), bool) or row.get(name) is None for row in told)
-            and any(row.get(name) is not None for row in told)
-        ]
+        votes: list[dict[str, Any]] = [json.loads(row) for row in rows]
+        names = list(dict.fromkeys(name for row in votes for name in row))
+        checkers = [name for name in names if _is_checker([row.get(name) for row in votes])]
         self.voters = [name for name in names if name not in checkers]
-        self.answers = sorted(
-            {str(row[name]) for row in told for name in self.voters if row.get(name) is not None}
-        )
+        given = (row.get(name) for row in votes for name in self.voters)
+        self.answers = sorted({str(vote) for vote in given if vote is not None})
         place = {answer: number for number, answer in enumerate(self.answers)}
-        self.said = np.array(
-            [
-                [
-                    NOTHING if row.get(name) is None else place[str(row[name])]
-                    for name in self.voters
-                ]
-                for row in told
-            ],
-            dtype=np.int64,
-        ).reshape(len(told), len(self.voters))
-        self.checks = {
-            name: np.array([NOTHING if row.get(name) is None else int(row[name]) for row in told])
-            for name in checkers
-        }
+        self.said = np.full((len(votes), len(self.voters)), NOTHING, dtype=np.int64)
+        for number, name in enumerate(self.voters):
+            column = [row.get(name) for row in votes]
+            self.said[:, number] = [
+                NOTHING if vote is None else place[str(vote)] for vote in column
+            ]
+        self.checks = {name: _checks([row.get(name) for row in votes]) for name in checkers}
 
     def places(self, wanted: Sequence[str | None]) -> np.ndarray:
         """(N,): where these answers stand; NOTHING for one that nobody names."""
@@ -57,6 +47,16 @@ class Votes:
             ],
             dtype=np.int64,
         )
+
+
+def _is_checker(votes: list[Any]) -> bool:
+    """Whether a voter says yes or no alone."""
+    given = [vote for vote in votes if vote is not None]
+    return bool(given) and all(isinstance(vote, bool) for vote in given)
+
+
+def _checks(votes: list[Any]) -> np.ndarray:
+    return np.array([NOTHING if vote is None else int(vote) for vote in votes])
 
 
 def figures(

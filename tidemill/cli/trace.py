@@ -33,7 +33,8 @@ def trace(
     """From a model to its pages, and from a page to its models."""
     from tidemill.lineage import trace as lineage
 
-    if re.match(r"[a-z][a-z0-9+.-]*:", what):
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", what):
+        what = lineage.spelled(what)
         for words in lineage.complete():
             typer.echo(f"not in the index: {words}", err=True)
         if show:
@@ -57,7 +58,9 @@ def _page(url: str, as_json: bool) -> None:
         out({"page": url, "models": found, "dropped": why})
         return
     if not found:
-        reasons = ", ".join(f"{count} parts {name}" for name, count in why.items())
+        reasons = ", ".join(
+            f"{count} part{'s' if count != 1 else ''}: {name}" for name, count in why.items()
+        )
         typer.echo(
             f"no registered version was made from {url}"
             + (f"; today's data leaves it out: {reasons}" if reasons else "")

@@ -10,6 +10,7 @@ import hashlib
 import json
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -193,9 +194,19 @@ def pages(application: str, version: str) -> list[dict[str, Any]]:
 
 
 def _within(url: str) -> tuple[str, str, str]:
-    """What finds a page and its parts: the page itself, and the first and last of what its parts' addresses begin with."""
+    """What finds a page and its parts: the page, and the first and last of what its parts' addresses begin with."""
     mark = "/" if "#" in url else "#"  # a page's parts follow "#", those of a package's member "/"
     return url, url + mark, url + chr(ord(mark) + 1)
+
+
+def spelled(url: str) -> str:
+    """An address as collecting spells it: `HTTP://Mill.Example:80/a/../b` is `http://mill.example/b`."""
+    from tidemill.web import urls
+
+    page, mark, part = url.partition("#")
+    if not page.lower().startswith(("http://", "https://")):
+        return url
+    return f"{urls.canonical(page) or page}{mark}{part}"
 
 
 def models(url: str) -> list[dict[str, Any]]:
@@ -224,17 +235,24 @@ def dropped(url: str) -> dict[str, int]:
     import pyarrow.parquet as pq
 
     page, low, high = _within(url)
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    documents: set[str] = set()
+    for path in sorted(paths.root().glob("data/clean/*/lineage.parquet")):
+        table = pq.read_table(path, columns=["doc_id", "uri"])
+        rows = zip(table["doc_id"].to_pylist(), table["uri"].to_pylist(), strict=True)
+        documents |= {doc_id for doc_id, uri in rows if uri == page or low <= uri < high}
     for path in sorted(paths.root().glob("data/*/*/dropped.parquet")):
-        if {"uri", "reason"} <= set(pq.read_schema(path).names):
-            table = pq.read_table(path, columns=["uri", "reason"])
-            for uri, reason in zip(
-                table["uri"].to_pylist(), table["reason"].to_pylist(), strict=True
-            ):
-                if uri and (uri == page or low <= uri < high):
-                    name = f"{reason} ({path.parent.parent.name} {path.parent.name})"
-                    counts[name] = counts.get(name, 0) + 1
-    return counts
+        table = pq.read_table(path)
+        if not {"doc_id", "reason"} <= set(table.column_names):
+            continue
+        # Those of label and split know a document by its id alone.
+        addresses = table["uri"].to_pylist() if "uri" in table.column_names else [""] * len(table)
+        rows = zip(table["doc_id"].to_pylist(), addresses, table["reason"].to_pylist(), strict=True)
+        step = f"{path.parent.parent.name} {path.parent.name}"
+        for doc_id, uri, reason in rows:
+            if doc_id in documents or uri == page or low <= (uri or "") < high:
+                counts[f"{reason} ({step})"] += 1
+    return dict(counts)
 
 
 def summary(found: list[dict[str, Any]], by: str) -> dict[str, int]:

@@ -95,6 +95,11 @@ class SplitRule(Strict):
                     raise ValueError(
                         f"split by hash: {name} is a share between 0 and 1, not {share!r}"
                     )
+            if self.valid + self.test >= 1:  # type: ignore[operator]
+                raise ValueError(
+                    f"split by hash: valid {self.valid} and test {self.test} add up to 1 or more, "
+                    f"which leaves nothing to train on"
+                )
         if self.by == "values" and not (
             isinstance(self.valid, tuple | float) and isinstance(self.test, tuple)
         ):
