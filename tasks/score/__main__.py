@@ -1,4 +1,4 @@
-"""python -m tasks.score RECIPE [key=value ...]: every model on the same test rows."""
+"""python -m tasks.score --run PATH, or RECIPE [key=value ...]: every model on the same test rows."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tidemill.engines.mlflow import packages, registry, runs
 from tidemill.package.latency import measured, rss_mb
 from tidemill.package.package import described, verify
 from tidemill.records.receipts import Exported, Scored
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.run.tracked import begin
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault
@@ -25,7 +25,7 @@ from tidemill.runtime.files import digest
 def score(this: plan.Plan) -> Scored:
     exported = plan.read("export", Exported, this)
     champion = registry.aliased(this.application)
-    before = plan.whole(Scored, this.folder / "score.json")
+    before = plan.whole("score", Scored, this)
     own = (
         champion is not None
         and registry.tag(this.application, champion, "tidemill.key") == this.key
@@ -135,4 +135,4 @@ def judged(recipe: Recipe, session: Any, examples: pd.DataFrame) -> pd.DataFrame
 
 
 if __name__ == "__main__":
-    plan.main("score", score)
+    main.of_run(score, "score")
