@@ -1,7 +1,8 @@
-"""What is personal as people write it, and what only looks like it: written by hand, before the recognisers were read.
+"""What is personal as people write it, and what only looks like it: written by hand, before the
+recognisers were read.
 
-A value stands between ⟦ and ⟧. A line may stand for several: `{a|b}` is each of its readings. Everything is invented or
-from ranges that nobody holds, but for the addresses of public services.
+A value stands between ⟦ and ⟧. A line may stand for several: `{a|b}` is each of its readings.
+Everything is invented or from ranges that nobody holds, but for the addresses of public services.
 """
 
 import itertools

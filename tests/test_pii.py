@@ -1,4 +1,4 @@
-"""What is personal: found in text as the web has it, among numbers that look like it and are not."""
+"""What is personal: found in text as the web has it, among what only looks like it."""
 
 import json
 import logging
@@ -113,7 +113,10 @@ def phone() -> str:
     if way < 0.3:
         return said.replace(" ", R.choice([".", "-", "/"]) if "/" not in said else " ")
     if way < 0.4:
-        return f"({R.choice(['212', '415', '617', '312'])}) {R.choice(['736', '555', '484'])}-{digits(4)}"
+        return (
+            f"({R.choice(['212', '415', '617', '312'])}) "
+            f"{R.choice(['736', '555', '484'])}-{digits(4)}"
+        )
     return said
 
 
@@ -187,7 +190,8 @@ FORMS: list[tuple[str, Callable[[], str]]] = [
     (
         "fr.nir",
         lambda: (
-            f"{R.choice('12')}{R.randrange(40, 99)}{R.randrange(1, 13):02d}75{digits(3)}{digits(3)}{digits(2)}"
+            f"{R.choice('12')}{R.randrange(40, 99)}{R.randrange(1, 13):02d}75{digits(3)}"
+            f"{digits(3)}{digits(2)}"
         ),
     ),
 ]
@@ -210,7 +214,8 @@ def secret() -> str:
             "sk-proj-" + some(40) + "7",
             "hf_" + some(34),
             f"eyJ{some(20)}.eyJ{some(40)}.{some(30)}",
-            f"-----BEGIN RSA PRIVATE KEY-----\n{some(60)}\n{some(60)}\n-----END RSA PRIVATE KEY-----",
+            f"-----BEGIN RSA PRIVATE KEY-----\n{some(60)}\n{some(60)}\n-----END RSA PRIVATE "
+            "KEY-----",
         ]
     )
 
@@ -254,10 +259,12 @@ def negative() -> str:
             lambda: f"{R.randrange(1, 29):02d}.{R.randrange(1, 13):02d}.{R.randrange(1990, 2027)}",
             lambda: f"{R.randrange(24):02d}:{R.randrange(60):02d}:{R.randrange(60):02d}",
             lambda: (
-                f"version {R.randrange(1, 20)}.{R.randrange(30)}.{R.randrange(200)}.{R.randrange(250)}"
+                "version "
+                f"{R.randrange(1, 20)}.{R.randrange(30)}.{R.randrange(200)}.{R.randrange(250)}"
             ),
             lambda: (
-                f"section {R.randrange(1, 9)}.{R.randrange(1, 9)}.{R.randrange(1, 9)}.{R.randrange(1, 9)}"
+                "section "
+                f"{R.randrange(1, 9)}.{R.randrange(1, 9)}.{R.randrange(1, 9)}.{R.randrange(1, 9)}"
             ),
             lambda: f"{R.randrange(1, 999)},{digits(3)}.{digits(2)} EUR",
             lambda: f"ISBN 978-{digits(1)}-{digits(4)}-{digits(4)}-{digits(1)}",
@@ -366,7 +373,8 @@ def test_two_hundred_planted_canaries_are_in_nothing_that_clean_leaves(
             for line in text.replace("&", "&amp;").replace("<", "&lt;").split("\n\n")
         )
         pages[f"http://mill.example/{number}"] = (
-            f"<html><head><title>{canaries[number * 10][1]}</title></head><body><pre>{body}</pre></body></html>".encode()
+            f"<html><head><title>{canaries[number * 10][1]}</title></head><body><pre>{body}</pre><"
+            "/body></html>".encode()
         )
     mill.collect(pages, charset="utf-8")
     room.clean("mill")

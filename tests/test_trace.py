@@ -56,7 +56,8 @@ def test_every_row_of_a_version_leads_to_bytes_of_its_digest(lived: Clone) -> No
     checked = inside(
         lived,
         (
-            "import sys, json, hashlib; from tidemill.records.warc import bodies; from urllib.parse import urldefrag\n"
+            "import sys, json, hashlib; from tidemill.records.warc import bodies; from "
+            "urllib.parse import urldefrag\n"
             f"rows = json.loads({json.dumps(sample.to_json(orient='records'))})\n"
             "for row in rows:\n"
             "    row['uri'] = urldefrag(row['uri']).url\n"
@@ -133,13 +134,15 @@ def test_a_version_that_is_forgotten_leaves_the_index_with_the_pages_it_alone_ha
         (
             "from tidemill.lineage import trace\n"
             f"page = {ARTICLE!r}\n"
-            "with trace.index() as d: before = d.execute('select count(*) from pages').fetchone()[0]\n"
+            "with trace.index() as d: before = d.execute('select count(*) from "
+            "pages').fetchone()[0]\n"
             "number = trace.models(page)[0]['snapshot']\n"
             "trace.note('languages', '77', number)\n"
             "there = [row['version'] for row in trace.models(page)]\n"
             "trace.forget('languages', '77')\n"
             "left = [row['version'] for row in trace.models(page)]\n"
-            "with trace.index() as d: after = d.execute('select count(*) from pages').fetchone()[0]\n"
+            "with trace.index() as d: after = d.execute('select count(*) from "
+            "pages').fetchone()[0]\n"
             "print('77' in there, '77' in left, before == after)"
         ),
     )

@@ -111,6 +111,7 @@ class Languages(contract.Recipe):
         "out of scope": "Judging a person by the language of what they wrote; dialects.",
         "data": "Declarations of human rights, and user interfaces; most languages have one declaration alone.",
     }
+    prose: ClassVar[tuple[str, ...] | None] = ("text",)  # short strings of user interfaces too
     reads: ClassVar[str] = "labelled texts"
     teaches: ClassVar[bool] = True
     weighs: ClassVar[bool] = True

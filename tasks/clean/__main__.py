@@ -1,9 +1,10 @@
 """python -m tasks.clean SOURCE: data/raw/SOURCE to data/clean/SOURCE.
 
-Only what changed is read: an entry of .tidemill/clean/SOURCE.sqlite is known by the record's bytes, the source's
-configuration and this room's code. The output is a function of what was collected alone, so it is the same to the byte
-after one night or many, with one process or several, and after a night that was killed. In memory are one record a child
-and one batch of rows; beside them the manifest.
+Only what changed is read: an entry of .tidemill/clean/SOURCE.sqlite is known by the record's bytes,
+the source's configuration and this room's code. The output is a function of what was collected
+alone, so it is the same to the byte after one night or many, with one process or several, and after
+a night that was killed. In memory are one record a child and one batch of rows; beside them the
+manifest.
 """
 
 import gc
@@ -80,7 +81,8 @@ def clean(name: str) -> None:
     rows = [stated.now(row) for row in warc.manifest(folder).values() if row["status"] == 200]
     if not rows:
         raise Refused(
-            f"source {name} is empty: data/raw/{name} has no page; collect it first: python -m tasks.collect {name}"
+            f"source {name} is empty: data/raw/{name} has no page; collect it first: python -m "
+            f"tasks.collect {name}"
         )
     rows.sort(key=lambda row: row["uri"])
     path = paths.state("clean", f"{name}.sqlite")
@@ -90,7 +92,8 @@ def clean(name: str) -> None:
             _clean(source, folder, rows, path)
         except Damaged as error:
             print(
-                f"the index {path.name} is damaged ({error}); it is dropped, and all of {name} is read again",
+                f"the index {path.name} is damaged ({error}); it is dropped, and all of {name} is "
+                "read again",
                 flush=True,
             )
             Done.drop(path)
@@ -158,7 +161,10 @@ def _others(source: Source, row: Row) -> list[str]:
 def bring(
     source: Source, folder: Path, rows: list[Row], done: Done
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Read every record that is not known yet. Gives the key of each record's documents, and why some gave none today."""
+    """Read every record that is not known yet.
+
+    Gives the key of each record's documents, and why some gave none today.
+    """
     keys = _first_keys(source, rows)
     there = done.known()
     new = [row for row in rows if keys[row["uri"]] not in there]
@@ -197,7 +203,8 @@ def _bodies(
 
 
 def stored(folder: Path, rows: list[Row], failed: dict[str, str]) -> Iterator[tuple[Row, bytes]]:
-    """The records' bytes, those that are still what was collected; why a record's are not stands in `failed`.
+    """The records' bytes, those that are still what was collected; why a record's are not stands in
+    `failed`.
 
     Raises Fault where a file is gone: that is no damaged record.
     """
@@ -243,7 +250,7 @@ def _ask(
     done: Done,
     failed: dict[str, str],
 ) -> None:
-    """Have children read; what hangs or kills them is not kept, so it is tried again another night."""
+    """Have children read; what hangs or kills them is not kept, so it is tried again."""
     wanted = min(pool.processes(config.runtime().processes), max(1, total // A_CHILD))
     asked = (
         (row, {**head, "row": {key: row[key] for key in ("uri", "media", "charset")}}, body)
@@ -292,7 +299,9 @@ def _cuts(
 
 
 class Table:
-    """A parquet file that grows by batches and appears when it is whole; equal rows give equal bytes."""
+    """A parquet file that grows by batches and appears when it is whole; equal rows give equal
+    bytes.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.schema, self.rows, self.size, self.count = schema, [], 0, 0  # type: tuple[pa.Schema, list[Row], int, int]
@@ -324,7 +333,7 @@ class Table:
 def write(
     source: Source, rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done
 ) -> None:
-    """The output: every document is kept or dropped with its reason, in the order of the records."""
+    """The output: every document is kept or dropped with its reason, in the records' order."""
     out = paths.data("clean", source.name)
     dropped: Counter[str] = Counter()
     with (
@@ -363,7 +372,8 @@ def write(
         if not kept.count:
             why = "; ".join(f"{number} x {reason}" for reason, number in list(counts.items())[:3])
             raise Refused(
-                f"source {source.name}: no page has usable text ({why}); correct `selector` or `clean` in conf/source/{source.name}.yaml"
+                f"source {source.name}: no page has usable text ({why}); correct `selector` or "
+                f"`clean` in conf/source/{source.name}.yaml"
             )
     write_json(
         out / "report.json",

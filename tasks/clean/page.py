@@ -1,8 +1,8 @@
 """HTML pages: their main text as blocks, and what a host repeats on page after page.
 
-A page is cut at its block elements. What its markup calls navigation is left out at once; what else is repeated over a
-host's pages is learned from the whole host and cut when all of them were read, so nothing is guessed from one page.
-Measured on real pages beside trafilatura: docs/log.md.
+A page is cut at its block elements. What its markup calls navigation is left out at once; what else
+is repeated over a host's pages is learned from the whole host and cut when all of them were read,
+so nothing is guessed from one page. Measured on real pages beside trafilatura: docs/log.md.
 """
 
 import hashlib
@@ -23,9 +23,11 @@ OUT = (
     "nav,footer,aside,form,[role=navigation],[role=search],[role=contentinfo],[role=banner],"
     "[role=complementary],[hidden],[aria-hidden=true]"
 )
-# Words of a class or an id by which authors call what is no main text: whole words, `share` but not `shareholder`.
+# Words of a class or an id by which authors call what is no main text: whole words, `share` but not
+# `shareholder`.
 _NAMED = re.compile(
-    r"nav(?:bar|box|igation|list|links?|menu|items?|s)?|menu(?:s|bar|items?|list|links?)?|breadcrumbs?|footer(?:s|nav|links)?"
+    r"nav(?:bar|box|igation|list|links?|menu|items?|s)?|menu(?:s|bar|items?|list|links?)?|"
+    r"breadcrumbs?|footer(?:s|nav|links)?"
     r"|paginat(?:ion|or)|pager|shar(?:e|es|ing)|social|cookies?|copyright|advert(?:s|isements?)?"
     r"|skip(?:link|links|nav|to)?|toolbar|sidebar\w{0,2}|\w*sidebar"
 )
@@ -43,7 +45,8 @@ LINKED = 0.5  # a block with more of its letters in links is one of links
 LEAST = 3  # pages, below which nothing is called repeated
 LINKED_SHARE = 0.01  # of a host's pages: links that stand on so many of them
 PLAIN_SHARE = 0.2  # other blocks
-MUST_STAY = 0.2  # of a page's letters outside links; else only its links are cut: its pages are nearly the same
+# of a page's letters outside links; else only its links are cut: its pages are nearly the same
+MUST_STAY = 0.2
 MOST_BLOCKS = 200_000
 BREAK = "\x1e"  # a line break of the page's author, until white space is collapsed; no page has it
 
@@ -56,7 +59,9 @@ class Page:
 
 
 def mended(text: str) -> str:
-    """Text that was decoded wrongly once, put right; other text as it is (ftfy's defaults would alter clean pages too)."""
+    """Text that was decoded wrongly once, put right; other text as it is (ftfy's defaults would
+    alter clean pages too).
+    """
     from ftfy import fix_encoding
     from ftfy.badness import is_bad
 
@@ -64,7 +69,10 @@ def mended(text: str) -> str:
 
 
 def read(body: bytes, header: str | None) -> Page:
-    """A page's title, language and blocks. `header` is the charset that the server declared. Raises Unreadable."""
+    """A page's title, language and blocks.
+
+    `header` is the charset that the server declared. Raises Unreadable.
+    """
     from selectolax.lexbor import LexborHTMLParser
 
     if b"\0" in body[:1024] and not body.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -98,7 +106,9 @@ def _navigation_name(name: str) -> bool:
 
 
 def _without_navigation(body: Any) -> None:
-    """Take out what markup and names call navigation, but for an element that holds most of the page's text."""
+    """Take out what markup and names call navigation, but for an element that holds most of the
+    page's text.
+    """
     for node in body.css(NEVER_TEXT):
         node.decompose()
     out = body.css(OUT)
@@ -123,7 +133,8 @@ def _without_navigation(body: Any) -> None:
 
 @dataclass(frozen=True)
 class _Tree:
-    """The elements below a body, by their numbers: each one's parent, before its children, and its text's size.
+    """The elements below a body, by their numbers: each one's parent, before its children, and its
+    text's size.
 
     Sizes are in characters outside of links.
     """
@@ -172,7 +183,7 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a text stands: its block element, whether in a link, whether its white space is kept."""
+    """Where a text stands: its block element, whether in a link, whether white space is kept."""
 
     block: int
     linked: bool

@@ -1,4 +1,6 @@
-"""One record of data/raw as documents: cut, measured, and where its source asks for it without what is personal."""
+"""One record of data/raw as documents: cut, measured, and where its source asks for it without what
+is personal.
+"""
 
 import csv
 import io
@@ -52,7 +54,9 @@ def documents(
 
 
 def _own(name: str, times: Counter[str], names: set[str]) -> str:
-    """A name that no other part of the record has: pages number two parts alike, and name one as a number would."""
+    """A name that no other part of the record has: pages number two parts alike, and name one as a
+    number would.
+    """
     own = name
     while own in names:
         times[name] = max(2, times[name] + 1)
@@ -167,7 +171,7 @@ def described(source: Source, row: dict[str, Any], part: Part) -> Document:
 
 
 def _without_personal(source: Source, part: Part) -> tuple[Part, dict[str, int]]:
-    """The part with its text in normal form and of at most `max_chars`, and what was marked in it."""
+    """The part with its text in normal form and of at most `max_chars`, and what was marked."""
     limit = source.clean.max_chars
     original = normal.tidy(part.original)
     text = normal.prose(normal.tidy(part.text)) if part.original else normal.lines(part.text)

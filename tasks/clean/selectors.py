@@ -18,7 +18,10 @@ Beside = Callable[[str], bytes | None]
 
 
 def cut(rule: Rule, uri: str, body: bytes, beside: Beside = lambda uri: None) -> Iterator[Part]:
-    """A page's parts under one rule; none where the rule finds nothing. `beside` gives another page of its source."""
+    """A page's parts under one rule; none where the rule finds nothing.
+
+    `beside` gives another page of its source.
+    """
     if rule.kind in ("picture", "pixels", "csv", "audio"):
         return {
             "picture": binary_selectors.picture,
@@ -58,7 +61,7 @@ def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
 
 
 def _node_text(node: Any) -> str:
-    """A node's text, its lines as they are; the indentation that all of them have is the markup's."""
+    """A node's text, its lines as they are; the indentation that all have is the markup's."""
     text = "".join(node.itertext()) if isinstance(node, etree._Element) else str(node)
     return textwrap.dedent(text.strip("\n"))
 

@@ -63,10 +63,12 @@ def examined(recipe: Recipe, documents: pd.DataFrame) -> pd.DataFrame:
         if len(missing):
             document = usable["doc_id"][missing[0]]
             raise Refused(
-                f"recipe {recipe.application}: label leaves {column} empty in {len(missing):,} rows, "
+                f"recipe {recipe.application}: label leaves {column} empty in {len(missing):,} "
+                "rows, "
                 f"first of document {document}; drop such rows with a reason, or fill it"
             )
-    # An example is known by its question and its document, so a changed label keeps its place in the split.
+    # An example is known by its question and its document, so a changed label keeps its place in
+    # the split.
     keys = examples["doc_id"] + "\x1f" + examples["inputs"]
     ids = [hashlib.sha256(key.encode()).hexdigest()[:24] for key in keys]
     examples.insert(0, "example_id", ids)
@@ -74,7 +76,9 @@ def examined(recipe: Recipe, documents: pd.DataFrame) -> pd.DataFrame:
 
 
 def alike_labels(examples: pd.DataFrame, field: str) -> dict[str, Any]:
-    """Answers that differ in spaces, case or Unicode form alone: probably one answer, spelled in several ways."""
+    """Answers that differ in spaces, case or Unicode form alone: probably one answer, spelled in
+    several ways.
+    """
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for target in examples.loc[examples["dropped"].isna(), "target"]:
         answer = json.loads(target).get(field)
@@ -235,7 +239,10 @@ def once(examples: pd.DataFrame, documents: pd.DataFrame, said: dict[str, str]) 
 def doubted(
     examples: pd.DataFrame, field: str, said: dict[str, str], policy: Label, told: dict[str, Any]
 ) -> pd.DataFrame:
-    """Doubt what looks wrong, by policy with a consequence. Changes `examples` and the report; gives the doubtful ones."""
+    """Doubt what looks wrong, by policy with a consequence.
+
+    Changes `examples` and the report; gives the doubtful ones.
+    """
     if policy.issues == "off":
         return pd.DataFrame({column: [] for column in ISSUES.names})
     from tasks.label.issues import issues

@@ -1,8 +1,11 @@
-"""What people say: their labels win. They lie in data/people/RECIPE.jsonl, in git, a line a person's answer.
+"""What people say: their labels win.
 
-They come from Label Studio's JSON. A line is {"example_id", "answer", "person"}, with "at" (UTC) and "project" where the
-export has them; a person is a number or a short hash, never an address. The newest by time holds, in whatever order
-exports are imported, so an answer that was withdrawn stays as a line that says so.
+They lie in data/people/RECIPE.jsonl, in git, a line a person's answer.
+
+They come from Label Studio's JSON. A line is {"example_id", "answer", "person"}, with "at" (UTC)
+and "project" where the export has them; a person is a number or a short hash, never an address. The
+newest by time holds, in whatever order exports are imported, so an answer that was withdrawn stays
+as a line that says so.
 """
 
 import base64
@@ -85,7 +88,9 @@ def newest(given: Iterable[Given]) -> dict[tuple[str, str], Given]:
 
 
 def answers(recipe: str) -> dict[str, str]:
-    """What most people say of each example, each with one voice; where as many say otherwise nothing is taken."""
+    """What most people say of each example, each with one voice; where as many say otherwise
+    nothing is taken.
+    """
     votes: dict[str, Counter[str]] = {}
     for given in newest(lines(recipe)).values():
         if given.answer != WITHDRAWN:
@@ -115,7 +120,8 @@ def field(examples: pd.DataFrame, recipe: str) -> str:
     target = json.loads(examples["target"].iloc[0])
     if len(target) != 1 or not isinstance(next(iter(target.values())), str):
         raise Refused(
-            f"the answers of {recipe} are no labels ({', '.join(target)}), so people cannot choose among them"
+            f"the answers of {recipe} are no labels ({', '.join(target)}), so people cannot "
+            "choose among them"
         )
     return str(next(iter(target)))
 
@@ -182,9 +188,12 @@ def escaped(text: str) -> str:
 
 
 def taken(recipe: str, file: Path, examples: pd.DataFrame, new: bool = False) -> dict[str, int]:
-    """Merge Label Studio's export, whole or JSON-MIN, into what people said before. Counts of what came of it.
+    """Merge Label Studio's export, whole or JSON-MIN, into what people said before.
 
-    A person's last word by time counts. An answer to a text that is not the example's of today is left out.
+    Counts of what came of it.
+
+    A person's last word by time counts. An answer to a text that is not the example's of today is
+    left out.
     """
     exported = _exported(file)
     name = field(examples, recipe)
@@ -259,7 +268,7 @@ def _foreign(task: Any, texts: dict[str, str]) -> str:
 def _deleted(
     task: dict[str, Any], given: list[Given], kept: dict[tuple[str, str], Given]
 ) -> list[Given]:
-    """Answers of this project that the task has no longer, as withdrawn when it was changed last."""
+    """Answers of this project that the task has no longer, as withdrawn when it last changed."""
     if not isinstance(task.get("annotations"), list):
         return []
     example, project = str(_data(task).get("example_id", "")), str(task.get("project") or "")

@@ -1,7 +1,8 @@
 """What several voters say of one thing, and which of two ways makes the better label of it.
 
-A vote is an answer (a word or a number), a yes or no about the answer that is given, or nothing. Votes that are answers are
-counted against each other; yes and no are checks. Shapes: N rows, V voters, K answers.
+A vote is an answer (a word or a number), a yes or no about the answer that is given, or nothing.
+Votes that are answers are counted against each other; yes and no are checks. Shapes: N rows, V
+voters, K answers.
 """
 
 import json
@@ -18,7 +19,8 @@ LEAST_TRUE = 30  # rows with a known answer, below which nothing is said to vali
 class Votes:
     """Votes as a table.
 
-    `said` (N, V) holds places in `answers`, or NOTHING; `checks` holds each checker's yes (1), no (0) or nothing (-1).
+    `said` (N, V) holds places in `answers`, or NOTHING; `checks` holds each checker's yes (1), no
+    (0) or nothing (-1).
     """
 
     def __init__(self, rows: Sequence[str]) -> None:
@@ -62,9 +64,11 @@ def _checks(votes: list[Any]) -> np.ndarray:
 def figures(
     votes: Votes, given: Sequence[str | None], true: Sequence[str | None], measured_on: str
 ) -> list[dict[str, Any]]:
-    """A row a voter: coverage, overlap (who else voted too), conflict (who else said otherwise), accuracy where the answer is known.
+    """A row a voter: coverage, overlap (who else voted too), conflict (who else said otherwise),
+    accuracy where the answer is known.
 
-    A checker's accuracy is how often it said yes to an answer that is known to be right, or no to one that is wrong.
+    A checker's accuracy is how often it said yes to an answer that is known to be right, or no to
+    one that is wrong.
     """
     rows, known = len(votes.said), np.array([answer is not None for answer in true], dtype=bool)
     right = np.array(
@@ -127,7 +131,7 @@ def _row(
 
 
 def majority(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
-    """Most votes win, an earlier voter's in a tie; answers (N,) and their share of the votes (N,)."""
+    """Most votes win, an earlier voter's in a tie; answers (N,) and their share of votes (N,)."""
     rows, voters = votes.said.shape
     best, share = np.full(rows, NOTHING), np.zeros(rows)
     counts = (votes.said[:, :, None] == votes.said[:, None, :]).sum(axis=2) * (
@@ -142,9 +146,11 @@ def majority(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dawid_skene(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
-    """Each voter's own confusions are estimated with the answers (Dawid and Skene 1979, by EM from majority's answers): answers (N,) and their probability (N,).
+    """Each voter's own confusions are estimated with the answers (Dawid and Skene 1979, by EM from
+    majority's answers): answers (N,) and their probability (N,).
 
-    Only answers somebody gave are considered for a row, so memory grows with the votes and not with N times K.
+    Only answers somebody gave are considered for a row, so memory grows with the votes and not with
+    N times K.
     """
     rows, voters = votes.said.shape
     kinds = len(votes.answers)
@@ -169,7 +175,8 @@ def dawid_skene(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
         for voter in range(voters):
             said = votes.said[:, voter]
             spoke = said != NOTHING
-            # How often the voter says the truth, answer by answer; what else it says is spread over what it does say then.
+            # How often the voter says the truth, answer by answer; what else it says is spread over
+            # what it does say then.
             at = spoke[:, None] & there
             all_ = np.bincount(candidates[at], weights=chance[at], minlength=kinds)
             hit = at & (candidates == said[:, None])
@@ -202,7 +209,9 @@ def dawid_skene(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
 def decided(
     votes: Votes, true: Mapping[int, str] | Sequence[str | None]
 ) -> tuple[str, np.ndarray, np.ndarray, dict[str, float]]:
-    """Majority or Dawid-Skene, whichever is right more often where the answer is known: its name, answers (N,), confidences (N,), both accuracies."""
+    """Majority or Dawid-Skene, whichever is right more often where the answer is known: its name,
+    answers (N,), confidences (N,), both accuracies.
+    """
     truth = votes.places(
         true
         if not isinstance(true, Mapping)

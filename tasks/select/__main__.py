@@ -1,7 +1,8 @@
 """python -m tasks.select RECIPE: data/clean of its sources to data/select/RECIPE.
 
-Documents are read a row group at a time: once what they are judged by, then the texts that are new or perhaps copies,
-then all of those that stay. What is in memory of each is its address and its bands.
+Documents are read a row group at a time: once what they are judged by, then the texts that are new
+or perhaps copies, then all of those that stay. What is in memory of each is its address and its
+bands.
 """
 
 import gc
@@ -62,7 +63,9 @@ def _with_reason(reasons: np.ndarray, places: np.ndarray, table: pa.Table) -> pa
 
 @dataclass
 class Sought:
-    """What is known of the documents among which copies are sought, in the order in which they were read."""
+    """What is known of the documents among which copies are sought, in the order in which they were
+    read.
+    """
 
     bands: int
     places: list[np.ndarray] = field(default_factory=list)
@@ -89,7 +92,9 @@ class Sought:
 
 
 def judge(recipe: Recipe, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """The places of the rows in order of role and address, and by place why each is left out, or None."""
+    """The places of the rows in order of role and address, and by place why each is left out, or
+    None.
+    """
     threshold = recipe.select.near_duplicates
     reasons = np.full(rows.count, None, dtype=object)
     addresses: list[pa.Array] = []

@@ -1,4 +1,6 @@
-"""The documents of a recipe's sources where they lie: in memory is where each one is, and row groups one at a time."""
+"""The documents of a recipe's sources where they lie: in memory is where each one is, and row
+groups one at a time.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +16,8 @@ from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import aside
 from tidemill.text import normal
 
-# Of a row group that is written: what comes first. What is in memory for it is some three times as large.
+# Of a row group that is written: what comes first. What is in memory for it is some three times as
+# large.
 GROUP_ROWS, GROUP_BYTES = 50_000, 32 * 2**20
 
 
@@ -35,7 +38,8 @@ class Rows:
         self.edges = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
         self.count = int(self.edges[-1])
         self.source = np.repeat([number for number, _ in self.parts], sizes).astype(np.int32)
-        # Of each row, about: its share of its row group, and its text, which stands there once where many rows have it.
+        # Of each row, about: its share of its row group, and its text, which stands there once
+        # where many rows have it.
         chars = [
             self._read(part, ["chars"])["chars"].fill_null(0).to_numpy()
             for part in range(len(self.parts))
@@ -47,7 +51,9 @@ class Rows:
         self.bytes = np.maximum(self.bytes, np.concatenate(chars) if chars else 0)
 
     def scan(self, columns: Iterable[str]) -> Iterator[tuple[int, Use, pa.Table, np.ndarray]]:
-        """Every row group: its first row's place, its source, these columns, and which rows have a payload."""
+        """Every row group: its first row's place, its source, these columns, and which rows have a
+        payload.
+        """
         for part, (number, group) in enumerate(self.parts):
             yield (
                 int(self.edges[part]),
@@ -147,7 +153,9 @@ def _opened(source: str) -> pq.ParquetFile:
 
 
 def _bytes(group: pq.RowGroupMetaData) -> int:
-    """How large a row of a row group is, about: unpacked, but what is the same in many rows counts once."""
+    """How large a row of a row group is, about: unpacked, but what is the same in many rows counts
+    once.
+    """
     return int(
         sum(group.column(place).total_uncompressed_size for place in range(group.num_columns))
         / max(1, group.num_rows)

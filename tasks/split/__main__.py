@@ -32,7 +32,7 @@ def split(name: str) -> None:
         process.progress(0, len(examples), "examples")
         where = assign(recipe, examples)
         reasons = left_out(recipe, examples, where)
-        _refuse_empty(name, where, reasons)
+        refuse_empty(name, where, reasons)
         parts = {part: examples[(where == part) & reasons.isna()] for part in SPLITS}
         for part, chosen in parts.items():
             save(out / f"{part}.parquet", *wide(chosen))
@@ -64,7 +64,7 @@ def left_out(recipe: Recipe, examples: pd.DataFrame, where: pd.Series) -> pd.Ser
     return reasons
 
 
-def _refuse_empty(name: str, where: pd.Series, reasons: pd.Series) -> None:
+def refuse_empty(name: str, where: pd.Series, reasons: pd.Series) -> None:
     """Refuse a split without rows, by what became of them. Raises Refused."""
     for part, called in zip(SPLITS, ("training", "validation", "test"), strict=True):
         mine = where == part
@@ -115,7 +115,10 @@ def assign(recipe: Recipe, examples: pd.DataFrame) -> pd.Series:
 
 
 def place(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
-    """The split of each row of a rule's source. Raises Refused where a column is missing or a value is null."""
+    """The split of each row of a rule's source.
+
+    Raises Refused where a column is missing or a value is null.
+    """
     if rule.by == "test":
         return pd.Series("test", index=rows.index, dtype=object)
     if rule.column not in rows:
@@ -129,7 +132,8 @@ def place(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
         name = rows["example_id"][row] if "example_id" in rows else row
         raise Refused(
             f"split rule of {rule.source} by {rule.by}: column '{rule.column}' is null in "
-            f"{int(values.isna().sum()):,} rows, first in row {name}; fill it in label or drop the rows"
+            f"{int(values.isna().sum()):,} rows, first in row {name}; fill it in label or drop "
+            "the rows"
         )
     if rule.by == "values":
         return _by_values(rule, rows)
@@ -156,14 +160,17 @@ def _by_values(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
 
 
 def timed(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
-    """Train before `valid` begins, valid before `test` begins; days of the embargo before either belong to neither."""
+    """Train before `valid` begins, valid before `test` begins; days of the embargo before either
+    belong to neither.
+    """
     dates = rows[rule.column]
     wrong = dates[~dates.map(_is_date)]
     if len(wrong):
         row = wrong.index[0]
         name = rows["example_id"][row] if "example_id" in rows else row
         raise Refused(
-            f"split rule of {rule.source}: column '{rule.column}' has {wrong.iloc[0]!r}, which is no "
+            f"split rule of {rule.source}: column '{rule.column}' has {wrong.iloc[0]!r}, which is "
+            "no "
             f"date, in row {name}; it must hold YYYY-MM-DD"
         )
     assert isinstance(rule.valid, date) and isinstance(rule.test, date)
@@ -206,7 +213,7 @@ def small(recipe: Recipe, test: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def wide(chosen: pd.DataFrame) -> tuple[pa.Table, pa.Schema]:
-    """The examples with a column for each slice beside the JSON, for whoever reads them as a table."""
+    """The examples with a column for each slice beside the JSON, for those who read tables."""
     told = [json.loads(item) for item in chosen["slices"]]
     names = sorted({name for item in told for name in item})
     schema = EXAMPLES.append(WEIGHT) if WEIGHT.name in chosen else EXAMPLES

@@ -1,7 +1,8 @@
-"""Rows of train and valid that are copies of test rows: they would make a model look better than it is.
+"""Rows of train and valid that are copies of test rows: they would make a model look better than it
+is.
 
-Exact means that the inputs are equal. Near copies and words in a row are sought in fields that are prose alone: of a
-table's numbers or of short names, likeness says nothing.
+Exact means that the inputs are equal. Near copies and words in a row are sought in fields that are
+prose alone: of a table's numbers or of short names, likeness says nothing.
 """
 
 import json
@@ -25,7 +26,9 @@ NEIGHBOURS = 32  # pictures of a bucket that one is compared with
 
 @dataclass(frozen=True)
 class Question:
-    """What is compared of a row: `exact` with equality, `prose` by its words, among rows of the same `group`."""
+    """What is compared of a row: `exact` with equality, `prose` by its words, among rows of the
+    same `group`.
+    """
 
     exact: str
     prose: str
@@ -55,7 +58,10 @@ class Question:
 
 
 def is_class(target: str) -> bool:
-    """Whether an answer is one of some classes: one short word or a yes or no. Rows of another class are no copies."""
+    """Whether an answer is one of some classes: one short word or a yes or no.
+
+    Rows of another class are no copies.
+    """
     values = list(_fields(target).values())
     if len(values) != 1:
         return False
@@ -73,7 +79,7 @@ def _fields(target: str) -> dict[str, object]:
 
 
 def _form(value: object) -> object:
-    """A value by which equal inputs are equal: of text the words, of what has no letter every sign."""
+    """A value by which equal inputs are equal: of text the words, of what has no letter all of it."""
     if not isinstance(value, str):
         return value
     has_letter = any(map(str.isalpha, value))
@@ -89,10 +95,11 @@ def leaks(
 ) -> pd.Series:
     """Why a row of train or valid is left out, or None.
 
-    It is an exact copy of a test row, in one cluster of near copies with one, or shares words in a row with one. A row
-    of train that is so related to one of valid goes too. Where answers are classes, only rows of one class are
-    compared. A cluster is everything that near copies lead to, one after the other. `prose`: the fields of the inputs
-    that are prose; None: every string over 40 characters.
+    It is an exact copy of a test row, in one cluster of near copies with one, or shares words in a
+    row with one. A row of train that is so related to one of valid goes too. Where answers are
+    classes, only rows of one class are compared. A cluster is everything that near copies lead to,
+    one after the other. `prose`: the fields of the inputs that are prose; None: every string over
+    40 characters.
     """
     rank = where.map({part: number for number, part in enumerate(SPLITS)}).tolist()
     payloads = examples["payload"] if "payload" in examples else [None] * len(examples)

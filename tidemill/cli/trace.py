@@ -14,7 +14,8 @@ def trace(
     what: Annotated[
         str,
         typer.Argument(
-            help="A model or a page: languages, languages@3, or the address of a page, of a part of one or of a package's member.",
+            help="A model or a page: languages, languages@3, or the address of a page, of a part "
+            "of one or of a package's member.",
             metavar="APPLICATION[@N] | URL",
         ),
     ],
@@ -22,7 +23,8 @@ def trace(
         Path | None,
         typer.Option(
             "--to",
-            help="Where the list of a model's pages goes, as CSV; without it, under .tidemill/trace/.",
+            help="Where the list of a model's pages goes, as CSV; without it, under "
+            ".tidemill/trace/.",
         ),
     ] = None,
     show: Annotated[
@@ -88,7 +90,8 @@ def _model(application: str, number: str, to: Path | None, as_json: bool) -> Non
     version = number or registry.aliased(application)
     if version is None:
         raise Refused(
-            f"{application} has no champion; name a version as {application}@1, or a page by its whole address"
+            f"{application} has no champion; name a version as {application}@1, or a page by its "
+            "whole address"
         )
     found = lineage.pages(application, version)
     if not found:

@@ -65,7 +65,9 @@ def _memory_limit() -> str:
 
 
 def _drafted(picture: Any, kept_pixels: int) -> None:
-    """Have a JPEG decoded at an eighth to a half of its size where that is enough; refuse what would not fit in memory."""
+    """Have a JPEG decoded at an eighth to a half of its size where that is enough; refuse what
+    would not fit in memory.
+    """
     width, height = picture.size
     pixels = width * height
     needed = 4 * pixels  # pillow holds colour in four bytes
@@ -172,7 +174,9 @@ def pixels_digest(body: bytes) -> str:
 
 @dataclass(frozen=True)
 class Look:
-    """How a picture looks: 64 bits that those which look the same share but for a few, and its grey (32, 32) uint8."""
+    """How a picture looks: 64 bits that those which look the same share but for a few, and its grey
+    (32, 32) uint8.
+    """
 
     hash: int
     grey: np.ndarray
@@ -181,7 +185,8 @@ class Look:
 def look(body: bytes) -> Look | None:
     """None where it is no picture, or nothing is to be seen on it.
 
-    The bits are the signs of the lowest 8 x 8 frequencies against their median (Zauner 2010, section 3.2.1, pHash).
+    The bits are the signs of the lowest 8 x 8 frequencies against their median (Zauner 2010,
+    section 3.2.1, pHash).
     """
     from scipy.fft import dctn
 

@@ -8,7 +8,8 @@ import numpy as np
 
 # Of those libsndfile opens; the others are each one more way in.
 FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF")
-# Of what is not one of these, libsndfile gives no integers that fit: floats are not scaled, codecs' overs wrap around.
+# Of what is not one of these, libsndfile gives no integers that fit: floats are not scaled, codecs'
+# overs wrap around.
 INTEGERS = frozenset(["PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW"])
 MOST_BYTES = 64_000_000
 MOST_SECONDS = 600
@@ -21,7 +22,9 @@ class Unfit(ValueError):
 
 
 class _Held(io.BytesIO):
-    """In a damaged file libsndfile seeks before its beginning: that is the end here, since C cannot take an exception."""
+    """In a damaged file libsndfile seeks before its beginning: that is the end here, since C cannot
+    take an exception.
+    """
 
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
@@ -58,7 +61,9 @@ def opened(body: bytes, most_seconds: float = MOST_SECONDS) -> tuple[np.ndarray,
 
 
 def integers(samples: np.ndarray) -> np.ndarray:
-    """Floats as int16: 1 is the most, and what goes beyond is scaled down as a whole. Raises Unfit where one is no number."""
+    """Floats as int16: 1 is the most, and what goes beyond is scaled down as a whole. Raises Unfit
+    where one is no number.
+    """
     peak = float(np.abs(samples).max(initial=0.0))
     if not np.isfinite(peak):
         raise Unfit("a sound with samples that are NaN or infinite")
@@ -67,7 +72,10 @@ def integers(samples: np.ndarray) -> np.ndarray:
 
 
 def samples_digest(body: bytes) -> str:
-    """Of a sound's samples and their rate: the same in whatever lossless file they lie. Raises Unfit."""
+    """Of a sound's samples and their rate: the same in whatever lossless file they lie.
+
+    Raises Unfit.
+    """
     samples, rate = opened(body)
     return hashlib.sha256(f"{samples.shape}{rate}".encode() + samples.tobytes()).hexdigest()
 
@@ -88,7 +96,9 @@ def _fits(file: Any, most_seconds: float) -> None:
 
 
 def mono(samples: np.ndarray, rate: int, wanted: int | None = None) -> tuple[np.ndarray, int]:
-    """One channel (N,) as int16, the mean of all, brought to `wanted` samples a second where that is said."""
+    """One channel (N,) as int16, the mean of all, brought to `wanted` samples a second where that
+    is said.
+    """
     from math import gcd
 
     from scipy.signal import resample_poly

@@ -1,8 +1,9 @@
 """From a model to its pages, and from a page to its models.
 
-The index, .tidemill/lineage.db, holds the pages of every registered version: made when a version is registered,
-and made again from the DVC remote where it is lost. A page asks for all of them, so an index that was begun anew is
-completed first. One row a document and content; a snapshot lists its rows.
+The index, .tidemill/lineage.db, holds the pages of every registered version: made when a version is
+registered, and made again from the DVC remote where it is lost. A page asks for all of them, so an
+index that was begun anew is completed first. One row a document and content; a snapshot lists its
+rows.
 """
 
 import csv
@@ -23,14 +24,21 @@ from tidemill.runtime.files import aside, locked
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS pages (
-    id INTEGER PRIMARY KEY, uri TEXT NOT NULL, source TEXT NOT NULL, host TEXT NOT NULL, licence TEXT NOT NULL, opt_out TEXT NOT NULL,
-    fetched TEXT NOT NULL, raw_file TEXT NOT NULL, raw_locator TEXT NOT NULL, raw_digest TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, uri TEXT NOT NULL, source TEXT NOT NULL, host TEXT NOT NULL,
+    licence TEXT NOT NULL, opt_out TEXT NOT NULL, fetched TEXT NOT NULL,
+    raw_file TEXT NOT NULL, raw_locator TEXT NOT NULL, raw_digest TEXT NOT NULL,
     UNIQUE (uri, raw_digest, licence, opt_out));
-CREATE TABLE IF NOT EXISTS snapshots (id INTEGER PRIMARY KEY, application TEXT NOT NULL, digest TEXT NOT NULL, UNIQUE (application, digest));
-CREATE TABLE IF NOT EXISTS rows (snapshot INTEGER NOT NULL, page INTEGER NOT NULL, split TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (snapshot, page, split)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshots (
+    id INTEGER PRIMARY KEY, application TEXT NOT NULL, digest TEXT NOT NULL,
+    UNIQUE (application, digest));
+CREATE TABLE IF NOT EXISTS rows (
+    snapshot INTEGER NOT NULL, page INTEGER NOT NULL, split TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (snapshot, page, split)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS rows_page ON rows (page);
 CREATE TABLE IF NOT EXISTS whole (since TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS versions (application TEXT NOT NULL, version TEXT NOT NULL, snapshot INTEGER NOT NULL, PRIMARY KEY (application, version)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS versions (
+    application TEXT NOT NULL, version TEXT NOT NULL, snapshot INTEGER NOT NULL,
+    PRIMARY KEY (application, version)) WITHOUT ROWID;
 """
 COLUMNS = (
     "uri",
@@ -48,7 +56,9 @@ SPLITS = ("train", "valid", "test")
 
 @contextmanager
 def index() -> Iterator[sqlite3.Connection]:
-    """The index, made where there is none; one that is damaged is made anew, since all of it can be."""
+    """The index, made where there is none; one that is damaged is made anew, since all of it can
+    be.
+    """
     path = paths.state("lineage.db")
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(paths.state("locks", "lineage")):
@@ -75,7 +85,9 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def note(application: str, version: str, snapshot: str, data: Path | None = None) -> None:
-    """Take a version's pages into the index, from the data as it lies there, or in `data` (splits/ and clean/SOURCE/)."""
+    """Take a version's pages into the index, from the data as it lies there, or in `data` (splits/
+    and clean/SOURCE/).
+    """
     with index() as database:
         found = database.execute(
             "SELECT id FROM snapshots WHERE application = ? AND digest = ?", (application, snapshot)
@@ -122,7 +134,8 @@ def _fill(database: sqlite3.Connection, application: str, snapshot: str, data: P
     lost = whole["uri"].isna()
     if lost.any():
         raise Fault(
-            f"{int(lost.sum())} documents of {application} {snapshot[:12]} have no lineage, such as {whole.loc[lost, 'doc_id'].iloc[0]}; run dvc repro split@{application}"
+            f"{int(lost.sum())} documents of {application} {snapshot[:12]} have no lineage, such "
+            f"as {whole.loc[lost, 'doc_id'].iloc[0]}; run dvc repro split@{application}"
         )
     number = database.execute(
         "INSERT INTO snapshots (application, digest) VALUES (?, ?)", (application, snapshot)
@@ -130,11 +143,13 @@ def _fill(database: sqlite3.Connection, application: str, snapshot: str, data: P
     assert number is not None
     whole[list(COLUMNS)] = whole[list(COLUMNS)].fillna("").astype(str)
     database.executemany(
-        f"INSERT OR IGNORE INTO pages ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",
+        f"INSERT OR IGNORE INTO pages ({', '.join(COLUMNS)}) VALUES "
+        f"({', '.join('?' * len(COLUMNS))})",
         whole[list(COLUMNS)].itertuples(index=False, name=None),
     )
     database.executemany(
-        f"INSERT INTO rows SELECT {number}, id, ?, ? FROM pages WHERE uri = ? AND raw_digest = ? AND licence = ? AND opt_out = ?",
+        f"INSERT INTO rows SELECT {number}, id, ?, ? FROM pages WHERE uri = ? AND raw_digest = ? "
+        "AND licence = ? AND opt_out = ?",
         (
             (split, int(count), *key)
             for split, count, *key in whole[
@@ -156,7 +171,9 @@ def recover(application: str, version: str, snapshot: str) -> None:
 
 
 def complete() -> list[str]:
-    """See that the index has every registered version, once for an index that is new; what could not be had, in words."""
+    """See that the index has every registered version, once for an index that is new; what could
+    not be had, in words.
+    """
     from tidemill.engines.mlflow import registry
 
     with index() as database:
@@ -178,7 +195,9 @@ def complete() -> list[str]:
 
 
 def pages(application: str, version: str) -> list[dict[str, Any]]:
-    """The pages of a version: where each came from, when, under which licence and signals, in which split, by which bytes."""
+    """The pages of a version: where each came from, when, under which licence and signals, in which
+    split, by which bytes.
+    """
     with index() as database:
         found = database.execute(
             "SELECT snapshot FROM versions WHERE application = ? AND version = ?",
@@ -187,20 +206,25 @@ def pages(application: str, version: str) -> list[dict[str, Any]]:
         if found is None:
             return []
         rows = database.execute(
-            f"SELECT {', '.join(COLUMNS)}, split, count FROM rows JOIN pages ON pages.id = rows.page WHERE snapshot = ? ORDER BY source, uri, split",
+            f"SELECT {', '.join(COLUMNS)}, split, count FROM rows JOIN pages ON pages.id = "
+            "rows.page WHERE snapshot = ? ORDER BY source, uri, split",
             found,
         ).fetchall()
     return [dict(zip((*COLUMNS, "split", "examples"), row, strict=True)) for row in rows]
 
 
 def _within(url: str) -> tuple[str, str, str]:
-    """What finds a page and its parts: the page, and the first and last of what its parts' addresses begin with."""
+    """What finds a page and its parts: the page, and the first and last of what its parts'
+    addresses begin with.
+    """
     mark = "/" if "#" in url else "#"  # a page's parts follow "#", those of a package's member "/"
     return url, url + mark, url + chr(ord(mark) + 1)
 
 
 def spelled(url: str) -> str:
-    """An address as collecting spells it: `HTTP://Mill.Example:80/a/../b` is `http://mill.example/b`."""
+    """An address as collecting spells it: `HTTP://Mill.Example:80/a/../b` is
+    `http://mill.example/b`.
+    """
     from tidemill.web import urls
 
     page, mark, part = url.partition("#")
@@ -210,12 +234,17 @@ def spelled(url: str) -> str:
 
 
 def models(url: str) -> list[dict[str, Any]]:
-    """The versions that a page is in, with the split it is in: of the page itself and of every part of it."""
+    """The versions that a page is in, with the split it is in: of the page itself and of every part
+    of it.
+    """
     with index() as database:
         rows = database.execute(
-            "SELECT versions.application, versions.version, snapshots.digest, rows.split, SUM(rows.count), COUNT(DISTINCT pages.id) FROM pages "
-            "JOIN rows ON rows.page = pages.id JOIN snapshots ON snapshots.id = rows.snapshot JOIN versions ON versions.snapshot = snapshots.id "
-            "WHERE pages.uri = ? OR (pages.uri >= ? AND pages.uri < ?) GROUP BY 1, 2, 3, 4 ORDER BY 1, CAST(versions.version AS INTEGER), 4",
+            "SELECT versions.application, versions.version, snapshots.digest, rows.split, "
+            "SUM(rows.count), COUNT(DISTINCT pages.id) FROM pages "
+            "JOIN rows ON rows.page = pages.id JOIN snapshots ON snapshots.id = rows.snapshot "
+            "JOIN versions ON versions.snapshot = snapshots.id "
+            "WHERE pages.uri = ? OR (pages.uri >= ? AND pages.uri < ?) GROUP BY 1, 2, 3, 4 ORDER "
+            "BY 1, CAST(versions.version AS INTEGER), 4",
             _within(url),
         ).fetchall()
     return [
@@ -231,7 +260,9 @@ def models(url: str) -> list[dict[str, Any]]:
 
 
 def dropped(url: str) -> dict[str, int]:
-    """Why parts of a page that was collected are in no model, by today's data: step and reason to how many."""
+    """Why parts of a page that was collected are in no model, by today's data: step and reason to
+    how many.
+    """
     import pyarrow.parquet as pq
 
     page, low, high = _within(url)
@@ -277,7 +308,8 @@ def body(url: str) -> bytes:
 
     with index() as database:
         found = database.execute(
-            f"SELECT {', '.join(COLUMNS)} FROM pages WHERE uri = ? OR (uri >= ? AND uri < ?) ORDER BY fetched DESC LIMIT 1",
+            f"SELECT {', '.join(COLUMNS)} FROM pages WHERE uri = ? OR (uri >= ? AND uri < ?) "
+            "ORDER BY fetched DESC LIMIT 1",
             _within(url),
         ).fetchone()
     if found is None:
@@ -292,7 +324,8 @@ def body(url: str) -> bytes:
     ):
         if hashlib.sha256(content).hexdigest() != row["raw_digest"]:
             raise Fault(
-                f"the bytes of {url} in data/raw/{row['source']}/{row['raw_file']} are not those of its digest {row['raw_digest'][:12]}; the file is damaged"
+                f"the bytes of {url} in data/raw/{row['source']}/{row['raw_file']} are not those "
+                f"of its digest {row['raw_digest'][:12]}; the file is damaged"
             )
         return content
     raise Fault(

@@ -1,9 +1,10 @@
 """Exact and near duplicates: MinHash signatures in bands, candidates verified by their shingles.
 
-Bands as lsh.shape says for a threshold; at .8 every copy with 2 to 5 % of its words edited is found. A text too
-short for a shingle has exact copies only. The result does not depend on the order. `pairs` names every pair;
-`copies`, which only needs to know what hangs together, leaves out pairs that are joined already, and compares a
-text of a large bucket with the few that share its rarest shingles, so cost grows with the texts and not their square.
+Bands as lsh.shape says for a threshold; at .8 every copy with 2 to 5 % of its words edited is
+found. A text too short for a shingle has exact copies only. The result does not depend on the
+order. `pairs` names every pair; `copies`, which only needs to know what hangs together, leaves out
+pairs that are joined already, and compares a text of a large bucket with the few that share its
+rarest shingles, so cost grows with the texts and not their square.
 """
 
 import math
@@ -107,9 +108,11 @@ def firsts(words: np.ndarray, group_of: np.ndarray) -> np.ndarray:
 def candidates(
     first: np.ndarray, group_of: np.ndarray, signed: np.ndarray, alike: "Alike"
 ) -> Iterator[list[list[int]]]:
-    """Rows of the same group that agree in a whole band and say different words: some buckets at a time.
+    """Rows of the same group that agree in a whole band and say different words: some buckets at a
+    time.
 
-    All are held before the first is compared, as far as memory goes: so texts that lie elsewhere are read once.
+    All are held before the first is compared, as far as memory goes: so texts that lie elsewhere
+    are read once.
     """
     alone = np.flatnonzero((first == np.arange(len(first))) & signed.any(axis=1))
     bands = [
@@ -244,9 +247,10 @@ def _join_bucket(bucket: list[int], sets: Sets, alike: Alike) -> None:
 def _join_large(bucket: list[int], sets: Sets, alike: Alike) -> None:
     """The same where many agree in a band, as pages from one template do.
 
-    Of two texts that are alike by the threshold t, one has one of its rarest (1 - t) |x| + 1 shingles in common with
-    the other's (prefix filter: Chaudhuri, Ganti and Kaushik 2006; Bayardo, Ma and Srikant 2007). So a text is compared
-    with the few that share most of them. What a template repeats is not rare, and points at nobody.
+    Of two texts that are alike by the threshold t, one has one of its rarest (1 - t) |x| + 1
+    shingles in common with the other's (prefix filter: Chaudhuri, Ganti and Kaushik 2006; Bayardo,
+    Ma and Srikant 2007). So a text is compared with the few that share most of them. What a
+    template repeats is not rare, and points at nobody.
     """
     sample = np.concatenate([alike.shingles(row) for row in bucket[:: -(-len(bucket) // SAMPLE)]])
     known, times = np.unique(sample, return_counts=True)

@@ -1,8 +1,10 @@
-"""Signatures of texts, kept from night to night: by the digest of each text that of its words and its MinHash bands.
+"""Signatures of texts, kept from night to night: by the digest of each text that of its words and
+its MinHash bands.
 
-One SQLite file a recipe, under .tidemill/. It holds nothing that cannot be computed again, so one that is damaged, or
-was made by other code, is dropped. What is a copy of what is not in it: that follows from the documents of the night,
-which is why the next of a set of copies comes forward when the one that was kept is gone.
+One SQLite file a recipe, under .tidemill/. It holds nothing that cannot be computed again, so one
+that is damaged, or was made by other code, is dropped. What is a copy of what is not in it: that
+follows from the documents of the night, which is why the next of a set of copies comes forward when
+the one that was kept is gone.
 """
 
 import sqlite3
@@ -20,23 +22,30 @@ from tidemill.text import normal, shingles
 
 SEED = 7
 ASKED = 5_000  # texts that the file is asked for at once
-# Bands, the values in each, and the Jaccard similarity from which on at least nine of ten pairs agree in a band.
+# Bands, the values in each, and the Jaccard similarity from which on at least nine of ten pairs
+# agree in a band.
 SHAPES = ((20, 5, 0.65), (33, 3, 0.42))
 LEAST_SIMILARITY = SHAPES[-1][2]
 
 
 def shape(threshold: float) -> tuple[int, int]:
-    """How many bands of how many values find pairs of this similarity; chance is 1 - (1 - threshold^values)^bands."""
+    """How many bands of how many values find pairs of this similarity; chance is 1 - (1 -
+    threshold^values)^bands.
+    """
     for bands, values, least in SHAPES:
         if threshold >= least:
             return bands, values
     raise Refused(
-        f"near_duplicates: {threshold} is below {LEAST_SIMILARITY}, from which on copies can be found; raise it"
+        f"near_duplicates: {threshold} is below {LEAST_SIMILARITY}, from which on copies can be "
+        "found; raise it"
     )
 
 
 class Bands:
-    """Bands by text. Without a path nothing is kept; what was not asked for is forgotten at the end."""
+    """Bands by text.
+
+    Without a path nothing is kept; what was not asked for is forgotten at the end.
+    """
 
     def __init__(self, path: Path | None = None, threshold: float = 0.8) -> None:
         self.bands, self.values = shape(threshold)
@@ -80,7 +89,8 @@ class Bands:
         self._open(self.path)
 
     def of(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Of each text the digest of its words (N, 2), which copies have in common, and its bands (N, B), both uint64.
+        """Of each text the digest of its words (N, 2), which copies have in common, and its bands
+        (N, B), both uint64.
 
         A row of zeros where a text is too short for a shingle.
         """
@@ -92,7 +102,9 @@ class Bands:
     def named(
         self, digests: Sequence[str], texts: Callable[[Sequence[int]], Sequence[str]]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same of texts whose digests are known; those at some places are asked for where they are new."""
+        """The same of texts whose digests are known; those at some places are asked for where they
+        are new.
+        """
         words = np.zeros((len(digests), 2), dtype=np.uint64)
         bands = np.zeros((len(digests), self.bands), dtype=np.uint64)
         for start in range(0, len(digests), ASKED):
@@ -200,7 +212,7 @@ def _heads(digests: list[bytes]) -> np.ndarray:
 
 
 def signed(texts: shingles.Shingled, bands: int, values: int) -> np.ndarray:
-    """Bands of MinHash signatures (N, bands): one number a band, zeros where a text has no shingle."""
+    """Bands of MinHash signatures (N, bands): one number a band, zeros where there is no shingle."""
     import rensa
 
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(

@@ -1,4 +1,4 @@
-"""Small facts about text that several steps need: letters, scripts, what counts as the same text."""
+"""Small facts about text that several steps need: letters, scripts, what is the same text."""
 
 import hashlib
 import re
@@ -15,7 +15,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 # Punctuation that changes what is said: C++ is not C#, and R&D is not R D.
 _CONTENT_SIGNS = frozenset("#%&@")
-# Scripts that put no spaces between words: Han, Kana, Bopomofo, Thai, Lao, Tibetan, Burmese, Khmer, Tai.
+# Scripts that put no spaces between words: Han, Kana, Bopomofo, Thai, Lao, Tibetan, Burmese, Khmer,
+# Tai.
 _UNSPACED = (
     (0x0E00, 0x0FFF),
     (0x1000, 0x109F),
@@ -34,13 +35,18 @@ _UNSPACED = (
 
 
 def is_content(letter: str) -> bool:
-    """Whether a character says something: letters, marks, digits, symbols and emoji; other punctuation does not."""
+    """Whether a character says something: letters, marks, digits, symbols and emoji; other
+    punctuation does not.
+    """
     category = unicodedata.category(letter)
     return category[0] in "LMN" or is_symbol(letter)
 
 
 def is_symbol(letter: str) -> bool:
-    """Whether a character is a word by itself. Accents that stand alone (Sk) are punctuation, skin tones are not."""
+    """Whether a character is a word by itself.
+
+    Accents that stand alone (Sk) are punctuation, skin tones are not.
+    """
     if letter in _CONTENT_SIGNS:
         return True
     category = unicodedata.category(letter)
@@ -53,7 +59,9 @@ def has_no_spaces(letter: str) -> bool:
 
 
 class _Kept(dict[int, str]):
-    """For str.translate: content stays, a symbol as its own word, the rest becomes a space; filled as it is asked."""
+    """For str.translate: content stays, a symbol as its own word, the rest becomes a space; filled
+    as it is asked.
+    """
 
     def __missing__(self, code: int) -> str:
         letter = chr(code)
@@ -69,7 +77,8 @@ class _Kept(dict[int, str]):
 _KEPT = _Kept()
 
 
-# What has no width and is no format character: the grapheme joiner, fillers of Hangul, variation selectors.
+# What has no width and is no format character: the grapheme joiner, fillers of Hangul, variation
+# selectors.
 _NO_WIDTH = frozenset("\u034f\u115f\u1160\u3164\uffa0") | frozenset(
     chr(code) for code in (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 )
@@ -77,7 +86,7 @@ _VISIBLE_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u
 
 
 def invisible(letter: str) -> bool:
-    """Whether a reader sees nothing of it: soft hyphens, zero-width characters, marks of direction."""
+    """Whether a reader sees nothing of it: soft hyphens, zero-width characters and the like."""
     if letter in _NO_WIDTH:
         return True
     return unicodedata.category(letter) == "Cf" and letter not in _VISIBLE_FORMATS
@@ -105,7 +114,8 @@ def script(text: str) -> str:
     found.pop("Zinh", None)
     if not found:
         return "Zyyy"
-    # Japanese mixes three scripts and Korean two; their names stand for the mixture (ISO 15924 Jpan, Kore).
+    # Japanese mixes three scripts and Korean two; their names stand for the mixture (ISO 15924
+    # Jpan, Kore).
     if found["Hira"] + found["Kana"]:
         return "Jpan"
     if found["Hang"]:
@@ -124,19 +134,25 @@ _BLANK_LINES = re.compile("\n{3,}")
 
 
 def lines(text: str) -> str:
-    """NFC, with line breaks and indentation as they were; ends of lines, control characters and blank lines in a row go."""
+    """NFC, with line breaks and indentation as they were; ends of lines, control characters and
+    blank lines in a row go.
+    """
     text = _LINE_END.sub("\n", unicodedata.normalize("NFC", text))
     text = _NO_LINE_CONTROL.sub(" ", text)
     body = "\n".join(line.rstrip() for line in text.split("\n"))
     return _BLANK_LINES.sub("\n\n", body).strip("\n").rstrip()
 
 
-_CJK = "\u2e80-\u303f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff"
+_CJK = (
+    "\u2e80-\u303f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uff60\U00020000-"
+    "\U0003ffff"
+)
 _BREAK_IN_CJK = re.compile(rf"(?<=[{_CJK}])[ \t\r\f]*\n\s*(?=[{_CJK}])")
 
 
 def collapsed(text: str) -> str:
-    """White space of markup as a reader sees it: one space, and none for a line break in Chinese or Japanese.
+    """White space of markup as a reader sees it: one space, and none for a line break in Chinese or
+    Japanese.
 
     CSS Text Module Level 3, section 4.1.2 (segment break transformation).
     """
@@ -151,7 +167,8 @@ def prose(text: str) -> str:
 
 
 def same(text: str) -> str:
-    """What two copies of a text have in common: case, punctuation, spacing and invisible characters left out.
+    """What two copies of a text have in common: case, punctuation, spacing and invisible characters
+    left out.
 
     Digits, symbols and emoji are content. A text of a script without spaces has none.
     """
@@ -167,7 +184,9 @@ def unspaced(words: Sequence[str]) -> bool:
 
 
 def runs(text: str, size: int) -> list[tuple[str, ...]]:
-    """Every `size` words in a row of a text's `same` form; twice as many letters in a script without spaces."""
+    """Every `size` words in a row of a text's `same` form; twice as many letters in a script
+    without spaces.
+    """
     words = same(text).split()
     if unspaced(words):
         letters = "".join(words)
@@ -179,7 +198,9 @@ LONG_FIELD = 40
 
 
 def is_prose(value: object) -> bool:
-    """Whether a field of a question is prose, by itself: over 40 characters; a letter without spaces counts twice."""
+    """Whether a field of a question is prose, by itself: over 40 characters; a letter without
+    spaces counts twice.
+    """
     if not isinstance(value, str):
         return False
     return len(value) + sum(map(has_no_spaces, value[: LONG_FIELD + 1])) > LONG_FIELD
@@ -194,7 +215,9 @@ def doc_id(source: str, uri: str) -> str:
 
 
 def in_letters(content: bytes) -> str:
-    """A payload's name for the search for copies: 24 letters of its sha256, too short to be nearly like another."""
+    """A payload's name for the search for copies: 24 letters of its sha256, too short to be nearly
+    like another.
+    """
     return hexadecimal_in_letters(hashlib.sha256(content).hexdigest())
 
 

@@ -1,7 +1,9 @@
-"""Texts as shingles, many texts at once: numbers of word 3-grams, or of 4 letters where words are not spaced.
+"""Texts as shingles, many texts at once: numbers of word 3-grams, or of 4 letters where words are
+not spaced.
 
-numpy goes over the characters of a whole batch, so no string is made of a shingle: its number is a polynomial in its
-characters, the difference of two prefix sums. It depends on the shingle alone, not on the process or what stands around it.
+numpy goes over the characters of a whole batch, so no string is made of a shingle: its number is a
+polynomial in its characters, the difference of two prefix sums. It depends on the shingle alone,
+not on the process or what stands around it.
 """
 
 import hashlib
@@ -13,7 +15,9 @@ import numpy as np
 from tidemill.text import normal
 
 SIZE = 3  # words of a shingle
-LETTERS = 4  # of a shingle in a script without spaces: two words, so an edit of 2 % leaves a Jaccard similarity of .85
+# of a shingle in a script without spaces: two words, so an edit of 2 % leaves a Jaccard similarity
+# of .85
+LETTERS = 4
 LEAST_LETTERS = 12  # of such a text that has shingles
 CHARS_AT_ONCE = 250_000  # a batch; some 50 bytes each while it is worked on, and more are slower
 BASE = 0x9E3779B97F4A7C15  # odd, of order 2**62
@@ -136,7 +140,9 @@ class _Words:
 
 
 def _separated(codes: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Content with one space behind every word, the kind of each character, and where each text begins in what is left."""
+    """Content with one space behind every word, the kind of each character, and where each text
+    begins in what is left.
+    """
     kinds = _kinds_of(codes)
     if (kinds == INVISIBLE).any():
         seen = kinds != INVISIBLE

@@ -1,12 +1,14 @@
-"""What must not be learned by heart: addresses, numbers of people and keys, replaced by typed marks.
+"""What must not be learned by heart: addresses, numbers of people and keys, replaced by typed
+marks.
 
-Found: e-mail, public IPv4 and IPv6, telephone numbers (international, North American, or after a word that says so),
-payment cards (Luhn, issuer, length), IBAN (ISO 13616, mod 97), national numbers of twelve kinds (python-stdnum), keys,
-tokens and passwords. All are sought in a folded form of the text, so width, hyphens, kinds of spaces and invisible
-characters hide nothing. The mark says what was there; how many were found is kept, what they were is not.
+Found: e-mail, public IPv4 and IPv6, telephone numbers (international, North American, or after a
+word that says so), payment cards (Luhn, issuer, length), IBAN (ISO 13616, mod 97), national numbers
+of twelve kinds (python-stdnum), keys, tokens and passwords. All are sought in a folded form of the
+text, so width, hyphens, kinds of spaces and invisible characters hide nothing. The mark says what
+was there; how many were found is kept, what they were is not.
 
-Not found: names of people, postal addresses, birthdays, number plates. They have no form by which to tell them, and what
-tells them by guess marks much else.
+Not found: names of people, postal addresses, birthdays, number plates. They have no form by which
+to tell them, and what tells them by guess marks much else.
 """
 
 from bisect import bisect_left
@@ -22,10 +24,12 @@ LONGEST = 512  # characters of a value that a limit must not cut in two
 
 
 def marked(text: str, before: str = "", limit: int | None = None) -> tuple[str, dict[str, int]]:
-    """The text with each finding replaced by its mark, as [EMAIL], and how many of each kind there were.
+    """The text with each finding replaced by its mark, as [EMAIL], and how many of each kind there
+    were.
 
-    `before` is what a reader sees before the text: the block above, the name of the column. Of a text that is longer
-    than `limit` characters the rest is left out, and with it a value that lies across the limit.
+    `before` is what a reader sees before the text: the block above, the name of the column. Of a
+    text that is longer than `limit` characters the rest is left out, and with it a value that lies
+    across the limit.
     """
     if limit is not None and len(text) > limit:
         spans = [span for span in found(text[: limit + LONGEST], before) if span[0] < limit]
@@ -59,7 +63,9 @@ def found(text: str, before: str = "") -> list[Span]:
 
 
 def _recognisers(text: str, before: str) -> Iterator[Callable[[str], Iterator[Span]]]:
-    """The recognisers that can find anything in a text, the most certain first; most texts need few."""
+    """The recognisers that can find anything in a text, the most certain first; most texts need
+    few.
+    """
     yield secrets.secrets
     if addresses.may_have_email(text):
         yield addresses.emails

@@ -6,19 +6,28 @@ from collections.abc import Iterator
 
 from tasks.clean.pii.spans import WORD, Span, words
 
-# Endings of files that are no top-level domain. An ending that is both (.rs, .md, .py, .zip) is a mailbox's.
+# Endings of files that are no top-level domain. An ending that is both (.rs, .md, .py, .zip) is a
+# mailbox's.
 FILES = words(
     "png jpg jpeg gif svg webp avif ico css js mjs ts tsx jsx json html htm php rb go java c h cpp"
     " txt xml yml yaml pdf gz tar exe dll whl jar"
 )
 ACCOUNTS = words("git hg svn bzr gitea forgejo aur")  # nobody's mailbox
-# Top-level domains that are believed where the address is spelled out or spaced. English words are not among them.
+# Top-level domains that are believed where the address is spelled out or spaced. English words are
+# not among them.
 SPELLED = (
-    "com|net|org|edu|gov|info|biz|eu|de|fr|es|nl|uk|ch|pl|cz|sk|hu|ro|bg|hr|rs|si|gr|pt|br|mx|ar|cl|co|pe|ca|au|nz|jp|cn|kr"
+    "com|net|org|edu|gov|info|biz|eu|de|fr|es|nl|uk|ch|pl|cz|sk|hu|ro|bg|hr|rs|si|gr|pt|br|mx|ar|"
+    "cl|co|pe|ca|au|nz|jp|cn|kr"
     "|tw|hk|ru|ua|by|se|dk|fi|ee|lv|lt|ie|za|il|tr|tech|dev|app|io"
 )
-_SIGN = r"(?:@|%40|&#64;|&commat;|[|*]at[|*]|\s{0,2}[\[({<]\s?(?:at|ät|a|et|@|arobase|arroba|chiocciola|собака|małpa)\s?[\])}>]\s{0,2})"
-_DOT = r"(?:\.|[|*]dot[|*]|\s{0,2}[\[({<]\s?(?:dot|punkt|point|punto|ponto|punt|точка|kropka|\.)\s?[\])}>]\s{0,2})"
+_SIGN = (
+    r"(?:@|%40|&#64;|&commat;|[|*]at[|*]|\s{0,2}[\[({<]\s?(?:at|ät|a|et|@|arobase|arroba|"
+    r"chiocciola|собака|małpa)\s?[\])}>]\s{0,2})"
+)
+_DOT = (
+    r"(?:\.|[|*]dot[|*]|\s{0,2}[\[({<]\s?(?:dot|punkt|point|punto|ponto|punt|точка|kropka|"
+    r"\.)\s?[\])}>]\s{0,2})"
+)
 _LOOSE_DOT = rf"(?:{_DOT}|\s\.\s)"
 _LOCAL = rf"(?<![{WORD}.+%'-])[{WORD}+%](?:[{WORD}.+%'-]{{0,62}}[{WORD}+%-])?"
 _LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
@@ -35,7 +44,8 @@ _SPELLED_OUT = re.compile(
     re.IGNORECASE,
 )
 _AT = re.compile(
-    r"@|%40|&#64;|&commat;|[|*]at[|*]|[\[({<]\s?(?:at|ät|a|et|arobase|arroba|chiocciola|собака|małpa)\s?[\])}>]",
+    r"@|%40|&#64;|&commat;|[|*]at[|*]|[\[({<]\s?(?:at|ät|a|et|arobase|arroba|chiocciola|собака|"
+    r"małpa)\s?[\])}>]",
     re.IGNORECASE,
 )
 _AT_WORD = re.compile(
@@ -55,7 +65,8 @@ _NUMBERED = re.compile(
     re.IGNORECASE,
 )
 _MACHINE = re.compile(
-    r"(?:\bip(?:v4)?|\bdns|\bhost|\baddr(?:ess)?|адрес|\bfrom|\bclient|\bserver|\bping|\bssh|\bresolver|\bpeer|地址|//|アドレス)"
+    r"(?:\bip(?:v4)?|\bdns|\bhost|\baddr(?:ess)?|адрес|\bfrom|\bclient|\bserver|\bping|\bssh|"
+    r"\bresolver|\bpeer|地址|//|アドレス)"
     r"[\s:=\"'()\[-]{0,4}(?:is |at |on |は)?$",
     re.IGNORECASE,
 )
@@ -90,7 +101,9 @@ def emails(text: str) -> Iterator[Span]:
 
 
 def _mailbox(match: re.Match[str]) -> bool:
-    """Whether what has the form of a mailbox is one: no file, release or account of a version control system."""
+    """Whether what has the form of a mailbox is one: no file, release or account of a version
+    control system.
+    """
     local, domain, top = match.groups()
     if top.lower() in FILES or _DENSITY.match(domain) or _RELEASE.match(domain):
         return False
@@ -132,7 +145,9 @@ def ipv6(text: str) -> Iterator[Span]:
 
 
 def _public(value: str) -> bool:
-    """Whether it is an address that somebody on the internet has; a private or documented one is nobody's."""
+    """Whether it is an address that somebody on the internet has; a private or documented one is
+    nobody's.
+    """
     try:
         address = ipaddress.ip_address(value)
     except ValueError:

@@ -1,4 +1,6 @@
-"""A text as the recognisers read it: ASCII digits, one kind of space and of hyphen, nothing invisible."""
+"""A text as the recognisers read it: ASCII digits, one kind of space and of hyphen, nothing
+invisible.
+"""
 
 import re
 import unicodedata
@@ -47,7 +49,7 @@ class Folded:
 
 @lru_cache(maxsize=1)
 def _tables() -> tuple[dict[int, str | None], re.Pattern[str], re.Pattern[str]]:
-    """What becomes of each character that is not itself, all of those, and those that are left out."""
+    """What becomes of each character that changes, all of those, and those that are left out."""
     table: dict[int, str | None] = dict.fromkeys(map(ord, HYPHENS), "-")
     for first, last in TO_FOLD:
         for code in range(first, last):
@@ -63,7 +65,9 @@ def _tables() -> tuple[dict[int, str | None], re.Pattern[str], re.Pattern[str]]:
 
 
 def _plain(letter: str) -> str:
-    """One ASCII character for a digit, a space, a hyphen, or what is ASCII but for its width or weight."""
+    """One ASCII character for a digit, a space, a hyphen, or what is ASCII but for its width or
+    weight.
+    """
     category = unicodedata.category(letter)
     if category == "Nd":
         return str(unicodedata.digit(letter))

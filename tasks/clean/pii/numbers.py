@@ -14,7 +14,8 @@ _RUN = re.compile(r"\d(?:[ \t().+/_-]{0,3}[\dA-Z]){6,}")
 _CARD = re.compile(r"(?<!\d)\d(?:[ .+_-]{0,2}\d){12,18}(?!\d)")
 _CARD_ALONE = re.compile(rf"(?<![{WORD}.,+/=-])\d{{13,19}}(?![{WORD}-]|[.,]\d)")
 _CARD_WORD = re.compile(
-    r"(?:card|karte|carte|kart|karta|tarjeta|cart[aã]o|visa|maestro|master ?card|amex|american express|diners|jcb|discover"
+    r"(?:card|karte|carte|kart|karta|tarjeta|cart[aã]o|visa|maestro|master ?card|amex|american "
+    r"express|diners|jcb|discover"
     r"|\bcc|\bpan|カード|信用卡|卡号|카드|карт[аы])\W{0,4}(?:番号|号|no|nr|number|numéro|n°|is)?\W{0,4}$",
     re.IGNORECASE,
 )
@@ -59,7 +60,9 @@ _NATIONAL: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 
 
 def windows(text: str) -> Windows:
-    """Where a number of a person can be, with a little room to both sides; all forms of numbers are tried there alone."""
+    """Where a number of a person can be, with a little room to both sides; all forms of numbers are
+    tried there alone.
+    """
     runs: Windows = []
     for match in _RUN.finditer(text):
         start, end = max(0, match.start() - 8), min(len(text), match.end() + 6)

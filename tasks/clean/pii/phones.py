@@ -1,4 +1,4 @@
-"""Telephone numbers: international, North American, and any that stands behind a word that says so."""
+"""Telephone numbers: international, North American, and any behind a word that says so."""
 
 import re
 from collections.abc import Iterator
@@ -18,33 +18,38 @@ _NUMBER = re.compile(rf"(?<![{WORD}])[(+]?\d(?:[ \t().\-/]{{0,3}}\d){{6,14}}(?!\
 # Words that stand before a telephone number, in lower case. Scripts without spaces are in SIGNS.
 LABELS = words(
     """
-    tel tels tél phone phones fon fono fone tfn tfno tlf tlfn tlfno ph puh puhelin puhelinnumero gsm mob móbil
-    cell cellphone cel handy handynummer portable rufnummer durchwahl verde vert fax faks whatsapp viber sms hotline
-    helpline landline switchboard hp ponsel đt sđt sdt thoại động komórka kom sími simi tālrunis simu fón guthán ffôn cep
-    тел моб факс сот вотсап τηλ κινητό κιν φαξ
-    هاتف الهاتف تلفون جوال الجوال موبايل فاكس تلفن موبایل همراه טלפון נייד פקס טל תל
-    फ़ोन फ़ोन फोन मोबाइल दूरभाष ফোন போன் தொலைபேசி
+    tel tels tél phone phones fon fono fone tfn tfno tlf tlfn tlfno ph puh puhelin puhelinnumero
+    gsm mob móbil cell cellphone cel handy handynummer portable rufnummer durchwahl verde vert fax
+    faks whatsapp viber sms hotline helpline landline switchboard hp ponsel đt sđt sdt thoại động
+    komórka kom sími simi tālrunis simu fón guthán ffôn cep тел моб факс сот вотсап τηλ κινητό κιν
+    φαξ هاتف الهاتف تلفون جوال الجوال موبايل فاكس تلفن موبایل همراه טלפון נייד פקס טל תל फ़ोन फ़ोन
+    फोन मोबाइल दूरभाष ফোন போன் தொலைபேசி
     """
 )
 # Most languages say it in a word with one of these parts.
 STEM = re.compile(
-    r"(?:^|mobil|kontakt|auto|privat|haus|büro)(?:t[eé]l[eé]?f|t[eé]l[eé]ph|telep|telp|phone|mobil|móv|movil|cel+ul"
+    r"(?:^|mobil|kontakt|auto|privat|haus|büro)(?:t[eé]l[eé]?f|t[eé]l[eé]ph|telep|telp|phone|"
+    r"mobil|móv|movil|cel+ul"
     r"|телефон|мобил|мобіл|τηλέφ|τηλεφ)"
 )
-# Words that also stand before other numbers: behind these the number must begin as a telephone number does.
+# Words that also stand before other numbers: behind these the number must begin as a telephone
+# number does.
 WEAK_LABELS = words(
     """
-    call calling dial ring text reach my our his her appelez appeler joignable llame llamar llámanos llámenos llámame ligue
-    rufen anrufen anruf rückruf chiama chiamare bel звоните звони contact contacts kontakt contacto contato contatto contatti
-    iletişim kontakty port t m f p h w d o
+    call calling dial ring text reach my our his her appelez appeler joignable llame llamar
+    llámanos llámenos llámame ligue rufen anrufen anruf rückruf chiama chiamare bel звоните звони
+    contact contacts kontakt contacto contato contatto contatti iletişim kontakty port t m f p h w
+    d o
     """
 )
 # What may stand between the label and the number.
 QUALIFIERS = words(
     """
-    us me now on at no nr num number numbers numéro numero número nummer numer n º office work home privat private dienstlich
-    geschäftlich bureau bureaux travail maison domicile fijo fixe fisso main direct direkt general zentrale mobile mobil kom
-    fax tel toll free or at is please auf unter an der die den au le al el o ou und and y i e och og para pour til na číslo szám номер по для
+    us me now on at no nr num number numbers numéro numero número nummer numer n º office work
+    home privat private dienstlich geschäftlich bureau bureaux travail maison domicile fijo fixe
+    fisso main direct direkt general zentrale mobile mobil kom fax tel toll free or at is please
+    auf unter an der die den au le al el o ou und and y i e och og para pour til na číslo szám
+    номер по для
     """
 )
 SIGNS = re.compile(
@@ -117,7 +122,9 @@ def _labelled(text: str, match: re.Match[str], before: str) -> bool:
 
 
 def label(tail: str) -> str:
-    """What the end of a text says of a number behind it: a `strong` label, a `loose` or a `weak` one, or nothing."""
+    """What the end of a text says of a number behind it: a `strong` label, a `loose` or a `weak`
+    one, or nothing.
+    """
     tokens = list(_TOKENS.finditer(tail))
     end = len(tail)
     for token in reversed(tokens):
@@ -141,7 +148,7 @@ def _is_label(word: str) -> bool:
 
 
 def _described(tail: str, tokens: list[re.Match[str]]) -> bool:
-    """Whether a colon ends the text, and a label stands a few words before it in the same sentence."""
+    """Whether a colon ends the text, and a label stands a few words before it in its sentence."""
     if ":" not in tail[tokens[-1].end() :]:
         return False
     near = tokens[-1 - BETWEEN : -1]

@@ -1,4 +1,6 @@
-"""Keys, tokens and passwords: by their issuer's form, or by the name before a value that looks drawn by chance."""
+"""Keys, tokens and passwords: by their issuer's form, or by the name before a value that looks
+drawn by chance.
+"""
 
 import math
 import re
@@ -12,7 +14,8 @@ _KEYS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     for hint, form in (
         (
             "-----BEGIN ",
-            r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----.{0,10000}?(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----|\Z)",
+            r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----.{0,10000}?(?:-----END [A-Z "
+            r"]{0,30}PRIVATE KEY(?: BLOCK)?-----|\Z)",
         ),
         ("AKIA", r"AKIA[0-9A-Z]{16}\b"),
         ("ASIA", r"ASIA[0-9A-Z]{16}\b"),
@@ -39,7 +42,8 @@ _LOGIN = re.compile(r"://[^\s/:@]{1,100}:([^\s/@]{1,100})@")
 _VALUE = re.compile(r"[:=]>?\s{0,2}[\"']?([A-Za-z0-9+/=_.~!@#$%^&*-]{12,200})")
 _BEARER = re.compile(r"[Bb]earer\s{1,2}([A-Za-z0-9+/=_.~-]{16,400})")
 _NAME = re.compile(
-    r"(?:api[_-]?key|secret(?:[_-]?(?:access[_-]?)?key)?|access[_-]?key|token|passw(?:or)?d|passphrase|pwd)[\"'\]]{0,2}\s{0,3}$",
+    r"(?:api[_-]?key|secret(?:[_-]?(?:access[_-]?)?key)?|access[_-]?key|token|passw(?:or)?d|"
+    r"passphrase|pwd)[\"'\]]{0,2}\s{0,3}$",
     re.IGNORECASE,
 )
 
