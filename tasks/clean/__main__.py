@@ -335,53 +335,51 @@ def write(
 ) -> None:
     """The output: every document is kept or dropped with its reason, in the records' order."""
     out = paths.data("clean", source.name)
-    dropped: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     with (
         Table(out / "documents.parquet", CLEANED) as kept,
-        Table(out / "dropped.parquet", DROPPED) as gone,
+        Table(out / "dropped.parquet", DROPPED) as dropped,
         Table(out / "lineage.parquet", LINEAGE) as lineage,
     ):
         for row in rows:
             for document in _found(source, row, keys, failed, done):
-                why = document.pop("unread", None)
+                unread = document.pop("unread", None)
                 document |= {"licence": source.licence, "opt_out": row["signals"] or ""}
-                why = why or reason(source.clean, document)
+                why = unread or reason(source.clean, document)
                 if why:
-                    dropped[why] += 1
-                    gone.add(
-                        {
-                            "doc_id": document["doc_id"],
-                            "uri": document["uri"],
-                            "reason": why,
-                            "text": document["text"][:200],
-                        }
-                    )
+                    reasons[why] += 1
+                    dropped.add(_dropped(document, why))
                 else:
                     kept.add(document)
-                    lineage.add(
-                        {
-                            "doc_id": document["doc_id"],
-                            "uri": document["uri"],
-                            "fetched": row["fetched"],
-                            "raw_file": row["raw_file"],
-                            "raw_locator": row["raw_locator"],
-                            "raw_digest": row["sha256"],
-                        }
-                    )
-        counts = dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
+                    lineage.add(_origin(document, row))
+        counts = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
         if not kept.count:
-            why = "; ".join(f"{number} x {reason}" for reason, number in list(counts.items())[:3])
-            raise Refused(
-                f"source {source.name}: no page has usable text ({why}); correct `selector` or "
-                f"`clean` in conf/source/{source.name}.yaml"
-            )
-    write_json(
-        out / "report.json",
-        {
-            "rows": kept.count,
-            "dropped": counts,
-            "counts": {"pages": len(rows), "documents": kept.count + gone.count},
-        },
+            raise Refused(_nothing_left(source, counts))
+    totals = {"pages": len(rows), "documents": kept.count + dropped.count}
+    write_json(out / "report.json", {"rows": kept.count, "dropped": counts, "counts": totals})
+
+
+def _dropped(document: Row, why: str) -> Row:
+    same = {name: document[name] for name in ("doc_id", "uri")}
+    return {**same, "reason": why, "text": document["text"][:200]}
+
+
+def _origin(document: Row, row: Row) -> Row:
+    return {
+        "doc_id": document["doc_id"],
+        "uri": document["uri"],
+        "fetched": row["fetched"],
+        "raw_file": row["raw_file"],
+        "raw_locator": row["raw_locator"],
+        "raw_digest": row["sha256"],
+    }
+
+
+def _nothing_left(source: Source, counts: dict[str, int]) -> str:
+    why = "; ".join(f"{number} x {reason}" for reason, number in list(counts.items())[:3])
+    return (
+        f"source {source.name}: no page has usable text ({why}); correct `selector` or "
+        f"`clean` in conf/source/{source.name}.yaml"
     )
 
 

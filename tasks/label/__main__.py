@@ -105,12 +105,7 @@ def _save(
     lost = examples[examples["dropped"].notna()].assign(reason=lambda frame: frame["dropped"])
     kept = examples[examples["dropped"].isna()]
     if kept.empty:
-        reasons = lost["reason"].value_counts().head(3)
-        why = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.items())
-        raise Refused(
-            f"recipe {name}: no example is left after label ({why}); correct `label` in "
-            f"conf/recipe/{name}.yaml or the source's selector"
-        )
+        raise Refused(_nothing_left(name, lost))
     places = documents[["doc_id", "source", "part", "original"]]
     wide = kept.merge(places, on="doc_id", how="left", validate="many_to_one")
     wide = wide.sort_values("example_id", kind="stable", ignore_index=True)
@@ -136,6 +131,15 @@ def _save(
     )
 
 
+def _nothing_left(name: str, lost: pd.DataFrame) -> str:
+    reasons = lost["reason"].value_counts().head(3)
+    why = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.items())
+    return (
+        f"recipe {name}: no example is left after label ({why}); correct `label` in "
+        f"conf/recipe/{name}.yaml or the source's selector"
+    )
+
+
 def answered(
     name: str, examples: pd.DataFrame, policy: Label
 ) -> tuple[dict[str, Any], str, dict[str, str]]:
@@ -144,10 +148,7 @@ def answered(
     Gives the report, the answers' one field, and what people answered.
     """
     usable = examples[examples["dropped"].isna()]  # a row that was dropped may have no answer
-    try:
-        field = people.field(usable, name) if len(usable) else ""
-    except Refused:
-        field = ""
+    field = _label_field(name, usable)
     if not field:
         if policy.decide != "given" or policy.issues != "off" or people.answers(name):
             raise Refused(
@@ -178,6 +179,14 @@ def answered(
         kind = examples[column].dtype if column == "confidence" else object
         examples[column] = pd.Series(values, index=examples.index, dtype=kind)
     return report, field, by_people
+
+
+def _label_field(name: str, usable: pd.DataFrame) -> str:
+    """The one field of the answers; empty where they are no labels."""
+    try:
+        return people.field(usable, name) if len(usable) else ""
+    except Refused:
+        return ""
 
 
 def _refuse_without(name: str, usable: pd.DataFrame, field: str) -> None:

@@ -120,14 +120,32 @@ def reported(application: Application, as_json: Json = False) -> None:
         raise Fault(
             f"{path} cannot be read; make it again: dvc repro -f --single-item label@{application}"
         ) from error
-    kept = {name: told[name] for name in ("voters", "people", "decided", "issues") if name in told}
+    names = ("voters", "people", "decided", "issues", "alike")
+    kept = {name: told[name] for name in names if name in told}
     if as_json:
         out({"application": application, **kept})
         return
     if not kept.get("voters"):
         typer.echo(f"{application} has no voters: its source alone says what is right")
         return
+    _print_voters(kept["voters"])
+    if decided := kept.get("decided"):
+        typer.echo(_how_decided(decided))
+    if issues := kept.get("issues"):
+        weighted = issues.get("weighted")
+        counts_less = f"; {weighted:,} examples count less in training" if weighted else ""
+        typer.echo(
+            f"{issues['doubtful']:,} of {issues['rows']:,} labels are doubtful; "
+            f"data/labels/{application}/issues.parquet names them{counts_less}"
+        )
+    for spellings in kept.get("alike", ()):
+        words = ", ".join(f"{answer!r} ({count:,})" for answer, count in spellings.items())
+        typer.echo(f"labels that differ in spaces, case or Unicode form alone: {words}")
+
+
+def _print_voters(voters: list[dict[str, Any]]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -137,9 +155,9 @@ def reported(application: Application, as_json: Json = False) -> None:
         table.add_column(name, justify="right")
     table.add_column("of rows", justify="right")
     table.add_column("measured on")
-    for row in kept["voters"]:
+    for row in voters:
         table.add_row(
-            row["voter"],
+            escape(row["voter"]),
             row["kind"],
             *(f"{row[name]:.1%}" for name in ("coverage", "overlap", "conflict")),
             "" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
@@ -147,23 +165,14 @@ def reported(application: Application, as_json: Json = False) -> None:
             row["measured_on"],
         )
     Console().print(table)
-    if decided := kept.get("decided"):
-        typer.echo(
-            f"labels are decided by {decided.pop('by')}"
-            + (
-                f" ({', '.join(f'{name} {score:.1%}' for name, score in decided.items())} on "
-                "people's labels)"
-                if decided
-                else ", since too few people's labels say which is better"
-            )
+
+
+def _how_decided(decided: dict[str, Any]) -> str:
+    scores = {name: score for name, score in decided.items() if name != "by"}
+    if not scores:
+        return (
+            f"labels are decided by {decided['by']}, since too few people's labels say which is "
+            f"better"
         )
-    if issues := kept.get("issues"):
-        typer.echo(
-            f"{issues['doubtful']:,} of {issues['rows']:,} labels are doubtful; "
-            f"data/labels/{application}/issues.parquet names them"
-            + (
-                f"; {issues['weighted']:,} examples count less in training"
-                if "weighted" in issues
-                else ""
-            )
-        )
+    words = ", ".join(f"{name} {score:.1%}" for name, score in scores.items())
+    return f"labels are decided by {decided['by']} ({words} on people's labels)"

@@ -81,6 +81,7 @@ def _page(url: str, as_json: bool) -> None:
 def _model(application: str, number: str, to: Path | None, as_json: bool) -> None:
 
     from rich.console import Console
+    from rich.markup import escape
 
     from tidemill.engines.mlflow import registry
     from tidemill.lineage import trace as lineage
@@ -124,7 +125,7 @@ def _model(application: str, number: str, to: Path | None, as_json: bool) -> Non
     )
     for by in ("split", "source", "host", "licence", "opt_out"):
         named = {"opt_out": "opt-out"}.get(by, by)
-        shown = [f"{count:,} {name}" for name, count in told[by].items()]
+        shown = [f"{count:,} {escape(name)}" for name, count in told[by].items()]
         console.print(
             f"  [dim]{named:8}[/] {', '.join(shown[:8])}"
             + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")

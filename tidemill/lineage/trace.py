@@ -15,12 +15,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urldefrag
 
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import aside, locked
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS pages (
@@ -99,65 +102,58 @@ def note(application: str, version: str, snapshot: str, data: Path | None = None
 
 
 def _fill(database: sqlite3.Connection, application: str, snapshot: str, data: Path | None) -> int:
-    import pandas as pd
-
     splits = data / "splits" if data else paths.data("splits", application)
     report = json.loads((splits / "report.json").read_text())
     if report["snapshot"] != snapshot:
         raise Fault(
             f"data/splits/{application} is snapshot {report['snapshot'][:12]}, not {snapshot[:12]}"
         )
-    rows = pd.concat(
-        [
-            pd.read_parquet(splits / f"{part}.parquet", columns=["doc_id", "source"]).assign(
-                split=part
-            )
-            for part in SPLITS
-        ]
-    )
-    parts = []
-    for source, mine in rows.groupby("source"):
-        clean = data / "clean" / str(source) if data else paths.data("clean", str(source))
-        documents = pd.read_parquet(
-            clean / "documents.parquet", columns=["doc_id", "host", "licence", "opt_out"]
-        )
-        known = pd.read_parquet(clean / "lineage.parquet").merge(documents, on="doc_id")
-        parts.append(
-            mine.groupby(["doc_id", "split"])
-            .size()
-            .rename("count")
-            .reset_index()
-            .merge(known, on="doc_id", how="left")
-            .assign(source=source)
-        )
-    whole = pd.concat(parts, ignore_index=True)
-    lost = whole["uri"].isna()
+    pages = _pages(splits, data)
+    lost = pages["uri"].isna()
     if lost.any():
         raise Fault(
             f"{int(lost.sum())} documents of {application} {snapshot[:12]} have no lineage, such "
-            f"as {whole.loc[lost, 'doc_id'].iloc[0]}; run dvc repro split@{application}"
+            f"as {pages.loc[lost, 'doc_id'].iloc[0]}; run dvc repro split@{application}"
         )
     number = database.execute(
         "INSERT INTO snapshots (application, digest) VALUES (?, ?)", (application, snapshot)
     ).lastrowid
     assert number is not None
-    whole[list(COLUMNS)] = whole[list(COLUMNS)].fillna("").astype(str)
+    columns = list(COLUMNS)
+    pages[columns] = pages[columns].fillna("").astype(str)
     database.executemany(
-        f"INSERT OR IGNORE INTO pages ({', '.join(COLUMNS)}) VALUES "
-        f"({', '.join('?' * len(COLUMNS))})",
-        whole[list(COLUMNS)].itertuples(index=False, name=None),
+        f"INSERT OR IGNORE INTO pages ({', '.join(columns)}) VALUES "
+        f"({', '.join('?' * len(columns))})",
+        pages[columns].itertuples(index=False, name=None),
     )
+    keys = ["split", "count", "uri", "raw_digest", "licence", "opt_out"]
+    counted = pages[keys].itertuples(index=False, name=None)
     database.executemany(
         f"INSERT INTO rows SELECT {number}, id, ?, ? FROM pages WHERE uri = ? AND raw_digest = ? "
         "AND licence = ? AND opt_out = ?",
-        (
-            (split, int(count), *key)
-            for split, count, *key in whole[
-                ["split", "count", "uri", "raw_digest", "licence", "opt_out"]
-            ].itertuples(index=False, name=None)
-        ),
+        ((split, int(count), *key) for split, count, *key in counted),
     )
     return number
+
+
+def _pages(splits: Path, data: Path | None) -> "pd.DataFrame":
+    """Every document of the splits with its lineage, and how many rows of which split it has."""
+    import pandas as pd
+
+    of_parts = []
+    for part in SPLITS:
+        rows = pd.read_parquet(splits / f"{part}.parquet", columns=["doc_id", "source"])
+        of_parts.append(rows.assign(split=part))
+    of_sources = []
+    for source, mine in pd.concat(of_parts).groupby("source"):
+        clean = data / "clean" / str(source) if data else paths.data("clean", str(source))
+        documents = pd.read_parquet(
+            clean / "documents.parquet", columns=["doc_id", "host", "licence", "opt_out"]
+        )
+        known = pd.read_parquet(clean / "lineage.parquet").merge(documents, on="doc_id")
+        counts = mine.groupby(["doc_id", "split"]).size().rename("count").reset_index()
+        of_sources.append(counts.merge(known, on="doc_id", how="left").assign(source=source))
+    return pd.concat(of_sources, ignore_index=True)
 
 
 def recover(application: str, version: str, snapshot: str) -> None:
