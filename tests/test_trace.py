@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Clone
 from tidemill.lineage import trace
+from tidemill.runtime import paths
 
 ARTICLE = "http://udhr.localhost/udhr_deu_1996.xml#article-3"
 
@@ -152,7 +153,7 @@ def test_a_version_that_is_forgotten_leaves_the_index_with_the_pages_it_alone_ha
 def test_what_label_and_split_left_out_has_its_reason_and_any_spelling_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
     uri = "http://mill.example/b"
     for step, reason in (("labels", "no voter says anything of it"), ("splits", "near duplicate")):
         folder = tmp_path / "data" / step / "languages"
