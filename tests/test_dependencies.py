@@ -1,4 +1,4 @@
-"""What depends on what: each file is edited in a copy of the project, and the right stages and keys move."""
+"""What depends on what: a file is edited in a copy of the project, and the right keys move."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ MOVES: dict[str, tuple[str, frozenset[str], frozenset[str], bool]] = {
     "tidemill/engines/config/load.py": ("", NONE, NONE, True),
     "tidemill/cli/panel.py": ("", NONE, NONE, False),
     "flows/retrain.py": ("", NONE, NONE, False),
-    "recipes/images/net.py": ("", NONE, frozenset({"images"}), False),
+    "recipes/images/network.py": ("", NONE, frozenset({"images"}), False),
     "recipes/languages/voters.py": (
         "",
         frozenset({"languages"}),
@@ -65,7 +65,8 @@ RECIPES = sys.argv[1].split()
 def state():
     stages = {step: [imports.code_digest([Path(file).resolve() for file in graph.code(step)])]
               for step in ("clean", "select", "split", "label")}
-    labels = {name: stages["label"] + [imports.code_digest(graph.labelling(name))] for name in RECIPES}
+    labels = {name: stages["label"] + [imports.code_digest(graph.labelling(name))]
+              for name in RECIPES}
     keys = {name: imports.code_digest(code.of_key(name)) for name in RECIPES}
     return stages, labels, keys, {"drift": code.beside("languages")}
 
@@ -126,8 +127,8 @@ def test_a_module_that_only_a_type_checker_reads_is_no_dependency(tmp_path: Path
 def test_labelling_that_needs_a_network_is_refused(tmp_path: Path) -> None:
     from tidemill.engines.dvc import graph
 
-    assert graph.unlisted("images", {"recipes.images", "recipes.images.net"}) == [
-        "recipes.images.net"
+    assert graph.unlisted("images", {"recipes.images.recipe", "recipes.images.network"}) == [
+        "recipes.images.network"
     ]
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recipes.languages import Languages, frame
 from tasks.judge.comparison import Bench, Where
 from tasks.judge.gates import ask
 from tasks.judge.verdict import verdict
+from tidemill import contract
 from tidemill.engines.config.schema import Gate, Score
+from tidemill.families.classifier import frame
 from tidemill.records.receipts import Exported, Scored
 from tidemill.runtime.errors import Fault
 
@@ -40,7 +41,7 @@ def bench(
     targets = random.choice(["deu", "eng", "fra"], ROWS)
     made = object.__new__(Bench)
     made.recipe, made.settings, made.seed = (
-        Languages(),
+        contract.application("languages"),
         Score(resamples=500, min_rows=100, slices=("domain", "length")),
         1,
     )

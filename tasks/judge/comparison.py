@@ -1,7 +1,7 @@
 """The score frames of one run, and what was measured on them so far."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from tasks.judge import permutation
 from tasks.judge.resample import Draws, Measured, Units
 from tasks.judge.series import diebold_mariano
 from tidemill import contract
-from tidemill.contract import Recipe
+from tidemill.contract import Application
 from tidemill.records.receipts import Exported, Scored
 from tidemill.run import plan
 from tidemill.runtime.errors import Fault
@@ -51,7 +51,7 @@ class Bench:
             scored,
             exported,
         )
-        self.recipe: Recipe = contract.load(this.application)(**this.recipe.model)
+        self.recipe: Application[Any, Any, Any] = contract.application(this.application)
         self.seed = this.recipe.seed
         self.frames = {name: pd.read_parquet(file.open()) for name, file in scored.frames.items()}
         self.rows = self.frames.pop("rows")

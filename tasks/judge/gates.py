@@ -11,6 +11,7 @@ from tasks.judge import calibration
 from tasks.judge.comparison import Bench, Estimate, Where
 from tasks.judge.verdict import adjusted, answered
 from tidemill.engines.config.schema import Gate
+from tidemill.kit.metrics.classes import right
 from tidemill.records.receipts import Answer, Finding
 
 NULL_DRAWS = 200
@@ -244,7 +245,7 @@ def mcnemar(bench: Bench, where: Where, other: str) -> str:
         or bench.units(where).count < len(where.rows)
     ):
         return ""
-    ours, theirs = (bench.recipe.right(frame) for frame in frames)  # type: ignore[arg-type]
+    ours, theirs = (right(frame) for frame in frames)  # type: ignore[arg-type]
     if ours is None or theirs is None:
         return ""
     won, lost = (
@@ -323,8 +324,8 @@ def calibrated(gate: Gate, bench: Bench) -> list[Finding]:
     for where in _places(gate, bench):
         base = _base(gate, where, "calibration error")
         frame = bench.frame("candidate", where)
-        right = None if frame is None else bench.recipe.right(frame)
-        if frame is None or right is None or "confidence" not in frame:
+        hits = None if frame is None else right(frame)
+        if frame is None or hits is None or "confidence" not in frame:
             findings.append(
                 Finding(
                     **base,
@@ -337,7 +338,7 @@ def calibrated(gate: Gate, bench: Bench) -> list[Finding]:
         units = bench.units(where)
         confidence = frame["confidence"].to_numpy(float)
         excess, low, high, p_null, honest = calibration.excess(
-            confidence, right, units, CALIBRATION_RESAMPLES, NULL_DRAWS, bench.seed, alpha
+            confidence, hits, units, CALIBRATION_RESAMPLES, NULL_DRAWS, bench.seed, alpha
         )
         if units.effective < bench.settings.min_units:
             answer: Answer = "unclear"

@@ -52,9 +52,7 @@ def label(name: str) -> None:
 
 def examined(recipe: Recipe, documents: pd.DataFrame) -> pd.DataFrame:
     """The application's examples, each with its id. Raises Refused where a row cannot be one."""
-    examples = contract.load(recipe.application)(**recipe.model).label(
-        documents, recipe.label.options()
-    )
+    examples = contract.application(recipe.application).label(documents, recipe.label.options())
     if "payload" not in examples:
         examples["payload"] = None
     usable = examples[examples["dropped"].isna()]

@@ -23,6 +23,7 @@ import pandas as pd
 
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
+from tidemill.runtime.escape import html
 from tidemill.runtime.files import write
 
 NONE = "(none of these)"
@@ -161,7 +162,7 @@ def shown_text(inputs: str) -> str:
 
 
 def _configuration(names: list[str], pictures: bool) -> str:
-    choices = "\n".join(f'    <Choice value="{escaped(name)}"/>' for name in names)
+    choices = "\n".join(f'    <Choice value="{html(name)}"/>' for name in names)
     kind, field = ("Image", "image") if pictures else ("Text", "text")
     return (
         f'<View>\n  <{kind} name="question" value="${field}"/>\n'
@@ -176,12 +177,6 @@ SIGNATURES = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"GIF", "gif"), (b"RI
 def uri(payload: bytes) -> str:
     kind = next((name for start, name in SIGNATURES if payload.startswith(start)), "bmp")
     return f"data:image/{kind};base64,{base64.b64encode(payload).decode()}"
-
-
-def escaped(text: str) -> str:
-    from xml.sax.saxutils import escape
-
-    return escape(text, {'"': "&quot;"})
 
 
 # In -----------------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import pandas as pd
 from tasks.score.baselines import baselines, save
 from tasks.score.drift import drift
 from tidemill import contract
-from tidemill.contract import Recipe
-from tidemill.engines.mlflow import packages, registry, runs
+from tidemill.contract import Application, Robust
+from tidemill.engines.mlflow import packages, registry, runs, tags
+from tidemill.engines.mlflow.live import live
 from tidemill.package.latency import measured, rss_mb
-from tidemill.package.package import described, verify
+from tidemill.package.package import verify
 from tidemill.records.receipts import Exported, Scored
 from tidemill.run import main, plan
 from tidemill.run.tracked import begin
@@ -24,13 +25,12 @@ from tidemill.runtime.files import digest
 
 def score(this: plan.Plan) -> Scored:
     exported = plan.read("export", Exported, this)
-    champion = registry.aliased(this.application)
+    now = live(this.application)
+    champion = now.version
     before = plan.whole("score", Scored, this)
-    own = (
-        champion is not None
-        and registry.tag(this.application, champion, "tidemill.key") == this.key
-    )
-    if before and "champion" not in before.skipped and (before.champion == champion or own):
+    own = champion is not None and registry.tag(this.application, champion, tags.KEY) == this.key
+    same = before and (before.champion == champion or own) and before.unclear == now.difference
+    if before and same and "champion" not in before.skipped:
         # Scored beside today's champion already, which answered; or this run's own version went live and its end was not noted.
         return before
     # What was concluded from older rows does not hold beside these.
@@ -40,20 +40,22 @@ def score(this: plan.Plan) -> Scored:
     verify(package, exported.digest, f"the candidate of {this.application}")
     examples = pd.read_parquet(this.splits / "test.parquet")
     settings, seed = this.recipe.score, this.recipe.seed
-    frames, skipped, sessions, memory = {}, {}, {}, {}
+    application = contract.application(this.application)
+    frames, skipped, predictors, memory = {}, {}, {}, {}
     frames["rows"] = save(this, "rows", rows(examples, settings.slices))
     process.progress(0, 4, "parts", part="candidate")
 
     def asked(model: str, folder: Path) -> None:
         before = rss_mb()
-        recipe = contract.load(this.application)(**described(folder)["fields"])
-        session = recipe.open(folder)
-        recipe.predict(session, recipe.golden()[:1])
+        predictor = application.open(folder)
+        predictor.predict(application.golden()[:1])
         memory[model] = round(rss_mb() - before, 1)
-        frames[model] = save(this, model, judged(recipe, session, examples))
-        for name, frame in perturbed(recipe, session, examples, settings.perturbed_rows, seed):
+        frames[model] = save(this, model, judged(application, predictor, examples))
+        for name, frame in perturbed(
+            application, predictor, examples, settings.perturbed_rows, seed
+        ):
             frames[f"{model}~{name}"] = save(this, f"{model}~{name}", frame)
-        sessions[model] = (recipe, session)
+        predictors[model] = predictor
 
     asked("candidate", package)
     process.progress(1, 4, "parts", part="champion")
@@ -68,10 +70,10 @@ def score(this: plan.Plan) -> Scored:
         moved = drift(this.application, champion, this.snapshot, this.splits)
     process.progress(2, 4, "parts", part="latency")
     questions = [
-        type(sessions["candidate"][0]).Input.model_validate_json(item)
+        application.Input.model_validate_json(item)
         for item in sample(examples, settings.requests)["inputs"]
     ]
-    figures, times = measured(sessions, questions, settings.requests)
+    figures, times = measured(predictors, questions, settings.requests)
     latency = {name: {**found, "memory_mb": memory[name]} for name, found in figures.items()}
     frames["times"] = save(this, "times", times)
     process.progress(3, 4, "parts", part="baselines")
@@ -81,6 +83,7 @@ def score(this: plan.Plan) -> Scored:
     return Scored(
         frames=frames,
         champion=champion,
+        unclear=now.difference,
         rows=len(examples),
         skipped=skipped,
         latency=latency,
@@ -95,22 +98,29 @@ def sample(examples: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def perturbed(
-    recipe: Recipe, session: Any, examples: pd.DataFrame, count: int, seed: int
+    application: Application[Any, Any, Any],
+    predictor: Any,
+    examples: pd.DataFrame,
+    count: int,
+    seed: int,
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Frames as `score` gives them, of some rows with their questions perturbed; the other rows are left out (NaN)."""
     chosen = sample(examples, count).sort_index()
-    if chosen.empty:
+    if chosen.empty or not isinstance(application, Robust):
         return
-    questions = [recipe.Input.model_validate_json(item) for item in chosen["inputs"]]
-    for name, changed in recipe.perturbations(questions, seed).items():
+    questions = [application.Input.model_validate_json(item) for item in chosen["inputs"]]
+    for name, changed in application.perturbations(questions, seed).items():
         if len(changed) != len(questions):
             raise Fault(
-                f"the perturbation {name} gave {len(changed)} questions for {len(questions)}; correct the recipe's perturbations"
+                f"the perturbation {name} gave {len(changed)} questions for {len(questions)}; correct the application's perturbations"
             )
         asked = chosen.assign(
             inputs=[question.model_dump_json(exclude_unset=True) for question in changed]
         )
-        yield name, judged(recipe, session, asked).set_axis(chosen.index).reindex(examples.index)
+        yield (
+            name,
+            judged(application, predictor, asked).set_axis(chosen.index).reindex(examples.index),
+        )
 
 
 def rows(examples: pd.DataFrame, slices: tuple[str, ...]) -> pd.DataFrame:
@@ -125,11 +135,14 @@ def rows(examples: pd.DataFrame, slices: tuple[str, ...]) -> pd.DataFrame:
     )
 
 
-def judged(recipe: Recipe, session: Any, examples: pd.DataFrame) -> pd.DataFrame:
-    frame = recipe.score(session, examples)
+def judged(
+    application: Application[Any, Any, Any], predictor: Any, examples: pd.DataFrame
+) -> pd.DataFrame:
+    frame: pd.DataFrame = application.evaluate(predictor, examples)
     if len(frame) != len(examples):
         raise Fault(
-            f"score gave {len(frame)} rows for {len(examples)} examples; correct the recipe's score"
+            f"evaluate gave {len(frame)} rows for {len(examples)} examples; "
+            "correct the application's evaluate"
         )
     return frame
 

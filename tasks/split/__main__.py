@@ -56,7 +56,7 @@ def left_out(recipe: Recipe, examples: pd.DataFrame, where: pd.Series) -> pd.Ser
     held = where.str.startswith(EMBARGO)
     reasons = pd.Series([None] * len(examples), index=examples.index, dtype=object)
     reasons[held] = where[held]
-    prose = getattr(contract.load(recipe.application), "prose", None)
+    prose = contract.application(recipe.application).prose
     policy = recipe.split
     reasons[~held] = leaks(
         examples[~held], where[~held], policy.near_duplicates, policy.ngram, prose

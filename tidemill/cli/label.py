@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tidemill.cli.arguments import Application, Json, out
+from tidemill.cli.arguments import Application, Json, add_row, out
 
 label = typer.Typer(
     no_args_is_help=True,
@@ -145,7 +145,6 @@ def reported(application: Application, as_json: Json = False) -> None:
 
 def _print_voters(voters: list[dict[str, Any]]) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -156,8 +155,9 @@ def _print_voters(voters: list[dict[str, Any]]) -> None:
     table.add_column("of rows", justify="right")
     table.add_column("measured on")
     for row in voters:
-        table.add_row(
-            escape(row["voter"]),
+        add_row(
+            table,
+            row["voter"],
             row["kind"],
             *(f"{row[name]:.1%}" for name in ("coverage", "overlap", "conflict")),
             "" if row["accuracy"] is None else f"{row['accuracy']:.1%}",

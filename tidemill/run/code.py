@@ -24,13 +24,8 @@ PACKAGES = (
 
 
 def of_key(application: str) -> list[Path]:
-    """The recipe's folders, its learner, and what they import: what a training's identity counts."""
-    own = [
-        file
-        for path in contract.code(application)
-        for file in ([path] if path.is_file() else sorted(path.rglob("*")))
-        if file.is_file() and "__pycache__" not in file.parts
-    ]
+    """The recipe's folders, its learner, and what they import: what a run's key counts."""
+    own = [file for path in contract.code(application) for file in imports.files_at(path)]
     modules = [path for path in own if path.suffix == ".py"]
     return sorted({*own, *imports.closure([], files=modules), *_learner()})
 

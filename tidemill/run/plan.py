@@ -1,7 +1,8 @@
-"""One run of the model half: what it is planned with, the key that makes, and the receipts of its steps.
+"""One run of the model half: what it is planned with, its key, and the receipts of its steps.
 
-A run is planned once, when its snapshot is named, into .tidemill/runs/KEY/run.json. Its steps read that file and
-resolve nothing again; their receipts lie beside it. A rerun reads those and does only what is missing.
+A run is planned once, when its snapshot is named, into .tidemill/runs/KEY/run.json. Its steps read
+that file and resolve nothing again; their receipts lie beside it. A rerun reads those and does only
+what is missing.
 """
 
 import json
@@ -31,7 +32,7 @@ READS: dict[str, tuple[str, ...]] = {
     "register": (*JUDGING, "approval"),
     "end": (*JUDGING, "approval"),
 }
-"""What a step reads of the configuration beside what the weights depend on, which is in the run's key."""
+"""The settings that a step reads beside those the weights depend on, which are in the run's key."""
 
 
 class Plan(Receipt):

@@ -1,7 +1,8 @@
-"""Which files of this project a module needs: the closure of its imports, read from the source without running it.
+"""Which files of this project a module needs: the closure of its imports.
 
-Imports inside functions count. So do strings that hold the whole name of a module, as in the command line of a
-child. What stands under `if TYPE_CHECKING:` does not.
+They are read from the source; nothing is run. Imports inside functions count. So do strings that
+hold the whole name of a module, as in the command line of a child. What stands under
+`if TYPE_CHECKING:` does not.
 """
 
 import ast
@@ -17,7 +18,7 @@ from tidemill.runtime.paths import root
 TOPS = ("tidemill", "tasks", "recipes")
 QUOTED = re.compile(r"""["']((?:tidemill|tasks|recipes)(?:\.\w+)+)["']""")
 ENDS = ("tidemill.runtime", "tidemill.engines", "tidemill.run")
-"""Where a closure ends: how a step is run, logged and configured changes no byte of what it makes."""
+"""Where a closure ends: how a step is run, logged and configured changes no byte it makes."""
 
 
 def closure(
@@ -47,13 +48,19 @@ def closure(
 
 
 def files_of(name: str) -> list[Path]:
-    """All files of a module or package: modules and what else lies beside them, caches left out."""
+    """All files of a module or package: modules and what else lies beside them."""
     base = home().joinpath(*name.split("."))
-    if not base.is_dir():
-        module = base.with_suffix(".py")
-        return [module] if module.is_file() else []
+    return files_at(base if base.is_dir() else base.with_suffix(".py"))
+
+
+def files_at(path: Path) -> list[Path]:
+    """A file, or all files of a folder; caches and hidden files left out."""
+    if path.is_file():
+        return [path]
     return sorted(
-        path for path in base.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+        file
+        for file in path.rglob("*")
+        if file.is_file() and file.name[0] != "." and "__pycache__" not in file.parts
     )
 
 

@@ -21,7 +21,7 @@ Stage = dict[str, Any]
 
 
 def graph() -> dict[str, Any]:
-    """dvc.yaml as conf/ and the code imply it: a stage per source and step, one per recipe and step.
+    """dvc.yaml as conf/ and the code imply it: a stage per source or recipe and step.
 
     Code dependencies are the closure of a step's imports (`tidemill.runtime.imports`).
     """
@@ -81,19 +81,24 @@ def code(step: str) -> list[str]:
 
 
 def labelling(recipe: str) -> list[Path]:
-    """What labelling needs of a recipe: the closure of its class, without what loads a network library.
+    """What labelling needs of a recipe: its closure, without what loads a network library.
 
     Files of its folder that are no modules count too. `unlisted` finds labelling that needs more.
     """
     beside = [path for path in imports.files_of(f"recipes.{recipe}") if path.suffix != ".py"]
-    modules = imports.closure([f"recipes.{recipe}"], without=_trains)
+    modules = imports.closure(_modules(recipe), without=_trains)
     return sorted({*modules, *beside})
 
 
 def unlisted(recipe: str, loaded: set[str]) -> list[str]:
-    """Which of these loaded modules a recipe's labels depend on although `labelling` leaves them out."""
-    left_out = {*imports.closure([f"recipes.{recipe}"])} - {*labelling(recipe)}
+    """Which of these loaded modules a recipe's labels need although `labelling` leaves them out."""
+    left_out = {*imports.closure(_modules(recipe))} - {*labelling(recipe)}
     return sorted(loaded & {imports.module(path) for path in left_out})
+
+
+def _modules(recipe: str) -> list[str]:
+    """Where an application's own code begins: in its folder's recipe.py, or in one module."""
+    return [f"recipes.{recipe}", f"recipes.{recipe}.recipe"]
 
 
 def _trains(path: Path) -> bool:
