@@ -345,6 +345,11 @@ class Splits:
         self.folder, self.seed, self.rows = folder, seed, rows
         self._loaded: tuple[Hashable, Any] | None = None
 
+    def of(self, kind: type, recipe: Recipe, load: Callable[[], D]) -> D:
+        """What learners of this kind load for these fields: the same for equal `data_fields`."""
+        values = tuple((name, getattr(recipe, name)) for name in sorted(recipe.data_fields))
+        return self.loaded((kind, values), load)
+
     def loaded(self, key: Hashable, load: Callable[[], D]) -> D:
         """What was loaded last, if for the same key, else what `load` gives."""
         if self._loaded is None or self._loaded[0] != key:

@@ -78,10 +78,7 @@ class LightningLearner(ABC, Generic[R, D, M]):
 
     @property
     def data(self) -> D:
-        values = tuple(
-            (name, getattr(self.recipe, name)) for name in sorted(self.recipe.data_fields)
-        )
-        return self.splits.loaded((type(self), values), self.load_data)
+        return self.splits.of(type(self), self.recipe, self.load_data)
 
     @property
     def module(self) -> M:

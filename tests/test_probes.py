@@ -1,0 +1,187 @@
+"""Applications of other kinds, each another package's: what the contract must carry."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tests.conftest import HERE
+from tidemill import contract
+from tidemill.contract import Run, Splits
+from tidemill.engines import config
+from tidemill.runtime import paths
+
+GATES = [{"name": "exported", "kind": "same", "at_most": 1e-4, "why": "both must agree"}]
+TEXT = {"text": "", "payload": None, "original": "", "part": "", "source": "probe"}
+
+
+@dataclass
+class Probe:
+    """A project in which one other package's application is configured and has documents."""
+
+    name: str
+    folder: Path
+
+    def documents(self, rows: list[dict[str, Any]]) -> None:
+        """What the select step would leave."""
+        path = paths.data("select", self.name) / "documents.parquet"
+        path.parent.mkdir(parents=True)
+        numbered = [{**TEXT, "doc_id": f"d{at:04d}", **row} for at, row in enumerate(rows)]
+        pd.DataFrame(numbered).to_parquet(path)
+
+    def split(self) -> Path:
+        """The label and split steps."""
+        from tasks.label.__main__ import label
+        from tasks.split.__main__ import split
+
+        label(self.name)
+        split(self.name)
+        return paths.data("splits", self.name)
+
+    def trained(self, folder: Path) -> tuple[Any, dict[str, float]]:
+        """A package as the train and export steps make it: saved, loaded anew, exported."""
+        from tidemill.package.golden import remember
+
+        judged = config.recipe(self.name)
+        recipe = contract.load(self.name)(**judged.model)
+        splits = Splits(paths.data("splits", self.name), judged.seed)
+        first, again = recipe.learner(splits), recipe.learner(splits)
+        watch = contract.watch(self.name, judged.sweep.metric)
+        run = Run(judged.trainer, judged.seed, judged.trainer.max_epochs, self.name, watch)
+        metrics = first.fit(run).metrics
+        assert judged.sweep.metric in metrics
+        first.save(folder / "weights.safetensors")
+        again.load(folder / "weights.safetensors")
+        (folder / "package").mkdir()
+        parity = again.export(folder / "package")
+        application = contract.application(self.name)
+        remember(application, folder / "package")
+        return application.open(folder / "package"), {**metrics, "parity": parity}
+
+    def scored(self, predictor: Any) -> tuple[pd.DataFrame, dict[str, float]]:
+        """The score step's frame of the test rows, and its metrics."""
+        from tasks.score.__main__ import judged
+
+        application = contract.application(self.name)
+        rows = pd.read_parquet(paths.data("splits", self.name) / "test.parquet")
+        frame = judged(application, predictor, rows)
+        figures = application.metric(frame, np.ones((1, len(frame))))
+        return frame, {name: float(value[0]) for name, value in figures.items()}
+
+
+def probe(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    model: dict[str, Any],
+    metric: str,
+    epochs: int,
+) -> Probe:
+    """The application `tests.probes.MODULE`, installed under that name in a project of its own."""
+    site = tmp_path / "site" / f"{module}-1.dist-info"
+    site.mkdir(parents=True)
+    (site / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
+    (site / "entry_points.txt").write_text(
+        f"[tidemill.recipes]\n{module} = tests.probes.{module}\n"
+    )
+    monkeypatch.syspath_prepend(str(site.parent))
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    for kind in ("trainer", "runtime"):
+        for path in (HERE / "conf" / kind).glob("*.yaml"):
+            to = tmp_path / "conf" / kind / path.name
+            to.parent.mkdir(parents=True, exist_ok=True)
+            to.write_text(path.read_text())
+    (tmp_path / "conf" / "config.yaml").write_text((HERE / "conf" / "config.yaml").read_text())
+    for kind, body in (
+        ("source", {"kind": "files", "licence": "CC0-1.0", "path": "rows", "members": "*.csv"}),
+        ("recipe", yaml_of(module, model, metric, epochs)),
+    ):
+        to = tmp_path / "conf" / kind / f"{'probe' if kind == 'source' else module}.yaml"
+        to.parent.mkdir(exist_ok=True)
+        selector = {"selector": [{"kind": "whole", "name": "row"}], "clean": {}}
+        to.write_text(yaml.safe_dump({**body, **(selector if kind == "source" else {})}))
+    return Probe(module, tmp_path)
+
+
+def yaml_of(name: str, model: dict[str, Any], metric: str, epochs: int) -> dict[str, Any]:
+    rule = {"source": "probe", "by": "hash", "column": "doc_id", "valid": 0.25, "test": 0.25}
+    return {
+        "summary": f"A probe: {name}.",
+        "sources": [{"name": "probe"}],
+        "select": {},
+        "label": {},
+        "split": {"rules": [rule], "near_duplicates": 1.0, "ngram": 0},
+        "model": model,
+        "trainer": {"max_epochs": epochs},
+        "sweep": {"trials": 0, "metric": metric},
+        "score": {"resamples": 200, "slices": [], "min_rows": 10, "min_units": 5, "alpha": 0.05},
+        "gates": GATES,
+    }
+
+
+def lines_of(module: str) -> int:
+    path = HERE / "tests" / "probes" / f"{module}.py"
+    return sum(bool(line.strip()) for line in path.read_text().splitlines())
+
+
+# A text classifier over a pretrained encoder ----------------------------------------------------
+
+WORDS = {"friendly": ["good", "kind", "warm"], "hostile": ["bad", "rude", "cold"]}
+COMMON = ["a", "day", "what", "the", "was", "very", "and", "it"]
+
+
+def encoder(folder: Path) -> Path:
+    """A tiny BERT with random weights, in Hugging Face's layout."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel
+
+    words = ["[PAD]", "[UNK]", *COMMON, *(word for some in WORDS.values() for word in some)]
+    tokenizer: Any = Tokenizer(
+        models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(1)
+    shape = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
+    BertModel(shape, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+def sentences(count: int) -> list[dict[str, Any]]:
+    random, rows = np.random.default_rng(1), []
+    for number in range(count):
+        label = sorted(WORDS)[number % 2]
+        some = [*random.choice(COMMON, 5), random.choice(WORDS[label])]
+        text = " ".join(random.permutation(some))
+        rows.append({"text": text, "attributes": json.dumps({"label": label})})
+    return rows
+
+
+def test_a_text_classifier_over_an_encoder_in_hugging_faces_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"start": str(encoder(tmp_path / "encoder"))}
+    made = probe(tmp_path, monkeypatch, "sentiment", model, "valid_accuracy", 12)
+    made.documents(sentences(160))
+    made.split()
+    predictor, told = made.trained(tmp_path)
+    assert told["parity"] < 1e-4 and told["valid_accuracy"] > 0.9
+    frame, figures = made.scored(predictor)
+    assert figures["accuracy"] > 0.9 and set(frame.columns) >= {"target", "answer", "confidence"}
+
+
+def test_a_new_classifier_is_at_most_120_lines_of_python() -> None:
+    assert lines_of("sentiment") <= 120
