@@ -185,3 +185,27 @@ def test_a_text_classifier_over_an_encoder_in_hugging_faces_layout(
 
 def test_a_new_classifier_is_at_most_120_lines_of_python() -> None:
     assert lines_of("sentiment") <= 120
+
+
+# Boosted trees over a table ---------------------------------------------------------------------
+
+
+def measured(count: int) -> list[dict[str, Any]]:
+    random, rows = np.random.default_rng(1), []
+    for number in range(count):
+        label, centre = [("one", 2.0), ("two", 4.0), ("three", 6.0)][number % 3]
+        values = [round(float(v), 3) for v in random.normal([centre, 3, centre / 2, 1], 0.4)]
+        rows.append({"attributes": json.dumps({"label": label, "values": values})})
+    return rows
+
+
+def test_boosted_trees_over_a_table_go_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = probe(tmp_path, monkeypatch, "orchids", {}, "valid_accuracy", 1)
+    made.documents(measured(240))
+    made.split()
+    predictor, told = made.trained(tmp_path)
+    assert told["parity"] < 1e-5 and told["valid_accuracy"] > 0.9
+    assert made.scored(predictor)[1]["accuracy"] > 0.9
+    assert lines_of("orchids") <= 120
