@@ -15,6 +15,7 @@ from tidemill import contract
 from tidemill.contract import Run, Splits
 from tidemill.engines import config
 from tidemill.runtime import paths
+from tidemill.runtime.errors import Refused
 
 GATES = [{"name": "exported", "kind": "same", "at_most": 1e-4, "why": "both must agree"}]
 TEXT = {"text": "", "payload": None, "original": "", "part": "", "source": "probe"}
@@ -209,3 +210,94 @@ def test_boosted_trees_over_a_table_go_the_same_way(
     assert told["parity"] < 1e-5 and told["valid_accuracy"] > 0.9
     assert made.scored(predictor)[1]["accuracy"] > 0.9
     assert lines_of("orchids") <= 120
+
+
+# A GAN with two optimisers ----------------------------------------------------------------------
+
+
+def ring(count: int) -> list[dict[str, Any]]:
+    random, rows = np.random.default_rng(1), []
+    for _ in range(count):
+        angle, radius = random.uniform(0, 2 * np.pi), random.normal(2, 0.1)
+        point = [round(float(radius * turn), 4) for turn in (np.cos(angle), np.sin(angle))]
+        rows.append({"attributes": json.dumps({"point": point})})
+    return rows
+
+
+@pytest.fixture
+def painter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
+    made = probe(tmp_path, monkeypatch, "painter", {}, "valid_energy", 6)
+    made.documents(ring(200))
+    made.split()
+    return made
+
+
+def test_a_gan_with_two_optimisers_is_trained_and_judged_as_a_set(painter: Probe) -> None:
+    predictor, told = painter.trained(painter.folder)
+    assert told["parity"] < 1e-5
+    frame, figures = painter.scored(predictor)
+    flat = frame.assign(to_x=0.0, to_y=0.0)
+    nothing = contract.application("painter").metric(flat, np.ones((1, len(flat))))["energy"][0]
+    assert 0 <= figures["energy"] < nothing, "points that are drawn are nearer than a single one"
+
+
+def test_a_step_of_two_optimisers_counts_once_and_a_killed_one_resumes_to_the_bit(
+    painter: Probe, tmp_path: Path
+) -> None:
+    import torch
+    from lightning.pytorch.callbacks import Callback
+
+    from tidemill.learners.lightning.checkpoints import Checkpoints
+    from tidemill.learners.lightning.loop import Kept
+    from tidemill.learners.lightning.resume import Stop, steps_done
+
+    class Killed(Exception):
+        pass
+
+    class At(Callback):
+        def on_train_batch_end(self, trainer: Any, *told: Any) -> None:
+            if steps_done(trainer) == 5:
+                raise Killed
+
+    judged = config.recipe("painter")
+    trainer = judged.trainer.model_copy(update={"checkpoint_steps": 2, "keep": "best"})
+    recipe, splits = contract.load("painter")(), paths.data("splits", "painter")
+    watch = contract.watch("painter", "valid_energy")
+
+    class Noted(Callback):
+        def __init__(self) -> None:
+            self.values: list[float] = []
+
+        def on_validation_end(self, trainer: Any, module: Any) -> None:
+            self.values.append(float(trainer.callback_metrics["valid_energy"]))
+
+    def train(name: str, *callbacks: Any) -> tuple[Any, Any, int]:
+        kept = Kept(Checkpoints(tmp_path / name, {"of": name}), Stop())
+        learner: Any = recipe.learner(Splits(splits, 1))
+        run = Run(trainer, 1, 3, name, watch, kept=kept, callbacks=callbacks)
+        return learner, learner.fit(run), kept.resumed_at or 0
+
+    noted = Noted()
+    whole, fitted, _ = train("whole", noted)
+    assert fitted.metrics["valid_energy"] == min(noted.values), "lower is better, and is kept"
+    steps = len(whole.data.train_dataloader())
+    assert 0 < fitted.steps <= 3 * steps, "a batch is a step, however many optimisers take one"
+    with pytest.raises(Killed):
+        train("killed", At())
+    again, refitted, resumed_at = train("killed")
+    assert resumed_at == 4 and refitted == fitted
+    one, two = whole.module.state_dict(), again.module.state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("accumulate", 2), ("gradient_clip", 1.0), ("optimiser", "adamw")]
+)
+def test_what_two_optimisers_cannot_heed_is_refused_by_name(
+    painter: Probe, setting: str, value: Any
+) -> None:
+    judged = config.recipe("painter")
+    trainer = judged.trainer.model_copy(update={setting: value})
+    learner = contract.load("painter")().learner(Splits(paths.data("splits", "painter"), 1))
+    with pytest.raises(Refused, match=rf"trainer\.{setting}: this network steps"):
+        learner.fit(Run(trainer, 1, 1, "painter"))
