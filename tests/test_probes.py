@@ -301,3 +301,36 @@ def test_what_two_optimisers_cannot_heed_is_refused_by_name(
     learner = contract.load("painter")().learner(Splits(paths.data("splits", "painter"), 1))
     with pytest.raises(Refused, match=rf"trainer\.{setting}: this network steps"):
         learner.fit(Run(trainer, 1, 1, "painter"))
+
+
+# Matrix factorisation, judged by person ---------------------------------------------------------
+
+
+def name(number: int) -> str:
+    """In letters alone: texts that differ in digits only are taken for copies of each other."""
+    return chr(97 + number // 26) + chr(97 + number % 26)
+
+
+def chosen(people: int, items: int) -> list[dict[str, Any]]:
+    """Everybody likes every third item, which three depends on the person."""
+    random, rows = np.random.default_rng(1), []
+    for person in range(people):
+        liked = [item for item in range(items) if item % 3 == person % 3]
+        for item in random.permutation(liked)[:8]:
+            told = {"person": name(person), "item": name(item)}
+            rows.append({"attributes": json.dumps(told)})
+    return rows
+
+
+def test_a_matrix_factorisation_is_judged_person_by_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = probe(tmp_path, monkeypatch, "readers", {}, "valid_rank", 20)
+    made.documents(chosen(40, 30))
+    splits = made.split()
+    rows = pd.read_parquet(splits / "test.parquet")
+    assert 1 < rows["unit"].nunique() < len(rows), "several choices of a person are one unit"
+    predictor, told = made.trained(tmp_path)
+    assert told["parity"] < 1e-4
+    _, figures = made.scored(predictor)
+    assert figures["hits"] > 0.2, "by chance three of some twenty-five are 0.12"
