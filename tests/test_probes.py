@@ -334,3 +334,38 @@ def test_a_matrix_factorisation_is_judged_person_by_person(
     assert told["parity"] < 1e-4
     _, figures = made.scored(predictor)
     assert figures["hits"] > 0.2, "by chance three of some twenty-five are 0.12"
+
+
+# A sequence-to-sequence model of several graphs -------------------------------------------------
+
+
+def words(count: int) -> list[dict[str, Any]]:
+    random, rows = np.random.default_rng(1), []
+    for _ in range(count):
+        letters = random.choice(list("abcdef"), int(random.integers(2, 5)))
+        rows.append({"text": "".join(letters), "attributes": "{}"})
+    return rows
+
+
+def test_a_sequence_to_sequence_model_of_two_graphs_is_exported_and_quantised_graph_by_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.export.quantise import convert, recorded
+    from tidemill.kit.graphs import examples
+
+    made = probe(tmp_path, monkeypatch, "mirror", {}, "valid_loss", 20)
+    made.documents(words(500))
+    splits = made.split()
+    predictor, told = made.trained(tmp_path)
+    assert told["parity"] < 1e-4 and sorted(predictor.graphs) == ["decoder", "encoder"]
+    _, figures = made.scored(predictor)
+    assert figures["letters"] > 0.5, "by chance one letter in six is right"
+    application = contract.application("mirror")
+    calls = examples(application, predictor)
+    assert {name: call.rows for name, call in calls.items()} == {"decoder": 2, "encoder": 2}
+    package = tmp_path / "package"
+    feeds = recorded(application, package, pd.read_parquet(splits / "valid.parquet").head(8))
+    assert all(len(some) > 0 for some in feeds.values())
+    for graph in package.glob("*.onnx"):
+        convert("fp16", graph, graph, feeds[graph.stem])
+    assert made.scored(application.open(package))[1]["letters"] > 0.5

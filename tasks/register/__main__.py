@@ -96,7 +96,7 @@ def register(this: plan.Plan) -> Registered:
         version = registry.version_of(this.application, exported.digest)
         if version is None:
             model = Path(temporary) / "model"
-            packages.save_model(package, model, example(application, package))
+            packages.save_model(package, model, *example(application, package))
             runs.log_files(run_id, model, "model")
             shutil.rmtree(model)
             runs.log_files(run_id, package, "package")
@@ -125,11 +125,14 @@ def register(this: plan.Plan) -> Registered:
 
 def example(
     application: Application[Any, Any, Any], package: Path
-) -> dict[str, dict[str, np.ndarray]]:
-    """Real inputs and outputs of the first graph, two rows or more: one would claim a fixed batch."""
+) -> tuple[str, dict[str, dict[str, np.ndarray]]]:
+    """A graph's name, with real inputs and outputs: two rows or more, for one claims a fixed batch.
+
+    The graph is `model` where there is one, else the first by name.
+    """
     calls = examples(application, application.open(package))
-    first = calls[min(calls)]
-    return {"inputs": first.inputs, "outputs": first.outputs}
+    name = "model" if "model" in calls else min(calls)
+    return name, {"inputs": calls[name].inputs, "outputs": calls[name].outputs}
 
 
 if __name__ == "__main__":
