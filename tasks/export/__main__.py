@@ -1,4 +1,4 @@
-"""python -m tasks.export RECIPE [key=value ...]: the trained weights to an ONNX package."""
+"""python -m tasks.export --run PATH, or RECIPE [key=value ...]: the trained weights to an ONNX package."""
 
 import shutil
 import warnings
@@ -13,7 +13,7 @@ from tidemill.contract import Calibratable, Recipe, Splits
 from tidemill.package.golden import remember
 from tidemill.package.package import digests
 from tidemill.records.receipts import Exported, Trained
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.runtime import process
 from tidemill.runtime.files import write, write_json
 from tidemill.runtime.receipt import File
@@ -115,4 +115,4 @@ def card(this: plan.Plan, trained: Trained) -> str:
 
 
 if __name__ == "__main__":
-    plan.main("export", export)
+    main.of_run(export, "export")

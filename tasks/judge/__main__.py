@@ -1,4 +1,4 @@
-"""python -m tasks.judge RECIPE [key=value ...]: ask every gate."""
+"""python -m tasks.judge --run PATH, or RECIPE [key=value ...]: ask every gate."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from tasks.judge.gates import ask
 from tasks.judge.resample import Draws, Measured
 from tasks.judge.verdict import verdict
 from tidemill.records.receipts import Exported, Finding, Judged, Scored
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.runtime import process
 
 TABLE_RESAMPLES = 200  # for intervals that are shown and decide nothing
@@ -23,6 +23,8 @@ def judge(this: plan.Plan) -> Judged:
         findings += ask(gate, bench)
     process.progress(len(this.recipe.gates), len(this.recipe.gates), "gates")
     answer, because = verdict(findings)
+    if scored.unclear and answer == "PROMOTE":
+        answer, because = "HOLD", scored.unclear
     return Judged(
         verdict=answer,  # type: ignore[arg-type]
         because=because,
@@ -120,4 +122,4 @@ def _quick(bench: Bench, metric: str, where: Where) -> Measured:
 
 
 if __name__ == "__main__":
-    plan.main("judge", judge)
+    main.of_run(judge, "judge")

@@ -1,11 +1,11 @@
-"""python -m tasks.judge.explain RECIPE [key=value ...]: which inputs moved the answer, of the worst rows and of some others."""
+"""python -m tasks.judge.explain --run PATH: which inputs moved the answer, of the worst rows and of some others."""
 
 import pandas as pd
 
 from tidemill import contract
 from tidemill.contract import Explainable
 from tidemill.records.receipts import Explained, Exported, Scored, Trained
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.runtime import paths
 from tidemill.runtime.files import write_json
 from tidemill.runtime.receipt import File
@@ -57,4 +57,4 @@ def chosen(frame: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    plan.main("explain", explain, "tasks.judge.explain")
+    main.of_run(explain, "explain")

@@ -5,21 +5,26 @@ from tidemill.records.receipts import Promoted, Registered
 
 
 @step("register {application}")
-def register(application: str, overrides: list[str]) -> Registered:
+def register(application: str, run: str) -> Registered:
     """Log the judged run in MLflow; a package that was not rejected becomes a version, once."""
     from tidemill.run import plan
 
-    return plan.do("register", Registered, plan.make(application, overrides), overrides)
+    return plan.do("register", Registered, plan.load(run))
 
 
 @step("promote {application} {version}")
-def promote(application: str, version: str, by: str, why: str, key: str) -> Promoted:
-    """Make a version the champion, after its digest and its verdict were checked; the last effect of a flow."""
+def promote(
+    application: str, version: str, by: str, why: str, key: str, expected: str = ""
+) -> Promoted:
+    """Make a version the champion; the last effect of a flow.
+
+    What is live must be what the run `key` judged beside, or `expected` where no key is given.
+    """
     from tidemill.runtime.process import answer
 
     return answer(
         f"promote {application}",
         "tasks.register.promote",
-        [application, version, by, why, key],
+        [application, version, by, why, key, expected],
         Promoted,
     )

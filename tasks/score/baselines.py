@@ -1,4 +1,4 @@
-"""python -m tasks.score.baselines RECIPE [key=value ...]: the simpler models on the test rows, and which of those training saw.
+"""python -m tasks.score.baselines --run PATH: the simpler models on the test rows, and which of those training saw.
 
 They depend on data, code and the recipe's `baseline_fields`, so a changed learning rate makes none anew.
 """
@@ -11,7 +11,7 @@ from tasks.score.overlap import overlap
 from tidemill import contract
 from tidemill.contract import Baselined
 from tidemill.records.receipts import Baselines
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.runtime import paths
 from tidemill.runtime.files import aside, digest, locked
 from tidemill.runtime.receipt import File
@@ -19,9 +19,8 @@ from tidemill.runtime.receipt import File
 
 def baselines(this: plan.Plan) -> Baselines:
     """Their frames, as `score` gives them; made where they are missing."""
-    folder = paths.state(
-        "baselines", f"{this.application}-{digest([this.snapshot, this.code, fields(this)])[:16]}"
-    )
+    parts = [this.snapshot, this.code, fields(this), this.recipe.split.near_duplicates]
+    folder = paths.state("baselines", f"{this.application}-{digest(parts)[:16]}")
     done = folder / "done.json"
     with locked(paths.state("locks", f"baselines-{this.application}")):
         found = Baselines.load(done)
@@ -65,4 +64,4 @@ def save(this: plan.Plan, name: str, frame: pd.DataFrame) -> File:
 
 
 if __name__ == "__main__":
-    plan.main("baselines", baselines, "tasks.score.baselines")
+    main.of_run(baselines, "baselines")

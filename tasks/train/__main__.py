@@ -1,4 +1,4 @@
-"""python -m tasks.train RECIPE [key=value ...]: one model on all training rows.
+"""python -m tasks.train --run PATH, or RECIPE [key=value ...]: one model on all training rows.
 
 Killed at any moment, the same command goes on from its last checkpoint and ends with the same weights.
 """
@@ -10,9 +10,10 @@ from tasks.train.start import champion, check, identity, prepared, resumes
 from tidemill import contract
 from tidemill.contract import Batched
 from tidemill.engines.mlflow import runs
+from tidemill.engines.mlflow import tags as names
 from tidemill.learners.lightning import memory
 from tidemill.records.receipts import Swept, Trained
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.run.tracked import begin
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault
@@ -55,11 +56,7 @@ def train(this: plan.Plan) -> Trained | None:
                 itertools.cycle([*swept.next, swept.params]), this.recipe.ensemble.members - 1
             )
         ]
-        teacher = (
-            champion(this, "teach.by=champion", "say teach.by=ensemble or nobody")[1]
-            if this.recipe.teach.by == "champion"
-            else ""
-        )
+        teacher = champion(this)[1] if this.recipe.teach.by == "champion" else ""
         return Work(
             this.application, this.recipe, this.splits, this.folder, start, keep, others, teacher
         )
@@ -90,7 +87,7 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     runs.log(
         run_id,
         params={f"model.{name}": value for name, value in before.items()},
-        tags={"tidemill.resumes": str(attempts)} if attempts else {},
+        tags={names.RESUMES: str(attempts)} if attempts else {},
     )
     meter = Meter()
     ended = trained(work, runs.lightning_logger(run_id))
@@ -101,16 +98,17 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     cost, method = meter.told(batches * batch, batches * start.tokens)
     parts = max((kept.parts for kept in ended.kept), default=1)
     tags = {
-        "tidemill.weights": signature(path, ended.members),
-        "tidemill.start": start.told,
+        names.WEIGHTS: signature(path, ended.members),
+        names.START: start.told,
+        **({names.START_VERSION: start.version} if start.version else {}),
         "cost.energy_method": method,
         **ended.tags,
-        **({"tidemill.parts": str(parts)} if parts > 1 else {}),
-        **({"tidemill.rate": str(settings.lr)} if isinstance(settings.lr, float) else {}),
-        **({"tidemill.members": str(1 + len(ended.members))} if ended.members else {}),
+        **({names.PARTS: str(parts)} if parts > 1 else {}),
+        **({names.RATE: str(settings.lr)} if isinstance(settings.lr, float) else {}),
+        **({names.MEMBERS: str(1 + len(ended.members))} if ended.members else {}),
         **(
             {
-                "tidemill.budget": f"ended after {settings.budget_minutes:g} minutes, at step {ended.steps}"
+                names.BUDGET: f"ended after {settings.budget_minutes:g} minutes, at step {ended.steps}"
             }
             if any(kept.over_budget for kept in ended.kept)
             else {}
@@ -145,4 +143,4 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
 
 
 if __name__ == "__main__":
-    plan.main("train", train)
+    main.of_run(train, "train")

@@ -20,7 +20,7 @@ from tidemill.contract import (
     WarmStartableByFields,
 )
 from tidemill.engines.config.schema import Trainer
-from tidemill.engines.mlflow import packages, registry, runs
+from tidemill.engines.mlflow import packages, registry, runs, tags
 from tidemill.run import plan
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
@@ -37,6 +37,7 @@ class Start:
     weights: Path | None  # to begin from
     told: str  # what it begins from, in words
     tokens: int  # of a batch; 0 where the recipe counts none
+    version: str = ""  # of the application that it begins from; empty where from none
 
 
 def identity(this: plan.Plan, recipe: Recipe) -> dict[str, str]:
@@ -44,8 +45,9 @@ def identity(this: plan.Plan, recipe: Recipe) -> dict[str, str]:
     return {
         "application": this.application,
         "data": this.snapshot,
-        "configuration": digest([this.recipe.digest(), recipe.model_dump()]),
+        "configuration": digest([this.recipe.training(), recipe.model_dump()]),
         "code": this.code,
+        "start": digest([this.start, this.champion and this.champion.weights]),
     }
 
 
@@ -77,10 +79,10 @@ def check(this: plan.Plan, recipe: Recipe) -> None:
 
 def prepared(this: plan.Plan, recipe: Recipe) -> Start:
     settings = this.recipe.trainer
-    weights, told = None, "scratch"
+    weights, told, number = None, "scratch", ""
     package: Path | None = None
     if settings.start == "champion":
-        told, number = champion(this, "trainer.start=champion", "say trainer.start=scratch")
+        told, number = champion(this)
         weights, package = (
             weights_of(this.application, number),
             packages.fetch(this.application, number),
@@ -102,7 +104,7 @@ def prepared(this: plan.Plan, recipe: Recipe) -> Start:
         settings = settings.model_copy(update={"lr": rate})
         if isinstance(recipe, Rated):
             recipe = contract.load(this.application)(**{**recipe.model_dump(), "lr": rate})
-    return Start(recipe, settings, splits, weights, told, tokens(recipe, settings))
+    return Start(recipe, settings, splits, weights, told, tokens(recipe, settings), number)
 
 
 def tokens(recipe: Recipe, settings: Trainer) -> int:
@@ -113,37 +115,33 @@ def tokens(recipe: Recipe, settings: Trainer) -> int:
     return int(told.get("tokens_per_step", 0))
 
 
-def champion(this: plan.Plan, asked: str, remedy: str) -> tuple[str, str]:
-    """The live version when the run first asked, in words and by its number: the same one when it is resumed later."""
-    noted = this.folder / "start.json"
-    if not noted.is_file():
-        number = registry.aliased(this.application)
-        if number is None:
-            raise Refused(f"{asked}: {this.application} has no champion yet; {remedy}")
-        weights_of(this.application, number)  # one that cannot be begun from is not remembered
-        write(noted, json.dumps({"version": number}) + "\n")
-    number = json.loads(noted.read_text())["version"]
-    return (
-        f"{this.application} version {number}, weights {sha256(weights_of(this.application, number))[:16]}",
-        number,
-    )
+def champion(this: plan.Plan) -> tuple[str, str]:
+    """The live version that the run was planned with, in words and by its number."""
+    assert this.champion is not None
+    number = this.champion.version
+    if sha256(weights_of(this.application, number)) != this.champion.weights:
+        raise Refused(
+            f"the weights of {this.application} version {number} are not those that the run was"
+            f" planned with; run again"
+        )
+    return f"{this.application} version {number}, weights {this.champion.weights[:16]}", number
 
 
 def weights_of(application: str, number: str) -> Path:
     """The trained weights of a version, found to be those that were trained."""
     version = registry.version(application, number)
-    key = version["tags"].get("tidemill.key", "") if version else ""
+    key = version.key if version else ""
     path = paths.run(key) / "weights.safetensors"
     if version is None or not key or not path.is_file():
         raise Refused(
             f"the weights of {application} version {number}, to begin from, are not on this machine; say trainer.start=scratch"
         )
-    tags = runs.data(version["run_id"]).tags
-    if "tidemill.members" in tags:
+    logged = runs.data(version.run_id).tags
+    if tags.MEMBERS in logged:
         raise Refused(
-            f"{application} version {number} is an ensemble of {tags['tidemill.members']} networks, and one is needed; say trainer.start=scratch, teach.by=nobody"
+            f"{application} version {number} is an ensemble of {logged[tags.MEMBERS]} networks, and one is needed; say trainer.start=scratch, teach.by=nobody"
         )
-    wanted = tags.get("tidemill.weights")
+    wanted = logged.get(tags.WEIGHTS)
     if wanted and sha256(path) != wanted:
         raise Refused(
             f"the weights of {application} version {number}, to begin from, are not those that were trained; say trainer.start=scratch"
