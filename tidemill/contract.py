@@ -304,7 +304,10 @@ class Prunable(ABC):
 
     @abstractmethod
     def pruned(self, fraction: float) -> Self:
-        """These fields without `fraction` of the inner channels. ValueError where they cannot be."""
+        """These fields without `fraction` of the inner channels.
+
+        ValueError where they cannot be.
+        """
 
 
 class Budgeted(ABC):
@@ -420,7 +423,10 @@ class Learner(Protocol):
         """
 
     def incompatible(self, package: Path) -> str:
-        """Why an earlier package's weights mean something else than today's data; "" if they fit."""
+        """Why an earlier package's weights mean something else than today's data.
+
+        "" if they fit.
+        """
 
 
 @runtime_checkable
@@ -511,7 +517,10 @@ def _module(name: str) -> str:
 
 
 def load(name: str) -> type[Recipe]:
-    """An application's recipe by its name, never by an import path. KeyError where there is none."""
+    """An application's recipe by its name, never by an import path.
+
+    KeyError where there is none.
+    """
     module = import_module(_module(name))
     own = [
         item

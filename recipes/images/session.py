@@ -15,7 +15,10 @@ BATCH = 512  # pictures in one call of the graph
 
 
 def grey(body: bytes, side: int) -> np.ndarray:
-    """(side, side) uint8: the picture in grey, brought to size; one that is not square is set on black first."""
+    """(side, side) uint8: the picture in grey, brought to size.
+
+    One that is not square is set on black first.
+    """
     from PIL import Image
 
     picture = pictures.grey(pictures.opened(body))

@@ -24,7 +24,10 @@ class Unfit(ValueError):
 
 
 class _Held(io.BytesIO):
-    """In a damaged file libsndfile seeks before its beginning: that is told as the end, since C cannot take an exception."""
+    """In a damaged file libsndfile seeks before its beginning.
+
+    That is told as the end, since C cannot take an exception.
+    """
 
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
@@ -73,7 +76,9 @@ def _fits(file: Any, most_seconds: float) -> None:
 
 
 def mono(samples: np.ndarray, rate: int, wanted: int | None = None) -> tuple[np.ndarray, int]:
-    """One channel (N,) as int16, the mean of all, brought to `wanted` samples a second where that is said."""
+    """One channel (N,) as int16, the mean of all, brought to `wanted` samples a second where
+    that is said.
+    """
     from math import gcd
 
     from scipy.signal import resample_poly
