@@ -101,7 +101,7 @@ class DailyForecast(
             for kind in ("error", "naive")
         )
         one = np.ones(len(frame))
-        whole, simple = sum(errors.values()), sum(naive.values())
+        whole, simple = np.sum(list(errors.values()), axis=0), np.sum(list(naive.values()), axis=0)
         return {
             "skill": (simple - whole, simple),
             **{f"skill_{name}": (naive[name] - errors[name], naive[name]) for name in TARGETS},
