@@ -32,6 +32,8 @@ class Metric(BaseModel):
     better: str  # "higher" or "lower"
     unit: str = ""
     source: str = ""  # where its definition stands
+    low: float | None = None  # no row and no metric lies below; None: nobody can say
+    high: float | None = None  # nor above
 
 
 class Recipe(BaseModel, ABC):

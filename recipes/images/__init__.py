@@ -135,11 +135,14 @@ class Images(contract.Recipe):
     Input: ClassVar[type[BaseModel]] = Picture
     Output: ClassVar[type[BaseModel]] = Label
     metrics: ClassVar[dict[str, Metric]] = {
-        "accuracy": Metric(better="higher"),
+        "accuracy": Metric(better="higher", low=0, high=1),
         "macro_f1": Metric(
-            better="higher", source="scikit-learn f1_score, average=macro, labels of the targets"
+            better="higher",
+            source="scikit-learn f1_score, average=macro, labels of the targets",
+            low=0,
+            high=1,
         ),
-        "log_loss": Metric(better="lower", unit="nats"),
+        "log_loss": Metric(better="lower", unit="nats", low=0),
     }
     reads: ClassVar[str] = "pictures"
     warm: ClassVar[bool] = True

@@ -98,10 +98,13 @@ class Languages(contract.Recipe):
     Output: ClassVar[type[BaseModel]] = Answer
     metrics: ClassVar[dict[str, Metric]] = {
         "macro_f1": Metric(
-            better="higher", source="scikit-learn f1_score, average=macro, labels of the targets"
+            better="higher",
+            source="scikit-learn f1_score, average=macro, labels of the targets",
+            low=0,
+            high=1,
         ),
-        "accuracy": Metric(better="higher"),
-        "log_loss": Metric(better="lower", unit="nats"),
+        "accuracy": Metric(better="higher", low=0, high=1),
+        "log_loss": Metric(better="lower", unit="nats", low=0),
     }
 
     facts: ClassVar[dict[str, str]] = {
