@@ -65,7 +65,7 @@ def _images(body) -> None:
     body["model"] = {"width": 8, "stages": 2, "lr": 0.01, "svm_rows": 500}
     body["trainer"].update(max_epochs=3)
     body["sweep"].update(trials=0)
-    body["score"].update(resamples=400, perturbed_rows=200, requests=40)
+    body["score"].update(resamples=400, perturbed_rows=200, requests=60)
     body["export"].update(rows=200, requests=10)
 
 
@@ -73,7 +73,8 @@ def _stocks(body) -> None:
     body["model"] = {"hidden": 8, "folds": 2}
     body["trainer"].update(max_epochs=3)
     body["sweep"].update(trials=0)
-    body["score"].update(resamples=400, perturbed_rows=200, requests=40)
+    # A clone's test rows are few, and no claim about skill would be made of them.
+    body["score"].update(resamples=400, perturbed_rows=200, requests=60, tail_rows=50)
     # A few steps of a small network need not beat the window's own quantiles; skill it must have.
     body["gates"] = [
         gate for gate in body["gates"] if gate["name"] not in ("baseline", "robust", "speed")
@@ -91,7 +92,7 @@ def _text_generation(body) -> None:
         "steps": 50,
         "samples": 8,
     }
-    body["score"].update(resamples=200, perturbed_rows=40, requests=4)
+    body["score"].update(resamples=200, perturbed_rows=40, requests=60, tail_rows=1, min_rows=30)
 
 
 SMALL_RECIPES = {

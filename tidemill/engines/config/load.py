@@ -22,6 +22,7 @@ from tidemill.engines.config.schema import (
     Runtime,
     Source,
 )
+from tidemill.engines.config.schema.judging import misread
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.paths import conf
 
@@ -169,6 +170,8 @@ def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
         raise Refused(
             text.replace("key '", "key 'model.").replace(f"{where}: ", f"{where}: model: ", 1)
         ) from error
+    if wrong := misread(judged.gates, application.metrics):
+        raise Refused(f"{where}: {'; '.join(wrong)}")
     unknown = sorted(set(judged.sweep.space) - set(application.model_fields))
     if unknown:
         raise Refused(
