@@ -18,6 +18,7 @@ from tasks.judge.gates import ask
 from tasks.judge.verdict import verdict
 from tidemill.contract import Metric
 from tidemill.engines.config.schema import Gate, Score
+from tidemill.engines.mlflow.ledger import best
 from tidemill.kit.metrics import macro_f1
 from tidemill.records.receipts import Finding, Scored
 
@@ -361,3 +362,49 @@ ALARMS: tuple[World, ...] = (
     ),
 )
 """Truth is good, or at the bound: REJECT is a mistake."""
+
+
+def slide(nights: int, rows: int, margin: float, step: float, anchored: bool) -> list[float]:
+    """The true accuracy of the live model, night by night, where each candidate is worse by `step`.
+
+    Each night has new rows. A row is hard to the degree `u`, and a model of accuracy q has it right
+    where u < q, but for one row in fifty, which is a matter of luck.
+    """
+    live, quality = [0.95], 0.95
+    figures: dict[str, float | None] = {"0": 0.95}
+    truths = {"0": 0.95}
+    question = Gate(name="champion", why="w", **gate("no_worse", metric="accuracy", margin=margin))
+    for night in range(nights):
+        random = np.random.default_rng([night, 5])
+        hard = random.random(rows)
+
+        def answered(truth: float, hard: np.ndarray = hard, random: Any = random) -> pd.DataFrame:
+            lucky = random.random(len(hard)) < 0.02
+            right = np.where(lucky, random.random(len(hard)) < truth, hard < truth)
+            return pd.DataFrame({"right": right.astype(float)})
+
+        anchor = best(figures, "higher") if anchored else None
+        champion = list(truths)[-1]
+        models = {"candidate": quality - step, "champion": quality}
+        if anchor not in (None, champion):
+            models["anchor"] = truths[str(anchor)]
+        frames = {name: answered(truth) for name, truth in models.items()}
+        made = Comparison(
+            frames,
+            rows_of(rows),
+            Score(resamples=500),
+            Measured(),
+            seed=night,
+            scored=Scored(
+                frames={},
+                rows=rows,
+                champion=champion,
+                anchor=anchor if "anchor" in models else None,
+            ),
+        )
+        if verdict(ask(question, made))[0] == "PROMOTE":
+            quality -= step
+            truths[str(night + 1)] = quality
+            figures[str(night + 1)] = float(frames["candidate"]["right"].mean())
+        live.append(quality)
+    return live

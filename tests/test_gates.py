@@ -1,5 +1,6 @@
 """What each kind of gate finds, on frames as `score` leaves them."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -419,9 +420,29 @@ def test_psi_is_nothing_for_equal_rows_and_large_for_others() -> None:
     ) == pytest.approx(0.25 * np.log(2) + 0.25 * np.log(1.5), abs=1e-3)
 
 
-def test_overlap_names_what_training_saw() -> None:
-    import json
+def test_two_samples_of_one_continuous_target_have_not_drifted() -> None:
+    from tasks.score.drift import compared
 
+    random = np.random.default_rng(4)
+
+    def rows(shift: float, words: int) -> pd.DataFrame:
+        numbers = random.normal(shift, 1, 600)
+        names = random.choice([f"n{number}" for number in range(words)], 600)
+        return pd.DataFrame(
+            {
+                "target": [json.dumps({"close": float(value)}) for value in numbers],
+                "source": "s",
+                "slices": [json.dumps({"name": name}) for name in names],
+                "inputs": ["x" * int(value) for value in random.integers(5, 50, 600)],
+            }
+        )
+
+    still = compared(rows(0, 300), rows(0, 300))
+    assert max(value for name, value in still.items() if name != "classifier") < 0.1
+    assert compared(rows(0, 300), rows(1, 300))["target"] > 0.25
+
+
+def test_overlap_names_what_training_saw() -> None:
     from tasks.score.overlap import overlap
 
     long = (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.judge.verdict import verdict
-from tests.simulation import ALARMS, ALPHA, FALSE, TRUE, Share, World, promotions
+from tests.simulation import ALARMS, ALPHA, FALSE, TRUE, Share, World, promotions, slide
 
 TRIALS = 25
 # Whose false promotions, before the tests were made honest, were found in so few trials.
@@ -59,3 +59,17 @@ def test_a_share_is_told_from_one_in_twenty_by_its_exact_interval() -> None:
     assert Share(5, 100).at_most(0.05) and Share(8, 100).at_most(0.05)
     assert not Share(15, 100).at_most(0.05)
     assert Share(0, 10).error == 0 and np.isclose(Share(5, 10).value, 0.5)
+
+
+def test_nights_that_are_each_a_little_worse_do_not_add_up() -> None:
+    margin, step = 0.01, 0.003
+    slid = slide(12, 8000, margin, step, anchored=False)
+    assert slid[0] - slid[-1] > 2 * margin, "without an anchor they do"
+    kept = slide(20, 8000, margin, step, anchored=True)
+    assert kept[0] - kept[-1] <= 2 * margin
+
+
+@pytest.mark.system
+def test_after_200_nights_quality_is_within_two_margins() -> None:
+    kept = slide(200, 8000, 0.01, 0.003, anchored=True)
+    assert kept[0] - kept[-1] <= 0.02

@@ -64,9 +64,21 @@ def compared(gate: Gate, comparison: Comparison) -> list[Finding]:
         return [no_champion(gate, comparison)]
     bound = -gate.margin if gate.kind == "no_worse" else gate.margin
     findings = beside(gate, comparison, other, bound)
+    if gate.kind == "no_worse" and other == "champion" and comparison.scored.anchor is not None:
+        findings += beside_anchor(gate, comparison)
     if gate.kind == "better" and gate.by:
         return some_slice_must_pass(findings)
     return findings
+
+
+def beside_anchor(gate: Gate, comparison: Comparison) -> list[Finding]:
+    """The same question beside the best version that was ever live.
+
+    So many nights cannot each take a margin: together they may take `anchor.margins` of them.
+    """
+    cumulative = gate.margin * comparison.settings.anchor.margins
+    named = gate.model_copy(update={"name": f"{gate.name}, anchor"})
+    return beside(named, comparison, "anchor", -cumulative)
 
 
 def beside(gate: Gate, comparison: Comparison, other: str, bound: float) -> list[Finding]:

@@ -96,6 +96,7 @@ class Baselines(Receipt):
 class Scored(Receipt):
     frames: dict[str, File]
     champion: str | None = None  # version that was scored beside the candidate
+    anchor: str | None = None  # the best version of the ledger, where it is not the champion
     rows: int
     looks: int = 1  # runs that looked at these test rows, this one included
     skipped: dict[str, str] = {}  # models that could not be scored, and why

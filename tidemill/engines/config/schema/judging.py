@@ -23,7 +23,7 @@ class Anchor(Strict):
         description="it is the best one that was live within so many days; 0: ever",
     )
     margins: FiniteFloat = Field(
-        default=1.5,
+        default=1.25,
         ge=1,
         le=2,
         description=(
