@@ -73,8 +73,7 @@ def _stocks(body) -> None:
     body["model"] = {"hidden": 8, "folds": 2}
     body["trainer"].update(max_epochs=3)
     body["sweep"].update(trials=0)
-    # A clone's test rows are few, and no claim about skill would be made of them.
-    body["score"].update(resamples=400, perturbed_rows=200, requests=60, tail_rows=50)
+    body["score"].update(resamples=400, perturbed_rows=200, requests=60)
     # A few steps of a small network need not beat the window's own quantiles; skill it must have.
     body["gates"] = [
         gate for gate in body["gates"] if gate["name"] not in ("baseline", "robust", "speed")

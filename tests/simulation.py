@@ -343,7 +343,6 @@ TRUE: tuple[World, ...] = (
     ),
     World("987 rows, honest", gate("calibrated", at_most=0.05), confident(987, 0.0)),
     World("5,000 rows, honest", gate("calibrated", at_most=0.03), confident(5000, 0.0)),
-    World("8 units, better by .15", gate("better", **ACCURATE), clusters(8, 150, -0.0)),
 )
 """Truth is good: PROMOTE is right, and its share is the power."""
 

@@ -91,6 +91,8 @@ class Comparison:
         }
         self.all = Where("all", np.arange(len(rows)), required=True)
         self._units: dict[str, Units] = {}
+        self._frames: dict[tuple[str, str], pd.DataFrame] = {}
+        self._ratios: dict[tuple[str, str], dict[str, Ratio]] = {}
         self._sums: dict[tuple[str, str], dict[str, Sums]] = {}
 
     @classmethod
@@ -135,7 +137,10 @@ class Comparison:
             return None
         if len(where.rows) == len(whole):
             return whole
-        return whole.iloc[where.rows].reset_index(drop=True)
+        known = (model, where.key)
+        if known not in self._frames:
+            self._frames[known] = whole.iloc[where.rows].reset_index(drop=True)
+        return self._frames[known]
 
     def models(self) -> list[str]:
         """The models that were asked the test rows as they are."""
@@ -169,7 +174,7 @@ class Comparison:
             by_units = permutation.alone(self._ask(metric, where, model, model), units, limits)
         if ratio is None:
             return by_units
-        weighted = self._reweighted(metric, where, model)
+        (weighted,) = self._reweighted(metric, where, model)
         return Together(by_units, weighted) if self.scarce(where) else weighted
 
     def difference(
@@ -216,9 +221,15 @@ class Comparison:
 
     def ratio(self, metric: str, where: Where, model: str) -> Ratio | None:
         """A metric's numerators and denominators by row; None where it is no ratio of sums."""
-        part = self.frame(model, where)
-        assert part is not None
-        return self.recipe.ratios(part).get(metric)
+        return self._all_ratios(where, model).get(metric)
+
+    def _all_ratios(self, where: Where, model: str) -> dict[str, Ratio]:
+        known = (model, where.key)
+        if known not in self._ratios:
+            part = self.frame(model, where)
+            assert part is not None
+            self._ratios[known] = self.recipe.ratios(part)
+        return self._ratios[known]
 
     def _paired(
         self, metric: str, where: Where, first: str, second: str
@@ -226,9 +237,8 @@ class Comparison:
         units, limits = self.units(where), self.limits(metric)
         of_sums = all(self.ratio(metric, where, name) is not None for name in (first, second))
         if of_sums:
-            weighted = self._reweighted(metric, where, first) - self._reweighted(
-                metric, where, second
-            )
+            ours, theirs = self._reweighted(metric, where, first, second)
+            weighted = ours - theirs
             if not self.scarce(where):
                 return weighted
         # Sums over units cost nothing; weighing each row does.
@@ -246,16 +256,23 @@ class Comparison:
         assert one is not None and two is not None
         return permutation.of_rows(self.recipe.metric, one, two, metric, self.units(where))
 
-    def _reweighted(self, metric: str, where: Where, model: str) -> Reweighted:
-        """A model's ratio under the draws of these rows, measured once for all its metrics."""
-        known = self._sums.setdefault((where.key, model), {})
-        if metric not in known:
-            part = self.frame(model, where)
-            assert part is not None
+    def _reweighted(self, metric: str, where: Where, *models: str) -> list[Reweighted]:
+        """Models' ratios under the draws of these rows, all their metrics measured at once."""
+        missing = [model for model in models if (where.key, model) not in self._sums]
+        if missing:
             draws = Draws(self.units(where), self.settings.resamples, self.seed)
-            measured = draws.ratios({model: self.recipe.ratios(part)})
-            known |= {name: models[model] for name, models in measured.items()}
-        return Reweighted.of(known[metric], self.units(where), self.limits(metric))
+            ratios = {model: self._all_ratios(where, model) for model in missing}
+            measured = draws.ratios(ratios)
+            for model in missing:
+                self._sums[where.key, model] = {
+                    name: by_model[model] for name, by_model in measured.items()
+                }
+        return [
+            Reweighted.of(
+                self._sums[where.key, model][metric], self.units(where), self.limits(metric)
+            )
+            for model in models
+        ]
 
     def slices(self, columns: tuple[str, ...], required: tuple[str, ...]) -> list[Where]:
         """The slices of one column or of several crossed; those of too few rows pooled at the end."""

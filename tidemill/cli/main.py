@@ -16,6 +16,7 @@ from tidemill.cli.data import listed as _list
 from tidemill.cli.label import label as _label
 from tidemill.cli.new.command import new as _new
 from tidemill.cli.plan import plan as _plan
+from tidemill.cli.power import power as _power
 from tidemill.cli.predict import predict as _predict
 from tidemill.cli.serve import serve as _serve
 from tidemill.cli.sources import app as _sources
@@ -440,6 +441,7 @@ app.command("new")(_new)
 app.command("serve")(_serve)
 app.command("trace")(_trace)
 app.command("verify")(_verify)
+app.command("power")(_power)
 
 
 def _version(asked: bool) -> None:
