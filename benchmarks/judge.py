@@ -1,9 +1,9 @@
 """python -m benchmarks.judge [--json] [--trials N]: what a verdict costs, and whether it is right.
 
 A verdict of 10,000 rows, 30 slices, 12 gates and 10,000 resamples, on one core; beside it the same
-paired differences by scipy's bootstrap, the field's usual one, in the same run. Then simulated worlds,
-through the gates themselves: how often a model at its bound is promoted, a good one is rejected, and a
-good one is promoted (power), each with its Monte Carlo error.
+paired differences by scipy's bootstrap, the field's usual one, in the same run. Then simulated
+worlds, through the gates themselves: how often a model at its bound is promoted, a good one is
+rejected, and a good one is promoted (power), each with its Monte Carlo error.
 """
 
 import argparse
@@ -77,7 +77,9 @@ def ours(slices: np.ndarray, models: dict[str, tuple[np.ndarray, np.ndarray]]) -
 
 
 def theirs(slices: np.ndarray, models: dict[str, tuple[np.ndarray, np.ndarray]]) -> float:
-    """The paired differences of both metrics, on the whole and by slice, by scipy.stats.bootstrap (BCa), each once."""
+    """The paired differences of both metrics, on the whole and by slice, by
+    scipy.stats.bootstrap (BCa), each once.
+    """
     began = time.perf_counter()
     for metric in range(2):
         gap = models["candidate"][metric] - models["champion"][metric]
@@ -120,7 +122,9 @@ def speed() -> list[dict[str, object]]:
 
 
 def simulated(name: str, share: Share, least: float | None = None) -> dict[str, object]:
-    """A share of trials and its Monte Carlo error; it holds where its 99 % interval reaches its goal."""
+    """A share of trials and its Monte Carlo error; it holds where its 99 % interval reaches its
+    goal.
+    """
     goal = ALPHA if least is None else least
     holds = share.at_most(goal) if least is None else share.value >= goal
     line = row(f"{name}, +- {share.error:.3f}", round(share.value, 4), goal)

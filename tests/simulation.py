@@ -122,7 +122,9 @@ Maker = Callable[[np.random.Generator], Made]
 
 
 def alone(rows: int, chance: float, sizes: int = 1) -> Maker:
-    """One model that is right with this chance; units of `sizes` rows are right or wrong together."""
+    """One model that is right with this chance; units of `sizes` rows are right or wrong
+    together.
+    """
 
     def make(random: np.random.Generator) -> Made:
         unit = np.arange(rows) // sizes
@@ -146,7 +148,9 @@ def pair(rows: int, loses: float, wins: float = 0.0, base: float = 1.0) -> Maker
 
 
 def clusters(count: int, size: int, worse: float, spread: float = 0.5) -> Maker:
-    """Units of very unequal size (mean `size`), each easy or hard for each model; worse by so much."""
+    """Units of very unequal size (mean `size`), each easy or hard for each model; worse by so
+    much.
+    """
 
     def make(random: np.random.Generator) -> Made:
         shares = random.dirichlet(np.ones(count)) * (size - 1) * count
@@ -163,7 +167,9 @@ def clusters(count: int, size: int, worse: float, spread: float = 0.5) -> Maker:
 
 
 def disaster(rows: int, column: str, size: float = 1.0, every: int = 200) -> Maker:
-    """One row of `every` is a disaster of the candidate's; else it is as good but for some noise."""
+    """One row of `every` is a disaster of the candidate's; else it is as good but for some
+    noise.
+    """
 
     def make(random: np.random.Generator) -> Made:
         theirs = random.uniform(0, 0.02, rows)

@@ -1,4 +1,6 @@
-"""What a verdict claims, held against worlds of which the truth is known. Long: benchmarks/judge.py."""
+"""What a verdict claims, held against worlds of which the truth is known. Long:
+benchmarks/judge.py.
+"""
 
 import numpy as np
 import pytest

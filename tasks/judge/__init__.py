@@ -14,7 +14,9 @@ def judge(application: str, overrides: list[str]) -> Judged:
 
 @step("explain {application}", retries=False)
 def explain(application: str, overrides: list[str]) -> Explained:
-    """Which inputs moved the answers of the worst rows and of some others; it runs beside the judge."""
+    """Which inputs moved the answers of the worst rows and of some others; it runs beside the
+    judge.
+    """
     from tidemill.run import plan
 
     return plan.do(

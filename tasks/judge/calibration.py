@@ -71,12 +71,12 @@ class Claimed:
 class Calibration:
     """The error that models of known miscalibration would show on these rows.
 
-    The error measured is never 0, since a bin's share of right answers has a sampling error of its own,
-    and taking off what an honest model would show takes off too much from one that is not. So the
-    claim "the error is under the bound" is tested against models at the bound: their gaps in all
-    bins alike, or as large as each bin's noise, which are the patterns that noise hides best (the mean
-    of |gap + noise| is convex in the gap), to either side. Noise is drawn twice, from rows that
-    are independent and from the units as they are; the larger p-value counts.
+    The error measured is never 0, since a bin's share of right answers has a sampling error of its
+    own, and taking off what an honest model would show takes off too much from one that is not. So
+    the claim "the error is under the bound" is tested against models at the bound: their gaps in
+    all bins alike, or as large as each bin's noise, which are the patterns that noise hides best
+    (the mean of |gap + noise| is convex in the gap), to either side. Noise is drawn twice, from
+    rows that are independent and from the units as they are; the larger p-value counts.
     """
 
     def __init__(
@@ -138,7 +138,9 @@ class Calibration:
                 yield sign * _filled(room, shape, bins.weights, bound)
 
     def _shown(self, gaps: np.ndarray) -> Iterator[np.ndarray]:
-        """The error that a model with these true gaps would show, by rows and by units: (R,) each."""
+        """The error that a model with these true gaps would show, by rows and by units: (R,)
+        each.
+        """
         bins = self.bins
         chance = np.clip(bins.confidence + gaps, 0, 1)
         random = np.random.default_rng([self.seed, 2])

@@ -2,11 +2,11 @@
 
 Units (a document, a speaker, a day) are weighted anew, and every model is measured with the same
 weights: standard exponential ones, so that they are Dirichlet distributed when normed (Rubin 1981).
-To them comes one unit that nobody has seen, and whose rows are as bad as the metric's declared range
-allows: Gaffke's bound (2005; Learned-Miller and Thomas 2020). For 0 and 1 it is the bound of Clopper
-and Pearson, so sixty rows without an error do not show an accuracy of .99; for many rows it costs
-nothing. Its validity for every distribution within the range is conjectured and was found to hold in
-every simulation (theirs, and tests/test_simulated.py).
+To them comes one unit that nobody has seen, and whose rows are as bad as the metric's declared
+range allows: Gaffke's bound (2005; Learned-Miller and Thomas 2020). For 0 and 1 it is the bound of
+Clopper and Pearson, so sixty rows without an error do not show an accuracy of .99; for many rows
+it costs nothing. Its validity for every distribution within the range is conjectured and was found
+to hold in every simulation (theirs, and tests/test_simulated.py).
 
 Where the units are few, tasks/judge/permutation.py answers beside it.
 """
@@ -30,7 +30,9 @@ Ratio = tuple[np.ndarray, np.ndarray]
 
 @cache
 def _exponential() -> np.ndarray:
-    """Two random bytes to a standard exponential number: (65536,) float32, the quantiles' middles."""
+    """Two random bytes to a standard exponential number: (65536,) float32, the quantiles'
+    middles.
+    """
     quantiles = -np.log1p(-(np.arange(65536) + 0.5) / 65536)
     return (quantiles / quantiles.mean()).astype(np.float32)
 
@@ -67,7 +69,9 @@ class Units:
 
 
 class Draws:
-    """The weights of one set of rows, the same for every model. Seed and units alone decide them."""
+    """The weights of one set of rows, the same for every model. Seed and units alone decide
+    them.
+    """
 
     def __init__(self, units: Units, resamples: int, seed: int) -> None:
         self.units, self.resamples, self.seed = units, resamples, seed
@@ -250,8 +254,8 @@ class Reweighted:
     def _fitted(self, value: float) -> float:
         """The share of draws at most `value`, where there are too few to be counted.
 
-        A weighted mean of numbers between two ends is nearly Beta distributed (of 0 and 1: exactly).
-        Without such ends the fit is normal, as wide as the lower half of the draws.
+        A weighted mean of numbers between two ends is nearly Beta distributed (of 0 and 1:
+        exactly). Without such ends the fit is normal, as wide as the lower half of the draws.
         """
         mean, spread = float(self.lower.mean()), float(self.lower.std())
         if spread <= 0:

@@ -151,7 +151,9 @@ def sample(examples: pd.DataFrame, count: int) -> pd.DataFrame:
 def perturbed(
     recipe: Recipe, session: Any, examples: pd.DataFrame, count: int, seed: int
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Frames as `score` gives them, of some rows with their questions perturbed; the other rows are left out (NaN)."""
+    """Frames as `score` gives them, of some rows with their questions perturbed; the other rows
+    are left out (NaN).
+    """
     chosen = sample(examples, count).sort_index()
     if chosen.empty:
         return
@@ -159,7 +161,8 @@ def perturbed(
     for name, changed in recipe.perturbations(questions, seed).items():
         if len(changed) != len(questions):
             raise Fault(
-                f"the perturbation {name} gave {len(changed)} questions for {len(questions)}; correct the recipe's perturbations"
+                f"the perturbation {name} gave {len(changed)} questions for {len(questions)}; "
+                "correct the recipe's perturbations"
             )
         asked = chosen.assign(
             inputs=[question.model_dump_json(exclude_unset=True) for question in changed]

@@ -1,4 +1,5 @@
-"""python -m tasks.score.baselines RECIPE [key=value ...]: the simpler models on the test rows, and which of those training saw.
+"""python -m tasks.score.baselines RECIPE [key=value ...]: the simpler models on the test rows, and
+which of those training saw.
 
 They depend on data, code and the model's fixed fields, so a changed learning rate makes none anew.
 """

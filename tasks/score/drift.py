@@ -18,7 +18,9 @@ RARE_ROWS = 10  # values of fewer, on both sides together, are pooled
 
 
 def drift(application: str, champion: str, snapshot: str, splits: Path) -> dict[str, float]:
-    """PSI by column, and the AUC of a classifier that tells the two apart; empty where the champion's rows are not to be had."""
+    """PSI by column, and the AUC of a classifier that tells the two apart; empty where the
+    champion's rows are not to be had.
+    """
     theirs = registry.tag(application, champion, "tidemill.snapshot")
     if theirs == snapshot:
         return {"same snapshot": 0.0}
@@ -87,8 +89,8 @@ def psi(before: pd.Series, now: pd.Series) -> float:
     """The population stability index, sum (q - p) ln(q / p) over values, beyond its expectation.
 
     Under .1 little moved, over .25 much (Siddiqi 2006). Two samples of the same rows show about
-    (values - 1) (1/n + 1/m) on average (Yurdakul 2018), which is taken off. Values of fewer than ten
-    rows count as one, and half a row is added to each, so that a new one has a finite weight.
+    (values - 1) (1/n + 1/m) on average (Yurdakul 2018), which is taken off. Values of fewer than
+    ten rows count as one, and half a row is added to each, so that a new one has a finite weight.
     """
     counts = [part.value_counts() for part in (before, now)]
     together = counts[0].add(counts[1], fill_value=0)
@@ -105,7 +107,9 @@ def psi(before: pd.Series, now: pd.Series) -> float:
 
 
 def told_apart(before: pd.Series, now: pd.Series) -> float:
-    """The cross-validated AUC of a linear classifier over character n-grams (two-sample test, Lopez-Paz and Oquab 2017); .5 is none."""
+    """The cross-validated AUC of a linear classifier over character n-grams (two-sample test,
+    Lopez-Paz and Oquab 2017); .5 is none.
+    """
     from sklearn.feature_extraction.text import HashingVectorizer
     from sklearn.linear_model import SGDClassifier
     from sklearn.metrics import roc_auc_score

@@ -11,7 +11,9 @@ LEDGER = "ledger."
 
 
 def ledger(application: str) -> list[dict[str, Any]]:
-    """What was live, since when and why, oldest first. Each entry holds the digest of the one before."""
+    """What was live, since when and why, oldest first. Each entry holds the digest of the one
+    before.
+    """
     from tidemill.runtime.errors import Fault
     from tidemill.runtime.files import digest
 
@@ -78,7 +80,9 @@ def anchor(application: str, metric: str, better: str, days: int = 0) -> str | N
 
 
 def best(figures: Mapping[str, float | None], better: str) -> str | None:
-    """The version with the best figure, the earliest of equal ones; the first where none has one."""
+    """The version with the best figure, the earliest of equal ones; the first where none has
+    one.
+    """
     sign = 1.0 if better == "higher" else -1.0
     known = {version: sign * value for version, value in figures.items() if value is not None}
     if not known:
