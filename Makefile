@@ -7,7 +7,7 @@ TORCH  := 2.13.0
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check mutants pictures test test-system golden gpu run tour results clean
+.PHONY: help setup lock check mutants pictures test test-system golden gpu run tour results reference clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -67,6 +67,9 @@ run: setup       ## one retraining of `languages`, here and now
 
 tour: setup      ## five minutes of nights: releases, a killed training, a broken release; in .tidemill/tour
 	$(BIN)/python -m tidemill.cli.tour
+
+reference: setup  ## docs/reference, from the commands and settings themselves
+	$(BIN)/python -m tidemill.cli.reference
 
 results: setup   ## README's table from the last verdicts; ARGS=--run makes new ones, each from nothing
 	$(BIN)/python -m benchmarks.results $(ARGS)

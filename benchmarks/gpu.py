@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tidemill.engines.config import _gpus
+from tidemill.engines.config.load import _gpus
 
 # Dense bf16 TFLOPS, from the makers' data sheets; another card's MFU is not told.
 PEAK = {

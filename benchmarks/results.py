@@ -31,7 +31,7 @@ def row(name: str, root: Path) -> dict[str, Any] | None:
     found = []
     for path in (root / ".tidemill" / "runs").glob("*/judge.json"):
         plan, judged, scored = (
-            Plan.load(path.with_name("plan.json")),
+            Plan.load(path.with_name("run.json")),
             Judged.load(path),
             Scored.load(path.with_name("score.json")),
         )

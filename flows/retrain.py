@@ -97,9 +97,9 @@ def retraining(application: str, given: list[str], night: Night) -> Any:
             for line in lost:
                 log.warning("%s", line)
             named = data_half(recipe, night.collected)
-            this = plan.make(application, given)
+            this = plan.make(recipe)
             try:
-                end = model_half(recipe, this, given, named, night.dry_run)
+                end = model_half(this, named, night.dry_run)
             except (Fault, Refused) as error:
                 with suppress(Fault, Refused):
                     close(this, "Failed", str(error))
@@ -110,8 +110,8 @@ def retraining(application: str, given: list[str], night: Night) -> Any:
         notify(f"{application}: Failed", str(error), "Failed")
         raise
     notify(f"{application}: {end.state}", end.because, end.state)
-    process.tell("end", end=end.model_dump())
-    return Completed(name=end.state, message=end.because, data=end.model_dump())
+    process.tell("end", end=end.figures())
+    return Completed(name=end.state, message=end.because, data=end.figures())
 
 
 def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snapshot:
@@ -156,15 +156,13 @@ def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snap
     return named
 
 
-def model_half(
-    recipe: Recipe, this: plan.Plan, overrides: list[str], named: Snapshot, dry_run: bool
-) -> End:
+def model_half(this: plan.Plan, named: Snapshot, dry_run: bool) -> End:
     """Sweep, train, export, score, judge, register and promote; what has a receipt is not done again."""
-    name = recipe.application
+    name = this.application
     process.tell("plan", key=this.key, snapshot=this.snapshot, folder=str(this.folder))
     ended, scored_before = (
-        End.load(this.folder / "end.json"),
-        Scored.load(this.folder / "score.json"),
+        plan.whole("end", End, this),
+        plan.whole("score", Scored, this),
     )
     if ended is not None and not (
         scored_before and "champion" in scored_before.skipped
@@ -173,20 +171,20 @@ def model_half(
         return ended.model_copy(
             update={
                 "state": "Unchanged",
-                "because": f"this data and configuration were judged before: {ended.state}, {ended.because}",
+                "because": f"this data and configuration were judged before: {ended.state}, {ended.because}"
+                + drifted(this),
             }
         )
-    this.save(this.folder / "plan.json")
-    simpler = baselines.submit(name, overrides)
-    swept = sweep.submit(name, overrides)
-    trained = train.submit(name, overrides, wait_for=[swept])
-    sheet = datasheet.submit(
-        name, overrides, named.names, wait_for=[swept]
-    )  # beside the training, which takes its time
-    exported = export.submit(name, overrides, wait_for=[trained])
-    scored = score.submit(name, overrides, wait_for=[exported, simpler])
-    judging = judge.submit(name, overrides, wait_for=[scored])
-    explaining = explain.submit(name, overrides, wait_for=[scored])
+    run = this.path
+    simpler = baselines.submit(name, run)
+    swept = sweep.submit(name, run)
+    trained = train.submit(name, run, wait_for=[swept])
+    # beside the training, which takes its time
+    sheet = datasheet.submit(name, run, named.names, wait_for=[swept])
+    exported = export.submit(name, run, wait_for=[trained])
+    scored = score.submit(name, run, wait_for=[exported, simpler])
+    judging = judge.submit(name, run, wait_for=[scored])
+    explaining = explain.submit(name, run, wait_for=[scored])
     for future in (
         simpler,
         swept,
@@ -197,42 +195,44 @@ def model_half(
         future.result()
     artifacts.forms(exported.result())
     judged: Judged = judging.result()
+    because = judged.because + drifted(this)
     with suppress(
         Fault
     ):  # a report that could not be made holds no model up; the step's log says why
         explaining.result()
     with suppress(Fault):
         artifacts.datasheet(sheet.result())
-    process.tell("judged", judged=judged.model_dump())
+    process.tell("judged", judged=judged.figures())
     artifacts.gates(judged)
     if dry_run:
         artifacts.verdict(name, "DryRun", judged)
-        close(this, "DryRun", f"{judged.verdict}: {judged.because}")
+        close(this, "DryRun", f"{judged.verdict}: {because}")
         return End(
             application=name,
             state="DryRun",
-            because=f"{judged.verdict}: {judged.because}",
+            because=f"{judged.verdict}: {because}",
             key=this.key,
             snapshot=this.snapshot,
             at=_now(),
         )
-    registering = register.submit(name, overrides, wait_for=[judging])
+    registering = register.submit(name, run, wait_for=[judging])
     registered: Registered = registering.result()
     artifacts.link(registered)
-    waits = judged.verdict == "PROMOTE" and recipe.approval
+    waits = judged.verdict == "PROMOTE" and this.recipe.approval
     end = End(
         application=name,
         state="Held"
         if waits
         else {"PROMOTE": "Promoted", "HOLD": "Held", "REJECT": "Rejected"}[judged.verdict],  # type: ignore[arg-type]
-        because=f"a person lets this one out (tidemill approve {name}); {judged.because}"
+        because=f"a person lets this one out (tidemill approve {name}); {because}"
         if waits
-        else judged.because,
+        else because,
         key=this.key,
         snapshot=this.snapshot,
         version=registered.version or None,
         run_id=registered.run_id,
         at=_now(),
+        read=this.reads("end"),
     )
     if end.state == "Promoted":
         moved: Promoted = promote.submit(
@@ -242,6 +242,15 @@ def model_half(
     end.save(this.folder / "end.json")
     artifacts.verdict(name, end.state, judged, registered)
     return end
+
+
+def drifted(this: plan.Plan) -> str:
+    """What beside the recipe changed since the weights were made, as the end of a sentence."""
+    names = this.changed()
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"; code beside the recipe changed since the training: {', '.join(names[:3])}{more}"
 
 
 def asked(end: End, this: plan.Plan) -> End:
@@ -302,4 +311,4 @@ def _now() -> str:
 
 def _told(this: plan.Plan) -> dict[str, Any] | None:
     judged = Judged.load(this.folder / "judge.json")
-    return judged.model_dump() if judged else None
+    return judged.figures() if judged else None

@@ -123,6 +123,17 @@ LONGEST = (
     "test_clean",
     "test_guardian",
 )
+AUDIT = """
+import sys
+
+def note(event, arguments):
+    if event == "tidemill.config.recipe":
+        with open({path!r}, "a") as file:
+            file.write(sys.argv[0] + chr(10))
+
+sys.addaudithook(note)
+"""
+"""Python runs this as it starts: each process notes when it resolves an application's configuration."""
 CANARY = "canary-7f3a91c2-must-not-be-kept"
 
 
@@ -214,9 +225,12 @@ def clone(tmp_path: Path) -> Clone:
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone that has promoted one model. Tests that change it put it back or use `clone`."""
     found = make_clone(tmp_path_factory.mktemp("lived") / "clone")
+    noted = tmp_path_factory.mktemp("audit") / "resolved.txt"
+    (found.folder / "sitecustomize.py").write_text(AUDIT.format(path=str(noted)))
     done = found.tidemill("run", "languages", "--json")
     assert done.returncode == 0, done.stderr
     found.first = done.stdout  # type: ignore[attr-defined]
+    found.resolved = noted.read_text().splitlines()  # type: ignore[attr-defined]
     return found
 
 

@@ -92,7 +92,7 @@ def sweep(job: dict[str, Any]) -> dict[str, Any]:
                     os.kill(os.getpid(), signal.SIGKILL)
 
         trial.Rungs = Dying  # type: ignore[misc]
-    found: dict[str, Any] = main.sweep(plan.make(job["recipe"], job["overrides"])).model_dump()
+    found: dict[str, Any] = main.sweep(plan.by_hand(job["recipe"], job["overrides"])).model_dump()
     return found
 
 

@@ -53,7 +53,7 @@ import json, shutil, sys
 import pandas as pd
 from tidemill import contract
 from tidemill.runtime import paths; paths.settle()
-from tasks.export import digests
+from tidemill.package.package import digests
 from tasks.export.quantise import best
 from tidemill.package.allowed_files import strange
 from tidemill.engines.config.schema import Export

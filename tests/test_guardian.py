@@ -13,7 +13,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 RUN = """
 import json, os, subprocess, sys, time
-from flows import guardian, stopping
+from tidemill.runtime.lifetimes import guardian, stopping
 stopping.listen(lambda code: print("stopped", code, flush=True))
 own = {"stdout": subprocess.DEVNULL, "start_new_session": True}
 stranger = subprocess.Popen(["sleep", "60"], **own)

@@ -401,12 +401,13 @@ import json, sys
 from pathlib import Path
 from tidemill.runtime import paths
 paths.root = lambda: Path.cwd()
-from tasks.collect import __main__ as collecting, raw
+from tasks.collect import __main__ as collecting
+from tidemill.records import warc
 from tidemill.engines.config.schema import Source
 folder = Path("data/raw/here")
 folder.mkdir(parents=True, exist_ok=True)
 told = collecting._files(Source.model_validate(json.loads(sys.argv[1])), folder)
-found = {row["uri"].split("#")[1]: body.decode() for row, body in raw.bodies(folder, raw.manifest(folder).values())}
+found = {row["uri"].split("#")[1]: body.decode() for row, body in warc.bodies(folder, warc.manifest(folder).values())}
 print(json.dumps([told.fetched, told.unchanged, found]))
 """
 FILL = """

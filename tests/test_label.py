@@ -591,3 +591,17 @@ def test_a_text_that_gives_orders_is_data_and_changes_no_label() -> None:
     assert (
         found[1]["dropped"].isna().all() and json.loads(found[1]["slices"][0])["language"] == "deu"
     )
+
+
+def test_rows_without_a_target_are_all_kept() -> None:
+    """Where nothing is asked, equal rows are no question asked twice: a generator's pictures, say."""
+    from tasks.label.__main__ import once
+
+    documents = pd.DataFrame({"doc_id": ["a", "b", "c"], "source": "one"})
+    rows = {"example_id": ["1", "2", "3"], "doc_id": ["a", "b", "c"], "inputs": "{}"}
+    without = pd.DataFrame({**rows, "target": "{}", "dropped": None})
+    once(without, documents, {})
+    assert without["dropped"].isna().all()
+    asked = pd.DataFrame({**rows, "target": ["x", "x", "y"], "dropped": None})
+    once(asked, documents, {})
+    assert asked["dropped"].isna().tolist() == [True, False, True]

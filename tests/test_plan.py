@@ -1,12 +1,23 @@
-"""A plan's figures, held against real networks; hardware that is not here."""
+"""What a run is planned with and what its steps read; a plan's figures, held against real networks."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from recipes.text_generation.net import Transformer
 from recipes.text_generation.size import Size, budget
+from tests.conftest import HERE, Clone
 from tidemill.engines import config
-from tidemill.runtime.errors import Refused
+from tidemill.run import plan
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.files import holding
 
 
 @pytest.mark.parametrize(("positions", "norm"), [("rotary", "rms"), ("learned", "layer")])
@@ -38,9 +49,180 @@ def test_more_gpus_than_there_are_is_refused_before_any_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = config.recipe("text_generation", ["trainer=fsdp"])
-    monkeypatch.setattr(config, "_gpus", lambda: 2)
+    monkeypatch.setattr("tidemill.engines.config.load._gpus", lambda: 2)
     with pytest.raises(
         Refused, match=r"trainer=fsdp wants 8 GPUs and this machine has 2; say trainer\.devices=2"
     ):
         config.check_hardware(settings)
     config.check_hardware(config.recipe("text_generation", ["trainer=fsdp", "trainer.devices=2"]))
+
+
+# What a run is planned with -------------------------------------------------------------------------
+
+
+class Project:
+    """A project's conf/ and the name of its data; what the rest would be, no plan reads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(HERE / "conf", folder / "conf")
+        for name in ("images", "languages", "text_generation"):
+            splits = folder / "data" / "splits" / name
+            splits.mkdir(parents=True)
+            (splits / "report.json").write_text(json.dumps({"snapshot": "5" * 64}))
+
+    def edit(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
+        path = self.folder / "conf" / "recipe" / f"{name}.yaml"
+        body = yaml.safe_load(path.read_text())
+        change(body)
+        path.write_text(yaml.safe_dump(body, sort_keys=False))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    project = Project(tmp_path / "project")
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.folder}/.tidemill/mlflow.db")
+    paths.state().mkdir(exist_ok=True)
+    return project
+
+
+def made(name: str, *overrides: str) -> plan.Plan:
+    return plan.make(config.recipe(name, list(overrides)))
+
+
+STEPS = ("sweep", "train", "export", "score", "explain", "judge", "register", "end")
+
+
+@pytest.mark.parametrize(
+    ("override", "again"),
+    [
+        ("approval=true", "register end"),
+        ("score.alpha=0.01", "judge register end"),
+        ("score.requests=7", "score explain judge register end"),
+        ("export.rows=77", "export score explain judge register end"),
+    ],
+)
+def test_a_step_runs_again_where_what_it_reads_changed(
+    here: Project, override: str, again: str
+) -> None:
+    before, after = made("images"), made("images", override)
+    assert after.key == before.key
+    moved = [step for step in STEPS if before.reads(step) != after.reads(step)]
+    assert moved == again.split()
+
+
+def test_a_changed_gate_judges_again_and_trains_nothing(here: Project) -> None:
+    before = made("images")
+    here.edit("images", lambda body: body["gates"][0].update(why="another reason"))
+    after = made("images")
+    moved = [step for step in STEPS if before.reads(step) != after.reads(step)]
+    assert after.key == before.key and moved == ["judge", "register", "end"]
+
+
+@pytest.mark.parametrize("override", ["model.lr=0.5", "trainer.max_epochs=2", "seed=9"])
+def test_what_the_weights_depend_on_is_in_the_key(here: Project, override: str) -> None:
+    assert made("images", override).key != made("images").key
+
+
+def test_a_plan_that_was_changed_by_hand_is_a_fault(here: Project) -> None:
+    this = made("images")
+    assert plan.load(this.path) == this
+    path = here.folder / this.path
+    path.write_text(path.read_text().replace('"seed": 1', '"seed": 2'))
+    with pytest.raises(
+        Fault, match=r"run\.json is gone or not as it was planned; start the run again"
+    ):
+        plan.load(this.path)
+
+
+def test_a_step_by_hand_does_not_change_the_plan_of_a_run_that_is_on(here: Project) -> None:
+    this = made("images")
+    with holding(paths.state("locks", "run-images")):
+        assert plan.by_hand("images", []) == this
+        with pytest.raises(Refused, match="a run of images is on"):
+            plan.by_hand("images", ["approval=true"])
+    assert plan.by_hand("images", ["approval=true"]).recipe.approval
+
+
+def test_other_code_is_drift_and_joins_the_key_where_that_is_asked_for(
+    here: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, asked = made("images"), made("images", "retrain_on_code=true")
+    (before.folder / "train.json").write_text("{}")
+    real = plan.code.beside("images")
+    changed = {**real, "tasks/judge/gates.py": "another", "torch": "0.1"}
+    monkeypatch.setattr(plan.code, "beside", lambda name: changed)
+    after = made("images")
+    assert after.key == before.key and after.drift != before.drift
+    assert after.changed() == ["tasks/judge/gates.py", "torch"]
+    assert made("images").changed() == after.changed(), "it is told until it is trained again"
+    assert made("images", "retrain_on_code=true").key != asked.key
+
+
+def test_the_bytes_of_start_weights_are_in_the_key(here: Project) -> None:
+    folder = here.folder / "begin"
+    folder.mkdir()
+    size = {"layers": 1, "heads": 1, "width": 8, "context": 8, "vocabulary": 300}
+    (folder / "size.json").write_text(json.dumps(size))
+    (folder / "weights.safetensors").write_bytes(b"one")
+
+    def from_it(body: dict[str, Any]) -> None:
+        body["model"] = {"start": "begin"}
+        body["sweep"].update(trials=0, space={})
+
+    here.edit("text_generation", from_it)
+    one = made("text_generation")
+    (folder / "weights.safetensors").write_bytes(b"two")
+    two = made("text_generation")
+    assert {*one.start} == {"begin"} and one.start != two.start and one.key != two.key
+    shutil.rmtree(folder)
+    with pytest.raises(Refused, match="begin"):
+        made("text_generation")
+
+
+def champion(name: str, number: str, key: str, weights: bytes) -> None:
+    """A live version whose training left these weights."""
+    from tidemill.engines.mlflow import registry, runs
+
+    run_id = runs.start(name, key, key)
+    assert registry.register(name, run_id, key, {"tidemill.key": key}) == number
+    registry.move(name, "champion", number)
+    paths.run(key).mkdir(parents=True)
+    (paths.run(key) / "weights.safetensors").write_bytes(weights)
+
+
+def test_a_promotion_alone_makes_no_training_due(here: Project) -> None:
+    """The own champion is in the training's identity and not in the key."""
+    champion("images", "1", "k" * 64, b"first")
+    one = made("images", "trainer.start=champion")
+    champion("images", "2", "l" * 64, b"second")
+    two = made("images", "trainer.start=champion")
+    assert one.champion and two.champion and one.champion.weights != two.champion.weights
+    assert (one.champion.version, two.champion.version) == ("1", "2") and one.key == two.key
+    (two.folder / "weights.safetensors").write_bytes(b"made from the second")
+    champion("images", "3", "m" * 64, b"third")
+    kept = made("images", "trainer.start=champion")
+    assert kept.champion == two.champion, "a training that has begun keeps what it began with"
+
+
+def test_without_a_champion_nothing_begins_from_it(here: Project) -> None:
+    with pytest.raises(
+        Refused,
+        match=r"trainer\.start=champion: images has no champion yet; say trainer\.start=scr",
+    ):
+        made("images", "trainer.start=champion")
+
+
+def test_a_run_resolves_its_configuration_once(lived: Clone) -> None:
+    """By the interpreter's audit events, in all processes of the first run of this clone."""
+    mains = [
+        Path(main).relative_to(lived.folder).as_posix()
+        for main in lived.resolved  # type: ignore[attr-defined]
+    ]
+    assert sorted(main for main in mains if main.startswith("tasks/")) == [
+        "tasks/label/__main__.py",
+        "tasks/select/__main__.py",
+        "tasks/split/__main__.py",
+    ]
+    assert mains.count("tidemill/cli/__main__.py") == 2, "when it is typed, and when it is planned"

@@ -452,7 +452,7 @@ def test_select_opens_no_socket(mill: Room) -> None:
 def test_a_night_does_not_wait_for_pandas(mill: Room, step: str, name: str) -> None:
     mill.collect(site(5))
     clean_room.clean("mill")
-    code = f"import sys; from tasks.{step} import __main__ as room; room.main(['{name}']); assert 'pandas' not in sys.modules; import pandas, pyarrow; assert len(pyarrow.table({{'a': [1]}}).to_pandas()) == 1"
+    code = f"import sys; from tasks.{step} import __main__ as room; room.step('{name}'); assert 'pandas' not in sys.modules; import pandas, pyarrow; assert len(pyarrow.table({{'a': [1]}}).to_pandas()) == 1"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=mill.folder,

@@ -605,7 +605,7 @@ def test_a_batch_larger_than_the_data_and_a_label_of_one_row_are_refused(
     from tasks.train.start import check
     from tidemill.run import plan
 
-    this = plan.make("images", [])
+    this = plan.by_hand("images", [])
     rows = len(pd.read_parquet(here / "train.parquet"))
     with pytest.raises(
         Refused,
@@ -704,7 +704,8 @@ def test_a_training_that_the_kernel_kills_for_memory_is_tried_with_half_a_batch(
         (group / "memory.limit_in_bytes").write_text(str(2000 * 2**20))
         code = (
             "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(os.getpid()));"
-            f"from tidemill.runtime import paths; paths.settle(); from tasks.train import train; train.work('images', {given!r})"
+            f"from tidemill.runtime import paths; paths.settle(); from tasks.train import train; from tidemill.run import plan;"
+            f"train.work('images', plan.by_hand('images', {given!r}).path)"
         )
         said = [
             subprocess.run(

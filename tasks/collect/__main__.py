@@ -11,6 +11,7 @@ from tidemill.engines.config.schema import Source
 from tidemill.records import warc
 from tidemill.records.archive import members
 from tidemill.records.receipts import Collected
+from tidemill.run import main
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import locked, write, write_json
@@ -201,13 +202,5 @@ def media(member: str) -> str:
     )
 
 
-def main(arguments: list[str]) -> Collected:
-    if len(arguments) != 1:
-        raise Refused(
-            f"python -m tasks.collect SOURCE; conf/source has {', '.join(config.files('source'))}"
-        )
-    return collect(arguments[0])
-
-
 if __name__ == "__main__":
-    process.main(main, "python -m tasks.collect SOURCE: bring in what is new at one source.")
+    main.of_data(collect, "source")

@@ -13,19 +13,18 @@ def folder(recipe: str, digest: str) -> Path:
 
 
 @step("datasheet {application}")
-def datasheet(application: str, overrides: list[str], names: list[str]) -> str:
+def datasheet(application: str, run: str, names: list[str]) -> str:
     """Count a snapshot, draw it, describe it in Croissant; put the card beside the snapshot and into the run in MLflow. Gives its words."""
     from tidemill.engines.dvc import snapshots
     from tidemill.run import plan
     from tidemill.runtime import process
 
-    this = plan.make(application, overrides)
+    this = plan.load(run)
     there = folder(application, this.snapshot)
     new = not (there / "croissant.json").is_file()
     process.run(
         f"datasheet {application}",
-        [sys.executable, "-m", "tasks.datasheet", application, *overrides],
-        env={"TIDEMILL_KEY": this.key},
+        [sys.executable, "-m", "tasks.datasheet", "--run", this.path],
     )
     if new:
         snapshots.keep_card(names, there)

@@ -1,4 +1,4 @@
-"""python -m tasks.datasheet RECIPE [key=value ...]: the card of the data as it lies there, into .tidemill/snapshots/RECIPE/DIGEST and MLflow's run."""
+"""python -m tasks.datasheet --run PATH: the card of the data as it lies there, into .tidemill/snapshots/RECIPE/DIGEST and MLflow's run."""
 
 import shutil
 from pathlib import Path
@@ -9,9 +9,8 @@ from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe
 from tidemill.engines.mlflow import runs
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.run.tracked import begin
-from tidemill.runtime import process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked, write
 from tidemill.runtime.paths import state
@@ -19,8 +18,7 @@ from tidemill.runtime.paths import state
 MOST = 60  # lines of a table
 
 
-def main(arguments: list[str]) -> None:
-    this = plan.of_child(arguments)
+def datasheet(this: plan.Plan) -> None:
     there = folder(this.application, this.snapshot)
     with locked(state("locks", f"datasheet-{this.application}")):
         if not (there / "croissant.json").is_file():
@@ -154,4 +152,4 @@ def table(name: str, found: list[tuple[str, dict[str, int]]]) -> str:
 
 
 if __name__ == "__main__":
-    process.main(main, "python -m tasks.datasheet RECIPE: the card of its data.")
+    main.of_run(datasheet)

@@ -5,8 +5,8 @@ from tidemill.records.receipts import Exported
 
 
 @step("export {application}")
-def export(application: str, overrides: list[str]) -> Exported:
+def export(application: str, run: str) -> Exported:
     """Write the ONNX package and compare it with the torch model."""
     from tidemill.run import plan
 
-    return plan.do("export", Exported, plan.make(application, overrides), overrides)
+    return plan.do("export", Exported, plan.load(run))

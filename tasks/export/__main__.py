@@ -1,4 +1,4 @@
-"""python -m tasks.export RECIPE [key=value ...]: the trained weights to an ONNX package."""
+"""python -m tasks.export --run PATH, or RECIPE [key=value ...]: the trained weights to an ONNX package."""
 
 import shutil
 import warnings
@@ -14,7 +14,7 @@ from tidemill.learners.lightning.loop import rebuilt
 from tidemill.package.golden import remember
 from tidemill.package.package import digests
 from tidemill.records.receipts import Exported, Trained
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.runtime import process
 from tidemill.runtime.files import write, write_json
 
@@ -112,4 +112,4 @@ def card(this: plan.Plan, trained: Trained) -> str:
 
 
 if __name__ == "__main__":
-    plan.main("export", export)
+    main.of_run(export, "export")

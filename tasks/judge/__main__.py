@@ -1,4 +1,4 @@
-"""python -m tasks.judge RECIPE [key=value ...]: ask every gate."""
+"""python -m tasks.judge --run PATH, or RECIPE [key=value ...]: ask every gate."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from tasks.judge.comparison import Comparison, Where
 from tasks.judge.gates import ask
 from tasks.judge.verdict import verdict
 from tidemill.records.receipts import Exported, Finding, Judged, Scored
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.runtime import process
 
 WORN_LOOKS = 100
@@ -103,4 +103,4 @@ def _interval(comparison: Comparison, metric: str, where: Where) -> tuple[float,
 
 
 if __name__ == "__main__":
-    plan.main("judge", judge)
+    main.of_run(judge, "judge")

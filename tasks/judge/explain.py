@@ -1,5 +1,5 @@
-"""python -m tasks.judge.explain RECIPE [key=value ...]: which inputs moved the answer, of the
-worst rows and of some others.
+"""python -m tasks.judge.explain --run PATH: which inputs moved the answer, of the worst rows and
+of some others.
 """
 
 import pandas as pd
@@ -7,7 +7,7 @@ import pandas as pd
 from tidemill import contract
 from tidemill.package.package import described
 from tidemill.records.receipts import Explained, Exported, Scored, Trained
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.runtime import paths
 from tidemill.runtime.files import write_json
 from tidemill.runtime.receipt import File
@@ -61,4 +61,4 @@ def chosen(frame: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    plan.main("explain", explain, "tasks.judge.explain")
+    main.of_run(explain, "explain")

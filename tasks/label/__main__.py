@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from tasks.label.voting import NOTHING, Votes, decided, figures
 from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import Label
+from tidemill.engines.dvc import graph
 from tidemill.records.tables import EXAMPLES, ISSUES, LOST, WEIGHT, save
+from tidemill.run import main
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked, swept, write_json
@@ -154,7 +157,13 @@ def answered(
 
 
 def once(examples: pd.DataFrame, documents: pd.DataFrame, said: dict[str, str]) -> None:
-    """Of examples of a source that ask the same with the same answer one stays: the first, or the one that people answered."""
+    """Of examples of a source that ask the same with the same answer one stays.
+
+    It is the first, or the one that people answered. Where all answers are the same, as in an
+    application without a target, no question is asked twice: all stay.
+    """
+    if examples.loc[examples["dropped"].isna(), "target"].nunique() <= 1:
+        return
     order = (
         examples[examples["dropped"].isna()]
         .merge(documents[["doc_id", "source"]], on="doc_id", how="left")
@@ -207,13 +216,14 @@ def relabel(
         columns["slices"][place] = json.dumps({**slices, field: answer}, sort_keys=True)
 
 
-def main(arguments: list[str]) -> None:
-    if len(arguments) != 1:
+def step(name: str) -> None:
+    label(name)
+    if late := graph.unlisted(name, {*sys.modules}):
         raise Refused(
-            f"python -m tasks.label RECIPE; conf/recipe has {', '.join(config.files('recipe'))}"
+            f"labelling {name} needs {', '.join(late)}, on which label@{name} does not depend since"
+            " it loads a network library; move what labels need to a module that loads none"
         )
-    label(arguments[0])
 
 
 if __name__ == "__main__":
-    process.main(main, "python -m tasks.label RECIPE: documents become examples.")
+    main.of_data(step, "recipe")

@@ -5,11 +5,11 @@ from tidemill.records.receipts import Promoted, Registered
 
 
 @step("register {application}")
-def register(application: str, overrides: list[str]) -> Registered:
+def register(application: str, run: str) -> Registered:
     """Log the judged run in MLflow; a package that was not rejected becomes a version, once."""
     from tidemill.run import plan
 
-    return plan.do("register", Registered, plan.make(application, overrides), overrides)
+    return plan.do("register", Registered, plan.load(run))
 
 
 @step("promote {application} {version}")

@@ -1,4 +1,4 @@
-"""python -m tasks.register RECIPE [key=value ...]: the judged run and its package to MLflow."""
+"""python -m tasks.register --run PATH, or RECIPE [key=value ...]: the judged run and its package to MLflow."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ from tidemill.records.receipts import (
     Swept,
     Trained,
 )
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.run.tracked import begin
 from tidemill.runtime import paths, process
 
@@ -125,4 +125,4 @@ def example(recipe: object, package: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 if __name__ == "__main__":
-    plan.main("register", register)
+    main.of_run(register, "register")

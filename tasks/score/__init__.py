@@ -5,22 +5,16 @@ from tidemill.records.receipts import Baselines, Scored
 
 
 @step("score {application}")
-def score(application: str, overrides: list[str]) -> Scored:
+def score(application: str, run: str) -> Scored:
     """One row per test example and model: the sufficient statistics of the recipe's metrics."""
     from tidemill.run import plan
 
-    return plan.do("score", Scored, plan.make(application, overrides), overrides, ask=True)
+    return plan.do("score", Scored, plan.load(run), ask=True)
 
 
 @step("baselines {application}")
-def baselines(application: str, overrides: list[str]) -> Baselines:
+def baselines(application: str, run: str) -> Baselines:
     """The simpler models on the test rows; they need no candidate, so they run beside the sweep."""
     from tidemill.run import plan
 
-    return plan.do(
-        "baselines",
-        Baselines,
-        plan.make(application, overrides),
-        overrides,
-        module="tasks.score.baselines",
-    )
+    return plan.do("baselines", Baselines, plan.load(run), module="tasks.score.baselines")

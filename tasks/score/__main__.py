@@ -1,4 +1,4 @@
-"""python -m tasks.score RECIPE [key=value ...]: every model on the same test rows."""
+"""python -m tasks.score --run PATH, or RECIPE [key=value ...]: every model on the same test rows."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from tidemill.engines.mlflow import ledger, packages, registry, runs
 from tidemill.package.latency import measured, rss_mb
 from tidemill.package.package import described, verify
 from tidemill.records.receipts import Exported, Scored
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.run.tracked import begin
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault
@@ -73,7 +73,7 @@ def anchored(this: plan.Plan, champion: str | None) -> str | None:
 
 def still_holds(this: plan.Plan, champion: str | None, anchor: str | None) -> Scored | None:
     """The receipt that is there, where it was made beside today's champion and anchor."""
-    before = plan.whole(Scored, this.folder / "score.json")
+    before = plan.whole("score", Scored, this)
     if before is None or before.skipped:
         return None
     if (before.champion, before.anchor) == (champion, anchor):
@@ -192,4 +192,4 @@ def judged(recipe: Recipe, session: Any, examples: pd.DataFrame) -> pd.DataFrame
 
 
 if __name__ == "__main__":
-    plan.main("score", score)
+    main.of_run(score, "score")

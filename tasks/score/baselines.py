@@ -1,7 +1,7 @@
-"""python -m tasks.score.baselines RECIPE [key=value ...]: the simpler models on the test rows, and
-which of those training saw.
+"""python -m tasks.score.baselines --run PATH: the simpler models on the test rows, and which of
+those training saw.
 
-They depend on data, code and the model's fixed fields, so a changed learning rate makes none anew.
+They depend on data, code and the model's fields before a sweep.
 """
 
 import pandas as pd
@@ -9,7 +9,7 @@ import pandas as pd
 from tasks.score.overlap import overlap
 from tidemill import contract
 from tidemill.records.receipts import Baselines
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.runtime import paths
 from tidemill.runtime.files import aside, digest, locked
 from tidemill.runtime.receipt import File
@@ -17,15 +17,14 @@ from tidemill.runtime.receipt import File
 
 def baselines(this: plan.Plan) -> Baselines:
     """Their frames, as `score` gives them; made where they are missing."""
-    folder = paths.state(
-        "baselines", f"{this.application}-{digest([this.snapshot, this.code])[:16]}"
-    )
+    recipe = contract.load(this.application)(**this.recipe.model)
+    parts = [this.snapshot, this.code, recipe.model_dump(), this.recipe.split.near_duplicates]
+    folder = paths.state("baselines", f"{this.application}-{digest(parts)[:16]}")
     done = folder / "done.json"
     with locked(paths.state("locks", f"baselines-{this.application}")):
         found = Baselines.load(done)
         if found and all(file.intact() for file in found.frames.values()):
             return found
-        recipe = contract.load(this.application)(**this.recipe.model)
         test = pd.read_parquet(this.splits / "test.parquet")
         frames = {
             **recipe.baselines(this.splits, test),
@@ -53,4 +52,4 @@ def save(this: plan.Plan, name: str, frame: pd.DataFrame) -> File:
 
 
 if __name__ == "__main__":
-    plan.main("baselines", baselines, "tasks.score.baselines")
+    main.of_run(baselines, "baselines")

@@ -16,6 +16,7 @@ from tasks.select.rows import Rows
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe
 from tidemill.records.tables import DOCUMENTS, DROPPED, without_pandas
+from tidemill.run import main
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked, swept, write_json
@@ -166,17 +167,11 @@ def _none(reasons: np.ndarray) -> np.ndarray:
     return found
 
 
-def main(arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise Refused(
-            f"python -m tasks.select RECIPE; conf/recipe has {', '.join(config.files('recipe'))}"
-        )
-    gc.disable()  # what is made of documents holds no cycles, and looking for some takes a tenth of the time
+def step(name: str) -> None:
+    gc.disable()  # what is made of documents holds no cycles; looking for some takes a tenth of the time
     without_pandas()
-    select(arguments[0])
+    select(name)
 
 
 if __name__ == "__main__":
-    process.main(
-        main, "python -m tasks.select RECIPE: the documents an application takes, each once."
-    )
+    main.of_data(step, "recipe")

@@ -10,6 +10,7 @@ import pyarrow as pa
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe, SplitRule
 from tidemill.records.tables import EXAMPLES, LOST, WEIGHT, save
+from tidemill.run import main
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked, swept, write_json
@@ -245,13 +246,5 @@ def said(inputs: str) -> str:
     return " ".join(str(value) for value in json.loads(inputs).values())
 
 
-def main(arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise Refused(
-            f"python -m tasks.split RECIPE; conf/recipe has {', '.join(config.files('recipe'))}"
-        )
-    split(arguments[0])
-
-
 if __name__ == "__main__":
-    process.main(main, "python -m tasks.split RECIPE: train, valid and test.")
+    main.of_data(split, "recipe")

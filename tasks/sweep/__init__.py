@@ -16,12 +16,12 @@ PROCESSORS_A_WORKER = 2
 
 
 @step("sweep {application}")
-def sweep(application: str, overrides: list[str]) -> Swept:
+def sweep(application: str, run: str) -> Swept:
     """Short trainings over the recipe's space, judged on validation rows, by as many workers as `sweep.workers` says."""
     from tidemill.run import plan
 
-    this = plan.make(application, overrides)
-    if found := plan.whole(Swept, this.folder / "sweep.json"):
+    this = plan.load(run)
+    if found := plan.whole("sweep", Swept, this):
         return found
     settings = this.recipe.sweep
     others = (
@@ -32,14 +32,12 @@ def sweep(application: str, overrides: list[str]) -> Swept:
         - 1
     )
     with told(f"sweep {application}"):
-        working = [
-            worker.submit(application, overrides, this.key, number + 2) for number in range(others)
-        ]
+        working = [worker.submit(application, run, number + 2) for number in range(others)]
         for left in range(
             3 * settings.trials, -1, -1
         ):  # each death costs a trial one of its three attempts
             try:
-                receipt = plan.do("sweep", Swept, this, overrides)
+                receipt = plan.do("sweep", Swept, this)
                 break
             except Fault as fault:
                 if not fault.killed or not left:
@@ -52,10 +50,9 @@ def sweep(application: str, overrides: list[str]) -> Swept:
 
 
 @step("worker {number} of sweep {application}")
-def worker(application: str, overrides: list[str], key: str, number: int) -> None:
+def worker(application: str, run: str, number: int) -> None:
     """One more process that takes trials until none is left."""
     process.run(
         f"sweep {application} {number}",
-        [sys.executable, "-m", "tasks.sweep.worker", application, *overrides],
-        env={"TIDEMILL_KEY": key},
+        [sys.executable, "-m", "tasks.sweep.worker", "--run", run],
     )

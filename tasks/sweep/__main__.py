@@ -1,4 +1,4 @@
-"""python -m tasks.sweep RECIPE [key=value ...]: short trainings over the recipe's space, and what was best.
+"""python -m tasks.sweep --run PATH, or RECIPE [key=value ...]: short trainings over the recipe's space, and what was best.
 
 Killed at any moment, the same command goes on: the trial that died is tried again with its parameters and seed.
 """
@@ -7,7 +7,7 @@ import json
 
 from tidemill.engines.mlflow import runs
 from tidemill.records.receipts import Swept
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.run.tracked import begin
 from tidemill.runtime import process
 from tidemill.runtime.files import locked
@@ -109,4 +109,4 @@ def pictures(study: object, parent: str) -> None:
 
 
 if __name__ == "__main__":
-    plan.main("sweep", sweep)
+    main.of_run(sweep, "sweep")

@@ -7,16 +7,16 @@ from tidemill.runtime.errors import Fault
 
 
 @step("train {application}")
-def train(application: str, overrides: list[str]) -> Trained:
+def train(application: str, run: str) -> Trained:
     """Train on all rows; same data, configuration and seed give the same weights on a CPU, killed on the way or not."""
     from tidemill.learners.lightning import memory
     from tidemill.run import plan
 
-    this = plan.make(application, overrides)
+    this = plan.load(run)
     kills = memory.kernel_kills()
     with told(f"train {application}"):
         try:
-            return plan.do("train", Trained, this, overrides)
+            return plan.do("train", Trained, this)
         except Fault as fault:
             if fault.killed and memory.kernel_kills() > kills:
                 raise Fault(

@@ -1,4 +1,4 @@
-"""python -m tasks.train RECIPE [key=value ...]: one model on all training rows.
+"""python -m tasks.train --run PATH, or RECIPE [key=value ...]: one model on all training rows.
 
 Killed at any moment, the same command goes on from its last checkpoint and ends with the same weights.
 """
@@ -11,7 +11,7 @@ from tidemill import contract
 from tidemill.engines.mlflow import runs
 from tidemill.learners.lightning import memory
 from tidemill.records.receipts import Swept, Trained
-from tidemill.run import plan
+from tidemill.run import main, plan
 from tidemill.run.tracked import begin
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault
@@ -54,11 +54,7 @@ def train(this: plan.Plan) -> Trained | None:
                 itertools.cycle([*swept.next, swept.params]), this.recipe.ensemble.members - 1
             )
         ]
-        teacher = (
-            champion(this, "teach.by=champion", "say teach.by=ensemble or nobody")[1]
-            if this.recipe.teach.by == "champion"
-            else ""
-        )
+        teacher = champion(this)[1] if this.recipe.teach.by == "champion" else ""
         return Work(
             this.application, this.recipe, this.splits, this.folder, start, keep, others, teacher
         )
@@ -144,4 +140,4 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
 
 
 if __name__ == "__main__":
-    plan.main("train", train)
+    main.of_run(train, "train")

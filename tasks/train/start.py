@@ -36,8 +36,9 @@ def identity(this: plan.Plan, recipe: Recipe) -> dict[str, str]:
     return {
         "application": this.application,
         "data": this.snapshot,
-        "configuration": digest([this.recipe.digest(), recipe.model_dump()]),
+        "configuration": digest([this.recipe.training(), recipe.model_dump()]),
         "code": this.code,
+        "start": digest([this.start, this.champion and this.champion.weights]),
     }
 
 
@@ -72,7 +73,7 @@ def prepared(this: plan.Plan, recipe: Recipe) -> Start:
     weights, told = None, "scratch"
     package: Path | None = None
     if settings.start == "champion":
-        told, number = champion(this, "trainer.start=champion", "say trainer.start=scratch")
+        told, number = champion(this)
         weights, package = (
             weights_of(this.application, number),
             packages.fetch(this.application, number),
@@ -106,20 +107,16 @@ def prepared(this: plan.Plan, recipe: Recipe) -> Start:
     )
 
 
-def champion(this: plan.Plan, asked: str, remedy: str) -> tuple[str, str]:
-    """The live version when the run first asked, in words and by its number: the same one when it is resumed later."""
-    noted = this.folder / "start.json"
-    if not noted.is_file():
-        number = registry.aliased(this.application)
-        if number is None:
-            raise Refused(f"{asked}: {this.application} has no champion yet; {remedy}")
-        weights_of(this.application, number)  # one that cannot be begun from is not remembered
-        write(noted, json.dumps({"version": number}) + "\n")
-    number = json.loads(noted.read_text())["version"]
-    return (
-        f"{this.application} version {number}, weights {sha256(weights_of(this.application, number))[:16]}",
-        number,
-    )
+def champion(this: plan.Plan) -> tuple[str, str]:
+    """The live version that the run was planned with, in words and by its number."""
+    assert this.champion is not None
+    number = this.champion.version
+    if sha256(weights_of(this.application, number)) != this.champion.weights:
+        raise Refused(
+            f"the weights of {this.application} version {number} are not those that the run was"
+            f" planned with; run again"
+        )
+    return f"{this.application} version {number}, weights {this.champion.weights[:16]}", number
 
 
 def weights_of(application: str, number: str) -> Path:

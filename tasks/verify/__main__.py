@@ -18,9 +18,9 @@ from tidemill.engines.dvc.snapshots import restore
 from tidemill.engines.mlflow import packages, registry, runs
 from tidemill.package.package import described
 from tidemill.records.receipts import Verified
-from tidemill.run import plan
-from tidemill.run.tracked import PACKAGES
-from tidemill.runtime import paths, process
+from tidemill.run import code as run_code
+from tidemill.run.code import PACKAGES
+from tidemill.runtime import imports, paths, process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked
 
@@ -81,7 +81,7 @@ def refuse(application: str, number: str, told: Any) -> None:
         raise Refused(
             f"{who} was {told.tags['tidemill.budget']}: how far a training comes in a time is not repeatable; verify one without trainer.budget_minutes"
         )
-    code = plan.code_digest(application)
+    code = imports.code_digest(run_code.of_key(application))
     if told.tags["tidemill.code"] != code:
         raise Refused(
             f"{who} was made by code {told.tags['tidemill.code'][:12]} (commit {told.tags.get('mlflow.source.git.commit', 'unknown')[:12]}), here is {code[:12]}; check that commit out and run again"

@@ -3,7 +3,7 @@
 A receipt can be printed. Whoever reads a file named in one re-hashes it with `File.open`.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -47,7 +47,17 @@ class Snapshot(Receipt):
     notes: list[str] = []
 
 
-class Swept(Receipt):
+class RunReceipt(Receipt):
+    """What a step of the model half leaves in its run's folder."""
+
+    read: str = ""  # digest of what the step read: by it the receipt is known to hold
+
+    def figures(self) -> dict[str, Any]:
+        """What it says, without how it is known."""
+        return self.model_dump(exclude={"read"})
+
+
+class Swept(RunReceipt):
     trials: int
     complete: int
     metric: str
@@ -60,7 +70,7 @@ class Swept(Receipt):
     ] = []  # the parameters that came after the best, for an ensemble
 
 
-class Trained(Receipt):
+class Trained(RunReceipt):
     weights: File
     model: dict[str, float | int | str | bool | None]
     epochs: int
@@ -77,7 +87,7 @@ class Trained(Receipt):
     ] = {}  # and what these members' fields are
 
 
-class Exported(Receipt):
+class Exported(RunReceipt):
     package: str
     digest: str
     files: dict[str, str]
@@ -89,11 +99,11 @@ class Exported(Receipt):
     ] = []  # the forms that were measured, and why each was taken or not
 
 
-class Baselines(Receipt):
+class Baselines(RunReceipt):
     frames: dict[str, File]
 
 
-class Scored(Receipt):
+class Scored(RunReceipt):
     frames: dict[str, File]
     champion: str | None = None  # version that was scored beside the candidate
     anchor: str | None = None  # the best version of the ledger, where it is not the champion
@@ -132,7 +142,7 @@ class Finding(BaseModel):
     reason: str
 
 
-class Judged(Receipt):
+class Judged(RunReceipt):
     verdict: Literal["PROMOTE", "HOLD", "REJECT"]
     because: str
     findings: list[Finding]
@@ -144,12 +154,12 @@ class Judged(Receipt):
     notes: list[str] = []  # what a person should know and no gate decides
 
 
-class Explained(Receipt):
+class Explained(RunReceipt):
     file: File
     rows: int
 
 
-class Registered(Receipt):
+class Registered(RunReceipt):
     name: str
     version: str
     digest: str
@@ -198,7 +208,7 @@ class Started(Receipt):
     because: str
 
 
-class End(Receipt):
+class End(RunReceipt):
     """How a run ended, in a named state."""
 
     application: str

@@ -1,42 +1,53 @@
-"""What one run of the model half is: its data, configuration, code and seed, and the key they make.
+"""One run of the model half: what it is planned with, its key, and the receipts of its steps.
 
-The receipts of its steps lie in .tidemill/runs/KEY/. A rerun reads them and does only what is missing.
+A run is planned once, when its snapshot is named, into .tidemill/runs/KEY/run.json. Its steps read
+that file and resolve nothing again; their receipts lie beside it. A rerun reads those and does only
+what is missing.
 """
 
-import os
-from collections.abc import Callable
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Self, TypeVar
 
-from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe as Judged
-from tidemill.runtime import paths, process
-from tidemill.runtime.errors import Refused
-from tidemill.runtime.files import digest, tree_digest
+from tidemill.records.receipts import RunReceipt
+from tidemill.run import code, start
+from tidemill.run.start import Champion
+from tidemill.runtime import imports, paths, process
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.files import digest, held
 from tidemill.runtime.receipt import File, Receipt
 
-R = TypeVar("R", bound=Receipt)
+R = TypeVar("R", bound=RunReceipt)
 
-STEPS = ("sweep", "train", "export", "score", "judge", "register")
-CODE = (
-    "tidemill/run/plan.py",
-    *(f"tasks/{step}" for step in STEPS),
-    "tidemill/package",
-    "tidemill/learners",
-    "tidemill/kit",
-    "tidemill/contract.py",
-    "tidemill/engines/optuna",
-    "tidemill/text",
-)
+SCORING = ("export", "score.slices", "score.perturbed_rows", "score.requests")
+JUDGING = ("export", "score", "gates")
+READS: dict[str, tuple[str, ...]] = {
+    "export": ("export",),
+    "score": SCORING,
+    "explain": SCORING,
+    "judge": JUDGING,
+    "register": (*JUDGING, "approval"),
+    "end": (*JUDGING, "approval"),
+}
+"""The settings that a step reads beside those the weights depend on, which are in the run's key."""
 
 
 class Plan(Receipt):
     application: str
-    config: dict[str, Any]
+    config: dict[str, Any]  # resolved
     snapshot: str
-    code: str
-    key: str
+    code: str  # digest of the recipe's code, its learner's and what both import
+    start: dict[str, str]  # weights to begin from, by name: digest of their bytes
+    champion: (
+        Champion | None
+    )  # the application's own, where training begins from it or learns of it
+    beside: dict[str, str]  # other code and libraries: file to digest, package to version
+    trained_beside: dict[str, str]  # the same when the weights here were made; empty before
+    key: str  # of the run: application, data, configuration of training, code and start weights
+    digest: str  # of all above
 
     @property
     def recipe(self) -> Judged:
@@ -47,112 +58,148 @@ class Plan(Receipt):
         return paths.run(self.key)
 
     @property
+    def path(self) -> str:
+        """Where it lies, relative to the project's root."""
+        return (self.folder / "run.json").relative_to(paths.root()).as_posix()
+
+    @property
     def splits(self) -> Path:
         return paths.data("splits", self.application)
 
+    @property
+    def drift(self) -> str:
+        """The digest of what lies beside the key: other code, and the libraries."""
+        return digest(self.beside)
 
-def make(application: str, overrides: list[str]) -> Plan:
-    """The plan as data, conf/ and code stand now."""
-    import json
+    def changed(self) -> list[str]:
+        """What beside the recipe is not as it was when the weights were made, by name."""
+        if not self.trained_beside:
+            return []
+        there, then = self.beside, self.trained_beside
+        return sorted(name for name in {*there, *then} if there.get(name) != then.get(name))
 
-    judged = config.recipe(application, overrides)
-    report = paths.data("splits", application) / "report.json"
-    if not report.is_file():
-        raise Refused(f"data/splits/{application} is empty; run: dvc repro split@{application}")
-    snapshot = json.loads(report.read_text())["snapshot"]
-    code = code_digest(application)
-    key = digest([snapshot, judged.digest(), code, judged.seed])
-    return Plan(
-        application=application,
-        config=judged.model_dump(mode="json"),
-        snapshot=snapshot,
-        code=code,
-        key=key,
-    )
+    def reads(self, step: str) -> str:
+        """The digest of all that a step reads: by it a receipt is known to hold."""
+        return digest([self.key, {name: self._setting(name) for name in READS.get(step, ())}])
+
+    def _setting(self, name: str) -> Any:
+        value: Any = self.config
+        for piece in name.split("."):
+            value = value[piece]
+        return value
+
+    def sealed(self) -> Self:
+        """The same plan with its digest."""
+        return self.model_copy(update={"digest": self._digest()})
+
+    def whole(self) -> bool:
+        return self.digest == self._digest()
+
+    def _digest(self) -> str:
+        return digest(self.model_dump(mode="json", exclude={"digest"}))
 
 
-def code_digest(application: str) -> str:
-    """The digest of the code that the model half runs."""
-    root = paths.root()
-    return digest(
-        [tree_digest(root / path, (".py",)) for path in CODE if (root / path).exists()]
-        + [tree_digest(path, (".py",)) for path in contract.code(application)]
-    )
-
-
-def of_child(arguments: list[str]) -> Plan:
-    """The plan of a child that was called as `python -m tasks.STEP RECIPE [key=value ...]`."""
-    if not arguments:
-        raise Refused(f"name a recipe; conf/recipe has {', '.join(config.files('recipe'))}")
-    plan = make(arguments[0], arguments[1:])
-    wanted = os.environ.get("TIDEMILL_KEY")
-    if wanted and wanted != plan.key:
-        raise Refused("data, conf/ or code changed while the run was on; run again")
+def make(judged: Judged) -> Plan:
+    """The plan of a resolved configuration, written down in its run's folder."""
+    plan, before = _planned(judged)
+    if plan != before:
+        plan.save(plan.folder / "run.json")
     return plan
 
 
-def main(step: str, work: Callable[[Plan], Receipt | None], module: str | None = None) -> NoReturn:
-    """The shell side of a step of the model half; its receipt lies with the run, whoever called it."""
-
-    def child(arguments: list[str]) -> Receipt | None:
-        plan = of_child(arguments)
-        receipt = work(plan)
-        if receipt is None:  # one of several processes, and not the one that writes
-            return None
-        receipt.save(plan.folder / f"{step}.json")
-        return receipt
-
-    process.main(child, f"python -m {module or 'tasks.' + step} RECIPE [key=value ...]")
+def by_hand(application: str, overrides: list[str]) -> Plan:
+    """The plan of a step that a person starts alone; refused where it changed that of a run."""
+    plan, before = _planned(config.recipe(application, overrides))
+    if plan == before:
+        return plan
+    if before and held(paths.state("locks", f"run-{application}")):
+        raise Refused(f"a run of {application} is on, and conf/ or code changed since; wait for it")
+    plan.save(plan.folder / "run.json")
+    return plan
 
 
-def do(
-    step: str,
-    kind: type[R],
-    plan: Plan,
-    overrides: list[str],
-    module: str | None = None,
-    ask: bool = False,
-) -> R:
-    """A step's receipt: the one that is there, where its files are whole, else of a new child.
+def _planned(judged: Judged) -> tuple[Plan, Plan | None]:
+    """The plan as data and code stand now, and the one that its folder has."""
+    name = judged.application
+    report = paths.data("splits", name) / "report.json"
+    if not report.is_file():
+        raise Refused(f"data/splits/{name} is empty; run: dvc repro split@{name}")
+    snapshot = json.loads(report.read_text())["snapshot"]
+    own, beside = imports.code_digest(code.of_key(name)), code.beside(name)
+    begun = start.weights(judged)
+    parts = [name, snapshot, judged.training(), own, begun]
+    key = digest([*parts, beside] if judged.retrain_on_code else parts)
+    before = Plan.load(paths.run(key) / "run.json")
+    plan = Plan(
+        application=name,
+        config=judged.model_dump(mode="json"),
+        snapshot=snapshot,
+        code=own,
+        start=begun,
+        champion=start.champion(judged, paths.run(key), before.champion if before else None),
+        beside=beside,
+        trained_beside=_trained_beside(before, beside),
+        key=key,
+        digest="",
+    )
+    return plan.sealed(), before
+
+
+def _trained_beside(before: Plan | None, beside: dict[str, str]) -> dict[str, str]:
+    """What lay beside when the weights were made, where that is known and other than today."""
+    if before is None or not (before.folder / "train.json").is_file():
+        return {}
+    then = before.trained_beside or before.beside
+    return then if then != beside else {}
+
+
+def load(path: str) -> Plan:
+    """A run's plan as it was written; a fault where it is another."""
+    plan = Plan.load(paths.root() / path)
+    if plan is None or not plan.whole():
+        raise Fault(f"{path} is gone or not as it was planned; start the run again")
+    return plan
+
+
+def do(step: str, kind: type[R], plan: Plan, module: str | None = None, ask: bool = False) -> R:
+    """A step's receipt: the one that is there, where it holds, else of a new child.
 
     With `ask` the child decides, since more than files tells whether the receipt still holds.
     """
-    path = plan.folder / f"{step}.json"
-    if not ask and (found := whole(kind, path)):
-        return found
-    timeout = config.general().step.timeout_minutes * 60
+    if not ask and (receipt := whole(step, kind, plan)):
+        return receipt
     return process.answer(
         f"{step} {plan.application}",
         module or f"tasks.{step}",
-        [plan.application, *overrides],
+        ["--run", plan.path],
         kind,
-        path,
-        timeout,
-        {"TIDEMILL_KEY": plan.key},
+        plan.folder / f"{step}.json",
+        config.general().step.timeout_minutes * 60,
     )
 
 
-def whole(kind: type[R], path: Path) -> R | None:
-    """The receipt at `path`, if every file it names is as it was."""
-    found = kind.load(path)
-    return found if found and all(file.intact() for file in _files(found)) else None
+def whole(step: str, kind: type[R], plan: Plan) -> R | None:
+    """A step's receipt, if it read what is planned and every file it names is as it was."""
+    receipt = kind.load(plan.folder / f"{step}.json")
+    if receipt is None or receipt.read != plan.reads(step):
+        return None
+    return receipt if all(file.intact() for file in _files(receipt.__dict__)) else None
 
 
 def read(step: str, kind: type[R], plan: Plan) -> R:
     """The receipt of an earlier step, which a later one builds on."""
-    found = kind.load(plan.folder / f"{step}.json")
-    if found is None:
-        raise Refused(
-            f"{step} has not run for {plan.application} yet; run python -m tasks.{step} {plan.application}"
-        )
-    return found
+    receipt = kind.load(plan.folder / f"{step}.json")
+    if receipt is None or receipt.read != plan.reads(step):
+        name = plan.application
+        raise Refused(f"{step} has not run for {name} yet; run python -m tasks.{step} {name}")
+    return receipt
 
 
-def _files(receipt: Receipt) -> list[File]:
-    found = []
-    for value in receipt.__dict__.values():
+def _files(values: Mapping[str, object]) -> list[File]:
+    files: list[File] = []
+    for value in values.values():
         if isinstance(value, File):
-            found.append(value)
+            files.append(value)
         elif isinstance(value, dict):
-            found += [item for item in value.values() if isinstance(item, File)]
-    return found
+            files += [item for item in value.values() if isinstance(item, File)]
+    return files

@@ -6,29 +6,19 @@ import subprocess
 
 from tidemill.engines.dvc import command
 from tidemill.engines.mlflow import runs
+from tidemill.run.code import PACKAGES
 from tidemill.run.plan import Plan
 from tidemill.runtime import paths
 
-PACKAGES = (
-    "torch",
-    "lightning",
-    "onnxruntime",
-    "onnx",
-    "scikit-learn",
-    "pandas",
-    "numpy",
-    "optuna",
-    "mlflow",
-    "prefect",
-    "dvc",
-)
-
 
 def begin(plan: Plan) -> str:
-    """The retraining's run with configuration, data and code on it; its id. Calling it again changes nothing."""
-    found = runs.parent(plan.application, plan.key)
-    if found:
-        return found
+    """The retraining's run with configuration, data and code on it; its id.
+
+    Calling it again with the same plan changes nothing.
+    """
+    if there := runs.parent(plan.application, plan.key):
+        _planned_again(plan, there)
+        return there
     run_id = runs.start(
         plan.application,
         plan.key,
@@ -38,6 +28,8 @@ def begin(plan: Plan) -> str:
             "tidemill.application": plan.application,
             "tidemill.snapshot": plan.snapshot,
             "tidemill.code": plan.code,
+            "tidemill.drift": plan.drift,
+            "tidemill.plan": plan.digest,
             "mlflow.source.git.commit": commit(),
             **{f"package.{name}": importlib.metadata.version(name) for name in PACKAGES},
         },
@@ -57,6 +49,17 @@ def begin(plan: Plan) -> str:
         {**rows, **report["counts"]},
     )
     return run_id
+
+
+def _planned_again(plan: Plan, run_id: str) -> None:
+    """Note what a later plan of the same training changed: its gates and the like, other code."""
+    if runs.data(run_id).tags.get("tidemill.plan") == plan.digest:
+        return
+    runs.log_text(run_id, json.dumps(plan.config, indent=1, sort_keys=True), "config.json")
+    tags = {"tidemill.drift": plan.drift, "tidemill.plan": plan.digest}
+    if changed := plan.changed():
+        tags["tidemill.changed"] = ", ".join(changed)
+    runs.log(run_id, tags=tags)
 
 
 def commit() -> str:

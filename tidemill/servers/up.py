@@ -269,7 +269,7 @@ def keep(
         (folder / "runner.ready").unlink(missing_ok=True)
         write(folder / "supervisord.conf", configuration(chosen, folder, public))
         env = {**os.environ, **environment(where, public)}
-        for name in ("TIDEMILL_OWNER", "TIDEMILL_KEY", "TIDEMILL_RECEIPT"):
+        for name in ("TIDEMILL_OWNER", "TIDEMILL_RECEIPT"):
             env.pop(name, None)
         supervisor = subprocess.Popen(
             [

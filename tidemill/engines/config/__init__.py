@@ -11,6 +11,7 @@ from tidemill.engines.config.load import (
     runtime,
     sound,
     source,
+    sources,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "runtime",
     "sound",
     "source",
+    "sources",
 ]

@@ -5,11 +5,12 @@ The only door to omegaconf. Every refusal names the key, the value and the choic
 
 import logging
 import re
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tidemill.contract import load as load_recipe
 from tidemill.contract import names as recipe_names
@@ -21,6 +22,7 @@ from tidemill.engines.config.schema import (
     Recipe,
     Runtime,
     Source,
+    Use,
 )
 from tidemill.engines.config.schema.judging import misread
 from tidemill.runtime.errors import Refused
@@ -121,6 +123,15 @@ def runtime(name: str = "local") -> Runtime:
         raise Refused(problems(error, f"conf/runtime/{name}.yaml", Runtime)) from error
 
 
+def sources(name: str) -> list[str]:
+    """The sources that an application's file names; nothing else of it is judged."""
+    try:
+        uses = TypeAdapter(tuple[Use, ...]).validate_python(_file("recipe", name).get("sources"))
+    except ValidationError as error:
+        raise Refused(problems(error, f"conf/recipe/{name}.yaml: sources", Use)) from error
+    return [use.name for use in uses]
+
+
 def quality(name: str) -> Quality:
     """conf/quality/NAME.yaml, judged."""
     try:
@@ -137,6 +148,7 @@ def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    sys.audit("tidemill.config.recipe", name, *overrides)  # a test counts these
     if name not in recipe_names():
         raise Refused(f"no recipe '{name}'; recipes/ has {', '.join(recipe_names())}")
     own = _file("recipe", name)

@@ -16,9 +16,6 @@ from tidemill.runtime.errors import Fault
 log = logging.getLogger(__name__)
 
 
-FOLDER = {"clean": "clean", "select": "select", "label": "labels", "split": "splits"}
-
-
 def dvc(*arguments: str, step: str | None = None, cwd: Path | None = None) -> str:
     """One DVC command. With `step`, its lines are that step's log; else its output is given back.
 

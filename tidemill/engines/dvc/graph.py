@@ -1,90 +1,40 @@
-"""The one graph that DVC and Prefect both run: dvc.yaml as conf/ implies it."""
+"""The one graph that DVC and Prefect both run: dvc.yaml as conf/ and the code imply it."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tidemill.contract import code as application_code
 from tidemill.engines import config
-from tidemill.engines.dvc.command import FOLDER
-from tidemill.runtime import paths
+from tidemill.records.outputs import OUTPUTS
+from tidemill.runtime import imports, paths
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import write
 
 log = logging.getLogger(__name__)
 
-OUTS = {
-    "clean": ["documents.parquet", "dropped.parquet", "lineage.parquet", "report.json"],
-    "select": ["documents.parquet", "dropped.parquet", "report.json"],
-    "label": ["examples.parquet", "dropped.parquet", "issues.parquet", "report.json"],
-    "split": ["train.parquet", "valid.parquet", "test.parquet", "dropped.parquet", "report.json"],
-}
+TRAINING = ("torch", "lightning")
+"""A recipe's modules that load these are of its training: no label depends on them."""
 
-
-SHARED = ["tidemill/records/tables.py", "tidemill/text/normal.py"]
+Stage = dict[str, Any]
 
 
 def graph() -> dict[str, Any]:
-    """dvc.yaml as conf/ implies it: a stage per source and step, one per recipe and step.
+    """dvc.yaml as conf/ and the code imply it: a stage per source or recipe and step.
 
-    DVC wants `deps` as a list of strings, so a recipe with fewer sources than another fills its
-    places with files that its stage depends on anyway.
+    Code dependencies are the closure of a step's imports (`tidemill.runtime.imports`).
     """
     sources, recipes = config.files("source"), config.files("recipe")
-    uses = {name: [use.name for use in config.recipe(name).sources] for name in recipes}
-    places_needed = max((len(names) for names in uses.values()), default=0)
-    fill = [
-        path.relative_to(paths.root()).as_posix()
-        for path in sorted((paths.root() / "tasks/select").glob("*.py"))
-    ]
-    if places_needed - min(map(len, uses.values()), default=0) > len(fill):
-        raise Refused(
-            f"a recipe has {places_needed} sources and another {len(fill) + 1} fewer; merge some of its sources"
-        )
-
-    def documents(name: str) -> dict[str, str]:
-        found = [f"data/clean/{source}/documents.parquet" for source in uses[name]]
-        return {
-            f"source{number}": path
-            for number, path in enumerate([*found, *fill][:places_needed], 1)
-        }
-
-    def code(name: str) -> str:
-        """Its own code where it lies here; all of recipes/ where it builds on another application, or comes from another package."""
-        own = next(
-            (
-                path
-                for path in (f"recipes/{name}", f"recipes/{name}.py")
-                if (paths.root() / path).exists()
-            ),
-            "recipes",
-        )
-        return own if len(application_code(name)) == 1 else "recipes"
-
-    def stage(
-        step: str,
-        kind: str,
-        deps: list[str],
-        wanted: list[str],
-        params: dict[str, list[str]] | None = None,
-        /,
-        **more: Any,
-    ) -> dict[str, Any]:
-        names = sources if kind == "source" else recipes
-        it = "key" if more else "item"  # DVC's names for the member of a mapping and of a list
-        return {
-            "foreach": {name: {key: of(name) for key, of in more.items()} for name in names}
-            if more
-            else names,
-            "do": {
-                "cmd": f"python -m tasks.{step} ${{{it}}}",
-                "deps": [dep.replace("KEY", f"${{{it}}}") for dep in deps],
-                "params": [{f"conf/{kind}/${{{it}}}.yaml": wanted}, *([params] if params else [])],
-                "outs": [f"data/{FOLDER[step]}/${{{it}}}/{out}" for out in OUTS[step]],
-            },
-        }
-
+    uses = {
+        name: [f"data/clean/{source}/documents.parquet" for source in config.sources(name)]
+        for name in recipes
+    }
+    common = {*code("label")}
+    own = {
+        name: [file for file in imports.names(labelling(name)) if file not in common]
+        for name in recipes
+    }
     return {
         "stages": {
             "collect": {
@@ -95,74 +45,106 @@ def graph() -> dict[str, Any]:
                     "outs": [{"data/raw/${item}": {"persist": True}}],
                 },
             },
-            "clean": stage(
+            "clean": _stage(
                 "clean",
-                "source",
+                ["data/raw/${item}"],
                 [
-                    *SHARED,
-                    "tasks/clean",
-                    "tidemill/web/charset.py",
-                    "tidemill/web/optout.py",
-                    "tidemill/web/robots.py",
-                    "tidemill/records/warc.py",
-                    "tidemill/kit/pictures.py",
-                    "tidemill/kit/sounds.py",
-                    "data/raw/KEY",
+                    {"conf/source/${item}.yaml": ["licence", "selector", "clean"]},
+                    {"conf/config.yaml": ["optout"]},
                 ],
-                ["licence", "selector", "clean"],
-                {"conf/config.yaml": ["optout"]},
+                sources,
             ),
-            "select": stage(
-                "select",
-                "recipe",
-                [
-                    *SHARED,
-                    "tasks/select",
-                    "conf/quality",
-                    *(f"${{item.from.source{n}}}" for n in range(1, places_needed + 1)),
-                ],
-                ["sources", "select"],
-                **{"from": documents},
+            "select": _with_own(
+                "select", ["conf/quality"], [{_recipe: ["sources", "select"]}], "source", uses
             ),
-            "label": stage(
+            "label": _with_own(
                 "label",
-                "recipe",
-                [
-                    "tidemill/records/tables.py",
-                    "tasks/label",
-                    "tidemill/contract.py",
-                    "tidemill/kit/pictures.py",
-                    "${item.code}",
-                    "data/people",
-                    "data/select/KEY/documents.parquet",
-                ],
-                ["label"],
-                code=code,
+                ["data/people", "data/select/${key}/documents.parquet"],
+                [{_recipe: ["label"]}],
+                "code",
+                own,
             ),
-            "split": stage(
+            "split": _stage(
                 "split",
-                "recipe",
-                [
-                    *SHARED,
-                    "tasks/split",
-                    "tidemill/text/lsh.py",
-                    "tidemill/text/shingles.py",
-                    "tidemill/text/duplicates.py",
-                    "data/labels/KEY/examples.parquet",
-                ],
-                ["split", "score"],
+                ["data/labels/${item}/examples.parquet"],
+                [{"conf/recipe/${item}.yaml": ["split", "score"]}],
+                recipes,
             ),
         }
     }
 
 
+def code(step: str) -> list[str]:
+    """The code that a data step needs, without the recipes'."""
+    return imports.names(imports.closure([f"tasks.{step}.__main__"]))
+
+
+def labelling(recipe: str) -> list[Path]:
+    """What labelling needs of a recipe: its closure, without what loads a network library.
+
+    Files of its folder that are no modules count too. `unlisted` finds labelling that needs more.
+    """
+    beside = [path for path in imports.files_of(f"recipes.{recipe}") if path.suffix != ".py"]
+    modules = imports.closure([f"recipes.{recipe}"], without=_trains)
+    return sorted({*modules, *beside})
+
+
+def unlisted(recipe: str, loaded: set[str]) -> list[str]:
+    """Which of these loaded modules a recipe's labels need although `labelling` leaves them out."""
+    left_out = {*imports.closure([f"recipes.{recipe}"])} - {*labelling(recipe)}
+    return sorted(loaded & {imports.module(path) for path in left_out})
+
+
+def _trains(path: Path) -> bool:
+    return imports.loads(path, TRAINING)
+
+
+_recipe = "conf/recipe/${key}.yaml"  # of a mapping; the members of a list are `item`
+
+
+def _stage(
+    step: str, deps: list[str], params: list[Stage], members: list[str] | dict[str, Stage]
+) -> Stage:
+    """One step of all sources or recipes."""
+    member = "${key}" if isinstance(members, dict) else "${item}"
+    outputs = OUTPUTS[step]
+    return {
+        "foreach": members,
+        "do": {
+            "cmd": f"python -m tasks.{step} {member}",
+            "deps": [*code(step), *deps],
+            "params": params,
+            "outs": [f"data/{outputs.folder}/{member}/{file}" for file in outputs.files],
+        },
+    }
+
+
+def _with_own(
+    step: str, deps: list[str], params: list[Stage], kind: str, own: dict[str, list[str]]
+) -> Stage:
+    """A step whose members have dependencies of their own, `own`.
+
+    DVC wants as many of each member, so a shorter list is filled up with a file that all depend on.
+    """
+    places = range(max((len(files) for files in own.values()), default=0))
+    fill = code(step)[0]
+    members = {
+        name: {f"{kind}{at + 1}": files[at] if at < len(files) else fill for at in places}
+        for name, files in own.items()
+    }
+    return _stage(step, [*deps, *(f"${{item.{kind}{at + 1}}}" for at in places)], params, members)
+
+
 def graph_text() -> str:
-    head = "# Made from conf/ by `python -m tidemill.engines.dvc`; a test says when it is stale. Do not edit.\n"
+    head = (
+        "# Made from conf/ and the code's imports by `python -m tidemill.engines.dvc`;"
+        " a test says when it is stale. Do not edit.\n"
+    )
     return head + yaml.safe_dump(graph(), sort_keys=False, width=120)
 
 
 def refresh() -> bool:
-    """Write dvc.yaml where conf/ changed since; True where it did."""
+    """Write dvc.yaml where conf/ or the imports changed since; True where they did."""
     path = paths.root() / "dvc.yaml"
     try:
         text = graph_text()

@@ -88,7 +88,7 @@ def _same_lock(recipe: str, name: str) -> bool:
 
 def stages_of(recipe: str) -> dict[str, Any]:
     """The entries of dvc.lock that a recipe's splits come from."""
-    sources = [use.name for use in config.recipe(recipe).sources]
+    sources = config.sources(recipe)
     wanted = {f"{step}@{source}" for step in ("collect", "clean") for source in sources} | {
         f"{step}@{recipe}" for step in ("select", "label", "split")
     }

@@ -2,8 +2,9 @@
 
 import json
 
-from tidemill.engines.dvc.command import FOLDER, dvc, in_git, lock
+from tidemill.engines.dvc.command import dvc, in_git, lock
 from tidemill.engines.dvc.graph import refresh
+from tidemill.records.outputs import OUTPUTS
 from tidemill.records.receipts import Stage
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault
@@ -77,12 +78,12 @@ def stage(step: str, name: str, run: bool) -> Stage:
             )
         except Fault as fault:
             raise Fault(_own_words(label, fault), heals=fault.heals) from fault
-    folder = paths.data(FOLDER[step], name)
+    folder = paths.data(OUTPUTS[step].folder, name)
     try:
         report = json.loads((folder / "report.json").read_text())
     except FileNotFoundError as error:
         raise Fault(
-            f"{label} left no data/{FOLDER[step]}/{name}/report.json; run dvc repro {target}"
+            f"{label} left no {folder.relative_to(paths.root())}/report.json; run dvc repro {target}"
         ) from error
     return Stage(
         stage=step,

@@ -10,7 +10,6 @@ from tidemill.engines.config.schema.general import Runtime, comes
 from tidemill.engines.config.schema.judging import Gate, Score, unanswerable
 from tidemill.engines.config.schema.serving import Export, Serve
 from tidemill.engines.config.schema.training import Ensemble, Prune, Sweep, Teach, Trainer
-from tidemill.runtime.files import digest
 
 DATA_HALF = ("sources", "select", "label", "split")
 MODEL_HALF = (
@@ -25,7 +24,9 @@ MODEL_HALF = (
     "approval",
     "gates",
     "seed",
+    "retrain_on_code",
 )
+TRAINING = ("model", "trainer", "sweep", "teach", "prune", "ensemble", "seed")
 
 
 class Recipe(Strict):
@@ -55,6 +56,10 @@ class Recipe(Strict):
         default=False, description="a person lets each model out, also one that passed every gate"
     )
     gates: tuple[Gate, ...]
+    retrain_on_code: bool = Field(
+        default=False,
+        description="train again when other code than the recipe's and its learner's changed, or a library",
+    )
 
     @field_validator("gates")
     @classmethod
@@ -97,9 +102,11 @@ class Recipe(Strict):
         return self
 
     def half(self) -> dict[str, Any]:
-        """The model half, resolved: what a run's key depends on besides data and code."""
+        """The model half, resolved: all that a run may set."""
         whole = self.model_dump(mode="json")
         return {name: whole[name] for name in MODEL_HALF if name in whole}
 
-    def digest(self) -> str:
-        return digest(self.half())
+    def training(self) -> dict[str, Any]:
+        """What the weights depend on besides data, code and start weights; gates are no part of it."""
+        whole = self.model_dump(mode="json")
+        return {name: whole[name] for name in TRAINING}

@@ -1,0 +1,65 @@
+"""The weights that a training begins from, or learns of, and their digests."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from tidemill.engines.config.schema import Recipe as Judged
+from tidemill.engines.mlflow import client, registry
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Refused
+from tidemill.runtime.files import sha256, tree_digest
+
+
+class Champion(BaseModel):
+    """The application's own live version, as a training found it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    version: str
+    weights: str  # digest
+
+
+def weights(judged: Judged) -> dict[str, str]:
+    """The folder or file that `model.start` names, with the digest of its bytes."""
+    named = judged.model.get("start")
+    if not named:
+        return {}
+    path = paths.root() / str(named)
+    if not path.exists():
+        raise Refused(f"model.start={named}: there is no such file or folder; name one that is")
+    return {str(named): tree_digest(path)}
+
+
+def champion(judged: Judged, folder: Path, before: Champion | None) -> Champion | None:
+    """The own live version, where a training asks for it; None where it does not.
+
+    It is no part of the run's key, or each promotion would train again the night after. A training
+    in `folder` that has begun keeps the one it began with, `before`.
+    """
+    asked, remedy = _asks(judged)
+    if not asked:
+        return None
+    begun = (*folder.glob("checkpoints*/step-*"), *folder.glob("*.safetensors"))
+    if before and begun:
+        return before
+    name = judged.application
+    number = None if client.unborn() else registry.aliased(name)
+    if number is None:
+        raise Refused(f"{asked}: {name} has no champion yet; {remedy}")
+    key = registry.tag(name, number, "tidemill.key") or ""
+    path = paths.run(key) / "weights.safetensors"
+    if not key or not path.is_file():
+        raise Refused(
+            f"the weights of {name} version {number}, to begin from, are not on this machine; "
+            + remedy
+        )
+    return Champion(version=number, weights=sha256(path))
+
+
+def _asks(judged: Judged) -> tuple[str, str]:
+    """The setting that asks for the champion, and what to say instead; empty where none does."""
+    if judged.trainer.start == "champion":
+        return "trainer.start=champion", "say trainer.start=scratch"
+    if judged.teach.by == "champion":
+        return "teach.by=champion", "say teach.by=ensemble or nobody"
+    return "", ""
