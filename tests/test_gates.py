@@ -277,6 +277,48 @@ def test_negative_flips_are_the_rows_that_the_champion_alone_had_right() -> None
     assert ask(gate("flips", at_most=0.1), comparison(champion=None))[0].answer == "not applicable"
 
 
+def test_what_is_no_worse_than_the_champion_must_not_be_worse_than_the_anchor() -> None:
+    made = comparison(candidate=0.8, champion=0.8, anchor="1")
+    random = np.random.default_rng(11)
+    targets = made.frames["candidate"]["target"].astype(str).to_numpy()
+    made = changed(made, anchor=answers(random, 0.95, targets))
+    found = ask(gate("no_worse", metric="accuracy", margin=0.06), made)
+    assert [(item.gate, item.answer) for item in found] == [("g", "pass"), ("g, anchor", "fail")]
+    assert found[1].bound == pytest.approx(-0.075), "1.25 margins"
+    gone = ask(gate("no_worse", metric="accuracy", margin=0.06), changed(made, anchor=None))
+    assert gone[1].answer == "unclear"
+    baseline = gate("no_worse", metric="accuracy", margin=0.06, against="baseline")
+    assert len(ask(baseline, made)) == 1
+
+
+def test_the_anchor_is_the_best_version_and_the_first_where_nobody_knows() -> None:
+    from tidemill.engines.mlflow.ledger import best
+
+    figures = {"1": 0.9, "2": 0.95, "3": None, "4": 0.95}
+    assert best(figures, "higher") == "2" and best(figures, "lower") == "1"
+    assert best({"1": None, "2": None}, "higher") == "1" and best({}, "higher") is None
+
+
+def test_power_says_what_the_rows_can_show() -> None:
+    from tasks.judge.power import power_of, sights, smallest_limit
+
+    made = comparison()
+    gates = (
+        gate("no_worse", metric="accuracy", margin=0.05),
+        gate("limit", metric="log_loss", at_most=3),
+        gate("no_worse", metric="accuracy", margin=0.05, by="domain"),
+        gate("same", at_most=0.1),
+    )
+    seen = sights(made.rows, gates, made.settings, Languages.metrics, 0.05)
+    assert [item.rows for item in seen] == [ROWS, ROWS, 450, ROWS]
+    assert seen[0].smallest == pytest.approx(0.0169, abs=0.001)
+    assert seen[1].smallest is None and "no range declared" in seen[1].words
+    assert "smallest of 2: b, 1 smaller ones are reported" in seen[2].slice
+    assert power_of(60, 0.01, 0.05, 0.05) == 0.0, "the rule of three"
+    assert power_of(3290, 0.01, 0.05, 0.05) == pytest.approx(0.8, abs=0.01)
+    assert 0.005 < smallest_limit(1000, 0.95, 0.05) < 0.03
+
+
 def test_fewer_than_59_requests_give_p95_no_upper_end() -> None:
     from tidemill.package.latency import quantiles
 
