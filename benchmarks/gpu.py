@@ -39,21 +39,27 @@ def child(folder: Path, minutes: float, size: str) -> None:
     import torch
     from lightning.pytorch.callbacks import Callback
 
-    from recipes.text_generation import TextGeneration
     from recipes.text_generation.data import Data, pack
+    from recipes.text_generation.network import GeneratorLearner
+    from recipes.text_generation.recipe import TextGeneration
+    from tidemill.contract import Run, Splits
     from tidemill.engines.config.schema import Trainer
     from tidemill.learners.lightning.checkpoints import Checkpoints
-    from tidemill.learners.lightning.loop import Kept, fit
+    from tidemill.learners.lightning.loop import Kept
     from tidemill.learners.lightning.resume import Stop
 
     class Random(Data):
         def __init__(self, recipe: TextGeneration) -> None:
             lightning.LightningDataModule.__init__(self)
             random = np.random.default_rng(1)
-            self.recipe, self.seed, self.context = recipe, 1, recipe.shape().context
+            self.fields, self.seed, self.context = recipe, 1, recipe.shape().context
             self.documents = [random.integers(0, recipe.shape().vocabulary, size=4_000_000)]
             self.valid = pack([self.documents[0][: 4 * self.context + 1]], self.context)
             self.valid_targets = self.valid_chars = 4 * self.context
+
+    class RandomLearner(GeneratorLearner):
+        def load_data(self) -> Data:
+            return Random(self.recipe)
 
     class Speed(Callback):
         def __init__(self) -> None:
@@ -98,7 +104,8 @@ def child(folder: Path, minutes: float, size: str) -> None:
         checkpoint_minutes=0.25,
     )
     kept = Kept(Checkpoints(folder / "checkpoints", {"of": f"gpu {size}"}), Stop().listen())
-    fit(recipe, Random(recipe), settings, 1, 1, None, f"gpt {size}", kept=kept, more=[Speed()])
+    learner = RandomLearner(recipe, Splits(folder, 1))
+    learner.fit(Run(settings, 1, 1, f"gpt {size}", kept=kept, callbacks=[Speed()]))
 
 
 def main() -> None:

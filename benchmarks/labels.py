@@ -19,6 +19,7 @@ from tasks.label.__main__ import LEAST_WEIGHT
 from tasks.label.issues import issues
 from tasks.label.people import field
 from tidemill import contract
+from tidemill.contract import Run, Splits
 from tidemill.engines import config
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
@@ -29,8 +30,6 @@ def learned(
 ) -> dict[str, list[float]]:
     """sweep.metric of the test rows after a training by each policy, a figure a seed; test rows take the place of valid, so that the trainer measures it."""
     import torch
-
-    from tidemill.learners.lightning.loop import fit
 
     torch.set_num_threads(1)
     judged, splits = config.recipe(application, overrides), paths.data("splits", application)
@@ -51,15 +50,9 @@ def learned(
             rows.to_parquet(Path(folder) / "train.parquet")
             told[policy] = [
                 round(
-                    fit(
-                        recipe,
-                        recipe.datamodule(Path(folder), seed),
-                        judged.trainer,
-                        seed,
-                        judged.trainer.max_epochs,
-                        None,
-                        policy,
-                    )[1][judged.sweep.metric],
+                    recipe.learner(Splits(Path(folder), seed))
+                    .fit(Run(judged.trainer, seed, judged.trainer.max_epochs, policy))
+                    .metrics[judged.sweep.metric],
                     4,
                 )
                 for seed in range(1, seeds + 1)

@@ -46,7 +46,7 @@ def row(name: str, root: Path) -> dict[str, Any] | None:
     known = (
         told.get("counts", {}) if told.get("snapshot") == plan.snapshot else {"test": scored.rows}
     )
-    metric, meaning = next(iter(contract.load(name).metrics.items()))
+    metric, meaning = next(iter(contract.application(name).metrics.items()))
     settings = plan.recipe.score
     return {
         "application": name,

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pandas as pd
 
 from tidemill import contract
-from tidemill.engines.mlflow import packages, registry
-from tidemill.package.package import described
+from tidemill.engines.mlflow import packages
+from tidemill.engines.mlflow.live import live
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 
@@ -28,24 +28,24 @@ def timed(work: Callable[[], object]) -> float:
 
 def row(application: str) -> dict[str, object]:
     """Processor seconds of both, in turn; the ratio of the medians."""
-    number = registry.aliased(application)
+    number = live(application).version
     if number is None:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
     package = packages.fetch(application, number)
-    recipe = contract.load(application)(**described(package)["fields"])
-    session = recipe.open(package)
+    question = contract.application(application)
+    predictor = question.open(package)
     examples = (
         pd.read_parquet(paths.data("splits", application) / "test.parquet")
         .sort_values("example_id")
         .head(ROWS)
     )
-    questions = [recipe.Input.model_validate_json(item) for item in examples["inputs"]]
+    questions = [question.Input.model_validate_json(item) for item in examples["inputs"]]
     both: list[tuple[float, float]] = []
     for _ in range(ROUNDS + 1):
         both.append(
             (
-                timed(lambda: recipe.score(session, examples)),
-                timed(lambda: recipe.predict(session, questions)),
+                timed(lambda: question.evaluate(predictor, examples)),
+                timed(lambda: predictor.predict(questions)),
             )
         )
     ours, peer = (pd.Series(part).median() for part in zip(*both[1:], strict=True))
@@ -61,7 +61,7 @@ def row(application: str) -> dict[str, object]:
 def main() -> None:
     paths.settle()
     names = [item for item in sys.argv[1:] if not item.startswith("--")] or [
-        name for name in contract.names() if registry.aliased(name)
+        name for name in contract.names() if live(name).version
     ]
     rows = [row(name) for name in names]
     if "--json" in sys.argv:

@@ -25,14 +25,16 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from recipes.text_generation import TextGeneration
 from recipes.text_generation.data import Data, pack
-from recipes.text_generation.net import Generator
+from recipes.text_generation.muon import Muon
+from recipes.text_generation.network import Generator, GeneratorLearner
+from recipes.text_generation.recipe import TextGeneration
 from tasks.collect.package import fetch
+from tidemill.contract import Fitted, Run, Splits
 from tidemill.engines import config
 from tidemill.engines.config.schema import Trainer
 from tidemill.learners.lightning.checkpoints import Checkpoints
-from tidemill.learners.lightning.loop import Kept, fit
+from tidemill.learners.lightning.loop import Kept
 from tidemill.learners.lightning.resume import Stop
 from tidemill.records.archive import members
 
@@ -65,9 +67,31 @@ class Text(Data):
 
     def __init__(self, recipe: TextGeneration, train: np.ndarray, valid: np.ndarray) -> None:
         lightning.LightningDataModule.__init__(self)
-        self.recipe, self.seed, self.context, self.documents = recipe, 1, BLOCK, [train]
+        self.fields, self.seed, self.context, self.documents = recipe, 1, BLOCK, [train]
         self.valid = pack([valid], BLOCK)
         self.valid_targets = self.valid_chars = len(valid) - 1
+
+
+class TextLearner(GeneratorLearner):
+    """The recipe's own training, on that text."""
+
+    def __init__(self, recipe: TextGeneration, train: np.ndarray, valid: np.ndarray) -> None:
+        super().__init__(recipe, Splits(Path(), 1))
+        self.text = Text(recipe, train, valid)
+
+    def load_data(self) -> Data:
+        return self.text
+
+
+def learned(
+    recipe: TextGeneration,
+    text: tuple[np.ndarray, np.ndarray],
+    settings: Trainer,
+    kept: Any,
+    *callbacks: Callback,
+) -> Fitted:
+    run = Run(settings, 1, 1, "benchmark", kept=kept, callbacks=callbacks)
+    return TextLearner(recipe, *text).fit(run)
 
 
 class Steps(Callback):
@@ -110,7 +134,7 @@ def bare(recipe: TextGeneration, data: Text) -> float:
     optimiser = grouped(recipe, trained)
     ends = []
     for number, batch in enumerate(data.train_dataloader()):
-        loss = module.loss(batch)
+        loss = module.loss(module.logits(batch), batch)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
@@ -124,8 +148,6 @@ def bare(recipe: TextGeneration, data: Text) -> float:
 
 def grouped(recipe: TextGeneration, trained: list[tuple[str, Any]]) -> torch.optim.Optimizer:
     """The recipe's optimiser, as its network makes it."""
-    from recipes.text_generation.net import Muon
-
     matrices = [
         weight for name, weight in trained if weight.dim() == 2 and name.startswith("layers.")
     ]
@@ -253,47 +275,17 @@ def main() -> None:
         kept = Kept(Checkpoints(Path(folder), {"of": "the benchmark"}), Stop())
         saves: list[float] = []
         watched = timed(kept, saves)
-        _, metrics, _ = fit(
-            recipe,
-            Text(recipe, train, valid),
-            settings,
-            1,
-            1,
-            None,
-            "benchmark",
-            kept=watched,
-            more=[steps],
-        )
+        metrics = learned(recipe, (train, valid), settings, watched, steps).metrics
         took = time.perf_counter() - began
         bare_ms = bare(recipe, Text(recipe, train, valid))
         again = Kept(Checkpoints(Path(folder) / "again", {"of": "the benchmark"}), Stop())
         often = settings.model_copy(update={"checkpoint_steps": 10})
         with suppress(Killed):
-            fit(
-                recipe,
-                Text(recipe, train, valid),
-                often,
-                1,
-                1,
-                None,
-                "benchmark",
-                kept=again,
-                more=[At(25)],
-            )
+            learned(recipe, (train, valid), often, again, At(25))
         first = Steps()
         resumed = time.perf_counter()
         with suppress(Killed):
-            fit(
-                recipe,
-                Text(recipe, train, valid),
-                often,
-                1,
-                1,
-                None,
-                "benchmark",
-                kept=Kept(again.checkpoints, Stop()),
-                more=[first, At(27)],
-            )
+            learned(recipe, (train, valid), often, Kept(again.checkpoints, Stop()), first, At(27))
         sys.stdout = sys.__stdout__
     tokens = 1000 * BATCH * BLOCK
     row(

@@ -28,6 +28,7 @@ from tasks.train import train
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe
 from tidemill.engines.dvc import stages
+from tidemill.engines.mlflow.condition import condition
 from tidemill.engines.prefect.notices import notify
 from tidemill.engines.prefect.reap import register_alive
 from tidemill.records.receipts import (
@@ -50,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 def run_name() -> str:
-    """What a person reads in the list of runs: "retrain languages, Mon 23 Nov"."""
+    """What a person reads in the list of runs: "retrain NAME, Mon 23 Nov"."""
     from prefect.runtime import flow_run
 
     return f"retrain {flow_run.parameters.get('application', '')}, {datetime.now():%a %d %b}"
@@ -92,6 +93,7 @@ def retraining(application: str, given: list[str], night: Night) -> Any:
     try:
         recipe = config.recipe(application, given)
         config.check_hardware(recipe)
+        registry_in_order(application)
         with locked(paths.state("locks", f"run-{application}")):
             lost = stages.prepare()
             for line in lost:
@@ -112,6 +114,20 @@ def retraining(application: str, given: list[str], night: Night) -> Any:
     notify(f"{application}: {end.state}", end.because, end.state)
     process.tell("end", end=end.figures())
     return Completed(name=end.state, message=end.because, data=end.figures())
+
+
+def registry_in_order(application: str) -> None:
+    """Tell what a person did in MLflow that keeps a version from going live, before the training.
+
+    Raises `Refused` where nothing could be registered.
+    """
+    there = condition(application)
+    if there.stops:
+        raise Refused(there.stops)
+    for line in there.lines():
+        log.warning("%s", line)
+    if there.holds:
+        notify(f"{application}: nothing is promoted", there.holds, "Held")
 
 
 def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snapshot:

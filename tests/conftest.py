@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.making import tiny
+from tidemill import contract
 from tidemill.cli.tour import copied
 from tidemill.runtime import paths
 
@@ -45,60 +47,6 @@ SMALL = {
             for name in ("de", "fr", "nl", "ru")
         )
     ),
-}
-
-
-def _languages(body) -> None:
-    body["model"] = {"bits": 12, "steps": 40, "batch": 64}
-    body["sweep"].update(trials=1)
-    body["score"].update(resamples=400, min_rows=20)
-    for gate in body["gates"]:
-        # Eight languages and a few hundred rows cannot show half a point of macro-F1, and how well a table
-        # of 40 steps knows itself hangs on the processor's last digits.
-        if gate["kind"] in ("no_worse", "robust"):
-            gate["margin"] = 0.2
-        if gate["kind"] == "calibrated":
-            gate["at_most"] = 0.3
-
-
-def _images(body) -> None:
-    body["model"] = {"width": 8, "stages": 2, "lr": 0.01, "svm_rows": 500}
-    body["trainer"].update(max_epochs=3)
-    body["sweep"].update(trials=0)
-    body["score"].update(resamples=400, perturbed_rows=200, requests=60)
-    body["export"].update(rows=200, requests=10)
-
-
-def _stocks(body) -> None:
-    body["model"] = {"hidden": 8, "folds": 2}
-    body["trainer"].update(max_epochs=3)
-    body["sweep"].update(trials=0)
-    body["score"].update(resamples=400, perturbed_rows=200, requests=60)
-    # A few steps of a small network need not beat the window's own quantiles; skill it must have.
-    body["gates"] = [
-        gate for gate in body["gates"] if gate["name"] not in ("baseline", "robust", "speed")
-    ]
-
-
-def _text_generation(body) -> None:
-    body["model"] = {
-        "layers": 2,
-        "heads": 2,
-        "width": 64,
-        "context": 64,
-        "vocabulary": 600,
-        "batch": 4,
-        "steps": 50,
-        "samples": 8,
-    }
-    body["score"].update(resamples=200, perturbed_rows=40, requests=60, tail_rows=1, min_rows=30)
-
-
-SMALL_RECIPES = {
-    "languages": _languages,
-    "images": _images,
-    "stocks": _stocks,
-    "text_generation": _text_generation,
 }
 
 
@@ -190,9 +138,9 @@ def make_clone(folder: Path, git: bool = True) -> Clone:
                 f"source/{path.name}", lambda own, at=body["path"]: own.update(path=str(HERE / at))
             )
 
-    for name, change in SMALL_RECIPES.items():
+    for name in contract.names():
         if (folder / "conf" / "recipe" / f"{name}.yaml").is_file():
-            clone.edit(f"recipe/{name}.yaml", change)
+            clone.edit(f"recipe/{name}.yaml", tiny(name).small)
     if git:
         for command in (
             ["init", "-q"],
@@ -227,7 +175,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     found = make_clone(tmp_path_factory.mktemp("lived") / "clone")
     noted = tmp_path_factory.mktemp("audit") / "resolved.txt"
     (found.folder / "sitecustomize.py").write_text(AUDIT.format(path=str(noted)))
-    done = found.tidemill("run", "languages", "--json")
+    done = found.tidemill("run", "--json")
     assert done.returncode == 0, done.stderr
     found.first = done.stdout  # type: ignore[attr-defined]
     found.resolved = noted.read_text().splitlines()  # type: ignore[attr-defined]
@@ -239,10 +187,4 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> "Project":
     """A clone with two small versions of each application in its registry. Tests that move an alias put it back."""
     from tests.serving import made
 
-    return made(
-        tmp_path_factory.mktemp("served") / "clone",
-        "languages",
-        "images",
-        "stocks",
-        "text_generation",
-    )
+    return made(tmp_path_factory.mktemp("served") / "clone", *contract.names())

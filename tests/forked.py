@@ -15,9 +15,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 from lightning.pytorch.callbacks import Callback
 
 from tidemill import contract
+from tidemill.contract import Run, Splits
 from tidemill.engines.config.schema import Trainer
 from tidemill.learners.lightning.checkpoints import Checkpoints
-from tidemill.learners.lightning.loop import Kept, fit, save
+from tidemill.learners.lightning.loop import Kept
 from tidemill.learners.lightning.resume import Stop
 from tidemill.run import plan
 from tidemill.runtime import paths
@@ -56,25 +57,18 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
         job.get("parts", 1),
     )
     more = [Killed(job["kill"], job.get("validating", False))] if job.get("kill") else []
-    data = recipe.datamodule(paths.data("splits", job["recipe"]), 1, job.get("rows", 0))
-    module, metrics, steps = fit(
-        recipe,
-        data,
-        settings,
-        1,
-        settings.max_epochs,
-        None,
-        "test",
-        watch=job.get("watch", ""),
-        kept=kept,
-        more=more,
+    splits = Splits(paths.data("splits", job["recipe"]), 1, job.get("rows", 0))
+    learner = recipe.learner(splits)
+    watch = contract.watch(job["recipe"], job["watch"]) if job.get("watch") else None
+    fitted = learner.fit(
+        Run(settings, 1, settings.max_epochs, "test", watch=watch, kept=kept, callbacks=more)
     )
     path = Path(job["folder"]) / "weights.safetensors"
-    save(module, path)
+    learner.save(path)
     return {
         "sha256": sha256(path),
-        "metrics": metrics,
-        "steps": steps,
+        "metrics": fitted.metrics,
+        "steps": fitted.steps,
         "resumed_at": kept.resumed_at,
     }
 

@@ -49,12 +49,9 @@ class Measured:
             name: (weights @ over) / (weights @ under)
             for name, (over, under) in self.ratios(frame).items()
         }
-        if "target" in frame:
+        if "target" in frame and "right" not in frame:
             found["macro_f1"] = macro_f1(frame["target"], frame["answer"], weights)
         return found
-
-    def right(self, frame: pd.DataFrame) -> np.ndarray | None:
-        return frame["right"].to_numpy(float) if "right" in frame else None
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ def alone(rows: int, chance: float, sizes: int = 1) -> Maker:
     def make(random: np.random.Generator) -> Made:
         unit = np.arange(rows) // sizes
         right = (random.random(unit.max() + 1) < chance)[unit].astype(float)
-        return {"candidate": pd.DataFrame({"right": right})}, rows_of(rows, unit)
+        return {"candidate": _answered(pd.DataFrame({"right": right}))}, rows_of(rows, unit)
 
     return make
 
@@ -238,14 +235,19 @@ def confident(rows: int, gap: float, sizes: int = 1, spread: float = 0.0) -> Mak
         )
         right = (random.random(rows) < chance).astype(float)
         frame = pd.DataFrame({"right": right, "confidence": confidence})
-        return {"candidate": frame}, rows_of(rows, unit)
+        return {"candidate": _answered(frame)}, rows_of(rows, unit)
 
     return make
 
 
+def _answered(frame: pd.DataFrame) -> pd.DataFrame:
+    """With a target and an answer, which are the same where a row is right."""
+    return frame.assign(target=1.0, answer=frame["right"]) if "right" in frame else frame
+
+
 def _frames(**columns: Sequence[np.ndarray]) -> dict[str, pd.DataFrame]:
     return {
-        model: pd.DataFrame({name: parts[place] for name, parts in columns.items()})
+        model: _answered(pd.DataFrame({name: parts[place] for name, parts in columns.items()}))
         for place, model in enumerate(("candidate", "champion"))
     }
 

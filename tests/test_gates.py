@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recipes.languages import Languages, frame
 from tasks.judge.comparison import Comparison
 from tasks.judge.gates import ask
 from tasks.judge.verdict import verdict
+from tidemill import contract
 from tidemill.engines.config.schema import Gate, Score
+from tidemill.families.classifier import frame
 from tidemill.records.receipts import Exported, Scored
 from tidemill.runtime.errors import Fault
 
@@ -70,7 +71,7 @@ def comparison(
         made | (frames or {}),
         pd.DataFrame(rows),
         Score(resamples=500, min_rows=100, slices=("domain", "length")),
-        Languages(),
+        contract.application("languages"),
         scored=Scored(frames={}, rows=ROWS, **noted),
         exported=Exported(package="", digest="", files={}, parity=parity, bytes=10_000_000),
     )
@@ -309,7 +310,7 @@ def test_power_says_what_the_rows_can_show() -> None:
         gate("no_worse", metric="accuracy", margin=0.05, by="domain"),
         gate("same", at_most=0.1),
     )
-    seen = sights(made.rows, gates, made.settings, Languages.metrics, 0.05)
+    seen = sights(made.rows, gates, made.settings, contract.application("languages").metrics, 0.05)
     assert [item.rows for item in seen] == [ROWS, ROWS, 450, ROWS]
     assert seen[0].smallest == pytest.approx(0.0169, abs=0.001)
     assert seen[1].smallest is None and "no range declared" in seen[1].words

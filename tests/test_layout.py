@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,9 @@ def test_what_the_flow_imports_is_light() -> None:
         *modules("flows"),
         *(ROOT / "tasks").glob("*.py"),
         *(ROOT / "tasks").glob("*/__init__.py"),
-        *(ROOT / "recipes").glob("*/__init__.py"),
+        *(ROOT / "recipes").glob("*/recipe.py"),
+        *(ROOT / "recipes").glob("*/schema.py"),
+        *(ROOT / "recipes").glob("*/session.py"),
     ]
     for path in light:
         assert not tops(imported(path, top_only=True)) & HEAVY, path
@@ -175,3 +178,97 @@ def test_dvc_yaml_is_what_conf_implies() -> None:
 
 def test_collecting_is_frozen_in_the_graph() -> None:
     assert graph.graph()["stages"]["collect"]["do"]["frozen"] is True
+
+
+# Applications ---------------------------------------------------------------------------------
+
+# Files in which an application's name is another word, or which are about one application.
+OTHER_WORDS = {
+    "tidemill/records/tables.py": "a column of documents",
+    "tidemill/engines/config/schema/data.py": "the languages of a quality policy",
+    "tidemill/cli/new/survey.py": "a setting under label:",
+    "tidemill/cli/tour.py": "a demonstration of one application",
+    "tasks/clean/read.py": "a column of documents",
+    "tasks/datasheet/__main__.py": "how many languages the data are in",
+}
+
+
+def strings(path: Path) -> list[str]:
+    """The string constants of a file that are no docstrings."""
+    tree = ast.parse(path.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, documented)]
+    docs = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs
+    ]
+
+
+def test_no_application_is_named_outside_its_own_folder_and_yaml() -> None:
+    names = re.compile(rf"(?<![\w.])({'|'.join(config.files('recipe'))})(?![\w ])")
+    shared = [ROOT / "tests" / name for name in ("conftest.py", "making.py", "serving.py")]
+    for path in [*modules("tidemill"), *modules("tasks"), *modules("flows"), *shared]:
+        if path.relative_to(ROOT).as_posix() in OTHER_WORDS:
+            continue
+        assert [text for text in strings(path) if names.search(text)] == [], path
+
+
+def test_no_step_reads_a_field_of_a_recipe_by_getattr() -> None:
+    for path in modules("tasks"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "getattr":
+                of = ast.unparse(node.args[0])
+                assert "recipe" not in of and "learner" not in of, f"{path}: {ast.unparse(node)}"
+
+
+def test_no_file_of_a_recipe_imports_another_back() -> None:
+    """Imports inside functions, and those for types alone, are counted."""
+    for name in config.files("recipe"):
+        arrows = {
+            f"recipes.{name}.{path.stem}": {
+                one for one in imported_names(path) if one.startswith(f"recipes.{name}.")
+            }
+            for path in (ROOT / "recipes" / name).glob("*.py")
+        }
+        while arrows:
+            leaves = {file for file, others in arrows.items() if not others & set(arrows)}
+            assert leaves, f"a circle among {', '.join(sorted(arrows))}"
+            arrows = {file: others for file, others in arrows.items() if file not in leaves}
+
+
+def imported_names(path: Path) -> set[str]:
+    """The modules a file imports, `from package import module` included."""
+    found = imported(path)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_the_contract_stays_small() -> None:
+    """At most twelve members in a type; none says of itself what it cannot do."""
+    types = [
+        item
+        for item in vars(contract).values()
+        if isinstance(item, type) and item.__module__ == contract.__name__
+    ]
+    for item in types:
+        own = {
+            name
+            for name in {*vars(item), *getattr(item, "__annotations__", {})}
+            if not name.startswith("_") and name not in ("model_config", "model_fields")
+        }
+        assert len(own) <= 12, f"{item.__name__}: {', '.join(sorted(own))}"
+    assert "NotImplementedError" not in Path(contract.__file__).read_text()
+
+
+def test_recipes_leave_few_types_unsaid() -> None:
+    ignores = [
+        line
+        for path in modules("recipes")
+        for line in path.read_text().splitlines()
+        if "type: ignore" in line
+    ]
+    assert len(ignores) <= 5, ignores

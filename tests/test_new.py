@@ -240,15 +240,14 @@ def test_the_package_in_the_guide_installs_and_its_network_is_trained_and_export
 import json
 from pathlib import Path
 from tidemill import contract
+from tidemill.contract import Run, Splits
 from tidemill.engines.config.schema import Trainer
-from tidemill.learners.lightning.loop import fit
-recipe = contract.load("leaves")(hidden=8)
-data = recipe.datamodule(Path({str(tmp_path)!r}), 1)
+learner = contract.load("leaves")(hidden=8).learner(Splits(Path({str(tmp_path)!r}), 1))
 trainer = Trainer(accelerator="cpu", devices=1, strategy="auto", precision="32-true", deterministic=True, max_epochs=1)
-module, metrics, steps = fit(recipe, data, trainer, 1, 1, None, "test")
+metrics = learner.fit(Run(trainer, 1, 1, "test")).metrics
 (Path({str(tmp_path)!r}) / "package").mkdir()
-apart = recipe.export(module.eval(), data, Path({str(tmp_path)!r}) / "package")
-print(json.dumps([contract.names(), type(module).__name__, sorted(metrics), apart, [str(path) for path in recipes.code("leaves")]]))
+apart = learner.export(Path({str(tmp_path)!r}) / "package")
+print(json.dumps([contract.names(), type(learner.module).__name__, sorted(metrics), apart, [str(path) for path in contract.code("leaves")]]))
 """)
     done = shapes.run("trained", PYTHONPATH=f"{shapes.folder}:{tmp_path}:{tmp_path / 'site'}")
     assert done.returncode == 0, done.stderr[-2000:]

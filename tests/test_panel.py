@@ -140,7 +140,7 @@ def test_a_picture_is_asked_by_its_path_and_a_missing_one_is_refused(tmp_path: P
     from tidemill import contract
     from tidemill.kit import pictures
 
-    kind = contract.load("images").Input
+    kind = contract.application("images").Input
     path = tmp_path / "seven.png"
     path.write_bytes(pictures.png(np.zeros((28, 28), dtype=np.uint8)))
     text = pictures.encoded(path.read_bytes())
@@ -154,4 +154,4 @@ def test_a_picture_is_asked_by_its_path_and_a_missing_one_is_refused(tmp_path: P
         asking(kind, text * 9)
     with pytest.raises(ValueError, match="not a whole picture"):
         asking(kind, __file__)
-    assert asking(contract.load("languages").Input, str(path)).text == str(path)
+    assert asking(contract.application("languages").Input, str(path)).text == str(path)

@@ -1,5 +1,7 @@
 """Perturbations: the same harm for the same seed, small, and whatever stands beside."""
 
+from typing import Any
+
 import pytest
 
 from tidemill import contract
@@ -39,12 +41,12 @@ def test_each_perturbation_does_what_its_name_says() -> None:
 
 
 def test_languages_perturbs_its_questions() -> None:
-    recipe = contract.load("languages")()
-    asked = [recipe.Input(text=text) for text in SAID]
-    found = recipe.perturbations(asked, 1)
+    application: Any = contract.application("languages")
+    asked = [application.Input(text=text) for text in SAID]
+    found = application.perturbations(asked, 1)
     assert set(found) == {"typos", "case", "whitespace", "confusables"}
     assert all(
-        len(inputs) == len(asked) and isinstance(inputs[0], recipe.Input)
+        len(inputs) == len(asked) and isinstance(inputs[0], application.Input)
         for inputs in found.values()
     )
 

@@ -60,7 +60,7 @@ DIGIT = written(Image.fromarray(np.arange(784, dtype=np.uint8).reshape(28, 28)))
 )
 def test_a_bad_picture_is_refused_in_one_line_that_says_why(body: bytes, says: str) -> None:
     with pytest.raises(ValidationError) as refusal:
-        contract.load("images").Input(image=pictures.encoded(body))  # type: ignore[call-arg]
+        contract.application("images").Input(image=pictures.encoded(body))  # type: ignore[call-arg]
     message = refusal.value.errors()[0]["msg"]
     assert (
         (says in message or "characters" in message)
@@ -71,7 +71,7 @@ def test_a_bad_picture_is_refused_in_one_line_that_says_why(body: bytes, says: s
 
 def test_what_is_no_base64_is_refused() -> None:
     with pytest.raises(ValidationError, match="not base64"):
-        contract.load("images").Input(image="???")  # type: ignore[call-arg]
+        contract.application("images").Input(image="???")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "YCbCr"])

@@ -20,12 +20,13 @@ from torch.nn import functional as F
 from tests import making
 from tests.conftest import HERE, Clone, make_clone
 from tidemill import contract
-from tidemill.contract import Recipe
+from tidemill.contract import Application, Recipe, Robust, RowWeighted, Run, Splits
 from tidemill.engines import config
 from tidemill.engines.config.schema import Trainer
+from tidemill.kit import graphs
 from tidemill.kit.batches import order
+from tidemill.kit.metrics.classes import right
 from tidemill.learners.lightning.distillation import Teacher, taught
-from tidemill.learners.lightning.loop import fit
 from tidemill.runtime import paths
 
 GOLDEN = HERE / "tests" / "golden.json"
@@ -44,13 +45,19 @@ TRAINER = Trainer(
 class Case:
     """One application with its splits, and a model that was trained on eight rows."""
 
+    name: str
     recipe: Recipe
     splits: Path
 
-    def fitted(self, steps: int) -> tuple[Any, Any]:
-        data = self.recipe.datamodule(self.splits, 1, 8)
-        epochs = max(1, math.ceil(steps / len(data.train_dataloader())))
-        return fit(self.recipe, data, TRAINER, 1, epochs, None, "test")[0], data
+    @property
+    def application(self) -> Application[Any, Any, Any]:
+        return self.recipe.application()
+
+    def fitted(self, steps: int) -> Any:
+        learner: Any = self.recipe.learner(Splits(self.splits, 1, 8))
+        epochs = max(1, math.ceil(steps / len(learner.data.train_dataloader())))
+        learner.fit(Run(TRAINER, 1, epochs, "test"))
+        return learner
 
 
 def halved(clone: Clone, name: str) -> Path:
@@ -79,63 +86,49 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 def case(request: pytest.FixtureRequest, small: Clone) -> Case:
     name = request.param
     model = yaml.safe_load((small.folder / f"conf/recipe/{name}.yaml").read_text())["model"]
-    return Case(contract.load(name)(**model), halved(small, name))
+    return Case(name, contract.load(name)(**model), halved(small, name))
 
 
 @pytest.fixture(scope="module")
 def learned(case: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, Path, float]:
     """A model that saw eight rows many times, its package, and how far the package is from torch."""
-    module, data = case.fitted(STEPS)
     package = tmp_path_factory.mktemp("package")
-    return case, package, case.recipe.export(module.eval(), data, package)
+    return case, package, case.fitted(STEPS).export(package)
 
 
 def test_it_knows_eight_rows_by_heart(learned: tuple[Case, Path, float], tmp_path: Path) -> None:
     case, package, _ = learned
     rows = pd.read_parquet(case.splits / "train.parquet").head(8)
-    frame = case.recipe.score(case.recipe.open(package), rows)
+    application = case.application
+    frame = application.evaluate(application.open(package), rows)
     assert len(frame) == 8
-    right = case.recipe.right(frame)
-    if right is not None:
-        assert right.mean() >= 7 / 8
+    hits = right(frame)
+    if hits is not None:
+        assert hits.mean() >= 7 / 8
         return
     # Where answers are not right or wrong, eight rows must at least be known better than by a model of one step.
-    module, data = case.fitted(1)
-    case.recipe.export(module.eval(), data, tmp_path)
-    name, sign = next(
-        (name, 1 if metric.better == "higher" else -1)
-        for name, metric in case.recipe.metrics.items()
-    )
+    case.fitted(1).export(tmp_path)
+    name, meaning = next(iter(application.metrics.items()))
     known, new = (
-        float(case.recipe.metric(one, np.ones((1, 8)))[name][0])
-        for one in (frame, case.recipe.score(case.recipe.open(tmp_path), rows))
+        float(application.metric(one, np.ones((1, 8)))[name][0])
+        for one in (frame, application.evaluate(application.open(tmp_path), rows))
     )
-    assert sign * (known - new) > 0.1 * abs(new)
+    assert meaning.sign * (known - new) > 0.1 * abs(new)
 
 
 def test_the_same_seed_gives_the_same_weights(case: Case) -> None:
-    one, two = (case.fitted(3)[0].state_dict() for _ in range(2))
+    one, two = (case.fitted(3).module.state_dict() for _ in range(2))
     assert one.keys() == two.keys()
     assert [name for name in one if not bool((one[name] == two[name]).all())] == []
 
 
 def test_a_seeded_training_gives_the_numbers_it_gave_before(case: Case) -> None:
     """A refactoring of training keeps them; a change that is meant makes them anew: make golden."""
-    data = case.recipe.datamodule(case.splits, 1, 64)
-    found = {
-        name: float(f"{value:.6g}")
-        for name, value in fit(
-            case.recipe,
-            data,
-            TRAINER,
-            1,
-            1,
-            None,
-            "test",
-            share=max(0.0, min(1.0, 6.5 / len(data.train_dataloader()))),
-        )[1].items()
-    }
-    name = next(name for name in contract.names() if isinstance(case.recipe, contract.load(name)))
+    learner: Any = case.recipe.learner(Splits(case.splits, 1, 64))
+    share = max(0.0, min(1.0, 6.5 / len(learner.data.train_dataloader())))
+    metrics = learner.fit(Run(TRAINER, 1, 1, "test", share=share)).metrics
+    found = {name: float(f"{value:.6g}") for name, value in metrics.items()}
+    name = case.name
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.is_file() else {}
     if os.environ.get("TIDEMILL_GOLDEN") == "write":
         GOLDEN.write_text(json.dumps({**golden, name: found}, indent=1, sort_keys=True) + "\n")
@@ -151,22 +144,24 @@ def test_what_is_exported_agrees_with_torch_on_three_shapes(
 ) -> None:
     case, package, parity = learned
     assert 0 <= parity < 1e-4
-    told = case.recipe.example(case.recipe.open(package))
-    assert all(len(value) >= 2 for part in told.values() for value in part.values())
+    predictor = case.application.open(package)
+    told = graphs.examples(case.application, predictor)
+    assert set(told) == set(predictor.graphs)
+    assert all(call.rows >= 2 for call in told.values()), "one row would claim a fixed batch"
 
 
 def test_it_answers_its_golden_rows_alike_alone_and_together(
     learned: tuple[Case, Path, float],
 ) -> None:
     case, package, _ = learned
-    session, golden = case.recipe.open(package), case.recipe.golden()
+    application = case.application
+    predictor, golden = application.open(package), application.golden()
     assert golden
-    together = case.recipe.predict(session, golden)
-    assert [type(answer) for answer in together] == [case.recipe.Output] * len(golden)
+    together = predictor.predict(golden)
+    assert [type(answer) for answer in together] == [application.Output] * len(golden)
     for question, answer in zip(golden, together, strict=True):
         alone, other = (
-            item.model_dump(mode="json")
-            for item in (case.recipe.predict(session, [question])[0], answer)
+            item.model_dump(mode="json") for item in (predictor.predict([question])[0], answer)
         )
         assert alone.keys() == other.keys()
         for name, value in alone.items():
@@ -178,34 +173,35 @@ def test_it_answers_its_golden_rows_alike_alone_and_together(
 
 def test_a_ratio_is_the_metric_of_its_name(learned: tuple[Case, Path, float]) -> None:
     case, package, _ = learned
-    frame = case.recipe.score(
-        case.recipe.open(package), pd.read_parquet(case.splits / "test.parquet").head(60)
-    )
+    application = case.application
+    rows = pd.read_parquet(case.splits / "test.parquet").head(60)
+    frame = application.evaluate(application.open(package), rows)
     weights = np.random.default_rng(1).integers(0, 3, size=(2, len(frame))).astype(float)
-    told = case.recipe.metric(frame, weights)
-    assert set(told) == set(case.recipe.metrics)
-    for name, (over, under) in case.recipe.ratios(frame).items():
+    told = application.metric(frame, weights)
+    assert set(told) == set(application.metrics)
+    for name, (over, under) in application.ratios(frame).items():
         assert told[name] == pytest.approx((weights @ over) / (weights @ under), abs=1e-6)
 
 
 def test_perturbed_questions_are_as_many_valid_and_the_same_again(case: Case) -> None:
+    application = case.application
+    assert isinstance(application, Robust), "a `robust` gate would have nothing to ask"
     asked = [
-        case.recipe.Input.model_validate_json(item)
+        application.Input.model_validate_json(item)
         for item in pd.read_parquet(case.splits / "test.parquet").head(5)["inputs"]
     ]
-    found = case.recipe.perturbations(asked, 1)
-    assert found, "a `robust` gate would have nothing to ask"
-    assert found == case.recipe.perturbations(asked, 1)
+    found = application.perturbations(asked, 1)
+    assert found and found == application.perturbations(asked, 1)
     for name, changed in found.items():
         assert len(changed) == len(asked), name
         for question in changed:
-            case.recipe.Input.model_validate_json(question.model_dump_json(exclude_unset=True))
+            application.Input.model_validate_json(question.model_dump_json(exclude_unset=True))
         assert changed != asked, name
 
 
 @pytest.mark.parametrize("name", contract.names())
 def test_bad_input_is_refused_by_name(name: str) -> None:
-    kind = contract.load(name).Input
+    kind = contract.application(name).Input
     with pytest.raises(ValidationError) as refusal:
         kind.model_validate({"nonsense": 1})
     said = {str(item["loc"][0]) for item in refusal.value.errors()}
@@ -216,7 +212,7 @@ def test_bad_input_is_refused_by_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", contract.names())
 def test_importing_it_loads_no_torch(name: str) -> None:
-    code = f"import sys, recipes; recipes.load('{name}')(); print([n for n in ('torch', 'lightning', 'sklearn') if n in sys.modules])"
+    code = f"import sys; from tidemill import contract; contract.application('{name}'); print([n for n in ('torch', 'lightning', 'sklearn') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
@@ -226,14 +222,15 @@ def test_its_yaml_and_its_class_speak_of_the_same_things(name: str) -> None:
     judged, kind = config.recipe(name), contract.load(name)
     fields = set(kind.model_fields)
     kind(**judged.model)
-    assert set(judged.sweep.space) <= fields and kind.data_fields <= fields
+    assert judged.sweep.metric in kind.validation
+    assert set(judged.sweep.space) | kind.data_fields | kind.baseline_fields <= fields
     assert {
         gate.metric
         for gate in judged.gates
         if gate.kind in ("limit", "no_worse", "better", "sane", "robust")
-    } <= set(kind.metrics)
+    } <= set(kind.application.metrics)
     assert {column for gate in judged.gates for column in gate.by} <= set(judged.score.slices)
-    assert {"intended use", "limits", "out of scope", "data"} <= set(kind.facts)
+    assert {"intended use", "limits", "out of scope", "data"} <= set(kind.application.facts)
 
 
 # Weights ----------------------------------------------------------------------------------------
@@ -252,20 +249,23 @@ def drawn(
         )
     return contract.load(name)(
         **{
-            **making.MODELS[name],
+            **making.tiny(name).FIELDS,
             **({"batch": 12, "label_smoothing": 0.1} if name == "images" else {}),
         }
     ), there
 
 
-@pytest.mark.parametrize("name", [name for name in contract.names() if contract.load(name).weighs])
+@pytest.mark.parametrize(
+    "name", [name for name in contract.names() if issubclass(contract.load(name), RowWeighted)]
+)
 def test_a_training_heeds_weights_of_training_rows_alone(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(**weights: float) -> tuple[dict[str, Any], dict[str, float]]:
         recipe, there = drawn(name, tmp_path, monkeypatch, **weights)
-        module, metrics, _ = fit(recipe, recipe.datamodule(there, 1), TRAINER, 1, 1, None, "test")
-        return module.state_dict(), metrics
+        learner: Any = recipe.learner(Splits(there, 1))
+        metrics = learner.fit(Run(TRAINER, 1, 1, "test")).metrics
+        return learner.module.state_dict(), metrics
 
     (plain, first), (same, second), (other, _) = (
         ended(),
@@ -282,8 +282,9 @@ def test_the_loss_of_pictures_is_the_mean_by_their_weights_also_in_parts_and_bes
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, there = drawn("images", tmp_path, monkeypatch, train=0.5)
-    data = recipe.datamodule(there, 1)
-    student, teacher = recipe.module(data).eval(), recipe.module(data).eval()
+    learner: Any = recipe.learner(Splits(there, 1))
+    data = learner.data
+    student, teacher = learner.network().eval(), learner.network().eval()
     student.log = lambda *told, **more: None
     steps = data.train_dataloader().dataset
     batch = steps.whole(3, 0, 1)
@@ -312,12 +313,11 @@ def test_the_loss_of_pictures_is_the_mean_by_their_weights_also_in_parts_and_bes
     assert float(
         taught([Teacher(teacher)], 0.25, 1.0)(student)(batch, 0).detach()
     ) == pytest.approx(0.75 * by_hand + 0.25 * full, rel=1e-5)
-    again = (
-        recipe.datamodule(there, 1, 12).train_dataloader().dataset
-    )  # a trial's few rows keep their own weights
-    assert again.data.weights.tolist() == data.weights[:12].tolist()
+    few: Any = recipe.learner(Splits(there, 1, 12))  # a trial's few rows keep their own weights
+    assert few.data.weights.tolist() == data.weights[:12].tolist()
     recipe, there = drawn("images", tmp_path, monkeypatch)
-    batch = recipe.datamodule(there, 1).train_dataloader().dataset.whole(3, 0, 1)
+    learner = recipe.learner(Splits(there, 1))
+    batch = learner.data.train_dataloader().dataset.whole(3, 0, 1)
     assert len(batch) == 2 and torch.equal(
         student.loss(logits, batch), F.cross_entropy(logits, batch[1], label_smoothing=0.1)
     ), "as ever where nobody weighs"
@@ -327,9 +327,9 @@ def test_a_doubtful_row_of_languages_is_drawn_and_counted_as_much_less_as_its_we
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = drawn("languages", tmp_path, monkeypatch)
-    before = plain[0].datamodule(plain[1], 1)  # type: ignore[attr-defined]
+    before: Any = plain[0].learner(Splits(plain[1], 1)).data  # type: ignore[attr-defined]
     recipe, there = drawn("languages", tmp_path, monkeypatch, train=0.25)
-    after = recipe.datamodule(there, 1)
+    after: Any = recipe.learner(Splits(there, 1)).data  # type: ignore[attr-defined]
     scale = np.where(np.arange(len(after.targets)) % 3, 1.0, 0.25)
     assert np.diff(after.cumulated, prepend=0) == pytest.approx(
         np.diff(before.cumulated, prepend=0) * scale
@@ -387,4 +387,5 @@ def test_other_pictures_work_by_configuration_alone(tmp_path: Path) -> None:
     splits = halved(clone, "images")
     rows = pd.read_parquet(splits / "train.parquet")
     assert len(rows) > 7_000 and rows["target"].nunique() == 10
-    assert Case(contract.load("images")(width=8, stages=2), splits).fitted(5)[0] is not None
+    case = Case("images", contract.load("images")(width=8, stages=2), splits)
+    assert case.fitted(5).module is not None

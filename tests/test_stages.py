@@ -16,8 +16,10 @@ from pydantic import ValidationError
 from tests.conftest import Clone, make_clone
 from tests.test_recipes import halved
 from tidemill import contract
+from tidemill.contract import Splits
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe as Judged
+from tidemill.kit.graphs import examples
 from tidemill.learners.lightning.distillation import Teacher, taught
 from tidemill.records.receipts import Exported, Trained
 from tidemill.runtime.errors import Refused
@@ -82,9 +84,11 @@ def tags(clone: Clone) -> dict[str, Any]:
 
 
 def answers(folder: Path, trained: Trained) -> np.ndarray:
-    recipe = contract.load("images")(**trained.model)
-    session = recipe.open(folder / "package")
-    return session.session.run(None, recipe.example(session)["inputs"])[0]
+    application = contract.application("images")
+    predictor = application.open(folder / "package")
+    call = examples(application, predictor)["model"]
+    answers: np.ndarray = call.outputs["probabilities"]
+    return answers
 
 
 # An ensemble ------------------------------------------------------------------------------------
@@ -108,14 +112,14 @@ def test_an_ensemble_is_one_graph_that_answers_the_mean_of_its_members(
         sorted(path.name for path in folder.glob("package*")) == ["package"]
         and len(list((folder / "package").glob("*.onnx"))) == 1
     )
-    recipe = contract.load("images")(**trained.model)
-    session = recipe.open(folder / "package")
-    pixels = recipe.example(session)["inputs"]["pixels"]
+    recipe: Any = contract.load("images")(**trained.model)
+    session = recipe.application().open(folder / "package")
+    pixels = examples(recipe.application(), session)["model"].inputs["pixels"]
     found = []
     for file in (trained.weights, *trained.members.values()):
         from safetensors.torch import load_file
 
-        from recipes.images.net import Net
+        from recipes.images.network import Net
 
         net = Net(recipe, len(session.labels))
         net.load_state_dict(
@@ -219,33 +223,34 @@ def test_a_pruned_network_that_lost_too_much_is_not_taken(pictures: Clone) -> No
 )
 def test_pruning_takes_out_the_channels_of_least_weight_alone(name: str, fields: dict) -> None:
     """Channels that carry nothing are taken out without a trace in the answers."""
-    recipe = contract.load(name)(**fields)
+    recipe: Any = contract.load(name)(**fields)
     torch.manual_seed(0)
     if name == "images":
         from types import SimpleNamespace
 
-        from recipes.images.net import Block, Classifier, pruned
+        from recipes.images.network import Block, PictureModule, shrink
 
-        module: Any = Classifier(recipe, SimpleNamespace(labels=["0", "1", "2"]))  # type: ignore[arg-type]
+        data: Any = SimpleNamespace(labels=["0", "1", "2"])
+        module: Any = PictureModule(recipe, data)
         for block in (part for part in module.net.body if isinstance(part, Block)):
             block.norms[0].weight.data[::2] = (
                 0.0  # half of them say the same whatever they see: nothing
             )
             block.norms[0].bias.data[::2] = 0.0
         batch: Any = (torch.rand(4, 1, 28, 28), torch.zeros(4, dtype=torch.long))
-        small: Any = pruned(
-            module.eval(), recipe.model_copy(update={"inner": 0.5}), module.data
-        ).eval()
+        small: Any = PictureModule(recipe.pruned(0.5), data)
+        shrink(module.eval(), small.eval())
     else:
-        from recipes.text_generation.net import Generator
-        from recipes.text_generation.net import pruned as taken
+        from recipes.text_generation.network import Generator
+        from recipes.text_generation.network import shrink as narrow
 
         module = Generator(recipe, None)  # type: ignore[arg-type]
         for layer in module.net.layers:
             layer.up.weight.data[::2] = 0.0
         ids = torch.randint(0, 300, (2, 8))
         batch = (ids, ids, torch.arange(8)[None].expand(2, 8), torch.zeros(2, 8, dtype=torch.long))
-        small = taken(module.eval(), recipe.model_copy(update={"inner": 0.5})).eval()
+        small = Generator(recipe.pruned(0.5), None)  # type: ignore[arg-type]
+        narrow(module.eval(), small.eval())
     with torch.no_grad():
         one, two = module.logits(batch), small.logits(batch)
     assert sum(weight.numel() for weight in small.parameters()) < 0.85 * sum(
@@ -276,12 +281,12 @@ def test_a_student_of_an_ensemble_is_one_small_network_and_its_teachers_are_name
 def test_a_student_heeds_its_teacher_by_the_weight_it_was_told(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    from recipes.images.net import Classifier
+    from recipes.images.network import PictureModule
 
-    recipe = contract.load("images")(width=4, stages=1)
+    recipe: Any = contract.load("images")(width=4, stages=1)
     data: Any = SimpleNamespace(labels=["0", "1", "2"])
     torch.manual_seed(0)
-    student, teacher = Classifier(recipe, data).eval(), Classifier(recipe, data)
+    student, teacher = PictureModule(recipe, data).eval(), PictureModule(recipe, data)
     student.log = lambda *told, **more: None  # type: ignore[method-assign]
     batch = (torch.rand(4, 1, 28, 28), torch.tensor([0, 1, 2, 0]))
     own = student.loss(student.logits(batch), batch).detach()
@@ -355,16 +360,28 @@ def test_a_teacher_that_reads_its_rows_otherwise_is_refused(pictures: Clone) -> 
 def test_a_teacher_that_knows_other_answers_or_tokens_is_strange(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    languages = contract.load("languages")()
+    def incompatible(name: str, data: SimpleNamespace) -> str:
+        """What a learner of this data says of the package."""
+        splits = Splits(tmp_path, 1)
+        learner: Any = contract.load(name)().learner(splits)
+        values = tuple(
+            (one, getattr(learner.recipe, one)) for one in sorted(learner.recipe.data_fields)
+        )
+        splits.loaded((type(learner), values), lambda: data)
+        return str(learner.incompatible(tmp_path))
+
     (tmp_path / "tables.json").write_text(json.dumps({"languages": ["deu", "fra"], "bits": 12}))
-    assert languages.strange(tmp_path, SimpleNamespace(languages=["deu", "fra"])) == ""
-    assert "nld" in languages.strange(tmp_path, SimpleNamespace(languages=["deu", "nld"])), (
+    assert incompatible("languages", SimpleNamespace(languages=["deu", "fra"])) == ""
+    assert "nld" in incompatible("languages", SimpleNamespace(languages=["deu", "nld"])), (
         "as many, and others"
     )
-    text = contract.load("text_generation")()
     (tmp_path / "tokenizer.json").write_text("one")
-    assert text.strange(tmp_path, SimpleNamespace(tokens=SimpleNamespace(body="one"))) == ""
-    assert "tokens" in text.strange(tmp_path, SimpleNamespace(tokens=SimpleNamespace(body="other")))
+    assert (
+        incompatible("text_generation", SimpleNamespace(tokens=SimpleNamespace(body="one"))) == ""
+    )
+    assert "tokens" in incompatible(
+        "text_generation", SimpleNamespace(tokens=SimpleNamespace(body="other"))
+    )
 
 
 def test_a_network_that_cannot_be_pruned_is_refused_before_it_is_trained(
@@ -374,8 +391,8 @@ def test_a_network_that_cannot_be_pruned_is_refused_before_it_is_trained(
 
     judged = config.recipe("text_generation", ["prune.fraction=0.5"])
     begun = contract.load("text_generation").model_construct(start="a folder")
-    start: Any = stages.Start(begun, judged.trainer, None, None, "", 0)
-    monkeypatch.setattr(stages, "fit", lambda *told, **more: pytest.fail("nothing is trained"))
+    start = stages.Start(begun, judged.trainer, Splits(tmp_path, 1), None, "", 0)
+    monkeypatch.setattr(type(begun), "learner", lambda *told: pytest.fail("nothing is trained"))
     with pytest.raises(
         Refused, match=r"prune\.fraction=0\.5: a network that begins from a folder or a champion"
     ):

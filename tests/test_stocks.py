@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from recipes.stocks.windows import label
 from tests.conftest import Clone, make_clone
 from tests.test_recipes import halved
 from tidemill import contract
+from tidemill.contract import Splits
 from tidemill.runtime.errors import Refused
 
 DAYS = pd.bdate_range("2020-01-01", periods=60).strftime("%Y-%m-%d").tolist()
@@ -112,7 +114,7 @@ GOOD = {name: [10.0] * 9 for name in ("open", "high", "low", "close", "volume")}
     ],
 )
 def test_a_bad_series_is_refused_in_one_line(change: dict, said: str) -> None:
-    kind = contract.load("stocks").Input
+    kind = contract.application("stocks").Input
     kind.model_validate(GOOD)
     with pytest.raises(ValidationError) as refusal:
         kind.model_validate(GOOD | change)
@@ -121,16 +123,16 @@ def test_a_bad_series_is_refused_in_one_line(change: dict, said: str) -> None:
 
 
 def test_the_last_close_has_no_skill_and_a_prophet_has_all() -> None:
-    from recipes.stocks import answers, frame
+    from recipes.stocks.examples import answers, frame
 
     rows = examples(series()).assign(part="X")
     true = answers(rows)
-    recipe, weights = contract.load("stocks")(), np.ones((1, len(rows)))
+    application, weights = contract.application("stocks"), np.ones((1, len(rows)))
     for told, skill in (
         (np.zeros((*true.shape, 3)), 0.0),
         (np.repeat(true[:, :, None], 3, axis=2), 1.0),
     ):
-        found = recipe.metric(frame(rows, told), weights)
+        found = application.metric(frame(rows, told), weights)
         assert [
             float(found[name][0]) for name in ("skill", "skill_high", "skill_close")
         ] == pytest.approx([skill] * 3)
@@ -150,7 +152,8 @@ def test_no_network_sees_a_day_of_the_fold_that_judges_it(small: Clone) -> None:
         train["unit"].max() < "2008-05-17" < valid["unit"].min()
         and valid["unit"].max() < "2010-05-17" < test["unit"].min()
     )
-    data = contract.load("stocks")(folds=3, embargo=45).datamodule(splits, 1)
+    learner: Any = contract.load("stocks")(folds=3, embargo=45).learner(Splits(splits, 1))
+    data = learner.data
     days = np.array([*train["unit"], *valid["unit"]])
     assert data.seen[:, 0].all() and len(data.folds) == 3
     for number, (first, last) in enumerate(data.folds, 1):

@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,15 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from recipes.text_generation import Question, TextGeneration, report, sampling
+from recipes.text_generation import report, sampling
 from recipes.text_generation.label import label
 from recipes.text_generation.ngram import WittenBell
+from recipes.text_generation.recipe import TextGeneration
+from recipes.text_generation.schema import Question
 from recipes.text_generation.size import SIZES, Size, budget
 from recipes.text_generation.tokens import Tokens, trained
 from tidemill import contract
+from tidemill.contract import Splits
 
 TEXTS = [
     "Everyone has the right to life, liberty and security of person.",
@@ -51,12 +55,12 @@ def splits(folder: Path, train: list[str], valid: list[str]) -> Path:
     return folder
 
 
-def fitted(recipe: TextGeneration, folder: Path):
-    """A module trained on eight rows, with its data."""
+def fitted(recipe: TextGeneration, folder: Path) -> tuple[Any, dict[str, float]]:
+    """A learner trained on eight rows, and its metrics."""
+    from tidemill.contract import Run, Splits
     from tidemill.engines.config.schema import Trainer
-    from tidemill.learners.lightning.loop import fit
 
-    data = recipe.datamodule(folder, 1)
+    learner = recipe.learner(Splits(folder, 1))
     settings = Trainer(
         accelerator="cpu",
         devices=1,
@@ -66,8 +70,8 @@ def fitted(recipe: TextGeneration, folder: Path):
         max_epochs=1,
         gradient_clip=1.0,
     )
-    module, metrics, _ = fit(recipe, data, settings, 1, 1, None, "test")
-    return module.eval(), data, metrics
+    metrics = learner.fit(Run(settings, 1, 1, "test")).metrics
+    return learner, metrics
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +79,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A small model that has learned eight texts by heart, exported."""
     folder = splits(tmp_path_factory.mktemp("splits"), TEXTS, TEXTS[:2])
     recipe = TextGeneration(**SMALL)
-    module, data, metrics = fitted(recipe, folder)
+    learner, metrics = fitted(recipe, folder)
     package = tmp_path_factory.mktemp("package")
-    parity = recipe.export(module, data, package)
+    parity = learner.export(package)
+    application = recipe.application()
     return SimpleNamespace(
         recipe=recipe,
+        application=application,
+        learner=learner,
         folder=folder,
-        module=module,
-        data=data,
+        module=learner.module,
+        data=learner.data,
         metrics=metrics,
         package=package,
         parity=parity,
-        session=recipe.open(package),
+        session=application.open(package),
     )
 
 
@@ -97,7 +104,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def test_a_size_has_as_many_parameters_as_it_says(name: str) -> None:
     import torch
 
-    from recipes.text_generation.net import Transformer
+    from recipes.text_generation.transformer import Transformer
 
     with torch.device("meta"):
         net = Transformer(SIZES[name])
@@ -119,7 +126,7 @@ def test_the_sizes_are_those_that_are_published() -> None:
 def test_the_largest_size_takes_a_step_on_the_meta_device() -> None:
     import torch
 
-    from recipes.text_generation.net import Transformer
+    from recipes.text_generation.transformer import Transformer
 
     with torch.device("meta"):
         net = Transformer(SIZES["1b"])
@@ -199,9 +206,10 @@ def test_gpt2s_weights_give_gpt2s_loss_and_go_back_to_where_they_came_from(
     from safetensors.torch import save_file
 
     from recipes.text_generation import folder
-    from recipes.text_generation.net import Transformer
+    from recipes.text_generation.size import start_size
+    from recipes.text_generation.transformer import Transformer
 
-    net = Transformer(folder.shape(str(gpt2.folder))).eval()
+    net = Transformer(start_size(str(gpt2.folder))).eval()
     folder.load(net, str(gpt2.folder))
     ids = torch.from_numpy(np.random.default_rng(1).integers(0, 400, (3, 64)))
     places = torch.arange(64)[None].expand(3, 64)
@@ -226,10 +234,11 @@ def test_low_rank_additions_alone_are_trained_and_merge_into_the_same_answers(
 ) -> None:
     import torch
 
-    from recipes.text_generation.net import merged
+    from recipes.text_generation.transformer import merged
 
     recipe = TextGeneration(start=str(gpt2.folder), lora_rank=4, batch=4, steps=15, lr=0.02)
-    module, data, _ = fitted(recipe, splits(tmp_path, TEXTS, TEXTS[:2]))
+    learner, _ = fitted(recipe, splits(tmp_path, TEXTS, TEXTS[:2]))
+    module, data = learner.module, learner.data
     assert data.tokens.body == gpt2.tokens.body and data.context == 64
     own = gpt2.model.state_dict()
     assert torch.equal(
@@ -249,7 +258,7 @@ def test_low_rank_additions_alone_are_trained_and_merge_into_the_same_answers(
 
 def test_a_training_can_begin_where_a_package_ended(made: SimpleNamespace) -> None:
     recipe = TextGeneration(start=str(made.package), steps=1)
-    module = recipe.module(recipe.datamodule(made.folder, 1))
+    module: Any = recipe.learner(Splits(made.folder, 1)).module  # type: ignore[attr-defined]
     assert recipe.shape() == made.recipe.shape()
     assert all(
         (weight == made.module.net.state_dict()[name]).all()
@@ -332,9 +341,7 @@ def test_packing_asks_every_token_once_and_counts_places_anew() -> None:
 
 def test_it_learns_eight_texts_by_heart(made: SimpleNamespace) -> None:
     assert made.metrics["train_loss"] < 0.5
-    answer = made.recipe.predict(
-        made.session, [Question(prompt="Everyone has the right", temperature=0)]
-    )[0]
+    answer = made.session.predict([Question(prompt="Everyone has the right", temperature=0)])[0]
     assert answer.text == " to life, liberty and security of person." and answer.finish == "end"
 
 
@@ -344,7 +351,7 @@ def test_muon_is_refused_where_no_device_has_a_whole_matrix(
     class FSDPStrategy:
         pass
 
-    module = made.recipe.module(made.data)
+    module = made.learner.network()
     module._trainer = SimpleNamespace(strategy=FSDPStrategy(), estimated_stepping_batches=10)
     with pytest.raises(ValueError, match=r"model\.optimiser=adamw"):
         module.configure_optimizers()
@@ -352,7 +359,7 @@ def test_muon_is_refused_where_no_device_has_a_whole_matrix(
 
 def test_same_seed_same_weights(made: SimpleNamespace) -> None:
     recipe = made.recipe.model_copy(update={"steps": 5})
-    one, two = (fitted(recipe, made.folder)[0].net.state_dict() for _ in range(2))
+    one, two = (fitted(recipe, made.folder)[0].module.net.state_dict() for _ in range(2))
     assert all((one[name] == two[name]).all() for name in one)
 
 
@@ -362,20 +369,16 @@ def test_what_training_says_of_valid_is_what_the_session_says(made: SimpleNamesp
     folder = made.folder.parent / "one text a block"
     folder.mkdir(exist_ok=True)
     kept = [text for text in TEXTS if 60 < len(text) < 76][:2]
-    module, data, metrics = fitted(recipe, splits(folder, TEXTS, kept))
-    recipe.export(module, data, folder)
-    whole = sum(len(ids) - 1 for ids in data.tokens.documents(kept)) <= 80
-    bits = recipe.open(folder).nats(kept).sum() / math.log(2) / sum(map(len, kept))
-    assert (
-        whole
-        and metrics["valid_bits_per_char"] == pytest.approx(bits, rel=1e-4)
-        and metrics["valid_score"] == -metrics["valid_bits_per_char"]
-    )
+    learner, metrics = fitted(recipe, splits(folder, TEXTS, kept))
+    learner.export(folder)
+    whole = sum(len(ids) - 1 for ids in learner.data.tokens.documents(kept)) <= 80
+    bits = made.application.open(folder).nats(kept).sum() / math.log(2) / sum(map(len, kept))
+    assert whole and metrics["valid_bits_per_char"] == pytest.approx(bits, rel=1e-4)
 
 
 def test_the_tokenizer_never_sees_valid_or_test(made: SimpleNamespace, tmp_path: Path) -> None:
     folder = splits(tmp_path, TEXTS, ["qqxx qqxx " * 50])
-    assert made.recipe.datamodule(folder, 1).tokens.body == made.data.tokens.body
+    assert made.recipe.learner(Splits(folder, 1)).data.tokens.body == made.data.tokens.body
 
 
 def test_the_tokenizer_gives_every_text_back_and_none_can_forge_the_end() -> None:
@@ -443,19 +446,19 @@ def test_same_seed_same_answer_and_another_seed_another(made: SimpleNamespace) -
         Question(prompt="", temperature=2.0, top_p=1.0, max_tokens=30, seed=seed)
         for seed in (1, 1, 2)
     ]
-    one, again, other = (answer.text for answer in made.recipe.predict(made.session, ask))
+    one, again, other = (answer.text for answer in made.session.predict(ask))
     assert one == again != other
 
 
 def test_a_stop_ends_the_answer_before_it(made: SimpleNamespace) -> None:
-    answer = made.recipe.predict(
-        made.session, [Question(prompt="Everyone has", temperature=0, stop=["nowhere", " liberty"])]
+    answer = made.session.predict(
+        [Question(prompt="Everyone has", temperature=0, stop=["nowhere", " liberty"])]
     )[0]
     assert (answer.text, answer.finish) == (" the right to life,", "stop")
 
 
 def test_an_empty_prompt_begins_a_text(made: SimpleNamespace) -> None:
-    answer = made.recipe.predict(made.session, [Question(prompt="", temperature=0)])[0]
+    answer = made.session.predict([Question(prompt="", temperature=0)])[0]
     assert answer.text and answer.limit is None
 
 
@@ -463,9 +466,7 @@ def test_a_prompt_longer_than_the_context_is_answered_from_its_end_and_says_so(
     made: SimpleNamespace,
 ) -> None:
     long = " ".join(TEXTS[:4])
-    answer = made.recipe.predict(
-        made.session, [Question(prompt=long, max_tokens=8, temperature=0)]
-    )[0]
+    answer = made.session.predict([Question(prompt=long, max_tokens=8, temperature=0)])[0]
     count = len(made.session.tokens.ids([long])[0])
     assert (
         answer.limit == f"the prompt has {count} tokens; the answer goes on from its last 40"
@@ -478,18 +479,14 @@ def test_an_answer_may_outgrow_the_context(made: SimpleNamespace) -> None:
         prompt="a", max_tokens=200, temperature=5, top_p=1.0, repetition_penalty=2, seed=3
     )
     answers = [
-        made.recipe.predict(made.session, [question.model_copy(update={"seed": seed})])[0]
-        for seed in range(8)
+        made.session.predict([question.model_copy(update={"seed": seed})])[0] for seed in range(8)
     ]
     assert max(answer.tokens for answer in answers) > made.session.size.context
 
 
 def test_a_streamed_answer_is_the_same_answer(made: SimpleNamespace) -> None:
     question = Question(prompt="すべて人は", temperature=0)
-    assert (
-        "".join(made.recipe.stream(made.session, question))
-        == made.recipe.predict(made.session, [question])[0].text
-    )
+    assert "".join(made.session.stream(question)) == made.session.predict([question])[0].text
 
 
 @pytest.mark.parametrize(
@@ -614,8 +611,8 @@ def test_variety_repetition_and_copying_are_counted() -> None:
 
 def test_score_gives_a_row_an_example_and_the_baselines_the_same(made: SimpleNamespace) -> None:
     asked = examples(TEXTS[:5])
-    ours = made.recipe.score(made.session, asked)
-    theirs = made.recipe.baselines(made.folder, asked)
+    ours = made.application.evaluate(made.session, asked)
+    theirs = made.application.baselines(made.folder, asked, {})
     assert set(theirs) == {"baseline", "6-gram", "trivial"}
     for frame in theirs.values():
         assert (
@@ -625,7 +622,7 @@ def test_score_gives_a_row_an_example_and_the_baselines_the_same(made: SimpleNam
         )
     assert ours["asked"].sum() == 2 and (ours["chars"] == theirs["baseline"]["chars"]).all()
     figures = [
-        float(made.recipe.metric(frame, np.ones((1, 5)))["bits_per_char"][0])
+        float(made.application.metric(frame, np.ones((1, 5)))["bits_per_char"][0])
         for frame in (ours, theirs["baseline"], theirs["trivial"])
     ]
     assert figures == sorted(figures)
@@ -637,9 +634,9 @@ def test_the_pictures_show_every_language_and_what_was_said(
     told = examples(TEXTS[:3]).assign(
         slices=[json.dumps({"language": name}) for name in ("eng", "eng", "deu")]
     )
-    frame = made.recipe.score(made.session, told)
+    frame = made.application.evaluate(made.session, told)
     assert frame["language"].tolist() == ["eng", "eng", "deu"]
-    assert all(path.stat().st_size for path in made.recipe.figures(frame, tmp_path))
+    assert all(path.stat().st_size for path in made.application.figures(frame, tmp_path))
     assert (
         (tmp_path / "samples.md").read_text().count("\n- ") + 1
         == 2
@@ -696,7 +693,7 @@ def test_a_label_keeps_the_languages_named_and_units_join_translations() -> None
 
 
 def test_the_input_and_the_target_are_what_the_server_takes_and_gives() -> None:
-    kind = contract.load("text_generation")
+    kind = contract.application("text_generation")
     assert (
         kind.Output.model_validate_json(
             label(

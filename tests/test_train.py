@@ -23,12 +23,13 @@ from tests.conftest import HERE, Clone, make_clone
 from tests.forked import HARDWARE
 from tests.test_recipes import halved
 from tidemill import contract
+from tidemill.contract import Run, Splits
 from tidemill.engines import config
 from tidemill.engines.config.schema import Sweep, Trainer
 from tidemill.kit.batches import share
 from tidemill.learners.lightning import memory, optimisers
 from tidemill.learners.lightning.checkpoints import Checkpoints, Clock, Files
-from tidemill.learners.lightning.loop import Kept, fit
+from tidemill.learners.lightning.loop import Kept
 from tidemill.learners.lightning.resume import Stop
 from tidemill.runtime.errors import Fault, Refused
 
@@ -370,19 +371,12 @@ def trained(
     more: tuple[Callback, ...] = (),
     **settings: Any,
 ) -> tuple[Any, dict[str, float], int]:
-    recipe = contract.load("images")(**SMALL)
-    return fit(
-        recipe,
-        recipe.datamodule(splits, 1, rows),
-        Trainer(**{**HARDWARE, **settings}),
-        1,
-        epochs,
-        None,
-        "test",
-        watch="valid_accuracy",
-        kept=stop,
-        more=more,
-    )
+    learner: Any = contract.load("images")(**SMALL).learner(Splits(splits, 1, rows))
+    watch = contract.watch("images", "valid_accuracy")
+    trainer = Trainer(**{**HARDWARE, **settings})
+    run = Run(trainer, 1, epochs, "test", watch=watch, kept=stop, callbacks=more)
+    fitted = learner.fit(run)
+    return learner.module, fitted.metrics, fitted.steps
 
 
 class Poisoned(Callback):
@@ -412,7 +406,7 @@ def test_half_a_batch_at_a_time_makes_the_same_steps_on_the_same_rows(
     here: Path, tmp_path: Path
 ) -> None:
     recipe = contract.load("images")(**{**SMALL, "dropout": 0.0})
-    data = recipe.datamodule(here, 1, 200)
+    data: Any = recipe.learner(Splits(here, 1, 200)).data  # type: ignore[attr-defined]
     whole, halves = data.train_dataloader().dataset, data.train_dataloader().dataset
     halves.parts = 2
     one, two = list(whole), list(halves)
@@ -537,8 +531,8 @@ def test_a_rate_is_found_the_same_each_time_and_within_its_range(here: Path) -> 
     found = []
     for _ in range(2):
         lightning.seed_everything(1, verbose=False)
-        data = recipe.datamodule(here, 1, 400)
-        found.append(find(recipe.module(data), data))
+        learner: Any = recipe.learner(Splits(here, 1, 400))
+        found.append(find(learner.network(), learner.data))
     assert found[0] == found[1] and 1e-5 < found[0] < HIGH
     assert steepest([2.0] * 50 + [1.0] + [1.0] * 49) == pytest.approx(
         LOW * (HIGH / LOW) ** 0.49, rel=0.05

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recipes.images import bodies, frame, stack
+from recipes.images.session import grey, stack
+from tidemill.families.classifier import scored
+from tidemill.kit import pictures
 
 MOST_SHOWN = 40
 
@@ -14,7 +16,10 @@ MOST_SHOWN = 40
 def frames(
     splits: Path, examples: pd.DataFrame, side: int, most_rows: int
 ) -> dict[str, pd.DataFrame]:
-    """A kernel machine, logistic regression and the most frequent label. They use the validation rows too, having no use for them otherwise."""
+    """A kernel machine, logistic regression and the most frequent label.
+
+    They use the validation rows too, having no use for them otherwise.
+    """
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -29,9 +34,11 @@ def frames(
     names = [json.loads(item)["label"] for item in rows["target"]]
     labels, counts = np.unique(names, return_counts=True)
     seen = stack(rows["payload"], side).reshape(len(rows), -1) / 255
-    asked = stack(bodies(examples), side).reshape(len(examples), -1) / 255
+    bodies = [pictures.decoded(json.loads(item)["image"]) for item in examples["inputs"]]
+    wanted = [json.loads(item)["label"] for item in examples["target"]]
+    asked = stack(bodies, side).reshape(len(examples), -1) / 255
     majority = np.tile(counts / counts.sum(), (len(examples), 1))
-    made = {"trivial": frame(examples, labels.tolist(), majority)}
+    made = {"trivial": scored(wanted, labels.tolist(), majority)}
     # scikit-learn's defaults are gamma="scale" and C=1; the textbook's figure for MNIST is reached with C=5 (Joachims' grid).
     for name, model in (
         ("baseline", SVC(C=5, gamma="scale", random_state=1)),
@@ -60,7 +67,7 @@ def frames(
                     np.searchsorted(model.classes_, model.predict(asked))
                 ]
             )
-        made[name] = frame(examples, [str(item) for item in model.classes_], scores)
+        made[name] = scored(wanted, [str(item) for item in model.classes_], scores)
     return made
 
 
@@ -101,8 +108,6 @@ def misread(frame: pd.DataFrame, path: Path) -> list[Path]:
     """The pictures that were misread, the surest mistakes first; none where all were read right."""
     from matplotlib.figure import Figure
 
-    from recipes.images import grey
-
     wrong = (
         frame[frame["target"].astype(str) != frame["answer"].astype(str)]
         .sort_values("confidence", ascending=False, kind="stable")
@@ -116,8 +121,10 @@ def misread(frame: pd.DataFrame, path: Path) -> list[Path]:
     grid = np.atleast_1d(figure.subplots(down, across, squeeze=False)).ravel()
     for axes in grid:
         axes.axis("off")
-    for axes, row in zip(grid, wrong.itertuples(index=False), strict=False):
-        axes.imshow(grey(row.payload, 28), cmap="gray_r", vmin=0, vmax=255)
-        axes.set_title(f"{row.target} read as\n{row.answer}, {row.confidence:.2f}", fontsize=7)
+    for axes, row in zip(grid, wrong.to_dict("records"), strict=False):
+        axes.imshow(grey(row["payload"], 28), cmap="gray_r", vmin=0, vmax=255)
+        axes.set_title(
+            f"{row['target']} read as\n{row['answer']}, {row['confidence']:.2f}", fontsize=7
+        )
     figure.savefig(path, dpi=110)
     return [path]

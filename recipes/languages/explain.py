@@ -8,7 +8,7 @@ from captum.attr import IntegratedGradients
 from safetensors.torch import load_file
 
 from recipes.languages.features import ngrams
-from recipes.languages.net import Net
+from recipes.languages.network import Net
 
 STEPS = 16
 

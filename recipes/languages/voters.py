@@ -15,7 +15,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recipes.languages import ALSO, LENGTHS, WRITTEN_AS, codes, frame
+from recipes.languages import codes
+from tidemill.families.classifier import frame
+
+WRITTEN_AS = {"Hans": "Hani", "Hant": "Hani", "Hang": "Kore", "Zyyy": ""}
+ALSO = {"Jpan": "Hani", "Kore": "Hani"}
+LENGTHS = (
+    (10, "1 to 10"),
+    (25, "11 to 25"),
+    (60, "26 to 60"),
+    (150, "61 to 150"),
+    (10**9, "over 150"),
+)
 
 
 @lru_cache(maxsize=1)

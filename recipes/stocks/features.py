@@ -95,3 +95,9 @@ def features(days: Sequence[np.ndarray], window: int) -> tuple[np.ndarray, np.nd
         ).clip(-10, 10)
         scale[mine] = spread
     return steps, start, scale
+
+
+def adjusted(table: np.ndarray, closes: np.ndarray) -> np.ndarray:
+    """(days, 5) with prices times adjusted / close, and volume divided by it, so that a split is no fall."""
+    factor = (closes / table[:, 3])[:, None]
+    return np.hstack([table[:, :4] * factor, table[:, 4:] / factor])

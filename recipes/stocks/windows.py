@@ -9,16 +9,22 @@ from collections.abc import Sequence
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from recipes.stocks.features import MOST_GAP_DAYS, QUANTILES, TARGETS, fault, features
+from recipes.stocks.examples import answers, tables
+from recipes.stocks.features import (
+    MOST_GAP_DAYS,
+    QUANTILES,
+    TARGETS,
+    adjusted,
+    fault,
+    features,
+)
+from recipes.stocks.schema import Series
 from tidemill.kit.perturbations import generator
-
-if TYPE_CHECKING:
-    from recipes.stocks import Series
 
 COLUMNS = {
     "date": "Date",
@@ -66,8 +72,6 @@ def label(documents: pd.DataFrame, window: int, names: dict[str, str]) -> pd.Dat
     Prices are relative to the last close (100), so an adjustment for what comes later, which scales all of
     the past alike, leaves no trace.
     """
-    from recipes.stocks import adjusted
-
     rows = []
     for document in documents.itertuples(index=False):
         try:
@@ -106,14 +110,14 @@ def label(documents: pd.DataFrame, window: int, names: dict[str, str]) -> pd.Dat
                 whole[before, :4] * (100 / last),
                 whole[before, 4] * (last / table[at - 1, 3]),
             )
-            question = {
+            question: dict[str, list[Any]] = {
                 name: [float(f"{value:.6g}") for value in prices[:, number]]
                 for number, name in enumerate(TARGETS)
             }
             question |= {
                 "volume": [float(f"{value:.5g}") for value in volume],
                 "dates": [day.isoformat() for day in days[before]],
-            }  # type: ignore[dict-item]
+            }
             answer = {
                 name: round(float(whole[at, number] / last - 1), 6)
                 for number, name in enumerate(TARGETS)
@@ -160,8 +164,6 @@ def simpler(splits: Path, examples: pd.DataFrame) -> dict[str, np.ndarray]:
     the network sees, with the band of its own training errors.
     """
     from sklearn.linear_model import Ridge
-
-    from recipes.stocks import answers, tables
 
     days = tables(examples)
     window = max(len(table) for table in days)

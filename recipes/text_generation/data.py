@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning
 import numpy as np
@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from recipes.text_generation.schema import Fields
 from recipes.text_generation.tokens import Tokens, trained
+from tidemill.contract import Splits
+from tidemill.families.networks import loader
 from tidemill.kit.batches import Steps
-
-if TYPE_CHECKING:
-    from recipes.text_generation import TextGeneration
 
 Packed = tuple[Tensor, Tensor, Tensor, Tensor]
 """ids, targets, places and documents, each (B, T)."""
@@ -57,7 +57,7 @@ class Blocks(Steps):
 
     @property
     def steps(self) -> int:
-        return self.data.recipe.steps
+        return self.data.fields.steps
 
     def passed(self, epoch: int, number: int) -> np.ndarray:
         """The blocks (4, N, T) of one pass of an epoch."""
@@ -78,32 +78,34 @@ class Blocks(Steps):
         return self.packed[2]
 
     def whole(self, epoch: int, step: int, processes: int) -> Packed:
-        size = self.data.recipe.batch * processes
+        size = self.data.fields.batch * processes
         at, parts = step * size, []
         while size:
             number, first = divmod(at, self.each)
             parts.append(self.passed(epoch, number)[:, first : first + size])
             at, size = at + parts[-1].shape[1], size - parts[-1].shape[1]
-        return tuple(torch.from_numpy(part.copy()) for part in np.concatenate(parts, axis=1))  # type: ignore[return-value]
+        ids, targets, places, documents = (
+            torch.from_numpy(part.copy()) for part in np.concatenate(parts, axis=1)
+        )
+        return ids, targets, places, documents
 
 
 class Data(lightning.LightningDataModule):
-    def __init__(self, recipe: TextGeneration, splits: Path, seed: int, rows: int) -> None:
+    def __init__(self, fields: Fields, splits: Splits) -> None:
         super().__init__()
-        self.recipe, self.seed = recipe, seed
+        self.fields, self.seed = fields, splits.seed
         train, valid = (
-            texts(pd.read_parquet(splits / f"{part}.parquet", columns=["inputs"]))
+            texts(pd.read_parquet(splits.folder / f"{part}.parquet", columns=["inputs"]))
             for part in ("train", "valid")
         )
-        train = (
-            train[:rows] if rows else train
-        )  # rows are in the order of their ids, which is a random one
+        if splits.rows:  # rows are in the order of their ids, which is a random one
+            train = train[: splits.rows]
         self.tokens = (
-            begun(recipe.start)
-            if recipe.start
-            else Tokens(trained(train, recipe.shape().vocabulary))
+            begun(fields.start)
+            if fields.start
+            else Tokens(trained(train, fields.shape().vocabulary))
         )
-        self.context = recipe.shape().context
+        self.context = fields.shape().context
         self.documents = self.tokens.documents(train)
         held = self.tokens.documents(valid)
         self.valid = pack(held, self.context)
@@ -114,14 +116,12 @@ class Data(lightning.LightningDataModule):
         self.train_texts = train
 
     def train_dataloader(self) -> Any:
-        return torch.utils.data.DataLoader(Blocks(self), batch_size=None)
+        return loader(Blocks(self))
 
     def val_dataloader(self) -> Any:
-        size = self.recipe.batch
+        size = self.fields.batch
         parts = [self.valid[:, at : at + size] for at in range(0, self.valid.shape[1], size)]
-        return torch.utils.data.DataLoader(
-            [tuple(torch.from_numpy(row) for row in part) for part in parts], batch_size=None
-        )  # type: ignore[arg-type]
+        return loader([tuple(torch.from_numpy(row) for row in part) for part in parts])
 
 
 def begun(folder: str) -> Tokens:

@@ -11,12 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recipes.text_generation.size import Size
-
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from recipes.text_generation.net import Transformer
+    from recipes.text_generation.transformer import Transformer
 
 PARTS = {
     "before_attention": "ln_1",
@@ -27,42 +25,6 @@ PARTS = {
     "down": "mlp.c_proj",
 }
 LINEAR = ("qkv", "out", "up", "down")
-
-
-def shape(folder: str) -> Size:
-    """The size of the weights there; ValueError where the folder is none of the two kinds."""
-    path = Path(folder)
-    if (path / "size.json").is_file():
-        return Size(**json.loads((path / "size.json").read_text()))
-    if not (path / "config.json").is_file():
-        raise ValueError(
-            f"start '{folder}' has no size.json (a package) and no config.json (GPT-2's layout); name a folder with one of them"
-        )
-    told = json.loads((path / "config.json").read_text())
-    wanted = {
-        "model_type": "gpt2",
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5,
-        "n_inner": None,
-        "scale_attn_by_inverse_layer_idx": False,
-    }
-    for key, value in wanted.items():
-        if told.get(key, value) not in (
-            value,
-            4 * told.get("n_embd", 0) if key == "n_inner" else value,
-        ):
-            raise ValueError(
-                f"start '{folder}': {key} is {told[key]!r}; only GPT-2's own {value!r} can be read"
-            )
-    return Size(
-        told["n_layer"],
-        told["n_head"],
-        told["n_embd"],
-        told["n_positions"],
-        told["vocab_size"],
-        "learned",
-        "layer",
-    )
 
 
 def load(net: Transformer, folder: str) -> None:

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from recipes.text_generation.ngram import WittenBell
+from recipes.text_generation.schema import Question
 
 if TYPE_CHECKING:
-    from recipes.text_generation.session import Session
+    from recipes.text_generation.session import TextPredictor
 
 SPAN = 16  # characters; a shorter span in common is no copy
 COUNTED = ("asked", "pairs", "pairs_new", "fours", "fours_again", "copied")
@@ -95,11 +96,9 @@ def counts(text: str, seen: np.ndarray) -> dict[str, float]:
     }
 
 
-def continued(session: Session, texts: Sequence[str], samples: int) -> dict[str, Any]:
+def continued(session: TextPredictor, texts: Sequence[str], samples: int) -> dict[str, Any]:
     """The counts of answers to the beginnings of some rows, at most a tenth, always the same ones, and what was said; 0 and "" for the others."""
     import hashlib
-
-    from recipes.text_generation import Question
 
     columns: dict[str, Any] = {name: np.zeros(len(texts)) for name in COUNTED} | {
         "sample": [""] * len(texts)
@@ -110,7 +109,7 @@ def continued(session: Session, texts: Sequence[str], samples: int) -> dict[str,
     )
     for row in order[: min(samples, max(4, len(texts) // 10))]:
         beginning = texts[row][: min(80, int(len(texts[row]) * BEGINNING))]
-        answer = session.answer(Question(prompt=beginning, seed=row))[0]
+        answer = session.answer(Question(prompt=beginning, seed=row)).text
         columns["sample"][row] = f"{beginning} | {answer}"
         for name, value in counts(answer, session.seen).items():
             columns[name][row] = value

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recipes.text_generation import sampling
+from recipes.text_generation.schema import Answer, Finish, Question
 from recipes.text_generation.size import Size
 from recipes.text_generation.tokens import Tokens
+from tidemill.kit.graphs import opened
 
-if TYPE_CHECKING:
-    from recipes.text_generation import Question
-
+EVALUATION = "evaluation.json"
+SAMPLES = 64  # of a package that does not say how many beginnings to continue
 CELLS = 16_000_000  # logits of one call: bounds its memory to 64 MB
 
 
@@ -29,25 +29,26 @@ class _Row:
         self.question, self.read, self.limit = question, read, limit
         self.random = np.random.default_rng(question.seed)
         self.tokens: list[int] = []
-        self.end = ""
+        self.end: Finish | None = None
         self.text: str | None = None
 
 
-class Session:
+class TextPredictor:
     def __init__(self, package: Path) -> None:
-        import onnxruntime
-
         self.size = Size(**json.loads((package / "size.json").read_text()))
         self.tokens = Tokens.of(package / "tokenizer.json")
         self.seen: np.ndarray = np.load(package / "seen.npz")["hashes"]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 2
-        options.add_session_config_entry(
-            "session.intra_op.allow_spinning", "0"
-        )  # a thread that waits by spinning takes as much processor as the answer
-        self.session = onnxruntime.InferenceSession(
-            str(package / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
+        path = package / EVALUATION
+        told = json.loads(path.read_text()) if path.is_file() else {}
+        self.samples: int = told.get("samples", SAMPLES)
+        self.graphs = opened(package)
+
+    def predict(self, inputs: Sequence[Question]) -> list[Answer]:
+        return self.together(inputs)
+
+    def stream(self, question: Question) -> Iterator[str]:
+        """The answer's text piece by piece, as its tokens come."""
+        return self.pieces(question)
 
     def step(
         self, ids: np.ndarray, past: tuple[np.ndarray, np.ndarray] | None = None
@@ -65,7 +66,7 @@ class Session:
                 dtype=np.float32,
             )
             past = (empty, empty)
-        logits, keys, values = self.session.run(
+        logits, keys, values = self.graphs["model"].run(
             None, {"ids": ids, "past_keys": past[0], "past_values": past[1]}
         )
         return logits, keys, values
@@ -156,7 +157,7 @@ class Session:
                 yield text[len(told) :]
                 told = text
 
-    def together(self, questions: Sequence[Question]) -> list[tuple[str, str, int, str | None]]:
+    def together(self, questions: Sequence[Question]) -> list[Answer]:
         """What `answer` gives, of several questions that go through the network side by side.
 
         All rows have as many tokens behind them at each step, so the graph needs no mask: while one row's
@@ -166,7 +167,7 @@ class Session:
             return [self.answer(questions[0])]
         begun = [self.begun(question) for question in questions]
         order = sorted(range(len(questions)), key=lambda row: len(begun[row][0]))
-        found: dict[int, tuple[str, str, int, str | None]] = {}
+        found: dict[int, Answer] = {}
         at = 0
         while (
             at < len(order)
@@ -192,7 +193,7 @@ class Session:
 
     def _rows(
         self, questions: list[Question], begun: list[tuple[np.ndarray, str | None]]
-    ) -> list[tuple[str, str, int, str | None]]:
+    ) -> list[Answer]:
         rows = [
             _Row(question, [int(one) for one in ids], limit)
             for question, (ids, limit) in zip(questions, begun, strict=True)
@@ -223,11 +224,11 @@ class Session:
             keep = [place for place, row in enumerate(live) if not row.end]
             if not keep:
                 return [
-                    (
-                        row.text if row.text is not None else self.tokens.text(row.tokens),
-                        row.end,
-                        len(row.tokens),
-                        row.limit,
+                    Answer(
+                        text=row.text if row.text is not None else self.tokens.text(row.tokens),
+                        finish=row.end,
+                        tokens=len(row.tokens),
+                        limit=row.limit,
                     )
                     for row in rows
                 ]
@@ -257,16 +258,19 @@ class Session:
         elif len(row.tokens) == row.question.max_tokens:
             row.end = "length"
 
-    def answer(self, question: Question) -> tuple[str, str, int, str | None]:
+    def answer(self, question: Question) -> Answer:
         """Text, why it ended, how many tokens, and the stated limit."""
         _, limit = self.begun(question)
         tokens: list[int] = []
         for token in self.generated(question):
             tokens.append(token)
             if token == self.tokens.end:
-                return self.tokens.text(tokens), "end", len(tokens), limit
+                return self._answer(self.tokens.text(tokens), "end", tokens, limit)
             if question.stop:
                 text = self.tokens.text(tokens)
                 if (at := sampling.stopped(text, question.stop)) is not None:
-                    return text[:at], "stop", len(tokens), limit
-        return self.tokens.text(tokens), "length", len(tokens), limit
+                    return self._answer(text[:at], "stop", tokens, limit)
+        return self._answer(self.tokens.text(tokens), "length", tokens, limit)
+
+    def _answer(self, text: str, finish: Finish, tokens: list[int], limit: str | None) -> Answer:
+        return Answer(text=text, finish=finish, tokens=len(tokens), limit=limit)

@@ -5,8 +5,10 @@ B blocks in a step, T tokens in a block, D width, H heads, L layers, V tokens of
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 Positions = Literal["rotary", "learned"]
 Norm = Literal["rms", "layer"]
@@ -73,7 +75,44 @@ SIZES: dict[str, Size] = {
 
 def sized(name: str, **changes: int | float | str) -> Size:
     """A named size with some of its numbers replaced; 0 and "" leave the size's own."""
-    return replace(SIZES[name], **{key: value for key, value in changes.items() if value})  # type: ignore[arg-type]
+    own: dict[str, Any] = {key: value for key, value in changes.items() if value}
+    return replace(SIZES[name], **own)
+
+
+def start_size(folder: str) -> Size:
+    """The size of the weights there; ValueError where the folder is none of the two kinds."""
+    path = Path(folder)
+    if (path / "size.json").is_file():
+        return Size(**json.loads((path / "size.json").read_text()))
+    if not (path / "config.json").is_file():
+        raise ValueError(
+            f"start '{folder}' has no size.json (a package) and no config.json (GPT-2's layout); name a folder with one of them"
+        )
+    told = json.loads((path / "config.json").read_text())
+    wanted = {
+        "model_type": "gpt2",
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "n_inner": None,
+        "scale_attn_by_inverse_layer_idx": False,
+    }
+    for key, value in wanted.items():
+        if told.get(key, value) not in (
+            value,
+            4 * told.get("n_embd", 0) if key == "n_inner" else value,
+        ):
+            raise ValueError(
+                f"start '{folder}': {key} is {told[key]!r}; only GPT-2's own {value!r} can be read"
+            )
+    return Size(
+        told["n_layer"],
+        told["n_head"],
+        told["n_embd"],
+        told["n_positions"],
+        told["vocab_size"],
+        "learned",
+        "layer",
+    )
 
 
 def budget(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,9 @@ def trained(texts: Iterable[str], vocabulary: int) -> str:
     """A tokenizer for these texts, as the JSON of `tokenizers`; equal texts give an equal one."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    found = Tokenizer(models.BPE())
-    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    found.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    found: Any = Tokenizer(models.BPE())
+    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    found.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[END],
@@ -27,7 +28,8 @@ def trained(texts: Iterable[str], vocabulary: int) -> str:
         show_progress=False,
     )
     found.train_from_iterator(texts, trainer)
-    return found.to_str()
+    body: str = found.to_str()
+    return body
 
 
 class Tokens:
@@ -50,9 +52,11 @@ class Tokens:
             return cls(path.read_text(encoding="utf-8"))
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-        found = Tokenizer(models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt")))
-        found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-        found.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+        found: Any = Tokenizer(
+            models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt"))
+        )
+        found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        found.decoder = decoders.ByteLevel()
         return cls(found.to_str())
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -72,6 +76,6 @@ class Tokens:
             [int(one) for one in ids if one != self.end], skip_special_tokens=False
         )
 
-    def _plain(self):  # type: ignore[no-untyped-def]
+    def _plain(self) -> Any:
         self._inner.encode_special_tokens = True
         return self._inner

@@ -9,42 +9,46 @@ import pandas as pd
 from tasks.export.ensemble import average
 from tasks.export.quantise import best
 from tidemill import contract
-from tidemill.contract import Recipe
-from tidemill.learners.lightning.loop import rebuilt
+from tidemill.contract import Calibratable, Recipe, Splits
 from tidemill.package.golden import remember
 from tidemill.package.package import digests
 from tidemill.records.receipts import Exported, Trained
 from tidemill.run import main, plan
 from tidemill.runtime import process
 from tidemill.runtime.files import write, write_json
+from tidemill.runtime.receipt import File
 
 
 def export(this: plan.Plan) -> Exported:
     warnings.filterwarnings("ignore", module=r"torch|copyreg|onnx")
     trained = plan.read("train", Trained, this)
     process.progress(0, 2, "graphs")
-    recipe = contract.load(this.application)(**trained.model)
+    kind = contract.load(this.application)
+    application = kind.application()
     part, package = this.folder / "package.part", this.folder / "package"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    parity = graph(recipe, this, trained, part)
+    parity = graph(kind(**trained.model), this, trained.weights, part)
     if trained.members:
         folders = []
         for name in trained.members:
             folders.append(this.folder / f"package.{name}")
             shutil.rmtree(folders[-1], ignore_errors=True)
             folders[-1].mkdir()
-            own = type(recipe)(**trained.fields[name])
-            parity = max(parity, graph(own, this, trained, folders[-1], name))
-        parity = max(parity, average(recipe, [part, *folders]))
+            own = kind(**trained.fields[name])
+            parity = max(parity, graph(own, this, trained.members[name], folders[-1]))
+        parity = max(parity, average(application, [part, *folders]))
         for folder in folders:
             shutil.rmtree(folder)
     process.progress(1, 2, "graphs")
     valid = pd.read_parquet(this.splits / "valid.parquet")
-    recipe.calibrate(part, valid)
+    if isinstance(application, Calibratable):
+        application.calibrate(part, valid)
     settings = this.recipe.export
     form, table = (
-        best(this.application, recipe, part, valid, settings) if settings.forms else ("fp32", [])
+        best(this.application, application, part, valid, settings)
+        if settings.forms
+        else ("fp32", [])
     )
     write_json(
         part / "recipe.json",
@@ -60,7 +64,7 @@ def export(this: plan.Plan) -> Exported:
         },
     )
     write(part / "card.md", card(this, trained))
-    remember(recipe, part)
+    remember(application, part)
     shutil.rmtree(package, ignore_errors=True)
     part.replace(package)
     found, files = digests(package)
@@ -77,12 +81,11 @@ def export(this: plan.Plan) -> Exported:
     )
 
 
-def graph(
-    recipe: Recipe, this: plan.Plan, trained: Trained, folder: Path, member: str = ""
-) -> float:
-    """Write one network's package; its largest difference from torch."""
-    data, module = rebuilt(recipe, this, trained.members[member] if member else trained.weights)
-    return recipe.export(module, data, folder)
+def graph(recipe: Recipe, this: plan.Plan, weights: File, folder: Path) -> float:
+    """Write one learner's package; its largest difference from what was trained."""
+    learner = recipe.learner(Splits(this.splits, this.recipe.seed))
+    learner.load(weights.open())
+    return learner.export(folder)
 
 
 def card(this: plan.Plan, trained: Trained) -> str:
@@ -101,7 +104,7 @@ def card(this: plan.Plan, trained: Trained) -> str:
     metrics = "\n".join(f"- {name}: {value:.4f}" for name, value in sorted(trained.metrics.items()))
     facts = "".join(
         f"## {name[:1].upper() + name[1:]}\n\n{text}\n\n"
-        for name, text in contract.load(this.application).facts.items()
+        for name, text in contract.application(this.application).facts.items()
     )
     return (
         f"# {this.application}\n\n{this.recipe.summary}\n\n{facts}"

@@ -5,16 +5,18 @@ their weights averaged (docs/decisions/0026). Weights are averaged along one tra
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tasks.export.quantise import GRAPH
-from tidemill.contract import Recipe
+from tidemill.contract import Application, Averageable
+from tidemill.kit.graphs import examples
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import sha256
 
 
-def average(recipe: Recipe, packages: list[Path]) -> float:
+def average(application: Application[Any, Any, Any], packages: list[Path]) -> float:
     """Put the graphs of the others beside the first package's, in its file; the largest difference from the mean of their answers."""
     import onnx
     import onnxruntime
@@ -35,12 +37,13 @@ def average(recipe: Recipe, packages: list[Path]) -> float:
     models = [onnx.load(package / GRAPH) for package in packages]
     inputs, outputs = list(models[0].graph.input), list(models[0].graph.output)
     names = {item.name for item in outputs}
-    if names != set(recipe.averages):
+    may = application.averages if isinstance(application, Averageable) else ()
+    if names != set(may):
         raise Fault(
-            f"ensemble.members: the graph gives {', '.join(sorted(names))}, and only {', '.join(recipe.averages)} may be averaged; say ensemble.members=1"
+            f"ensemble.members: the graph gives {', '.join(sorted(names))}, and only "
+            f"{', '.join(may) or 'nothing'} may be averaged; say ensemble.members=1"
         )
-    session = recipe.open(first)
-    asked = recipe.example(session)["inputs"]
+    asked = examples(application, application.open(first))[Path(GRAPH).stem].inputs
     wanted = [
         np.mean(parts, axis=0)
         for parts in zip(

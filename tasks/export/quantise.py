@@ -7,16 +7,15 @@ where static int8 gains (docs/decisions/0015).
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tidemill.contract import Metric, Recipe
+from tidemill.contract import Application, Calibratable, Metric, Predictor
 from tidemill.engines.config.schema import Export
+from tidemill.kit.graphs import recording
 from tidemill.runtime import paths, process
 
 GRAPH = "model.onnx"
@@ -24,7 +23,11 @@ Feeds = list[dict[str, np.ndarray]]
 
 
 def best(
-    application: str, recipe: Recipe, package: Path, valid: pd.DataFrame, settings: Export
+    name: str,
+    application: Application[Any, Any, Any],
+    package: Path,
+    valid: pd.DataFrame,
+    settings: Export,
 ) -> tuple[str, list[dict[str, Any]]]:
     """Try the forms, leave the best one in the package; its name, and the table of all of them.
 
@@ -33,18 +36,18 @@ def best(
     from tidemill.package.latency import measured
 
     rows = valid.sort_values("example_id", kind="stable").head(settings.rows)
-    metric = settings.metric or next(iter(recipe.metrics))
+    metric = settings.metric or next(iter(application.metrics))
     table: list[dict[str, Any]] = []
-    sessions: dict[str, tuple[Recipe, Any]] = {}
+    predictors: dict[str, Predictor[Any, Any]] = {}
     folders: dict[str, Path] = {
         "fp32": package,
         **{form: package.parent / f"{package.name}.{form}" for form in settings.forms},
     }
     try:
         feeds = (
-            recorded(recipe, package, rows.head(settings.calibration))
+            recorded(application, package, rows.head(settings.calibration))
             if "int8-static" in settings.forms
-            else []
+            else {}
         )
         for form, folder in folders.items():
             row: dict[str, Any] = {"form": form}
@@ -53,28 +56,30 @@ def best(
                 if form != "fp32":
                     shutil.rmtree(folder, ignore_errors=True)
                     shutil.copytree(package, folder)
-                    convert(form, package / GRAPH, folder / GRAPH, feeds)
-                    recipe.calibrate(folder, valid)
-                session = recipe.open(folder)
-                frame = recipe.score(session, rows)
-                row[metric] = float(recipe.metric(frame, np.ones((1, len(frame))))[metric][0])
+                    for graph in sorted(package.glob("*.onnx")):
+                        convert(form, graph, folder / graph.name, feeds.get(graph.stem, []))
+                    if isinstance(application, Calibratable):
+                        application.calibrate(folder, valid)
+                predictor = application.open(folder)
+                frame = application.evaluate(predictor, rows)
+                row[metric] = float(application.metric(frame, np.ones((1, len(frame))))[metric][0])
                 row["mb"] = round(sum(path.stat().st_size for path in folder.iterdir()) / 1e6, 3)
-                row["memory_mb"] = weighed(application, recipe, folder)
-                sessions[form] = (recipe, session)
+                row["memory_mb"] = weighed(name, folder)
+                predictors[form] = predictor
             except Exception as error:
                 # Whatever the converter or the engine makes of a graph: this form is not to be had.
                 row["why"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         questions = [
-            recipe.Input.model_validate_json(item)
+            application.Input.model_validate_json(item)
             for item in rows.head(settings.requests)["inputs"]
         ]
-        times, _ = measured(sessions, questions, settings.requests, batches=2)
+        times, _ = measured(predictors, questions, settings.requests, batches=2)
         for row in table:
             if found := times.get(row["form"]):
                 row |= {name: round(found[name], 3) for name in ("p50_ms", "p95_ms")} | {
                     "per_second": round(found["per_second"], 1)
                 }
-        chosen = choose(table, metric, recipe.metrics[metric], settings)
+        chosen = choose(table, metric, application.metrics[metric], settings)
         if chosen != "fp32":
             for path in folders[chosen].iterdir():
                 shutil.copyfile(path, package / path.name)
@@ -199,44 +204,28 @@ def _half(graph: Path, to: Path, feeds: Feeds) -> None:
     onnx.save(model, to)
 
 
-def recorded(recipe: Recipe, package: Path, rows: pd.DataFrame) -> Feeds:
-    """What the graph is fed when these rows are scored, by the recipe's own way of asking it."""
-    session = recipe.open(package)
-    with recording(session) as feeds:
-        recipe.score(session, rows)
+def recorded(
+    application: Application[Any, Any, Any], package: Path, rows: pd.DataFrame
+) -> dict[str, Feeds]:
+    """What each graph is fed when these rows are scored, by the application's own way of asking."""
+    predictor = application.open(package)
+    with recording(predictor) as calls:
+        application.evaluate(predictor, rows)
+    feeds: dict[str, Feeds] = {name: [] for name in predictor.graphs}
+    for call in calls:
+        feeds[call.graph].append(call.inputs)
     return feeds
 
 
-@contextmanager
-def recording(session: Any) -> Iterator[Feeds]:
-    """Note the inputs of every call of a session's graph."""
-    graph, feeds = session.session, []
-
-    class Recorder:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(graph, name)
-
-        def run(self, names: Any, inputs: dict[str, np.ndarray], *more: Any) -> Any:
-            feeds.append(inputs)
-            return graph.run(names, inputs, *more)
-
-    session.session = Recorder()
-    try:
-        yield feeds
-    finally:
-        session.session = graph
-
-
-def weighed(application: str, recipe: Recipe, package: Path) -> float:
+def weighed(name: str, package: Path) -> float:
     """MB that opening a package and asking its golden questions takes, in a process of its own."""
     done = subprocess.run(
         [
             sys.executable,
             "-m",
             "tasks.export.measure_memory",
-            application,
+            name,
             str(package),
-            recipe.model_dump_json(),
         ],
         capture_output=True,
         text=True,

@@ -46,7 +46,6 @@ class Measures(Protocol):
     def metrics(self) -> Mapping[str, Metric]: ...
     def metric(self, frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]: ...
     def ratios(self, frame: pd.DataFrame) -> dict[str, Ratio]: ...
-    def right(self, frame: pd.DataFrame) -> np.ndarray | None: ...
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Comparison:
         """What the score step of a run has left."""
         frames = {name: pd.read_parquet(file.open()) for name, file in scored.frames.items()}
         rows = frames.pop("rows")
-        recipe: Measures = contract.load(this.application)(**this.recipe.model)
+        recipe: Measures = contract.application(this.application)
         return cls(
             frames,
             rows,

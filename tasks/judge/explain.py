@@ -5,7 +5,7 @@ of some others.
 import pandas as pd
 
 from tidemill import contract
-from tidemill.package.package import described
+from tidemill.contract import Explainable
 from tidemill.records.receipts import Explained, Exported, Scored, Trained
 from tidemill.run import main, plan
 from tidemill.runtime import paths
@@ -19,14 +19,14 @@ WORDS = 6
 def explain(this: plan.Plan) -> Explained:
     scored, exported = plan.read("score", Scored, this), plan.read("export", Exported, this)
     package = paths.root() / exported.package
-    recipe = contract.load(this.application)(**described(package)["fields"])
+    application = contract.application(this.application)
     frame = pd.read_parquet(scored.frames["candidate"].open())
     examples = pd.read_parquet(this.splits / "test.parquet")
     rows = chosen(frame, examples)
     weights = plan.read("train", Trained, this).weights.open()
-    told = recipe.explain(package, weights, examples.loc[rows["place"]]) or [[]] * len(
-        rows
-    )  # a recipe may know nothing; the rows are worth a look as they are
+    told: list[list[tuple[str, float]]] = [[]] * len(rows)  # worth a look as they are
+    if isinstance(application, Explainable):
+        told = application.explain(package, weights, examples.loc[rows["place"]])
     found = [
         {
             "row": kind,

@@ -20,6 +20,7 @@ from tasks.judge.comparison import Comparison, Where
 from tasks.judge.plain import clean, drift, fast, same, small
 from tasks.judge.verdict import answered, holm
 from tidemill.engines.config.schema import Gate
+from tidemill.kit.metrics.classes import right
 from tidemill.records.receipts import Finding
 
 CALIBRATION_DRAWS = 1_000
@@ -126,7 +127,7 @@ def mcnemar(comparison: Comparison, where: Where, other: str) -> str:
 def rights(comparison: Comparison, where: Where, model: str) -> np.ndarray | None:
     """Which rows a model answered right; None where that cannot be told."""
     frame = comparison.frame(model, where)
-    return None if frame is None else comparison.recipe.right(frame)
+    return None if frame is None else right(frame)
 
 
 def flips(gate: Gate, comparison: Comparison) -> list[Finding]:
@@ -238,9 +239,9 @@ def _confidence_missing(gate: Gate, comparison: Comparison, where: Where) -> Fin
         reason = "no test row is in this slice"
         answer = undecided(where, too_few_units=True)
         return Finding(**known, answer=answer, figure=None, reason=reason)
-    frame, right = comparison.frame("candidate", where), rights(comparison, where, "candidate")
+    frame, hits = comparison.frame("candidate", where), rights(comparison, where, "candidate")
     reason = ""
-    if frame is None or right is None or "confidence" not in frame:
+    if frame is None or hits is None or "confidence" not in frame:
         reason = "the candidate gives no confidence here; its score needs a column `confidence`"
     elif not frame["confidence"].between(0, 1).all():
         worst = frame["confidence"].iloc[int((frame["confidence"] - 0.5).abs().argmax())]
@@ -251,11 +252,11 @@ def _confidence_missing(gate: Gate, comparison: Comparison, where: Where) -> Fin
 def _calibration(gate: Gate, comparison: Comparison, where: Where) -> tuple[Finding, float, float]:
     """The finding but for its answer, and the p-values of a pass and of a fail."""
     assert gate.at_most is not None
-    frame, right = comparison.frame("candidate", where), rights(comparison, where, "candidate")
-    assert frame is not None and right is not None
+    frame, hits = comparison.frame("candidate", where), rights(comparison, where, "candidate")
+    assert frame is not None and hits is not None
     units = comparison.units(where)
     confidence = frame["confidence"].to_numpy(float)
-    measured = Calibration(confidence, right, units, CALIBRATION_DRAWS, comparison.seed)
+    measured = Calibration(confidence, hits, units, CALIBRATION_DRAWS, comparison.seed)
     claim = measured.claimed(gate.at_most, comparison.settings.alpha)
     finding = Finding(
         **base(gate, where, "calibration error"),

@@ -34,7 +34,7 @@ def label(name: str) -> None:
         swept(out)
         documents = pd.read_parquet(path)
         process.progress(0, len(documents), "documents")
-        examples = contract.load(name)(**recipe.model).label(documents, recipe.label.options())
+        examples = contract.application(name).label(documents, recipe.label.options())
         if "payload" not in examples:
             examples["payload"] = None
         # An example is known by its question and its document, so a changed label keeps its place in the split.

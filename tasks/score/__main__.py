@@ -10,10 +10,11 @@ import pandas as pd
 from tasks.score.baselines import baselines, save
 from tasks.score.drift import drift
 from tidemill import contract
-from tidemill.contract import Recipe
-from tidemill.engines.mlflow import ledger, packages, registry, runs
+from tidemill.contract import Application, Robust
+from tidemill.engines.mlflow import ledger, packages, registry, runs, tags
+from tidemill.engines.mlflow.live import live
 from tidemill.package.latency import measured, rss_mb
-from tidemill.package.package import described, verify
+from tidemill.package.package import verify
 from tidemill.records.receipts import Exported, Scored
 from tidemill.run import main, plan
 from tidemill.run.tracked import begin
@@ -24,9 +25,11 @@ from tidemill.runtime.files import digest
 
 def score(this: plan.Plan) -> Scored:
     exported = plan.read("export", Exported, this)
-    champion = registry.aliased(this.application)
+    now = live(this.application)
+    champion = now.version
     anchor = anchored(this, champion)
-    if before := still_holds(this, champion, anchor):
+    before = still_holds(this, champion, anchor)
+    if before is not None and before.unclear == now.difference:
         return before
     # What was concluded from older rows does not hold beside these.
     for step in ("judge", "explain", "register"):
@@ -58,6 +61,7 @@ def score(this: plan.Plan) -> Scored:
         latency=latency,
         drift=moved,
         looks=runs.looks(this.application, ids, begin(this)),
+        unclear=now.difference,
     )
 
 
@@ -65,7 +69,7 @@ def anchored(this: plan.Plan, champion: str | None) -> str | None:
     """The best version of the ledger, where it is another one than the champion."""
     if champion is None:
         return None
-    name, metric = next(iter(contract.load(this.application).metrics.items()))
+    name, metric = next(iter(contract.application(this.application).metrics.items()))
     days = this.recipe.score.anchor.days
     best = ledger.anchor(this.application, name, metric.better, days)
     return None if best == champion else best
@@ -79,9 +83,7 @@ def still_holds(this: plan.Plan, champion: str | None, anchor: str | None) -> Sc
     if (before.champion, before.anchor) == (champion, anchor):
         return before
     # This run's own version went live, and its end was not noted.
-    own = champion is not None and (
-        registry.tag(this.application, champion, "tidemill.key") == this.key
-    )
+    own = champion is not None and (registry.tag(this.application, champion, tags.KEY) == this.key)
     return before if own else None
 
 
@@ -94,23 +96,24 @@ class Asked:
         self.frames = {"rows": save(this, "rows", rows(examples, self.settings.slices))}
         self.skipped: dict[str, str] = {}
         self.memory_mb: dict[str, float] = {}
-        self.sessions: dict[str, tuple[Recipe, Any]] = {}
+        self.application = contract.application(this.application)
+        self.predictors: dict[str, Any] = {}
 
     def whole(self, model: str, folder: Path) -> None:
-        """The rows as they are and perturbed; the session stays open, to be timed."""
+        """The rows as they are and perturbed; the predictor stays open, to be timed."""
         before = rss_mb()
-        recipe, session = self._opened(folder)
+        predictor = self._opened(folder)
         self.memory_mb[model] = round(rss_mb() - before, 1)
-        self._save(model, judged(recipe, session, self.examples))
+        self._save(model, judged(self.application, predictor, self.examples))
         count = self.settings.perturbed_rows
-        for name, frame in perturbed(recipe, session, self.examples, count, self.seed):
+        for name, frame in perturbed(self.application, predictor, self.examples, count, self.seed):
             self._save(f"{model}~{name}", frame)
-        self.sessions[model] = (recipe, session)
+        self.predictors[model] = predictor
 
     def rows_alone(self, model: str, folder: Path) -> None:
         """The rows as they are, and nothing else."""
-        recipe, session = self._opened(folder)
-        self._save(model, judged(recipe, session, self.examples))
+        predictor = self._opened(folder)
+        self._save(model, judged(self.application, predictor, self.examples))
 
     def version(self, model: str, number: str, ask: Callable[[str, Path], None]) -> None:
         """A registered version; one that cannot answer is a finding, not the candidate's fault."""
@@ -124,20 +127,19 @@ class Asked:
     def timed(self) -> dict[str, dict[str, float]]:
         """How fast the open models answer, in turn."""
         count = self.settings.requests
-        kind = self.sessions["candidate"][0].Input
+        kind = self.application.Input
         inputs = sample(self.examples, count)["inputs"]
         questions = [kind.model_validate_json(item) for item in inputs]
-        figures, times = measured(self.sessions, questions, count)
+        figures, times = measured(self.predictors, questions, count)
         self._save("times", times)
         return {
             name: {**found, "memory_mb": self.memory_mb[name]} for name, found in figures.items()
         }
 
-    def _opened(self, folder: Path) -> tuple[Recipe, Any]:
-        recipe = contract.load(self.plan.application)(**described(folder)["fields"])
-        session = recipe.open(folder)
-        recipe.predict(session, recipe.golden()[:1])
-        return recipe, session
+    def _opened(self, folder: Path) -> Any:
+        predictor = self.application.open(folder)
+        predictor.predict(self.application.golden()[:1])
+        return predictor
 
     def _save(self, name: str, frame: pd.DataFrame) -> None:
         self.frames[name] = save(self.plan, name, frame)
@@ -149,25 +151,29 @@ def sample(examples: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def perturbed(
-    recipe: Recipe, session: Any, examples: pd.DataFrame, count: int, seed: int
+    application: Application[Any, Any, Any],
+    predictor: Any,
+    examples: pd.DataFrame,
+    count: int,
+    seed: int,
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Frames as `score` gives them, of some rows with their questions perturbed; the other rows
-    are left out (NaN).
-    """
+    """Frames as `score` gives them, of some rows with their questions perturbed; the other rows are left out (NaN)."""
     chosen = sample(examples, count).sort_index()
-    if chosen.empty:
+    if chosen.empty or not isinstance(application, Robust):
         return
-    questions = [recipe.Input.model_validate_json(item) for item in chosen["inputs"]]
-    for name, changed in recipe.perturbations(questions, seed).items():
+    questions = [application.Input.model_validate_json(item) for item in chosen["inputs"]]
+    for name, changed in application.perturbations(questions, seed).items():
         if len(changed) != len(questions):
             raise Fault(
-                f"the perturbation {name} gave {len(changed)} questions for {len(questions)}; "
-                "correct the recipe's perturbations"
+                f"the perturbation {name} gave {len(changed)} questions for {len(questions)}; correct the application's perturbations"
             )
         asked = chosen.assign(
             inputs=[question.model_dump_json(exclude_unset=True) for question in changed]
         )
-        yield name, judged(recipe, session, asked).set_axis(chosen.index).reindex(examples.index)
+        yield (
+            name,
+            judged(application, predictor, asked).set_axis(chosen.index).reindex(examples.index),
+        )
 
 
 def rows(examples: pd.DataFrame, slices: tuple[str, ...]) -> pd.DataFrame:
@@ -182,11 +188,14 @@ def rows(examples: pd.DataFrame, slices: tuple[str, ...]) -> pd.DataFrame:
     )
 
 
-def judged(recipe: Recipe, session: Any, examples: pd.DataFrame) -> pd.DataFrame:
-    frame = recipe.score(session, examples)
+def judged(
+    application: Application[Any, Any, Any], predictor: Any, examples: pd.DataFrame
+) -> pd.DataFrame:
+    frame: pd.DataFrame = application.evaluate(predictor, examples)
     if len(frame) != len(examples):
         raise Fault(
-            f"score gave {len(frame)} rows for {len(examples)} examples; correct the recipe's score"
+            f"evaluate gave {len(frame)} rows for {len(examples)} examples; "
+            "correct the application's evaluate"
         )
     return frame
 

@@ -1,13 +1,16 @@
 """python -m tasks.score.baselines --run PATH: the simpler models on the test rows, and which of
 those training saw.
 
-They depend on data, code and the model's fields before a sweep.
+They depend on data, code and the recipe's `baseline_fields`, so a changed learning rate makes none anew.
 """
+
+from typing import Any
 
 import pandas as pd
 
 from tasks.score.overlap import overlap
 from tidemill import contract
+from tidemill.contract import Baselined
 from tidemill.records.receipts import Baselines
 from tidemill.run import main, plan
 from tidemill.runtime import paths
@@ -17,17 +20,21 @@ from tidemill.runtime.receipt import File
 
 def baselines(this: plan.Plan) -> Baselines:
     """Their frames, as `score` gives them; made where they are missing."""
-    recipe = contract.load(this.application)(**this.recipe.model)
-    parts = [this.snapshot, this.code, recipe.model_dump(), this.recipe.split.near_duplicates]
+    parts = [this.snapshot, this.code, fields(this), this.recipe.split.near_duplicates]
     folder = paths.state("baselines", f"{this.application}-{digest(parts)[:16]}")
     done = folder / "done.json"
     with locked(paths.state("locks", f"baselines-{this.application}")):
         found = Baselines.load(done)
         if found and all(file.intact() for file in found.frames.values()):
             return found
+        application, options = contract.application(this.application), fields(this)
         test = pd.read_parquet(this.splits / "test.parquet")
         frames = {
-            **recipe.baselines(this.splits, test),
+            **(
+                application.baselines(this.splits, test, options)
+                if isinstance(application, Baselined)
+                else {}
+            ),
             "overlap": overlap(
                 pd.read_parquet(this.splits / "train.parquet"),
                 test,
@@ -42,6 +49,12 @@ def baselines(this: plan.Plan) -> Baselines:
         made = Baselines(frames=files)
         made.save(done)
         return made
+
+
+def fields(this: plan.Plan) -> dict[str, Any]:
+    """The recipe's fields that its baselines depend on."""
+    kind = contract.load(this.application)
+    return kind(**this.recipe.model).model_dump(include=set(kind.baseline_fields))
 
 
 def save(this: plan.Plan, name: str, frame: pd.DataFrame) -> File:

@@ -5,6 +5,7 @@ Killed at any moment, the same command goes on: the trial that died is tried aga
 
 import json
 
+from tidemill.contract import Splits
 from tidemill.engines.mlflow import runs
 from tidemill.records.receipts import Swept
 from tidemill.run import main, plan
@@ -50,11 +51,11 @@ def chosen(study: object, parent: str) -> tuple[dict, float]:
     import statistics
 
     from tasks.sweep.trial import seed, trained
-    from tidemill import contract
     from tidemill.engines.optuna.study import Study
 
     assert isinstance(study, Study)
     settings, means = study.settings, []
+    splits = Splits(study.this.splits, study.this.recipe.seed, settings.rows)
     finalists = study.best(settings.finalists if settings.seeds > 1 else 1)
     for trial in finalists:
         slot = trial.user_attrs["slot"]
@@ -62,16 +63,11 @@ def chosen(study: object, parent: str) -> tuple[dict, float]:
         for again in range(1, settings.seeds):
             name = f"again:{slot}:{again}"
             if name not in study.study.user_attrs:
-                recipe = contract.load(study.this.application)(
-                    **{**study.this.recipe.model, **trial.params}
-                )
-                data = recipe.datamodule(study.this.splits, study.this.recipe.seed, settings.rows)
-                study.study.set_user_attr(
-                    name,
-                    trained(study, recipe, data, seed(study, slot, again), f"trial {slot} again")[
-                        1
-                    ][settings.metric],
-                )
+                recipe = study.kind(**{**study.this.recipe.model, **trial.params})
+                learner = recipe.learner(splits)
+                what = f"trial {slot} again"
+                metrics = trained(study, learner, seed(study, slot, again), what)
+                study.study.set_user_attr(name, metrics[settings.metric])
             values.append(study.study.user_attrs[name])
         means.append(statistics.fmean(values))
         process.progress(len(means), len(finalists), "finalists", value=round(means[-1], 4))
@@ -92,7 +88,7 @@ def chosen(study: object, parent: str) -> tuple[dict, float]:
             ),
             "finalists.json",
         )
-    at = max(range(len(means)), key=lambda number: means[number])
+    at = max(range(len(means)), key=lambda number: study.sign * means[number])
     return finalists[at].params, means[at]
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-from tidemill import contract
-from tidemill.engines.mlflow import runs
+from tidemill.contract import Application, Learner, Run, Splits
+from tidemill.engines.mlflow import runs, tags
 from tidemill.engines.optuna.samplers import Params
 from tidemill.engines.optuna.study import Study, TrialState
-from tidemill.learners.lightning.loop import METRICS_EVERY, fit
+from tidemill.learners.lightning.loop import METRICS_EVERY
+from tidemill.learners.lightning.resume import loss_of, steps_done
 from tidemill.runtime import process
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import canonical
@@ -34,8 +35,9 @@ class Rungs(Callback):
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        if trainer.global_step % METRICS_EVERY == 0:
-            self.losses.append((trainer.global_step, float(outputs["loss"])))
+        step, loss = steps_done(trainer), loss_of(trainer, outputs)
+        if step % METRICS_EVERY == 0 and loss is not None:
+            self.losses.append((step, loss))
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         settings = self.study.settings
@@ -44,16 +46,17 @@ class Rungs(Callback):
                 f"no metric '{settings.metric}' for the sweep; the training gives {', '.join(sorted(trainer.callback_metrics))}"
             )
         value = float(trainer.callback_metrics[settings.metric])
-        self.curve.append((trainer.global_step, value))
+        step = steps_done(trainer)
+        self.curve.append((step, value))
         rung = len(self.curve)
-        if settings.rungs > 1 and trainer.global_step < trainer.estimated_stepping_batches:
+        if settings.rungs > 1 and step < trainer.estimated_stepping_batches:
             self.trial.report(value, rung)
             self.stopped = trainer.should_stop = self.study.stops(self.slot, rung, value)
 
 
 def work(study: Study, parent: str) -> None:
     """Take slots until none is left; wait for those that other workers have, since they may die."""
-    data: Any = None
+    splits = Splits(study.this.splits, study.this.recipe.seed, study.settings.rows)
     while not study.over():
         taken = study.take()
         if taken is None:
@@ -61,14 +64,10 @@ def work(study: Study, parent: str) -> None:
             continue
         trial, slot, params = taken
         try:
-            recipe = contract.load(study.this.application)(**{**study.this.recipe.model, **params})
+            recipe = study.kind(**{**study.this.recipe.model, **params})
             _row(slot, params, "running")
-            if data is None or recipe.data_fields & set(params):
-                data = recipe.datamodule(
-                    study.this.splits, study.this.recipe.seed, study.settings.rows
-                )
             with study.beating(trial):
-                values, state = attempt(study, recipe, data, trial, slot, parent)
+                values, state = attempt(study, recipe.learner(splits), params, trial, slot, parent)
         except Exception as error:
             if not isinstance(error, Fault | MemoryError | ValueError | RuntimeError):
                 raise
@@ -86,7 +85,7 @@ def work(study: Study, parent: str) -> None:
 
 
 def attempt(
-    study: Study, recipe: Any, data: Any, trial: Any, slot: int, parent: str
+    study: Study, learner: Learner, params: Params, trial: Any, slot: int, parent: str
 ) -> tuple[list[float], TrialState]:
     """Train once, with the slot's seed; its run in MLflow is the slot's, however often it is tried."""
     gc.collect()  # a trainer and its module refer to each other; the last trial's would stay beside this one's
@@ -94,15 +93,15 @@ def attempt(
         study.this.application,
         f"{study.name}/{slot}",
         f"trial {slot}",
-        {"tidemill.kind": "trial"},
+        {tags.KIND: "trial"},
         parent,
     )
-    runs.log(run_id, params={name: getattr(recipe, name) for name in study.settings.space})
+    runs.log(run_id, params=params)
     rungs = Rungs(study, trial, slot)
-    module, metrics = trained(study, recipe, data, seed(study, slot, 0), f"trial {slot}", rungs)
+    metrics = trained(study, learner, seed(study, slot, 0), f"trial {slot}", rungs)
     values = [metrics[study.settings.metric]]
     if study.settings.latency_ms:
-        values.append(latency(recipe, module, data))
+        values.append(latency(study.kind.application(), learner))
         metrics["latency_ms"] = values[1]
     runs.log_curve(run_id, "train_loss", rungs.losses)
     runs.log_curve(run_id, study.settings.metric, rungs.curve)
@@ -115,8 +114,8 @@ def attempt(
             if name not in ("train_loss", study.settings.metric)
         },
         tags={
-            "tidemill.state": "pruned" if rungs.stopped else "complete",
-            "tidemill.slot": str(slot),
+            tags.STATE: "pruned" if rungs.stopped else "complete",
+            tags.SLOT: str(slot),
         },
     )
     runs.finish(run_id)
@@ -124,8 +123,8 @@ def attempt(
 
 
 def trained(
-    study: Study, recipe: Any, data: Any, seed: int, what: str, *more: Callback
-) -> tuple[Any, dict[str, float]]:
+    study: Study, learner: Learner, seed: int, what: str, *callbacks: Callback
+) -> dict[str, float]:
     settings, sweep = study.this.recipe.trainer, study.settings
     epochs = min(sweep.max_epochs, settings.max_epochs)
     short = settings.model_copy(
@@ -136,12 +135,13 @@ def trained(
             "start": "scratch",
         }
     )
-    module, metrics, _ = fit(recipe, data, short, seed, epochs, None, what, sweep.share, more=more)
+    run = Run(short, seed, epochs, what, share=sweep.share, callbacks=callbacks)
+    metrics = learner.fit(run).metrics
     if sweep.metric not in metrics:
         raise Fault(
             f"no metric '{sweep.metric}' for the sweep; the training gives {', '.join(sorted(metrics))}"
         )
-    return module, metrics
+    return metrics
 
 
 def seed(study: Study, slot: int, again: int) -> int:
@@ -149,17 +149,17 @@ def seed(study: Study, slot: int, again: int) -> int:
     return (study.this.recipe.seed + slot + 100_003 * again) % 2**32
 
 
-def latency(recipe: Any, module: Any, data: Any) -> float:
+def latency(application: Application[Any, Any, Any], learner: Learner) -> float:
     """Milliseconds of one golden question, exported as it would be served: the median of rounds."""
     with tempfile.TemporaryDirectory() as folder:
-        recipe.export(module.eval(), data, Path(folder))
-        session, golden = recipe.open(Path(folder)), recipe.golden()
-        recipe.predict(session, golden)
+        learner.export(Path(folder))
+        predictor, golden = application.open(Path(folder)), application.golden()
+        predictor.predict(golden)
         times = []
         for _ in range(ROUNDS):
             began = time.perf_counter()
             for question in golden:
-                recipe.predict(session, [question])
+                predictor.predict([question])
             times.append(1000 * (time.perf_counter() - began) / len(golden))
     return statistics.median(times)
 

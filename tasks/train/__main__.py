@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from tasks.train.start import champion, check, identity, prepared, resumes
 from tidemill import contract
+from tidemill.contract import Batched
 from tidemill.engines.mlflow import runs
+from tidemill.engines.mlflow import tags as names
 from tidemill.learners.lightning import memory
 from tidemill.records.receipts import Swept, Trained
 from tidemill.run import main, plan
@@ -78,7 +80,6 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     """The training, and what MLflow is told of it while it runs and afterwards. Its checkpoints go once its weights are there."""
     from tasks.train.stages import signature, trained
     from tidemill.learners.lightning.cost import Meter
-    from tidemill.learners.lightning.loop import save
 
     start, settings = work.start, work.start.settings
     before = start.recipe.model_dump()
@@ -86,26 +87,28 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     runs.log(
         run_id,
         params={f"model.{name}": value for name, value in before.items()},
-        tags={"tidemill.resumes": str(attempts)} if attempts else {},
+        tags={names.RESUMES: str(attempts)} if attempts else {},
     )
     meter = Meter()
     ended = trained(work, runs.lightning_logger(run_id))
     path = this.folder / "weights.safetensors"
-    save(ended.module, path)
+    ended.learner.save(path)
     batches = sum(kept.steps for kept in ended.kept) * settings.accumulate
-    cost, method = meter.told(batches * int(before.get("batch", 0)), batches * start.tokens)
+    batch = start.recipe.batch if isinstance(start.recipe, Batched) else 0
+    cost, method = meter.told(batches * batch, batches * start.tokens)
     parts = max((kept.parts for kept in ended.kept), default=1)
     tags = {
-        "tidemill.weights": signature(path, ended.members),
-        "tidemill.start": start.told,
+        names.WEIGHTS: signature(path, ended.members),
+        names.START: start.told,
+        **({names.START_VERSION: start.version} if start.version else {}),
         "cost.energy_method": method,
         **ended.tags,
-        **({"tidemill.parts": str(parts)} if parts > 1 else {}),
-        **({"tidemill.rate": str(settings.lr)} if isinstance(settings.lr, float) else {}),
-        **({"tidemill.members": str(1 + len(ended.members))} if ended.members else {}),
+        **({names.PARTS: str(parts)} if parts > 1 else {}),
+        **({names.RATE: str(settings.lr)} if isinstance(settings.lr, float) else {}),
+        **({names.MEMBERS: str(1 + len(ended.members))} if ended.members else {}),
         **(
             {
-                "tidemill.budget": f"ended after {settings.budget_minutes:g} minutes, at step {ended.steps}"
+                names.BUDGET: f"ended after {settings.budget_minutes:g} minutes, at step {ended.steps}"
             }
             if any(kept.over_budget for kept in ended.kept)
             else {}

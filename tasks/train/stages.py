@@ -6,20 +6,27 @@ command does not do again what ended, goes on with what did not, and ends with t
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from tasks.train.start import Start, weights_of
 from tidemill import contract
-from tidemill.contract import Recipe
+from tidemill.contract import (
+    Fitted,
+    Learner,
+    Lessons,
+    Prunable,
+    Rated,
+    Recipe,
+    Run,
+    Shrinks,
+    Splits,
+    Teachable,
+)
 from tidemill.engines.config.schema import Recipe as Judged
-from tidemill.engines.config.schema import Trainer
-from tidemill.engines.mlflow import packages
-from tidemill.learners.lightning.distillation import Teacher, taught
-from tidemill.learners.lightning.loop import Kept, fit, rank, save
+from tidemill.engines.mlflow import packages, tags
+from tidemill.learners.lightning.loop import Kept, rank
 from tidemill.package.package import described
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import digest, sha256, write
@@ -48,7 +55,7 @@ class Work:
 class Ended:
     """What came of it."""
 
-    module: Any
+    learner: Learner
     recipe: Recipe  # its fields; other ones than it began with where it was pruned
     metrics: dict[str, float]
     steps: int
@@ -62,179 +69,161 @@ class Ended:
 def trained(work: Work, logger: Any = None) -> Ended:
     """The model, after everything its configuration asks for."""
     judged, start = work.judged, work.start
-    if judged.prune.fraction and (why := start.recipe.unprunable()):
-        raise Refused(f"prune.fraction={judged.prune.fraction:g}: {why}, or say prune.fraction=0")
+    smaller = small_fields(work) if judged.prune.fraction else None
     alone = not judged.prune.fraction and judged.ensemble.members == 1
-    ended = Ended(None, start.recipe, {}, 0)
+    learner = start.recipe.learner(start.splits)
+    ended = Ended(learner, start.recipe, {}, 0)
     teachers = teaching(work, ended)
-    teach = taught(teachers, judged.teach.weight, judged.teach.temperature) if teachers else None
+    lessons = Lessons(teachers, judged.teach.weight, judged.teach.temperature) if teachers else None
+    run = Run(
+        trainer=start.settings,
+        seed=judged.seed,
+        epochs=start.settings.max_epochs,
+        what=f"{work.what} {work.application}" + (f": {OWN}" if teachers else ""),
+        watch=contract.watch(work.application, judged.sweep.metric),
+        begin=start.weights,
+        logger=logger,
+        lessons=lessons,
+    )
     if alone:
         kept = work.keep("")
         ended.kept.append(kept)
-        ended.module, ended.metrics, ended.steps = fit(
-            start.recipe,
-            start.data,
-            start.settings,
-            judged.seed,
-            start.settings.max_epochs,
-            logger,
-            f"{work.what} {work.application}" + (f": {OWN}" if teachers else ""),
-            watch=judged.sweep.metric,
-            kept=kept,
-            begin=start.weights,
-            taught=teach,
-        )
-        return ended
-    ended.module, ended.metrics, ended.steps = stage(
-        work,
-        ended,
-        "",
-        start.recipe,
-        start.data,
-        start.settings,
-        judged.seed,
-        start.weights,
-        teach,
-        logger,
-    )
-    if judged.prune.fraction:
-        smaller(work, ended, teach)
+        fitted = learner.fit(replace(run, kept=kept))
+    else:
+        fitted = stage(work, ended, "", learner, run)
+    ended.metrics, ended.steps = fitted.metrics, fitted.steps
+    if smaller is not None:
+        prune(work, ended, smaller, run)
     for number, fields in enumerate(work.others, 1):
         name, seed = f"member-{number}", judged.seed + number
-        recipe = type(start.recipe)(**fields)
-        _, metrics, _ = stage(
-            work, ended, name, recipe, recipe.datamodule(work.splits, seed), start.settings, seed
-        )
+        member = type(start.recipe)(**fields).learner(Splits(work.splits, seed))
+        fitted = stage(work, ended, name, member, beside(run, seed))
         ended.members[name], ended.fields[name] = work.folder / f"{name}.safetensors", fields
-        ended.more |= {f"{name}.{key}": value for key, value in metrics.items()}
+        ended.more |= {f"{name}.{key}": value for key, value in fitted.metrics.items()}
     return ended
 
 
-def stage(
-    work: Work,
-    ended: Ended,
-    name: str,
-    recipe: Recipe,
-    data: Any,
-    settings: Trainer,
-    seed: int,
-    begin: Path | None = None,
-    taught: Any = None,
-    logger: Any = None,
-) -> tuple[Any, dict[str, float], int]:
+def beside(run: Run, seed: int) -> Run:
+    """The training of another network beside the model's own, from scratch."""
+    return replace(run, seed=seed, begin=None, logger=None, lessons=None)
+
+
+def small_fields(work: Work) -> Recipe:
+    """The fields after pruning; Refused where these cannot be pruned although others can."""
+    fraction, recipe = work.judged.prune.fraction, work.start.recipe
+    assert isinstance(recipe, Prunable)  # the configuration was judged
+    try:
+        pruned = recipe.pruned(fraction)
+    except ValueError as error:
+        raise Refused(f"prune.fraction={fraction:g}: {error}, or say prune.fraction=0") from error
+    assert isinstance(pruned, Recipe)
+    return pruned
+
+
+def stage(work: Work, ended: Ended, name: str, learner: Learner, run: Run) -> Fitted:
     """One training, or what is there of it since it ended before."""
     label = name or "whole"
     noted, weights = work.folder / f"{label}.json", work.folder / f"{label}.safetensors"
-    if (
-        noted.is_file()
-        and weights.is_file()
-        and (told := json.loads(noted.read_text()))["weights"] == sha256(weights)
-    ):
-        module = recipe.module(data)
-        module.load_state_dict(load_file(str(weights)))
-        return module, told["metrics"], told["steps"]
+    if noted.is_file() and weights.is_file():
+        told = json.loads(noted.read_text())
+        if told["weights"] == sha256(weights):
+            learner.load(weights)
+            return Fitted(told["metrics"], told["steps"])
     kept = work.keep(name)
     ended.kept.append(kept)
     what = f"{work.what} {work.application}: {name.replace('-', ' ') or OWN}"
-    module, metrics, steps = fit(
-        recipe,
-        data,
-        settings,
-        seed,
-        settings.max_epochs,
-        logger,
-        what,
-        watch=work.judged.sweep.metric,
-        kept=kept,
-        begin=begin,
-        taught=taught,
-    )
+    fitted = learner.fit(replace(run, what=what, kept=kept))
     if not rank():
-        save(module, weights)
-        write(
-            noted,
-            json.dumps({"weights": sha256(weights), "metrics": metrics, "steps": steps}) + "\n",
-        )
+        learner.save(weights)
+        told = {"weights": sha256(weights), "metrics": fitted.metrics, "steps": fitted.steps}
+        write(noted, json.dumps(told) + "\n")
         kept.checkpoints.clear()
-    return module, metrics, steps
+    return fitted
 
 
-def smaller(work: Work, ended: Ended, taught: Any) -> None:
-    """Take the lightest inner channels out and train on; the whole network stays where that costs more than the margin."""
+def prune(work: Work, ended: Ended, pruned: Recipe, run: Run) -> None:
+    """Take the lightest inner channels out and train on.
+
+    The whole network stays where that costs more than the margin.
+    """
     prune, metric = work.judged.prune, work.judged.sweep.metric
-    pruned, module = ended.recipe.pruned(ended.module, prune.fraction)
-    begin = work.folder / "pruned-begin.safetensors"
-    save(module, begin)
-    rate = {"lr": pruned.lr * prune.rate} if "lr" in type(pruned).model_fields else {}  # type: ignore[attr-defined]
+    splits = work.start.splits
+    shrunk, begin = pruned.learner(splits), work.folder / "pruned-begin.safetensors"
+    assert isinstance(ended.learner, Shrinks)
+    ended.learner.shrink(shrunk)
+    shrunk.save(begin)
+    slower = pruned
+    if isinstance(pruned, Rated):
+        slower = pruned.model_copy(update={"lr": pruned.lr * prune.rate})
+    learner = slower.learner(splits)
     settings = work.start.settings.model_copy(update={"max_epochs": prune.epochs})
-    module, metrics, steps = stage(
-        work,
-        ended,
-        "pruned",
-        pruned.model_copy(update=rate),
-        work.start.data,
-        settings,
-        work.judged.seed,
-        begin,
-        taught,
-    )
+    again = replace(run, trainer=settings, epochs=prune.epochs, begin=begin, logger=None)
+    fitted = stage(work, ended, "pruned", learner, again)
     ended.more |= {f"whole.{name}": value for name, value in ended.metrics.items()} | {
-        f"pruned.{name}": value for name, value in metrics.items()
+        f"pruned.{name}": value for name, value in fitted.metrics.items()
     }
-    lost = ended.metrics[metric] - metrics[metric]
-    words = f"{prune.fraction:g} of the inner channels: {metric} {metrics[metric]:.4f}, whole {ended.metrics[metric]:.4f}"
-    if not lost <= prune.margin:
-        ended.tags["tidemill.pruned"] = f"not taken, {words}; {prune.margin:g} may be lost"
-        return
-    ended.tags["tidemill.pruned"] = words
-    ended.module, ended.recipe, ended.metrics, ended.steps = (
-        module,
-        pruned,
-        metrics,
-        ended.steps + steps,
+    assert run.watch is not None
+    lost = run.watch.sign * (ended.metrics[metric] - fitted.metrics[metric])
+    words = (
+        f"{prune.fraction:g} of the inner channels: {metric} {fitted.metrics[metric]:.4f}, "
+        f"whole {ended.metrics[metric]:.4f}"
     )
+    if not lost <= prune.margin:
+        ended.tags[tags.PRUNED] = f"not taken, {words}; {prune.margin:g} may be lost"
+        return
+    ended.tags[tags.PRUNED] = words
+    ended.learner, ended.recipe, ended.metrics = learner, pruned, fitted.metrics
+    ended.steps += fitted.steps
 
 
 # Teachers -----------------------------------------------------------------------------------------
 
 
-def teaching(work: Work, ended: Ended) -> list[Teacher]:
+def teaching(work: Work, ended: Ended) -> list[Learner]:
     """Those who teach, trained or taken from the live version; nobody, most often."""
     teach, start = work.judged.teach, work.start
     if teach.by == "champion":
         return [champion(work, ended)]
-    found = []
+    found: list[Learner] = []
     for number in range(1, teach.members + 1 if teach.by == "ensemble" else 1):
         name, seed = f"teacher-{number}", work.judged.seed + number
         recipe = type(start.recipe)(**{**start.recipe.model_dump(), **teach.model})
         fits(start.recipe, recipe, "teach.model")
-        module, metrics, _ = stage(
-            work, ended, name, recipe, recipe.datamodule(work.splits, seed), start.settings, seed
+        learner = recipe.learner(Splits(work.splits, seed))
+        run = Run(
+            start.settings,
+            seed,
+            start.settings.max_epochs,
+            name,
+            contract.watch(work.application, work.judged.sweep.metric),
         )
-        ended.more |= {f"{name}.{key}": value for key, value in metrics.items()}
-        found.append(Teacher(module))
+        fitted = stage(work, ended, name, learner, run)
+        ended.more |= {f"{name}.{key}": value for key, value in fitted.metrics.items()}
+        found.append(learner)
     if found:
-        ended.tags["tidemill.taught"] = f"by an ensemble of {len(found)}"
+        ended.tags[tags.TAUGHT] = f"by an ensemble of {len(found)}"
     return found
 
 
-def champion(work: Work, ended: Ended) -> Teacher:
+def champion(work: Work, ended: Ended) -> Learner:
     path = weights_of(work.application, work.teacher)
     package = packages.fetch(work.application, work.teacher)
     recipe = contract.load(work.application)(**described(package)["fields"])
-    if why := work.start.recipe.strange(package, work.start.data):
+    if why := work.start.recipe.learner(work.start.splits).incompatible(package):
         raise Refused(f"teach.by=champion: {why}; say teach.by=ensemble or nobody")
     fits(work.start.recipe, recipe, f"{work.application} version {work.teacher}")
-    module: Any = recipe.module(work.start.data)
-    module.load_state_dict(load_file(str(path)))
-    ended.tags["tidemill.taught"] = (
+    learner = recipe.learner(work.start.splits)
+    learner.load(path)
+    ended.tags[tags.TAUGHT] = (
         f"by {work.application} version {work.teacher}, weights {sha256(path)[:16]}"
     )
-    return Teacher(module)
+    ended.tags[tags.TAUGHT_VERSION] = work.teacher
+    return learner
 
 
 def fits(student: Recipe, teacher: Recipe, who: str) -> None:
     """A teacher is asked about the student's batches, so it must read them as the student does."""
+    assert isinstance(student, Teachable) and isinstance(teacher, Teachable)
     mine, its = student.batches(), teacher.batches()
     other = [
         f"{name} {value} and not {mine.get(name)}"

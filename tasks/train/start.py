@@ -4,31 +4,40 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from tidemill.contract import Recipe
+from tidemill import contract
+from tidemill.contract import (
+    Batched,
+    Budgeted,
+    Classes,
+    Learner,
+    Rated,
+    Recipe,
+    Run,
+    Splits,
+    WarmStartableByFields,
+)
 from tidemill.engines.config.schema import Trainer
-from tidemill.engines.mlflow import packages, registry, runs
+from tidemill.engines.mlflow import packages, registry, runs, tags
 from tidemill.run import plan
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import digest, sha256, write
 
-CLASSES = ("pictures", "labelled texts")  # what a recipe `reads` where its answers are classes
-
 
 @dataclass
 class Start:
-    """A training as it begins: its fields and settings resolved, its data loaded."""
+    """A training as it begins: its fields and settings resolved."""
 
     recipe: Recipe
     settings: Trainer
-    data: Any
+    splits: Splits
     weights: Path | None  # to begin from
     told: str  # what it begins from, in words
     tokens: int  # of a batch; 0 where the recipe counts none
+    version: str = ""  # of the application that it begins from; empty where from none
 
 
 def identity(this: plan.Plan, recipe: Recipe) -> dict[str, str]:
@@ -49,12 +58,12 @@ def check(this: plan.Plan, recipe: Recipe) -> None:
         raise Refused(
             f"{this.application} has no training row; see split.rules in conf/recipe/{this.application}.yaml and data/splits/{this.application}/report.json"
         )
-    batch = getattr(recipe, "batch", None)
-    if batch and batch > len(rows):
+    batch = recipe.batch if isinstance(recipe, Batched) else 0
+    if batch > len(rows):
         raise Refused(
             f"model.batch is {batch} and {this.application} has {len(rows)} training rows; say model.batch={len(rows)} or less"
         )
-    if recipe.reads in CLASSES:
+    if issubclass(recipe.application, Classes):
         counts = Counter(next(iter(json.loads(target).values())) for target in rows["target"])
         alone = sorted(name for name, count in counts.items() if count == 1)
         if alone or len(counts) < 2:
@@ -70,7 +79,7 @@ def check(this: plan.Plan, recipe: Recipe) -> None:
 
 def prepared(this: plan.Plan, recipe: Recipe) -> Start:
     settings = this.recipe.trainer
-    weights, told = None, "scratch"
+    weights, told, number = None, "scratch", ""
     package: Path | None = None
     if settings.start == "champion":
         told, number = champion(this)
@@ -78,33 +87,32 @@ def prepared(this: plan.Plan, recipe: Recipe) -> Start:
             weights_of(this.application, number),
             packages.fetch(this.application, number),
         )
-        begun = recipe.warmed(package)
-        if begun is not recipe:  # the recipe itself begins from the package
-            recipe, weights = begun, None
-    data = recipe.datamodule(this.splits, this.recipe.seed)
-    if package is not None and (why := recipe.strange(package, data)):
+        if isinstance(recipe, WarmStartableByFields):
+            recipe, weights = recipe.warmed(package), None
+    splits = Splits(this.splits, this.recipe.seed)
+    if package is not None and (why := recipe.learner(splits).incompatible(package)):
         raise Refused(f"trainer.start=champion: {why}; say trainer.start=scratch")
     if settings.lr != "recipe":
-        if settings.optimiser == "recipe" and "lr" not in type(recipe).model_fields:
+        if settings.optimiser == "recipe" and not isinstance(recipe, Rated):
             raise Refused(
-                f"trainer.lr: {this.application} has no field lr that its own optimiser reads; name one, as trainer.optimiser=adamw"
+                f"trainer.lr: {this.application} has no field lr that its own optimiser reads; "
+                "name one, as trainer.optimiser=adamw"
             )
-        rate = found(this, recipe, data, settings) if settings.lr == "auto" else settings.lr
+        rate = settings.lr
+        if rate == "auto":
+            rate = found_rate(this, recipe.learner(splits), settings)
         settings = settings.model_copy(update={"lr": rate})
-        if "lr" in type(recipe).model_fields:
-            recipe = type(recipe)(**{**recipe.model_dump(), "lr": rate})
-    return Start(
-        recipe,
-        settings,
-        data,
-        weights,
-        told,
-        int(
-            recipe.plan(1, settings.devices, settings.strategy, settings.precision).get(
-                "tokens_per_step", 0
-            )
-        ),
-    )
+        if isinstance(recipe, Rated):
+            recipe = contract.load(this.application)(**{**recipe.model_dump(), "lr": rate})
+    return Start(recipe, settings, splits, weights, told, tokens(recipe, settings), number)
+
+
+def tokens(recipe: Recipe, settings: Trainer) -> int:
+    """Of a step; 0 where the recipe counts none."""
+    if not isinstance(recipe, Budgeted):
+        return 0
+    told = recipe.plan(1, settings.devices, settings.strategy, settings.precision)
+    return int(told.get("tokens_per_step", 0))
 
 
 def champion(this: plan.Plan) -> tuple[str, str]:
@@ -122,18 +130,18 @@ def champion(this: plan.Plan) -> tuple[str, str]:
 def weights_of(application: str, number: str) -> Path:
     """The trained weights of a version, found to be those that were trained."""
     version = registry.version(application, number)
-    key = version["tags"].get("tidemill.key", "") if version else ""
+    key = version.key if version else ""
     path = paths.run(key) / "weights.safetensors"
     if version is None or not key or not path.is_file():
         raise Refused(
             f"the weights of {application} version {number}, to begin from, are not on this machine; say trainer.start=scratch"
         )
-    tags = runs.data(version["run_id"]).tags
-    if "tidemill.members" in tags:
+    logged = runs.data(version.run_id).tags
+    if tags.MEMBERS in logged:
         raise Refused(
-            f"{application} version {number} is an ensemble of {tags['tidemill.members']} networks, and one is needed; say trainer.start=scratch, teach.by=nobody"
+            f"{application} version {number} is an ensemble of {logged[tags.MEMBERS]} networks, and one is needed; say trainer.start=scratch, teach.by=nobody"
         )
-    wanted = tags.get("tidemill.weights")
+    wanted = logged.get(tags.WEIGHTS)
     if wanted and sha256(path) != wanted:
         raise Refused(
             f"the weights of {application} version {number}, to begin from, are not those that were trained; say trainer.start=scratch"
@@ -141,20 +149,19 @@ def weights_of(application: str, number: str) -> Path:
     return path
 
 
-def found(this: plan.Plan, recipe: Recipe, data: Any, settings: Trainer) -> float:
+def found_rate(this: plan.Plan, learner: Learner, settings: Trainer) -> float:
     """The rate of a range test; found once in a run, so that a resumed training has the same."""
-    import lightning
-
-    from tidemill.learners.lightning.lr_range_test import find
-    from tidemill.learners.lightning.optimisers import configure
+    from tidemill.learners.lightning.loop import LightningLearner
 
     noted = this.folder / "rate.json"
     if not noted.is_file():
-        lightning.seed_everything(this.recipe.seed, workers=True, verbose=False)
-        module = recipe.module(data)
-        if settings.optimiser != "recipe":
-            module.configure_optimizers = configure(module, settings, 1.0)  # type: ignore[method-assign]
-        write(noted, json.dumps({"rate": find(module, data)}) + "\n")
+        if not isinstance(learner, LightningLearner):
+            raise Refused(
+                f"trainer.lr=auto: {this.application} is not trained step by step; "
+                "say trainer.lr=recipe"
+            )
+        rate = learner.find_rate(Run(settings, this.recipe.seed, 1, "range test"))
+        write(noted, json.dumps({"rate": rate}) + "\n")
     return float(json.loads(noted.read_text())["rate"])
 
 

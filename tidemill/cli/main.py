@@ -10,19 +10,24 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from tidemill.cli.arguments import Application, Json, names, out
+from tidemill.cli.approve import approve as _approve
+from tidemill.cli.arguments import Json, names, out
 from tidemill.cli.data import diff as _diff
 from tidemill.cli.data import listed as _list
+from tidemill.cli.deciding import known
+from tidemill.cli.history import history as _history
 from tidemill.cli.label import label as _label
 from tidemill.cli.new.command import new as _new
 from tidemill.cli.plan import plan as _plan
 from tidemill.cli.power import power as _power
 from tidemill.cli.predict import predict as _predict
+from tidemill.cli.rollback import rollback as _rollback
 from tidemill.cli.serve import serve as _serve
 from tidemill.cli.sources import app as _sources
 from tidemill.cli.status import status as _status
 from tidemill.cli.trace import trace as _trace
 from tidemill.cli.verify import verify as _verify
+from tidemill.runtime.escape import line
 from tidemill.runtime.lifetimes import guardian, stopping
 
 app = typer.Typer(
@@ -46,8 +51,13 @@ INTERRUPTED = 130
 @app.command()
 def run(
     application: Annotated[
-        str, typer.Argument(help="A file of conf/recipe.", autocompletion=names)
-    ] = "languages",
+        str,
+        typer.Argument(
+            help="A file of conf/recipe; by default the one that conf/config.yaml names.",
+            autocompletion=names,
+            show_default=False,
+        ),
+    ] = "",
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -76,6 +86,7 @@ def run(
 
     stopping.listen(lambda code: _fail(STOPPED, code))
     given = list(overrides or [])
+    application = application or config.general().application
     # Fail before spending: configuration before Prefect's start.
     config.check_hardware(config.recipe(application, given))
     guardian.watched()
@@ -103,138 +114,24 @@ def run(
 
 
 def _standing(application: str) -> tuple[str | None, str | None]:
-    """The version that is live and the one that waits for a person; unknown is none, since the run itself has ended well."""
-    from tidemill.engines.mlflow import registry
+    """The version that is live and the one that waits for a person.
+
+    Unknown is none, since the run itself has ended well.
+    """
+    from tidemill.engines.mlflow.live import live
     from tidemill.runtime.errors import Fault
 
     with contextlib.suppress(Fault):
-        return registry.aliased(application), registry.aliased(application, "challenger")
+        now = live(application)
+        return now.version, now.challenger
     return None, None
 
 
 app.command("predict")(_predict)
 app.command("status")(_status)
-
-
-@app.command()
-def rollback(
-    application: Application,
-    to: Annotated[
-        str, typer.Option(help="A version's number; without it, the champion before this one.")
-    ] = "",
-    why: Annotated[
-        str, typer.Option(help="Kept in the ledger.")
-    ] = "rolled back from the command line",
-    as_json: Json = False,
-) -> None:
-    """The previous champion again."""
-    from tasks.register.promote import before, promote
-
-    _known(application)
-    receipt = promote(application, before(application, to), _person(), why)
-    out(receipt.model_dump()) if as_json else typer.echo(
-        f"{application}: version {receipt.version} is @champion, before it was {receipt.previous}"
-    )
-
-
-def _known(application: str) -> None:
-    """Refused where it is neither a recipe nor, its recipe gone, an application with versions."""
-    from tidemill import contract
-    from tidemill.engines.mlflow import client, registry
-    from tidemill.runtime.errors import Refused
-
-    if application in (known := set(contract.names())):
-        return
-    if application not in (
-        known := known if client.unborn() else known | set(registry.applications())
-    ):
-        raise Refused(f"no application '{application}'; there are {', '.join(sorted(known))}")
-
-
-def _person() -> str:
-    import getpass
-
-    return os.environ.get("TIDEMILL_USER") or getpass.getuser()
-
-
-@app.command()
-def approve(
-    application: Application,
-    why: Annotated[str, typer.Option(help="Kept in the ledger.")],
-    version: Annotated[
-        str, typer.Option(help="A version's number; without it, the one that waits.")
-    ] = "",
-    as_json: Json = False,
-) -> None:
-    """A held version goes live, on a person's word."""
-    from tasks.register.promote import promote
-    from tidemill.engines.mlflow import registry
-    from tidemill.runtime.errors import Refused
-
-    _known(application)
-    number = version or registry.aliased(application, "challenger")
-    if number is None:
-        raise Refused(
-            f"no version of {application} waits for approval; tidemill status lists what there is"
-        )
-    receipt = promote(application, number, _person(), why)
-    out(receipt.model_dump()) if as_json else typer.echo(
-        f"{application}: version {receipt.version} is @champion, before it was {receipt.previous or 'none'}"
-    )
-
-
-@app.command()
-def history(
-    application: Application,
-    at: Annotated[
-        str, typer.Option(help="A date or time, as 2026-11-24: only what was live then.")
-    ] = "",
-    as_json: Json = False,
-) -> None:
-    """What was live, since when, who decided and why: the ledger, its chain checked."""
-    from tidemill.engines.mlflow import ledger
-    from tidemill.runtime.errors import Refused
-
-    _known(application)
-    entries = ledger.ledger(application)
-    if at:
-        entries = _live_at(entries, at)
-    if as_json:
-        out(entries)
-        return
-    if not entries:
-        raise Refused(
-            f"nothing of {application} was live{f' on {at}' if at else ' yet'}; tidemill run {application} makes a first version"
-        )
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("at", "version", "previous", "by", "why"):
-        table.add_column(column, overflow="fold")
-    for entry in entries:
-        table.add_row(
-            *(str(entry.get(column) or "") for column in ("at", "version", "previous", "by", "why"))
-        )
-    Console().print(table)
-
-
-def _live_at(entries: list[dict[str, Any]], at: str) -> list[dict[str, Any]]:
-    """The entry that was in force at a time; a date means its end. In UTC where no zone is named."""
-    from datetime import UTC, datetime, timedelta
-
-    from tidemill.runtime.errors import Refused
-
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError as error:
-        raise Refused(
-            f"--at {at!r} is no date; write it as 2026-11-24 or 2026-11-24T06:00"
-        ) from error
-    if len(at) <= 10:
-        moment += timedelta(days=1)
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return [entry for entry in entries if datetime.fromisoformat(entry["at"]) <= moment][-1:]
+app.command("rollback")(_rollback)
+app.command("approve")(_approve)
+app.command("history")(_history)
 
 
 @app.command()
@@ -242,7 +139,7 @@ def card(
     application: Annotated[
         str,
         typer.Argument(
-            help="An application, or one version of it: languages, languages@3.",
+            help="An application, or one version of it: NAME, NAME@3.",
             metavar="APPLICATION[@N]",
         ),
     ],
@@ -252,9 +149,9 @@ def card(
     from tasks.register.card import read, render
 
     name, _, number = application.partition("@")
-    _known(name)
-    told = read(name, number)
-    out(told) if as_json else typer.echo(render(told), nl=False)
+    known(name)
+    kept = read(name, number)
+    out(kept.model_dump(mode="json")) if as_json else typer.echo(render(kept), nl=False)
 
 
 @app.command()
@@ -413,7 +310,7 @@ data.command("diff")(_diff)
 @data.command()
 def restore(
     name: Annotated[
-        str, typer.Argument(help="RECIPE-DIGEST16, or a tag such as data/languages/2026-11-23.")
+        str, typer.Argument(help="RECIPE-DIGEST16, or a tag such as data/NAME/2026-11-23.")
     ],
     folder: Annotated[Path, typer.Argument(help="An empty or a new folder.")],
     remote: Annotated[
@@ -538,9 +435,9 @@ def _fail(error: object, code: int) -> int:
         import traceback
 
         traceback.print_exception(error)
-    line = " ".join(str(error).split())
+    words = line(error)
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    print(f"\033[1;31merror:\033[0m {line}" if colour else f"error: {line}", file=sys.stderr)
+    print(f"\033[1;31merror:\033[0m {words}" if colour else f"error: {words}", file=sys.stderr)
     return code
 
 

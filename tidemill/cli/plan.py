@@ -53,10 +53,9 @@ def planned(application: str, overrides: list[str]) -> dict[str, Any]:
     )
     recipe = contract.load(application)(**settings.model)
     trainer = settings.trainer
-    told = recipe.plan(trainer.max_epochs, trainer.devices, trainer.strategy, trainer.precision)
-    if not told:
+    if not isinstance(recipe, contract.Budgeted):
         raise Refused(f"{application} has no plan: its recipe counts neither parameters nor memory")
-    return told
+    return recipe.plan(trainer.max_epochs, trainer.devices, trainer.strategy, trainer.precision)
 
 
 def words(name: str) -> str:

@@ -46,7 +46,7 @@ def power(
     columns = [json.loads(item) for item in examples["slices"]]
     slices = {name: [str(item.get(name, "")) for item in columns] for name in settings.score.slices}
     rows = pd.DataFrame({"unit": examples["unit"].to_numpy(), **slices})
-    metrics = contract.load(application).metrics
+    metrics = contract.application(application).metrics
     seen = sights(rows, settings.gates, settings.score, metrics, disagree)
     if figure is not None:
         draw(figure, disagree, settings.score.alpha, len(rows))

@@ -17,7 +17,7 @@ Json = Annotated[
 def serve(
     applications: Annotated[
         list[str] | None,
-        typer.Argument(help="Files of conf/recipe, such as languages.", metavar="[APPLICATION]..."),
+        typer.Argument(help="Files of conf/recipe.", metavar="[APPLICATION]..."),
     ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every application that has a champion, now or later.")
@@ -33,10 +33,12 @@ def serve(
     """HTTP answers from @champion, and a page to try each application; Ctrl-C stops it."""
     from tasks.serve.__main__ import chosen, serve, settled
     from tidemill.runtime.errors import Fault
+    from tidemill.runtime.escape import one_line_logs
 
     names = chosen(list(applications or []), every)
     settings = settled(host, port, workers)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    one_line_logs()
 
     def told(where: str) -> None:
         typer.echo(

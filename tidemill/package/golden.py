@@ -2,20 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from tidemill.contract import Recipe
+from tidemill.contract import Application
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import write_json
 
 GOLDEN = "golden.json"
 
 
-def remember(recipe: Recipe, package: Path) -> None:
+def remember(application: Application[Any, Any, Any], package: Path) -> None:
     """Write the golden questions with this package's answers into it."""
-    questions = recipe.golden()
-    answers = recipe.predict(recipe.open(package), questions) if questions else []
+    questions = application.golden()
+    answers = application.open(package).predict(questions) if questions else []
     write_json(
         package / GOLDEN,
         [
@@ -28,15 +29,17 @@ def remember(recipe: Recipe, package: Path) -> None:
     )
 
 
-def golden(recipe: Recipe, package: Path, name: str) -> tuple[list[BaseModel], list[BaseModel]]:
-    """The questions, and the answers the package's makers got; of an older package the recipe's own questions, and no answers."""
+def golden(
+    application: Application[Any, Any, Any], package: Path, name: str
+) -> tuple[list[BaseModel], list[BaseModel]]:
+    """The questions, and the answers the package's makers got; of an older package the application's own questions, and no answers."""
     path = package / GOLDEN
     if not path.is_file():
-        return recipe.golden(), []
+        return application.golden(), []
     try:
         rows = json.loads(path.read_text())
-        return [recipe.Input.model_validate(row["question"]) for row in rows], [
-            recipe.Output.model_validate(row["answer"]) for row in rows
+        return [application.Input.model_validate(row["question"]) for row in rows], [
+            application.Output.model_validate(row["answer"]) for row in rows
         ]
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise Fault(

@@ -10,7 +10,7 @@ import psutil
 from pydantic import BaseModel
 from scipy import stats
 
-from tidemill.contract import Recipe
+from tidemill.contract import Predictor
 
 BATCH = 32
 BATCHES = 10
@@ -22,31 +22,32 @@ def rss_mb() -> float:
 
 
 def measured(
-    models: Mapping[str, tuple[Recipe, Any]],
+    models: Mapping[str, Predictor[Any, Any]],
     questions: list[BaseModel],
     requests: int,
     batches: int = BATCHES,
 ) -> tuple[dict[str, dict[str, float]], pd.DataFrame]:
-    """Each model's times of one request in ms and its requests a second; and every time.
+    """Each model's latency, and every time that was measured.
 
-    p50, p95 (with its interval) and p99; the requests a second are in batches of 32.
+    p50, p95 and p99 of one request in ms, p95 with its interval, and requests a second in batches
+    of 32.
     """
     if not requests or not questions:
         return {}, pd.DataFrame({"model": [], "ms": []})
     asked = [questions[place % len(questions)] for place in range(requests)]
-    for recipe, session in models.values():  # the first calls allocate
-        recipe.predict(session, asked[:BATCH])
-        recipe.predict(session, asked[:1])
+    for predictor in models.values():  # the first calls allocate
+        predictor.predict(asked[:BATCH])
+        predictor.predict(asked[:1])
     single: dict[str, list[float]] = {name: [] for name in models}
     batched: dict[str, list[float]] = {name: [] for name in models}
     names = list(models)
     for place, question in enumerate(asked):
         for name in names if place % 2 else names[::-1]:
-            single[name].append(_timed(*models[name], [question]))
+            single[name].append(_timed(models[name], [question]))
     for place in range(batches):
         block = [asked[(place * BATCH + at) % len(asked)] for at in range(BATCH)]
         for name in names if place % 2 else names[::-1]:
-            batched[name].append(_timed(*models[name], block))
+            batched[name].append(_timed(models[name], block))
     found = {
         name: {
             **quantiles(np.array(single[name]) * 1e3),
@@ -82,7 +83,7 @@ def quantiles(times_ms: np.ndarray) -> dict[str, float]:
     return figures
 
 
-def _timed(recipe: Recipe, session: Any, questions: list[BaseModel]) -> float:
+def _timed(predictor: Predictor[Any, Any], questions: list[BaseModel]) -> float:
     began = time.perf_counter()
-    recipe.predict(session, questions)
+    predictor.predict(questions)
     return time.perf_counter() - began

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.escape import line, one_line_logs
 from tidemill.runtime.files import canonical
 from tidemill.runtime.paths import environment, root, state
 from tidemill.runtime.receipt import Receipt
@@ -212,6 +213,7 @@ def explain(error: OSError) -> str:
 
 def settle_child() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    one_line_logs()
     for noisy in ("matplotlib", "alembic", "httpx", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     os.environ.update(environment())
@@ -221,7 +223,7 @@ def settle_child() -> None:
 
 
 def _say(error: object, code: int) -> int:
-    print("error: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
+    print("error: " + line(error), file=sys.stderr, flush=True)
     return code
 
 

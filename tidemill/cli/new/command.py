@@ -17,9 +17,7 @@ def new(
     ],
     like: Annotated[
         str,
-        typer.Option(
-            help="The application it is like: images, languages, stocks, text_generation or one of your own."
-        ),
+        typer.Option(help="The application it is like: one of recipes/, or one of your own."),
     ],
     data: Annotated[
         Path,

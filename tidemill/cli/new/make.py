@@ -35,7 +35,7 @@ def make(
     if unknown:
         raise Refused(f"--column {unknown[0]}=...: there are {', '.join(COLUMNS)}")
     path = _there(data, root)
-    found = survey(kind.reads, name, path, columns)
+    found = survey(reads(kind), name, path, columns)
     inside = path.is_relative_to(root)
     shown = path.relative_to(root).as_posix() if inside else str(path)
     text = (root / "conf" / "recipe" / f"{like}.yaml").read_text()
@@ -46,9 +46,9 @@ def make(
         "recipe": recipe(name, like, text, found, summary or found.summary),
     }
     if contract.packaged(name):  # its module is there; what it lacks is its configuration
-        if contract.load(name).reads != kind.reads:
+        if reads(contract.load(name)) != reads(kind):
             raise Refused(
-                f"{name} is an installed package's and reads {contract.load(name).reads or 'what it alone knows'}, {like} reads {kind.reads}; choose another --like, or another name"
+                f"{name} is an installed package's and reads {reads(contract.load(name)) or 'what it alone knows'}, {like} reads {reads(kind)}; choose another --like, or another name"
             )
         del bodies["module"]
     with locked(paths.state("locks", "new")):
@@ -120,15 +120,21 @@ def _named(name: str, root: Path) -> None:
         )
 
 
+def reads(kind: type[contract.Recipe]) -> str:
+    """The kind of data an application is made of; empty: it is no template."""
+    question = kind.application
+    return question.reads if issubclass(question, contract.Template) else ""
+
+
 def _like(like: str) -> type[contract.Recipe]:
     can = {
         name: kind
         for name in config.files("recipe")
-        if name in contract.names() and (kind := contract.load(name)).reads
+        if name in contract.names() and reads(kind := contract.load(name))
     }
     if like not in can:
         raise Refused(
-            f"--like {like}: there are {', '.join(f'{name} ({kind.reads})' for name, kind in sorted(can.items()))}"
+            f"--like {like}: there are {', '.join(f'{name} ({reads(kind)})' for name, kind in sorted(can.items()))}"
         )
     return can[like]
 
@@ -163,9 +169,10 @@ def _written(name: str, bodies: dict[Path, str], package: Path, root: Path) -> N
     except BaseException:
         for path in bodies:
             path.unlink(missing_ok=True)
-        if package / "__init__.py" in bodies:
+        if package / "recipe.py" in bodies:
             shutil.rmtree(package, ignore_errors=True)
-            sys.modules.pop(f"recipes.{name}", None)
+            for module in [one for one in sys.modules if one.startswith(f"recipes.{name}")]:
+                del sys.modules[module]
         if before is not None and dvc_yaml.read_text() != before:
             write(dvc_yaml, before)
         raise

@@ -23,42 +23,64 @@ OWN = (
 
 
 def module(name: str, like: str, kind: type[Recipe], found: Found, data: str) -> str:
-    """recipes/NAME/__init__.py: a subclass that changes nothing, and says where a person changes what."""
+    """recipes/NAME/recipe.py: subclasses that change nothing, and say where a person changes what."""
     facts = {
         "intended use": found.summary,
-        "limits": f"It knows what its own data shows and answers in those terms whatever it is asked. It is made like {like}, whose limits hold too.",
-        "out of scope": "Not written down yet; decisions about people without a person's check in any case.",
-        "data": f"{found.told}, of {data}. Who made them, when and for what is not written down yet.",
+        "limits": "It knows what its own data shows and answers in those terms whatever it is "
+        f"asked. It is made like {like}, whose limits hold too.",
+        "out of scope": "Not written down yet; decisions about people without a person's check in "
+        "any case.",
+        "data": f"{found.told}, of {data}. Who made them, when and for what is not written down "
+        "yet.",
     }
     lines = "\n".join(
         f"        {json.dumps(key)}: {_literal(text)}," for key, text in facts.items()
     )
-    return f'''"""An application made like `{like}`: all of that application holds here until something below says otherwise.
+    question, own = kind.application, title(name)
+    return f'''"""An application made like `{like}`: all of it holds here until something below says otherwise.
 
-The fields are in recipes/{like}; conf/recipe/{name}.yaml sets them under `model:`. docs/application.md says what each method is for.
+The fields are in recipes/{like}/schema.py; conf/recipe/{name}.yaml sets them under `model:`.
+docs/application.md says what each method is for.
 """
 
 from typing import ClassVar
 
-from {kind.__module__} import {kind.__name__}
+{imports(kind)}
 
 
-class {title(name)}({kind.__name__}):
-    """Hyperparameters: those of `{like}`, and what differs."""
+class {own}Question({question.__name__}):
+    """What is asked and how answers are judged: as in `{like}`, and what differs."""
 
-    # A field of your own, or another default: lr: float = Field(default=0.003, gt=0, description="...")  (from pydantic import Field)
-
-    # What a person must know before using it, for the model card: say here what you know of your data.
+    # What a person must know before using it, for the model card: say here what you know.
     facts: ClassVar[dict[str, str]] = {{
 {lines}
     }}
 
-    # Other labels than the data's own:      def label(self, documents, options)
-    # Another network, a LightningModule:    def module(self, datamodule), and export and open where its graph differs.
-    #                                        Put it into net.py beside this file and import it inside: no torch up here.
-    # Other simpler models to be held to:    def baselines(self, splits, examples)
-    # Questions any version must answer:     def golden(self)
+    # Other labels than the data's own:   def label(self, documents, options)
+    # Other simpler models to be held to: def baselines(self, splits, examples, options)
+    # Questions any version must answer:  def golden(self)
+
+
+class {own}({kind.__name__}):
+    """Hyperparameters: those of `{like}`, and what differs."""
+
+    application = {own}Question
+
+    # A field of your own, or another default (from pydantic import Field):
+    #     lr: float = Field(default=0.003, gt=0, description="...")
+    # Another network: def learner(self, splits), giving a learner of your own. Put it into
+    # network.py beside this file and import it inside the method: no torch up here.
 '''
+
+
+def imports(kind: type[Recipe]) -> str:
+    """The lines that import a recipe and its application."""
+    names: dict[str, list[str]] = {}
+    for one in (kind, kind.application):
+        names.setdefault(one.__module__, []).append(one.__name__)
+    return "\n".join(
+        f"from {module} import {', '.join(sorted(some))}" for module, some in sorted(names.items())
+    )
 
 
 def title(name: str) -> str:
@@ -124,7 +146,7 @@ def recipe(name: str, like: str, text: str, found: Found, summary: str) -> str:
         *(
             re.sub(
                 r"# the fields of .*",
-                f"# the fields of recipes/{name}/__init__.py and recipes/{like}",
+                f"# the fields of recipes/{name}/recipe.py and recipes/{like}/schema.py",
                 block,
             )
             for key, block in _blocks(text)
@@ -168,7 +190,7 @@ def _dump(value: dict[str, Any]) -> str:
 def places_of(root: Path, name: str) -> dict[str, Path]:
     """Where an application's own files lie."""
     return {
-        "module": root / "recipes" / name / "__init__.py",
+        "module": root / "recipes" / name / "recipe.py",
         "recipe": root / "conf" / "recipe" / f"{name}.yaml",
         "source": root / "conf" / "source" / f"{name}.yaml",
     }

@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from tidemill import contract
+from tidemill.contract import application as application_of
 from tidemill.contract import load as load_recipe
 from tidemill.contract import names as recipe_names
 from tidemill.engines.config.schema import (
@@ -182,41 +184,19 @@ def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
         raise Refused(
             text.replace("key '", "key 'model.").replace(f"{where}: ", f"{where}: model: ", 1)
         ) from error
-    if wrong := misread(judged.gates, application.metrics):
+    if wrong := misread(judged.gates, application_of(name).metrics):
         raise Refused(f"{where}: {'; '.join(wrong)}")
     unknown = sorted(set(judged.sweep.space) - set(application.model_fields))
     if unknown:
         raise Refused(
             f"{where}: sweep.space names {', '.join(unknown)}; the model has {', '.join(application.model_fields)}"
         )
-    if judged.trainer.start == "champion" and not application.warm:
+    if judged.sweep.metric not in application.validation:
         raise Refused(
-            f"{where}: trainer.start=champion: {name} always begins from scratch; say trainer.start=scratch"
+            f"{where}: sweep.metric={judged.sweep.metric}: the training gives "
+            f"{', '.join(application.validation)}"
         )
-    for asked, able, why in (
-        (
-            judged.teach.by != "nobody",
-            application.teaches,
-            f"teach.by={judged.teach.by}: {name} cannot be taught; say teach.by=nobody",
-        ),
-        (
-            judged.prune.fraction > 0,
-            application.prunes,
-            f"prune.fraction={judged.prune.fraction:g}: {name} cannot be pruned; say prune.fraction=0",
-        ),
-        (
-            judged.ensemble.members > 1,
-            bool(application.averages),
-            f"ensemble.members={judged.ensemble.members}: the answers of {name} cannot be averaged; say ensemble.members=1",
-        ),
-        (
-            judged.label.issues == "weight",
-            application.weighs,
-            f"label.issues=weight: the training of {name} counts all its rows alike; say label.issues: off",
-        ),
-    ):
-        if asked and not able:
-            raise Refused(f"{where}: {why}")
+    _able(judged, application, where)
     if judged.teach.model:
         try:
             application(**{**judged.model, **judged.teach.model})
@@ -232,6 +212,49 @@ def recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
     if judged.select.quality:
         quality(judged.select.quality)
     return judged
+
+
+def _able(judged: Recipe, application: type[contract.Recipe], where: str) -> None:
+    """Refuse what the application cannot do, before anything is spent."""
+    name = judged.application
+    asked: tuple[tuple[bool, type, type, str], ...] = (
+        (
+            judged.trainer.start == "champion",
+            application,
+            contract.WarmStartable,
+            f"trainer.start=champion: {name} always begins from scratch; say trainer.start=scratch",
+        ),
+        (
+            judged.teach.by != "nobody",
+            application,
+            contract.Teachable,
+            f"teach.by={judged.teach.by}: {name} cannot be taught; say teach.by=nobody",
+        ),
+        (
+            judged.prune.fraction > 0,
+            application,
+            contract.Prunable,
+            f"prune.fraction={judged.prune.fraction:g}: {name} cannot be pruned; "
+            "say prune.fraction=0",
+        ),
+        (
+            judged.ensemble.members > 1,
+            application.application,
+            contract.Averageable,
+            f"ensemble.members={judged.ensemble.members}: the answers of {name} cannot be "
+            "averaged; say ensemble.members=1",
+        ),
+        (
+            judged.label.issues == "weight",
+            application,
+            contract.RowWeighted,
+            f"label.issues=weight: the training of {name} counts all its rows alike; "
+            "say label.issues: off",
+        ),
+    )
+    for wanted, kind, capability, why in asked:
+        if wanted and not issubclass(kind, capability):
+            raise Refused(f"{where}: {why}")
 
 
 def sound() -> dict[str, Recipe]:

@@ -1,7 +1,8 @@
 """MLflow's SQLite file, made whole before anybody sees it.
 
-MLflow makes its tables in the file itself, unlocked, by dozens of migrations. Two steps that begin together
-then trip over each other, and a kill in that second leaves a file that no later start can read.
+MLflow makes its tables in the file itself, unlocked, by dozens of migrations. Two steps that begin
+together then trip over each other, and a kill in that second leaves a file that no later start can
+read.
 """
 
 from pathlib import Path
@@ -22,7 +23,10 @@ def _file(uri: str) -> Path:
 
 
 def create(uri: str) -> None:
-    """Make the SQLite file of MLflow's address, beside its place and then moved there; any other address is left alone."""
+    """Make the SQLite file of MLflow's address, beside its place and then moved there.
+
+    Any other address is left alone.
+    """
     if not missing(uri):
         return
     path = _file(uri)

@@ -1,4 +1,4 @@
-"""MLflow's server over a database that is made whole first (database.py). Run as `python -m tidemill.engines.mlflow.server OPTION ...`."""
+"""python -m tidemill.engines.mlflow.server OPTION ...: MLflow's server, its database made first."""
 
 import sys
 

@@ -15,10 +15,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tidemill import contract
 from tidemill.engines.mlflow import registry, runs
+from tidemill.engines.mlflow.live import live
 from tidemill.engines.optuna.samplers import Params, inside, outside, quasi, sampler, suggested
 from tidemill.run import plan
 from tidemill.runtime import paths, process
@@ -40,6 +42,7 @@ class Study:
     def __init__(self, this: plan.Plan) -> None:
         self.this, self.settings = this, this.recipe.sweep
         self.kind = contract.load(this.application)
+        self.sign = self.kind.validation[self.settings.metric].sign
         self.defaults = self.kind(**this.recipe.model)
         self.whole = frozenset(
             name for name in self.settings.space if self.kind.model_fields[name].annotation is int
@@ -52,7 +55,8 @@ class Study:
             grace_period=GRACE_S,
             engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
         )
-        aims: Any = ["maximize", "minimize"] if self.settings.latency_ms else ["maximize"]
+        first = "maximize" if self.sign > 0 else "minimize"
+        aims: Any = [first, "minimize"] if self.settings.latency_ms else [first]
         with self.alone():
             self.study = optuna.create_study(
                 storage=self.storage, study_name=self.name, directions=aims, load_if_exists=True
@@ -78,11 +82,11 @@ class Study:
         return found[: max(1, (self.settings.trials + 1) // 2)]
 
     def champion(self) -> Params:
-        number = registry.aliased(self.this.application)
+        number = live(self.this.application).version
         version = registry.version(self.this.application, number) if number else None
         if version is None:
             return {}
-        told = runs.data(version["run_id"]).params
+        told = runs.data(version.run_id).params
         with suppress(ValueError):
             given = {
                 name: told[f"model.{name}"]
@@ -103,13 +107,13 @@ class Study:
             and item.datetime_start is not None
         ]
         for item in sorted(others, key=lambda one: str(one.datetime_start), reverse=True):
-            done = optuna.load_study(storage=self.storage, study_name=item.study_name).get_trials(
-                deepcopy=False, states=(TrialState.COMPLETE,)
-            )
+            study = optuna.load_study(storage=self.storage, study_name=item.study_name)
+            done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            sign = 1 if study.directions[0] == StudyDirection.MAXIMIZE else -1
             if done:
                 return [
                     trial.params
-                    for trial in sorted(done, key=lambda trial: -trial.values[0])[
+                    for trial in sorted(done, key=lambda trial: -sign * trial.values[0])[
                         : self.settings.known
                     ]
                 ]
@@ -216,13 +220,13 @@ class Study:
     def stops(self, slot: int, rung: int, value: float) -> bool:
         """Whether ASHA stops a slot at a rung, beside the slots before it: so it does not depend on what died and came later."""
         others = [
-            trial.intermediate_values[rung]
+            self.sign * trial.intermediate_values[rung]
             for number, attempts in self.trials().items()
             if number < slot
             for trial in attempts
             if trial.state != TrialState.FAIL and rung in trial.intermediate_values
         ]
-        return outside(value, others, self.settings.reduction)
+        return outside(self.sign * value, others, self.settings.reduction)
 
     def best(self, count: int) -> list[FrozenTrial]:
         """The complete trials that are best, within the latency where one is asked for."""
@@ -232,7 +236,7 @@ class Study:
         if limit := self.settings.latency_ms:
             quick = [trial for trial in done if trial.values[1] <= limit]
             done = quick or [min(done, key=lambda trial: trial.values[1])]
-        return sorted(done, key=lambda trial: -trial.values[0])[:count]
+        return sorted(done, key=lambda trial: -self.sign * trial.values[0])[:count]
 
     def why(self) -> str:
         """The last fault of a trial, in its words."""

@@ -5,6 +5,19 @@ import pandas as pd
 from scipy import sparse
 
 
+def right(frame: pd.DataFrame) -> np.ndarray | None:
+    """Which rows of a score frame are answered right (n,), 0 or 1.
+
+    None where answers are not right or wrong: where there is no `target` or no `answer`.
+    """
+    if not {"target", "answer"} <= set(frame.columns):
+        return None
+    target, answer = frame["target"], frame["answer"]
+    if isinstance(target.dtype, pd.CategoricalDtype) and target.dtype == answer.dtype:
+        return (target.cat.codes == answer.cat.codes).to_numpy(float)
+    return (target.astype(object) == answer.astype(object)).to_numpy(float)
+
+
 def accuracy(right: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The weighted share of right answers. `right` (n,) of 0 and 1."""
     return weights @ right / weights.sum(axis=1)

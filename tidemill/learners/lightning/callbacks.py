@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from tidemill.learners.lightning.resume import Keeping
+from tidemill.contract import Watch
+from tidemill.learners.lightning.resume import Keeping, loss_of, steps_done
 from tidemill.runtime import process
 from tidemill.runtime.errors import Fault
 
@@ -24,7 +25,7 @@ class Progress(Callback):
     def on_train_start(self, trainer: Any, module: Any) -> None:
         self.began, self.first, self.total = (
             time.monotonic(),
-            trainer.global_step,
+            steps_done(trainer),
             int(trainer.estimated_stepping_batches),
         )
         if self.first and trainer.is_global_zero:
@@ -35,9 +36,8 @@ class Progress(Callback):
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        loss = float(outputs["loss"]) if isinstance(outputs, dict) else float(outputs)
-        done = trainer.global_step
-        if not math.isfinite(loss):
+        loss, done = loss_of(trainer, outputs), steps_done(trainer)
+        if loss is not None and not math.isfinite(loss):
             raise Fault(f"{self.what}: the loss is {loss} at step {done}; lower the learning rate")
         now = time.monotonic()
         total = self.total
@@ -50,7 +50,7 @@ class Progress(Callback):
                 "steps",
                 training=self.what,
                 epoch=trainer.current_epoch + 1,
-                loss=round(loss, 4),
+                loss=None if loss is None else round(loss, 4),
                 rate=float(f"{rate(trainer):.3g}"),
                 left_s=round(left),
             )
@@ -66,10 +66,10 @@ class Rates(Callback):
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_index: int) -> None:
         if (
             trainer.logger
-            and trainer.global_step % trainer.log_every_n_steps == 0
+            and steps_done(trainer) % trainer.log_every_n_steps == 0
             and batch_index % trainer.accumulate_grad_batches == 0
         ):
-            trainer.logger.log_metrics({"rate": rate(trainer)}, step=trainer.global_step)
+            trainer.logger.log_metrics({"rate": rate(trainer)}, step=steps_done(trainer))
 
 
 class Average(Callback):
@@ -93,9 +93,9 @@ class Average(Callback):
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        if trainer.global_step == self.step:
+        if steps_done(trainer) == self.step:
             return
-        self.step = trainer.global_step
+        self.step = steps_done(trainer)
         decay = min(
             self.decay, (1 + self.step) / (10 + self.step)
         )  # the first steps are forgotten sooner, as TensorFlow's does
@@ -128,10 +128,11 @@ class Average(Callback):
 
 
 class Best(Callback):
-    """Keeps the weights of the best validation by one metric, higher being better."""
+    """Keeps the weights of the best validation by one metric."""
 
-    def __init__(self, metric: str) -> None:
-        self.metric, self.value, self.step = metric, -math.inf, 0
+    def __init__(self, watch: Watch) -> None:
+        self.metric, self.sign = watch.name, watch.sign
+        self.value, self.step = -math.inf, 0  # the value times the sign, so that higher is better
         self.weights: dict[str, Tensor] = {}
         self.metrics: dict[str, float] = {}
 
@@ -140,9 +141,9 @@ class Best(Callback):
             raise Fault(
                 f"no metric '{self.metric}' to keep the best by; the training gives {', '.join(sorted(trainer.callback_metrics))}"
             )
-        value = float(trainer.callback_metrics[self.metric])
+        value = self.sign * float(trainer.callback_metrics[self.metric])
         if value > self.value:
-            self.value, self.step = value, trainer.global_step
+            self.value, self.step = value, steps_done(trainer)
             self.weights = {
                 name: weight.detach().clone() for name, weight in module.state_dict().items()
             }

@@ -1,29 +1,29 @@
-"""Lightning as every training here uses it: seeded, quiet, telling how far it is, and going on where it was killed."""
+"""Lightning as every training here uses it: seeded, quiet, with progress, resumed when killed."""
 
 import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from safetensors.torch import load_file, save_file
 
-from tidemill.contract import Recipe
+from tidemill.contract import Fitted, Rated, Recipe, Run, Splits
 from tidemill.engines.config.schema import Trainer
 from tidemill.kit.batches import Steps
 from tidemill.learners.lightning.callbacks import Average, Best, Budget, Penalty, Progress, Rates
 from tidemill.learners.lightning.checkpoints import Checkpoints, Clock, Files
+from tidemill.learners.lightning.distillation import Teacher, taught
+from tidemill.learners.lightning.lr_range_test import find
 from tidemill.learners.lightning.optimisers import configure
-from tidemill.learners.lightning.resume import Keeping, Stop, go_on
-from tidemill.run.plan import Plan
-from tidemill.runtime.errors import Fault
+from tidemill.learners.lightning.resume import Keeping, Stop, go_on, steps_done
+from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import aside
-from tidemill.runtime.receipt import File
 
 for noisy in ("lightning.pytorch", "lightning.fabric", "lightning_utilities"):
     logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -46,113 +46,238 @@ class Kept:
     over_budget: bool = field(default=False, init=False)
 
 
-def fit(
-    recipe: Recipe,
-    data: Any,
-    settings: Trainer,
-    seed: int,
-    epochs: int,
-    logger: Any,
-    what: str,
-    share: float = 1.0,
-    watch: str = "",
-    kept: Kept | None = None,
-    begin: Path | None = None,
-    more: Sequence[Callback] = (),
-    taught: Callable[[Any], Callable[[Any, int], Any]] | None = None,
-) -> tuple[Any, dict[str, float], int]:
-    """Train a fresh module; gives it, the validation metrics and the steps taken.
+R = TypeVar("R", bound=Recipe)
+D = TypeVar("D")
+M = TypeVar("M", bound=lightning.LightningModule)
 
-    `share` of each epoch's steps are made: less than all for a trial. `watch` names the validation metric, higher being
-    better, that stops early and keeps the best. `begin` are weights to begin from. `taught` gives a module another
-    training step, where somebody teaches it.
+
+class LightningLearner(ABC, Generic[R, D, M]):
+    """One training by Lightning: of a LightningModule, with the loaders of a LightningDataModule.
+
+    A module that optimises by hand (`automatic_optimization = False`) may have several optimisers.
     """
-    lightning.seed_everything(seed, workers=True, verbose=False)
-    module: Any = recipe.module(data)
-    if begin is not None:
-        warm(module, begin)
-    if taught is not None:
-        module.training_step = taught(module)
-    if settings.optimiser != "recipe":
-        module.configure_optimizers = configure(
-            module,
-            settings,
-            settings.lr if isinstance(settings.lr, float) else float(getattr(recipe, "lr", 0.001)),
+
+    def __init__(self, recipe: R, splits: Splits) -> None:
+        self.recipe, self.splits = recipe, splits
+        self._module: M | None = None
+
+    @abstractmethod
+    def load_data(self) -> D:
+        """The splits as the loaders see them: a LightningDataModule."""
+
+    @abstractmethod
+    def network(self) -> M:
+        """The module before training, made for `self.data`."""
+
+    @abstractmethod
+    def export(self, package: Path) -> float:
+        """Write the package of `self.module`; its largest difference from torch."""
+
+    def incompatible(self, package: Path) -> str:
+        return ""
+
+    @property
+    def data(self) -> D:
+        values = tuple(
+            (name, getattr(self.recipe, name)) for name in sorted(self.recipe.data_fields)
         )
-    if not epochs:
-        trainer = lightning.Trainer(
-            **hardware(settings),
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.validate(module, data, verbose=False)
-        return module, measured(trainer), 0
-    parts = kept.parts if kept else 1
-    dataset = positioned(data, parts)
-    found = kept.checkpoints.newest() if kept else None
-    content = go_on(dataset, found[1], parts) if found else None
-    keeping, best = None, Best(watch) if settings.keep == "best" else None
-    callbacks: list[Callback] = [Progress(what), *more]
-    if kept:
-        at = int(content["global_step"]) if content else 0
-        kept.resumed_at = at if content else None
-        clock = Clock(settings.checkpoint_steps, settings.checkpoint_minutes, at)
-        keeping = Keeping(kept.checkpoints, clock, kept.stop, parts, dataset, content)
-        callbacks.append(keeping)
-    if logger:
-        callbacks.append(Rates())
-    if settings.optimiser != "recipe" or settings.l1 or settings.gradient_clip:
-        callbacks.append(Penalty(settings.l1))
-    if best:
-        callbacks.append(best)
-    if settings.ema:
-        callbacks.append(
-            Average(settings.ema)
-        )  # after Best, which copies the averaged weights before they are put back
-    if settings.patience:
-        callbacks.append(
-            EarlyStopping(
-                watch, mode="max", patience=settings.patience, check_on_train_epoch_end=False
+        return self.splits.loaded((type(self), values), self.load_data)
+
+    @property
+    def module(self) -> M:
+        """The module, trained or loaded; before, as it begins."""
+        if self._module is None:
+            self._module = self.network()
+        return self._module
+
+    def save(self, path: Path) -> None:
+        save(self.module, path)
+
+    def load(self, path: Path) -> None:
+        # What a network draws at first is overwritten; drawn from a seed, nothing depends on it.
+        lightning.seed_everything(self.splits.seed, verbose=False)
+        self._module = self.network()
+        self._module.load_state_dict(load_file(str(path)))
+        self._module.eval()
+
+    def fit(self, run: Run) -> Fitted:
+        data = self.data
+        self._module = None
+        lightning.seed_everything(run.seed, workers=True, verbose=False)
+        self._module = module = self.network()
+        if run.begin is not None:
+            warm(module, run.begin)
+        if run.lessons is not None:
+            teachers = [Teacher(_module(one)) for one in run.lessons.teachers]
+            step_of = taught(teachers, run.lessons.weight, run.lessons.temperature)
+            module.training_step = step_of(module)  # type: ignore[method-assign]
+        if run.trainer.optimiser != "recipe":
+            refuse_by_hand(module, run.trainer)
+            rate = learning_rate(run.trainer, self.recipe)
+            module.configure_optimizers = configure(module, run.trainer, rate)  # type: ignore[method-assign]
+        return fit(module, data, run) if run.epochs else validated(module, data, run)
+
+    def find_rate(self, run: Run) -> float:
+        """The learning rate of a range test, on a module that is thrown away."""
+        data = self.data
+        lightning.seed_everything(run.seed, workers=True, verbose=False)
+        module = self.network()
+        if not module.automatic_optimization:
+            raise Refused(
+                "trainer.lr=auto: this network steps its optimisers itself; say trainer.lr=recipe"
             )
+        if run.trainer.optimiser != "recipe":
+            module.configure_optimizers = configure(module, run.trainer, 1.0)  # type: ignore[method-assign]
+        return find(module, data)
+
+
+def _module(learner: Any) -> lightning.LightningModule:
+    if not isinstance(learner, LightningLearner):
+        raise Refused(
+            f"teach: a {type(learner).__name__} has no network to ask; say teach.by=nobody"
         )
-    budget = Budget(settings.budget_minutes, keeping) if settings.budget_minutes else None
-    if budget:
-        callbacks.append(budget)
+    module: lightning.LightningModule = learner.module
+    return module
+
+
+def learning_rate(settings: Trainer, recipe: Recipe) -> float:
+    """Of a named optimiser: the trainer's, else the recipe's own, else 0.001."""
+    if isinstance(settings.lr, float):
+        return settings.lr
+    return recipe.lr if isinstance(recipe, Rated) else 0.001
+
+
+def validated(module: Any, data: Any, run: Run) -> Fitted:
+    """The metrics of a module that is not trained."""
+    trainer = lightning.Trainer(
+        **hardware(run.trainer),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.validate(module, data, verbose=False)
+    return Fitted(measured(trainer), 0)
+
+
+class Training:
+    """The callbacks of one training, and the checkpoint that it resumes from."""
+
+    def __init__(self, module: Any, data: Any, run: Run) -> None:
+        settings, self.kept = run.trainer, run.kept
+        self.parts: int = self.kept.parts if self.kept else 1
+        refuse_by_hand(module, settings, self.parts)
+        dataset = positioned(data, self.parts)
+        newest = self.kept.checkpoints.newest() if self.kept else None
+        self.path = str(newest[0]) if newest else None
+        self.content = go_on(dataset, newest[1], self.parts) if newest else None
+        self.keeping = self._keeping(settings, dataset)
+        self.best = Best(run.watch) if settings.keep == "best" and run.watch else None
+        self.budget = (
+            Budget(settings.budget_minutes, self.keeping) if settings.budget_minutes else None
+        )
+        self.callbacks = self._callbacks(run)
+
+    def _keeping(self, settings: Trainer, dataset: Steps | None) -> Keeping | None:
+        if not self.kept:
+            return None
+        at = int(self.content["steps"]) if self.content else 0
+        self.kept.resumed_at = at if self.content else None
+        clock = Clock(settings.checkpoint_steps, settings.checkpoint_minutes, at)
+        return Keeping(
+            self.kept.checkpoints, clock, self.kept.stop, self.parts, dataset, self.content
+        )
+
+    def _callbacks(self, run: Run) -> list[Callback]:
+        settings = run.trainer
+        callbacks: list[Callback] = [Progress(run.what), *run.callbacks]
+        if self.keeping:
+            callbacks.append(self.keeping)
+        if run.logger:
+            callbacks.append(Rates())
+        if settings.optimiser != "recipe" or settings.l1 or settings.gradient_clip:
+            callbacks.append(Penalty(settings.l1))
+        if self.best:
+            callbacks.append(self.best)
+        if settings.ema:
+            # after Best, which copies the averaged weights before they are put back
+            callbacks.append(Average(settings.ema))
+        if settings.patience and run.watch:
+            callbacks.append(
+                EarlyStopping(
+                    run.watch.name,
+                    mode="max" if run.watch.sign > 0 else "min",
+                    patience=settings.patience,
+                    check_on_train_epoch_end=False,
+                )
+            )
+        if self.budget:
+            callbacks.append(self.budget)
+        return callbacks
+
+    def note(self, trainer: Any) -> None:
+        """Say of the attempt that ended how long it was, whichever way it ended."""
+        if self.kept and self.keeping:
+            self.kept.spent_s = self.keeping.spent_s
+            self.kept.steps = steps_done(trainer) - (self.kept.resumed_at or 0)
+            self.kept.over_budget = bool(self.budget and self.budget.spent)
+
+
+def fit(module: Any, data: Any, run: Run) -> Fitted:
+    """Train a module; it has the weights of the end afterwards, or those of the best validation."""
+    settings = run.trainer
+    training = Training(module, data, run)
+    by_hand = not module.automatic_optimization
     trainer = lightning.Trainer(
         **hardware(settings),
         gradient_clip_val=settings.gradient_clip,
-        max_epochs=epochs,
+        max_epochs=run.epochs,
         min_epochs=0,
-        logger=logger or False,
-        callbacks=callbacks,
-        accumulate_grad_batches=settings.accumulate * parts,
+        logger=run.logger or False,
+        callbacks=training.callbacks,
+        accumulate_grad_batches=1 if by_hand else settings.accumulate * training.parts,
         val_check_interval=settings.validate_share,
-        plugins=[Files(content)],
+        plugins=[Files(training.content)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=METRICS_EVERY,
         num_sanity_val_steps=0,
-        limit_train_batches=share,
-        use_distributed_sampler=False,  # recipes' Steps share a batch among processes themselves, and every process validates on all rows
+        limit_train_batches=run.share,
+        # Steps share a batch among processes themselves; every process validates on all rows.
+        use_distributed_sampler=False,
     )
     try:
         compiled: Any = torch.compile(module) if settings.compile else module
-        trainer.fit(compiled, data, ckpt_path=str(found[0]) if found else None, weights_only=True)
+        trainer.fit(compiled, data, ckpt_path=training.path, weights_only=True)
     finally:
-        if kept and keeping:
-            kept.spent_s, kept.steps, kept.over_budget = (
-                keeping.spent_s,
-                trainer.global_step - (kept.resumed_at or 0),
-                bool(budget and budget.spent),
-            )
-    metrics = measured(trainer)
+        training.note(trainer)
+    best = training.best
     if best and best.weights:
         module.load_state_dict(best.weights)
-        return module, best.metrics, best.step
-    return module, metrics, trainer.global_step
+        return Fitted(best.metrics, best.step)
+    return Fitted(measured(trainer), steps_done(trainer))
+
+
+def refuse_by_hand(module: Any, settings: Trainer, parts: int = 1) -> None:
+    """Refuse what only Lightning's own optimisation does, of a module that optimises by hand."""
+    if module.automatic_optimization:
+        return
+    asked = {
+        "trainer.accumulate": settings.accumulate > 1,
+        "trainer.gradient_clip": settings.gradient_clip is not None,
+        "trainer.optimiser": settings.optimiser != "recipe",
+    }
+    if names := [name for name, wanted in asked.items() if wanted]:
+        raise Refused(
+            f"{' and '.join(names)}: this network steps its optimisers itself, so they change "
+            "nothing; leave them out, or use the recipe's own fields"
+        )
+    if parts > 1:
+        raise Fault(
+            "out of memory, and a network that steps its optimisers itself cannot take half a "
+            "batch at a time; lower model.batch"
+        )
 
 
 def hardware(settings: Trainer) -> dict[str, Any]:
@@ -177,14 +302,12 @@ def positioned(data: Any, parts: int) -> Steps | None:
     if not isinstance(dataset, Steps):
         if parts > 1:
             raise Fault(
-                "out of memory, and this recipe's batches cannot be cut: its loader is not made of tidemill.kit.batches.Steps; lower model.batch"
+                "out of memory, and this recipe's batches cannot be cut: its loader is not made of "
+                "tidemill.kit.batches.Steps; lower model.batch"
             )
         return None
-    dataset.epoch, dataset.step, dataset.parts = (
-        0,
-        0,
-        parts,
-    )  # the data may have served another training before
+    # The data may have served another training before.
+    dataset.epoch, dataset.step, dataset.parts = 0, 0, parts
     data.train_dataloader = lambda: loader
     return dataset
 
@@ -195,7 +318,8 @@ def warm(module: Any, path: Path) -> None:
         module.load_state_dict(load_file(str(path)))
     except RuntimeError as error:
         raise Fault(
-            f"trainer.start=champion: the champion's weights do not fit this network ({' '.join(str(error).split())[:200]}); say trainer.start=scratch"
+            "trainer.start=champion: the champion's weights do not fit this network "
+            f"({' '.join(str(error).split())[:200]}); say trainer.start=scratch"
         ) from error
 
 
@@ -207,7 +331,8 @@ def save(module: Any, path: Path) -> None:
     odd = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
     if odd:
         raise Fault(
-            f"the trained weights hold values that are no numbers ({', '.join(odd[:3])}); lower the learning rate"
+            f"the trained weights hold NaN or infinity ({', '.join(odd[:3])}); "
+            "lower the learning rate"
         )
     with aside(path) as part:
         save_file(weights, str(part))
@@ -216,12 +341,3 @@ def save(module: Any, path: Path) -> None:
 def rank() -> int:
     """Which process of a training this is; 0 is the one that writes."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
-
-
-def rebuilt(recipe: Recipe, plan: Plan, weights: File) -> tuple[Any, Any]:
-    """The datamodule and the module with its trained weights, as they left training."""
-    lightning.seed_everything(plan.recipe.seed, verbose=False)
-    data = recipe.datamodule(plan.splits, plan.recipe.seed)
-    module = recipe.module(data)
-    module.load_state_dict(load_file(str(weights.open())))
-    return data, module.eval()

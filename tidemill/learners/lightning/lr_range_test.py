@@ -8,6 +8,8 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from tidemill.learners.lightning.resume import loss_of
+
 LOW, HIGH, STEPS = 1e-6, 1.0, 100
 SMOOTH = 0.9  # of the loss, from step to step
 TOO_HIGH = 3.0  # times the best loss: beyond it nothing is learned of rates
@@ -23,7 +25,8 @@ class Test(Callback):
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        loss = float(outputs["loss"])
+        loss = loss_of(trainer, outputs)
+        assert loss is not None
         self.mean = SMOOTH * self.mean + (1 - SMOOTH) * loss
         smoothed = self.mean / (1 - SMOOTH ** (len(self.losses) + 1))
         if not math.isfinite(smoothed) or (

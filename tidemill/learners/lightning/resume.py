@@ -21,6 +21,28 @@ from tidemill.runtime.process import EXIT_AGAIN
 RNG = "rng"
 
 
+def steps_done(trainer: Any) -> int:
+    """Optimisation steps so far.
+
+    Lightning counts those of every optimiser; where a module steps several by hand, what counts
+    here is its batches.
+    """
+    module = trainer.lightning_module
+    if module is None or module.automatic_optimization:
+        return int(trainer.global_step)
+    return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)
+
+
+def loss_of(trainer: Any, outputs: Any) -> float | None:
+    """The loss of the batch that ended.
+
+    A module that optimises by hand gives none back; then it is what it logged as `train_loss`.
+    """
+    if isinstance(outputs, dict):
+        outputs = outputs.get("loss", trainer.callback_metrics.get("train_loss"))
+    return None if outputs is None else float(outputs)
+
+
 class Stop:
     """SIGTERM, as a preempted machine sends it: heard once, obeyed where a step has ended."""
 
@@ -118,7 +140,7 @@ class Keeping(Callback):
                 draw_from(self.resumed[RNG])
         if batch_index % trainer.accumulate_grad_batches or (self.dataset is None and batch_index):
             return  # in the midst of a step
-        step = trainer.global_step
+        step = steps_done(trainer)
         asked, due = self.together(trainer, (self.stop.asked, self.clock.due(step)))
         if asked or due:
             self.save(trainer, module, step)
@@ -149,6 +171,7 @@ class Keeping(Callback):
             "identity": self.checkpoints.identity,
             RNG: drawn(),
             "parts": self.parts,
+            "steps": steps_done(trainer),
             "spent_s": self.spent_s,
             "place": {
                 "epoch": trainer.current_epoch,

@@ -131,7 +131,7 @@ class Sweep(Strict):
     share: float = Field(
         default=1.0, gt=0, le=1, description="of an epoch's steps that a trial makes"
     )
-    metric: str = Field(description="of validation; higher is better")
+    metric: str = Field(description="of validation: one of the recipe's `validation`")
     latency_ms: float = Field(
         default=0.0,
         ge=0,

@@ -1,0 +1,129 @@
+"""The pictures as a training sees them: copies that are turned, bent, partly erased and noisy.
+
+Shapes: B pictures, S side.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import lightning
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recipes.images.schema import Fields
+from recipes.images.session import stack
+from tidemill.contract import Splits
+from tidemill.families.networks import Batch, Shuffled, loader
+from tidemill.kit.batches import weights
+
+FIELD = 5  # points of the elastic field in each direction
+VALIDATED = 512  # pictures in a step of validation
+
+
+class Copies(Shuffled):
+    """Augmented batches: pixels (B, 1, S, S) of 0 to 1, targets (B,), and where weighted, weights.
+
+    Weights (B,) have mean 1 over the whole batch, so that its parts together have its loss.
+    """
+
+    def __init__(self, data: Data) -> None:
+        super().__init__(len(data.targets), data.fields.batch, data.seed)
+        self.data = data
+
+    def take(self, rows: Tensor, epoch: int, step: int) -> Batch:
+        data = self.data
+        drawn = np.random.SeedSequence([data.seed, epoch, step]).generate_state(1, np.uint64)
+        random = torch.Generator().manual_seed(int(drawn[0]))
+        pixels = varied(data.pixels[rows].float()[:, None] / 255, data.fields, random)
+        if data.weights is None:
+            return pixels, data.targets[rows]
+        weighted = data.weights[rows]
+        return pixels, data.targets[rows], weighted / weighted.mean()
+
+
+def varied(pixels: Tensor, fields: Fields, random: torch.Generator) -> Tensor:
+    """Copies (B, 1, S, S) that are turned, resized, moved, bent, partly erased and, if asked, mirrored."""
+    count, side = len(pixels), pixels.shape[-1]
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=random) * 2 - 1
+
+    angle = drawn(count) * math.radians(fields.turn)
+    scale = 1 + drawn(count, 2) * fields.zoom
+    flip = torch.where((drawn(count) < 0) & fields.mirror, -1.0, 1.0)
+    moved = drawn(count, 2) * (2 * fields.shift / side)  # grid_sample's units: the side is 2
+    if fields.turn or fields.zoom or fields.shift or fields.bend or fields.mirror:
+        cos, sin = angle.cos(), angle.sin()
+        matrix = torch.stack(
+            [
+                torch.stack([cos * scale[:, 0] * flip, -sin * scale[:, 1], moved[:, 0]], 1),
+                torch.stack([sin * scale[:, 0] * flip, cos * scale[:, 1], moved[:, 1]], 1),
+            ],
+            1,
+        )
+        grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
+        if fields.bend:
+            field = torch.randn(count, 2, FIELD, FIELD, generator=random) * (2 * fields.bend / side)
+            grid = grid + F.interpolate(
+                field, size=(side, side), mode="bicubic", align_corners=True
+            ).permute(0, 2, 3, 1)
+        pixels = F.grid_sample(
+            pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        )
+    if fields.erase:
+        size = max(1, side // 4)
+        corner = torch.randint(0, side - size + 1, (count, 2), generator=random)
+        line = torch.arange(side)
+        inside = (line >= corner[:, :, None]) & (line < corner[:, :, None] + size)  # (B, 2, S)
+        hidden = (
+            inside[:, 0, :, None]
+            & inside[:, 1, None, :]
+            & (torch.rand(count, generator=random) < fields.erase)[:, None, None]
+        )
+        pixels = pixels.masked_fill(hidden[:, None], 0.0)
+    if fields.noise:
+        deviation = torch.rand(count, 1, 1, 1, generator=random) * fields.noise
+        pixels = (pixels + torch.randn(pixels.shape, generator=random) * deviation).clamp(0, 1)
+    return pixels
+
+
+class Data(lightning.LightningDataModule):
+    def __init__(self, fields: Fields, splits: Splits) -> None:
+        super().__init__()
+        self.fields, self.seed = fields, splits.seed
+        train, valid = (
+            pd.read_parquet(splits.folder / f"{part}.parquet", columns=["payload", "target"])
+            for part in ("train", "valid")
+        )
+        names = [json.loads(item)["label"] for item in train["target"]]
+        self.labels = sorted(set(names))
+        place = {name: number for number, name in enumerate(self.labels)}
+        if splits.rows:  # rows are in the order of their ids, which is a random one
+            train, names = train.head(splits.rows), names[: splits.rows]
+        self.pixels = torch.from_numpy(stack(train["payload"], fields.side))
+        self.targets = torch.tensor([place[name] for name in names])
+        weighed = weights(splits.folder)
+        self.weights = (
+            None if weighed is None else torch.tensor(weighed[: len(names)], dtype=torch.float32)
+        )
+        at = [place.get(json.loads(item)["label"], -1) for item in valid["target"]]
+        known = np.flatnonzero(np.array(at) >= 0)
+        self.valid = (
+            torch.from_numpy(stack(valid["payload"].iloc[known], fields.side)),
+            torch.tensor(at)[known],
+        )
+
+    def train_dataloader(self) -> Any:
+        return loader(Copies(self))
+
+    def val_dataloader(self) -> Any:
+        pixels, targets = (part.split(VALIDATED) for part in self.valid)
+        return loader(
+            [(one.float()[:, None] / 255, two) for one, two in zip(pixels, targets, strict=True)]
+        )

@@ -1,0 +1,156 @@
+"""How the transformer is trained and exported."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recipes.text_generation import folder, report
+from recipes.text_generation.data import NO_TARGET, Data, Packed
+from recipes.text_generation.muon import Muon
+from recipes.text_generation.schema import Fields
+from recipes.text_generation.session import EVALUATION
+from recipes.text_generation.size import Size
+from recipes.text_generation.transformer import Layer, Transformer, adapted, merged
+from tidemill.families.networks import export, scheduled, total_steps
+from tidemill.learners.lightning.loop import LightningLearner
+
+
+class Generator(lightning.LightningModule):
+    """The transformer in training."""
+
+    def __init__(self, fields: Fields, data: Data) -> None:
+        super().__init__()
+        self.fields, self.data = fields, data
+        self.net = Transformer(fields.shape(), fields.dropout)
+        if fields.start:
+            folder.load(self.net, fields.start)
+            if fields.lora_rank:
+                self.net = adapted(self.net, fields.lora_rank)
+
+    def logits(self, batch: Packed) -> Tensor:
+        """(B T, V)."""
+        ids, _, places, documents = batch
+        return self.net.packed(ids, places, documents).flatten(0, 1)
+
+    def rows(self, batch: Packed) -> Tensor:
+        """Which of these have a next token (B T,)."""
+        return batch[1].flatten() != NO_TARGET
+
+    def loss(self, logits: Tensor, batch: Packed) -> Tensor:
+        """Mean nats a token."""
+        return F.cross_entropy(logits.float(), batch[1].flatten(), ignore_index=NO_TARGET)
+
+    def training_step(self, batch: Packed, step: int) -> Tensor:
+        loss = self.loss(self.logits(batch), batch)
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch: Packed, step: int) -> None:
+        told = int((batch[1] != NO_TARGET).sum())
+        self.log("valid_loss", self.loss(self.logits(batch), batch), batch_size=told)
+
+    def on_validation_epoch_end(self) -> None:
+        loss = float(self.trainer.callback_metrics["valid_loss"])
+        bits = loss * self.data.valid_targets / self.data.valid_chars / math.log(2)
+        self.log("valid_bits_per_char", bits)
+
+    def configure_optimizers(self) -> Any:
+        fields = self.fields
+        if fields.optimiser == "muon" and "FSDP" in type(self.trainer.strategy).__name__:
+            raise ValueError(
+                "model.optimiser=muon needs whole matrices and fsdp keeps shards of them; "
+                "use model.optimiser=adamw"
+            )
+        trained = [
+            (name, weight) for name, weight in self.net.named_parameters() if weight.requires_grad
+        ]
+        matrices = [
+            weight
+            for name, weight in trained
+            if weight.dim() == 2 and name.startswith("layers.") and ".lora_" not in name
+        ]
+        chosen = {id(weight) for weight in matrices}
+        others = [weight for _, weight in trained if id(weight) not in chosen]
+        groups = [
+            {"params": matrices, "decay": fields.decay, "muon": fields.optimiser == "muon"},
+            {"params": others},
+        ]
+        optimiser = Muon([group for group in groups if group["params"]], fields.lr)
+        total = total_steps(self)
+        warm = max(1, total // 20)
+
+        def rate(step: int) -> float:
+            return min(1.0, (step + 1) / warm) * max(0.0, 1 - step / total)
+
+        return scheduled(optimiser, rate)
+
+
+class GeneratorLearner(LightningLearner[Any, Data, Generator]):
+    def load_data(self) -> Data:
+        return Data(self.recipe, self.splits)
+
+    def network(self) -> Generator:
+        return Generator(self.recipe, self.data)
+
+    def shrink(self, into: GeneratorLearner) -> None:
+        shrink(self.module, into.module)
+
+    def incompatible(self, package: Path) -> str:
+        same = (package / "tokenizer.json").read_text("utf-8") == self.data.tokens.body
+        return "" if same else "its tokens are others than those of today's data"
+
+    def export(self, package: Path) -> float:
+        data, net = self.data, merged(self.module.net)
+        (package / "tokenizer.json").write_text(data.tokens.body, encoding="utf-8")
+        evaluation = {"samples": self.recipe.samples}
+        (package / EVALUATION).write_text(json.dumps(evaluation) + "\n")
+        np.savez_compressed(package / "seen.npz", hashes=report.spans(data.train_texts))
+        folder.save(net, package)
+        random = np.random.default_rng(0)
+        shapes = ((2, 3, 5), (1, 0, 7), (1, min(9, net.size.context - 1), 1), (3, 2, 4))
+        past = {1: "batch", 3: "kept"}
+        return export(
+            net,
+            package / "model.onnx",
+            [drawn(net.size, random, *shape) for shape in shapes],
+            ["logits", "keys", "values"],
+            {"ids": {0: "batch", 1: "tokens"}, "past_keys": past, "past_values": past},
+        )
+
+
+def drawn(
+    size: Size, random: np.random.Generator, blocks: int, kept: int, tokens: int
+) -> dict[str, Tensor]:
+    """Random inputs of the step: `tokens` after `kept` ones of which keys and values are known."""
+    shape = (size.layers, blocks, size.heads, kept, size.width // size.heads)
+    keys, values = (
+        torch.from_numpy(random.standard_normal(shape).astype(np.float32)) for _ in range(2)
+    )
+    ids = torch.from_numpy(random.integers(0, size.vocabulary, (blocks, tokens)))
+    return {"ids": ids, "past_keys": keys, "past_values": values}
+
+
+@torch.no_grad()
+def shrink(module: Generator, small: Generator) -> None:
+    """Give a generator with fewer channels between the two maps of each layer the weights.
+
+    Those channels stay whose weights into and out of them are largest.
+    """
+    weights = module.net.state_dict()
+    for number, (old, new) in enumerate(zip(module.net.layers, small.net.layers, strict=True)):
+        assert isinstance(old, Layer) and isinstance(new, Layer)
+        size = old.up.weight.norm(dim=1) * old.down.weight.norm(dim=0)
+        stay = size.topk(new.up.out_features).indices.sort().values
+        for name, dim in (("up.weight", 0), ("up.bias", 0), ("down.weight", 1)):
+            if (at := f"layers.{number}.{name}") in weights:
+                weights[at] = weights[at].index_select(dim, stay)
+    small.net.load_state_dict(weights)

@@ -1,0 +1,1 @@
+"""What applications of one kind share: they fill in the middle of the contract."""
