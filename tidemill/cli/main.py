@@ -17,6 +17,7 @@ from tidemill.cli.history import history as _history
 from tidemill.cli.label import label as _label
 from tidemill.cli.new.command import new as _new
 from tidemill.cli.plan import plan as _plan
+from tidemill.cli.power import power as _power
 from tidemill.cli.predict import predict as _predict
 from tidemill.cli.restore import restore as _restore
 from tidemill.cli.rollback import rollback as _rollback
@@ -88,6 +89,7 @@ app.command("new")(_new)
 app.command("serve")(_serve)
 app.command("trace")(_trace)
 app.command("verify")(_verify)
+app.command("power")(_power)
 
 
 def _version(asked: bool) -> None:
