@@ -1,10 +1,13 @@
-"""python -m benchmarks.load URL QUESTIONS (--clients N | --rate R) --seconds S: questions over HTTP, as lightly as Python can.
+"""python -m benchmarks.load URL QUESTIONS (--clients N | --rate R) --seconds S.
 
-A process of its own, plain sockets, and requests whose bytes were made before, so that what is measured is the server and not who asks.
-QUESTIONS is a file of JSON, a body in each line. With --clients each asks again when it was answered (a closed loop); with
---rate questions come at random moments whether or not those before were answered (an open loop), and one that finds no connection
-free waits for one: its time counts from when it was due. Prints JSON: for each answer when it was due, its seconds from then,
-its seconds from when it was sent, and its status (0: no answer).
+Questions over HTTP, as lightly as Python can.
+
+A process of its own, plain sockets, and requests whose bytes were made before, so that what is
+measured is the server and not who asks. QUESTIONS is a file of JSON, a body in each line. With
+--clients each asks again when it was answered (a closed loop); with --rate questions come at random
+moments whether or not those before were answered (an open loop), and one that finds no connection
+free waits for one: its time counts from when it was due. Prints JSON: for each answer when it was
+due, its seconds from then, its seconds from when it was sent, and its status (0: no answer).
 """
 
 import argparse
@@ -76,7 +79,8 @@ class Load:
         parts = urlsplit(url)
         self.host, self.port, self.seconds = parts.hostname or "", parts.port or 80, seconds
         self.requests = [
-            f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             + body
             for body in bodies
         ]

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import pandas as pd
 
 from tidemill import contract
-from tidemill.engines.mlflow import packages, registry
+from tidemill.engines.mlflow import packages
+from tidemill.engines.mlflow.live import live
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 
@@ -27,7 +28,7 @@ def timed(work: Callable[[], object]) -> float:
 
 def row(application: str) -> dict[str, object]:
     """Processor seconds of both, in turn; the ratio of the medians."""
-    number = registry.aliased(application)
+    number = live(application).version
     if number is None:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
     package = packages.fetch(application, number)
@@ -60,7 +61,7 @@ def row(application: str) -> dict[str, object]:
 def main() -> None:
     paths.settle()
     names = [item for item in sys.argv[1:] if not item.startswith("--")] or [
-        name for name in contract.names() if registry.aliased(name)
+        name for name in contract.names() if live(name).version
     ]
     rows = [row(name) for name in names]
     if "--json" in sys.argv:

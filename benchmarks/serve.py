@@ -1,8 +1,12 @@
-"""python -m benchmarks.serve [--json] [--seconds S]: tidemill serve beside `mlflow models serve` and LitServe, in one run of six minutes.
+"""python -m benchmarks.serve [--json] [--seconds S].
 
-The same package, the same questions, the same client (benchmarks/load.py, a process of its own) on loopback, so on the same processors. The peers load the package through its own
-recipe, in an environment of their own (.tidemill/peers-serve), MLflow by a model from code, without pickle.
-The networks have the recipes' default sizes and were trained for a moment: how fast they answer does not depend on that.
+Tidemill serve beside `mlflow models serve` and LitServe, in one run of six minutes.
+
+The same package, the same questions, the same client (benchmarks/load.py, a process of its own) on
+loopback, so on the same processors. The peers load the package through its own recipe, in an
+environment of their own (.tidemill/peers-serve), MLflow by a model from code, without pickle. The
+networks have the recipes' default sizes and were trained for a moment: how fast they answer does
+not depend on that.
 """
 
 import argparse
@@ -46,11 +50,10 @@ from tidemill.runtime import paths; paths.settle()
 import making
 making.tiny("images").FIELDS = {}
 making.tiny("text_generation").FIELDS = {"batch": 2, "steps": 2, "samples": 0, "vocabulary": 600}
-from tidemill.engines.mlflow import registry
 for name in ("images", "text_generation"):
     folder = paths.state("made", f"{name}-1")
     making.package(name, 1, folder)
-    registry.move(name, "champion", making.register(name, folder, "key1"))
+    making.make_live(name, making.register(name, folder, "key1"))
 """
 MLFLOW = """
 import json, os
@@ -67,7 +70,8 @@ class Answers(PythonModel):
         self.predictor = self.application.open(folder)
 
     def predict(self, context, model_input, params=None):
-        questions = [self.application.Input.model_validate(row) for row in model_input.to_dict("records")]
+        rows = model_input.to_dict("records")
+        questions = [self.application.Input.model_validate(row) for row in rows]
         return [answer.model_dump(mode="json") for answer in self.predictor.predict(questions)]
 
 mlflow.models.set_model(Answers())
@@ -101,7 +105,13 @@ class Answers(litserve.LitAPI):
         return answer.model_dump(mode="json")
 
 if __name__ == "__main__":
-    litserve.LitServer(Answers(max_batch_size=32, batch_timeout=0.002), accelerator="cpu").run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="error")
+    server = litserve.LitServer(Answers(max_batch_size=32, batch_timeout=0.002), accelerator="cpu")
+    server.run(
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        generate_client_file=False,
+        log_level="error",
+    )
 """
 
 
@@ -215,7 +225,10 @@ def good(rows: Rows) -> Rows:
 
 
 def measured(server: Served, questions: Path, seconds: float, overload: bool) -> dict[str, float]:
-    """Closed loops of 16 clients, of one and of 64; ten times as many as 16 were answered; and 80 % of what it answers when more is asked."""
+    """Closed loops of 16 clients, of one and of 64; ten times as many as 16 were answered.
+
+    And 80 % of what it answers when more is asked.
+    """
     asked(server, questions, 1.0, "--clients", CLIENTS)
     found = {"ready_s": server.ready_s}
     for label, clients, long in (("", CLIENTS, seconds), ("alone_", 1, seconds / 2)):
@@ -262,7 +275,8 @@ def overloaded(server: Served, questions: Path, rate: float) -> dict[str, float]
     rows = np.array(json.loads(process.stdout.read())["rows"])
     process.wait()
     taken = good(rows)
-    # From when it was sent: the client has 256 connections, and what found none of them free was not asked of the server yet.
+    # From when it was sent: the client has 256 connections, and what found none of them free was
+    # not asked of the server yet.
     return {
         "over_p99_ms": 1e3 * float(np.quantile(taken[:, 2], 0.99)),
         "over_per_s": len(taken) / OVERLOAD_S,
@@ -399,8 +413,9 @@ def side_by_side(
                 found.setdefault(name, {})[label] = measured(
                     server, folder / "bodies", seconds, overload=label == "ours"
                 )
+            figures = {key: round(value, 2) for key, value in found[name][label].items()}
             print(
-                f"{name}, {label}: { ({key: round(value, 2) for key, value in found[name][label].items()}) }",
+                f"{name}, {label}: {figures}",
                 file=sys.stderr,
             )
     return found

@@ -1,4 +1,4 @@
-"""A person lets a held version out: what was judged is checked again, and the ledger says who and why."""
+"""A person lets a held version out: it is checked again, and the ledger says who and why."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from flows.forms import Application
 from tasks.register import promote
-from tidemill.engines.mlflow import registry
+from tasks.register.promote import compared_with, waiting
 from tidemill.records.receipts import Promoted
 from tidemill.runtime.errors import Refused
 
@@ -28,21 +28,14 @@ class Approval(RunInput):
 def run_name() -> str:
     from prefect.runtime import flow_run
 
-    return f"approve {flow_run.parameters.get('application', '')} {flow_run.parameters.get('version', '')}".strip()
-
-
-def held(application: str, version: str = "") -> str:
-    """The version that waits: the one named, else the challenger."""
-    number = version or registry.aliased(application, "challenger")
-    if number is None:
-        raise Refused(
-            f"no version of {application} waits for approval; name one, as tidemill status lists them"
-        )
-    return number
+    given = flow_run.parameters
+    return f"approve {given.get('application', '')} {given.get('version', '')}".strip()
 
 
 @flow(name="approve", flow_run_name=run_name, persist_result=False)
-def approve(application: Application, person: str, reason: str, version: str = "") -> Any:
+def approve(
+    application: Application, person: str, reason: str, version: str = "", replacing: str = ""
+) -> Any:
     """Make a held version the champion; a person decides, and the ledger keeps who and why.
 
     Args:
@@ -50,11 +43,15 @@ def approve(application: Application, person: str, reason: str, version: str = "
         person: Who decides.
         reason: Why; kept in the ledger.
         version: Which version; empty for the one that waits.
+        replacing: The version that is live and is replaced; empty for the one it was judged beside.
     """
     if not person.strip() or not reason.strip():
         raise Refused("an approval needs a person and a reason; both are kept in the ledger")
+    name = str(application)
+    number = waiting(name, version)
+    expected = compared_with(name, number, replacing) or ""
     moved: Promoted = promote.submit(
-        str(application), held(str(application), version), person.strip(), reason.strip(), ""
+        name, number, person.strip(), reason.strip(), "", expected
     ).result()
     words = f"version {moved.version} is @champion, before it was {moved.previous or 'none'}"
     return Completed(

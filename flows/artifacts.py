@@ -10,6 +10,7 @@ from prefect.artifacts import (
 
 from tidemill.engines.mlflow import client
 from tidemill.records.receipts import Collected, Exported, Judged, Registered, Snapshot, Stage
+from tidemill.runtime.escape import line, markdown
 
 MARKS = {
     "pass": "✅ pass",
@@ -32,7 +33,7 @@ def what_came_in(collected: list[Collected], stages: list[Stage], named: Snapsho
             "why": "; ".join(
                 [
                     f"{item.fetched} fetched, {item.unchanged} unchanged, {item.gone} gone",
-                    *(f"{count} {why}" for why, count in item.reasons.items()),
+                    *(f"{count} {line(why)}" for why, count in item.reasons.items()),
                 ]
             ),
             "ran": "yes" if item.fetched or item.gone else "unchanged",
@@ -49,7 +50,7 @@ def what_came_in(collected: list[Collected], stages: list[Stage], named: Snapsho
                     "step": f"{item.stage} {item.name}",
                     "kept": item.rows,
                     "dropped": sum(item.dropped.values()),
-                    "why": "; ".join(f"{count} {why}" for why, count in item.dropped.items()),
+                    "why": "; ".join(f"{count} {line(why)}" for why, count in item.dropped.items()),
                     "ran": "yes" if item.ran else "unchanged",
                 }
                 for item in stages
@@ -66,17 +67,17 @@ def sources(collected: list[Collected]) -> None:
             rows.append(
                 {
                     "source": item.source,
-                    "host": host,
+                    "host": line(host),
                     **{
                         name: counts.get(name, 0)
                         for name in ("fetched", "unchanged", "refused", "failed", "gone")
                     },
                     "MB": round(counts.get("bytes", 0) / 2**20, 2),
-                    "waiting": item.waiting.get(host, ""),
+                    "waiting": line(item.waiting.get(host, "")),
                 }
             )
         rows += [
-            {"source": item.source, "host": "", "why": why, "count": count}
+            {"source": item.source, "host": "", "why": line(why), "count": count}
             for why, count in item.reasons.items()
         ]
     if rows:
@@ -124,17 +125,17 @@ def gates(judged: Judged) -> None:
     """Every gate's finding, a line each."""
     create_table_artifact(
         key="gates",
-        description=f"**{judged.verdict}**: {judged.because}",
+        description=f"**{judged.verdict}**: {markdown(judged.because)}",
         table=[
             {
                 "gate": item.gate,
-                "of": item.slice,
+                "of": line(item.slice),
                 "answer": MARKS[item.answer],
                 "figure": item.figure,
                 "bound": item.bound,
                 "interval": f"[{item.low}, {item.high}]" if item.low is not None else "",
                 "rows": item.rows,
-                "why": item.reason,
+                "why": line(item.reason),
             }
             for item in judged.findings
         ],
@@ -170,8 +171,8 @@ def verdict(
     counts = {answer: sum(item.answer == answer for item in judged.findings) for answer in MARKS}
     lines = [
         f"# {ENDS.get(state, '')} {application}: {state}",
-        *([f"**{person}**"] if person else []),
-        f"**{judged.verdict}**: {judged.because}",
+        *([f"**{markdown(person)}**"] if person else []),
+        f"**{judged.verdict}**: {markdown(judged.because)}",
         f"{len(judged.findings)} findings: "
         + ", ".join(f"{count} {MARKS[answer]}" for answer, count in counts.items() if count)
         + (
@@ -180,7 +181,7 @@ def verdict(
             else ", without a champion to compare with"
         )
         + f". These test rows were looked at {judged.looks} times.",
-        *(f"> {note}" for note in judged.notes),
+        *(f"> {markdown(note)}" for note in judged.notes),
     ]
     if registered:
         base = pages_of_mlflow()

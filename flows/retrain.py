@@ -28,6 +28,7 @@ from tasks.train import train
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe
 from tidemill.engines.dvc import stages
+from tidemill.engines.mlflow.condition import condition
 from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.notices import notify
 from tidemill.engines.prefect.reap import register_alive
@@ -91,6 +92,7 @@ def retraining(application: str, given: list[str], night: Night) -> Any:
     try:
         recipe = config.recipe(application, given)
         config.check_hardware(recipe)
+        registry_in_order(application)
         with locked(paths.state("locks", f"run-{application}")):
             lost = stages.prepare()
             for line in lost:
@@ -112,6 +114,20 @@ def retraining(application: str, given: list[str], night: Night) -> Any:
     process.tell("end", end=end.figures())
     tag(end.state)
     return Completed(name=end.state, message=end.because, data=end.figures())
+
+
+def registry_in_order(application: str) -> None:
+    """Tell what a person did in MLflow that keeps a version from going live, before the training.
+
+    Raises `Refused` where nothing could be registered.
+    """
+    there = condition(application)
+    if there.stops:
+        raise Refused(there.stops)
+    for line in there.lines():
+        log.warning("%s", line)
+    if there.holds:
+        notify(f"{application}: nothing is promoted", there.holds, "Held")
 
 
 def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snapshot:

@@ -17,6 +17,7 @@ from tidemill.engines.prefect.reap import register_alive
 from tidemill.records.receipts import Started, Watched
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.escape import line
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def watch(applications: list[Application] = [], retrain_them: bool = True) -> An
                     "alarm": found.alarm,
                 }
             )
-        ends[name] = acted(found) if found.alarm and retrain_them else found.because
+        ends[name] = acted(found) if found.alarm and retrain_them else line(found.because)
     if rows:
         create_table_artifact(
             key="served",

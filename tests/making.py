@@ -1,13 +1,17 @@
-"""python tests/making.py NAME ...: small real packages, registered as versions 1 and 2, in the project it is started in.
+"""python tests/making.py NAME ...: small real packages, registered as versions 1 and 2.
 
-Networks of a few steps on a few rows drawn here: real graphs of the real recipes, made in seconds. Version 2 says
-otherwise than version 1, so that a test can tell from an answer which one gave it. Version 1 is the champion.
+Networks of a few steps on a few rows drawn here: real graphs of the real recipes, made in seconds,
+in the project it is started in. Version 2 says otherwise than version 1, so that a test can tell
+from an answer which one gave it. Version 1 is the champion.
 """
 
+import contextlib
 import json
+import os
 import shutil
 import sys
 import warnings
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -72,7 +76,7 @@ def package(name: str, seed: int, to: Path) -> None:
 
 def register(name: str, folder: Path, key: str) -> str:
     """Signed and registered as a held version, as the register step does it."""
-    from tidemill.engines.mlflow import registry, runs
+    from tidemill.engines.mlflow import registry, runs, tags
     from tidemill.package import signing
     from tidemill.package.package import digests
 
@@ -83,7 +87,7 @@ def register(name: str, folder: Path, key: str) -> str:
         name,
         run_id,
         digests(folder)[0],
-        {"tidemill.verdict": "HOLD", "tidemill.key": key, "tidemill.snapshot": "s" * 64},
+        {tags.VERDICT: "HOLD", tags.KEY: key, tags.SNAPSHOT: "s" * 64},
     )
 
 
@@ -104,9 +108,36 @@ def otherwise(name: str, one: Path, two: Path) -> None:
     remember(application, two)
 
 
-def main(names: list[str]) -> None:
-    from tidemill.engines.mlflow import ledger, registry
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """This process in another project's folder, with its registry; put back afterwards."""
+    env, here = dict(os.environ), Path.cwd()
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "TIDEMILL_")):
+            del os.environ[name]
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(here)
+        os.environ.clear()
+        os.environ.update(env)
 
+
+def make_live(application: str, number: str, by: str = "a test", why: str = "made") -> None:
+    """Make a registered version live in the project of the working directory."""
+    from tasks.register.promote import swap
+    from tidemill.engines.mlflow import registry
+    from tidemill.engines.mlflow.live import live
+    from tidemill.engines.mlflow.lock import held
+
+    version = registry.version(application, number)
+    assert version is not None
+    with held(application):
+        swap(version, by, why, live(application))
+
+
+def main(names: list[str]) -> None:
     for name in names:
         one, two = paths.state("made", f"{name}-1"), paths.state("made", f"{name}-2")
         package(name, 1, one)
@@ -114,17 +145,7 @@ def main(names: list[str]) -> None:
         otherwise(name, one, two)
         numbers.append(register(name, two, "key2"))
         assert numbers == ["1", "2"], numbers
-        ledger.record(
-            name,
-            {
-                "version": "1",
-                "previous": None,
-                "by": "a test",
-                "why": "made",
-                "digest": registry.tag(name, "1", "tidemill.digest"),
-            },
-        )
-        registry.move(name, "champion", "1")
+        make_live(name, "1")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.conftest import HERE, Clone, make_clone
+from tests.making import inside, make_live
 from tidemill.engines.mlflow.direct import Stored
 
 JSON = {"Content-Type": "application/json"}
@@ -31,12 +32,20 @@ class Project:
         return Stored(self.folder / ".tidemill" / "mlflow.db")
 
     def champion(self, name: str, number: str, nudge: bool = True) -> None:
-        """Move the alias, as `promote` does it, without its checks."""
-        self.registry.set_alias(name, "champion", number)
+        """Make a version live as `promote` does it, without its checks."""
+        with inside(self.folder):
+            make_live(name, number)
         if nudge:
             path = self.folder / ".tidemill" / "serve" / "nudge"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
+
+    def alias(self, name: str, alias: str, number: str | None) -> None:
+        """Move or remove an alias as a person does it on MLflow's page: past the ledger."""
+        from tidemill.engines.mlflow import registry
+
+        with inside(self.folder):
+            registry.move(name, alias, number) if number else registry.drop(name, alias)
 
     def golden(self, name: str, number: int) -> list[tuple[dict, dict]]:
         rows = json.loads(
@@ -116,7 +125,7 @@ def asked(
         answer.status,
         told,
         json.loads(text)
-        if told.get("content-type") == "application/json"
+        if told.get("content-type") in ("application/json", "application/problem+json")
         else text.decode(errors="replace"),
     )
 
@@ -164,7 +173,10 @@ def until(found: Callable[[], Any], seconds: float, words: Callable[[], str] = l
 
 
 class Load:
-    """So many clients that ask one question after another; a lost connection is asked once again, as a client would."""
+    """So many clients that ask one question after another.
+
+    A lost connection is asked once again, as a client would.
+    """
 
     def __init__(
         self, running: Running, name: str, questions: list[dict], clients: int, pause_s: float = 0.0

@@ -1,15 +1,19 @@
-"""Questions that wait for a model: which are taken, when those are told that are not, and what a model's fault costs the others."""
+"""Questions that wait for a model.
+
+Which are taken, when those are told that are not, and what a model's fault costs the others.
+"""
 
 import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from pydantic import BaseModel
 
 from tasks.serve import batch
-from tasks.serve.batch import Batcher, Broken, Full, Late
+from tasks.serve.batch import Abandoned, Batcher, Broken, Late, Overloaded
 from tidemill.engines.config.schema import Serve
 
 
@@ -18,9 +22,13 @@ class Asked(BaseModel):
 
 
 class Model:
-    """A model that takes `seconds` for each question by a clock of its own, so nothing hangs on how busy the machine is; while `held` it does not answer."""
+    """A model that takes `seconds` for each question by a clock of its own.
+
+    So nothing hangs on how busy the machine is; while `held` it does not answer.
+    """
 
     version = "1"
+    recipe = SimpleNamespace(Output=Asked)
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
         self.seconds, self.now = seconds, 0.0
@@ -61,7 +69,7 @@ def test_a_question_is_turned_away_where_the_next_batch_is_full_and_it_would_wai
         async def one() -> int | None:
             try:
                 await batcher.ask([Asked()])
-            except Full as error:
+            except Overloaded as error:
                 return error.after_s
             return None
 
@@ -88,7 +96,7 @@ def test_when_to_come_again_is_told_by_how_long_the_queue_lasts() -> None:
     batcher.room()
     for queued, before, after_s in ((4, 0, 1), (3, 1, 1), (40, 0, 5), (90, 6, 10)):
         batcher.queued = queued
-        with pytest.raises(Full) as told:
+        with pytest.raises(Overloaded) as told:
             batcher.room(before=before)
         assert told.value.after_s == after_s
     batcher.close()
@@ -118,7 +126,7 @@ class Panic(BaseException):
     """What a library in Rust raises where it cannot go on."""
 
 
-def test_a_question_that_waits_is_told_at_its_deadline_that_it_is_late_and_one_that_the_model_has_goes_on(
+def test_a_question_that_waits_is_late_at_its_deadline_and_one_the_model_has_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = Model(monkeypatch, 0.01)
@@ -165,6 +173,114 @@ def test_whatever_a_model_raises_its_question_is_told_so_and_the_others_are_answ
             there.append(model)
             await batcher.ask([Asked()])
         assert (batcher.queued, batcher.asked) == (0, 0)
+        batcher.close()
+
+    asyncio.run(run())
+
+
+def test_a_list_takes_turns_with_others_in_pieces_that_grow_while_they_are_quick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, pieces = Model(monkeypatch, 0.001), []
+    known = model.answers
+    monkeypatch.setattr(
+        model, "answers", lambda asked: (pieces.append(len(asked)), known(asked))[1]
+    )
+
+    async def run() -> None:
+        batcher = Batcher("a test", Serve(batch=8), lambda: model)
+        given = await batcher.ask([Asked(text=str(number)) for number in range(30)])
+        assert [answer.text for answer in given.answers] == [str(number) for number in range(30)]
+        assert pieces == [1, 2, 4, 8, 8, 7] and len(given.bodies) == 30
+        assert (batcher.queued, batcher.asked, batcher.listed) == (0, 0, 0)
+        batcher.close()
+
+    asyncio.run(run())
+
+
+def test_a_list_of_slow_questions_keeps_nobody_waiting_longer_than_one_of_them_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = Model(monkeypatch, 0.3)  # as 512 tokens take
+
+    async def run() -> None:
+        batcher = Batcher("a test", Serve(batch=16, patience_ms=0), lambda: model)
+        with model.held():
+            long = asyncio.create_task(batcher.ask([Asked()] * 100))
+            assert await asyncio.to_thread(model.begun.wait, 30)
+            one = asyncio.create_task(batcher.ask([Asked()]))  # it is not turned away
+            await asyncio.sleep(0)
+        await one
+        assert not long.done() and model.now <= 0.91
+        assert len((await long).answers) == 100
+        batcher.close()
+
+    asyncio.run(run())
+
+
+def test_what_nobody_waits_for_is_dropped_before_its_next_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = Model(monkeypatch, 0.3)
+
+    async def run() -> None:
+        batcher = Batcher("a test", Serve(), lambda: model)
+        with pytest.raises(Abandoned):
+            await batcher.ask([Asked()] * 100, abandoned=lambda: model.now > 1)
+        assert model.now == pytest.approx(1.2)
+        await asyncio.sleep(0)
+        assert batcher.length._value.get() == 0
+        assert (batcher.queued, batcher.asked, batcher.listed) == (0, 0, 0)
+        batcher.close()
+
+    asyncio.run(run())
+
+
+def test_lists_leave_room_for_single_questions_and_have_a_bound_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = Model(monkeypatch, 0.01)
+
+    async def run() -> None:
+        batcher = Batcher("a test", Serve(queue=150, batch=8), lambda: model)
+        with model.held():
+            lists = [asyncio.create_task(batcher.ask([Asked()] * 100)) for _ in range(2)]
+            assert await asyncio.to_thread(model.begun.wait, 30)
+            assert isinstance(
+                (await asyncio.gather(lists[1], return_exceptions=True))[0], Overloaded
+            )
+            single = asyncio.create_task(batcher.ask([Asked()]))
+            await asyncio.sleep(0)
+        assert len((await single).answers) == 1 and len((await lists[0]).answers) == 100
+        batcher.close()
+
+    asyncio.run(run())
+
+
+class Number(BaseModel):
+    value: float | None = None
+    few: list[float] = []
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Number(value=float("nan")), "value is not a finite number"),
+        (Number(few=[1.0, float("inf")]), "few.1 is not a finite number"),
+        (Number.model_construct(value="a", few=[]), "value breaks its schema"),
+    ],
+)
+def test_an_answer_that_breaks_its_schema_is_a_fault_that_names_the_field(
+    monkeypatch: pytest.MonkeyPatch, answer: Number, words: str
+) -> None:
+    model = Model(monkeypatch, 0.01)
+    model.recipe = SimpleNamespace(Output=Number)
+    monkeypatch.setattr(model, "answers", lambda questions: [answer] * len(questions))
+
+    async def run() -> None:
+        batcher = Batcher("a test", Serve(), lambda: model)
+        with pytest.raises(Broken, match=words):
+            await batcher.ask([Asked()])
         batcher.close()
 
     asyncio.run(run())

@@ -43,7 +43,7 @@ MOVES: dict[str, tuple[str, frozenset[str], frozenset[str], bool]] = {
     "tidemill/engines/config/load.py": ("", NONE, NONE, True),
     "tidemill/cli/panel.py": ("", NONE, NONE, False),
     "flows/retrain.py": ("", NONE, NONE, False),
-    "recipes/images/net.py": ("", NONE, frozenset({"images"}), False),
+    "recipes/images/network.py": ("", NONE, frozenset({"images"}), False),
     "recipes/languages/voters.py": (
         "",
         frozenset({"languages"}),
@@ -127,8 +127,8 @@ def test_a_module_that_only_a_type_checker_reads_is_no_dependency(tmp_path: Path
 def test_labelling_that_needs_a_network_is_refused(tmp_path: Path) -> None:
     from tidemill.engines.dvc import graph
 
-    assert graph.unlisted("images", {"recipes.images", "recipes.images.net"}) == [
-        "recipes.images.net"
+    assert graph.unlisted("images", {"recipes.images.recipe", "recipes.images.network"}) == [
+        "recipes.images.network"
     ]
 
 

@@ -136,16 +136,29 @@ def test_who_runs_is_told_from_who_had_its_number_before(tmp_path: Path) -> None
 
 
 def test_what_was_live_on_a_date_is_told() -> None:
-    from tidemill.cli.main import _live_at
+    from tidemill.cli.history import live_at
+    from tidemill.engines.mlflow.ledger import Decision
     from tidemill.runtime.errors import Refused
 
-    entries = [{"at": f"2026-11-{day}T03:00:00+00:00", "version": str(day)} for day in (20, 22)]
-    assert _live_at(entries, "2026-11-19") == []
-    assert _live_at(entries, "2026-11-20")[0]["version"] == "20"
-    assert _live_at(entries, "2026-11-22T02:59:59")[0]["version"] == "20"
-    assert _live_at(entries, "2026-11-23")[0]["version"] == "22"
+    def decided(day: int, carried_out: bool = True) -> Decision:
+        return Decision(
+            number=day,
+            at=f"2026-11-{day}T03:00:00+00:00",
+            version=str(day),
+            previous=None,
+            by="gates",
+            why="better",
+            digest="d",
+            carried_out=carried_out,
+        )
+
+    entries = [decided(20), decided(21, carried_out=False), decided(22)]
+    assert live_at(entries, "2026-11-19") == []
+    assert live_at(entries, "2026-11-20")[0].version == "20"
+    assert live_at(entries, "2026-11-22T02:59:59")[0].version == "20"
+    assert live_at(entries, "2026-11-23")[0].version == "22"
     with pytest.raises(Refused, match="is no date"):
-        _live_at(entries, "yesterday")
+        live_at(entries, "yesterday")
 
 
 def test_somebody_is_told_once_that_no_night_came(

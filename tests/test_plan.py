@@ -183,11 +183,12 @@ def test_the_bytes_of_start_weights_are_in_the_key(here: Project) -> None:
 
 def champion(name: str, number: str, key: str, weights: bytes) -> None:
     """A live version whose training left these weights."""
+    from tests.making import make_live
     from tidemill.engines.mlflow import registry, runs
 
     run_id = runs.start(name, key, key)
     assert registry.register(name, run_id, key, {"tidemill.key": key}) == number
-    registry.move(name, "champion", number)
+    make_live(name, number)
     paths.run(key).mkdir(parents=True)
     (paths.run(key) / "weights.safetensors").write_bytes(weights)
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import Clone
+from tests.making import inside
 from tidemill.package import signing
 from tidemill.package.allowed_files import strange
 from tidemill.package.package import digests, verify
@@ -135,7 +136,7 @@ def test_a_registry_that_was_killed_while_it_was_made_is_made_again(
 
 @contextmanager
 def dropping(port: int, seed: int) -> Iterator[tuple[int, dict[str, int]]]:
-    """A proxy that hands every request on, and then loses four of ten answers to what creates something."""
+    """A proxy that hands every request on, and loses four of ten answers to creating calls."""
     lost = {"answers": 0}
     random = np.random.default_rng(seed)
     loop = asyncio.new_event_loop()
@@ -256,6 +257,96 @@ def test_a_package_with_anything_but_data_is_refused(
         verify(tmp_path, digests(tmp_path)[0], "it")
 
 
+def padded() -> bytes:
+    """A pickle in words alone that calls something after two megabytes."""
+    return b"S'" + b"a" * (2 << 20) + b"'\n0" + pickle.dumps(Evil(), 0)
+
+
+def npz(path: Path, **arrays: np.ndarray) -> bytes:
+    np.savez(path, **arrays)
+    return path.read_bytes()
+
+
+def test_a_pickle_behind_two_megabytes_of_padding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_bytes(padded())
+    assert strange(tmp_path / "notes.txt", "notes.txt") == "is a pickle"
+    with pytest.raises(Fault, match=r"notes\.txt is a pickle"):
+        verify(tmp_path, digests(tmp_path)[0], "it")
+
+
+def test_a_file_that_is_whole_and_something_more_is_refused(tmp_path: Path) -> None:
+    import zipfile
+
+    from safetensors.numpy import save
+
+    tensors = save({"a": np.arange(6.0)})
+    good = npz(tmp_path / "good.npz", a=np.arange(3), b=np.array(["x", "yz"]))
+    evil = pickle.dumps(Evil(), 4)
+    with zipfile.ZipFile(tmp_path / "more.npz", "w") as archive:
+        archive.writestr("a.npy", zipfile.ZipFile(tmp_path / "good.npz").read("a.npy"))
+        archive.writestr("b.pkl", evil)
+    with zipfile.ZipFile(tmp_path / "tail.npz", "w") as archive:
+        archive.writestr("a.npy", zipfile.ZipFile(tmp_path / "good.npz").read("a.npy") + evil)
+    cases = {
+        "gap.safetensors": tensors + evil,
+        "front.npz": evil + good,
+        "back.npz": good + evil,
+        "more.npz": (tmp_path / "more.npz").read_bytes(),
+        "tail.npz": (tmp_path / "tail.npz").read_bytes(),
+        "cut.npz": good[:-30],
+        "model.onnx": b"\x08\x08" + evil,
+    }
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+        assert strange(tmp_path / name, name), name
+    for name, content in {"good.npz": good, "good.safetensors": tensors}.items():
+        (tmp_path / name).write_bytes(content)
+        assert strange(tmp_path / name, name) is None, name
+
+
+def test_a_safetensors_file_whose_header_looks_like_a_pickles_mark_is_taken(tmp_path: Path) -> None:
+    """A header of 640 bytes begins with 80 02, which is how a pickle of protocol 2 begins."""
+    from safetensors.numpy import save
+
+    for length in range(400, 640):
+        body = save({"a": np.arange(2)}, {"note": "x" * length})
+        if body[:2] == b"\x80\x02":
+            break
+    assert body[:2] == b"\x80\x02"
+    (tmp_path / "w.safetensors").write_bytes(body)
+    assert strange(tmp_path / "w.safetensors", "w.safetensors") is None
+
+
+def test_a_graph_is_read_to_its_end_and_its_tensors_lie_in_it(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, external_data_helper, helper, numpy_helper
+
+    weight = numpy_helper.from_array(np.arange(4, dtype=np.float32), "w")
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])
+    node = helper.make_node("Add", ["x", "w"], ["y"])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])
+    model = helper.make_model(helper.make_graph([node], "g", [value], [out], [weight]))
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    assert strange(path, path.name) is None
+    whole = path.read_bytes()
+    for content in (whole[:-1], whole + pickle.dumps(Evil(), 4), whole + b"\x00", b""):
+        path.write_bytes(content)
+        assert strange(path, path.name), content[-20:]
+    external_data_helper.set_external_data(model.graph.initializer[0], "../../elsewhere")
+    path.write_bytes(model.SerializeToString())
+    found = strange(path, path.name)
+    assert found and "another file" in found
+
+
+def test_what_lies_deeper_in_a_package_is_checked_too(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "model.sig").write_bytes(pickle.dumps(Evil(), 4))
+    (tmp_path / "table.json").write_text("{}")
+    with pytest.raises(Fault, match=r"deep/model.sig is none of"):
+        verify(tmp_path, digests(tmp_path)[0], "it")
+
+
 def test_an_array_of_objects_is_a_pickle_in_disguise(tmp_path: Path) -> None:
     np.savez(tmp_path / "good.npz", a=np.arange(3))
     np.savez(tmp_path / "bad.npz", a=np.array([Evil()], dtype=object))
@@ -363,24 +454,22 @@ def test_the_card_is_made_again_from_the_registry_byte_for_byte(lived: Clone) ->
 def test_the_ledger_tells_who_and_why_and_a_changed_entry_is_noticed(lived: Clone) -> None:
     entries = json.loads(lived.tidemill("history", "languages", "--json").stdout)
     assert entries[0]["by"] == "gates" and entries[0]["why"]
-    code = (
-        "from tidemill.runtime import paths; paths.settle()\n"
-        "from tidemill.engines.mlflow import client, ledger, registry, runs\n"
-        "c = client.connect(); tag = 'ledger.000001'\n"
-        "before = c.get_registered_model('languages').tags[tag]\n"
-        "ledger.record('languages', {'version': '1', 'previous': None, 'by': 'x', 'why': 'y', 'digest': 'z'})\n"
-        "c.set_registered_model_tag('languages', tag, before.replace('gates', 'nobody'))\n"
-        "try:\n    ledger.ledger('languages')\nexcept Exception as error:\n    print(error)\n"
-        "c.set_registered_model_tag('languages', tag, before)\n"
-        "c.delete_registered_model_tag('languages', f'ledger.{len(ledger.ledger(\"languages\")):06d}')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=lived.folder,
-        env=lived.env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "is broken at ledger.000002" in done.stdout, done.stdout + done.stderr
+    assert entries[0]["carried_out"] is True
+    with inside(lived.folder):
+        from tidemill.engines.mlflow import client
+
+        mlflow = client.connect()
+        before = mlflow.get_registered_model("languages").tags["ledger.000001"]
+        mlflow.set_registered_model_tag(
+            "languages", "ledger.000001", before.replace('"version":"1"', '"version":"2"')
+        )
+    try:
+        broken = lived.tidemill("history", "languages")
+        assert broken.returncode == 1 and "is broken at ledger.000001" in broken.stderr
+        told = json.loads(lived.tidemill("status", "--json").stdout)
+        assert "is broken at ledger.000001" in told["problems"][0]
+        assert told["live"][0]["champion"] == "1"  # as this machine last saw it
+    finally:
+        with inside(lived.folder):
+            mlflow.set_registered_model_tag("languages", "ledger.000001", before)
     assert json.loads(lived.tidemill("history", "languages", "--json").stdout) == entries

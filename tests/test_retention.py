@@ -26,7 +26,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_runs_without_a_version_that_stays_leave_mlflow_with_their_artifacts(project: Path) -> None:
-    from tidemill.engines.mlflow import client, ledger, registry, runs
+    from tests.making import make_live
+    from tidemill.engines.mlflow import client, registry, runs
     from tidemill.engines.mlflow.retention import forget, old
 
     mlflow = client.connect()
@@ -41,8 +42,7 @@ def test_runs_without_a_version_that_stays_leave_mlflow_with_their_artifacts(pro
         if name != "dry":
             assert registry.register("fruit", run, str(number) * 64, {}) == str(number + 1)
     runs.start("fruit", "on", "still at work")
-    registry.move("fruit", "champion", "1")
-    ledger.record("fruit", {"version": "1", "previous": None, "by": "gates", "why": "a test"})
+    make_live("fruit", "1")
     assert old(1) == {}
     gone = old(-1)  # as if a day had passed
     assert sorted(gone.values()) == ["dry", "rejected", "trial 0", "trial 0"]

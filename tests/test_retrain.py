@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from tasks.datasheet.croissant import check
 from tests.conftest import Clone
@@ -319,3 +320,46 @@ def test_status_says_how_each_run_ended_and_a_rollback_brings_the_previous_champ
     again = ended(lived.tidemill("run", "languages", "model.lr=0.003", "--json"))
     assert again["state"] == "Unchanged"
     assert ended(lived.tidemill("status", "--json"))["live"][0]["champion"] == "1"
+    for walked in ("2", "1"):  # forward by name, then back again: the second walk ends at the first
+        ended(lived.tidemill("rollback", "languages", "--to", walked, "--why", "a test", "--json"))
+    further = lived.tidemill("rollback", "languages")
+    assert further.returncode == 2 and "there is none before it" in further.stderr
+
+
+def test_an_experiment_that_was_deleted_in_mlflow_is_told_before_anything_is_spent(
+    lived: Clone,
+) -> None:
+    from tests.making import inside
+    from tidemill.engines.mlflow import client, runs
+
+    with inside(lived.folder):
+        mlflow, experiment_id = client.connect(), runs.experiment("languages")
+        mlflow.delete_experiment(experiment_id)
+    try:
+        refused = lived.tidemill("run", "languages", "model.lr=0.006")
+        assert refused.returncode == 2 and "Traceback" not in refused.stderr
+        assert f"mlflow experiments restore --experiment-id {experiment_id}" in refused.stderr
+        problems = ended(lived.tidemill("status", "--json"))["problems"]
+        assert any("the experiment languages was deleted" in line for line in problems)
+    finally:
+        with inside(lived.folder):
+            mlflow.restore_experiment(experiment_id)
+
+
+@pytest.mark.system
+def test_where_the_alias_was_deleted_a_run_is_held_until_a_person_says_what_is_live(
+    lived: Clone,
+) -> None:
+    from tests.making import inside
+    from tidemill.engines.mlflow import registry
+
+    with inside(lived.folder):
+        registry.drop("languages", "champion")
+    held = ended(lived.tidemill("run", "languages", "model.lr=0.007", "--json"))
+    assert held["state"] == "Held" and "names none" in held["because"]
+    refused = lived.tidemill("rollback", "languages")
+    assert refused.returncode == 2 and "--to 1" in refused.stderr
+    ended(lived.tidemill("rollback", "languages", "--to", "1", "--why", "a test", "--json"))
+    assert ended(lived.tidemill("status", "--json"))["problems"] == []
+    ended(lived.tidemill("approve", "languages", "--why", "a test", "--json"))
+    assert ended(lived.tidemill("status", "--json"))["live"][0]["champion"] == held["version"]

@@ -1,4 +1,7 @@
-"""Clients that keep to no rule cost the server little, and each request of the others is told what is so."""
+"""Clients that keep to no rule cost the server little.
+
+And each request of the others is told what is so.
+"""
 
 import asyncio
 import contextlib
@@ -14,7 +17,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from tasks.serve import protocol
-from tasks.serve.protocol import HEAD_BYTES, LINE, Patient
+from tasks.serve.protocol import HEAD_BYTES, LINE, LimitedProtocol, Limits
 from tests.conftest import HERE
 from tests.serving import Project, Running, serving, until
 
@@ -26,7 +29,10 @@ HEAD_S = 2
 
 @pytest.fixture(scope="module")
 def running(project: Project) -> Iterator[Running]:
-    """A server with room for one question, that waits for a head for a short time and for a body for a long one."""
+    """A server with room for one question.
+
+    That waits for a head for a short time and for a body for a long one.
+    """
     project.clone.edit("recipe/languages.yaml", lambda body: body.update(serve={"queue": 1}))
     project.clone.edit("config.yaml", lambda body: body["serve"].update(head_s=HEAD_S, body_s=60))
     with serving(project, "languages", TIDEMILL_TOKENS="a-token-of-24-characters") as found:
@@ -43,7 +49,8 @@ def post(
     body: bytes, head: str = f"Content-Length: {len(QUESTION)}\r\n{KEY}", version: str = "1.1"
 ) -> bytes:
     return (
-        f"POST /v1/languages/predict HTTP/{version}\r\nHost: localhost\r\nContent-Type: application/json\r\n{head}\r\n".encode()
+        f"POST /v1/languages/predict HTTP/{version}\r\nHost: localhost\r\n"
+        f"Content-Type: application/json\r\n{head}\r\n".encode()
         + body
     )
 
@@ -150,11 +157,11 @@ def test_a_client_of_http_1_0_that_is_turned_away_is_told_that_the_server_hangs_
             found += piece
         head, _, body = found.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 429 ") and b"connection: close" in head.lower()
-        assert "too many questions" in json.loads(body)["error"]
+        assert "too many questions" in json.loads(body)["detail"]
 
 
 def test_a_client_that_does_not_take_its_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Patient, "head_s", 0.3)
+    limits = Limits(head_s=0.3)
     monkeypatch.setattr(protocol, "LOOK_S", 0.05)
     most = 64_000_000  # more than any buffer between the two holds
 
@@ -175,21 +182,24 @@ def test_a_client_that_does_not_take_its_answer_is_cut(monkeypatch: pytest.Monke
         config = uvicorn.Config(answer, log_config=None, lifespan="off")
         config.load()
         server = await asyncio.get_running_loop().create_server(
-            lambda: Patient(config, ServerState(), {}), "127.0.0.1", 0
+            lambda: LimitedProtocol(config, ServerState(), {}, limits=limits), "127.0.0.1", 0
         )
         with socket.create_connection(server.sockets[0].getsockname(), timeout=20) as one:
             one.sendall(GET)
             async with asyncio.timeout(20):
-                while not any(protocol.flow.write_paused for protocol in Patient.there):
+                while not any(protocol.flow.write_paused for protocol in limits.open):
                     await asyncio.sleep(0.01)
-                while Patient.there:
+                while limits.open:
                     await asyncio.sleep(0.01)
         server.close()
 
     asyncio.run(run())
 
 
-HEAD = "POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n"
+HEAD = (
+    "POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\n"
+    "Content-Type: application/json\r\nContent-Length: {}\r\n{}\r\n"
+)
 
 
 def test_whoever_is_turned_away_is_told_so_by_its_head_alone_in_its_turn_and_after_the_door(
@@ -252,7 +262,7 @@ def test_whoever_is_turned_away_is_told_so_by_its_head_alone_in_its_turn_and_aft
                     "x-content-type-options",
                     "cache-control",
                 } <= names
-                assert json.loads(told.split("\r\n\r\n")[1])["error"].startswith(
+                assert json.loads(told.split("\r\n\r\n")[1])["detail"].startswith(
                     "languages has too many questions waiting"
                 )
                 two.sendall(
@@ -288,7 +298,7 @@ def test_whoever_is_turned_away_is_told_so_by_its_head_alone_in_its_turn_and_aft
 
 
 def test_an_answers_head_and_body_are_one_write() -> None:
-    from tasks.serve.protocol import Joined
+    from tasks.serve.protocol import JoinedWrites
 
     class Wire:
         def __init__(self) -> None:
@@ -305,7 +315,7 @@ def test_an_answers_head_and_body_are_one_write() -> None:
 
     async def run() -> list:
         wire = Wire()
-        joined = Joined(wire, asyncio.get_running_loop())
+        joined = JoinedWrites(wire, asyncio.get_running_loop())
         joined.write(b"head ")
         joined.write(b"body")
         assert not wire.told
@@ -333,7 +343,8 @@ def test_slow_clients_are_cut_and_the_others_do_not_notice(project: Project) -> 
                     )
                 else:
                     client.sendall(
-                        b"POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+                        b"POST /v1/languages/predict HTTP/1.1\r\nHost: localhost\r\n"
+                        b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
                     )
             assert running.predict("languages", {"text": "a"})[0] == 200
             for client in slow:  # so the answer did not wait for them to be cut

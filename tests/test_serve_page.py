@@ -1,4 +1,7 @@
-"""The page of the prediction server, as a person uses it in a browser: by form, by file, by keyboard."""
+"""The page of the prediction server, as a person uses it in a browser.
+
+By form, by file, by keyboard.
+"""
 
 import os
 import re

@@ -1,4 +1,7 @@
-"""After deployment: what is asked is compared with what was judged, and what was labelled since with what was answered."""
+"""After deployment: what is asked is compared with what was judged.
+
+And what was labelled since with what was answered.
+"""
 
 import json
 import shutil
@@ -114,7 +117,10 @@ for _ in range(2):
 
 @pytest.mark.system
 def test_an_alarm_starts_one_retraining_a_day(lived: Clone) -> None:
-    """The whole way: served questions unlike the test rows, an alarm, a retraining to its end, and no second one today."""
+    """The whole way: served questions unlike the test rows, an alarm, a retraining to its end.
+
+    And no second one today.
+    """
     lived.edit(
         "recipe/languages.yaml", lambda body: body.update(serve={"sample": 1.0, "watch_rows": 50})
     )

@@ -16,7 +16,7 @@ class Question(BaseModel):
         min_length=1,
         max_length=LONGEST,
         description="a word, a sentence or a page",
-        examples=["Guten Morgen"],
+        examples=["Wann fährt der nächste Zug nach Hamburg?"],
     )
 
 

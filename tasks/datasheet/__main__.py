@@ -8,10 +8,11 @@ from tasks.datasheet.counts import Facts, counts, shares
 from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe
-from tidemill.engines.mlflow import runs
+from tidemill.engines.mlflow import runs, tags
 from tidemill.run import main, plan
 from tidemill.run.tracked import begin
 from tidemill.runtime.errors import Refused
+from tidemill.runtime.escape import markdown
 from tidemill.runtime.files import locked, write
 from tidemill.runtime.paths import state
 
@@ -24,9 +25,9 @@ def datasheet(this: plan.Plan) -> None:
         if not (there / "croissant.json").is_file():
             make(this.recipe, there)
         run_id = begin(this)
-        if not runs.data(run_id).tags.get("tidemill.datasheet"):
+        if not runs.data(run_id).tags.get(tags.DATASHEET):
             runs.log_files(run_id, there, "datasheet")
-            runs.log(run_id, tags={"tidemill.datasheet": "datasheet/datasheet.md"})
+            runs.log(run_id, tags={tags.DATASHEET: "datasheet/datasheet.md"})
 
 
 def make(recipe: Recipe, there: Path) -> None:
@@ -77,13 +78,15 @@ def words(
         "## Collection",
         *(f"- {name}: {source.kind}, {source.licence}" for name, source in sorted(sources.items())),
         f"Fetched between {facts.fetched[0]} and {facts.fetched[1]}. What the pages' owners say of training was heard when they were fetched: "
-        + ", ".join(f"{count:,} documents {what}" for what, count in facts.opt_outs.items())
+        + ", ".join(
+            f"{count:,} documents {markdown(what)}" for what, count in facts.opt_outs.items()
+        )
         + "; a page that refuses is not kept.",
         "## Cleaning and labelling",
         *(
             f"- {step}: {kept:,} left"
             + (
-                f"; dropped {', '.join(f'{count:,} {why}' for why, count in lost.items())}"
+                f"; dropped {', '.join(f'{count:,} {markdown(why)}' for why, count in lost.items())}"
                 if lost
                 else ""
             )
@@ -99,14 +102,14 @@ def words(
         ),
         *(
             [
-                f"Replaced by marks: {', '.join(f'{count:,} {kind}' for kind, count in facts.personal.most_common())}."
+                f"Replaced by marks: {', '.join(f'{count:,} {markdown(kind)}' for kind, count in facts.personal.most_common())}."
             ]
             if facts.personal
             else []
         ),
         *(
             [
-                f"Too small to be judged alone, so pooled: {'; '.join(f'{column} {len(names)} ({chr(44).join(names[:40])}' + (' ...' if len(names) > 40 else '') + ')' for column, names in facts.small.items())}."
+                f"Too small to be judged alone, so pooled: {'; '.join(f'{column} {len(names)} ({markdown(chr(44).join(names[:40]))}' + (' ...' if len(names) > 40 else '') + ')' for column, names in facts.small.items())}."
             ]
             if facts.small
             else []
@@ -124,7 +127,7 @@ def voting(found: list[dict]) -> str:
     if not found:
         return ""
     lines = [
-        f"| {row['voter']} ({row['kind']}) | {row['coverage']:.1%} | {row['overlap']:.1%} | {row['conflict']:.1%} | {'' if row['accuracy'] is None else format(row['accuracy'], '.1%')} | {row['measured_on']} |"
+        f"| {markdown(row['voter'])} ({row['kind']}) | {row['coverage']:.1%} | {row['overlap']:.1%} | {row['conflict']:.1%} | {'' if row['accuracy'] is None else format(row['accuracy'], '.1%')} | {markdown(row['measured_on'])} |"
         for row in found
     ]
     return "\n".join(
@@ -144,7 +147,7 @@ def table(name: str, found: list[tuple[str, dict[str, int]]]) -> str:
         [
             *lines,
             *(
-                f"| {value.replace('|', '/')} | {rows['train']:,} | {rows['valid']:,} | {rows['test']:,} |"
+                f"| {markdown(value)} | {rows['train']:,} | {rows['valid']:,} | {rows['test']:,} |"
                 for value, rows in found
             ),
         ]

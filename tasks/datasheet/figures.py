@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tasks.datasheet.counts import SPLITS, Facts, shares
+from tidemill.runtime.escape import plot
 
 COLOURS = {"train": "#31688e", "valid": "#35b779", "test": "#fde725"}
 LOST, KEPT = "#b5493a", "#31688e"
@@ -38,7 +39,7 @@ def draw(facts: Facts, folder: Path) -> list[str]:
 def bars(table: list[tuple[str, dict[str, int]]], title: str, path: Path) -> None:
     figure = Figure(figsize=(7, max(1.6, 0.22 * len(table) + 0.9)), layout="constrained")
     axes = figure.subplots()
-    names, left = [name[:40] for name, _ in table][::-1], np.zeros(len(table))
+    names, left = [plot(name[:40]) for name, _ in table][::-1], np.zeros(len(table))
     for split in SPLITS:
         values = np.array([rows[split] for _, rows in table][::-1])
         axes.barh(
@@ -99,7 +100,7 @@ def qualities(signals: Any, path: Path) -> None:
             continue
         values = signals[name].dropna()
         axes.hist(values.clip(upper=values.quantile(0.995)), bins=30, color=KEPT)
-        axes.set_title(name, fontsize=8)
+        axes.set_title(plot(name), fontsize=8)
         axes.tick_params(labelsize=6)
         axes.set_yticks([])
     figure.suptitle(f"signals of {len(signals):,} texts of 200 characters or more", fontsize=10)
@@ -119,7 +120,7 @@ def waterfall(steps: list[tuple[str, int, dict[str, int]]], path: Path) -> None:
     figure = Figure(figsize=(7, 0.24 * len(rows) + 0.9), layout="constrained")
     axes = figure.subplots()
     axes.barh(
-        [name for name, _, _ in rows][::-1],
+        [plot(name) for name, _, _ in rows][::-1],
         [count for _, count, _ in rows][::-1],
         color=[colour for _, _, colour in rows][::-1],
     )

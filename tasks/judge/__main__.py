@@ -23,6 +23,8 @@ def judge(this: plan.Plan) -> Judged:
         findings += ask(gate, bench)
     process.progress(len(this.recipe.gates), len(this.recipe.gates), "gates")
     answer, because = verdict(findings)
+    if scored.unclear and answer == "PROMOTE":
+        answer, because = "HOLD", scored.unclear
     return Judged(
         verdict=answer,  # type: ignore[arg-type]
         because=because,

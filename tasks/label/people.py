@@ -15,6 +15,7 @@ import pandas as pd
 
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
+from tidemill.runtime.escape import html
 from tidemill.runtime.files import write
 
 NONE = "(none of these)"
@@ -120,7 +121,7 @@ def tasks(examples: pd.DataFrame, recipe: str, rows: int) -> tuple[list[dict[str
                 ],
             }
         )
-    choices = "\n".join(f'    <Choice value="{escaped(choice)}"/>' for choice in [*names, NONE])
+    choices = "\n".join(f'    <Choice value="{html(choice)}"/>' for choice in [*names, NONE])
     shown = (
         '<Image name="question" value="$image"/>'
         if pictures
@@ -145,12 +146,6 @@ def uri(payload: bytes) -> str:
         else "bmp"
     )
     return f"data:image/{kind};base64,{base64.b64encode(payload).decode()}"
-
-
-def escaped(text: str) -> str:
-    from xml.sax.saxutils import escape
-
-    return escape(text, {'"': "&quot;"})
 
 
 # In -----------------------------------------------------------------------------------------------

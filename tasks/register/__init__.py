@@ -13,13 +13,18 @@ def register(application: str, run: str) -> Registered:
 
 
 @step("promote {application} {version}")
-def promote(application: str, version: str, by: str, why: str, key: str) -> Promoted:
-    """Make a version the champion, after its digest and its verdict were checked; the last effect of a flow."""
+def promote(
+    application: str, version: str, by: str, why: str, key: str, expected: str = ""
+) -> Promoted:
+    """Make a version the champion; the last effect of a flow.
+
+    What is live must be what the run `key` judged beside, or `expected` where no key is given.
+    """
     from tidemill.runtime.process import answer
 
     return answer(
         f"promote {application}",
         "tasks.register.promote",
-        [application, version, by, why, key],
+        [application, version, by, why, key, expected],
         Promoted,
     )

@@ -1,222 +1,292 @@
-"""The model card, in Hugging Face's sections: rendered from what the registry keeps, byte for byte the same again."""
+"""The model card, in Hugging Face's sections.
+
+It is rendered from what the registry keeps, byte for byte the same again.
+"""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.mlflow import registry, runs
-from tidemill.records.receipts import Exported, Judged, Trained
+from tidemill.engines.mlflow.client import Missing
+from tidemill.engines.mlflow.live import live
+from tidemill.records.receipts import Exported, Finding, Judged, Trained
 from tidemill.run.plan import Plan
-from tidemill.runtime.errors import Refused
+from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.escape import line, markdown
 
+Row = dict[str, str | int | float | None]
 FACTS = {
-    "intended use": "Answering questions of the kind the test rows hold. Nobody has stated more than that.",
+    "intended use": (
+        "Answering questions of the kind the test rows hold. Nobody has stated more than that."
+    ),
     "out of scope": "Decisions about people, unless a person checks each answer.",
     "limits": "It was judged on the slices below and on no others.",
-    "risks": "It repeats what its sources say, errors and one-sidedness included; the worst slice below is where it errs most.",
+    "risks": (
+        "It repeats what its sources say, errors and one-sidedness included; the worst slice below "
+        "is where it errs most."
+    ),
 }
+NO_MODELS = ("slice", "rows", "units", "candidate", "low", "high")  # columns that name no model
+FINDING_COLUMNS = ("gate", "of", "answer", "figure", "interval", "bound", "rows", "units")
 
 
-def told(this: Plan, trained: Trained, exported: Exported, judged: Judged) -> dict[str, Any]:
-    """All that the card says, as data; kept with the run as card.json."""
+class Use(BaseModel, frozen=True):
+    """A source, and what of it the model was made from."""
+
+    name: str
+    role: str
+    licence: str | None
+
+
+class Card(BaseModel, frozen=True):
+    """All that the card says; kept with the run as card.json."""
+
+    application: str
+    summary: str
+    snapshot: str
+    key: str
+    digest: str
+    metric: str
+    better: str
+    definition: str | None
+    facts: dict[str, str]
+    sources: list[Use]
+    model: dict[str, Any]
+    seed: int
+    trainer: dict[str, Any]
+    steps: int
+    files: dict[str, str]
+    mb: float
+    verdict: str
+    because: str
+    notes: list[str]
+    alpha: float
+    table: list[Row]
+    findings: list[Finding]
+
+
+def described_by(this: Plan, trained: Trained, exported: Exported, judged: Judged) -> Card:
+    """What there is to say of a candidate."""
     application = contract.application(this.application)
-    first = next(iter(application.metrics))
-    return {
-        "application": this.application,
-        "summary": this.recipe.summary,
-        "snapshot": this.snapshot,
-        "key": this.key,
-        "digest": exported.digest,
-        "metric": first,
-        "better": application.metrics[first].better,
-        "definition": application.metrics[first].source,
-        "facts": {**FACTS, **application.facts},
-        "sources": [
-            {"name": use.name, "role": use.role, "licence": config.source(use.name).licence}
+    metric = next(iter(application.metrics))
+    return Card(
+        application=this.application,
+        summary=this.recipe.summary,
+        snapshot=this.snapshot,
+        key=this.key,
+        digest=exported.digest,
+        metric=metric,
+        better=application.metrics[metric].better,
+        definition=application.metrics[metric].source,
+        facts={**FACTS, **application.facts},
+        sources=[
+            Use(name=use.name, role=use.role, licence=config.source(use.name).licence)
             for use in this.recipe.sources
         ],
-        "model": trained.model,
-        "seed": this.recipe.seed,
-        "trainer": this.recipe.trainer.model_dump(mode="json"),
-        "steps": trained.steps,
-        "files": exported.files,
-        "mb": round(exported.bytes / 1e6, 2),
-        "verdict": judged.verdict,
-        "because": judged.because,
-        "notes": judged.notes,
-        "alpha": this.recipe.score.alpha,
-        "table": judged.table,
-        "findings": [item.model_dump(mode="json") for item in judged.findings],
-    }
+        model=trained.model,
+        seed=this.recipe.seed,
+        trainer=this.recipe.trainer.model_dump(mode="json"),
+        steps=trained.steps,
+        files=exported.files,
+        mb=round(exported.bytes / 1e6, 2),
+        verdict=judged.verdict,
+        because=judged.because,
+        notes=judged.notes,
+        alpha=this.recipe.score.alpha,
+        table=judged.table,
+        findings=judged.findings,
+    )
 
 
-def render(card: dict[str, Any]) -> str:
-    """The card as Markdown. `card` is what `told` gave, or what was read back from card.json."""
-    whole = card["table"][0]
-    name, facts = card["application"], card["facts"]
-    head = {
-        "tags": ["tidemill", name],
+def dumped(card: Card) -> str:
+    """The card as JSON."""
+    return json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+def read(application: str, number: str = "") -> Card:
+    """What the registry keeps of a version's card; of the champion where none is named."""
+    chosen = number or live(application).version
+    if chosen is None:
+        raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
+    version = registry.version(application, chosen)
+    if version is None:
+        raise Refused(f"no version {chosen} of {application}; tidemill status lists what there is")
+    try:
+        return Card.model_validate_json(runs.read_text(version.run_id, "card.json"))
+    except Missing as missing:
+        raise Fault(
+            f"the card of {version.name} is gone from MLflow ({missing}); its package's own "
+            f"card.md is what is left, under package/ of that run"
+        ) from missing
+    except ValidationError as error:
+        raise Fault(
+            f"the card of {version.name} was written by another version of Tidemill; read card.md "
+            f"of that run in MLflow"
+        ) from error
+
+
+def render(card: Card) -> str:
+    """The card as Markdown."""
+    head = yaml.safe_dump(front_matter(card), sort_keys=False, allow_unicode=True).rstrip()
+    lines = ["---", head, "---", "", f"# {card.application}", "", card.summary, ""]
+    lines += [*details(card), *uses(card), *training(card), *evaluation(card), *results(card)]
+    lines += ["## How to Get Started with the Model", ""]
+    lines += [f"    tidemill predict {card.application} INPUT", ""]
+    return "\n".join(lines)
+
+
+def front_matter(card: Card) -> Mapping[str, object]:
+    """The card's head, in the form of Hugging Face's model index."""
+    results = [
+        {
+            "task": {"type": card.application},
+            "dataset": {
+                "name": f"{card.application} {card.snapshot[:16]}, {line(str(row['slice']))}",
+                "type": card.application,
+            },
+            "metrics": [
+                {
+                    "type": card.metric,
+                    "value": row["candidate"],
+                    "name": f"{card.metric}, n = {row['rows']}",
+                }
+            ],
+        }
+        for row in card.table
+        if row.get("candidate") is not None
+    ]
+    return {
+        "tags": ["tidemill", card.application],
         "library_name": "onnx",
         "license": "other",
-        "model-index": [
-            {
-                "name": name,
-                "results": [
-                    {
-                        "task": {"type": name},
-                        "dataset": {
-                            "name": f"{name} {card['snapshot'][:16]}, {row['slice']}",
-                            "type": name,
-                        },
-                        "metrics": [
-                            {
-                                "type": card["metric"],
-                                "value": row["candidate"],
-                                "name": f"{card['metric']}, n = {row['rows']}",
-                            }
-                        ],
-                    }
-                    for row in card["table"]
-                    if row.get("candidate") is not None
-                ],
-            }
-        ],
+        "model-index": [{"name": card.application, "results": results}],
     }
-    share = f"{100 * (1 - 2 * card['alpha']):.0f} %"
-    others = [
-        key
-        for key in whole
-        if key not in ("slice", "rows", "units", "candidate", "low", "high")
-        and not key.endswith(" rows")
-    ]
-    parts = [
-        "---",
-        yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(),
-        "---",
-        "",
-        f"# {name}",
-        "",
-        card["summary"],
-        "",
+
+
+def details(card: Card) -> list[str]:
+    files = ", ".join(sorted(card.files))
+    return [
         "## Model Details",
         "",
-        f"Package digest `{card['digest']}`, {card['mb']} MB: {', '.join(sorted(card['files']))}. Made by run `{card['key'][:16]}`.",
+        f"Package digest `{card.digest}`, {card.mb} MB: {files}. Made by run `{card.key[:16]}`.",
         "",
-        *_pairs(card["model"]),
+        *[f"- {name}: {value}" for name, value in sorted(card.model.items())],
         "",
+    ]
+
+
+def uses(card: Card) -> list[str]:
+    return [
         "## Uses",
         "",
-        facts["intended use"],
+        card.facts["intended use"],
         "",
         "### Out-of-Scope Use",
         "",
-        facts["out of scope"],
+        card.facts["out of scope"],
         "",
         "## Bias, Risks, and Limitations",
         "",
-        facts["risks"],
+        card.facts["risks"],
         "",
-        facts["limits"],
+        card.facts["limits"],
         "",
-        *[f"- {note}" for note in card["notes"]],
+        *[f"- {markdown(note)}" for note in card.notes],
         "",
+    ]
+
+
+def training(card: Card) -> list[str]:
+    restore = f"tidemill data restore {card.application}-{card.snapshot[:16]} FOLDER"
+    more = f" {card.facts['data']}" if "data" in card.facts else ""
+    trainer = f"{card.trainer['name']} ({card.trainer['precision']})"
+    sources = []
+    for use in card.sources:
+        part = "test only" if use.role == "test" else "train and test"
+        sources.append(f"- {markdown(use.name)} ({part}), licence {markdown(str(use.licence))}")
+    return [
         "## Training Details",
         "",
         "### Training Data",
         "",
-        f"Snapshot `{card['snapshot']}`; `tidemill data restore {name}-{card['snapshot'][:16]} FOLDER` brings it back."
-        + (f" {facts['data']}" if "data" in facts else ""),
+        f"Snapshot `{card.snapshot}`; `{restore}` brings it back.{more}",
         "",
-        *[
-            f"- {use['name']} ({'test only' if use['role'] == 'test' else 'train and test'}), licence {use['licence']}"
-            for use in card["sources"]
-        ],
+        *sources,
         "",
         "### Training Procedure",
         "",
-        f"{card['steps']} steps, seed {card['seed']}, trainer {card['trainer']['name']} ({card['trainer']['precision']}).",
-        "",
-        "## Evaluation",
-        "",
-        f"{card['metric']}, {card['better']} is better"
-        + (f" ({card['definition']})" if card["definition"] else "")
-        + f", with {share} intervals over units, on the test rows of the snapshot.",
-        "",
-        _line(["slice", "rows", "units", card["metric"], "interval", *others]),
-        _line(["---"] * (5 + len(others))),
-        *[
-            _line(
-                [
-                    row["slice"],
-                    row["rows"],
-                    row["units"],
-                    _number(row.get("candidate")),
-                    _interval(row),
-                    *(_number(row.get(other)) for other in others),
-                ]
-            )
-            for row in card["table"]
-        ],
-        "",
-        "### Results",
-        "",
-        f"**{card['verdict']}**: {card['because']}",
-        "",
-        _line(["gate", "of", "answer", "figure", "interval", "bound", "rows", "units"]),
-        _line(["---"] * 8),
-        *[
-            _line(
-                [
-                    item["gate"],
-                    item["slice"],
-                    item["answer"],
-                    _number(item["figure"]),
-                    _interval(item),
-                    _number(item["bound"]),
-                    item["rows"],
-                    item["units"],
-                ]
-            )
-            for item in card["findings"]
-        ],
-        "",
-        "## How to Get Started with the Model",
-        "",
-        f"    tidemill predict {name} INPUT",
+        f"{card.steps} steps, seed {card.seed}, trainer {trainer}.",
         "",
     ]
-    return "\n".join(parts)
 
 
-def dumped(card: dict[str, Any]) -> str:
-    return json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+def evaluation(card: Card) -> list[str]:
+    """Every model's figure on the whole and on each slice."""
+    others = [
+        name for name in card.table[0] if name not in NO_MODELS and not name.endswith(" rows")
+    ]
+    definition = f" ({card.definition})" if card.definition else ""
+    share = f"{100 * (1 - 2 * card.alpha):.0f} %"
+    return [
+        "## Evaluation",
+        "",
+        f"{card.metric}, {card.better} is better{definition}, with {share} intervals over units, "
+        f"on the test rows of the snapshot.",
+        "",
+        _line(["slice", "rows", "units", card.metric, "interval", *others]),
+        _line(["---"] * (5 + len(others))),
+        *[_line(_slice_cells(row, others)) for row in card.table],
+        "",
+    ]
 
 
-def read(application: str, number: str = "") -> dict[str, Any]:
-    """What the registry keeps of a version's card; of the champion where none is named."""
-    found = number or registry.aliased(application)
-    if found is None:
-        raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
-    version = registry.version(application, found)
-    if version is None:
-        raise Refused(f"no version {found} of {application}; tidemill status lists what there is")
-    return json.loads(runs.read_text(version["run_id"], "card.json"))
+def results(card: Card) -> list[str]:
+    """The verdict and every gate's finding."""
+    return [
+        "### Results",
+        "",
+        f"**{card.verdict}**: {markdown(card.because)}",
+        "",
+        _line(list(FINDING_COLUMNS)),
+        _line(["---"] * len(FINDING_COLUMNS)),
+        *[_line(_finding_cells(item)) for item in card.findings],
+        "",
+    ]
 
 
-def _pairs(values: dict[str, Any]) -> list[str]:
-    return [f"- {name}: {value}" for name, value in sorted(values.items())]
+def _slice_cells(row: Row, others: list[str]) -> list[object]:
+    figures = [_number(row.get(other)) for other in others]
+    interval = _interval(row.get("low"), row.get("high"))
+    cells = [markdown(str(row["slice"])), row["rows"], row["units"], _number(row.get("candidate"))]
+    return [*cells, interval, *figures]
 
 
-def _line(cells: list[Any]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+def _finding_cells(item: Finding) -> list[object]:
+    return [
+        markdown(item.gate),
+        markdown(item.slice),
+        item.answer,
+        _number(item.figure),
+        _interval(item.low, item.high),
+        _number(item.bound),
+        item.rows,
+        item.units,
+    ]
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+def _line(cells: list[object] | list[str]) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _interval(row: dict[str, Any]) -> str:
-    return "" if row.get("low") is None else f"[{row['low']:.6g}, {row['high']:.6g}]"
+def _number(value: str | float | None) -> str:
+    return "" if value is None else f"{float(value):.6g}"
+
+
+def _interval(low: str | float | None, high: str | float | None) -> str:
+    return "" if low is None or high is None else f"[{float(low):.6g}, {float(high):.6g}]"

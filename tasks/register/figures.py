@@ -1,4 +1,4 @@
-"""Pictures of a verdict: intervals beside their bounds, how honest the confidences are, how fast the answers come."""
+"""Pictures of a verdict: intervals beside their bounds, calibration, and latency."""
 
 from pathlib import Path
 
@@ -8,13 +8,17 @@ from matplotlib.figure import Figure
 
 from tasks.judge import calibration
 from tidemill.records.receipts import Finding
+from tidemill.runtime.escape import plot
 
 COLOURS = {"pass": "#2f855a", "fail": "#c53030", "unclear": "#b7791f", "reported": "#718096"}
 INK, LINE = "#2d3748", "#31688e"
 
 
 def forest(findings: list[Finding], path: Path) -> Path | None:
-    """Every finding that has an interval, a line each: figure, interval and bound. One panel a gate, since units differ."""
+    """Every finding that has an interval, a line each: figure, interval and bound.
+
+    One panel a gate, since units differ.
+    """
     gates: dict[str, list[Finding]] = {}
     for item in findings:
         if item.low is not None and item.high is not None:
@@ -37,7 +41,9 @@ def forest(findings: list[Finding], path: Path) -> Path | None:
         if bound is not None:
             axes.axvline(bound, color="#c53030", linestyle="--", linewidth=1)
         axes.set_yticks(
-            range(len(items)), [item.slice.split("=", 1)[-1] for item in items[::-1]], fontsize=8
+            range(len(items)),
+            [plot(item.slice.split("=", 1)[-1]) for item in items[::-1]],
+            fontsize=8,
         )
         axes.set_ylim(-0.6, len(items) - 0.4)
         axes.set_title(
@@ -61,8 +67,9 @@ def reliability(frame: pd.DataFrame, right: np.ndarray, path: Path) -> Path:
     axes.plot([x for x, _, _ in points], [y for _, y, _ in points], "o-", color=LINE)
     axes.set_xlabel("confidence")
     axes.set_ylabel("share right")
+    error = calibration.expected_calibration_error(frame["confidence"].to_numpy(float), right)
     axes.set_title(
-        f"{len(frame):,} test rows in {len(points)} bins; calibration error {calibration.expected_calibration_error(frame['confidence'].to_numpy(float), right):.3f}",
+        f"{len(frame):,} test rows in {len(points)} bins; calibration error {error:.3f}",
         fontsize=10,
     )
     figure.savefig(path, dpi=110)

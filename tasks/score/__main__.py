@@ -11,7 +11,8 @@ from tasks.score.baselines import baselines, save
 from tasks.score.drift import drift
 from tidemill import contract
 from tidemill.contract import Application, Robust
-from tidemill.engines.mlflow import packages, registry, runs
+from tidemill.engines.mlflow import packages, registry, runs, tags
+from tidemill.engines.mlflow.live import live
 from tidemill.package.latency import measured, rss_mb
 from tidemill.package.package import verify
 from tidemill.records.receipts import Exported, Scored
@@ -24,13 +25,12 @@ from tidemill.runtime.files import digest
 
 def score(this: plan.Plan) -> Scored:
     exported = plan.read("export", Exported, this)
-    champion = registry.aliased(this.application)
+    now = live(this.application)
+    champion = now.version
     before = plan.whole("score", Scored, this)
-    own = (
-        champion is not None
-        and registry.tag(this.application, champion, "tidemill.key") == this.key
-    )
-    if before and "champion" not in before.skipped and (before.champion == champion or own):
+    own = champion is not None and registry.tag(this.application, champion, tags.KEY) == this.key
+    same = before and (before.champion == champion or own) and before.unclear == now.difference
+    if before and same and "champion" not in before.skipped:
         # Scored beside today's champion already, which answered; or this run's own version went live and its end was not noted.
         return before
     # What was concluded from older rows does not hold beside these.
@@ -83,6 +83,7 @@ def score(this: plan.Plan) -> Scored:
     return Scored(
         frames=frames,
         champion=champion,
+        unclear=now.difference,
         rows=len(examples),
         skipped=skipped,
         latency=latency,

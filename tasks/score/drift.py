@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tidemill.engines.dvc import snapshots
-from tidemill.engines.mlflow import registry
+from tidemill.engines.mlflow import registry, tags
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault, Refused
 
@@ -18,7 +18,7 @@ BINS = 10
 
 def drift(application: str, champion: str, snapshot: str, splits: Path) -> dict[str, float]:
     """PSI by column, and the AUC of a classifier that tells the two apart; empty where the champion's rows are not to be had."""
-    theirs = registry.tag(application, champion, "tidemill.snapshot")
+    theirs = registry.tag(application, champion, tags.SNAPSHOT)
     if theirs == snapshot:
         return {"same snapshot": 0.0}
     folder = paths.state("snapshots", f"{application}-{(theirs or '')[:16]}")

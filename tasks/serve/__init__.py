@@ -16,7 +16,7 @@ def watching(application: str) -> Watched:
 
 
 def nudge() -> Path:
-    """A file that whoever moves an alias touches: servers on this machine look at the registry at once."""
+    """A file that whoever moves an alias touches: servers here then look at once."""
     return paths.state("serve", "nudge")
 
 

@@ -1,7 +1,8 @@
-"""python -m tasks.serve [APPLICATION ...] [--all] [--host HOST] [--port PORT] [--workers N]: answers over HTTP.
+"""python -m tasks.serve [APPLICATION ...] [--all] [--host HOST] [--port PORT] [--workers N].
 
-One process where there is one worker; several are children of a small parent that holds the socket, so a
-worker that dies takes no other's connections with it, and another one is started in its place.
+Answers over HTTP. One process where there is one worker; several are children of a small parent
+that holds the socket, so a worker that dies takes no other's connections with it, and another one
+is started in its place.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from tidemill.engines import config
 from tidemill.engines.config.schema import Serving
@@ -53,18 +55,20 @@ def listening(settings: Serving) -> socket.socket:
         )[0]
     except socket.gaierror as error:
         raise Refused(f"host {settings.host!r} is no address of this machine") from error
-    # The protocol by its number: asyncio sends small packets at once only on a socket that says it is TCP, else an answer takes 40 ms more.
-    found = socket.socket(family, kind, protocol)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # The protocol by its number: asyncio sends small packets at once only on a socket that says it
+    # is TCP, else an answer takes 40 ms more.
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind(address)
+        listener.bind(address)
     except OSError as error:
-        found.close()
+        listener.close()
         raise Refused(
-            f"cannot serve on {settings.host}:{settings.port}: {error.strerror}; name another with --port, 0 for any that is free"
+            f"cannot serve on {settings.host}:{settings.port}: {error.strerror}; "
+            "name another with --port, 0 for any that is free"
         ) from error
-    found.listen(512)
-    return found
+    listener.listen(512)
+    return listener
 
 
 def address(listener: socket.socket) -> str:
@@ -72,10 +76,10 @@ def address(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def serve(names: tuple[str, ...], settings: Serving, told: Callable[[str], None]) -> int:
+def serve(names: tuple[str, ...], settings: Serving, announce: Callable[[str], None]) -> int:
     """Answer until SIGTERM or Ctrl-C; the exit code."""
     with contextlib.closing(listening(settings)) as listener:
-        told(address(listener))
+        announce(address(listener))
         if settings.workers == 1:
             return work(names, settings, listener)
         return Workers(names, settings, listener).keep()
@@ -87,17 +91,18 @@ def work(
     """One worker, here."""
     import uvicorn
 
-    # One or two heaps for all threads (glibc's M_ARENA_MAX): as it comes each thread keeps one of its own, half of it empty.
+    # One or two heaps for all threads (glibc's M_ARENA_MAX): by default each thread keeps one of
+    # its own, half of it empty.
     ctypes.CDLL(None).mallopt(-8, 2)
     from tasks.serve.app import make
-    from tasks.serve.protocol import Patient
+    from tasks.serve.protocol import LimitedProtocol, Limits
 
     worker = make(names, settings, first_s=first_s)
-    Patient.head_s, Patient.most, Patient.full = settings.head_s, settings.connections, worker.full
+    limits = Limits(settings.head_s, settings.connections, worker.admission.by_head)
     server = uvicorn.Server(
         uvicorn.Config(
-            worker.door,
-            http=Patient,
+            worker.asgi,
+            http=partial(LimitedProtocol, limits=limits),  # type: ignore[arg-type]
             ws="none",
             log_config=None,
             access_log=False,

@@ -1,4 +1,7 @@
-"""What Prometheus may ask of the server; one process, or several that write to one folder (PROMETHEUS_MULTIPROC_DIR)."""
+"""What Prometheus may ask of the server.
+
+One process, or several that write to one folder (PROMETHEUS_MULTIPROC_DIR).
+"""
 
 import os
 
@@ -21,7 +24,7 @@ REQUESTS = Counter(
 )
 LATENCY = Histogram(
     "tidemill_latency_seconds",
-    "From the request's head to its answer; those that are turned away by their head are not in it.",
+    "From the request's head to its answer, but for those turned away by their head.",
     ["application"],
     buckets=SECONDS,
 )

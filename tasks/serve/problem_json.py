@@ -1,4 +1,4 @@
-"""What a client is told when its request cannot be answered: the field, the kind of what it gave, and what was expected.
+"""Why a request cannot be answered: the field, the kind of what it gave, and what was expected.
 
 Never the value itself, a path, a stack, or anything of another request.
 """
@@ -6,6 +6,7 @@ Never the value itself, a path, a stack, or anything of another request.
 import asyncio
 import json
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,9 +14,24 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 LINGER_S, LINGER_BYTES = 2.0, 32_000_000
+REMEDIES = {
+    400: "send JSON in UTF-8 as /openapi.json describes it",
+    401: "send the header Authorization: Bearer TOKEN",
+    404: "GET /v1 lists what is served",
+    405: "the header Allow names the methods there are",
+    408: "send the body faster, or a smaller one",
+    413: "send fewer or smaller questions; GET /v1/APPLICATION has the limits",
+    415: "send Content-Type: application/json, packed with gzip or not at all",
+    421: "call the server by 127.0.0.1 or localhost",
+    422: "send what /openapi.json describes; fields says what is wrong",
+    429: "ask again after the seconds of Retry-After",
+    500: "the server's log has the reason, by the header X-Request-Id",
+    503: "ask again after the seconds of Retry-After",
+}
 
-MOST = 20  # problems that are told of one request
-COUNTED = 200  # of more than these none is told: pydantic makes all or none, and there may be a hundred thousand
+MOST = 20  # problems of one request that are described
+# Of more than these none is described: pydantic makes all or none, and there may be 100,000.
+COUNTED = 200
 KINDS = {
     bool: "boolean",
     int: "integer",
@@ -28,33 +44,42 @@ KINDS = {
 
 
 class Refusal(Exception):
-    """An answer other than 200."""
+    """An answer other than 200, as a problem of RFC 9457."""
 
     def __init__(
         self,
         status: int,
-        error: str,
+        detail: str,
         fields: list[dict[str, str]] | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(error)
-        self.status, self.error, self.fields, self.headers = status, error, fields, headers or {}
+        super().__init__(detail)
+        self.status, self.detail, self.fields, self.headers = status, detail, fields, headers or {}
 
     def response(self) -> Response:
-        body: dict[str, Any] = {"error": self.error}
+        body: dict[str, Any] = {
+            "type": "about:blank",  # the status says what kind of problem it is (RFC 9457, 4.2.1)
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "remedy": REMEDIES.get(self.status, ""),
+        }
         if self.fields:
             body["fields"] = self.fields
         kind = Lingering if self.headers.get("Connection") == "close" else Response
-        return kind(
-            json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
-            self.status,
-            self.headers,
-            "application/json",
-        )
+        content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        return kind(content, self.status, self.headers, "application/problem+json")
+
+
+def failed() -> Refusal:
+    return Refusal(500, "the server failed on this request; its log says why")
 
 
 class Lingering(Response):
-    """An answer to a request that is still being sent: what comes is thrown away for a moment, or the client would see a reset and no answer."""
+    """An answer to a request that is still being sent.
+
+    What comes is thrown away for a moment, or the client would see a reset and no answer.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(

@@ -1,4 +1,6 @@
-"""Served questions, sampled by policy, for drift: digests, lengths and scores; the words themselves only where the recipe says keep_text.
+"""Served questions, sampled by policy, for drift: digests, lengths and scores.
+
+The words themselves only where the recipe says keep_text.
 
 data/served/APPLICATION/DAY/*.parquet, each file written whole.
 """
@@ -13,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tasks.serve.loaded_model import Slot, share_of
+from tasks.serve.loaded_model import LoadedModel, share_of
 from tidemill.contract import noted
 from tidemill.engines.config.schema import Serve
 from tidemill.runtime import paths
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 ROWS, SECONDS = 500, 30.0  # a file is written after so many rows, or so long
 
 
-class Notebook:
+class Sampler:
     def __init__(self, application: str, settings: Serve) -> None:
         self.application, self.settings = application, settings
         self.rows: list[dict[str, Any]] = []
@@ -31,7 +33,9 @@ class Notebook:
         self.number = 0
         self.writing = threading.Lock()
 
-    def note(self, slot: Slot, questions: list[BaseModel], answers: list[BaseModel]) -> None:
+    def sample(
+        self, model: LoadedModel, questions: list[BaseModel], answers: list[BaseModel]
+    ) -> None:
         for question, answer in zip(questions, answers, strict=True):
             asked = question.model_dump(mode="json", exclude_unset=True)
             known = digest(asked)
@@ -41,9 +45,9 @@ class Notebook:
             self.rows.append(
                 {
                     "at": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "version": slot.version,
+                    "version": model.version,
                     "question_digest": known,
-                    "noted": json.dumps(noted(slot.recipe, question, answer), ensure_ascii=False),
+                    "noted": json.dumps(noted(model.recipe, question, answer), ensure_ascii=False),
                     "question": json.dumps(asked, ensure_ascii=False) if text else None,
                     "answer": answer.model_dump_json() if text else None,
                 }

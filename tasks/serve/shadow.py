@@ -1,4 +1,7 @@
-"""Champion and challenger on the same live questions: how often they differ and how long each takes, told to MLflow."""
+"""Champion and challenger on the same live questions, logged with MLflow.
+
+How often they differ, and how long each takes.
+"""
 
 import json
 import logging
@@ -17,8 +20,8 @@ EVERY_S = 300.0
 MOST = 10_000  # latencies that are kept of each side between two reports
 
 
-class Contest:
-    """Counts since the last report; a report is a short-lived child, since MLflow's client takes 300 MB."""
+class ShadowReport:
+    """Counts since the last report, which is sent by a child: MLflow's client takes 300 MB."""
 
     def __init__(
         self, application: str, kind: str, champion: str, challenger: str, every_s: float = EVERY_S
@@ -30,9 +33,9 @@ class Contest:
             every_s,
         )
         self.children: list[subprocess.Popen[bytes]] = []
-        self._anew()
+        self._reset()
 
-    def _anew(self) -> None:
+    def _reset(self) -> None:
         self.began = time.monotonic()
         self.compared = self.differed = self.failed = 0
         self.times: dict[str, list[float]] = {"champion": [], "challenger": []}
@@ -41,7 +44,7 @@ class Contest:
         if len(self.times[side]) < MOST:
             self.times[side].append(ms)
         if time.monotonic() - self.began > self.every_s:
-            self.report()
+            self.send()
 
     def compare(self, same: list[bool]) -> None:
         self.compared += len(same)
@@ -50,7 +53,7 @@ class Contest:
         DIFFERED.labels(self.application).inc(len(same) - sum(same))
 
     def figures(self) -> dict[str, float]:
-        """What a report says: the counts, the share of disagreement, and p50 and p95 of each side in ms."""
+        """The counts, the share of disagreement, and p50 and p95 of each side in ms."""
         found = {"serve.compared": float(self.compared), "serve.failed": float(self.failed)}
         if self.compared:
             found["serve.disagreement"] = self.differed / self.compared
@@ -63,9 +66,9 @@ class Contest:
                 }
         return found
 
-    def report(self, wait: bool = False) -> None:
+    def send(self, wait: bool = False) -> None:
         """Log the counts with a run of their own in MLflow, and begin anew."""
-        said: dict[str, Any] = {
+        report: dict[str, Any] = {
             "application": self.application,
             "kind": self.kind,
             "champion": self.pair[0],
@@ -73,13 +76,13 @@ class Contest:
             "figures": self.figures(),
         }
         idle = not any(self.times.values())
-        self._anew()
+        self._reset()
         if idle:
             return
         self.children = [child for child in self.children if child.poll() is None]
         try:
             child = subprocess.Popen(
-                [sys.executable, "-m", "tidemill.engines.mlflow.shadow", json.dumps(said)],
+                [sys.executable, "-m", "tidemill.engines.mlflow.shadow", json.dumps(report)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -91,5 +94,7 @@ class Contest:
                 child.wait(60)
         except (OSError, subprocess.TimeoutExpired) as error:
             log.warning(
-                "the contest of %s could not be told to MLflow: %s", self.application, error
+                "the shadow report of %s could not be logged with MLflow: %s",
+                self.application,
+                error,
             )

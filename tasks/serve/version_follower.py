@@ -1,4 +1,4 @@
-"""Which version of each application answers: the registry's alias, asked again and again, and swapped in one assignment."""
+"""Which version of each application answers: the registry's alias, swapped in one assignment."""
 
 import logging
 import random
@@ -10,33 +10,35 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.serve import nudge
-from tasks.serve.loaded_model import Slot, checked, load
+from tasks.serve.loaded_model import LoadedModel, checked, load
 from tasks.serve.measure import REFUSED, REGISTRY, SWAPS, VERSION
 from tidemill.engines import config
 from tidemill.engines.config.schema import Serve
 from tidemill.engines.mlflow import client
+from tidemill.engines.mlflow.live import CHALLENGER, CHAMPION, Live, all_live
 from tidemill.runtime.errors import Fault, Refused
 
 log = logging.getLogger(__name__)
 LOOK_S = 0.1  # how often the nudge is looked at
-AGAIN_S = 60.0  # a version that was refused is tried again after this long: its package may have been repaired
+# A version that was refused is tried again after this long: its package may have been repaired.
+AGAIN_S = 60.0
 
 
 @dataclass(frozen=True)
 class Pair:
     """Who answers an application; replaced as a whole."""
 
-    champion: Slot | None = None
-    previous: Slot | None = None
-    challenger: Slot | None = None
+    champion: LoadedModel | None = None
+    previous: LoadedModel | None = None
+    challenger: LoadedModel | None = None
 
-    def slots(self) -> list[Slot]:
-        return [slot for slot in (self.champion, self.previous, self.challenger) if slot]
+    def models(self) -> list[LoadedModel]:
+        return [model for model in (self.champion, self.previous, self.challenger) if model]
 
 
 @dataclass
-class Held:
-    """An application that is served: its limits, who answers, and what was refused."""
+class ServedApplication:
+    """An application that is served: its limits, what answers, and what was refused."""
 
     name: str
     settings: Serve
@@ -45,23 +47,26 @@ class Held:
     refused: dict[str, tuple[float, str]] = field(default_factory=dict)  # version: when, and why
 
 
-class Keeper(threading.Thread):
+class VersionFollower(threading.Thread):
     """Asks the registry and loads what it names; what answers meanwhile stays as it is."""
 
     def __init__(
-        self, names: tuple[str, ...], poll_s: float, bring: Callable[[str, str], Slot] | None = None
+        self,
+        names: tuple[str, ...],
+        poll_s: float,
+        bring: Callable[[str, str], LoadedModel] | None = None,
     ) -> None:
-        super().__init__(daemon=True, name="keeper")
+        super().__init__(daemon=True, name="version-follower")
         self.names, self.poll_s = names, poll_s
         self.bring = bring or brought
-        self.held: dict[str, Held] = {}
+        self.served: dict[str, ServedApplication] = {}
         self.unread: dict[str, str] = {}  # applications whose configuration cannot be used, and why
         self.stopping = threading.Event()
         self.asked = False  # the registry answered once
         self.looked = False  # and what it named then was tried
-        self.away: tuple[float, str] | None = (
-            None  # since when the registry is silent, and what it last said
-        )
+        self.differences: dict[str, str] = {}  # between ledger and alias, by application
+        # Since when the registry is unreachable, and why.
+        self.unreachable: tuple[float, str] | None = None
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -69,7 +74,7 @@ class Keeper(threading.Thread):
             try:
                 self.look()
             except Exception as error:
-                # A fault of one round must not end the rounds: what answers goes on answering.
+                # A fault of one round must not end the rounds: what is loaded answers on.
                 log.error("looking for champions failed: %s: %s", type(error).__name__, error)
             self._wait(mark)
 
@@ -90,33 +95,55 @@ class Keeper(threading.Thread):
         try:
             aliases = self.aliases()
         except Fault as fault:
-            self.away = (self.away[0] if self.away else time.time(), str(fault))
-            REGISTRY.set(0)
+            self.lost(str(fault))
             return
-        if self.away:
-            log.info("the registry answers again")
-        self.away, self.asked = None, True
+        if self.unreachable:
+            log.info("the registry is reachable again")
+        self.unreachable, self.asked = None, True
         REGISTRY.set(1)
         wanted = self.names or tuple(
             name for name, found in aliases.items() if found.get("champion")
         )
         self.unread = self.read(
             tuple(
-                name for name in wanted if name not in self.held and name in config.files("recipe")
+                name
+                for name in wanted
+                if name not in self.served and name in config.files("recipe")
             )
         )
-        todo = [held for held in self.held.values() if self._due(held, aliases.get(held.name, {}))]
+        todo = [
+            served
+            for served in self.served.values()
+            if self._due(served, aliases.get(served.name, {}))
+        ]
         if todo:
             with ThreadPoolExecutor(min(4, len(todo))) as pool:
-                list(pool.map(lambda held: self.follow(held, aliases.get(held.name, {})), todo))
+                list(
+                    pool.map(lambda served: self.follow(served, aliases.get(served.name, {})), todo)
+                )
         self.looked = True
+
+    def lost(self, why: str) -> None:
+        """The registry is unreachable; why is logged once, and once more where it changes."""
+        since, before = self.unreachable or (time.time(), "")
+        if why != before:
+            log.warning("the registry is unreachable: %s; what is loaded answers on", why)
+        self.unreachable = (since, why)
+        REGISTRY.set(0)
+
+    def first_look_done(self) -> bool:
+        return self.looked or self.unreachable is not None
+
+    def works(self) -> bool:
+        """Whether its thread lives; one that was not started is no fault."""
+        return self.ident is None or self.is_alive()
 
     def read(self, names: tuple[str, ...]) -> dict[str, str]:
         """Begin to hold these applications; why, of those where it cannot be done."""
         unread = {}
         for name in names:
             try:
-                self.held[name] = Held(name, config.recipe(name).serve)
+                self.served[name] = ServedApplication(name, config.recipe(name).serve)
             except Exception as error:
                 unread[name] = worded(error)
                 if self.unread.get(name) != unread[name]:
@@ -129,81 +156,98 @@ class Keeper(threading.Thread):
             return {}
         if registry is None:
             raise Fault(
-                f"the registry at {client.uri()} is neither an MLflow server nor its SQLite file of this version; set MLFLOW_TRACKING_URI to a server's address"
+                f"the registry at {client.uri()} is neither an MLflow server nor its SQLite file "
+                "of this version; set MLFLOW_TRACKING_URI to a server's address"
             )
-        return registry.models()
+        applications = all_live()
+        self._tell_differences({name: live.difference for name, live in applications.items()})
+        return {name: _aliases(live) for name, live in applications.items()}
 
-    def _due(self, held: Held, aliases: dict[str, str]) -> bool:
-        held.wanted = aliases.get("champion")
-        champion = held.pair.champion.version if held.pair.champion else None
-        challenger = held.pair.challenger.version if held.pair.challenger else None
-        return champion != held.wanted or (
-            held.settings.challenger != "off" and challenger != aliases.get("challenger")
+    def _tell_differences(self, differences: dict[str, str]) -> None:
+        """Log, once, that ledger and alias differ; the ledger's version goes on answering."""
+        for name, words in differences.items():
+            if words and self.differences.get(name) != words:
+                log.error("%s; the ledger's version goes on answering", words)
+        self.differences = {name: words for name, words in differences.items() if words}
+
+    def _due(self, served: ServedApplication, aliases: dict[str, str]) -> bool:
+        served.wanted = aliases.get("champion")
+        champion = served.pair.champion.version if served.pair.champion else None
+        challenger = served.pair.challenger.version if served.pair.challenger else None
+        return champion != served.wanted or (
+            served.settings.challenger != "off" and challenger != aliases.get("challenger")
         )
 
-    def follow(self, held: Held, aliases: dict[str, str]) -> None:
-        """Bring one application's slots to what the aliases say; what cannot be served leaves the old one answering."""
-        pair = held.pair
+    def follow(self, served: ServedApplication, aliases: dict[str, str]) -> None:
+        """Bring one application to what the aliases say.
+
+        What cannot be served leaves the old version answering.
+        """
+        pair = served.pair
         number = aliases.get("champion")
         if (
             number
             and (not pair.champion or pair.champion.version != number)
-            and (slot := self.slot(held, number))
+            and (model := self.model(served, number))
         ):
-            held.pair = pair = Pair(
-                champion=slot, previous=pair.champion, challenger=pair.challenger
+            served.pair = pair = Pair(
+                champion=model, previous=pair.champion, challenger=pair.challenger
             )
-            held.refused.pop(number, None)
-            SWAPS.labels(held.name).inc()
-            VERSION.labels(held.name).set(int(number))
+            served.refused.pop(number, None)
+            SWAPS.labels(served.name).inc()
+            VERSION.labels(served.name).set(int(number))
             log.info(
                 "%s version %s answers now (digest %s), before it was %s",
-                held.name,
+                served.name,
                 number,
-                slot.digest[:12],
+                model.digest[:12],
                 pair.previous.version if pair.previous else "none",
             )
-        if held.settings.challenger == "off":
+        if served.settings.challenger == "off":
             return
         number = aliases.get("challenger")
         if number is None or number == aliases.get("champion"):
-            held.pair = Pair(champion=pair.champion, previous=pair.previous)
+            served.pair = Pair(champion=pair.champion, previous=pair.previous)
         elif (not pair.challenger or pair.challenger.version != number) and (
-            slot := self.slot(held, number)
+            model := self.model(served, number)
         ):
-            held.pair = Pair(champion=pair.champion, previous=pair.previous, challenger=slot)
+            served.pair = Pair(champion=pair.champion, previous=pair.previous, challenger=model)
             log.info(
                 "%s version %s is the challenger now, %s",
-                held.name,
+                served.name,
                 number,
-                held.settings.challenger,
+                served.settings.challenger,
             )
 
-    def slot(self, held: Held, number: str) -> Slot | None:
-        """The slot of a version: one that is resident, else loaded; None where it may not answer."""
-        for slot in held.pair.slots():
-            if slot.version == number:
-                return slot
-        when, _ = held.refused.get(number, (0.0, ""))
-        if time.monotonic() - when < AGAIN_S and number in held.refused:
+    def model(self, served: ServedApplication, number: str) -> LoadedModel | None:
+        """A version's model: one that is resident, else loaded; None where it may not answer."""
+        for model in served.pair.models():
+            if model.version == number:
+                return model
+        when, _ = served.refused.get(number, (0.0, ""))
+        if time.monotonic() - when < AGAIN_S and number in served.refused:
             return None
         try:
-            return self.bring(held.name, number)
-        except (
-            BaseException
-        ) as error:  # whatever a library raises: a panic of one in Rust is no Exception
-            if number not in held.refused:
-                REFUSED.labels(held.name).inc()
-                log.error("%s version %s is not served: %s", held.name, number, worded(error))
-            held.refused[number] = (time.monotonic(), worded(error))
+            return self.bring(served.name, number)
+        except BaseException as error:  # a panic of a library in Rust is no Exception
+            if number not in served.refused:
+                REFUSED.labels(served.name).inc()
+                log.error("%s version %s is not served: %s", served.name, number, worded(error))
+            served.refused[number] = (time.monotonic(), worded(error))
             return None
 
     def ready(self) -> bool:
-        """Whether everything that is to be served is: named applications, or all that had a champion when first asked and could answer."""
+        """Whether everything that is to be served is.
+
+        That is the named applications, or all that had a champion when first asked and could
+        answer.
+        """
         if not self.looked:
             return False
         if self.names:
-            return all(name in self.held and self.held[name].pair.champion for name in self.names)
+            return all(
+                name in self.served and self.served[name].pair.champion for name in self.names
+            )
         return True
 
     def health(self) -> dict[str, Any]:
@@ -212,24 +256,29 @@ class Keeper(threading.Thread):
             name: {"version": None, "since": None, "refused": public(words)}
             for name, words in self.unread.items()
         }
-        for name, held in sorted(self.held.items()):
-            champion = held.pair.champion
-            told: dict[str, Any] = {
+        for name, served in sorted(self.served.items()):
+            champion = served.pair.champion
+            standing: dict[str, Any] = {
                 "version": champion.version if champion else None,
                 "since": champion.loaded if champion else None,
             }
-            if held.wanted and (not champion or champion.version != held.wanted):
-                told["wanted"] = held.wanted
-                told["refused"] = public(held.refused.get(held.wanted, (0.0, "being loaded"))[1])
-            applications[name] = told
-        well = not self.away and all(
-            "wanted" not in told and told["version"] for told in applications.values()
+            if served.wanted and (not champion or champion.version != served.wanted):
+                standing["wanted"] = served.wanted
+                standing["refused"] = public(
+                    served.refused.get(served.wanted, (0.0, "being loaded"))[1]
+                )
+            if name in self.differences:
+                standing["difference"] = public(self.differences[name])
+            applications[name] = standing
+        well = not self.unreachable and all(
+            "wanted" not in one and "difference" not in one and one["version"]
+            for one in applications.values()
         )
-        registry: dict[str, Any] = {"answers": not self.away}
-        if self.away:
+        registry: dict[str, Any] = {"answers": not self.unreachable}
+        if self.unreachable:
             registry.update(
-                silent_s=round(time.time() - self.away[0], 1),
-                meanwhile="the versions below go on answering",
+                silent_s=round(time.time() - self.unreachable[0], 1),
+                meanwhile="the versions below answer on",
             )
         return {
             "status": "ok" if well else "degraded",
@@ -238,7 +287,13 @@ class Keeper(threading.Thread):
         }
 
 
-def brought(name: str, number: str) -> Slot:
+def _aliases(live: Live) -> dict[str, str]:
+    """What is to answer: the ledger's version, and the challenger."""
+    wanted = {CHAMPION: live.version, CHALLENGER: live.challenger}
+    return {alias: number for alias, number in wanted.items() if number}
+
+
+def brought(name: str, number: str) -> LoadedModel:
     found = checked(name, number)
     return load(name, number, found.package, found.digest)
 

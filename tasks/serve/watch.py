@@ -1,8 +1,10 @@
-"""python -m tasks.serve.watch APPLICATION: whether what is asked, or how well it is answered, has moved since the champion was judged.
+"""python -m tasks.serve.watch APPLICATION: whether what is served has moved.
 
-Two figures, of the served questions that conf/recipe's serve.sample had noted. Drift: the population stability
-index of each noted column against the champion's test rows; it counts where it is large and cannot be chance.
-Accuracy: the first metric on served questions whose labels came in since, against the champion's on its test rows.
+That is, what is asked, or how well it is answered, since the champion was judged. Two figures, of
+the served questions that conf/recipe's serve.sample had noted. Drift: the population stability
+index of each noted column against the champion's test rows; it counts where it is large and cannot
+be chance. Accuracy: the first metric on served questions whose labels came in since, against the
+champion's on its test rows.
 """
 
 import json
@@ -14,12 +16,13 @@ import pandas as pd
 from scipy import stats
 
 from tasks.score.drift import psi
-from tasks.serve.loaded_model import Slot, load
+from tasks.serve.loaded_model import LoadedModel, load
 from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import Serve
 from tidemill.engines.dvc import snapshots
-from tidemill.engines.mlflow import packages, registry
+from tidemill.engines.mlflow import packages, registry, tags
+from tidemill.engines.mlflow.live import live
 from tidemill.records.receipts import Watched
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault, Refused
@@ -34,7 +37,7 @@ LABELLED = 30  # served rows with a label, from which their accuracy is told
 
 def watch(application: str) -> Watched:
     settings = config.recipe(application).serve
-    number = registry.aliased(application)
+    number = live(application).version
     if number is None:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
     served = noted(application, number)
@@ -45,24 +48,24 @@ def watch(application: str) -> Watched:
             rows=len(served),
             because=f"{len(served)} served questions were noted, {settings.watch_rows} are needed",
         )
-    slot = load(
+    model = load(
         application,
         number,
         packages.fetch(application, number),
-        registry.tag(application, number, "tidemill.digest") or "",
+        registry.tag(application, number, tags.DIGEST) or "",
     )
-    rows = judged_on(application, slot)
+    rows = judged_on(application, model)
     asked = rows.sort_values("example_id", kind="stable").head(REFERENCE)
-    questions = [slot.recipe.Input.model_validate_json(item) for item in asked["inputs"]]
+    questions = [model.recipe.Input.model_validate_json(item) for item in asked["inputs"]]
     usual = pd.DataFrame(
         [
-            contract.noted(slot.recipe, *pair)
-            for pair in zip(questions, slot.answers(questions), strict=True)
+            contract.noted(model.recipe, *pair)
+            for pair in zip(questions, model.answers(questions), strict=True)
         ]
     )
     drift = moved(usual, pd.DataFrame([json.loads(item) for item in served["noted"]]))
-    name, meaning = next(iter(slot.recipe.metrics.items()))
-    labelled = since(application, served, slot)
+    name, meaning = next(iter(model.recipe.metrics.items()))
+    labelled = since(application, served, model)
     found: dict[str, Any] = {
         "application": application,
         "version": number,
@@ -72,7 +75,7 @@ def watch(application: str) -> Watched:
         "drift": {key: round(value, 4) for key, (value, _) in drift.items()},
     }
     if len(labelled) >= LABELLED:
-        found |= {"figure": figure(slot, labelled, name), "expected": figure(slot, asked, name)}
+        found |= {"figure": figure(model, labelled, name), "expected": figure(model, asked, name)}
     return Watched(
         **found,
         **judged(
@@ -96,7 +99,8 @@ def judged(found: dict[str, Any], sure: set[str], sign: int, settings: Serve) ->
         and sign * (found["expected"] - found["figure"]) > settings.drop
     ):
         alarms.append(
-            f"{found['metric']} is {found['figure']:.3f} on {found['labelled']} served rows that were labelled since, {found['expected']:.3f} on the test rows"
+            f"{found['metric']} is {found['figure']:.3f} on {found['labelled']} served rows that "
+            f"were labelled since, {found['expected']:.3f} on the test rows"
         )
     return {
         "alarm": bool(alarms),
@@ -115,24 +119,28 @@ def noted(application: str, number: str) -> pd.DataFrame:
     return whole[whole["version"] == number].reset_index(drop=True)
 
 
-def judged_on(application: str, slot: Slot) -> pd.DataFrame:
-    """The test rows of the champion's own snapshot: today's, where it is today's, else restored by its name."""
+def judged_on(application: str, model: LoadedModel) -> pd.DataFrame:
+    """The test rows of the champion's own snapshot: today's, else restored by its name."""
     here = paths.data("splits", application)
     report = here / "report.json"
-    if not report.is_file() or json.loads(report.read_text()).get("snapshot") != slot.snapshot:
-        here = paths.state("snapshots", f"{application}-{slot.snapshot[:16]}")
+    if not report.is_file() or json.loads(report.read_text()).get("snapshot") != model.snapshot:
+        here = paths.state("snapshots", f"{application}-{model.snapshot[:16]}")
         if not (here / "test.parquet").is_file():
             snapshots.restore(here.name, here)
     path = Path(here) / "test.parquet"
     if not path.is_file():
         raise Fault(
-            f"the test rows of {application} version {slot.version} are not to be had: {path.name} is missing"
+            f"the test rows of {application} version {model.version} are missing: no {path.name} "
+            "in its snapshot; see tidemill data list"
         )
     return pd.read_parquet(path)
 
 
 def moved(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, tuple[float, bool]]:
-    """Each column's PSI, and whether it cannot be chance: without drift, PSI / (1/n + 1/m) is chi-squared (Yurdakul 2018)."""
+    """Each column's PSI, and whether it cannot be chance.
+
+    Without drift, PSI / (1/n + 1/m) is chi-squared (Yurdakul 2018).
+    """
     found = {}
     for name in before.columns.intersection(now.columns):
         sides = [frame[name].dropna() for frame in (before, now)]
@@ -155,7 +163,7 @@ def moved(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, tuple[float, boo
     return found
 
 
-def since(application: str, served: pd.DataFrame, slot: Slot) -> pd.DataFrame:
+def since(application: str, served: pd.DataFrame, model: LoadedModel) -> pd.DataFrame:
     """Labelled examples that were asked of the server, and that the champion was not trained on."""
     path = paths.data("labels", application) / "examples.parquet"
     if not path.is_file():
@@ -172,9 +180,9 @@ def since(application: str, served: pd.DataFrame, slot: Slot) -> pd.DataFrame:
     return mine[~mine["example_id"].isin(known)].drop_duplicates("example_id")
 
 
-def figure(slot: Slot, rows: pd.DataFrame, metric: str) -> float:
-    frame = slot.recipe.evaluate(slot.session, rows.reset_index(drop=True))
-    return round(float(slot.recipe.metric(frame, np.ones((1, len(frame))))[metric][0]), 6)
+def figure(model: LoadedModel, rows: pd.DataFrame, metric: str) -> float:
+    frame = model.recipe.evaluate(model.session, rows.reset_index(drop=True))
+    return round(float(model.recipe.metric(frame, np.ones((1, len(frame))))[metric][0]), 6)
 
 
 def main(arguments: list[str]) -> Watched:
@@ -186,5 +194,5 @@ def main(arguments: list[str]) -> Watched:
 if __name__ == "__main__":
     process.main(
         main,
-        "python -m tasks.serve.watch APPLICATION: whether served questions or their accuracy have moved.",
+        "python -m tasks.serve.watch APPLICATION: whether what is served has moved.",
     )

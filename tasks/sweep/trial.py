@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 
 from tidemill.contract import Application, Learner, Run, Splits
-from tidemill.engines.mlflow import runs
+from tidemill.engines.mlflow import runs, tags
 from tidemill.engines.optuna.samplers import Params
 from tidemill.engines.optuna.study import Study, TrialState
 from tidemill.learners.lightning.loop import METRICS_EVERY
@@ -93,7 +93,7 @@ def attempt(
         study.this.application,
         f"{study.name}/{slot}",
         f"trial {slot}",
-        {"tidemill.kind": "trial"},
+        {tags.KIND: "trial"},
         parent,
     )
     runs.log(run_id, params=params)
@@ -114,8 +114,8 @@ def attempt(
             if name not in ("train_loss", study.settings.metric)
         },
         tags={
-            "tidemill.state": "pruned" if rungs.stopped else "complete",
-            "tidemill.slot": str(slot),
+            tags.STATE: "pruned" if rungs.stopped else "complete",
+            tags.SLOT: str(slot),
         },
     )
     runs.finish(run_id)

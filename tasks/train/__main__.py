@@ -10,6 +10,7 @@ from tasks.train.start import champion, check, identity, prepared, resumes
 from tidemill import contract
 from tidemill.contract import Batched
 from tidemill.engines.mlflow import runs
+from tidemill.engines.mlflow import tags as names
 from tidemill.learners.lightning import memory
 from tidemill.records.receipts import Swept, Trained
 from tidemill.run import main, plan
@@ -86,7 +87,7 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     runs.log(
         run_id,
         params={f"model.{name}": value for name, value in before.items()},
-        tags={"tidemill.resumes": str(attempts)} if attempts else {},
+        tags={names.RESUMES: str(attempts)} if attempts else {},
     )
     meter = Meter()
     ended = trained(work, runs.lightning_logger(run_id))
@@ -97,16 +98,17 @@ def told(this: plan.Plan, work: "Work", run_id: str) -> Trained:
     cost, method = meter.told(batches * batch, batches * start.tokens)
     parts = max((kept.parts for kept in ended.kept), default=1)
     tags = {
-        "tidemill.weights": signature(path, ended.members),
-        "tidemill.start": start.told,
+        names.WEIGHTS: signature(path, ended.members),
+        names.START: start.told,
+        **({names.START_VERSION: start.version} if start.version else {}),
         "cost.energy_method": method,
         **ended.tags,
-        **({"tidemill.parts": str(parts)} if parts > 1 else {}),
-        **({"tidemill.rate": str(settings.lr)} if isinstance(settings.lr, float) else {}),
-        **({"tidemill.members": str(1 + len(ended.members))} if ended.members else {}),
+        **({names.PARTS: str(parts)} if parts > 1 else {}),
+        **({names.RATE: str(settings.lr)} if isinstance(settings.lr, float) else {}),
+        **({names.MEMBERS: str(1 + len(ended.members))} if ended.members else {}),
         **(
             {
-                "tidemill.budget": f"ended after {settings.budget_minutes:g} minutes, at step {ended.steps}"
+                names.BUDGET: f"ended after {settings.budget_minutes:g} minutes, at step {ended.steps}"
             }
             if any(kept.over_budget for kept in ended.kept)
             else {}

@@ -25,7 +25,7 @@ from tidemill.contract import (
     Teachable,
 )
 from tidemill.engines.config.schema import Recipe as Judged
-from tidemill.engines.mlflow import packages
+from tidemill.engines.mlflow import packages, tags
 from tidemill.learners.lightning.loop import Kept, rank
 from tidemill.package.package import described
 from tidemill.runtime.errors import Refused
@@ -169,9 +169,9 @@ def prune(work: Work, ended: Ended, pruned: Recipe, run: Run) -> None:
         f"whole {ended.metrics[metric]:.4f}"
     )
     if not lost <= prune.margin:
-        ended.tags["tidemill.pruned"] = f"not taken, {words}; {prune.margin:g} may be lost"
+        ended.tags[tags.PRUNED] = f"not taken, {words}; {prune.margin:g} may be lost"
         return
-    ended.tags["tidemill.pruned"] = words
+    ended.tags[tags.PRUNED] = words
     ended.learner, ended.recipe, ended.metrics = learner, pruned, fitted.metrics
     ended.steps += fitted.steps
 
@@ -201,7 +201,7 @@ def teaching(work: Work, ended: Ended) -> list[Learner]:
         ended.more |= {f"{name}.{key}": value for key, value in fitted.metrics.items()}
         found.append(learner)
     if found:
-        ended.tags["tidemill.taught"] = f"by an ensemble of {len(found)}"
+        ended.tags[tags.TAUGHT] = f"by an ensemble of {len(found)}"
     return found
 
 
@@ -214,9 +214,10 @@ def champion(work: Work, ended: Ended) -> Learner:
     fits(work.start.recipe, recipe, f"{work.application} version {work.teacher}")
     learner = recipe.learner(work.start.splits)
     learner.load(path)
-    ended.tags["tidemill.taught"] = (
+    ended.tags[tags.TAUGHT] = (
         f"by {work.application} version {work.teacher}, weights {sha256(path)[:16]}"
     )
+    ended.tags[tags.TAUGHT_VERSION] = work.teacher
     return learner
 
 

@@ -20,7 +20,7 @@ from tidemill.contract import (
     WarmStartableByFields,
 )
 from tidemill.engines.config.schema import Trainer
-from tidemill.engines.mlflow import packages, registry, runs
+from tidemill.engines.mlflow import packages, registry, runs, tags
 from tidemill.run import plan
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
@@ -37,6 +37,7 @@ class Start:
     weights: Path | None  # to begin from
     told: str  # what it begins from, in words
     tokens: int  # of a batch; 0 where the recipe counts none
+    version: str = ""  # of the application that it begins from; empty where from none
 
 
 def identity(this: plan.Plan, recipe: Recipe) -> dict[str, str]:
@@ -78,7 +79,7 @@ def check(this: plan.Plan, recipe: Recipe) -> None:
 
 def prepared(this: plan.Plan, recipe: Recipe) -> Start:
     settings = this.recipe.trainer
-    weights, told = None, "scratch"
+    weights, told, number = None, "scratch", ""
     package: Path | None = None
     if settings.start == "champion":
         told, number = champion(this)
@@ -103,7 +104,7 @@ def prepared(this: plan.Plan, recipe: Recipe) -> Start:
         settings = settings.model_copy(update={"lr": rate})
         if isinstance(recipe, Rated):
             recipe = contract.load(this.application)(**{**recipe.model_dump(), "lr": rate})
-    return Start(recipe, settings, splits, weights, told, tokens(recipe, settings))
+    return Start(recipe, settings, splits, weights, told, tokens(recipe, settings), number)
 
 
 def tokens(recipe: Recipe, settings: Trainer) -> int:
@@ -129,18 +130,18 @@ def champion(this: plan.Plan) -> tuple[str, str]:
 def weights_of(application: str, number: str) -> Path:
     """The trained weights of a version, found to be those that were trained."""
     version = registry.version(application, number)
-    key = version["tags"].get("tidemill.key", "") if version else ""
+    key = version.key if version else ""
     path = paths.run(key) / "weights.safetensors"
     if version is None or not key or not path.is_file():
         raise Refused(
             f"the weights of {application} version {number}, to begin from, are not on this machine; say trainer.start=scratch"
         )
-    tags = runs.data(version["run_id"]).tags
-    if "tidemill.members" in tags:
+    logged = runs.data(version.run_id).tags
+    if tags.MEMBERS in logged:
         raise Refused(
-            f"{application} version {number} is an ensemble of {tags['tidemill.members']} networks, and one is needed; say trainer.start=scratch, teach.by=nobody"
+            f"{application} version {number} is an ensemble of {logged[tags.MEMBERS]} networks, and one is needed; say trainer.start=scratch, teach.by=nobody"
         )
-    wanted = tags.get("tidemill.weights")
+    wanted = logged.get(tags.WEIGHTS)
     if wanted and sha256(path) != wanted:
         raise Refused(
             f"the weights of {application} version {number}, to begin from, are not those that were trained; say trainer.start=scratch"

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tidemill.cli.arguments import Json, out
+from tidemill.cli.arguments import Json, add_row, out
 
 Remote = Annotated[
     str, typer.Option(help="A DVC remote's folder or URL; without it, this project's own.")
@@ -48,7 +48,8 @@ def listed(
     table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("since the one before", overflow="fold")
     for one in found:
-        table.add_row(
+        add_row(
+            table,
             one["recipe"],
             f"{one['recipe']}-{one['digest'][:16]}",
             one["at"].replace("T", " ")[:16],
@@ -102,7 +103,8 @@ def diff(
             row["language"],
         ),
     ):
-        table.add_row(
+        add_row(
+            table,
             row["source"],
             row["language"],
             *(f"{row[name]:,}" for name in ("added", "changed", "gone")),

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import typer
 
 from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.escape import line
 from tidemill.runtime.lifetimes import stopping
 
 STOPPED = "stopped; what was finished is kept, and the same command resumes"
@@ -60,7 +61,7 @@ def fail(error: object, code: int) -> int:
     """Print the line; the code is given back."""
     if os.environ.get("TIDEMILL_DEBUG") and isinstance(error, BaseException):
         traceback.print_exception(error)
-    line = " ".join(str(error).split())
+    words = line(error)
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    print(f"\033[1;31merror:\033[0m {line}" if colour else f"error: {line}", file=sys.stderr)
+    print(f"\033[1;31merror:\033[0m {words}" if colour else f"error: {words}", file=sys.stderr)
     return code

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tidemill.cli.arguments import Application, Json, out
+from tidemill.cli.arguments import Application, Json, add_row, out
 
 label = typer.Typer(
     no_args_is_help=True,
@@ -126,7 +126,8 @@ def reported(application: Application, as_json: Json = False) -> None:
     table.add_column("of rows", justify="right")
     table.add_column("measured on")
     for row in kept["voters"]:
-        table.add_row(
+        add_row(
+            table,
             row["voter"],
             row["kind"],
             *(f"{row[name]:.1%}" for name in ("coverage", "overlap", "conflict")),

@@ -2,20 +2,23 @@
 
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from tidemill.cli.arguments import Application, Json, out
+from tidemill.cli.approve import approve as _approve
+from tidemill.cli.card import card as _card
 from tidemill.cli.clean import clean as _clean
 from tidemill.cli.data import diff as _diff
 from tidemill.cli.data import listed as _list
 from tidemill.cli.errors import guarded
+from tidemill.cli.history import history as _history
 from tidemill.cli.label import label as _label
 from tidemill.cli.new.command import new as _new
 from tidemill.cli.plan import plan as _plan
 from tidemill.cli.predict import predict as _predict
 from tidemill.cli.restore import restore as _restore
+from tidemill.cli.rollback import rollback as _rollback
 from tidemill.cli.run import run as _run
 from tidemill.cli.serve import serve as _serve
 from tidemill.cli.sources import app as _sources
@@ -45,149 +48,10 @@ app.add_typer(_label, name="label")
 app.command("run")(_run)
 app.command("predict")(_predict)
 app.command("status")(_status)
-
-
-@app.command()
-def rollback(
-    application: Application,
-    to: Annotated[
-        str, typer.Option(help="A version's number; without it, the champion before this one.")
-    ] = "",
-    why: Annotated[
-        str, typer.Option(help="Kept in the ledger.")
-    ] = "rolled back from the command line",
-    as_json: Json = False,
-) -> None:
-    """The previous champion again."""
-    from tasks.register.promote import before, promote
-
-    _known(application)
-    receipt = promote(application, before(application, to), _person(), why)
-    out(receipt.model_dump()) if as_json else typer.echo(
-        f"{application}: version {receipt.version} is @champion, before it was {receipt.previous}"
-    )
-
-
-def _known(application: str) -> None:
-    """Refused where it is neither a recipe nor, its recipe gone, an application with versions."""
-    from tidemill import contract
-    from tidemill.engines.mlflow import client, registry
-    from tidemill.runtime.errors import Refused
-
-    if application in (known := set(contract.names())):
-        return
-    if application not in (
-        known := known if client.unborn() else known | set(registry.applications())
-    ):
-        raise Refused(f"no application '{application}'; there are {', '.join(sorted(known))}")
-
-
-def _person() -> str:
-    import getpass
-
-    return os.environ.get("TIDEMILL_USER") or getpass.getuser()
-
-
-@app.command()
-def approve(
-    application: Application,
-    why: Annotated[str, typer.Option(help="Kept in the ledger.")],
-    version: Annotated[
-        str, typer.Option(help="A version's number; without it, the one that waits.")
-    ] = "",
-    as_json: Json = False,
-) -> None:
-    """A held version goes live, on a person's word."""
-    from tasks.register.promote import promote
-    from tidemill.engines.mlflow import registry
-    from tidemill.runtime.errors import Refused
-
-    _known(application)
-    number = version or registry.aliased(application, "challenger")
-    if number is None:
-        raise Refused(
-            f"no version of {application} waits for approval; tidemill status lists what there is"
-        )
-    receipt = promote(application, number, _person(), why)
-    out(receipt.model_dump()) if as_json else typer.echo(
-        f"{application}: version {receipt.version} is @champion, before it was {receipt.previous or 'none'}"
-    )
-
-
-@app.command()
-def history(
-    application: Application,
-    at: Annotated[
-        str, typer.Option(help="A date or time, as 2026-11-24: only what was live then.")
-    ] = "",
-    as_json: Json = False,
-) -> None:
-    """What was live, since when, who decided and why: the ledger, its chain checked."""
-    from tidemill.engines.mlflow import ledger
-    from tidemill.runtime.errors import Refused
-
-    _known(application)
-    entries = ledger.ledger(application)
-    if at:
-        entries = _live_at(entries, at)
-    if as_json:
-        out(entries)
-        return
-    if not entries:
-        raise Refused(
-            f"nothing of {application} was live{f' on {at}' if at else ' yet'}; tidemill run {application} makes a first version"
-        )
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("at", "version", "previous", "by", "why"):
-        table.add_column(column, overflow="fold")
-    for entry in entries:
-        table.add_row(
-            *(str(entry.get(column) or "") for column in ("at", "version", "previous", "by", "why"))
-        )
-    Console().print(table)
-
-
-def _live_at(entries: list[dict[str, Any]], at: str) -> list[dict[str, Any]]:
-    """The entry that was in force at a time; a date means its end. In UTC where no zone is named."""
-    from datetime import UTC, datetime, timedelta
-
-    from tidemill.runtime.errors import Refused
-
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError as error:
-        raise Refused(
-            f"--at {at!r} is no date; write it as 2026-11-24 or 2026-11-24T06:00"
-        ) from error
-    if len(at) <= 10:
-        moment += timedelta(days=1)
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return [entry for entry in entries if datetime.fromisoformat(entry["at"]) <= moment][-1:]
-
-
-@app.command()
-def card(
-    application: Annotated[
-        str,
-        typer.Argument(
-            help="An application, or one version of it: NAME, NAME@3.",
-            metavar="APPLICATION[@N]",
-        ),
-    ],
-    as_json: Json = False,
-) -> None:
-    """The model card, made anew from what the registry keeps."""
-    from tasks.register.card import read, render
-
-    name, _, number = application.partition("@")
-    _known(name)
-    told = read(name, number)
-    out(told) if as_json else typer.echo(render(told), nl=False)
-
-
+app.command("rollback")(_rollback)
+app.command("approve")(_approve)
+app.command("history")(_history)
+app.command("card")(_card)
 app.command("up")(_up)
 app.command("down")(_down)
 app.command("clean")(_clean)

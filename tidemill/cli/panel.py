@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tidemill import contract
+from tidemill.cli.arguments import add_row
 from tidemill.engines.prefect.progress import PLACE, resumed, which
 from tidemill.records.summary import summary
+from tidemill.runtime.escape import line, terminal
 
 MARKS = {
     "pass": ("✓", "green"),
@@ -98,7 +100,7 @@ class Night:
         elif "began" in event:
             self.working[step] = time.monotonic()
             if self.live:
-                self.rows[step] = self.live.add_task(step, total=None, far="")
+                self.rows[step] = self.live.add_task(terminal(step), total=None, far="")
         elif "done" in event:
             self.far(step, event)
         elif "ended" in event or "failed" in event:
@@ -116,8 +118,8 @@ class Night:
                     self.rows[step],
                     total=1,
                     completed=1,
-                    far=words[:70],
-                    description=f"{mark} {step}",
+                    far=terminal(words[:70]),
+                    description=f"{mark} {terminal(step)}",
                 )
                 self.live.stop_task(self.rows[step])
             elif not self.quiet:
@@ -136,14 +138,16 @@ class Night:
         if self.live:
             if step not in self.rows:
                 return
-            self.live.update(self.rows[step], total=total, completed=event["done"], far=words[:70])
+            self.live.update(
+                self.rows[step], total=total, completed=event["done"], far=terminal(words[:70])
+            )
         elif not self.quiet and time.monotonic() - self.told.get(step + training, self.began) > 10:
             self.told[step + training] = time.monotonic()
             self.line(f"{step}: {words}")
 
     def line(self, words: str) -> None:
         self.console.print(
-            f"{time.monotonic() - self.began:6.1f} s  {words}",
+            f"{time.monotonic() - self.began:6.1f} s  {line(words)}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -154,7 +158,9 @@ class Night:
         """The whole night, once it has ended. `live` and `waiting` are versions of the application, if there are any."""
         end = self.said["end"]["end"]
         state = end["state"]
-        parts: list[Any] = [Text.assemble((f"{state}  ", f"bold {COLOURS[state]}"), end["because"])]
+        parts: list[Any] = [
+            Text.assemble((f"{state}  ", f"bold {COLOURS[state]}"), line(end["because"]))
+        ]
         if "data" in self.said:
             parts += [Text(), self.data()]
         judged = (self.said.get("judged") or {}).get("judged")
@@ -162,7 +168,7 @@ class Night:
             parts += [Text(), gates(judged), Text(), models(judged)]
         parts += [Text(), self.facts(end, judged)]
         if self.notes:
-            parts += [Text(f"note: {note}", style="yellow") for note in self.notes]
+            parts += [Text(f"note: {line(note)}", style="yellow") for note in self.notes]
         parts += [
             Text(),
             Text.assemble(
@@ -199,14 +205,15 @@ class Night:
                 for key in ("fetched", "unchanged", "gone", "refused", "failed")
                 if item[key]
             )
-            table.add_row(f"collect {item['source']}", "", f"{item['records']:,}", "", why)
+            add_row(table, f"collect {item['source']}", "", f"{item['records']:,}", "", why)
         for item in told["stages"]:
             lost = sum(item["dropped"].values())
             why = "; ".join(
                 f"{count:,} {reason}"
                 for reason, count in sorted(item["dropped"].items(), key=lambda pair: -pair[1])[:3]
             )
-            table.add_row(
+            add_row(
+                table,
                 f"{item['stage']} {item['name']}",
                 f"{item['rows'] + lost:,}",
                 f"{item['rows']:,}",
@@ -222,24 +229,27 @@ class Night:
         snapshot = (self.said.get("data") or {}).get("snapshot")
         if snapshot:
             rows = ", ".join(f"{count:,} {part}" for part, count in snapshot["rows"].items())
-            table.add_row("snapshot", f"{', '.join(snapshot['names'])} ({rows})")
+            add_row(table, "snapshot", f"{', '.join(snapshot['names'])} ({rows})")
             if snapshot["changed"]:
-                table.add_row(
+                add_row(
+                    table,
                     "since the last",
                     ", ".join(f"{count:,} {what}" for what, count in snapshot["changed"].items()),
                 )
         swept = self.said.get("swept")
         if swept:
-            table.add_row("best trial", swept)
+            add_row(table, "best trial", swept)
         if end.get("version"):
             promoted = (self.said.get("promoted") or {}).get("promoted")
-            table.add_row(
+            add_row(
+                table,
                 "version",
                 f"{end['application']} {end['version']}"
                 + (", now @champion" if promoted and promoted["moved"] else ""),
             )
         steps = sorted(self.walls.items(), key=lambda item: -item[1])
-        table.add_row(
+        add_row(
+            table,
             "time",
             f"{time.monotonic() - self.began:.0f} s: "
             + ", ".join(
@@ -250,7 +260,7 @@ class Night:
         )
         if self.costs:
             worst = max(self.costs.items(), key=lambda item: item[1]["peak_mb"])
-            table.add_row("most memory", f"{worst[1]['peak_mb']:,.0f} MB ({worst[0]})")
+            add_row(table, "most memory", f"{worst[1]['peak_mb']:,.0f} MB ({worst[0]})")
         return table
 
 
@@ -293,7 +303,8 @@ def gates(judged: dict[str, Any]) -> Table:
             else ("" if item["answer"] != "not applicable" else item["reason"])
         )
         figure = "" if item["figure"] is None else f"{item['figure']:.4g}"
-        table.add_row(
+        add_row(
+            table,
             Text(mark, style=style),
             item["gate"],
             item["slice"].split("=")[-1],
@@ -333,5 +344,5 @@ def models(judged: dict[str, Any]) -> Table:
             cells.append(
                 "" if figure is None else f"{figure:.3f}" + (f" on {part:,}" if part else "")
             )
-        table.add_row(str(row["slice"]).split("=")[-1], f"{row['rows']:,}", *cells)
+        add_row(table, str(row["slice"]).split("=")[-1], f"{row['rows']:,}", *cells)
     return table

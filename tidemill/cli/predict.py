@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tidemill.cli.arguments import Application, Json, out
+from tidemill.runtime.escape import terminal
 
 
 def predict(
@@ -28,7 +29,8 @@ def predict(
     from tasks.serve.loaded_model import load
     from tidemill import contract
     from tidemill.engines import config
-    from tidemill.engines.mlflow import packages, registry
+    from tidemill.engines.mlflow import packages, registry, tags
+    from tidemill.engines.mlflow.live import live
     from tidemill.runtime.errors import Refused
 
     if application not in contract.names():
@@ -38,29 +40,28 @@ def predict(
         asked = asking(kind.Input, question)
     except ValidationError as error:
         raise Refused(config.problems(error, "input", kind.Input)) from error
-    number = version or registry.aliased(application)
+    number = version or live(application).version
     if number is None:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
     package = packages.fetch(application, number)
-    slot = load(
-        application, number, package, registry.tag(application, number, "tidemill.digest") or ""
-    )
+    digest = registry.tag(application, number, tags.DIGEST) or ""
+    slot = load(application, number, package, digest)
     answer = slot.answers([asked])[0].model_dump()
     if as_json:
         out({"application": application, "version": number, "answer": answer})
         return
     from rich.console import Console
 
-    console = Console()
+    console = Console(emoji=False)
     first, *rest = answer.items()
-    console.print(f"[bold]{first[1]}[/]", highlight=False)
+    console.print(f"[bold]{terminal(first[1])}[/]", highlight=False)
     for name, value in rest:
         words = (
             ", ".join(f"{key} {item}" for key, item in value.items())
             if isinstance(value, dict)
             else value
         )
-        console.print(f"[dim]{name}[/] {words}", highlight=False)
+        console.print(f"[dim]{name}[/] {terminal(words)}", highlight=False)
     console.print(f"[dim]{application} version {number}[/]", highlight=False)
 
 

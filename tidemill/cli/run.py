@@ -102,9 +102,10 @@ def _standing(application: str) -> tuple[str | None, str | None]:
 
     Unknown is none, since the run itself has ended well.
     """
-    from tidemill.engines.mlflow import registry
+    from tidemill.engines.mlflow.live import live
     from tidemill.runtime.errors import Fault
 
     with contextlib.suppress(Fault):
-        return registry.aliased(application), registry.aliased(application, "challenger")
+        now = live(application)
+        return now.version, now.challenger
     return None, None

@@ -33,10 +33,12 @@ def serve(
     """HTTP answers from @champion, and a page to try each application; Ctrl-C stops it."""
     from tasks.serve.__main__ import chosen, serve, settled
     from tidemill.runtime.errors import Fault
+    from tidemill.runtime.escape import one_line_logs
 
     names = chosen(list(applications or []), every)
     settings = settled(host, port, workers)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    one_line_logs()
 
     def told(where: str) -> None:
         typer.echo(

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from tidemill.cli.arguments import Json, out
+from tidemill.cli.arguments import Json, add_row, out
+from tidemill.runtime.escape import terminal
 
 app = typer.Typer(
     help="Where data comes from: the last night of each source, and what a site allows."
@@ -48,11 +49,12 @@ def listing(context: typer.Context, as_json: Json = False) -> None:
         )
     for row in rows:
         night = (row["night"] or "never")[:16].replace("T", " ")
-        table.add_row(
+        add_row(
+            table,
             *(
                 "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
                 for value in ({**row, "night": night}[name] for name in shown)
-            )
+            ),
         )
     Console().print(table)
 
@@ -72,15 +74,15 @@ def check(
         return
     from rich.console import Console
 
-    console = Console(highlight=False)
-    console.print(f"[bold]{told['decision']}[/]: {told['because']}", soft_wrap=True)
-    console.print(f"  [dim]robots.txt[/] {told['robots']}")
+    console = Console(highlight=False, emoji=False)
+    console.print(f"[bold]{told['decision']}[/]: {terminal(told['because'])}", soft_wrap=True)
+    console.print(f"  [dim]robots.txt[/] {terminal(told['robots'])}")
     console.print(
-        f"  [dim]its files [/] {', '.join(f'{file} {status}' for file, status in told['files'].items()) or 'none'}",
+        f"  [dim]its files [/] {terminal(', '.join(f'{file} {status}' for file, status in told['files'].items())) or 'none'}",
         soft_wrap=True,
     )
     for signal in told["signals"]:
         console.print(
-            f"  [dim]{signal['signal']}[/] ({signal['where']}): {signal['value']}, which says {signal['says']}",
+            f"  [dim]{terminal(signal['signal'])}[/] ({terminal(signal['where'])}): {terminal(signal['value'])}, which says {terminal(signal['says'])}",
             soft_wrap=True,
         )

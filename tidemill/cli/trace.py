@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tidemill.cli.arguments import Json, out
+from tidemill.cli.arguments import Json, add_row, out
+from tidemill.runtime.escape import line, terminal
 
 
 def trace(
@@ -35,7 +36,7 @@ def trace(
 
     if re.match(r"[a-z][a-z0-9+.-]*:", what):
         for words in lineage.complete():
-            typer.echo(f"not in the index: {words}", err=True)
+            typer.echo(f"not in the index: {line(words)}", err=True)
         if show:
             sys.stdout.buffer.write(lineage.body(what))
             return
@@ -59,16 +60,17 @@ def _page(url: str, as_json: bool) -> None:
     if not found:
         reasons = ", ".join(f"{count} parts {name}" for name, count in why.items())
         typer.echo(
-            f"no registered version was made from {url}"
-            + (f"; today's data leaves it out: {reasons}" if reasons else "")
+            f"no registered version was made from {line(url)}"
+            + (f"; today's data leaves it out: {line(reasons)}" if reasons else "")
         )
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in found[0]:
         table.add_column(column)
     for row in found:
-        table.add_row(
-            *(str(value)[:16] if name == "snapshot" else str(value) for name, value in row.items())
+        add_row(
+            table,
+            *(str(value)[:16] if name == "snapshot" else str(value) for name, value in row.items()),
         )
     Console().print(table)
 
@@ -77,19 +79,20 @@ def _model(application: str, number: str, to: Path | None, as_json: bool) -> Non
 
     from rich.console import Console
 
-    from tidemill.engines.mlflow import registry
+    from tidemill.engines.mlflow import registry, tags
+    from tidemill.engines.mlflow.live import live
     from tidemill.lineage import trace as lineage
     from tidemill.runtime.errors import Refused
     from tidemill.runtime.paths import root, state
 
-    version = number or registry.aliased(application)
+    version = number or live(application).version
     if version is None:
         raise Refused(
             f"{application} has no champion; name a version as {application}@1, or a page by its whole address"
         )
     found = lineage.pages(application, version)
     if not found:
-        snapshot = registry.tag(application, version, "tidemill.snapshot")
+        snapshot = registry.tag(application, version, tags.SNAPSHOT)
         if snapshot is None:
             raise Refused(
                 f"no version {version} of {application}; tidemill status lists what there is"
@@ -112,17 +115,17 @@ def _model(application: str, number: str, to: Path | None, as_json: bool) -> Non
     if as_json:
         out(told)
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(
-        f"[bold]{application} version {version}[/] was made from {told['documents']:,} documents"
+        f"[bold]{terminal(f'{application} version {version}')}[/] was made from {told['documents']:,} documents"
     )
     for by in ("split", "source", "host", "licence", "opt_out"):
         named = {"opt_out": "opt-out"}.get(by, by)
         shown = [f"{count:,} {name}" for name, count in told[by].items()]
         console.print(
-            f"  [dim]{named:8}[/] {', '.join(shown[:8])}"
+            f"  [dim]{named:8}[/] {terminal(', '.join(shown[:8]))}"
             + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
         )
     console.print(
-        f"The list is in {path.relative_to(root()) if path.is_relative_to(root()) else path}"
+        f"The list is in {terminal(path.relative_to(root()) if path.is_relative_to(root()) else path)}"
     )

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from tidemill.cli.arguments import Json, out
+from tidemill.runtime.escape import line
 
 
 def verify(
@@ -30,4 +31,4 @@ def verify(
     if found.verdict == "different":
         raise Fault(f"{name} version {found.version}: {found.because}")
     if not as_json:
-        typer.echo(f"{name} version {found.version} is {found.verdict}: {found.because}")
+        typer.echo(f"{name} version {found.version} is {found.verdict}: {line(found.because)}")

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from tidemill.engines.dvc import remote
-from tidemill.engines.mlflow import registry
+from tidemill.engines.mlflow import registry, tags
 from tidemill.engines.mlflow.retention import forget, old, standing
 from tidemill.lineage import trace
 from tidemill.runtime import paths
@@ -26,7 +26,7 @@ def needed() -> dict[str, str]:
     """The run folders that must stay, each with the reason: made a version that is live, waits, or was live once."""
     found: dict[str, str] = {}
     for (name, number), why in standing().items():
-        if key := registry.tag(name, number, "tidemill.key"):
+        if key := registry.tag(name, number, tags.KEY):
             found[key[:16]] = f"{name} version {number} {why}"
     return found
 

@@ -18,6 +18,7 @@ from urllib.parse import urldefrag
 
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.escape import csv_cell
 from tidemill.runtime.files import aside, locked
 
 SCHEMA = """
@@ -250,7 +251,7 @@ def save(found: list[dict[str, Any]], path: Path) -> None:
     with aside(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*COLUMNS, "split", "examples"])
         writer.writeheader()
-        writer.writerows(found)
+        writer.writerows({name: csv_cell(cell) for name, cell in row.items()} for row in found)
 
 
 def body(url: str) -> bytes:

@@ -27,7 +27,11 @@ def measured(
     requests: int,
     batches: int = BATCHES,
 ) -> tuple[dict[str, dict[str, float]], pd.DataFrame]:
-    """Each model's p50, p95 and p99 of one request in ms, p95 with its interval, and requests a second in batches of 32; and every time."""
+    """Each model's latency, and every time that was measured.
+
+    p50, p95 and p99 of one request in ms, p95 with its interval, and requests a second in batches
+    of 32.
+    """
     if not requests or not questions:
         return {}, pd.DataFrame({"model": [], "ms": []})
     asked = [questions[place % len(questions)] for place in range(requests)]
@@ -59,7 +63,10 @@ def measured(
 
 
 def quantiles(times_ms: np.ndarray) -> dict[str, float]:
-    """p50, p95 and p99, and the ends of p95's interval by order statistics (binomial, free of any distribution)."""
+    """p50, p95 and p99, and the ends of p95's interval.
+
+    By order statistics (binomial, free of any distribution).
+    """
     ranked = np.sort(times_ms)
     count = len(ranked)
     low = int(stats.binom.ppf(ALPHA, count, 0.95))

@@ -9,23 +9,32 @@ from tidemill.runtime.files import digest, sha256
 
 
 def digests(package: Path) -> tuple[str, dict[str, str]]:
-    """A package's digest, and each file's by its name; the signature is of these and not one of them."""
+    """A package's digest, and each file's by its name.
+
+    The signature is of these and not one of them.
+    """
     files = {
-        path.relative_to(package).as_posix(): sha256(path)
+        name: sha256(path)
         for path in sorted(package.rglob("*"))
-        if path.is_file() and path.name != SIGNATURE
+        if path.is_file() and (name := path.relative_to(package).as_posix()) != SIGNATURE
     }
     return digest(files), files
 
 
 def verify(package: Path, wanted: str, name: str) -> None:
     """Refuse a package whose bytes are not those that were judged, or that holds more than data."""
-    found, files = digests(package)
-    if found != wanted:
+    actual, _ = digests(package)
+    if actual != wanted:
         raise Fault(
-            f"{name} is damaged: its package has digest {found[:12]}, {wanted[:12]} was registered; roll back or retrain"
+            f"{name} is damaged: its package has digest {actual[:12]}, {wanted[:12]} was "
+            f"registered; roll back or retrain"
         )
-    odd = [f"{file} {why}" for file in files if (why := strange(package / file, file))]
+    odd = [
+        f"{path.relative_to(package).as_posix()} {why}"
+        for path in sorted(package.rglob("*"))
+        if (path.is_symlink() or not path.is_dir())
+        and (why := strange(path, path.relative_to(package).as_posix()))
+    ]
     if odd:
         raise Fault(f"{name} is refused: {'; '.join(odd)}")
 

@@ -106,6 +106,7 @@ class Baselines(RunReceipt):
 class Scored(RunReceipt):
     frames: dict[str, File]
     champion: str | None = None  # version that was scored beside the candidate
+    unclear: str = ""  # which version is live, where ledger and alias differ: nothing is promoted
     rows: int
     looks: int = 1  # runs that looked at these test rows, this one included
     skipped: dict[str, str] = {}  # models that could not be scored, and why

@@ -5,7 +5,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from tidemill.engines.config.schema import Recipe as Judged
-from tidemill.engines.mlflow import client, registry
+from tidemill.engines.mlflow import client, registry, tags
+from tidemill.engines.mlflow.live import live
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import sha256, tree_digest
@@ -43,10 +44,10 @@ def champion(judged: Judged, folder: Path, before: Champion | None) -> Champion 
     if before and begun:
         return before
     name = judged.application
-    number = None if client.unborn() else registry.aliased(name)
+    number = None if client.unborn() else live(name).version
     if number is None:
         raise Refused(f"{asked}: {name} has no champion yet; {remedy}")
-    key = registry.tag(name, number, "tidemill.key") or ""
+    key = registry.tag(name, number, tags.KEY) or ""
     path = paths.run(key) / "weights.safetensors"
     if not key or not path.is_file():
         raise Refused(

@@ -5,7 +5,7 @@ import json
 import subprocess
 
 from tidemill.engines.dvc import command
-from tidemill.engines.mlflow import runs
+from tidemill.engines.mlflow import runs, tags
 from tidemill.run.code import PACKAGES
 from tidemill.run.plan import Plan
 from tidemill.runtime import paths
@@ -24,12 +24,12 @@ def begin(plan: Plan) -> str:
         plan.key,
         f"retrain {plan.application} {plan.key[:8]}",
         {
-            "tidemill.kind": "retraining",
-            "tidemill.application": plan.application,
-            "tidemill.snapshot": plan.snapshot,
-            "tidemill.code": plan.code,
-            "tidemill.drift": plan.drift,
-            "tidemill.plan": plan.digest,
+            tags.KIND: "retraining",
+            tags.APPLICATION: plan.application,
+            tags.SNAPSHOT: plan.snapshot,
+            tags.CODE: plan.code,
+            tags.DRIFT: plan.drift,
+            tags.PLAN: plan.digest,
             "mlflow.source.git.commit": commit(),
             **{f"package.{name}": importlib.metadata.version(name) for name in PACKAGES},
         },
@@ -53,13 +53,13 @@ def begin(plan: Plan) -> str:
 
 def _planned_again(plan: Plan, run_id: str) -> None:
     """Note what a later plan of the same training changed: its gates and the like, other code."""
-    if runs.data(run_id).tags.get("tidemill.plan") == plan.digest:
+    if runs.data(run_id).tags.get(tags.PLAN) == plan.digest:
         return
     runs.log_text(run_id, json.dumps(plan.config, indent=1, sort_keys=True), "config.json")
-    tags = {"tidemill.drift": plan.drift, "tidemill.plan": plan.digest}
+    noted = {tags.DRIFT: plan.drift, tags.PLAN: plan.digest}
     if changed := plan.changed():
-        tags["tidemill.changed"] = ", ".join(changed)
-    runs.log(run_id, tags=tags)
+        noted[tags.CHANGED] = ", ".join(changed)
+    runs.log(run_id, tags=noted)
 
 
 def commit() -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, NoReturn, TypeVar
 
 from tidemill.runtime.errors import Fault, Refused
+from tidemill.runtime.escape import line, one_line_logs
 from tidemill.runtime.files import canonical
 from tidemill.runtime.lifetimes import kernel, owner
 from tidemill.runtime.paths import environment, root, state
@@ -307,6 +308,7 @@ def explain(error: Exception) -> str:
 def settle_child() -> None:
     """A child's log, variables and end: what every step does first."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    one_line_logs()
     for noisy in ("matplotlib", "alembic", "httpx", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     os.environ.update(environment())
@@ -314,5 +316,5 @@ def settle_child() -> None:
 
 
 def _say(error: object, code: int) -> int:
-    print(ERROR + " ".join(str(error).split()), file=sys.stderr, flush=True)
+    print(ERROR + line(error), file=sys.stderr, flush=True)
     return code

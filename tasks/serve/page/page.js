@@ -17,7 +17,7 @@ async function ask(path, options = {}) {
   const answer = await fetch(path, { ...options, headers: { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) } });
   if (answer.status === 401) { at("token-form").hidden = false; at("application").hidden = true; at("token").focus(); }
   const body = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(body.error || `the server answers ${answer.status}`), { fields: body.fields || [] });
+  if (!answer.ok) throw Object.assign(new Error(body.detail || `the server answers ${answer.status}`), { fields: body.fields || [] });
   return { body, version: answer.headers.get("Tidemill-Version") };
 }
 

@@ -85,14 +85,19 @@ def labelling(recipe: str) -> list[Path]:
     Files of its folder that are no modules count too. `unlisted` finds labelling that needs more.
     """
     beside = [path for path in imports.files_of(f"recipes.{recipe}") if path.suffix != ".py"]
-    modules = imports.closure([f"recipes.{recipe}"], without=_trains)
+    modules = imports.closure(_modules(recipe), without=_trains)
     return sorted({*modules, *beside})
 
 
 def unlisted(recipe: str, loaded: set[str]) -> list[str]:
     """Which of these loaded modules a recipe's labels need although `labelling` leaves them out."""
-    left_out = {*imports.closure([f"recipes.{recipe}"])} - {*labelling(recipe)}
+    left_out = {*imports.closure(_modules(recipe))} - {*labelling(recipe)}
     return sorted(loaded & {imports.module(path) for path in left_out})
+
+
+def _modules(recipe: str) -> list[str]:
+    """Where an application's own code begins: in its folder's recipe.py, or in one module."""
+    return [f"recipes.{recipe}", f"recipes.{recipe}.recipe"]
 
 
 def _trains(path: Path) -> bool:

@@ -1,13 +1,15 @@
-"""python -m tidemill.engines.mlflow.close RECIPE KEY STATE BECAUSE: close a retraining's run with how it ended."""
+"""python -m tidemill.engines.mlflow.close RECIPE KEY STATE BECAUSE: note how a run ended."""
 
 from tidemill.engines.mlflow import runs
 from tidemill.runtime import process
 from tidemill.runtime.errors import Refused
 
+USAGE = "python -m tidemill.engines.mlflow.close RECIPE KEY STATE BECAUSE"
+
 
 def main(arguments: list[str]) -> None:
     if len(arguments) != 4:
-        raise Refused("python -m tidemill.engines.mlflow.close RECIPE KEY STATE BECAUSE")
+        raise Refused(USAGE)
     application, key, state, because = arguments
     run_id = runs.parent(application, key)
     if run_id:
@@ -15,7 +17,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    process.main(
-        main,
-        "python -m tidemill.engines.mlflow.close RECIPE KEY STATE BECAUSE: close a retraining's run with how it ended.",
-    )
+    process.main(main, f"{USAGE}: close a retraining's run with how it ended.")

@@ -1,14 +1,14 @@
-"""The registry without MLflow's import, which costs two seconds and 300 MB: by its REST API, or its SQLite file.
+"""The registry read without MLflow's import, which costs two seconds and 300 MB.
 
-Little is asked and written here: aliases, versions, tags, files. A database of another schema than those named
-below is left to MLflow's own client: `at` gives None for it.
+It is asked by its REST API, or in its SQLite file. Nothing is written here: MLflow's own client
+writes. A database of another schema than those named below is left to MLflow's client too: `at`
+gives None for it.
 """
 
 import base64
 import json
 import os
 import sqlite3
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlencode, urlsplit
 
+from tidemill.engines.mlflow.version import Model, Version
 from tidemill.runtime import addresses
 from tidemill.runtime.errors import Fault
 
 SCHEMAS = ("dc11669786a5",)  # of MLflow 3.17's database (alembic's revision)
 WAIT_S = 10
 CHUNK = 1 << 20
+ACTIVE = "active"
 
 
 class Away(Fault):
@@ -33,24 +35,29 @@ class Away(Fault):
 
 
 class Registry(Protocol):
-    def models(self) -> dict[str, dict[str, str]]:
-        """Every model's aliases: name to alias to version."""
+    def models(self) -> dict[str, Model]:
+        """Every registered model by its name."""
 
-    def tags(self, model: str) -> dict[str, str] | None:
-        """A model's tags; None where there is no such model."""
+    def model(self, name: str) -> Model | None:
+        """A model's aliases and tags; None where there is no such model."""
 
-    def version(self, model: str, number: str) -> dict[str, Any] | None:
-        """A version's tags and origin; None where there is none."""
+    def version(self, model: str, number: str) -> Version | None:
+        """A version; None where there is none."""
 
-    def alias(self, model: str, alias: str) -> str | None:
-        """The version an alias stands for; None where it stands for none."""
+    def experiment(self, name: str) -> tuple[str, bool] | None:
+        """An experiment's id, and whether it is there and not deleted; None where there is none."""
 
-    def set_alias(self, model: str, alias: str, number: str) -> None: ...
-    def drop_alias(self, model: str, alias: str) -> None: ...
-    def set_tag(self, model: str, name: str, value: str) -> None: ...
+    def run(self, run_id: str) -> bool | None:
+        """Whether a run is there and not deleted; None where there is no trace of it."""
+
+    def artifacts(self, run_id: str) -> str | None:
+        """The address of a run's files; None where there is no such run."""
 
     def fetch(self, run_id: str, path: str, to: Path) -> Path | None:
-        """A folder of a run's files: where it lies, else brought to `to`; None where only MLflow's client can."""
+        """A folder of a run's files: where it lies, else brought to `to`.
+
+        None where only MLflow's client can bring it.
+        """
 
 
 def at(uri: str) -> Registry | None:
@@ -66,15 +73,20 @@ def at(uri: str) -> Registry | None:
     return stored if stored.known() else None
 
 
-def _local(uri: str, path: str) -> Path | None:
-    """The folder that a run's address names on this machine, if it is there."""
+def local(uri: str) -> Path | None:
+    """The folder of this machine that an address of artifacts names; None for any other store."""
     parts = urlsplit(uri)
-    folder = Path(unquote(parts.path)) / path if parts.scheme in ("", "file") else None
-    return folder if folder and folder.is_dir() else None
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
+
+
+def _there(uri: str, path: str) -> Path | None:
+    """A folder below an address, if it is on this machine and there."""
+    base = local(uri)
+    return base / path if base and (base / path).is_dir() else None
 
 
 class Stored:
-    """MLflow's own SQLite file."""
+    """MLflow's own SQLite file, read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,21 +96,18 @@ class Stored:
         if not self.path.is_file():
             return False
         try:
-            return [row[0] for row in self._rows("SELECT version_num FROM alembic_version")] in [
-                [name] for name in SCHEMAS
-            ]
+            revisions = self._rows("SELECT version_num FROM alembic_version")
         except Away:
             return False
+        return [row[0] for row in revisions] in [[name] for name in SCHEMAS]
 
     @contextmanager
-    def _open(self, mode: str = "ro") -> Iterator[sqlite3.Connection]:
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        address = f"{self.path.absolute().as_uri()}?mode=ro"
         try:
-            connection = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=WAIT_S
-            )
+            connection = sqlite3.connect(address, uri=True, timeout=WAIT_S)
             try:
-                with connection:
-                    yield connection
+                yield connection
             finally:
                 connection.close()
         except sqlite3.Error as error:
@@ -108,93 +117,61 @@ class Stored:
         with self._open() as connection:
             return connection.execute(query, values).fetchall()
 
-    def models(self) -> dict[str, dict[str, str]]:
-        found: dict[str, dict[str, str]] = {
-            name: {}
-            for (name,) in self._rows(
-                "SELECT name FROM registered_models WHERE workspace = 'default'"
-            )
-        }
+    def models(self) -> dict[str, Model]:
+        names = self._rows("SELECT name FROM registered_models WHERE workspace = 'default'")
+        aliases: dict[str, dict[str, str]] = {name: {} for (name,) in names}
+        tags: dict[str, dict[str, str]] = {name: {} for (name,) in names}
         for name, alias, number in self._rows(
             "SELECT name, alias, version FROM registered_model_aliases WHERE workspace = 'default'"
         ):
-            found[name][alias] = str(number)
-        return found
-
-    def tags(self, model: str) -> dict[str, str] | None:
-        if not self._rows(
-            "SELECT 1 FROM registered_models WHERE workspace = 'default' AND name = ?", model
+            aliases.setdefault(name, {})[alias] = str(number)
+        for name, key, value in self._rows(
+            "SELECT name, key, value FROM registered_model_tags WHERE workspace = 'default'"
         ):
-            return None
-        return dict(
-            self._rows(
-                "SELECT key, value FROM registered_model_tags WHERE workspace = 'default' AND name = ?",
-                model,
-            )
-        )
+            tags.setdefault(name, {})[key] = value
+        return {name: Model(aliases.get(name, {}), tags[name]) for name in tags}
 
-    def version(self, model: str, number: str) -> dict[str, Any] | None:
+    def model(self, name: str) -> Model | None:
+        where = "WHERE workspace = 'default' AND name = ?"
+        if not self._rows(f"SELECT 1 FROM registered_models {where}", name):
+            return None
+        aliases = self._rows(f"SELECT alias, version FROM registered_model_aliases {where}", name)
+        tags = self._rows(f"SELECT key, value FROM registered_model_tags {where}", name)
+        return Model({alias: str(number) for alias, number in aliases}, dict(tags))
+
+    def version(self, model: str, number: str) -> Version | None:
         where = "WHERE workspace = 'default' AND name = ? AND version = ?"
-        found = self._rows(
-            f"SELECT run_id, source, creation_time FROM model_versions {where} AND current_stage != 'Deleted_Internal'",
+        rows = self._rows(
+            f"SELECT run_id, source, creation_time FROM model_versions {where} "
+            "AND current_stage != 'Deleted_Internal'",
             model,
             number,
         )
-        if not found:
+        if not rows:
             return None
-        run_id, source, created = found[0]
+        run_id, source, created_ms = rows[0]
         tags = dict(self._rows(f"SELECT key, value FROM model_version_tags {where}", model, number))
-        return {
-            "version": str(number),
-            "run_id": run_id,
-            "source": source,
-            "tags": tags,
-            "created": created,
-        }
+        return Version(model, str(number), run_id or "", source or "", created_ms or 0, tags)
 
-    def alias(self, model: str, alias: str) -> str | None:
-        found = self._rows(
-            "SELECT version FROM registered_model_aliases WHERE workspace = 'default' AND name = ? AND alias = ?",
-            model,
-            alias,
+    def experiment(self, name: str) -> tuple[str, bool] | None:
+        rows = self._rows(
+            "SELECT experiment_id, lifecycle_stage FROM experiments "
+            "WHERE workspace = 'default' AND name = ?",
+            name,
         )
-        return str(found[0][0]) if found else None
+        return (str(rows[0][0]), rows[0][1] == ACTIVE) if rows else None
 
-    def set_alias(self, model: str, alias: str, number: str) -> None:
-        with self._open("rw") as connection:
-            connection.execute(
-                "INSERT INTO registered_model_aliases (alias, version, name, workspace) VALUES (?, ?, ?, 'default') "
-                "ON CONFLICT (workspace, name, alias) DO UPDATE SET version = excluded.version",
-                (alias, int(number), model),
-            )
-            self._touch(connection, model)
-
-    def drop_alias(self, model: str, alias: str) -> None:
-        with self._open("rw") as connection:
-            connection.execute(
-                "DELETE FROM registered_model_aliases WHERE workspace = 'default' AND name = ? AND alias = ?",
-                (model, alias),
-            )
-            self._touch(connection, model)
-
-    def set_tag(self, model: str, name: str, value: str) -> None:
-        with self._open("rw") as connection:
-            connection.execute(
-                "INSERT INTO registered_model_tags (key, value, name, workspace) VALUES (?, ?, ?, 'default') "
-                "ON CONFLICT (workspace, key, name) DO UPDATE SET value = excluded.value",
-                (name, value, model),
-            )
-            self._touch(connection, model)
-
-    def _touch(self, connection: sqlite3.Connection, model: str) -> None:
-        connection.execute(
-            "UPDATE registered_models SET last_updated_time = ? WHERE workspace = 'default' AND name = ?",
-            (round(time.time() * 1000), model),
-        )
+    def run(self, run_id: str) -> bool | None:
+        rows = self._rows("SELECT lifecycle_stage FROM runs WHERE run_uuid = ?", run_id)
+        return rows[0][0] == ACTIVE if rows else None
 
     def fetch(self, run_id: str, path: str, to: Path) -> Path | None:
-        found = self._rows("SELECT artifact_uri FROM runs WHERE run_uuid = ?", run_id)
-        return _local(found[0][0], path) if found else None
+        address = self.artifacts(run_id)
+        return _there(address, path) if address else None
+
+    def artifacts(self, run_id: str) -> str | None:
+        rows = self._rows("SELECT artifact_uri FROM runs WHERE run_uuid = ?", run_id)
+        return rows[0][0] if rows else None
 
 
 class Served:
@@ -203,108 +180,77 @@ class Served:
     def __init__(self, base: str) -> None:
         self.base = base
 
-    def _send(self, method: str, path: str, values: dict[str, Any]) -> Any:
-        query = f"?{urlencode(values)}" if method == "GET" else ""
+    def _send(self, path: str, values: dict[str, Any]) -> Any:
         request = urllib.request.Request(
-            f"{self.base}{path}{query}",
-            method=method,
-            data=None if method == "GET" else json.dumps(values).encode(),
+            f"{self.base}{path}?{urlencode(values)}",
             headers={"Content-Type": "application/json", **_login()},
         )
         return urllib.request.urlopen(request, timeout=WAIT_S)
 
-    def _ask(self, method: str, call: str, **values: Any) -> dict[str, Any] | None:
+    def _ask(self, call: str, **values: Any) -> dict[str, Any] | None:
         """The answer; None where the server says that there is no such thing."""
         try:
-            with self._send(method, f"/api/2.0/mlflow/{call}", values) as answer:
+            with self._send(f"/api/2.0/mlflow/{call}", values) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
-            words = error.read(4000).decode(errors="replace")
-            if error.code == 404 or ("INVALID_PARAMETER_VALUE" in words and "alias" in words):
+            if error.code == 404:
                 return None
             raise Away(f"the registry at {self.base} answers {error.code} to {call}") from error
         except (OSError, ValueError) as error:
-            raise Away(
-                f"the registry at {self.base} does not answer: {getattr(error, 'reason', None) or error}"
-            ) from error
+            why = getattr(error, "reason", None) or error
+            raise Away(f"the registry at {self.base} does not answer: {why}") from error
 
-    def models(self) -> dict[str, dict[str, str]]:
-        found: dict[str, dict[str, str]] = {}
+    def models(self) -> dict[str, Model]:
+        models: dict[str, Model] = {}
         token = ""
         while True:
-            page = (
-                self._ask(
-                    "GET",
-                    "registered-models/search",
-                    max_results=1000,
-                    **({"page_token": token} if token else {}),
-                )
-                or {}
-            )
+            more = {"page_token": token} if token else {}
+            page = self._ask("registered-models/search", max_results=1000, **more) or {}
             for item in page.get("registered_models", []):
-                found[item["name"]] = {
-                    one["alias"]: str(one["version"]) for one in item.get("aliases", [])
-                }
+                models[item["name"]] = _model(item)
             token = page.get("next_page_token", "")
             if not token:
-                return found
+                return models
 
-    def tags(self, model: str) -> dict[str, str] | None:
-        found = self._ask("GET", "registered-models/get", name=model)
-        return (
-            {
-                item["key"]: item.get("value", "")
-                for item in found["registered_model"].get("tags", [])
-            }
-            if found
-            else None
-        )
+    def model(self, name: str) -> Model | None:
+        answer = self._ask("registered-models/get", name=name)
+        return _model(answer["registered_model"]) if answer else None
 
-    def version(self, model: str, number: str) -> dict[str, Any] | None:
-        found = self._ask("GET", "model-versions/get", name=model, version=number)
-        if not found:
+    def version(self, model: str, number: str) -> Version | None:
+        answer = self._ask("model-versions/get", name=model, version=number)
+        if not answer:
             return None
-        told = found["model_version"]
-        return {
-            "version": str(told["version"]),
-            "run_id": told.get("run_id"),
-            "source": told.get("source"),
-            "created": told.get("creation_timestamp"),
-            "tags": {item["key"]: item.get("value", "") for item in told.get("tags", [])},
-        }
-
-    def alias(self, model: str, alias: str) -> str | None:
-        found = self._ask("GET", "registered-models/alias", name=model, alias=alias)
-        return str(found["model_version"]["version"]) if found else None
-
-    def set_alias(self, model: str, alias: str, number: str) -> None:
-        self._done(
-            self._ask("POST", "registered-models/alias", name=model, alias=alias, version=number),
+        item = answer["model_version"]
+        return Version(
             model,
+            str(item["version"]),
+            item.get("run_id") or "",
+            item.get("source") or "",
+            int(item.get("creation_timestamp") or 0),
+            _tags(item),
         )
 
-    def drop_alias(self, model: str, alias: str) -> None:
-        self._ask("DELETE", "registered-models/alias", name=model, alias=alias)
+    def experiment(self, name: str) -> tuple[str, bool] | None:
+        answer = self._ask("experiments/get-by-name", experiment_name=name)
+        if not answer:
+            return None
+        item = answer["experiment"]
+        return str(item["experiment_id"]), item.get("lifecycle_stage", ACTIVE) == ACTIVE
 
-    def set_tag(self, model: str, name: str, value: str) -> None:
-        self._done(
-            self._ask("POST", "registered-models/set-tag", name=model, key=name, value=value), model
-        )
-
-    def _done(self, answer: dict[str, Any] | None, model: str) -> None:
-        if answer is None:
-            raise Fault(f"the registry at {self.base} knows no {model}, or not that version of it")
+    def run(self, run_id: str) -> bool | None:
+        answer = self._ask("runs/get", run_id=run_id)
+        return answer["run"]["info"].get("lifecycle_stage", ACTIVE) == ACTIVE if answer else None
 
     def fetch(self, run_id: str, path: str, to: Path) -> Path | None:
-        run = self._ask("GET", "runs/get", run_id=run_id)
-        if run is None:
+        address = self.artifacts(run_id)
+        if address is None:
             return None
-        if found := _local(run["run"]["info"].get("artifact_uri", "-:"), path):
-            return found
+        if folder := _there(address, path):
+            return folder
         names = [path]
         while names:
             name = names.pop()
-            listed = self._ask("GET", "artifacts/list", run_id=run_id, path=name) or {}
+            listed = self._ask("artifacts/list", run_id=run_id, path=name) or {}
             for item in listed.get("files", []):
                 if item.get("is_dir"):
                     names.append(item["path"])
@@ -312,22 +258,36 @@ class Served:
                 inside = (to / Path(item["path"]).relative_to(path)).resolve()
                 if not inside.is_relative_to(to.resolve()):
                     raise Fault(
-                        f"the registry at {self.base} names a file outside its folder; it is refused"
+                        f"the registry at {self.base} names a file outside its folder; it is "
+                        f"refused"
                     )
                 inside.parent.mkdir(parents=True, exist_ok=True)
                 self._download(run_id, item["path"], inside)
         return to if to.is_dir() else None
 
+    def artifacts(self, run_id: str) -> str | None:
+        answer = self._ask("runs/get", run_id=run_id)
+        return answer["run"]["info"].get("artifact_uri", "-:") if answer else None
+
     def _download(self, run_id: str, path: str, to: Path) -> None:
         try:
             with (
-                self._send("GET", "/get-artifact", {"run_uuid": run_id, "path": path}) as answer,
+                self._send("/get-artifact", {"run_uuid": run_id, "path": path}) as answer,
                 to.open("wb") as file,
             ):
                 while chunk := answer.read(CHUNK):
                     file.write(chunk)
         except OSError as error:
             raise Away(f"the registry at {self.base} does not give {path}: {error}") from error
+
+
+def _model(item: dict[str, Any]) -> Model:
+    aliases = {one["alias"]: str(one["version"]) for one in item.get("aliases", [])}
+    return Model(aliases, _tags(item))
+
+
+def _tags(item: dict[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag.get("value", "") for tag in item.get("tags", [])}
 
 
 def _login() -> dict[str, str]:

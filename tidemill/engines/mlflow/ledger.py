@@ -1,56 +1,141 @@
-"""The promotion ledger: MLflow keeps no history of aliases."""
+"""The promotion ledger: MLflow keeps no history of aliases.
 
-import json
-from collections.abc import Mapping
+It is read here, and written by tasks/register/promote.py alone, within `held` (lock.py).
+"""
+
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
 
-from tidemill.engines.mlflow.client import connect, quick
+from pydantic import BaseModel, ValidationError
 
-LEDGER = "ledger."
+from tidemill.engines.mlflow import chain, client, registry
+from tidemill.engines.mlflow.chain import Chain, Entry, Head
+from tidemill.engines.mlflow.version import Model
+from tidemill.runtime import paths
+from tidemill.runtime.files import canonical, digest, write
+
+REMOVED = "(removed)"
+LONGEST = 2_000  # characters of a reason
 
 
-def ledger(application: str) -> list[dict[str, Any]]:
-    """What was live, since when and why, oldest first. Each entry holds the digest of the one before."""
-    from tidemill.runtime.errors import Fault
-    from tidemill.runtime.files import digest
+class Decision(BaseModel, frozen=True):
+    """An entry of the ledger with its note."""
 
-    tags = _tags(application)
-    entries, before = [], ""
-    for name in sorted(name for name in tags if name.startswith(LEDGER)):
-        entry = json.loads(tags[name])
-        if entry["before"] != before:
-            raise Fault(
-                f"the ledger of {application} is broken at {name}: an entry was changed or removed"
+    number: int
+    at: str
+    version: str
+    previous: str | None
+    by: str
+    why: str
+    digest: str
+    carried_out: bool  # False: it was meant, and cut off before the alias moved
+
+
+def ledger(application: str) -> list[Decision]:
+    """What was live, since when, by whose decision and why, oldest first. Raises `chain.Broken`."""
+    model = registry.model(application)
+    return decisions(read(application, model), model) if model else []
+
+
+def read(application: str, model: Model | None) -> Chain:
+    """An application's chain, whole and not shorter than it was. Raises `chain.Broken`."""
+    whole = chain.read(application, model.tags if model else {}, seen(application))
+    if whole.head:
+        _remember(whole.head)
+    return whole
+
+
+def decisions(whole: Chain, model: Model) -> list[Decision]:
+    """The entries with who decided and why."""
+    carried_out = {entry.number for entry in whole.carried_out()}
+    rows = []
+    for entry in whole.entries:
+        note = chain.note(entry, model.tags)
+        rows.append(
+            Decision(
+                **entry.model_dump(include={"number", "at", "version", "previous", "digest"}),
+                by=note.by if note else REMOVED,
+                why=note.why if note else REMOVED,
+                carried_out=entry.number in carried_out,
             )
-        before = digest(entry)
-        entries.append(entry)
-    return entries
+        )
+    return rows
 
 
-def _tags(application: str) -> Mapping[str, str]:
-    if registry := quick():
-        return registry.tags(application) or {}
-    from mlflow.exceptions import MlflowException
+def line(whole: Chain) -> list[str]:
+    """The versions that a rollback goes back along, the live one last.
 
-    try:
-        return connect().get_registered_model(application).tags
-    except MlflowException:
-        return {}
+    A version that comes again takes away those that came after it: what was rolled back from is
+    not gone back to.
+    """
+    standing: list[str] = []
+    for entry in whole.carried_out():
+        if entry.version in standing:
+            del standing[standing.index(entry.version) :]
+        standing.append(entry.version)
+    return standing
 
 
-def record(application: str, entry: Mapping[str, Any]) -> None:
-    """Append to the ledger."""
-    from tidemill.runtime.files import canonical, digest
+def record(whole: Chain | None, entry: Entry, note: chain.Note) -> Entry:
+    """Append an entry, its note first. `whole` is None where the ledger starts anew."""
+    before = digest(whole.entries[-1].model_dump()) if whole and whole.entries else ""
+    linked = entry.model_copy(update={"before": before, "note": note.digest()})
+    registry.set_tag(entry.application, chain.note_tag(entry.number), canonical(note.model_dump()))
+    registry.set_tag(entry.application, chain.tag(entry.number), chain.signed(linked))
+    return linked
 
-    entries = ledger(application)
-    whole = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        **entry,
-        "before": digest(entries[-1]) if entries else "",
-    }
-    name = f"{LEDGER}{len(entries) + 1:06d}"
-    if registry := quick():
-        registry.set_tag(application, name, canonical(whole))
-    else:
-        connect().set_registered_model_tag(application, name, canonical(whole))
+
+def close(entry: Entry, live: str | None) -> None:
+    """Count an entry as dealt with, `live` being the version that is live after it."""
+    head = Head(
+        application=entry.application,
+        count=entry.number,
+        digest=digest(entry.model_dump()),
+        live=live,
+    )
+    registry.set_tag(entry.application, chain.HEAD, chain.signed(head))
+    _remember(head)
+
+
+def next_number(application: str, model: Model | None) -> int:
+    """The number of the next entry, beyond all that are there or were seen here."""
+    there = [
+        int(match[1])
+        for name in (model.tags if model else {})
+        if (match := chain.NAME.fullmatch(name))
+    ]
+    known = [seen(application)]
+    with suppress(chain.Broken):
+        known.append(chain.read_head(application, model.tags if model else {}))
+    return max([0, *there, *(head.count for head in known if head)]) + 1
+
+
+def seen(application: str) -> Head | None:
+    """The newest head that was read on this machine; None where none was."""
+    with suppress(OSError, ValidationError):
+        return Head.model_validate_json(memory(application).read_text())
+    return None
+
+
+def remembered() -> list[str]:
+    """The applications whose ledger was read on this machine."""
+    return sorted(path.stem for path in memory("*").parent.glob("*.json"))
+
+
+def _remember(head: Head) -> None:
+    before = seen(head.application)
+    if before and before.count >= head.count:
+        return
+    with suppress(OSError):  # a server may have a file system that is read-only
+        write(memory(head.application), head.model_dump_json() + "\n")
+
+
+def memory(application: str) -> Path:
+    """The file of `seen`; another registry has another one."""
+    where = "own" if client.own() else digest(client.uri())[:16]
+    return paths.state("ledger", where, f"{application}.json")
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,15 +1,20 @@
 """A version's package: logged with its run, and fetched."""
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from tidemill.engines.mlflow.client import connect, quick
+from tidemill.engines.mlflow.client import Missing, connect, errors, quick
 from tidemill.engines.mlflow.registry import version
 from tidemill.runtime import paths
+from tidemill.runtime.errors import Fault, Refused
+
+PACKAGE = "package"  # the folder among a run's files
 
 
 def save_model(package: Path, to: Path, example: dict[str, Any]) -> None:
-    """An MLflow model in its ONNX form, without pickle: the package beside, signature and example in it."""
+    """An MLflow model in its ONNX form, without pickle, with its signature and an example."""
     import mlflow.onnx
     import numpy as np
     import onnx
@@ -35,38 +40,59 @@ def fetch(application: str, number: str) -> Path:
     from tidemill.package import signing
     from tidemill.package.package import digests, verify
 
-    found = version(application, number)
-    if found is None:
-        from tidemill.runtime.errors import Refused
-
-        raise Refused(f"no version {number} of {application}")
+    registered = version(application, number)
+    if registered is None:
+        raise Refused(
+            f"no version {number} of {application}; tidemill history {application} lists what "
+            f"was live"
+        )
+    wanted = registered.digest
     here = paths.state("packages", application, number)
-    wanted = found["tags"]["tidemill.digest"]
     if not here.is_dir() or digests(here)[0] != wanted:
-        here = fetched(found["run_id"], here)
-    verify(here, wanted, f"{application} version {number}")
-    signing.check(here, f"{application} version {number}")
+        try:
+            here = fetched(registered.run_id, here)
+        except Missing as missing:
+            raise Fault(
+                f"the package of {registered.name} is gone from MLflow's artifacts ({missing}); "
+                f"bring the folder back from a backup, or roll back to another version"
+            ) from missing
+    name = f"{application} version {number}"
+    verify(here, wanted, name)
+    signing.check(here, name)
     return here
 
 
 def fetched(run_id: str, here: Path) -> Path:
-    """A run's package: where the artifact store is on this machine, read where it lies; else copied to `here`."""
-    import shutil
-    import tempfile
+    """A run's package: read where it lies if that is on this machine, else copied to `here`.
 
+    Raises `Missing` where the run or its files are gone.
+    """
     here.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=here.parent, prefix=".part-") as temporary:
         registry = quick()
-        got = registry.fetch(run_id, "package", Path(temporary) / "package") if registry else None
+        got = registry.fetch(run_id, PACKAGE, Path(temporary) / "package") if registry else None
         if got is None:
-            import mlflow.artifacts
-
-            connect()
-            got = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{run_id}/package"))
-            if not got.is_relative_to(paths.state("artifacts")):
-                got = Path(shutil.copytree(got, Path(temporary) / "copy"))
+            got = _downloaded(run_id, Path(temporary) / "copy")
         if not got.is_relative_to(temporary):
             return got
         shutil.rmtree(here, ignore_errors=True)
         got.replace(here)
     return here
+
+
+def _downloaded(run_id: str, to: Path) -> Path:
+    """A run's package by MLflow's client, which knows every kind of store."""
+    import mlflow.artifacts
+
+    connect()
+    try:
+        with errors():
+            address = f"runs:/{run_id}/{PACKAGE}"
+            got = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
+    except OSError as error:  # a folder of this machine that is not there
+        raise Missing(f"{type(error).__name__}: {error}") from error
+    if not got.is_dir():
+        raise Missing(f"run {run_id} has no folder {PACKAGE}")
+    if got.is_relative_to(paths.state("artifacts")):
+        return got
+    return Path(shutil.copytree(got, to))

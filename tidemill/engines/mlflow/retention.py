@@ -1,4 +1,4 @@
-"""What leaves MLflow: runs that ended long ago, with their artifacts, and versions of theirs that were never live."""
+"""What leaves MLflow: old runs, their artifacts, and versions of theirs that were never live."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tidemill.engines.mlflow import client, ledger, registry
+from tidemill.engines.mlflow.live import CHALLENGER, CHAMPION
 from tidemill.runtime import addresses, paths
 from tidemill.runtime.errors import Fault
 
@@ -17,23 +18,34 @@ PARENT = "mlflow.parentRunId"
 
 
 def standing() -> dict[tuple[str, str], str]:
-    """The versions that must stay, (application, number), each with the reason: live, waiting, or live once."""
-    found: dict[tuple[str, str], str] = {}
-    for name in registry.applications():
-        found |= {(name, entry["version"]): "was live" for entry in ledger.ledger(name)}
-        for alias in ("challenger", "champion"):
-            if number := registry.aliased(name, alias):
-                found[name, number] = f"is @{alias}"
-    return found
+    """The versions that must stay, (application, number), each with the reason.
+
+    Those that are live, wait for a person, or were live once. Raises `chain.Broken`: where the
+    ledger cannot be trusted nothing goes.
+    """
+    reasons: dict[tuple[str, str], str] = {}
+    for name, model in registry.models().items():
+        whole = ledger.read(name, model)
+        reasons |= {(name, entry.version): "was live" for entry in whole.entries}
+        for alias in (CHALLENGER, CHAMPION):
+            if number := model.aliases.get(alias):
+                reasons[name, number] = f"is @{alias}"
+        if whole.version:
+            reasons[name, whole.version] = f"is @{CHAMPION} by the ledger"
+    return reasons
 
 
 def old(days: float) -> dict[str, str]:
-    """Runs that may go, id to name: ended more than `days` ago, and neither they nor their parent made a version that must stay."""
+    """Runs that may go, id to name.
+
+    They ended more than `days` ago, and neither they nor their parent made a version that must
+    stay.
+    """
     mlflow = client.connect()
     needed = {
-        run
-        for (name, number) in standing()
-        if (found := registry.version(name, number)) and (run := found["run_id"])
+        version.run_id
+        for name, number in standing()
+        if (version := registry.version(name, number)) and version.run_id
     }
     before = int((time.time() - days * 86_400) * 1000)
     gone = {}
@@ -56,9 +68,10 @@ def _runs(mlflow: Any) -> Iterator[Any]:
 
 
 def forget(runs: dict[str, str]) -> list[tuple[str, str]]:
-    """Remove these runs, their artifacts and the versions they made, for good where the database is this project's own; gives those versions.
+    """Remove these runs, their artifacts and the versions they made; gives those versions.
 
-    A server elsewhere is told to delete them; its keeper frees the space (mlflow gc).
+    For good where the database is this project's own. A server elsewhere is told to delete them;
+    its keeper frees the space (mlflow gc).
     """
     if not runs:
         return []
@@ -72,34 +85,22 @@ def forget(runs: dict[str, str]) -> list[tuple[str, str]]:
     own = [run for run in runs if _inside(mlflow.get_run(run).info.artifact_uri)]
     for run in runs:
         mlflow.delete_run(run)
-    if not own or client.uri() not in (
-        paths.environment()["MLFLOW_TRACKING_URI"],
-        os.environ.get("TIDEMILL_MLFLOW_URL"),
-    ):
-        return versions
-    database = addresses.sqlite(paths.state("mlflow.db"))
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "gc",
-            "--backend-store-uri",
-            database,
-            "--artifacts-destination",
-            paths.state("artifacts").as_uri(),
-            "--run-ids",
-            ",".join(own),
-        ],
-        env={**os.environ, **paths.environment(), "MLFLOW_TRACKING_URI": database},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise Fault(
-            f"mlflow gc: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}; the runs are marked deleted, tidemill clean goes on"
-        )
+    if own and client.own():
+        _free(own)
     return versions
+
+
+def _free(runs: list[str]) -> None:
+    """Remove deleted runs and their artifacts from this project's own database."""
+    database = addresses.sqlite(paths.state("mlflow.db"))
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", database]
+    command += ["--artifacts-destination", paths.state("artifacts").as_uri()]
+    command += ["--run-ids", ",".join(runs)]
+    env = {**os.environ, **paths.environment(), "MLFLOW_TRACKING_URI": database}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        words = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise Fault(f"mlflow gc: {words}; the runs are marked deleted, run tidemill clean again")
 
 
 def _inside(artifacts: str) -> bool:

@@ -3,38 +3,80 @@
 Whatever is created is searched for first, since a lost answer must not make a second run."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tidemill.engines.mlflow.client import connect, uri
+from tidemill.engines.mlflow import tags as names
+from tidemill.engines.mlflow.client import Missing, connect, errors, own, quick, uri
 from tidemill.engines.mlflow.description import fields
+from tidemill.engines.mlflow.direct import local
 from tidemill.engines.mlflow.idempotent import once
 from tidemill.runtime import paths
+from tidemill.runtime.errors import Refused
 
-KEY = "tidemill.key"
+ACTIVE = "active"
 
 
 def experiment(name: str) -> str:
+    """The id of an application's experiment, made where there is none.
+
+    Raises `Refused` where it was deleted.
+    """
     mlflow = connect()
-    # The servers of `tidemill up` read the same folder; only another's keep artifacts where they like.
-    local = uri() in (
-        os.environ.get("TIDEMILL_MLFLOW_URL"),
-        uri() if uri().startswith("sqlite") else None,
-    )
+    # The server of `tidemill up` reads the same folder; another's keeps artifacts where it likes.
+    here = own() or uri().startswith("sqlite")
+    where = paths.state("artifacts", name).as_uri() if here else None
 
     def find() -> list[str]:
-        found = mlflow.get_experiment_by_name(name)
-        return [found.experiment_id] if found else []
+        there = mlflow.get_experiment_by_name(name)
+        if there and there.lifecycle_stage != ACTIVE:
+            raise Refused(deleted_experiment(name, there.experiment_id))
+        return [there.experiment_id] if there else []
 
     return once(
-        find,
-        lambda: mlflow.create_experiment(
-            name, artifact_location=paths.state("artifacts", name).as_uri() if local else None
-        ),
-        lambda _: None,
+        find, lambda: mlflow.create_experiment(name, artifact_location=where), lambda _: None
+    )
+
+
+def find_experiment(name: str) -> tuple[str, bool] | None:
+    """An experiment's id, and whether it was not deleted; None where there is none."""
+    if registry := quick():
+        return registry.experiment(name)
+    there = connect().get_experiment_by_name(name)
+    return (there.experiment_id, there.lifecycle_stage == ACTIVE) if there else None
+
+
+def is_active(run_id: str) -> bool | None:
+    """Whether a run is there and not deleted; None where there is no trace of it."""
+    if registry := quick():
+        return registry.run(run_id)
+    try:
+        return connect().get_run(run_id).info.lifecycle_stage == ACTIVE
+    except Missing:
+        return None
+
+
+def artifacts(run_id: str) -> Path | None:
+    """Where a run's files lie on this machine; None where they lie elsewhere.
+
+    Raises `Missing` where there is no such run.
+    """
+    if registry := quick():
+        address = registry.artifacts(run_id)
+    else:
+        address = connect().get_run(run_id).info.artifact_uri
+    if address is None:
+        raise Missing(f"MLflow at {uri()} has no run {run_id}")
+    return local(address)
+
+
+def deleted_experiment(name: str, experiment_id: str) -> str:
+    """What to tell about an experiment that was deleted on MLflow's page."""
+    return (
+        f"the experiment {name} was deleted in MLflow; bring it back with: "
+        f"MLFLOW_TRACKING_URI={uri()} mlflow experiments restore --experiment-id {experiment_id}"
     )
 
 
@@ -48,12 +90,12 @@ def start(
     """The run with this key, made where there is none; its id."""
     mlflow = connect()
     where = experiment(application)
-    own = {KEY: key, "mlflow.runName": name, **fields(application, name), **(tags or {})}
+    own_tags = {names.KEY: key, "mlflow.runName": name, **fields(application, name), **(tags or {})}
     if parent:
-        own["mlflow.parentRunId"] = parent
+        own_tags["mlflow.parentRunId"] = parent
     return once(
         lambda: _runs(where, key),
-        lambda: mlflow.create_run(where, tags=own, run_name=name),
+        lambda: mlflow.create_run(where, tags=own_tags, run_name=name),
         mlflow.delete_run,
     )
 
@@ -61,7 +103,9 @@ def start(
 def _runs(where: str, key: str) -> list[str]:
     """The runs with a key, the first one first: one, unless an answer was lost."""
     found = connect().search_runs(
-        [where], filter_string=f"tags.`{KEY}` = '{key}'", order_by=["attributes.start_time ASC"]
+        [where],
+        filter_string=f"tags.`{names.KEY}` = '{key}'",
+        order_by=["attributes.start_time ASC"],
     )
     return [item.info.run_id for item in found]
 
@@ -120,10 +164,10 @@ def log_curve(run_id: str, name: str, points: Iterable[tuple[int, float]]) -> No
 def looks(application: str, digest: str, run_id: str) -> int:
     """How many runs have looked at these test rows, this one included; notes that it does."""
     mlflow = connect()
-    mlflow.set_tag(run_id, "tidemill.test", digest)
+    mlflow.set_tag(run_id, names.TEST, digest)
     seen = mlflow.search_runs(
         [experiment(application)],
-        filter_string=f"tags.`tidemill.test` = '{digest}'",
+        filter_string=f"tags.`{names.TEST}` = '{digest}'",
         max_results=1000,
     )
     return len(seen)
@@ -142,7 +186,8 @@ def read_text(run_id: str, name: str) -> str:
     import mlflow.artifacts
 
     connect()
-    return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
+    with errors():
+        return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
 
 
 def log_table(run_id: str, rows: list[dict[str, Any]], name: str) -> None:
@@ -179,7 +224,7 @@ def finish(run_id: str, failed: bool = False) -> None:
 
 def end(run_id: str, state: str, because: str) -> None:
     """Close a run with the named state it ended in."""
-    log(run_id, tags={"tidemill.state": state, "tidemill.because": because})
+    log(run_id, tags={names.STATE: state, names.BECAUSE: because})
     finish(run_id, failed=state == "Failed")
 
 
@@ -190,23 +235,24 @@ def lightning_logger(run_id: str) -> Any:
     return MLFlowLogger(tracking_uri=uri(), run_id=run_id, log_model=False)
 
 
-def recent(names: Iterable[str], limit: int = 5) -> list[dict[str, Any]]:
+def recent(applications: Iterable[str], limit: int = 5) -> list[dict[str, Any]]:
     """The last runs, newest first, of these applications."""
     mlflow = connect()
-    ids = [found.experiment_id for name in names if (found := mlflow.get_experiment_by_name(name))]
+    experiments = [mlflow.get_experiment_by_name(name) for name in applications]
+    ids = [experiment.experiment_id for experiment in experiments if experiment]
     if not ids:
         return []
     runs = mlflow.search_runs(
         ids,
-        filter_string="tags.`tidemill.kind` = 'retraining'",
+        filter_string=f"tags.`{names.KIND}` = 'retraining'",
         max_results=limit,
         order_by=["attributes.start_time DESC"],
     )
     return [
         {
-            "application": item.data.tags.get("tidemill.application"),
-            "state": item.data.tags.get("tidemill.state", item.info.status.title()),
-            "because": item.data.tags.get("tidemill.because", ""),
+            "application": item.data.tags.get(names.APPLICATION),
+            "state": item.data.tags.get(names.STATE, item.info.status.title()),
+            "because": item.data.tags.get(names.BECAUSE, ""),
             "run_id": item.info.run_id,
             "at": datetime.fromtimestamp(item.info.start_time / 1000, UTC).isoformat(
                 timespec="seconds"

@@ -1,4 +1,4 @@
-"""python -m tidemill.engines.mlflow.server OPTION ...: MLflow's server over a database that is made whole first (database.py).
+"""python -m tidemill.engines.mlflow.server OPTION ...: MLflow's server, its database made first.
 
 MLflow's launcher stays beside its worker, with all of MLflow in its memory, to do nothing but wait (250 MB of 500).
 Here it becomes the worker: the launcher's last call, which starts uvicorn with the options and variables it has

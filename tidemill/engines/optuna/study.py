@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tidemill import contract
 from tidemill.engines.mlflow import registry, runs
+from tidemill.engines.mlflow.live import live
 from tidemill.engines.optuna.samplers import Params, inside, outside, quasi, sampler, suggested
 from tidemill.run import plan
 from tidemill.runtime import paths
@@ -82,11 +83,11 @@ class Study:
         return found[: max(1, (self.settings.trials + 1) // 2)]
 
     def champion(self) -> Params:
-        number = registry.aliased(self.this.application)
+        number = live(self.this.application).version
         version = registry.version(self.this.application, number) if number else None
         if version is None:
             return {}
-        told = runs.data(version["run_id"]).params
+        told = runs.data(version.run_id).params
         with suppress(ValueError):
             given = {
                 name: told[f"model.{name}"]

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from prefect.blocks.abstract import NotificationBlock
 from pydantic import Field, SecretStr
 
+from tidemill.runtime.escape import line
+
 TIMEOUT_S = 30
 
 
@@ -33,7 +35,7 @@ class Mail(NotificationBlock):
         message["From"], message["To"], message["Subject"] = (
             self.sender,
             ", ".join(self.to),
-            subject or "Tidemill",
+            line(subject or "Tidemill"),
         )
         message.set_content(body)
         with self._server() as server:

@@ -1,10 +1,13 @@
 """conf/config.yaml and conf/runtime: what holds for every application."""
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tidemill.engines.config.schema.base import Strict
+
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:.]+\](:\d{1,5})?")
 
 
 class Runtime(Strict):
@@ -174,10 +177,21 @@ class Serving(Strict):
         default=20.0, gt=0, description="in which a client must have sent its body"
     )
     connections: int = Field(default=1000, ge=1, description="open at once; more are closed")
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="whose pages may ask from a browser, as https://host:port; no '*'"
+    )
     watch_cron: str = Field(
         default="15 */6 * * *",
         description="when served questions are looked at, in UTC, where a recipe samples them",
     )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin; write it as https://host:port")
+        return origins
 
 
 class Retention(Strict):

@@ -1,4 +1,7 @@
-"""Which version answers is followed for each application by itself, whatever becomes of the others."""
+"""Which version answers is followed for each application by itself.
+
+Whatever becomes of the others.
+"""
 
 import subprocess
 from collections.abc import Callable
@@ -6,14 +9,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks.serve.version_follower import Keeper
+from tasks.serve.version_follower import VersionFollower
 from tidemill.engines import config
 from tidemill.runtime.errors import Refused
 
 
-def followed(aliases: dict[str, dict[str, str]], bring: Callable[[str, str], object]) -> Keeper:
-    """A keeper of a registry that says this."""
-    found = Keeper((), 1, bring=bring)  # type: ignore[arg-type]
+def followed(
+    aliases: dict[str, dict[str, str]], bring: Callable[[str, str], object]
+) -> VersionFollower:
+    """A follower of a registry that says this."""
+    found = VersionFollower((), 1, bring=bring)  # type: ignore[arg-type]
     found.aliases = lambda: aliases  # type: ignore[method-assign]
     return found
 
@@ -39,18 +44,18 @@ def test_an_application_whose_configuration_is_broken_keeps_no_other_from_being_
 
     monkeypatch.setattr(config, "recipe", recipe)
     aliases = {"stocks": {"champion": "1"}, "languages": {"champion": "1"}}
-    keeper = followed(aliases, slot)
+    follower = followed(aliases, slot)
     for number in "12":
         aliases["languages"]["champion"] = number
-        keeper.look()
-        told = keeper.health()
-        assert told["applications"]["languages"]["version"] == number and keeper.looked
+        follower.look()
+        told = follower.health()
+        assert told["applications"]["languages"]["version"] == number and follower.looked
         assert (
             told["status"] == "degraded" and "nonsense" in told["applications"]["stocks"]["refused"]
         )
     monkeypatch.undo()
-    keeper.look()
-    assert keeper.health()["status"] == "ok" and set(keeper.held) == {"languages", "stocks"}
+    follower.look()
+    assert follower.health()["status"] == "ok" and set(follower.served) == {"languages", "stocks"}
 
 
 @pytest.mark.parametrize(
@@ -68,11 +73,11 @@ def test_a_version_whose_loading_ends_in_any_error_is_refused_and_not_tried_at_o
         return slot(name, number)
 
     aliases = {"languages": {"champion": "1"}}
-    keeper = followed(aliases, bring)
+    follower = followed(aliases, bring)
     for number in "1222":
         aliases["languages"]["champion"] = number
-        keeper.look()
-    told = keeper.health()["applications"]["languages"]
+        follower.look()
+    told = follower.health()["applications"]["languages"]
     assert (
         tried == ["1", "2"] and told["version"] == "1" and type(error).__name__ in told["refused"]
     )
