@@ -285,8 +285,8 @@ def test_machines_that_share_a_registry_take_turns(fruit: str) -> None:
 
 def test_the_turn_of_a_process_that_died_is_taken_at_once(fruit: str) -> None:
     from tidemill.engines.mlflow import lock, registry
-    from tidemill.runtime.lifetimes import identity
     from tidemill.runtime.files import canonical
+    from tidemill.runtime.lifetimes import identity
 
     dead = {**identity.me(), "began": 1}
     registry.set_tag(fruit, f"{lock.TAG}dead", canonical(dead))
