@@ -364,10 +364,7 @@ def test_a_teacher_that_knows_other_answers_or_tokens_is_strange(tmp_path: Path)
         """What a learner of this data says of the package."""
         splits = Splits(tmp_path, 1)
         learner: Any = contract.load(name)().learner(splits)
-        values = tuple(
-            (one, getattr(learner.recipe, one)) for one in sorted(learner.recipe.data_fields)
-        )
-        splits.loaded((type(learner), values), lambda: data)
+        splits.of(type(learner), learner.recipe, lambda: data)
         return str(learner.incompatible(tmp_path))
 
     (tmp_path / "tables.json").write_text(json.dumps({"languages": ["deu", "fra"], "bits": 12}))

@@ -309,7 +309,10 @@ class Prunable(ABC):
 
     @abstractmethod
     def pruned(self, fraction: float) -> Self:
-        """These fields without `fraction` of the inner channels. ValueError where they cannot be."""
+        """These fields without `fraction` of the inner channels.
+
+        ValueError where they cannot be.
+        """
 
 
 class Budgeted(ABC):
@@ -349,6 +352,11 @@ class Splits:
     def __init__(self, folder: Path, seed: int, rows: int = 0) -> None:
         self.folder, self.seed, self.rows = folder, seed, rows
         self._loaded: tuple[Hashable, Any] | None = None
+
+    def of(self, kind: type, recipe: Recipe, load: Callable[[], D]) -> D:
+        """What learners of this kind load for these fields: the same for equal `data_fields`."""
+        values = tuple((name, getattr(recipe, name)) for name in sorted(recipe.data_fields))
+        return self.loaded((kind, values), load)
 
     def loaded(self, key: Hashable, load: Callable[[], D]) -> D:
         """What was loaded last, if for the same key, else what `load` gives."""
@@ -420,7 +428,10 @@ class Learner(Protocol):
         """
 
     def incompatible(self, package: Path) -> str:
-        """Why an earlier package's weights mean something else than today's data; "" if they fit."""
+        """Why an earlier package's weights mean something else than today's data.
+
+        "" if they fit.
+        """
 
 
 @runtime_checkable
@@ -511,7 +522,10 @@ def _module(name: str) -> str:
 
 
 def load(name: str) -> type[Recipe]:
-    """An application's recipe by its name, never by an import path. KeyError where there is none."""
+    """An application's recipe by its name, never by an import path.
+
+    KeyError where there is none.
+    """
     module = import_module(_module(name))
     own = [
         item

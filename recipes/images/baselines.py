@@ -39,7 +39,8 @@ def frames(
     asked = stack(bodies, side).reshape(len(examples), -1) / 255
     majority = np.tile(counts / counts.sum(), (len(examples), 1))
     made = {"trivial": scored(wanted, labels.tolist(), majority)}
-    # scikit-learn's defaults are gamma="scale" and C=1; the textbook's figure for MNIST is reached with C=5 (Joachims' grid).
+    # scikit-learn's defaults are gamma="scale" and C=1; the textbook's figure for MNIST is reached
+    # with C=5 (Joachims' grid).
     for name, model in (
         ("baseline", SVC(C=5, gamma="scale", random_state=1)),
         (
@@ -55,7 +56,8 @@ def frames(
         )  # ids are hashes, so the first rows are random ones
         model.fit(seen[:most], names[:most])
         if name == "baseline" and len(model.classes_) > 2:
-            # A kernel machine has no probabilities; a softmax over its one-against-rest scores orders them as it answers.
+            # A kernel machine has no probabilities; a softmax over its one-against-rest scores
+            # orders them as it answers.
             scores = model.decision_function(asked)
             scores = np.exp(scores - scores.max(axis=1, keepdims=True))
             scores /= scores.sum(axis=1, keepdims=True)

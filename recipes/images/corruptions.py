@@ -1,4 +1,7 @@
-"""Corruptions of small pictures, the same for the same seed: a worse camera, a worse light, a worse scan."""
+"""Corruptions of small pictures, the same for the same seed.
+
+A worse camera, a worse light, a worse scan.
+"""
 
 from collections.abc import Callable, Sequence
 

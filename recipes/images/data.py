@@ -48,7 +48,9 @@ class Copies(Shuffled):
 
 
 def varied(pixels: Tensor, fields: Fields, random: torch.Generator) -> Tensor:
-    """Copies (B, 1, S, S) that are turned, resized, moved, bent, partly erased and, if asked, mirrored."""
+    """Copies (B, 1, S, S) that are turned, resized, moved, bent, partly erased and, if asked,
+    mirrored.
+    """
     count, side = len(pixels), pixels.shape[-1]
 
     def drawn(*shape: int) -> Tensor:

@@ -67,7 +67,11 @@ class Net(nn.Module):
         self.out = nn.Linear(channels, labels)
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """(B, 1, S, S) to (B, L). Each picture is brought to one mean and deviation, so that a pale one is seen as any other."""
+        """(B, 1, S, S) to (B, L).
+
+        Each picture is brought to one mean and deviation, so that a pale one is seen as any
+        other.
+        """
         centred = pixels - pixels.mean(dim=(2, 3), keepdim=True)
         deviation = (
             (centred * centred).mean(dim=(2, 3), keepdim=True).sqrt().clamp(min=0.02)
@@ -114,7 +118,10 @@ class PictureLearner(LightningLearner[Any, Data, PictureModule]):
         labels = json.loads((package / "tables.json").read_text())["labels"]
         if labels == self.data.labels:
             return ""
-        return f"it knows the labels {', '.join(labels)}, and today's are {', '.join(self.data.labels)}"
+        return (
+            f"it knows the labels {', '.join(labels)}, and today's are "
+            f"{', '.join(self.data.labels)}"
+        )
 
     def export(self, package: Path) -> float:
         side = self.recipe.side
@@ -134,7 +141,8 @@ class PictureLearner(LightningLearner[Any, Data, PictureModule]):
 def shrink(module: PictureModule, small: PictureModule) -> None:
     """Give a classifier with fewer channels between the convolutions of a block the weights.
 
-    Those stay whose filter, times what its normalisation makes of it, is largest (Li et al. 2017; Liu et al. 2017).
+    Those stay whose filter, times what its normalisation makes of it, is largest (Li et al. 2017;
+    Liu et al. 2017).
     """
     own = small.state_dict()
     weights = {

@@ -46,12 +46,24 @@ class PictureClassification(
     reads = "pictures"
 
     facts: ClassVar[dict[str, str]] = {
-        "intended use": "Naming one centred object in a small grey picture of the kind it was trained on: by default one handwritten digit.",
-        "limits": "Every picture is made grey and 28 x 28 pixels, so colour and detail are lost; bright strokes on a dark ground are expected, "
-        "and a dark digit on white paper must be inverted first; a picture of something else gets a label too, "
-        "with a confidence that says nothing about that.",
-        "out of scope": "Reading numbers of several digits, finding where an object is, reading forms on which something depends without a person's check.",
-        "data": "5,000 digits of MNIST, 500 of each, which high-school pupils and census employees in the USA wrote before 1995; other hands write other ones and sevens.",
+        "intended use": (
+            "Naming one centred object in a small grey picture of the kind it was trained on: "
+            "by default one handwritten digit."
+        ),
+        "limits": (
+            "Every picture is made grey and 28 x 28 pixels, so colour and detail are lost; "
+            "bright strokes on a dark ground are expected, and a dark digit on white paper "
+            "must be inverted first; a picture of something else gets a label too, with a "
+            "confidence that says nothing about that."
+        ),
+        "out of scope": (
+            "Reading numbers of several digits, finding where an object is, reading forms on "
+            "which something depends without a person's check."
+        ),
+        "data": (
+            "5,000 digits of MNIST, 500 of each, which high-school pupils and census "
+            "employees in the USA wrote before 1995; other hands write other ones and sevens."
+        ),
     }
 
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:

@@ -61,7 +61,10 @@ class Fields(BaseModel):
         default=1.0,
         gt=0,
         le=1,
-        description="channels between a block's convolutions, as a share of the stage's; what `prune` lowers",
+        description=(
+            "channels between a block's convolutions, as a share of the stage's; what `prune` "
+            "lowers"
+        ),
     )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="before the last layer")
     lr: float = Field(

@@ -35,7 +35,10 @@ def bag(ids: list[np.ndarray], targets: np.ndarray) -> Batch:
 
 
 class Draws(Steps):
-    """One epoch of drawn batches: by source of long or short texts, then by language, nearly alike."""
+    """One epoch of drawn batches.
+
+    By source of long or short texts, then by language, nearly alike.
+    """
 
     def __init__(self, data: Data) -> None:
         super().__init__()
@@ -58,7 +61,10 @@ class Draws(Steps):
         return bag(whole[0][rows], whole[1][rows])
 
     def crop(self, row: int, random: np.random.Generator) -> np.ndarray:
-        """The n-grams of a row, or of a few words of it; of a few characters where it has no words."""
+        """The n-grams of a row, or of a few words of it.
+
+        Of a few characters where it has no words.
+        """
         data = self.data
         if random.random() < data.fields.crop:
             text = data.texts[row]
@@ -101,7 +107,10 @@ class Data(lightning.LightningDataModule):
         self.prior = np.maximum(drawn, 1e-6) / drawn.sum()
 
     def chances(self, domains: np.ndarray) -> np.ndarray:
-        """Each row's chance to be drawn; within a domain, languages count by the power 0.3 of their rows."""
+        """Each row's chance to be drawn.
+
+        Within a domain, languages count by the power 0.3 of their rows.
+        """
         chances = np.zeros(len(domains))
         lengths = np.array([len(text) for text in self.texts])
         names = np.unique(domains)
@@ -120,7 +129,10 @@ class Data(lightning.LightningDataModule):
         return chances
 
     def counts(self) -> np.ndarray:
-        """How often each n-gram occurs in each language, a row's by its weight: (L, 2^bits) float32."""
+        """How often each n-gram occurs in each language, a row's by its weight.
+
+        (L, 2^bits) float32.
+        """
         found = np.zeros((len(self.languages), 2**self.fields.bits), dtype=np.float32)
         order = np.argsort(self.targets, kind="stable")
         edges = np.searchsorted(self.targets[order], np.arange(len(self.languages) + 1))

@@ -1,4 +1,7 @@
-"""Which words moved the answer: integrated gradients (Sundararajan et al. 2017) over the n-grams' rows of the table."""
+"""Which words moved the answer.
+
+By integrated gradients (Sundararajan et al. 2017) over the n-grams' rows of the table.
+"""
 
 from pathlib import Path
 

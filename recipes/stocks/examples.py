@@ -34,7 +34,10 @@ def answers(examples: pd.DataFrame) -> np.ndarray:
 
 
 def frame(examples: pd.DataFrame, found: np.ndarray) -> pd.DataFrame:
-    """A score frame from quantiles of returns (n, 4, 3): errors, those of the last close, pinball, and what the band held."""
+    """A score frame from quantiles of returns (n, 4, 3).
+
+    Errors, those of the last close, pinball, and what the band held.
+    """
     import pandas as pd
 
     true = answers(examples)

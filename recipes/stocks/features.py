@@ -25,7 +25,10 @@ FEATURES = 7
 def fault(
     table: np.ndarray, dates: Sequence[date] | None, closes: np.ndarray | None = None
 ) -> str | None:
-    """What is wrong with days (n, 5) of open, high, low, close and volume, in one line; None where nothing is."""
+    """What is wrong with days (n, 5) of open, high, low, close and volume, in one line.
+
+    None where nothing is.
+    """
     names = (*TARGETS, "volume")
     for what, column in [
         *zip(names, table.T, strict=True),
@@ -38,7 +41,10 @@ def fault(
             )
         wrong = np.flatnonzero(column < 0 if what == "volume" else column <= 0)
         if len(wrong):
-            return f"{what} of row {wrong[0] + 1} is {column[wrong[0]]:g}; a {'volume cannot be negative' if what == 'volume' else 'price must be above 0'}"
+            return (
+                f"{what} of row {wrong[0] + 1} is {column[wrong[0]]:g}; a "
+                f"{'volume cannot be negative' if what == 'volume' else 'price must be above 0'}"
+            )
     high, low = table[:, 1], table[:, 2]
     slack = 1 + 1e-6
     wrong = np.flatnonzero(
@@ -47,21 +53,28 @@ def fault(
     )
     if len(wrong):
         row = wrong[0]
-        return f"row {row + 1} has high {high[row]:g} and low {low[row]:g}, and open {table[row, 0]:g} or close {table[row, 3]:g} lies outside"
+        return (
+            f"row {row + 1} has high {high[row]:g} and low {low[row]:g}, and open "
+            f"{table[row, 0]:g} or close {table[row, 3]:g} lies outside"
+        )
     if dates is not None:
         for number, (one, two) in enumerate(pairwise(dates), 2):
             if two <= one:
                 return f"row {number} is of {two}, after {one}; the days must rise, oldest first"
             if (two - one).days > MOST_GAP_DAYS:
-                return f"{(two - one).days} days lie between {one} and {two}; a gap of more than {MOST_GAP_DAYS} is not answered over"
+                return (
+                    f"{(two - one).days} days lie between {one} and {two}; a gap of more than "
+                    f"{MOST_GAP_DAYS} is not answered over"
+                )
     return None
 
 
 def features(days: Sequence[np.ndarray], window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps (B, window - 1, 7), the window's own quantiles (B, 4, 3), and the scale (B,) both were divided by.
+    """Steps (B, window - 1, 7), the window's own quantiles (B, 4, 3), and the scale (B,) both
+    were divided by.
 
-    A step is a day: its four prices in logarithms against the close before it, its volume and its range
-    against the window's, and the window's range. Only the days that are given are looked at.
+    A step is a day: its four prices in logarithms against the close before it, its volume and its
+    range against the window's, and the window's range. Only the days that are given are looked at.
     """
     count = len(days)
     steps = np.zeros((count, window - 1, FEATURES), dtype=np.float32)
@@ -98,6 +111,8 @@ def features(days: Sequence[np.ndarray], window: int) -> tuple[np.ndarray, np.nd
 
 
 def adjusted(table: np.ndarray, closes: np.ndarray) -> np.ndarray:
-    """(days, 5) with prices times adjusted / close, and volume divided by it, so that a split is no fall."""
+    """(days, 5) with prices times adjusted / close, and volume divided by it, so that a split
+    is no fall.
+    """
     factor = (closes / table[:, 3])[:, None]
     return np.hstack([table[:, :4] * factor, table[:, 4:] / factor])

@@ -33,7 +33,8 @@ class Net(nn.Module):
             days * FEATURES + len(TARGETS) * len(QUANTILES), len(TARGETS) * len(QUANTILES)
         )  # what least squares would see
         self.recurrent = nn.LSTM(FEATURES, fields.hidden, fields.layers, batch_first=True)
-        # How much of the window's own quantiles stands: all, but for where open and close lie in the middle, which no past tells.
+        # How much of the window's own quantiles stands: all, but for where open and close lie in
+        # the middle, which no past tells.
         self.kept = nn.Parameter(
             torch.tensor([[1.0, float(name in ("high", "low")), 1.0] for name in TARGETS])
         )
@@ -70,9 +71,9 @@ class Forecaster(lightning.LightningModule):
         self.missed: list[Tensor] = []
 
     def on_fit_start(self) -> None:
-        torch.set_num_threads(
-            1
-        )  # matrices this small: a second thread takes more than it gives, ten times as long on a busy machine
+        # Matrices this small: a second thread takes more than it gives, ten times as long on a
+        # busy machine.
+        torch.set_num_threads(1)
 
     @property
     def net(self) -> Net:
@@ -123,7 +124,8 @@ class Forecaster(lightning.LightningModule):
         self.log("valid_coverage", float(inside / rows))
         for number, part in enumerate(self.heard, 1):
             self.log(f"valid_skill_fold_{number}", float(1 - part[0] / max(part[1], 1e-12)))
-        # Conformalised quantiles (Romano, Patterson and Candes 2019), on days that the networks asked had not seen.
+        # Conformalised quantiles (Romano, Patterson and Candes 2019), on days that the networks
+        # asked had not seen.
         share = QUANTILES[-1] - QUANTILES[0]
         self.wider.copy_(torch.quantile(torch.cat(self.missed), share, dim=0))
         self.heard, self.missed = [], []

@@ -11,7 +11,10 @@ DAYS = 90
 
 
 def bands(frame: pd.DataFrame, path: Path) -> Path:
-    """The last days of each series: tomorrow's high and low, and the bands they were promised in."""
+    """The last days of each series.
+
+    Tomorrow's high and low, and the bands they were promised in.
+    """
     from matplotlib.figure import Figure
 
     names = sorted(frame["series"].unique())[:6]
@@ -48,7 +51,10 @@ def bands(frame: pd.DataFrame, path: Path) -> Path:
 
 
 def skills(frame: pd.DataFrame, path: Path) -> Path:
-    """The skill of each price in each series: how much smaller the error is than the last close's."""
+    """The skill of each price in each series.
+
+    How much smaller the error is than the last close's.
+    """
     from matplotlib.figure import Figure
 
     names = sorted(frame["series"].unique())

@@ -43,7 +43,10 @@ class DailyForecast(
     metrics: ClassVar[dict[str, Metric]] = {
         "skill": Metric(
             better="higher",
-            source="1 - MAE / MAE of the last close on the same rows; Hyndman and Koehler 2006 on relative errors",
+            source=(
+                "1 - MAE / MAE of the last close on the same rows; Hyndman and Koehler 2006 on "
+                "relative errors"
+            ),
         ),
         **{
             f"skill_{name}": Metric(better="higher", source=f"skill, of tomorrow's {name} alone")
@@ -62,11 +65,22 @@ class DailyForecast(
         "mae": Metric(better="lower", unit="percent of the price"),
     }
     facts: ClassVar[dict[str, str]] = {
-        "intended use": "A band in which tomorrow's high and low will probably lie, for setting alarms and limits.",
-        "limits": "The close of tomorrow is not foretold better than by today's close, and the model says no more than that. "
-        "It knows prices and volume alone: no news, no dividends to come, no holidays. A series shorter than the window is filled up with days without movement.",
+        "intended use": (
+            "A band in which tomorrow's high and low will probably lie, for setting alarms "
+            "and limits."
+        ),
+        "limits": (
+            "The close of tomorrow is not foretold better than by today's close, and the "
+            "model says no more than that. It knows prices and volume alone: no news, no "
+            "dividends to come, no holidays. A series shorter than the window is filled up "
+            "with days without movement."
+        ),
         "out of scope": "Trading by it, advice to anybody, series that are not daily.",
-        "data": "Five large companies of the USA, 2000 to 2013, of which two are much shorter: companies that did well, chosen afterwards. Nothing is known of the ones that failed.",
+        "data": (
+            "Five large companies of the USA, 2000 to 2013, of which two are much shorter: "
+            "companies that did well, chosen afterwards. Nothing is known of the ones that "
+            "failed."
+        ),
     }
 
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
@@ -109,7 +123,10 @@ class DailyForecast(
         return harmed(inputs, seed)
 
     def golden(self) -> list[Series]:
-        """A wave, a flat line, a short series, one with a split in it; any version must answer them."""
+        """A wave, a flat line, a short series, one with a split in it.
+
+        Any version must answer them.
+        """
         day = np.arange(30)
         close = 50 + 5 * np.sin(day / 4)
         wave = {

@@ -29,7 +29,10 @@ class Series(BaseModel):
     adjusted: list[float] | None = Field(
         default=None,
         max_length=5000,
-        description="the close adjusted for splits and dividends; without it the prices are taken as adjusted",
+        description=(
+            "the close adjusted for splits and dividends; without it the prices are taken as "
+            "adjusted"
+        ),
     )
     dates: list[date] | None = Field(
         default=None, max_length=5000, description="one a row, so that gaps are seen"
@@ -52,7 +55,8 @@ class Series(BaseModel):
             )
         if rows < LEAST:
             raise ValueError(
-                f"a series of {rows} day{'s' if rows != 1 else ''}; at least {LEAST} are needed, the model reads twenty or so"
+                f"a series of {rows} day{'s' if rows != 1 else ''}; at least {LEAST} are "
+                "needed, the model reads twenty or so"
             )
         why = fault(
             np.array([columns[name] for name in NUMBERS], dtype=float).T,
@@ -97,7 +101,10 @@ class Fields(BaseModel):
         default=3,
         ge=1,
         le=12,
-        description="walk-forward validation: parts of the validation time, each judged by a network that saw only what came before",
+        description=(
+            "walk-forward validation: parts of the validation time, each judged by a network that "
+            "saw only what came before"
+        ),
     )
     embargo: int = Field(
         default=45,

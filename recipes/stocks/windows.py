@@ -44,7 +44,10 @@ SPIKE = 0.05
 
 
 def read(payload: bytes, columns: dict[str, str]) -> tuple[list[date], np.ndarray, np.ndarray]:
-    """A series' days, (n, 5) and adjusted closes (n,), sorted by day. ValueError where a row is not of a date and numbers."""
+    """A series' days, (n, 5) and adjusted closes (n,), sorted by day.
+
+    ValueError where a row is not of a date and numbers.
+    """
     found = {}
     for number, row in enumerate(csv.DictReader(io.StringIO(payload.decode())), 2):
         try:
@@ -67,10 +70,12 @@ def read(payload: bytes, columns: dict[str, str]) -> tuple[list[date], np.ndarra
 
 
 def label(documents: pd.DataFrame, window: int, names: dict[str, str]) -> pd.DataFrame:
-    """A row for each day that has `window` days before it. Nothing after the day before it is looked at for the question.
+    """A row for each day that has `window` days before it.
 
-    Prices are relative to the last close (100), so an adjustment for what comes later, which scales all of
-    the past alike, leaves no trace.
+    Nothing after the day before it is looked at for the question.
+
+    Prices are relative to the last close (100), so an adjustment for what comes later, which scales
+    all of the past alike, leaves no trace.
     """
     rows = []
     for document in documents.itertuples(index=False):
@@ -160,8 +165,8 @@ def simpler(splits: Path, examples: pd.DataFrame) -> dict[str, np.ndarray]:
     """Quantiles of returns (n, 4, 3) by simpler means.
 
     trivial: every price is the last close, and the band is that of all training days. baseline: the
-    quantiles of the window's own days, each against the close before it. linear: least squares on what
-    the network sees, with the band of its own training errors.
+    quantiles of the window's own days, each against the close before it. linear: least squares on
+    what the network sees, with the band of its own training errors.
     """
     from sklearn.linear_model import Ridge
 

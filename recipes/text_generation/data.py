@@ -24,9 +24,12 @@ NO_TARGET = -100
 
 
 def pack(documents: list[np.ndarray], context: int) -> np.ndarray:
-    """Blocks (4, N, T) of documents in this order; one that crosses a block's end goes on in the next without its beginning.
+    """Blocks (4, N, T) of documents in this order.
 
-    A document of n tokens asks n - 1 questions. The last block is filled up with tokens that nothing is asked of.
+    One that crosses a block's end goes on in the next without its beginning.
+
+    A document of n tokens asks n - 1 questions. The last block is filled up with tokens that
+    nothing is asked of.
     """
     sizes = np.array([len(item) - 1 for item in documents])
     total = int(sizes.sum())
@@ -45,7 +48,10 @@ def pack(documents: list[np.ndarray], context: int) -> np.ndarray:
 
 
 class Blocks(Steps):
-    """A fixed number of steps; the documents are packed in a new order for each pass over them. Each process takes `batch` blocks."""
+    """A fixed number of steps; the documents are packed in a new order for each pass over them.
+
+    Each process takes `batch` blocks.
+    """
 
     def __init__(self, data: Data) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Weights to begin from: a package of ours, or a folder in GPT-2's Hugging Face layout.
 
-GPT-2's layout: config.json, model.safetensors (its linear maps transposed, as Conv1D keeps them), and
-tokenizer.json or vocab.json with merges.txt.
+GPT-2's layout: config.json, model.safetensors (its linear maps transposed, as Conv1D keeps them),
+and tokenizer.json or vocab.json with merges.txt.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def to_gpt2(net: Transformer) -> dict[str, Tensor]:
     """Our weights under GPT-2's names; ValueError where the network is not of GPT-2's kind."""
     if (net.size.positions, net.size.norm) != ("learned", "layer"):
         raise ValueError(
-            f"GPT-2's layout has learned positions and layer norms, this network {net.size.positions} and {net.size.norm}"
+            "GPT-2's layout has learned positions and layer norms, this network "
+            f"{net.size.positions} and {net.size.norm}"
         )
     own = net.state_dict()
     return {

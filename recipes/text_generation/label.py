@@ -8,15 +8,19 @@ from typing import Any
 
 import pandas as pd
 
-# What follows the whole text is its end; the same for all, so that copies are sought among all languages.
+# What follows the whole text is its end; the same for all, so that copies are sought among all
+# languages.
 TARGET = json.dumps({"text": "", "finish": "end"})
 
 
 def label(documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
-    """`languages` maps each language kept to what sources call it; none named: all, as they are called.
+    """`languages` maps each language kept to what sources call it; none named.
 
-    `given` names the language of a source that names none. The unit is what translations of one text share, the
-    article's number or the original string, since they are hard or easy together; else the document.
+    All, as they are called.
+
+    `given` names the language of a source that names none. The unit is what translations of one
+    text share, the article's number or the original string, since they are hard or easy together;
+    else the document.
     """
     names, given = spelled(options.get("languages") or {}), options.get("given") or {}
     rows = []
@@ -46,18 +50,25 @@ def label(documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
 
 
 def place(row: dict[Any, Any]) -> str:
-    """A part's place, alike in every translation: "article-21-2", the second of that number on a page, is article-21. Else the address."""
+    """A part's place, alike in every translation.
+
+    "article-21-2", the second of that number on a page, is article-21. Else the address.
+    """
     match = re.fullmatch(r"(article-\d+|preamble)(?:-\d+)?", row["part"])
     return match.group(1) if match else row["uri"]
 
 
 def spelled(languages: dict[str, Any]) -> dict[str, str]:
-    """What sources call a language to its name here; ValueError where two languages claim one spelling."""
+    """What sources call a language to its name here.
+
+    ValueError where two languages claim one spelling.
+    """
     found: dict[str, str] = {}
     for name, spellings in languages.items():
         for spelling in {name, *([spellings] if isinstance(spellings, str) else spellings)}:
             if found.setdefault(str(spelling), name) != name:
                 raise ValueError(
-                    f"label.languages: '{spelling}' is given to {found[spelling]} and to {name}; keep one"
+                    f"label.languages: '{spelling}' is given to {found[spelling]} and to "
+                    f"{name}; keep one"
                 )
     return found

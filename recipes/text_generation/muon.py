@@ -12,8 +12,9 @@ from torch import Tensor
 class Muon(torch.optim.Optimizer):
     """Matrices by Muon (Jordan et al. 2024): momentum, orthogonalised; everything else by AdamW.
 
-    One optimiser for both, since Lightning steps one. `muon` groups move as far as AdamW at the same rate would
-    (0.2 sqrt(max(rows, columns)), Liu et al. 2025), so one learning rate serves both.
+    One optimiser for both, since Lightning steps one. `muon` groups move as far as AdamW at the
+    same rate would (0.2 sqrt(max(rows, columns)), Liu et al. 2025), so one learning rate serves
+    both.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
@@ -62,7 +63,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest matrix with singular values about one, by five quintic Newton-Schulz steps (coefficients: Jordan et al. 2024)."""
+    """The nearest matrix with singular values about one, by five quintic Newton-Schulz steps
+    (coefficients: Jordan et al. 2024).
+    """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     turned_ = wide / (wide.norm() + 1e-7)
     for _ in range(5):

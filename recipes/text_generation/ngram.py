@@ -1,9 +1,12 @@
-"""Character n-grams with Witten and Bell's (1991) smoothing: what a network must beat to be worth its upkeep.
+"""Character n-grams with Witten and Bell's (1991) smoothing.
 
-P(c | h) = (n(h c) + t(h) P(c | h')) / (n(h) + t(h)), where n counts, t(h) is how many different characters
-followed h, and h' is h without its oldest character. At the end stands a uniform distribution over the
-characters of training, an end of text and an escape; what escapes is spelt in UTF-8 bytes, each of 256 at equal chance.
-So every text has a probability, all of them add up to one, and bits are comparable with a network's over bytes.
+What a network must beat to be worth its upkeep.
+
+P(c | h) = (n(h c) + t(h) P(c | h')) / (n(h) + t(h)), where n counts, t(h) is how many different
+characters followed h, and h' is h without its oldest character. At the end stands a uniform
+distribution over the characters of training, an end of text and an escape; what escapes is spelt in
+UTF-8 bytes, each of 256 at equal chance. So every text has a probability, all of them add up to
+one, and bits are comparable with a network's over bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ class WittenBell:
         }
         self.alphabet = len(self.places) + 2
         histories, following = self._grams(texts)
-        # By length of history: each (history, character) once with its count, and each history with n and t.
+        # By length of history: each (history, character) once with its count, and each history with
+        # n and t.
         self.pairs: list[tuple[np.ndarray, np.ndarray]] = []
         self.heads: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for history in histories:
@@ -47,7 +51,10 @@ class WittenBell:
         )
 
     def _grams(self, texts: Sequence[str]) -> tuple[list[np.ndarray], np.ndarray]:
-        """For each character and end of each text: hashes of the 0, 1, ... order - 1 characters before it, and itself."""
+        """For each character and end of each text: hashes of the 0, 1, ...
+
+        Order - 1 characters before it, and itself.
+        """
         pad = np.full(self.order - 1, START, dtype=np.int64)
         parts = [np.concatenate([pad, self._codes(text), [END]]) for text in texts]
         stream = np.concatenate(parts) if parts else np.array([], dtype=np.int64)
@@ -87,12 +94,18 @@ class WittenBell:
 
 
 def spelling(character: str) -> float:
-    """Nats to spell a character that training never saw: its UTF-8 bytes, the first of which tells how many they are."""
+    """Nats to spell a character that training never saw.
+
+    Its UTF-8 bytes, the first of which tells how many they are.
+    """
     return len(character.encode("utf-8", "surrogatepass")) * float(np.log(256))
 
 
 def _mix(history: np.ndarray, character: np.ndarray) -> np.ndarray:
-    """A 64-bit hash of a history and one more character (splitmix64, Steele et al. 2014): of a million, none collide but by a chance of 1e-7."""
+    """A 64-bit hash of a history and one more character (splitmix64, Steele et al. 2014).
+
+    Of a million, none collide but by a chance of 1e-7.
+    """
     mixed = history * np.uint64(0x9E3779B97F4A7C15) + character.astype(np.uint64) + np.uint64(1)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

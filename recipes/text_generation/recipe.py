@@ -55,7 +55,7 @@ class TextContinuation(
         "bits_per_char": Metric(
             better="lower",
             unit="bits",
-            source="negative log2-likelihood of held-out texts and their ends, per Unicode character",
+            source="negative log2-likelihood of held-out texts and their ends, per character",
         ),
         "bits_per_byte": Metric(better="lower", unit="bits", source="the same per byte of UTF-8"),
         "distinct_2": Metric(
@@ -73,12 +73,28 @@ class TextContinuation(
         ),
     }
     facts: ClassVar[dict[str, str]] = {
-        "intended use": "Showing how a language model is trained, judged and let out; continuing short texts in the manner of its sources.",
-        "out of scope": "Facts, advice, or text that anybody takes for a person's: it was trained on one to two million characters, a millionth of what fluent models read.",
-        "limits": "It knows what declarations, software and tales sound like in the languages of its configuration, and nothing of the world; many of its words are none. "
-        "Bits per character compare models on the same test rows, not languages: a Chinese character says more than a Latin one.",
-        "data": "A few hundred articles, some ten thousand interface strings and some forty tales in twenty languages: tiny. A text's language is what its source says.",
-        "risks": "It repeats its training texts, in long spans where they are formulaic; `copied` counts how long.",
+        "intended use": (
+            "Showing how a language model is trained, judged and let out; continuing short "
+            "texts in the manner of its sources."
+        ),
+        "out of scope": (
+            "Facts, advice, or text that anybody takes for a person's: it was trained on one "
+            "to two million characters, a millionth of what fluent models read."
+        ),
+        "limits": (
+            "It knows what declarations, software and tales sound like in the languages of "
+            "its configuration, and nothing of the world; many of its words are none. Bits "
+            "per character compare models on the same test rows, not languages: a Chinese "
+            "character says more than a Latin one."
+        ),
+        "data": (
+            "A few hundred articles, some ten thousand interface strings and some forty tales "
+            "in twenty languages: tiny. A text's language is what its source says."
+        ),
+        "risks": (
+            "It repeats its training texts, in long spans where they are formulaic; `copied` "
+            "counts how long."
+        ),
     }
 
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:

@@ -1,4 +1,7 @@
-"""What is counted of texts and answers: likelihood, variety, repetition, and what was copied from training."""
+"""What is counted of texts and answers.
+
+Likelihood, variety, repetition, and what was copied from training.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ def frame(texts: Sequence[str], languages: Sequence[str], nats: np.ndarray) -> p
 
 
 def spans(texts: Sequence[str], size: int = SPAN) -> np.ndarray:
-    """Hashes of every span of `size` characters, sorted: (S,) uint32. Two of a million spans differ and hash alike by 2e-4."""
+    """Hashes of every span of `size` characters, sorted: (S,) uint32.
+
+    Two of a million spans differ and hash alike by 2e-4.
+    """
     found = [_hashes(text, size) for text in texts if len(text) >= size]
     return np.unique(np.concatenate(found)) if found else np.array([], dtype=np.uint32)
 
@@ -65,7 +71,10 @@ def _hashes(text: str, size: int) -> np.ndarray:
 
 
 def copied(text: str, seen: np.ndarray, size: int = SPAN) -> int:
-    """Characters of the longest run of spans that all stand in train texts; 0 where none is as long as a span."""
+    """Characters of the longest run of spans that all stand in train texts.
+
+    0 where none is as long as a span.
+    """
     if len(text) < size or not len(seen):
         return 0
     hashes = _hashes(text, size)
@@ -78,7 +87,10 @@ def copied(text: str, seen: np.ndarray, size: int = SPAN) -> int:
 
 
 def counts(text: str, seen: np.ndarray) -> dict[str, float]:
-    """An answer's counts. Words are runs without a space; a text written without spaces is counted by characters."""
+    """An answer's counts. Words are runs without a space.
+
+    A text written without spaces is counted by characters.
+    """
     words = text.split()
     if len(words) * 12 < len(text):
         words = list(text)
@@ -97,7 +109,9 @@ def counts(text: str, seen: np.ndarray) -> dict[str, float]:
 
 
 def continued(session: TextPredictor, texts: Sequence[str], samples: int) -> dict[str, Any]:
-    """The counts of answers to the beginnings of some rows, at most a tenth, always the same ones, and what was said; 0 and "" for the others."""
+    """The counts of answers to the beginnings of some rows, at most a tenth, always the same
+    ones, and what was said; 0 and "" for the others.
+    """
     import hashlib
 
     columns: dict[str, Any] = {name: np.zeros(len(texts)) for name in COUNTED} | {
@@ -117,7 +131,10 @@ def continued(session: TextPredictor, texts: Sequence[str], samples: int) -> dic
 
 
 def simpler(splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Character n-grams of the same train rows on the same test rows: the 5-gram that gates ask for, a 6-gram beside it, and the unigram."""
+    """Character n-grams of the same train rows on the same test rows.
+
+    The 5-gram that gates ask for, a 6-gram beside it, and the unigram.
+    """
     train, _ = asked(pd.read_parquet(splits / "train.parquet", columns=["inputs"]))
     test, languages = asked(examples)
     return {
@@ -127,7 +144,10 @@ def simpler(splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def picture(scored: pd.DataFrame, folder: Path) -> list[Path]:
-    """Bits per character in each language, and what the model said: beginnings of test texts and how it went on."""
+    """Bits per character in each language, and what the model said.
+
+    Beginnings of test texts and how it went on.
+    """
     from matplotlib.figure import Figure
 
     sums = scored.groupby("language")[["nats", "chars"]].sum()

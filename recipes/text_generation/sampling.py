@@ -8,7 +8,10 @@ import numpy as np
 
 
 def penalised(logits: np.ndarray, seen: Iterable[int], penalty: float) -> np.ndarray:
-    """Tokens that occurred become less likely: positive logits divided, negative ones multiplied (Keskar et al. 2019). (V,)"""
+    """Tokens that occurred become less likely.
+
+    Positive logits divided, negative ones multiplied (Keskar et al. 2019). (V,)
+    """
     if penalty == 1.0:
         return logits
     rows = np.unique(np.fromiter(seen, dtype=np.int64))
@@ -20,10 +23,12 @@ def penalised(logits: np.ndarray, seen: Iterable[int], penalty: float) -> np.nda
 def chances(
     logits: np.ndarray, temperature: float, top_k: int = 0, top_p: float = 1.0
 ) -> np.ndarray:
-    """The distribution (V,) that is drawn from; temperature 0 puts all on the likeliest token, the first of equals.
+    """The distribution (V,) that is drawn from.
 
-    top_k keeps the k likeliest, 0 keeps all; top_p then the fewest of the likeliest that together have that
-    share (Holtzman et al. 2020), at least one.
+    Temperature 0 puts all on the likeliest token, the first of equals.
+
+    top_k keeps the k likeliest, 0 keeps all; top_p then the fewest of the likeliest that together
+    have that share (Holtzman et al. 2020), at least one.
     """
     found = np.zeros(len(logits))
     if temperature == 0:

@@ -89,7 +89,10 @@ class Fields(BaseModel):
     )
     start: str = Field(
         default="",
-        description="a folder to begin from: a package of this application, or GPT-2's Hugging Face layout; its size and tokenizer hold. Nothing: from scratch",
+        description=(
+            "a folder to begin from: a package of this application, or GPT-2's Hugging Face "
+            "layout; its size and tokenizer hold. Nothing: from scratch"
+        ),
     )
     lora_rank: int = Field(
         default=0,
@@ -101,7 +104,10 @@ class Fields(BaseModel):
         default=1.0,
         gt=0,
         le=1,
-        description="channels between the two maps of a layer, as a share of four times the width; what `prune` lowers",
+        description=(
+            "channels between the two maps of a layer, as a share of four times the width; what "
+            "`prune` lowers"
+        ),
     )
     dropout: float = Field(default=0.0, ge=0, lt=1)
     optimiser: Literal["muon", "adamw"] = "muon"
@@ -122,14 +128,17 @@ class Fields(BaseModel):
         default=64,
         ge=0,
         le=10_000,
-        description="test rows whose beginning is continued, for distinct-n, repetition and copying",
+        description=(
+            "test rows whose beginning is continued, for distinct-n, repetition and copying"
+        ),
     )
 
     @model_validator(mode="after")
     def _fits(self) -> Fields:
         if self.lora_rank and not self.start:
             raise ValueError(
-                f"lora_rank {self.lora_rank} needs a `start`: there is nothing to add to from scratch"
+                f"lora_rank {self.lora_rank} needs a `start`: there is nothing to add to from "
+                "scratch"
             )
         own = [name for name in SHAPE if getattr(self, name)] + (
             ["inner"] if self.inner < 1 else []

@@ -1,4 +1,7 @@
-"""The exported transformer in ONNX Runtime: likelihoods of whole texts, and answers token by token. No torch."""
+"""The exported transformer in ONNX Runtime: likelihoods of whole texts, and answers token by token.
+
+No torch.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ class TextPredictor:
     def step(
         self, ids: np.ndarray, past: tuple[np.ndarray, np.ndarray] | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """ids (B, T) after what is in the past (L, B, H, P, E): logits (B, T, V) and the new past."""
+        """ids (B, T) after what is in the past (L, B, H, P, E).
+
+        Logits (B, T, V) and the new past.
+        """
         if past is None:
             empty = np.zeros(
                 (
@@ -74,8 +80,8 @@ class TextPredictor:
     def nats(self, texts: Sequence[str]) -> np.ndarray:
         """Each text's negative log-likelihood, its end included: (n,).
 
-        A text longer than the context is read in windows that overlap by half, and each token is counted
-        once, in the first window that has it.
+        A text longer than the context is read in windows that overlap by half, and each token is
+        counted once, in the first window that has it.
         """
         context, half = self.size.context, max(1, self.size.context // 2)
         pieces: list[
@@ -147,7 +153,10 @@ class TextPredictor:
                 logits, *past = self.step(np.array([[token]]), (past[0], past[1]))
 
     def pieces(self, question: Question) -> Iterator[str]:
-        """The answer's text as it comes: whole characters, though a token may be a part of one; stops are not looked for."""
+        """The answer's text as it comes: whole characters, though a token may be a part of one.
+
+        Stops are not looked for.
+        """
         tokens: list[int] = []
         told = ""
         for token in self.generated(question):
@@ -160,8 +169,9 @@ class TextPredictor:
     def together(self, questions: Sequence[Question]) -> list[Answer]:
         """What `answer` gives, of several questions that go through the network side by side.
 
-        All rows have as many tokens behind them at each step, so the graph needs no mask: while one row's
-        prompt is still being read, another that had a shorter one draws its answer's next token.
+        All rows have as many tokens behind them at each step, so the graph needs no mask: while one
+        row's prompt is still being read, another that had a shorter one draws its answer's next
+        token.
         """
         if len(questions) == 1:
             return [self.answer(questions[0])]
@@ -169,9 +179,8 @@ class TextPredictor:
         order = sorted(range(len(questions)), key=lambda row: len(begun[row][0]))
         found: dict[int, Answer] = {}
         at = 0
-        while (
-            at < len(order)
-        ):  # prompts of nearly one length go together; a much longer one would be read token by token
+        # Prompts of nearly one length go together; a much longer one would be read token by token.
+        while at < len(order):
             stop = at + 1
             while (
                 stop < len(order)

@@ -1,4 +1,6 @@
-"""How large a transformer is, what training it takes, and what one device must hold. Sizes are data.
+"""How large a transformer is, what training it takes, and what one device must hold.
+
+Sizes are data.
 
 B blocks in a step, T tokens in a block, D width, H heads, L layers, V tokens of the vocabulary.
 """
@@ -16,7 +18,10 @@ Norm = Literal["rms", "layer"]
 
 @dataclass(frozen=True)
 class Size:
-    """A network's shape. With `layer` norms its linear maps have biases, as in GPT-2; with `rms` they have none."""
+    """A network's shape. With `layer` norms its linear maps have biases, as in GPT-2.
+
+    With `rms` they have none.
+    """
 
     layers: int
     heads: int
@@ -30,11 +35,15 @@ class Size:
     def __post_init__(self) -> None:
         if self.width % self.heads or (self.positions == "rotary" and self.width // self.heads % 2):
             raise ValueError(
-                f"width {self.width} does not divide into {self.heads} heads of even width; change one of them"
+                f"width {self.width} does not divide into {self.heads} heads of even width; "
+                "change one of them"
             )
 
     def matrices(self) -> int:
-        """Weights that multiply every token: 12 D^2 a layer where none were taken out; the embedding is tied and counted apart."""
+        """Weights that multiply every token: 12 D^2 a layer where none were taken out.
+
+        The embedding is tied and counted apart.
+        """
         return (4 * self.width**2 + 2 * self.width * self.between()) * self.layers
 
     def between(self) -> int:
@@ -57,7 +66,10 @@ class Size:
         )
 
     def flops(self) -> int:
-        """Forward and backward of one token: 6 a weight and 12 D T a layer of attention (Chowdhery et al. 2022, appendix B)."""
+        """Forward and backward of one token.
+
+        6 a weight and 12 D T a layer of attention (Chowdhery et al. 2022, appendix B).
+        """
         return (
             6 * (self.matrices() + self.vocabulary * self.width)
             + 12 * self.layers * self.width * self.context
@@ -86,7 +98,8 @@ def start_size(folder: str) -> Size:
         return Size(**json.loads((path / "size.json").read_text()))
     if not (path / "config.json").is_file():
         raise ValueError(
-            f"start '{folder}' has no size.json (a package) and no config.json (GPT-2's layout); name a folder with one of them"
+            f"start '{folder}' has no size.json (a package) and no config.json (GPT-2's "
+            "layout); name a folder with one of them"
         )
     told = json.loads((path / "config.json").read_text())
     wanted = {
@@ -126,11 +139,12 @@ def budget(
 ) -> dict[str, float | int | str]:
     """What a training takes: parameters, bytes on each device, tokens and FLOPs.
 
-    `blocks` are those of one step on one device. ddp keeps everything on each device; fsdp gives each
-    device its share of parameters, gradients and optimiser, and one whole layer at a time while it computes.
-    Activations of a layer are 34 B T D bytes at 16 bits (Korthikanti et al. 2022, without dropout's masks and with
-    attention that keeps no T x T matrix); 43 where rotations and RMSNorm, which torch makes of several operations,
-    keep their parts too (tests/test_plan.py counts both). The logits and their gradient at 32 bits stand beside them.
+    `blocks` are those of one step on one device. ddp keeps everything on each device; fsdp gives
+    each device its share of parameters, gradients and optimiser, and one whole layer at a time
+    while it computes. Activations of a layer are 34 B T D bytes at 16 bits (Korthikanti et al.
+    2022, without dropout's masks and with attention that keeps no T x T matrix); 43 where rotations
+    and RMSNorm, which torch makes of several operations, keep their parts too (tests/test_plan.py
+    counts both). The logits and their gradient at 32 bits stand beside them.
     """
     parameters = size.parameters()
     sharded = devices if "fsdp" in strategy else 1

@@ -1,6 +1,7 @@
 """Byte-level BPE: every text has tokens and comes back byte for byte, whatever it was trained on.
 
-Token 0 stands before a document's first token and after its last one, as GPT-2's <|endoftext|> does.
+Token 0 stands before a document's first token and after its last one, as GPT-2's <|endoftext|>
+does.
 """
 
 from __future__ import annotations

@@ -23,7 +23,10 @@ def normed(size: Size) -> nn.Module:
 
 
 def turned(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021): the halves of E as real and imaginary parts. (B, H, T, E) by (B, 1, T, E/2)."""
+    """Rotary positions (Su et al. 2021): the halves of E as real and imaginary parts.
+
+    (B, H, T, E) by (B, 1, T, E/2).
+    """
     real, imaginary = states.chunk(2, dim=-1)
     return torch.cat([real * cosine - imaginary * sine, real * sine + imaginary * cosine], dim=-1)
 
@@ -46,7 +49,9 @@ class Layer(nn.Module):
         turn: tuple[Tensor, Tensor] | None,
         past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, D) to the same, with the keys and values (B, H, S, E) that the next token will ask for."""
+        """(B, T, D) to the same, with the keys and values (B, H, S, E) that the next token
+        will ask for.
+        """
         blocks, asked, width = states.shape
         parts = (
             self.qkv(self.before_attention(states))
@@ -81,7 +86,11 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def start(self) -> None:
-        """GPT-2's start: 0.02 everywhere, what is added to the stream smaller by the root of how often that happens."""
+        """GPT-2's start.
+
+        0.02 everywhere, what is added to the stream smaller by the root of how often that
+        happens.
+        """
         for name, weight in self.named_parameters():
             if weight.dim() == 2:
                 nn.init.normal_(
@@ -97,7 +106,10 @@ class Transformer(nn.Module):
                 nn.init.zeros_(weight)
 
     def frequencies(self, places: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Cosine and sine of each place's rotation, (B, 1, T, E/2); None where positions are learned."""
+        """Cosine and sine of each place's rotation, (B, 1, T, E/2).
+
+        None where positions are learned.
+        """
         if self.places is not None:
             return None
         half = self.size.width // self.size.heads // 2
@@ -111,7 +123,10 @@ class Transformer(nn.Module):
     def states(
         self, ids: Tensor, places: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """ids and places (B, T), mask (B or 1, 1, T, S): states (B, T, D), keys and values (L, B, H, S, E)."""
+        """ids and places (B, T), mask (B or 1, 1, T, S).
+
+        States (B, T, D), keys and values (L, B, H, S, E).
+        """
         states = self.embedding(ids)
         if self.places is not None:
             states = states + self.places(places)
@@ -138,7 +153,10 @@ class Transformer(nn.Module):
     def forward(
         self, ids: Tensor, past_keys: Tensor, past_values: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The step that answers: ids (B, T), past (L, B, H, P, E) to logits (B, T, V) and present (L, B, H, S, E)."""
+        """The step that answers.
+
+        Ids (B, T), past (L, B, H, P, E) to logits (B, T, V) and present (L, B, H, S, E).
+        """
         kept, asked = past_keys.shape[3], ids.shape[1]
         places = (torch.arange(asked, device=ids.device) + kept)[None].expand(ids.shape[0], asked)
         seen = torch.arange(kept + asked, device=ids.device)[None, :] <= places[0][:, None]
@@ -153,7 +171,10 @@ def nothing(size: Size, blocks: int) -> tuple[Tensor, Tensor]:
 
 
 def adapted(net: Transformer, rank: int) -> Transformer:
-    """The network with low-rank additions to its linear maps (Hu et al. 2021), which alone are trained."""
+    """The network with low-rank additions to its linear maps (Hu et al. 2021).
+
+    They alone are trained.
+    """
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(
@@ -165,7 +186,10 @@ def adapted(net: Transformer, rank: int) -> Transformer:
 
 @torch.no_grad()
 def merged(net: Transformer) -> Transformer:
-    """A plain network that answers as this one: low-rank additions are added to what they were added to."""
+    """A plain network that answers as this one.
+
+    Low-rank additions are added to what they were added to.
+    """
     plain = Transformer(net.size)
     weights = {
         name.replace(".base_layer", ""): weight

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from tidemill.runtime import process
+from tidemill.runtime.lifetimes import kernel
 
 HEAD = struct.Struct(">IQ")
 MB = 2**20
@@ -55,7 +56,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=variables,
-            preexec_fn=process.die_with_parent,
+            preexec_fn=kernel.die_with_parent,
         )
         assert self.child.stdin and self.child.stdout
         self.stdin, self.stdout = self.child.stdin, self.child.stdout

@@ -133,7 +133,7 @@ def make_version(
     if registry.version_of(this.application, exported.digest) is None:
         with tempfile.TemporaryDirectory() as temporary:
             model = Path(temporary) / "model"
-            packages.save_model(package, model, example(application, package))
+            packages.save_model(package, model, *example(application, package))
             runs.log_files(run_id, model, "model")
         runs.log_files(run_id, package, packages.PACKAGE)
     origin = {tags.KEY: this.key, tags.SNAPSHOT: this.snapshot}
@@ -153,11 +153,14 @@ def verdict_tags(judged: Judged) -> dict[str, str]:
 
 def example(
     application: Application[Any, Any, Any], package: Path
-) -> dict[str, dict[str, np.ndarray]]:
-    """Real inputs and outputs of the first graph, two rows or more: one would claim a fixed batch."""
+) -> tuple[str, dict[str, dict[str, np.ndarray]]]:
+    """A graph's name, with real inputs and outputs: two rows or more, for one claims a fixed batch.
+
+    The graph is `model` where there is one, else the first by name.
+    """
     calls = examples(application, application.open(package))
-    first = calls[min(calls)]
-    return {"inputs": first.inputs, "outputs": first.outputs}
+    name = "model" if "model" in calls else min(calls)
+    return name, {"inputs": calls[name].inputs, "outputs": calls[name].outputs}
 
 
 if __name__ == "__main__":

@@ -74,18 +74,18 @@ class ClassifierPredictor(ABC, Generic[I, O]):
         self.graphs = opened(package)
 
     @abstractmethod
-    def asked(self, question: I) -> str:
-        """The words of a question, or its bytes as base64."""
+    def asked(self, question: I) -> Any:
+        """The field of a question that is asked: words, numbers, or bytes as base64."""
 
     @abstractmethod
-    def raw(self, asked: Sequence[str]) -> np.ndarray:
+    def raw(self, asked: Sequence[Any]) -> np.ndarray:
         """The graph's probabilities (B, labels) float32."""
 
     @abstractmethod
     def answer(self, label: str, confidence: float, others: dict[str, float]) -> O:
         """One answer."""
 
-    def probabilities(self, asked: Sequence[str]) -> np.ndarray:
+    def probabilities(self, asked: Sequence[Any]) -> np.ndarray:
         """(B, labels) float32, calibrated."""
         if not asked:
             return np.zeros((0, len(self.labels)), np.float32)
@@ -124,7 +124,7 @@ class Classifier(
     def targets(self, examples: pd.DataFrame) -> list[str]:
         return [json.loads(item)[self.tells] for item in examples["target"]]
 
-    def questions(self, examples: pd.DataFrame) -> list[str]:
+    def questions(self, examples: pd.DataFrame) -> list[Any]:
         """What is asked, as it is asked: perturbed questions too."""
         return [json.loads(item)[self.asks] for item in examples["inputs"]]
 

@@ -144,10 +144,10 @@ def export(
         opset_version=OPSET,
         input_names=list(first),
         output_names=list(outputs),
-        dynamic_shapes={
-            name: {axis: lengths[length] for axis, length in axes.items()}
-            for name, axes in dynamic.items()
-        },
+        dynamic_shapes=tuple(  # in the order of the inputs, whatever `forward` calls them
+            {axis: lengths[length] for axis, length in dynamic.get(name, {}).items()}
+            for name in first
+        ),
         verbose=False,
     )
     assert program is not None

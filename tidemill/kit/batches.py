@@ -1,6 +1,9 @@
-"""What a training sees, step by step: batches that depend on the seed, the epoch and the step alone.
+"""What a training sees, step by step.
 
-So where a training stands is two numbers, and one that was killed goes on with the very batch it was killed in.
+Batches that depend on the seed, the epoch and the step alone.
+
+So where a training stands is two numbers, and one that was killed goes on with the very batch it
+was killed in.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ import torch
 class Steps(torch.utils.data.IterableDataset):
     """Epoch after epoch; `epoch` and `step` say which batch comes next.
 
-    A batch can be cut into equal parts: several processes take their own each, and a memory that does not hold it
-    whole takes `parts` one after the other. All parts together are the same rows as the whole.
+    A batch can be cut into equal parts: several processes take their own each, and a memory that
+    does not hold it whole takes `parts` one after the other. All parts together are the same rows
+    as the whole.
     """
 
     def __init__(self) -> None:
@@ -70,7 +74,10 @@ def place() -> tuple[int, int]:
 
 
 def weights(splits: Path) -> np.ndarray | None:
-    """How much each training row counts, (rows,) of 0 to 1; None where all count alike, which is so unless label.issues is weight."""
+    """How much each training row counts, (rows,) of 0 to 1.
+
+    None where all count alike, which is so unless label.issues is weight.
+    """
     path = splits / "train.parquet"
     if "weight" not in pq.read_schema(path).names:
         return None

@@ -12,7 +12,10 @@ NAME = "calibration.json"
 
 
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """(n, C) probabilities to the power 1 / temperature, normalised; the softmax of logits divided by it."""
+    """(n, C) probabilities to the power 1 / temperature, normalised.
+
+    The softmax of logits divided by it.
+    """
     if temperature == 1.0:
         return probabilities
     with np.errstate(divide="ignore"):
@@ -24,7 +27,10 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def fitted(probabilities: np.ndarray, targets: np.ndarray) -> float:
-    """The temperature of least log loss: (n, C) and the targets' columns (n,); 1 where there is no row."""
+    """The temperature of least log loss: (n, C) and the targets' columns (n,).
+
+    1 where there is no row.
+    """
     from scipy.optimize import minimize_scalar
 
     if not len(targets):

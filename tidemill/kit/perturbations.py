@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# Letters that look alike across Latin, Greek and Cyrillic (a few rows of Unicode's confusables, UTS 39).
+# Letters that look alike across Latin, Greek and Cyrillic (a few rows of Unicode's confusables, UTS
+# 39).
 ALIKE = (
     "aаα",
     "eе",
@@ -53,7 +54,10 @@ def generator(seed: int, name: str, what: str | bytes) -> np.random.Generator:
 
 
 def typos(text: str, random: np.random.Generator) -> str:
-    """Letters swapped with the next, dropped or doubled, one in twenty; a text of one letter stays."""
+    """Letters swapped with the next, dropped or doubled, one in twenty.
+
+    A text of one letter stays.
+    """
     out = list(text)
     places = [at for at in range(len(out) - 1) if out[at].isalpha() and out[at + 1].isalpha()]
     if not places:
@@ -108,7 +112,9 @@ TEXT: dict[str, Callable[[str, np.random.Generator], str]] = {
 
 
 def texts(asked: Sequence[str], seed: int, longest: int) -> dict[str, list[str]]:
-    """Every perturbation of every text, by name, none longer than `longest` characters and none empty."""
+    """Every perturbation of every text, by name, none longer than `longest` characters and none
+    empty.
+    """
     return {
         name: [change(text, generator(seed, name, text))[:longest] or text for text in asked]
         for name, change in TEXT.items()

@@ -22,8 +22,9 @@ class Unfit(ValueError):
 
 
 class _Held(io.BytesIO):
-    """In a damaged file libsndfile seeks before its beginning: that is the end here, since C cannot
-    take an exception.
+    """In a damaged file libsndfile seeks before its beginning.
+
+    That is told as the end, since C cannot take an exception.
     """
 
     def seek(self, offset: int, whence: int = 0) -> int:

@@ -13,14 +13,17 @@ from tidemill.runtime.errors import Fault, Refused
 PACKAGE = "package"  # the folder among a run's files
 
 
-def save_model(package: Path, to: Path, example: dict[str, Any]) -> None:
-    """An MLflow model in its ONNX form, without pickle, with its signature and an example."""
+def save_model(package: Path, to: Path, name: str, example: dict[str, Any]) -> None:
+    """One graph of a package as an MLflow model, without pickle: signature and example in it.
+
+    Of a package of several graphs MLflow describes the one named; all lie in the package beside.
+    """
     import mlflow.onnx
     import numpy as np
     import onnx
     from mlflow.models import infer_signature
 
-    graph = onnx.load(package / "model.onnx")
+    graph = onnx.load(package / f"{name}.onnx")
     arrays = {name: np.asarray(value) for name, value in example["inputs"].items()}
     signature = infer_signature(
         arrays, {name: np.asarray(value) for name, value in example["outputs"].items()}

@@ -40,7 +40,10 @@ def _sums(codes: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
 
 
 def _codes(target: pd.Series, answer: pd.Series) -> tuple[int, np.ndarray, np.ndarray]:
-    """How many classes, and each row's target and answer as a number; at once where both are one categorical."""
+    """How many classes, and each row's target and answer as a number.
+
+    At once where both are one categorical.
+    """
     if isinstance(target.dtype, pd.CategoricalDtype) and target.dtype == answer.dtype:
         return len(target.cat.categories), target.cat.codes.to_numpy(), answer.cat.codes.to_numpy()
     classes = pd.Index(sorted(set(target)))
@@ -50,8 +53,8 @@ def _codes(target: pd.Series, answer: pd.Series) -> tuple[int, np.ndarray, np.nd
 def macro_f1(target: pd.Series, answer: pd.Series, weights: np.ndarray) -> np.ndarray:
     """F1 averaged over the classes that occur among the (weighted) targets, each alike.
 
-    The definition is scikit-learn's `f1_score(average="macro", labels=sorted(set(target)))`. A class
-    that a resample leaves out takes no part in that resample's average.
+    The definition is scikit-learn's `f1_score(average="macro", labels=sorted(set(target)))`. A
+    class that a resample leaves out takes no part in that resample's average.
     """
     classes, wanted, given = _codes(target, answer)
     hits = np.where(wanted == given, wanted, -1)
@@ -64,12 +67,17 @@ def macro_f1(target: pd.Series, answer: pd.Series, weights: np.ndarray) -> np.nd
 
 
 def log_loss_rows(chance: np.ndarray) -> np.ndarray:
-    """Each row's log loss in nats (n,), of the probability given to the right class; its mean is scikit-learn's `log_loss`."""
+    """Each row's log loss in nats (n,), of the probability given to the right class.
+
+    Its mean is scikit-learn's `log_loss`.
+    """
     return -np.log(np.clip(chance, np.finfo(float).eps, 1.0))
 
 
 def brier_rows(chances: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Each row's Brier score (n,), 0 to 2: squared distance of probabilities (n, C) from the right class (n,) (Brier 1950).
+    """Each row's Brier score (n,), 0 to 2.
+
+    Squared distance of probabilities (n, C) from the right class (n,) (Brier 1950).
 
     scikit-learn's `brier_score_loss` of two classes is half its mean.
     """

@@ -1,12 +1,17 @@
-"""Generation: how far what was made lies from what is real. Lower is better. Weights (R, n) give (R,)."""
+"""Generation: how far what was made lies from what is real. Lower is better.
+
+Weights (R, n) give (R,).
+"""
 
 import numpy as np
 
 
 def frechet(made: np.ndarray, real: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Fréchet distance of two Gaussians fitted to features, made (n, d) under weights and real (m, d) (Dowson and Landau 1982; Heusel et al. 2017).
+    """Fréchet distance of two Gaussians fitted to features, made (n, d) under weights and real
+    (m, d) (Dowson and Landau 1982; Heusel et al. 2017).
 
-    Squared distance of the means plus tr(A + B - 2 (A B)^1/2), with the covariances of the weighted rows.
+    Squared distance of the means plus tr(A + B - 2 (A B)^1/2), with the covariances of the weighted
+    rows.
     """
     middle, spread = real.mean(axis=0), np.cov(real, rowvar=False)
     values, vectors = np.linalg.eigh(np.atleast_2d(spread))
@@ -27,6 +32,9 @@ def histogram_rows(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def total_variation(rows: np.ndarray, real: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Half the absolute difference of two histograms, 0 to 1: of weighted rows (n, bins) and of `real` (bins,)."""
+    """Half the absolute difference of two histograms, 0 to 1.
+
+    Of weighted rows (n, bins) and of `real` (bins,).
+    """
     made = weights @ rows
     return np.abs(made / made.sum(axis=1, keepdims=True) - real / real.sum()).sum(axis=1) / 2

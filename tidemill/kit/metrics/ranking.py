@@ -7,10 +7,12 @@ from scipy import sparse
 
 
 def ndcg_rows(gains: np.ndarray, ideal: np.ndarray) -> np.ndarray:
-    """Normalised discounted cumulative gain of each list (n,), 0 to 1 (Järvelin and Kekäläinen 2002).
+    """Normalised discounted cumulative gain of each list (n,), 0 to 1 (Järvelin and Kekäläinen
+    2002).
 
-    `gains` (n, k): the worth of what was shown, best guess first; `ideal` (n, k): the k highest worths there were,
-    highest first. Discount log2(1 + place). NaN where nothing was worth anything. scikit-learn's `ndcg_score`.
+    `gains` (n, k): the worth of what was shown, best guess first; `ideal` (n, k): the k highest
+    worths there were, highest first. Discount log2(1 + place). NaN where nothing was worth
+    anything. scikit-learn's `ndcg_score`.
     """
     discount = 1 / np.log2(np.arange(gains.shape[1]) + 2)
     best = ideal @ discount
@@ -18,14 +20,18 @@ def ndcg_rows(gains: np.ndarray, ideal: np.ndarray) -> np.ndarray:
 
 
 def recall_rows(hits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The share (n,) of what a person wanted that is in the list: `hits` (n, k) of 0 and 1, `wanted` (n,) how many; NaN for none."""
+    """The share (n,) of what a person wanted that is in the list.
+
+    `hits` (n, k) of 0 and 1, `wanted` (n,) how many; NaN for none.
+    """
     return np.divide(hits.sum(axis=1), wanted, out=np.full(len(hits), np.nan), where=wanted > 0)
 
 
 def coverage(shown: Sequence[Sequence[int]], catalogue: int, weights: np.ndarray) -> np.ndarray:
     """The share of a catalogue that somebody is shown: items by number, a list a row.
 
-    A resample leaves people out and so shows less, always: an interval of this one is of the size of the crowd too.
+    A resample leaves people out and so shows less, always: an interval of this one is of the size
+    of the crowd too.
     """
     lengths = np.array([len(items) for items in shown])
     rows = np.repeat(np.arange(len(lengths)), lengths)

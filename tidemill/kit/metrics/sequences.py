@@ -1,4 +1,6 @@
-"""Text against text: what was heard or translated, and what it should have been. Weights (R, n) give (R,).
+"""Text against text: what was heard or translated, and what it should have been.
+
+Weights (R, n) give (R,).
 
 Corpus metrics are ratios of sums and not means of sentences, so each row keeps its counts.
 """
@@ -15,7 +17,9 @@ BETA = 2
 def errors(
     references: Sequence[str], answers: Sequence[str], unit: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Edits and reference lengths of each row (n,), in `unit` "word" or "character"; their sums' ratio is WER or CER, lower is better.
+    """Edits and reference lengths of each row (n,), in `unit` "word" or "character".
+
+    Their sums' ratio is WER or CER, lower is better.
 
     Levenshtein's insertions, deletions and substitutions (rapidfuzz), words split at white space.
     """
@@ -32,7 +36,10 @@ def errors(
 
 
 def bleu_rows(references: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-    """sacrebleu's counts of each row (n, 10): both lengths, right n-grams and all n-grams of orders 1 to 4 (tokenizer 13a)."""
+    """sacrebleu's counts of each row (n, 10).
+
+    Both lengths, right n-grams and all n-grams of orders 1 to 4 (tokenizer 13a).
+    """
     from sacrebleu.metrics import BLEU
 
     return np.array(
@@ -41,7 +48,10 @@ def bleu_rows(references: Sequence[str], answers: Sequence[str]) -> np.ndarray:
 
 
 def bleu(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """BLEU, 0 to 100, higher is better: sacrebleu's `corpus_score` with its exponential smoothing."""
+    """BLEU, 0 to 100, higher is better.
+
+    Sacrebleu's `corpus_score` with its exponential smoothing.
+    """
     sums = weights @ rows
     given, wanted, right, all_ = (
         sums[:, 0],
@@ -58,7 +68,10 @@ def bleu(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def chrf_rows(references: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-    """sacrebleu's counts of each row (n, 18): character n-grams of the answer, of the reference and shared, orders 1 to 6."""
+    """sacrebleu's counts of each row (n, 18).
+
+    Character n-grams of the answer, of the reference and shared, orders 1 to 6.
+    """
     from sacrebleu.metrics import CHRF
 
     return np.array(

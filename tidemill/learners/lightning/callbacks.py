@@ -1,4 +1,7 @@
-"""What happens beside the steps: telling how far it is, averaging weights, keeping the best, penalties, a budget."""
+"""What happens beside the steps.
+
+Telling how far it is, averaging weights, keeping the best, penalties, a budget.
+"""
 
 import math
 import time
@@ -17,7 +20,9 @@ TOLD_EVERY_S = 0.5
 
 
 class Progress(Callback):
-    """Tells which training it is, epoch, step, loss, rate and the time left, and once from which step it goes on; stops at a loss that is no number."""
+    """Tells which training it is, epoch, step, loss, rate and the time left, and once from
+    which step it goes on; stops at a loss that is no number.
+    """
 
     def __init__(self, what: str) -> None:
         self.what, self.told, self.began, self.first, self.total = what, 0.0, time.monotonic(), 0, 0
@@ -73,7 +78,8 @@ class Rates(Callback):
 
 
 class Average(Callback):
-    """An exponential moving average of the weights (Polyak and Juditsky 1992), which validates and is what the training gives.
+    """An exponential moving average of the weights (Polyak and Juditsky 1992), which validates
+    and is what the training gives.
 
     `decay` is of one step. Buffers, as batch norm's, are the latest ones.
     """
@@ -139,7 +145,8 @@ class Best(Callback):
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         if self.metric not in trainer.callback_metrics:
             raise Fault(
-                f"no metric '{self.metric}' to keep the best by; the training gives {', '.join(sorted(trainer.callback_metrics))}"
+                f"no metric '{self.metric}' to keep the best by; the training gives "
+                f"{', '.join(sorted(trainer.callback_metrics))}"
             )
         value = self.sign * float(trainer.callback_metrics[self.metric])
         if value > self.value:
@@ -167,7 +174,10 @@ class Best(Callback):
 
 
 class Penalty(Callback):
-    """The gradient of `l1` times the weights' absolute sum; and sparse gradients made dense, which most optimisers ask for."""
+    """The gradient of `l1` times the weights' absolute sum.
+
+    And sparse gradients made dense, which most optimisers ask for.
+    """
 
     def __init__(self, l1: float) -> None:
         self.l1 = l1

@@ -1,7 +1,9 @@
-"""Checkpoints that are whole or not there: written aside, fsynced, renamed, each with its sha256 beside it.
+"""Checkpoints that are whole or not there.
 
-A set is FILE.ckpt and FILE.ckpt.sha256, in the form that `sha256sum -c` reads. The newest whole set is used,
-else the one before; one of another run is refused, whoever put it there.
+Written aside, fsynced, renamed, each with its sha256 beside it.
+
+A set is FILE.ckpt and FILE.ckpt.sha256, in the form that `sha256sum -c` reads. The newest whole set
+is used, else the one before; one of another run is refused, whoever put it there.
 """
 
 import hashlib
@@ -39,7 +41,10 @@ class Digesting:
 
 
 class Files(CheckpointIO):
-    """How Lightning writes and reads a checkpoint here; one that was read already is not read again."""
+    """How Lightning writes and reads a checkpoint here.
+
+    One that was read already is not read again.
+    """
 
     def __init__(self, content: dict[str, Any] | None = None) -> None:
         self.content = content
@@ -96,7 +101,10 @@ class Checkpoints:
         return sorted(self.folder.glob(f"step-*{SUFFIX}"))
 
     def newest(self) -> tuple[Path, dict[str, Any]] | None:
-        """The newest whole set and its content; None where there is none. Another run's is refused."""
+        """The newest whole set and its content; None where there is none.
+
+        Another run's is refused.
+        """
         for path in reversed(self.all()):
             if not whole(path):
                 log.warning(
@@ -116,7 +124,8 @@ class Checkpoints:
         ]
         if other:
             raise Refused(
-                f"checkpoint {path.parent.name}/{path.name} is of another training ({'; '.join(other)}); remove {path.parent} and run again"
+                f"checkpoint {path.parent.name}/{path.name} is of another training "
+                f"({'; '.join(other)}); remove {path.parent} and run again"
             )
 
     def tidy(self) -> None:
@@ -130,7 +139,10 @@ class Checkpoints:
 
 
 class Clock:
-    """When the next checkpoint is due: by steps, by time, and never so often that it costs more than its share."""
+    """When the next checkpoint is due.
+
+    By steps, by time, and never so often that it costs more than its share.
+    """
 
     SHARE = 0.03  # of a training's time, at most
 

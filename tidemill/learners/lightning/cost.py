@@ -1,11 +1,16 @@
-"""What a training cost: time, processor time, memory, samples and tokens a second, and an estimate of energy."""
+"""What a training cost.
+
+Time, processor time, memory, samples and tokens a second, and an estimate of energy.
+"""
 
 import os
 import resource
 import time
 from pathlib import Path
 
-WATTS_A_CORE = 10.0  # of a busy core of a server: 200 to 280 W for 24 to 28 cores under load (SPECpower_ssj2008 results, 2019 to 2023)
+# of a busy core of a server: 200 to 280 W for 24 to 28 cores under load (SPECpower_ssj2008 results,
+# 2019 to 2023)
+WATTS_A_CORE = 10.0
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 
 
@@ -50,7 +55,10 @@ class Meter:
             }, "RAPL, the whole processor package"
         return (
             {**found, "cost.energy_wh": processor_s * WATTS_A_CORE / 3600},
-            f"processor seconds times {WATTS_A_CORE:g} W a core, no meter can be read here; a GPU is not counted",
+            (
+                f"processor seconds times {WATTS_A_CORE:g} W a core, no meter can be read here; a "
+                "GPU is not counted"
+            ),
         )
 
 

@@ -1,4 +1,7 @@
-"""A student and its teachers: what a training step is, where somebody teaches (Hinton, Vinyals and Dean 2015)."""
+"""A student and its teachers.
+
+What a training step is, where somebody teaches (Hinton, Vinyals and Dean 2015).
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,7 +29,10 @@ class Teacher:
 def taught(
     teachers: Sequence[Teacher], weight: float, temperature: float
 ) -> Callable[[Any], Callable[[Any, int], Tensor]]:
-    """Gives, for a student's module, its training step: `weight` for the teachers' mean answer, the rest for the rows' own targets."""
+    """Gives, for a student's module, its training step.
+
+    `weight` for the teachers' mean answer, the rest for the rows' own targets.
+    """
 
     def step_of(module: Any) -> Callable[[Any, int], Tensor]:
         def step(batch: Any, batch_idx: int) -> Tensor:  # Lightning looks for this name
@@ -39,7 +45,8 @@ def taught(
             ).sum(dim=-1)
             if hasattr(module, "rows"):
                 apart = apart[module.rows(batch)]
-            # The gradient of softened logits is smaller by the temperature's square, which is put back.
+            # The gradient of softened logits is smaller by the temperature's square, which is put
+            # back.
             heard = apart.mean() * temperature**2
             loss = (1 - weight) * module.loss(logits, batch) + weight * heard
             module.log("train_loss", loss)

@@ -35,7 +35,10 @@ METRICS_EVERY = 10  # steps; a metric logged at every step costs 25 ms each in M
 
 @dataclass
 class Kept:
-    """How a training is kept on its way: where, how SIGTERM reaches it, and into how many parts a batch is cut."""
+    """How a training is kept on its way.
+
+    Where, how SIGTERM reaches it, and into how many parts a batch is cut.
+    """
 
     checkpoints: Checkpoints
     stop: Stop
@@ -78,10 +81,7 @@ class LightningLearner(ABC, Generic[R, D, M]):
 
     @property
     def data(self) -> D:
-        values = tuple(
-            (name, getattr(self.recipe, name)) for name in sorted(self.recipe.data_fields)
-        )
-        return self.splits.loaded((type(self), values), self.load_data)
+        return self.splits.of(type(self), self.recipe, self.load_data)
 
     @property
     def module(self) -> M:
@@ -296,7 +296,10 @@ def measured(trainer: Any) -> dict[str, float]:
 
 
 def positioned(data: Any, parts: int) -> Steps | None:
-    """The loader's Steps, the same one each time Lightning asks for the loader; None where a recipe has another kind."""
+    """The loader's Steps, the same one each time Lightning asks for the loader.
+
+    None where a recipe has another kind.
+    """
     loader = data.train_dataloader()
     dataset = getattr(loader, "dataset", None)
     if not isinstance(dataset, Steps):

@@ -16,7 +16,10 @@ TOO_HIGH = 3.0  # times the best loss: beyond it nothing is learned of rates
 
 
 class Test(Callback):
-    """The rate grows by the same factor each step; the smoothed losses are noted until they run away."""
+    """The rate grows by the same factor each step.
+
+    The smoothed losses are noted until they run away.
+    """
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -38,7 +41,10 @@ class Test(Callback):
 
 
 def steepest(losses: list[float]) -> float:
-    """The rate at which the loss fell most in a step; the middle of the range where it never fell."""
+    """The rate at which the loss fell most in a step.
+
+    The middle of the range where it never fell.
+    """
     falls = [
         after - before for before, after in pairwise(losses[5:])
     ]  # the first ones are few to average
@@ -47,7 +53,10 @@ def steepest(losses: list[float]) -> float:
 
 
 def find(module: Any, data: Any) -> float:
-    """A rate for this module's own optimiser; the module has learned from it afterwards and is of no more use."""
+    """A rate for this module's own optimiser.
+
+    The module has learned from it afterwards and is of no more use.
+    """
     own = module.configure_optimizers
 
     def growing() -> Any:

@@ -1,4 +1,7 @@
-"""Out of memory: how it is known, and what is tried once: half the batch at a time, twice as often a step."""
+"""Out of memory: how it is known, and what is tried once.
+
+Half the batch at a time, twice as often a step.
+"""
 
 import json
 from pathlib import Path
@@ -10,7 +13,9 @@ FILE = "parts.json"
 
 
 def kernel_kills() -> int:
-    """How many processes the kernel has killed for want of memory, limits of control groups included; 0 where it does not tell."""
+    """How many processes the kernel has killed for want of memory, limits of control groups
+    included; 0 where it does not tell.
+    """
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:
@@ -36,10 +41,17 @@ def parts(folder: Path) -> int:
 
 
 def halve(folder: Path, what: str) -> str:
-    """Have the next attempt take half a batch at a time; what to say of it. Fault where that was tried."""
+    """Have the next attempt take half a batch at a time; what to say of it.
+
+    Fault where that was tried.
+    """
     if parts(folder) > 1:
         raise Fault(
-            f"{what} ran out of memory with half a batch at a time as well; lower model.batch, or the model's size"
+            f"{what} ran out of memory with half a batch at a time as well; lower "
+            "model.batch, or the model's size"
         )
     write(folder / FILE, json.dumps({"parts": 2}) + "\n")
-    return f"{what} ran out of memory; trying again with half the batch at a time and twice as many of them in a step"
+    return (
+        f"{what} ran out of memory; trying again with half the batch at a time and twice as many "
+        "of them in a step"
+    )

@@ -1,4 +1,7 @@
-"""Optimisers and schedules by name, for a training whose `trainer` asks for one; without it a recipe's own is used."""
+"""Optimisers and schedules by name, for a training whose `trainer` asks for one.
+
+Without it a recipe's own is used.
+"""
 
 import math
 from collections.abc import Callable
@@ -15,7 +18,10 @@ Rate = Callable[[int], float]
 def optimiser(
     name: str, weights: list[nn.Parameter], lr: float, settings: Trainer
 ) -> torch.optim.Optimizer:
-    """One of torch's, with `l2` as it understands it: decoupled for adamw, added to the gradient for the others."""
+    """One of torch's, with `l2` as it understands it.
+
+    Decoupled for adamw, added to the gradient for the others.
+    """
     l2, momentum = settings.l2, settings.momentum
     makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
         "sgd": lambda: torch.optim.SGD(weights, lr, momentum=momentum, weight_decay=l2),
@@ -28,7 +34,10 @@ def optimiser(
 
 
 def schedule(name: str, steps: int, warmup: float) -> Rate:
-    """What the rate is multiplied with at each step, 0 to 1. The warm-up is a share of the steps, and linear."""
+    """What the rate is multiplied with at each step, 0 to 1.
+
+    The warm-up is a share of the steps, and linear.
+    """
     warm = round(steps * warmup)
 
     def rising(step: int) -> float:
@@ -52,7 +61,10 @@ def schedule(name: str, steps: int, warmup: float) -> Rate:
 def one_cycle(
     done: float, peak: float = 0.3, first: float = 1 / 25, last: float = 1e-4 / 25
 ) -> float:
-    """Smith and Topin 2018, with the cosines and defaults of torch's OneCycleLR: up over `peak` of the steps, then down."""
+    """Smith and Topin 2018, with the cosines and defaults of torch's OneCycleLR.
+
+    Up over `peak` of the steps, then down.
+    """
     low, high, far = (
         (first, 1.0, done / peak) if done < peak else (1.0, last, (done - peak) / (1 - peak))
     )

@@ -1,7 +1,10 @@
-"""What keeps a training: checkpoints on the way, a proper end at SIGTERM, and the exact place to go on from.
+"""What keeps a training.
 
-A checkpoint is made where a step is about to begin: the step before it is complete, and no part of the next one
-has happened. Lightning's own counters, saved later, are off by one batch on resume (its issues 19367 and 19815).
+Checkpoints on the way, a proper end at SIGTERM, and the exact place to go on from.
+
+A checkpoint is made where a step is about to begin: the step before it is complete, and no part of
+the next one has happened. Lightning's own counters, saved later, are off by one batch on resume
+(its issues 19367 and 19815).
 """
 
 import os
@@ -96,7 +99,10 @@ def draw_from(state: dict[str, Any]) -> None:
 
 
 class Keeping(Callback):
-    """Saves, stops and goes on. `dataset` is a recipe's Steps; None where a recipe has another loader, which is kept at epochs' beginnings only."""
+    """Saves, stops and goes on. `dataset` is a recipe's Steps.
+
+    None where a recipe has another loader, which is kept at epochs' beginnings only.
+    """
 
     def __init__(
         self,
@@ -182,7 +188,10 @@ class Keeping(Callback):
 
 
 def go_on(dataset: Any, resumed: dict[str, Any], parts: int) -> dict[str, Any]:
-    """The checkpoint for a training whose batches are cut into `parts`; its loader stands at the next batch."""
+    """The checkpoint for a training whose batches are cut into `parts`.
+
+    Its loader stands at the next batch.
+    """
     place = resumed["place"]
     if dataset is not None:
         dataset.epoch, dataset.step = place["epoch"], place["step"]

@@ -1,0 +1,1 @@
+"""Small applications that another package might bring: what the contract must carry."""

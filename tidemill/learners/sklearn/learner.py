@@ -1,0 +1,209 @@
+"""Trainings that are one call of scikit-learn or LightGBM: killed, they begin again.
+
+What is saved are arrays in safetensors, never a pickle.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from tidemill.contract import Fitted, Recipe, Run, Splits
+from tidemill.runtime import process
+from tidemill.runtime.errors import Fault
+from tidemill.runtime.files import aside
+
+R = TypeVar("R", bound=Recipe)
+OPSET = 18
+EXPORTED = 16  # validation rows on which the graph is compared with the model
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features (n, F) float32 and classes (n,), and the same to validate on."""
+
+    x: np.ndarray
+    y: np.ndarray
+    valid_x: np.ndarray
+    valid_y: np.ndarray
+    labels: list[str]
+
+
+class SklearnLearner(ABC, Generic[R]):
+    """A classifier of feature rows, fitted in one call.
+
+    Its package has one graph, from `x` (B, F) to `probabilities` (B, labels).
+    """
+
+    def __init__(self, recipe: R, splits: Splits) -> None:
+        self.recipe, self.splits = recipe, splits
+
+    @abstractmethod
+    def load_data(self) -> Rows:
+        """The splits as features and classes."""
+
+    @abstractmethod
+    def train(self, data: Rows, run: Run) -> int:
+        """Fit the model, seeded by `run.seed`; the steps it took."""
+
+    @abstractmethod
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        """(B, labels) of features (B, F)."""
+
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """All that the trained model is."""
+
+    @abstractmethod
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Be as trained, from what `state` gave."""
+
+    @abstractmethod
+    def graph(self) -> Any:
+        """The model as ONNX."""
+
+    @abstractmethod
+    def tables(self, package: Path) -> None:
+        """Write what the predictor needs beside the graph: tables.json with the labels."""
+
+    @property
+    def data(self) -> Rows:
+        return self.splits.of(type(self), self.recipe, self.load_data)
+
+    def fit(self, run: Run) -> Fitted:
+        data = self.data
+        steps = self.train(data, run)
+        process.progress(steps, steps, "steps", training=run.what)
+        rows = np.arange(len(data.valid_y))
+        chances = self.probabilities(data.valid_x)
+        if not np.isfinite(chances).all():
+            raise Fault(f"{run.what}: the model's probabilities hold NaN; look at its features")
+        losses = -np.log(np.maximum(chances[rows, data.valid_y], 1e-12))
+        right = chances.argmax(axis=1) == data.valid_y
+        metrics = {"valid_accuracy": float(right.mean()), "valid_loss": float(losses.mean())}
+        return Fitted(metrics, steps)
+
+    def save(self, path: Path) -> None:
+        with aside(path) as part:
+            save_file(self.state(), str(part))
+
+    def load(self, path: Path) -> None:
+        self.restore(load_file(str(path)))
+
+    def incompatible(self, package: Path) -> str:
+        return ""
+
+    def export(self, package: Path) -> float:
+        import onnxruntime
+
+        path = package / "model.onnx"
+        path.write_bytes(self.graph().SerializeToString())
+        self.tables(package)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        worst = 0.0
+        for count in (1, 2, EXPORTED):
+            x = self.data.valid_x[:count]
+            answers = session.run(["probabilities"], {"x": x})[0]
+            worst = max(worst, float(np.abs(answers - self.probabilities(x)).max()))
+        return worst
+
+
+class LinearLearner(SklearnLearner[R]):
+    """Logistic regression (scikit-learn). The recipe has `c`, the inverse of its penalty."""
+
+    coefficients: np.ndarray
+    intercepts: np.ndarray
+
+    def train(self, data: Rows, run: Run) -> int:
+        from sklearn.linear_model import LogisticRegression
+
+        strength = float(self.recipe.model_dump().get("c", 1.0))
+        model = LogisticRegression(C=strength, max_iter=1000, random_state=run.seed)
+        model.fit(data.x, data.y)
+        coefficients, intercepts = model.coef_, model.intercept_
+        if len(data.labels) == 2:  # one row of coefficients says both classes
+            coefficients = np.concatenate([0 * coefficients, coefficients])
+            intercepts = np.concatenate([0 * intercepts, intercepts])
+        self.coefficients = coefficients.astype(np.float32)
+        self.intercepts = intercepts.astype(np.float32)
+        return int(model.n_iter_.max())
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        scores = x @ self.coefficients.T + self.intercepts
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        shares: np.ndarray = scores / scores.sum(axis=1, keepdims=True)
+        return shares
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {"coefficients": self.coefficients, "intercepts": self.intercepts}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.coefficients, self.intercepts = state["coefficients"], state["intercepts"]
+
+    def graph(self) -> Any:
+        from onnx import TensorProto, helper, numpy_helper
+
+        labels, features = self.coefficients.shape
+        asked = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", features])
+        told = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", labels])
+        nodes = [
+            helper.make_node("Gemm", ["x", "coefficients", "intercepts"], ["scores"], transB=1),
+            helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
+        ]
+        weights = [numpy_helper.from_array(value, name) for name, value in self.state().items()]
+        graph = helper.make_graph(nodes, "linear", [asked], [told], weights)
+        opsets = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+class BoostedLearner(SklearnLearner[R]):
+    """Gradient-boosted trees (LightGBM, Ke et al. 2017), all rows and features in each tree.
+
+    The recipe's fields that `settings` names go to LightGBM as they are.
+    """
+
+    rounds = "rounds"  # the field that says how many trees
+    settings: tuple[str, ...] = ("learning_rate", "num_leaves", "min_data_in_leaf")
+
+    def train(self, data: Rows, run: Run) -> int:
+        import lightgbm
+
+        fields = self.recipe.model_dump()
+        parameters = {name: fields[name] for name in self.settings if name in fields} | {
+            "objective": "multiclass",
+            "num_class": len(data.labels),
+            "seed": run.seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": 1,
+            "verbosity": -1,
+        }
+        rounds = max(1, round(int(fields[self.rounds]) * run.share))
+        self.booster = lightgbm.train(
+            parameters, lightgbm.Dataset(data.x, data.y), num_boost_round=rounds
+        )
+        return rounds
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self.booster.predict(x, num_threads=1))
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {"model": np.frombuffer(self.booster.model_to_string().encode(), dtype=np.uint8)}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        import lightgbm
+
+        self.booster = lightgbm.Booster(model_str=state["model"].tobytes().decode())
+
+    def graph(self) -> Any:
+        from onnxmltools import convert_lightgbm
+        from onnxmltools.convert.common.data_types import FloatTensorType
+
+        features = self.booster.num_feature()
+        kinds = [("x", FloatTensorType([None, features]))]
+        return convert_lightgbm(self.booster, initial_types=kinds, zipmap=False, target_opset=15)
