@@ -16,7 +16,7 @@ setup: $(STAMP)  ## the environment, in .venv
 
 # torch by version first: which build it is depends on the machine, so no one hash fits everybody.
 # Then everything else by hash. A Ctrl-C leaves no stamp, and the next call goes on.
-$(STAMP): requirements.lock
+$(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "cannot make a virtual environment with $(PYTHON); install Python 3.11 to 3.13 with its venv module, or set PYTHON=" >&2; exit 1; }
 	@$(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "$$($(BIN)/python --version) is not supported: Python 3.11 to 3.13; make clean, then make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	@echo "the environment, once: torch first, then some 320 packages by their hashes; a few minutes" >&2

@@ -1,9 +1,11 @@
-"""What cleaning costs beside trafilatura and datatrove, on real pages; processor seconds, both sides in one run.
+"""What cleaning costs beside trafilatura and datatrove, on real pages; processor seconds, both
+sides in one run.
 
     python -m benchmarks.clean [main_text|quality|pii|copies|night ...] [--json]
 
-The pages are documentation of Debian and Python that apt and npm bring (.tidemill/clean-bench); their own markup says
-what is text and what is around it. The peers have an environment of their own (.tidemill/clean-peers).
+The pages are documentation of Debian and Python that apt and npm bring (.tidemill/clean-bench);
+their own markup says what is text and what is around it. The peers have an environment of their own
+(.tidemill/clean-peers).
 """
 
 import hashlib
@@ -247,7 +249,8 @@ def main_text() -> list[dict[str, Any]]:
     return rows
 
 
-# Signals, PII, copies -------------------------------------------------------------------------------
+# Signals, PII, copies
+# -------------------------------------------------------------------------------
 
 
 def quality() -> list[dict[str, Any]]:
@@ -261,7 +264,8 @@ def quality() -> list[dict[str, Any]]:
     ours = len(some) / (time.process_time() - began)
     return [
         row(
-            f"quality signals, {len(some)} documents of {sum(map(len, some)) // len(some):,} characters, a processor second",
+            f"quality signals, {len(some)} documents of {sum(map(len, some)) // len(some):,} "
+            "characters, a processor second",
             ours,
             len(some) / peer("quality", some)["cpu_s"],
             4,
@@ -299,11 +303,13 @@ def edited(text: str, share: float, seed: int) -> str:
 
 
 def copies() -> list[dict[str, Any]]:
-    """Texts of 60 to 600 words and a copy of each with some words edited; datatrove with its defaults, which know no threshold."""
-    from tidemill.text import duplicates
+    """Texts of 60 to 600 words and a copy of each with some words edited; datatrove with its
+    defaults, which know no threshold.
+    """
+    from tidemill.text import duplicates, lsh
 
     some = [text for text in texts(corpus()) if 60 <= len(text.split()) <= 600]
-    alike = duplicates.copies(some, ["g"] * len(some), 0.3)
+    alike = duplicates.copies(some, ["g"] * len(some), lsh.LEAST_SIMILARITY)
     base = [text for at, text in enumerate(some) if at not in alike][:COPIED]
     count, rows = len(base), []
     for share in (0.02, 0.05, 0.1):
@@ -316,7 +322,8 @@ def copies() -> list[dict[str, Any]]:
             ours = len(whole) / (time.process_time() - began)
             rows.append(
                 row(
-                    f"near-duplicates, {len(whole)} documents, {share:.0%} of the words edited, near_duplicates: {threshold}, a processor second",
+                    f"near-duplicates, {len(whole)} documents, {share:.0%} of the words edited, "
+                    f"near_duplicates: {threshold}, a processor second",
                     ours,
                     len(whole) / answer["cpu_s"],
                     20,
@@ -329,11 +336,14 @@ def copies() -> list[dict[str, Any]]:
     return rows
 
 
-# Nights ---------------------------------------------------------------------------------------------
+# Nights
+# ---------------------------------------------------------------------------------------------
 
 
 def night() -> list[dict[str, Any]]:
-    """Clean and select on every page: the first night, one in which nothing changed, one in which 1 % did."""
+    """Clean and select on every page: the first night, one in which nothing changed, one in which 1
+    % did.
+    """
     from tidemill.records import warc
 
     here, room = paths.root(), Path(tempfile.mkdtemp(dir=paths.state()))
@@ -341,7 +351,9 @@ def night() -> list[dict[str, Any]]:
         (room / name).symlink_to(here / name)
     shutil.copytree(here / "conf", room / "conf")
     (room / "conf/source/bench.yaml").write_text(
-        'kind: web\nlicence: various\nhosts: [bench.example]\nseeds: ["http://bench.example/"]\nselector:\n  - {kind: page, name: page}\nclean: {min_letters: 50}\n'
+        "kind: web\nlicence: various\nhosts: [bench.example]\nseeds: "
+        '["http://bench.example/"]\nselector:\n  - {kind: page, name: page}\nclean: {min_letters: '
+        "50}\n"
     )
     import yaml
 
@@ -368,7 +380,8 @@ def night() -> list[dict[str, Any]]:
             for uri, body in some[start : start + 1_000]:
                 offset = segment.add(
                     uri,
-                    f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n\r\n".encode(),
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: "
+                    f"{len(body)}\r\n\r\n".encode(),
                     body,
                     warc.now(),
                 )
@@ -432,7 +445,8 @@ def night() -> list[dict[str, Any]]:
         for step in first:
             rows.append(
                 row(
-                    f"{step}, {len(pages)} pages: a night in which {len(changed)} changed, processor seconds beside the first",
+                    f"{step}, {len(pages)} pages: a night in which {len(changed)} changed, "
+                    "processor seconds beside the first",
                     later[step][0],
                     first[step][0],
                     0.05,

@@ -1,4 +1,6 @@
-"""The peers of benchmarks/clean.py, run by their own environment: python clean_peers.py WHAT FILE; answers with JSON."""
+"""The peers of benchmarks/clean.py, run by their own environment: python clean_peers.py WHAT FILE;
+answers with JSON.
+"""
 
 import json
 import shutil
@@ -58,7 +60,7 @@ def pii(items: list[str]) -> dict:
 
 
 def copies(items: list[str]) -> dict:
-    """datatrove's four steps with its defaults (5-grams, 14 buckets of 8); which items are removed."""
+    """datatrove's four steps with its defaults (5-grams, 14 buckets of 8); items removed."""
     from datatrove.data import Document
     from datatrove.pipeline.dedup import (
         MinhashDedupBuckets,

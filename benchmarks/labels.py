@@ -1,8 +1,10 @@
-"""python -m benchmarks.labels APPLICATION [key=value ...] [--share .1] [--rows N] [--seeds N] [--json]: of wrong labels that were planted, how many are found.
+"""python -m benchmarks.labels APPLICATION [key=value ...] [--share .1] [--rows N] [--seeds N]
+[--json]: of wrong labels that were planted, how many are found.
 
-Takes the labels as they lie in data/labels/APPLICATION, makes some of them wrong at random, and asks tasks.label.issues. With --seeds,
-trains as often by each policy (report, weight, drop), on one thread and with the settings of key=value, on the training rows with their
-planted labels, and judges on the test rows with their given ones.
+Takes the labels as they lie in data/labels/APPLICATION, makes some of them wrong at random, and
+asks tasks.label.issues. With --seeds, trains as often by each policy (report, weight, drop), on one
+thread and with the settings of key=value, on the training rows with their planted labels, and
+judges on the test rows with their given ones.
 """
 
 import argparse
@@ -28,7 +30,9 @@ from tidemill.runtime.errors import Refused
 def learned(
     application: str, planted: pd.DataFrame, found: pd.DataFrame, seeds: int, overrides: list[str]
 ) -> dict[str, list[float]]:
-    """sweep.metric of the test rows after a training by each policy, a figure a seed; test rows take the place of valid, so that the trainer measures it."""
+    """sweep.metric of the test rows after a training by each policy, a figure a seed; test rows
+    take the place of valid, so that the trainer measures it.
+    """
     import torch
 
     torch.set_num_threads(1)
@@ -74,7 +78,8 @@ def main() -> None:
     path = paths.data("labels", given.application) / "examples.parquet"
     if not path.is_file():
         raise Refused(
-            f"data/labels/{given.application} has no examples; run: tidemill run {given.application}"
+            f"data/labels/{given.application} has no examples; run: tidemill run "
+            f"{given.application}"
         )
     examples = pd.read_parquet(path).head(given.rows).reset_index(drop=True)
     name = field(examples, given.application)

@@ -19,6 +19,7 @@ MARKS = {
     "reported": "reported",
     "not applicable": "not applicable",
 }
+ENDS = {"Promoted": "✅", "Held": "✋", "Rejected": "❌", "DryRun": "🧪"}  # of a run
 QUERY = "workflowType=machine_learning"  # without it MLflow's pages open in another mode
 
 
@@ -169,7 +170,7 @@ def verdict(
     """The verdict in words: what decided it (`person`: who let it out, and why), what a person should know, where to look and what can be done."""
     counts = {answer: sum(item.answer == answer for item in judged.findings) for answer in MARKS}
     lines = [
-        f"# {application}: {state}",
+        f"# {ENDS.get(state, '')} {application}: {state}",
         *([f"**{markdown(person)}**"] if person else []),
         f"**{judged.verdict}**: {markdown(judged.because)}",
         f"{len(judged.findings)} findings: "

@@ -1,4 +1,5 @@
-"""python -m flows.deployments: what people trigger and what the clock triggers, served from one process.
+"""python -m flows.deployments: what people trigger and what the clock triggers, served from one
+process.
 
 On the way up it reaps what died with the machine, and lets missed nights collapse into one.
 """
@@ -24,7 +25,9 @@ from flows.watch import watch as watch_served
 from tasks.collect import collect as collecting
 from tasks.sweep import sweep as sweeping
 from tidemill.engines import config
+from tidemill.engines.dvc import stages
 from tidemill.engines.prefect.mail import Mail
+from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.notices import overdue
 from tidemill.engines.prefect.reap import collapse, reap, register_alive
 from tidemill.runtime import paths
@@ -34,7 +37,17 @@ log = logging.getLogger(__name__)
 REAP_EVERY_S = 20
 
 
-@flow(name="collect", flow_run_name="collect {source}", persist_result=False)
+def _prepare() -> None:
+    """The data graph as conf/ has it today, which somebody may have edited since the last run."""
+    for line in stages.prepare():
+        log.warning("%s", line)
+
+
+@flow(
+    name="collect",
+    flow_run_name=named(lambda given: f"collect {given.get('source', '')}, {hour()}"),
+    persist_result=False,
+)
 def collect(source: Source) -> Any:
     """Bring in what is new at one source.
 
@@ -42,24 +55,32 @@ def collect(source: Source) -> Any:
         source: Which source; a file of conf/source.
     """
     register_alive()
+    _prepare()
     found = collecting.submit(str(source)).result()
     artifacts.sources([found])
     return Completed(
         name="Collected",
-        message=f"{found.records} records: {found.fetched} fetched, {found.unchanged} unchanged, {found.gone} gone, {found.failed} failed",
+        message=f"{found.records} records: {found.fetched} fetched, {found.unchanged} unchanged, "
+        f"{found.gone} gone, {found.failed} failed",
         data=found.model_dump(),
     )
 
 
-@flow(name="sweep", flow_run_name="sweep {application}", persist_result=False)
+@flow(
+    name="sweep",
+    flow_run_name=named(lambda given: f"sweep {given.get('application', '')}, {hour()}"),
+    persist_result=False,
+)
 def sweep(application: Application, overrides: list[str] = []) -> Any:
-    """Search the hyperparameters of one application on today's data; a retraining with the same settings uses what was found.
+    """Search the hyperparameters of one application on today's data; a retraining with the same
+    settings uses what was found.
 
     Args:
         application: Which application; a file of conf/recipe.
         overrides: Settings of the model half for this run, each as key=value.
     """
     register_alive()
+    _prepare()
     given = list(overrides)
     recipe = config.recipe(str(application), given)
     data_half(recipe)
@@ -72,7 +93,9 @@ def sweep(application: Application, overrides: list[str] = []) -> Any:
 
 
 def nights() -> list[Any]:
-    """One schedule for each cron and time zone that recipes name, with the applications of that night."""
+    """One schedule for each cron and time zone that recipes name, with the applications of that
+    night.
+    """
     groups: dict[tuple[str, str], list[str]] = {}
     for name, recipe in config.nightly().items():
         groups.setdefault((recipe.cron, recipe.timezone), []).append(name)
@@ -109,7 +132,9 @@ def deployments() -> list[Any]:
 
 
 def watch() -> None:
-    """While the runner lives: a run whose process is gone is Crashed within 90 s, and a night that did not come is told."""
+    """While the runner lives: a run whose process is gone is Crashed within 90 s, and a night that
+    did not come is told.
+    """
     while True:
         time.sleep(REAP_EVERY_S)
         try:
@@ -134,7 +159,7 @@ def main() -> None:
 
 
 def _ready(path: Any, names: list[str]) -> None:
-    """Say so once the server knows every deployment, and drop the nights that were missed but one."""
+    """Say so once the server knows every deployment; of the nights that were missed keep one."""
     from prefect.client.orchestration import get_client
 
     path.unlink(missing_ok=True)

@@ -14,8 +14,12 @@ def spent(limits: NightLimits, began: float) -> str | None:
         return f"the night's {limits.minutes:g} minutes are spent"
     cost = minutes / 60 * limits.price_per_hour
     if limits.price and cost >= limits.price:
-        return f"the night has cost {cost:.2f} of {limits.price:g} (at {limits.price_per_hour:g} an hour)"
+        hourly = f"at {limits.price_per_hour:g} an hour"
+        return f"the night has cost {cost:.2f} of {limits.price:g} ({hourly})"
     free_gb = shutil.disk_usage(paths.root()).free / 1e9
     if free_gb < limits.disk_free_gb:
-        return f"{free_gb:.1f} GB of disk are free, and {limits.disk_free_gb:g} must stay so; tidemill clean frees some"
+        return (
+            f"{free_gb:.1f} GB of disk are free, and {limits.disk_free_gb:g} must stay so; "
+            "tidemill clean frees some"
+        )
     return None

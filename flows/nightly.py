@@ -9,11 +9,14 @@ from prefect import flow
 from prefect.states import Completed, Failed
 
 from flows import artifacts
+from flows.forms import Application
 from flows.limits import spent
 from flows.retrain import Night, retraining, run_name
 from tasks.collect import collect
 from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe
+from tidemill.engines.dvc import stages
+from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.notices import notify
 from tidemill.engines.prefect.reap import register_alive
 from tidemill.records.receipts import Collected
@@ -24,10 +27,12 @@ from tidemill.runtime.files import holding, write_json
 log = logging.getLogger(__name__)
 
 
-def night_name() -> str:
-    from prefect.runtime import flow_run
+def _night_name(given: dict[str, Any]) -> str:
+    names = [str(name) for name in given.get("applications") or ["all"]]
+    return f"night of {hour()}: {', '.join(names)}"
 
-    return f"night of {datetime.now():%a %d %b}: {', '.join(flow_run.parameters.get('applications') or ['all'])}"
+
+night_name = named(_night_name)
 
 
 @flow(name="retrain", flow_run_name=run_name, persist_result=False)
@@ -42,7 +47,7 @@ def follow(application: str, collected: dict[str, Any]) -> Any:
 
 
 @flow(name="nightly", flow_run_name=night_name, persist_result=False)
-def nightly(applications: list[str] = []) -> Any:
+def nightly(applications: list[Application] = []) -> Any:
     """Collect every source once, then retrain each application.
 
     Args:
@@ -55,11 +60,14 @@ def nightly(applications: list[str] = []) -> Any:
                 name="Skipped",
                 message="the night before is still at work; it wins, this one is skipped",
             )
-        return _night(applications)
+        return _night([str(name) for name in applications])
 
 
 def _read(applications: list[str], ends: dict[str, str]) -> dict[str, Recipe]:
-    """The configurations of a night's applications; one that does not hold leaves the others alone."""
+    """The configurations of a night's applications.
+
+    One that does not hold leaves the others alone.
+    """
     recipes = {}
     for name in applications or config.files("recipe"):
         try:
@@ -78,6 +86,8 @@ def _night(applications: list[str]) -> Any:
     ends: dict[str, str] = {}
     recipes = _read(applications, ends)
     sources = list(dict.fromkeys(use.name for recipe in recipes.values() for use in recipe.sources))
+    for line in stages.prepare():
+        log.warning("%s", line)
     collected: dict[str, Collected] = {}
     lost: dict[str, str] = {}
     collecting = {source: collect.submit(source) for source in sources}

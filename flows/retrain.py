@@ -29,8 +29,10 @@ from tidemill.engines import config
 from tidemill.engines.config.schema import Recipe
 from tidemill.engines.dvc import stages
 from tidemill.engines.mlflow.condition import condition
+from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.notices import notify
 from tidemill.engines.prefect.reap import register_alive
+from tidemill.engines.prefect.tags import tag
 from tidemill.records.receipts import (
     Collected,
     End,
@@ -50,11 +52,8 @@ from tidemill.runtime.lifetimes import stopping
 log = logging.getLogger(__name__)
 
 
-def run_name() -> str:
-    """What a person reads in the list of runs: "retrain NAME, Mon 23 Nov"."""
-    from prefect.runtime import flow_run
-
-    return f"retrain {flow_run.parameters.get('application', '')}, {datetime.now():%a %d %b}"
+# What a person reads in the list of runs: "retrain languages, Mon 23 Nov 14:05".
+run_name = named(lambda given: f"retrain {given.get('application', '')}, {hour()}")
 
 
 @flow(name="retrain", flow_run_name=run_name, persist_result=False, log_prints=False)
@@ -113,6 +112,7 @@ def retraining(application: str, given: list[str], night: Night) -> Any:
         raise
     notify(f"{application}: {end.state}", end.because, end.state)
     process.tell("end", end=end.figures())
+    tag(end.state)
     return Completed(name=end.state, message=end.because, data=end.figures())
 
 

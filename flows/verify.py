@@ -7,14 +7,20 @@ from prefect.states import Completed
 
 from flows.forms import Application
 from tasks.verify import verify as verifying
+from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.reap import register_alive
 from tidemill.records.receipts import Verified
 from tidemill.runtime.errors import Fault
 
 
-@flow(name="verify", flow_run_name="verify {application}", persist_result=False)
+@flow(
+    name="verify",
+    flow_run_name=named(lambda given: f"verify {given.get('application', '')}, {hour()}"),
+    persist_result=False,
+)
 def verify(application: Application, version: str = "") -> Any:
-    """Train a version again from its pinned data, code and seed, and compare its weights; the verdict stands on the version.
+    """Train a version again from its pinned data, code and seed, and compare its weights; the
+    verdict stands on the version.
 
     Args:
         application: Which application; a file of conf/recipe.

@@ -12,6 +12,7 @@ from flows.forms import Application
 from flows.retrain import retrain
 from tasks.serve import watching
 from tidemill.engines import config
+from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.reap import register_alive
 from tidemill.records.receipts import Started, Watched
 from tidemill.runtime import paths
@@ -21,8 +22,12 @@ from tidemill.runtime.escape import line
 log = logging.getLogger(__name__)
 
 
-@flow(name="watch", flow_run_name="watch what is served", persist_result=False)
-def watch(applications: list[str] = [], retrain_them: bool = True) -> Any:
+@flow(
+    name="watch",
+    flow_run_name=named(lambda given: f"watch what is served, {hour()}"),
+    persist_result=False,
+)
+def watch(applications: list[Application] = [], retrain_them: bool = True) -> Any:
     """Compare what is asked of each champion, and how well it is answered, with what it was judged on.
 
     Args:
@@ -32,7 +37,7 @@ def watch(applications: list[str] = [], retrain_them: bool = True) -> Any:
     register_alive()
     ends: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
-    for name in applications or sampled():
+    for name in [str(name) for name in applications] or sampled():
         try:
             found: Watched = watching.submit(name).result()
         except (Fault, Refused) as error:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -114,7 +114,7 @@ class Clone:
             timeout=timeout,
         )
 
-    def tidemill(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def tidemill(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
         return self.run("tidemill.cli", *arguments, **more)
 
     def edit(self, name: str, change) -> None:
@@ -175,7 +175,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     found = make_clone(tmp_path_factory.mktemp("lived") / "clone")
     noted = tmp_path_factory.mktemp("audit") / "resolved.txt"
     (found.folder / "sitecustomize.py").write_text(AUDIT.format(path=str(noted)))
-    done = found.tidemill("run", "--json")
+    done = found.tidemill("run", "--json", timeout=900)
     assert done.returncode == 0, done.stderr
     found.first = done.stdout  # type: ignore[attr-defined]
     found.resolved = noted.read_text().splitlines()  # type: ignore[attr-defined]

@@ -1,4 +1,6 @@
-"""A project of one small web source, for the tests of clean and select: real WARC segments, the real code."""
+"""A project of one small web source, for the tests of clean and select: real WARC segments, the
+real code.
+"""
 
 import hashlib
 import json
@@ -19,9 +21,12 @@ HERE = Path(__file__).resolve().parent.parent
 WORDS = [
     line.split()[0]
     for line in (
-        "river mill wheel stone water night grain flour tide harbour bread baker village market morning winter summer road bridge field farmer window garden letter story "
-        "teacher children school music song dance friend dinner kitchen table lamp paper pencil picture museum station train engine driver ticket journey mountain valley forest "
-        "people write carry measure open gather follow answer remember build repair paint travel listen borrow return explain describe collect prepare finish begin wonder believe"
+        "river mill wheel stone water night grain flour tide harbour bread baker village market "
+        "morning winter summer road bridge field farmer window garden letter story "
+        "teacher children school music song dance friend dinner kitchen table lamp paper pencil "
+        "picture museum station train engine driver ticket journey mountain valley forest "
+        "people write carry measure open gather follow answer remember build repair paint travel "
+        "listen borrow return explain describe collect prepare finish begin wonder believe"
     )
     .replace(" ", "\n")
     .splitlines()
@@ -45,24 +50,31 @@ def prose(seed: int, sentences: int = 8) -> list[str]:
 
 
 def shingles(body: str) -> list[str]:
-    """What tidemill/text/shingles.py makes numbers of: word 3-grams of a text's `same` form, or character 9-grams where it is written without spaces."""
-    said = normal.same(body)
-    words = said.split()
-    if len(words) >= 3 and len(words) * 12 > sum(map(len, words)):
-        return [" ".join(words[at : at + 3]) for at in range(len(words) - 2)]
-    return [said[at : at + 9] for at in range(len(said) - 8)] if len(said) >= 27 else []
+    """What tidemill/text/shingles.py makes numbers of: 3 words, or 4 letters in a script without
+    spaces.
+    """
+    words = normal.same(body).split()
+    if normal.unspaced(words):
+        letters = "".join(words)
+        return (
+            [letters[at : at + 4] for at in range(len(letters) - 3)] if len(letters) >= 12 else []
+        )
+    return [" ".join(words[at : at + 3]) for at in range(len(words) - 2)]
 
 
 def html(number: int, version: int = 1) -> bytes:
     """A page of a site: the same head, menu and foot on each, and its own paragraphs."""
     own = "".join(f"<p>{line}</p>" for line in prose(number * 1000 + version))
     return (
-        f"<!doctype html><html lang=en><head><title>Page {number}</title></head><body><div class='top'><a href='/'>Home of the mill</a> <a href='/a'>All the news of it</a></div>"
-        f"<main><h1>Page {number} of the mill</h1>{own}</main><div class='end'><p>This site belongs to the millers of the harbour, who keep all rights.</p></div></body></html>"
+        f"<!doctype html><html lang=en><head><title>Page {number}</title></head><body><div "
+        "class='top'><a href='/'>Home of the mill</a> <a href='/a'>All the news of it</a></div>"
+        f"<main><h1>Page {number} of the mill</h1>{own}</main><div class='end'><p>This site "
+        "belongs to the millers of the harbour, who keep all rights.</p></div></body></html>"
     ).encode()
 
 
-# Moments of a clock are others on each machine, and a step may be over before them; calls of our own code come in every run.
+# Moments of a clock are others on each machine, and a step may be over before them; calls of our
+# own code come in every run.
 COUNTED = """
 import os, runpy, signal, sys
 last, calls = int(sys.argv[1]), 0
@@ -132,11 +144,13 @@ class Room:
         signals: str | None = None,
     ) -> None:
         """Add or replace pages: a segment more, and the manifest over all."""
-        self.warc.mkdir(parents=True, exist_ok=True)
+        self.raw.mkdir(parents=True, exist_ok=True)
         rows = warc.manifest(self.raw)
         segment = warc.Segment(self.raw, "test")
         for uri, body in pages.items():
-            head = f"HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            head = (
+                f"HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n\r\n"
+            ).encode()
             offset = segment.add(uri, head, body, fetched)
             rows[uri] = {
                 "uri": uri,
@@ -185,12 +199,15 @@ class Room:
         )
 
     def forbid_sockets(self) -> None:
-        """From now on every Python that starts here refuses to open a socket or to look a name up, and notes that it was asked."""
+        """From now on every Python that starts here refuses to open a socket or to look a name up,
+        and notes that it was asked.
+        """
         (self.folder / "sitecustomize.py").write_text(
             "import socket, pathlib\n"
             "here = pathlib.Path(__file__).parent\n"
             "(here / 'loaded').open('a').write('x')\n"
-            "def no(*a, **k):\n    (here / 'opened').touch()\n    raise OSError('no network here')\n"
+            "def no(*a, **k):\n    (here / 'opened').touch()\n    raise OSError('no network "
+            "here')\n"
             "class Forbidden(socket.socket):\n    __init__ = no\n"
             "socket.socket, socket.getaddrinfo = Forbidden, no\n"
         )

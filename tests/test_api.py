@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
@@ -440,3 +441,126 @@ def test_a_token_comes_from_the_environment_and_is_kept_nowhere(
 def test_what_makes_no_sense_is_refused(more: dict, words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         source(more)
+
+
+# How pages end ------------------------------------------------------------------------------------
+
+
+def ending(how: str, items: list[dict[str, Any]]) -> Shop:
+    """Three records a page, and one of the common ways to say that there are no more."""
+
+    def answer(request: web.Request) -> web.Response:
+        number = int(request.query.get("page", 1))
+        last = -(-len(items) // 3)
+        if how == "the last page again":
+            number = min(number, last)
+        part = items[3 * (number - 1) : 3 * number]
+        headers = {"X-Total-Count": str(len(items))} if how == "404 and a total" else {}
+        if not part and how.startswith("404"):
+            return web.Response(status=404)
+        if not part and how in ("204", "416", "400"):
+            return web.Response(status=int(how))
+        rows: Any = None if not part and how == "null" else part
+        return web.json_response({"data": {"items": rows}}, headers=headers)
+
+    return answer
+
+
+ENDS = [
+    "an empty list",
+    "null",
+    "404",
+    "404 and a total",
+    "400",
+    "416",
+    "204",
+    "the last page again",
+]
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_however_an_apis_pages_end_the_night_is_whole(project: Path, how: str) -> None:
+    rows = ITEMS if how != "404 and a total" else ITEMS[:6]
+    for left in (rows, rows[:-3] + rows[-1:] if how != "404 and a total" else rows[:3]):
+        found = night(project, source({"pages": "page"}, max_failed=0.0), ending(how, left))
+        if how == "the last page again" and len(left) % 3 == 0:
+            continue
+        assert (found.whole, dict(found.reasons)) == (True, {})
+        assert sorted(bodies(project)) == sorted(str(row["id"]) for row in left)
+
+
+LINKS = [
+    [("Link", '<?after=0>; rel="last"'), ("Link", '<?after=3>; rel="next"')],
+    [("Link", '<?after=0>; rel="first", <?after=3>; REL=Next')],
+    [("link", '<?after=0>; title="a, b; rel=next"; rel=last'), ("LINK", "<?after=3>;rel='x next'")],
+    [("Link", '<?after=3>; rel="prefetch next"; title="<x>, rel=\\"no\\""')],
+    [("Link", '<?after=9>; rel="next"; anchor="/other", <?after=3>; rel="next"')],
+    [("Link", "<?after=3> ; rel = next ,, <?after=0>;rel=prev")],
+]
+
+
+@pytest.mark.parametrize("lines", LINKS)
+def test_a_link_header_is_read_by_its_standard(project: Path, lines: list[tuple[str, str]]) -> None:
+    """RFC 9110, 5.3, and RFC 8288: lines, relations, quotes and case."""
+    lines = [(name, value.replace("'x next'", '"x next"')) for name, value in lines]
+
+    def answer(request: web.Request) -> web.Response:
+        start = int(request.query.get("after", 0))
+        body = {"data": {"items": ITEMS[start : start + 3]}}
+        response = web.json_response(body)
+        if not start:
+            for name, value in lines:
+                response.headers.add(name, value)
+        return response
+
+    found = night(project, source({"pages": "link"}), answer)
+    assert found.whole and sorted(bodies(project)) == [str(number) for number in range(6)]
+
+
+def test_records_that_an_api_counts_and_did_not_give_are_not_gone(project: Path) -> None:
+    night(project, source({"pages": "link"}), shop("page", ITEMS[:3]))
+
+    def answer(request: web.Request) -> web.Response:
+        body = {"data": {"items": ITEMS[:2]}}
+        return web.json_response(body, headers={"X-Total-Count": "3"})
+
+    found = night(project, source({"pages": "link"}), answer)
+    assert not found.whole and len(bodies(project)) == 3
+    assert dict(found.reasons) == {"it has 3 records by its own word, and 2 were seen": 1}
+
+
+def test_odd_bytes_of_records_cost_none_of_the_others(project: Path) -> None:
+    """Half characters, bytes that are no UTF-8, numbers that no table takes: seeded and mixed."""
+    chance = random.Random(3)
+    odd = [
+        b'"\\ud800"',
+        b'"\xed\xa0\x80"',
+        b'"caf\xe9"',
+        b"1e999",
+        b'"a\\u0000"',
+        b"NaN",
+        b"9" * 30,
+    ]
+    for round_ in range(12):
+        rows = [
+            b'{"id": %d, "at": %b, "x": %b, %b: 1}'
+            % (number, chance.choice(odd), chance.choice(odd), chance.choice(odd[:3]))
+            for number in range(3)
+        ]
+        rows.append(b'{"id": %b, "at": "0001-01-01T00:00:00+23:59"}' % chance.choice(odd[:3]))
+        text = b'{"data": {"items": [' + b", ".join(rows) + b"]}}"
+        found = night(
+            project / str(round_),
+            source({"pages": "link", "changed": "at"}, max_failed=1.0),
+            lambda request, text=text: web.Response(body=text, content_type="application/json"),
+        )
+        assert {"0", "1", "2"} <= bodies(project / str(round_)).keys(), found.reasons
+
+
+def test_a_wait_past_the_night_leaves_the_api_for_the_next_night(project: Path) -> None:
+    answer = night(project, source({"pages": "page"}), shop("page"))
+    answer.stay_away(3_600.0)
+    asked: list[str] = []
+    with pytest.raises(Fault, match=r"asks to be left alone for 3[56]\d\d s more"):
+        night(project, source({"pages": "page"}), shop("page"), asked)
+    assert asked == [] and len(bodies(project)) == 7

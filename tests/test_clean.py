@@ -20,6 +20,7 @@ from tasks.clean.part import Part, Unreadable
 from tasks.clean.selectors import cut
 from tests.rooms import HERE, Room, html, prose, site
 from tidemill.engines import config
+from tidemill.engines.config.schema import Rule, Source
 from tidemill.records import warc
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.web import charset
@@ -242,15 +243,21 @@ def test_a_record_that_takes_too_long_is_dropped_and_tried_again_another_night(
 def test_what_could_not_be_read_is_read_the_next_night_though_dvc_sees_no_change(
     mill: Room,
 ) -> None:
-    """The room asked as a night asks for it, over DVC; the reader of one page is killed the first time."""
+    """The room asked as a night asks for it, over DVC; the reader of one page is killed the first
+    time.
+    """
     for path in (HERE / "conf").rglob("*.yaml"):
         if not (there := mill.folder / "conf" / path.relative_to(HERE / "conf")).exists():
             there.parent.mkdir(exist_ok=True)
             shutil.copy(path, there)
     mill.collect(site(4))
     (mill.folder / "sitecustomize.py").write_text(
-        "import os, pathlib, sys\nonce = pathlib.Path(__file__).with_name('once')\nif 'tasks.clean.worker' in sys.orig_argv and not once.exists():\n    from tasks.clean import read\n    whole = read.pages\n"
-        "    def pages(source, row, body):\n        if row['uri'].endswith('/3'):\n            once.touch()\n            os.kill(os.getpid(), 9)\n        return whole(source, row, body)\n    read.pages = pages\n"
+        "import os, pathlib, sys\nonce = pathlib.Path(__file__).with_name('once')\nif "
+        "'tasks.clean.worker' in sys.orig_argv and not once.exists():\n    from tasks.clean "
+        "import read\n    whole = read.pages\n"
+        "    def pages(source, row, body):\n        if row['uri'].endswith('/3'):\n            "
+        "once.touch()\n            os.kill(os.getpid(), 9)\n        return whole(source, row, "
+        "body)\n    read.pages = pages\n"
     )
     env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
     for words in (
@@ -261,7 +268,9 @@ def test_what_could_not_be_read_is_read_the_next_night_though_dvc_sees_no_change
         done = mill.run(*words, **env)
         assert done.returncode == 0, done.stderr
     (mill.folder / "night.py").write_text(
-        "from tidemill.engines.dvc import stages\ndue = stages.due(['clean@mill'])['clean@mill']\nprint(due, stages.stage('clean', 'mill', due).rows)\n"
+        "from tidemill.engines.dvc import stages\ndue = "
+        "stages.due(['clean@mill'])['clean@mill']\nprint(due, stages.stage('clean', 'mill', "
+        "due).rows)\n"
     )
     said = [mill.run("night", **env) for _ in range(3)]
     assert [done.stdout.strip().splitlines()[-1:] for done in said] == [
@@ -322,7 +331,8 @@ def test_no_two_parts_of_a_page_have_one_name(
     monkeypatch.chdir(mill.folder)
     mill.collect(
         {
-            "http://mill.example/1": b"<r><p id='a'>one two</p><p id='a'>three four</p><p id='a-2'>five six</p><p id='a'>seven eight</p></r>"
+            "http://mill.example/1": b"<r><p id='a'>one two</p><p id='a'>three four</p><p "
+            b"id='a-2'>five six</p><p id='a'>seven eight</p></r>"
         },
         media="text/xml",
     )
@@ -449,7 +459,8 @@ def test_everything_that_comes_in_is_kept_or_dropped_with_a_reason(mill: Room) -
         "http://mill.example/few": b"<p>Too few</p>",
         "http://mill.example/zip": b"PK\3\4\0\0\0\0",
         "http://mill.example/long": b"<p>" + b"A long line of the mill. " * 420_000 + b"</p>",
-        "http://mill.example/half": b"<p>Half a character &#xD800; in a page of the mill, and more</p>",
+        "http://mill.example/half": b"<p>Half a character &#xD800; in a page of the mill, and "
+        b"more</p>",
         "http://mill.example/deep": b"<div>" * 20_000
         + b"<p>Deep within a page of the mill, far below</p>",
         "http://mill.example/bytes": random.Random(1).randbytes(5_000),
@@ -527,7 +538,10 @@ def test_an_entry_comes_back_as_it_was_kept() -> None:
 
 # Pages ------------------------------------------------------------------------------------------
 
-GERMAN = "<html><head>{meta}</head><body><p>Die Mühle mahlt jede Nacht, was die Flut gebracht hat – für alle, die größere Säcke haben.</p></body></html>"
+GERMAN = (
+    "<html><head>{meta}</head><body><p>Die Mühle mahlt jede Nacht, was die Flut gebracht hat "
+    "– für alle, die größere Säcke haben.</p></body></html>"
+)
 
 
 @pytest.mark.parametrize(
@@ -612,10 +626,131 @@ def test_a_host_whose_pages_are_nearly_all_the_same_does_not_lose_them() -> None
 
 def test_navigation_goes_and_an_element_that_holds_the_page_stays_whatever_its_class() -> None:
     read_ = page.read(
-        b"<body class='nav'><nav>Menu here</nav><div class='navbar'>Bar</div><div class='wy-nav-content'><h1>Head</h1><p>A first <b>bold</b> word<br>second</p><table><tr><td>x<td>y</table></div><footer>f</footer></body>",
+        b"<body class='nav'><nav>Menu here</nav><div class='navbar'>Bar</div><div "
+        b"class='wy-nav-content'><h1>Head</h1><p>A first <b>bold</b> "
+        b"word<br>second</p><table><tr><td>x<td>y</table></div><footer>f</footer></body>",
         None,
     )
-    assert [text for text, _ in read_.blocks] == ["Head", "A first bold word second", "x y"]
+    assert [text for text, _ in read_.blocks] == ["Head", "A first bold word\nsecond", "x y"]
+
+
+MAIN = "The mill grinds every night what the tide has brought to the harbour and its bakers. " * 4
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        "<div class='no-sidebar'>{}</div>",
+        "<div class='shareholder-report'>{}</div>",
+        "<div class='navy-blue'>{}</div>",
+        "<div class='has-sidebar layout'>{}</div>",
+        "<div class='menu'>{}</div>",
+        "<div id='socialScience'>{}</div>",
+        "<form action='x.aspx' id='aspnetForm'>{}</form>",
+        "<aside>{}</aside>",
+        "<nav>{}</nav>",
+        "<footer>{}</footer>",
+        "<div role='complementary'>{}</div>",
+        "<div hidden>{}</div>",
+        "<div aria-hidden='true'>{}</div>",
+    ],
+)
+def test_an_element_with_most_of_the_text_is_kept_whatever_it_is_called(wrapper: str) -> None:
+    around = "<div class='sidebar'>Older news</div><footer>All rights</footer>"
+    body = f"<body>{around}{wrapper.format(f'<p>{MAIN}</p>')}</body>"
+    assert [text for text, _ in page.read(body.encode(), None).blocks] == [MAIN.strip()]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_navigation"),
+    [
+        ("navbar", True),
+        ("main-menu", True),
+        ("breadcrumbs", True),
+        ("shareButtons", True),
+        ("share-buttons", True),
+        ("left_sidebar", True),
+        ("cookie-consent", True),
+        ("navy-blue", False),
+        ("shareholder", False),
+        ("menuet", False),
+        ("page-with-sidebar", False),
+        ("no-nav", False),
+        ("related", True),
+        ("related-work", False),
+    ],
+)
+def test_a_class_word_has_an_end(name: str, is_navigation: bool) -> None:
+    assert page.named_as_navigation(name) is is_navigation
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("<pre>def f():\n    return  1\n\nf()</pre>", "def f():\n    return  1\n\nf()"),
+        ("<p>Roses are red<br>violets\n are blue</p>", "Roses are red\nviolets are blue"),
+        ("<p>水車は毎晩\n回る。</p>", "水車は毎晩回る。"),
+        ("<p>water\nwheel</p>", "water wheel"),
+        ("<p>全部 空白</p>", "全部 空白"),
+    ],
+)
+def test_lines_of_a_page_are_those_that_a_reader_sees(body: str, text: str) -> None:
+    assert page.main_text(page.read(f"<body>{body}</body>".encode(), "utf-8").blocks, ()) == text
+
+
+CODE = "def f():\n    return 1\n\n\n\nprint(f())\r\nlast  "
+KEPT = "def f():\n    return 1\n\nprint(f())\nlast"
+
+
+@pytest.mark.parametrize(
+    ("rule", "body"),
+    [
+        ({"kind": "whole"}, CODE.encode()),
+        ({"kind": "json", "text": "a.b"}, json.dumps({"a": {"b": CODE}}).encode()),
+        ({"kind": "table", "text": "t"}, f't,x\n"{CODE}",1\n'.encode()),
+        ({"kind": "xpath"}, f"<code>{CODE}</code>".encode()),
+    ],
+)
+def test_line_breaks_and_indentation_are_kept(rule: dict, body: bytes) -> None:
+    source = Source.model_validate(
+        {
+            "name": "code",
+            "kind": "files",
+            "path": "x",
+            "licence": "CC0-1.0",
+            "selector": [{"name": "file", **rule}],
+            "clean": {},
+        }
+    )
+    [document] = read.documents(source, {"uri": "a", "media": "text/plain"}, body)
+    assert document["text"] == KEPT
+
+
+def test_true_and_false_in_a_record_are_words() -> None:
+    [part] = cut(
+        Rule(kind="json", name="r", text="t", attributes={"spam": "is.spam", "none": "n"}),
+        "a",
+        b'{"t": "x", "is": {"spam": false}, "n": null}',
+    )
+    assert part.attributes == {"none": "", "spam": "false"}
+
+
+def test_a_series_its_name_and_cut_text_are_marked_too() -> None:
+    source = Source.model_validate(
+        {
+            "name": "calls",
+            "kind": "files",
+            "path": "x",
+            "licence": "CC0-1.0",
+            "selector": [{"kind": "csv", "name": "series", "group": "who"}],
+            "clean": {"pii": True, "max_chars": 50},
+        }
+    )
+    table = b"who,phone,sum\nanna@mill.example,020 7946 0958,12\n"
+    [document] = read.documents(source, {"uri": "a.csv", "media": "text/csv"}, table)
+    assert document["payload"] == b"phone,sum\n[PHONE],12\n"
+    assert "anna" not in json.dumps({**document, "payload": ""})
+    assert json.loads(document["pii"]) == {"phone": 1}
 
 
 @pytest.mark.parametrize("body", [b"\0\1\2\3", b"%PDF-1.7\n\0\0"])
@@ -625,8 +760,14 @@ def test_what_is_no_page_is_unreadable(body: bytes) -> None:
 
 
 def test_the_languages_of_a_page_in_two_are_told_with_their_shares() -> None:
-    german = "Die Mühle mahlt jede Nacht, was die Flut gebracht hat, und am Morgen holt der Bäcker das Mehl."
-    english = "The mill grinds every night what the tide has brought, and in the morning the baker comes for flour."
+    german = (
+        "Die Mühle mahlt jede Nacht, was die Flut gebracht hat, und am Morgen holt der "
+        "Bäcker das Mehl."
+    )
+    english = (
+        "The mill grinds every night what the tide has brought, and in the morning the "
+        "baker comes for flour."
+    )
     assert (
         language.mixture(f"{german}\n{english}\n{german}").startswith('{"de": 0.6')
         and language.mixture(f"{german}\n{german}") == ""

@@ -1,13 +1,17 @@
 """What a person may say, and what they are told when it makes no sense."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tidemill import contract
 from tidemill.engines import config
+from tidemill.engines.config import layers
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 
@@ -37,6 +41,13 @@ def test_every_recipe_is_valid_with_every_trainer_and_runtime(name: str) -> None
         ("trainer=tpu", "no trainer 'tpu'; conf/trainer has cpu, ddp, fsdp, gpu"),
         ("split.near_duplicates=1", "data has one truth: edit conf/recipe/languages.yaml"),
         ("lr", "'lr' is not key=value"),
+        ("model..lr=1", "'model..lr' is no key"),
+        ("model.lr=[1", "model.lr=[1: the value is not valid YAML"),
+        ("trainer.max_epochs=" + "9" * 5000, "not valid YAML"),
+        ("model.lr=" + "[" * 3000, "not valid YAML"),
+        ("model=" + "x" * 5000, "model='x"),
+        ("trainer=", "no trainer ''"),
+        ("model.lr={lr: 1, lr: 2}", "found duplicate key lr"),
         ("gates=[]", "no gates, no promotion"),
     ],
 )
@@ -78,7 +89,71 @@ def test_weights_are_refused_where_a_training_would_not_heed_them(
         return
     with pytest.raises(
         Refused,
-        match=f"label.issues=weight: the training of {name} counts all its rows alike; say label.issues: off",
+        match=f"label.issues=weight: the training of {name} counts all its rows alike; say "
+        "label.issues: off",
     ) as refusal:
         config.recipe(name)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_thousand_merges_in_eight_threads_all_give_what_one_gives() -> None:
+    overrides = ["model.lr=0.002", "trainer.max_epochs=3", "sweep.trials=0"]
+    alone = config.recipe("languages", overrides)
+    own = yaml.safe_load((paths.conf() / "recipe" / "languages.yaml").read_text())
+    merged = layers.merge([own, *map(layers.override, overrides)])
+
+    def work(number: int) -> bool:
+        if number % 20 == 0:
+            return config.recipe("languages", overrides) == alone
+        return layers.merge([own, *map(layers.override, overrides)]) == merged
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(work, range(2000)))
+
+
+def test_numbers_and_dates_are_read_as_a_person_means_them() -> None:
+    read = layers.parse("[1e-3, 1.5, .5, -2, 0.1e+2, 2026-11-24, 1_000, .inf, yes, 'no', null]")
+    assert read[:5] == [0.001, 1.5, 0.5, -2, 10.0]
+    assert read[5:] == ["2026-11-24", 1000, float("inf"), True, "no", None]
+
+
+def test_a_mapping_is_merged_and_anything_else_is_replaced() -> None:
+    below = {"a": {"x": 1, "y": [1, 2]}, "b": 1, "c": {"x": 1}}
+    above = {"a": {"y": [3]}, "b": {"z": 2}, "c": None}
+    assert layers.merge([below, above]) == {"a": {"x": 1, "y": [3]}, "b": {"z": 2}, "c": None}
+    assert below["a"] == {"x": 1, "y": [1, 2]}, "a layer is not written to"
+
+
+KEYS = st.sampled_from(
+    ["model.lr", "model", "trainer.max_epochs", "sweep.space.lr", "gates", "seed", "trainer", "x"]
+)
+
+
+@settings(deadline=None)
+@given(st.one_of(st.text(max_size=40), st.builds("{}={}".format, KEYS, st.text(max_size=40))))
+def test_any_override_is_taken_or_refused_on_one_line(override: str) -> None:
+    try:
+        config.recipe("languages", [override])
+    except Refused as refusal:
+        assert "\n" not in str(refusal)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("trainer: 5", "trainer=5 must be a mapping"),
+        ("a: 1\na: 2", "found duplicate key a"),
+        ("- 1", "must hold a mapping"),
+        ("a: [", "is not valid YAML"),
+        ("<<<<<<< ours\na: 1\n=======\n", "is not valid YAML"),
+    ],
+)
+def test_a_damaged_file_of_conf_is_refused_by_name(
+    body: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(paths.conf(), tmp_path / "conf")
+    (tmp_path / "conf" / "recipe" / "languages.yaml").write_text(body + "\n")
+    monkeypatch.setattr("tidemill.engines.config.load.conf", lambda: tmp_path / "conf")
+    with pytest.raises(Refused, match=r"conf/recipe/languages\.yaml") as refusal:
+        config.recipe("languages")
+    assert says in str(refusal.value) and "\n" not in str(refusal.value)

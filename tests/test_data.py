@@ -8,13 +8,17 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.clean.selectors import Unreadable, cut
-from tasks.split.__main__ import leaks, place, share
+from tasks.split.__main__ import leaks, place, refuse_empty, share
 from tests.rooms import shingles
 from tidemill.engines.config.schema import Rule, SplitRule
+from tidemill.runtime.errors import Refused
 from tidemill.text import normal
 from tidemill.text.duplicates import copies
 
-PAGE = b"<page lang='de'><item n='1'><p>Eins</p><p>Zwei</p></item><item n='2'><p>Drei</p></item></page>"
+PAGE = (
+    b"<page lang='de'><item n='1'><p>Eins</p><p>Zwei</p></item><item "
+    b"n='2'><p>Drei</p></item></page>"
+)
 CATALOGUE = b"""msgid ""
 msgstr "Content-Type: text/plain; charset=UTF-8\\n"
 
@@ -282,7 +286,9 @@ def test_an_answer_that_is_the_text_is_what_is_looked_at() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_cluster_of_copies_is_in_two_splits(seed: int) -> None:
-    """Texts edited again and again lead from a test row to train rows that are not like it themselves."""
+    """Texts edited again and again lead from a test row to train rows that are not like it
+    themselves.
+    """
     random_ = random.Random(seed)
     said = []
     for _ in range(8):
@@ -322,3 +328,88 @@ def test_no_cluster_of_copies_is_in_two_splits(seed: int) -> None:
         for row in range(len(said))
         if kept[row] and said[row][0] != "test"
     )
+
+
+# Rows that are no prose ------------------------------------------------------------------------
+
+
+def numbers_of(count: int, seed: int = 1) -> list[str]:
+    drawn = random.Random(seed)
+    return [
+        json.dumps({"radius": drawn.random() * 30, "texture": drawn.random(), "kind": "round"})
+        for _ in range(count)
+    ]
+
+
+def test_rows_of_numbers_are_copies_where_their_inputs_are_equal_and_not_else() -> None:
+    inputs = numbers_of(40)
+    invoices = [f"invoice {number} of 2024, total {number * 3}.50 EUR" for number in range(40)]
+    for rows in (inputs, [json.dumps({"text": text}) for text in invoices]):
+        examples = pd.DataFrame({"inputs": [*rows, rows[3]], "target": ["a"] * 41})
+        where = pd.Series(["test"] * 20 + ["train"] * 21)
+        reasons = leaks(examples, where, 0.8, 13)
+        assert reasons.notna().tolist() == [False] * 40 + [True]
+        assert reasons[40] == "exact duplicate of a test row"
+    signs = pd.DataFrame(
+        {"inputs": [json.dumps({"x": value}) for value in (1, -1, "1", "-1")], "target": ["a"] * 4}
+    )
+    assert leaks(signs, pd.Series(["test", "train", "train", "train"]), 0.8).isna().all()
+
+
+def test_questions_are_compared_and_not_answers_where_the_answer_is_no_class() -> None:
+    question = json.dumps({"text": SENTENCE})
+    for target, reason in (
+        ('{"label": "%s"}', None),
+        ('{"sum": %s.5}', "exact duplicate of a test row"),
+        ('{"answer": "a sentence that is long enough to be no class at all %s"}', ...),
+    ):
+        targets = [target % number for number in range(2)]
+        examples = pd.DataFrame({"inputs": [question] * 2, "target": targets})
+        found = leaks(examples, pd.Series(["test", "train"]), 0.8).tolist()
+        expected = "exact duplicate of a test row" if reason is ... else reason
+        assert found == [None, expected]
+
+
+def test_an_application_says_which_of_its_fields_are_prose() -> None:
+    examples, where = rows_of(
+        ("test", "de", "one two three four five six"),
+        ("train", "de", "one two three four five six x"),
+    )
+    assert leaks(examples, where, 0.8).isna().all()
+    assert leaks(examples, where, 0.8, prose=("text",)).notna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "words"),
+    [
+        (
+            {"by": "hash", "test": 0.2},
+            ["a", None, "c"],
+            "'unit' is null in 1 rows, first in row e1",
+        ),
+        ({"by": "values", "test": ("x",)}, ["x", None, None], "null in 2 rows, first in row e1"),
+        (
+            {"by": "time", "valid": "2025-01-01", "test": "2026-01-01"},
+            ["2025-01-01", "2025-02-30", "2025-03-01"],
+            "'2025-02-30', which is no date, in row e1",
+        ),
+    ],
+)
+def test_a_value_that_decides_no_split_is_one_line_with_rule_column_and_row(
+    rule: dict, values: list, words: str
+) -> None:
+    rows = pd.DataFrame({"unit": values, "example_id": ["e0", "e1", "e2"], "doc_id": list("abc")})
+    with pytest.raises(Refused, match=words):
+        place(SplitRule.model_validate({"source": "s", "column": "unit", **rule}), rows)
+
+
+def test_shares_that_leave_nothing_to_train_on_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"valid 0.5 and test 0.6 add up to 1 or more"):
+        SplitRule(source="s", by="hash", column="unit", valid=0.5, test=0.6)
+
+
+def test_when_every_training_row_is_a_copy_the_message_says_so() -> None:
+    where = pd.Series(["train"] * 3 + ["test", "valid"])
+    reasons = pd.Series(["exact duplicate of a test row"] * 3 + [None, None])
+    with pytest.raises(Refused, match="all 3 training rows were left out as copies of test rows"):
+        refuse_empty("credit", where, reasons)

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RUN = """
 import json, os, subprocess, sys, time
 from tidemill.runtime.lifetimes import guardian, stopping
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
 stopping.listen(lambda code: print("stopped", code, flush=True))
 own = {"stdout": subprocess.DEVNULL, "start_new_session": True}
 stranger = subprocess.Popen(["sleep", "60"], **own)
@@ -21,7 +22,7 @@ guardian.watched()
 inner = {**os.environ, guardian.MARK: os.environ[guardian.MARK] + "0"}
 children = {
     "plain": subprocess.Popen(["sleep", "60"], **own),
-    "stubborn": subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"], **own),
+    "stubborn": subprocess.Popen([sys.executable, "-c", STUBBORN], **own),
     "another's": subprocess.Popen(["sleep", "60"], env=inner, **own),
     "stranger": stranger, "guardian": guardian._held[1],
 }
@@ -109,7 +110,13 @@ def test_sigterm_stops_a_run_even_where_its_main_thread_goes_on() -> None:
 
 
 def test_it_starts_with_nothing_but_the_standard_library() -> None:
-    code = "import sys; sys.argv = ['', 'x']; sys.path.insert(0, 'flows'); import guardian; print([name for name in sys.modules if name in ('subprocess', 'uuid', 'site', 'flows', 'tasks')])"
+    code = """
+import sys
+sys.argv = ["", "x"]
+sys.path.insert(0, "tidemill/runtime/lifetimes")
+import guardian
+print([name for name in ("subprocess", "uuid", "site", "tidemill") if name in sys.modules])
+"""
     done = subprocess.run(
         [sys.executable, "-S", "-E", "-c", code], cwd=ROOT, capture_output=True, text=True
     )

@@ -14,7 +14,6 @@ from tidemill.runtime.imports import within
 
 ROOT = Path(__file__).resolve().parent.parent
 DOORS = {
-    "omegaconf": ("tidemill/engines/config/",),
     "mlflow": ("tidemill/engines/mlflow/",),
     "dvc": ("tidemill/engines/dvc/",),
     "optuna": ("tidemill/engines/optuna/",),
@@ -23,7 +22,7 @@ DOORS = {
 }
 PLACES = ("flows", "tasks", "recipes", "tidemill")
 OUTER = ("tidemill/cli/", "tidemill/servers/")  # which stand above the flows
-HEAVY = {"torch", "lightning", "sklearn", "mlflow", "optuna", "ray", "dvc"}
+HEAVY = {"torch", "lightning", "sklearn", "mlflow", "optuna", "ray", "dvc", "omegaconf"}
 
 
 def modules(folder: str) -> list[Path]:

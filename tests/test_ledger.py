@@ -285,10 +285,10 @@ def test_machines_that_share_a_registry_take_turns(fruit: str) -> None:
 
 def test_the_turn_of_a_process_that_died_is_taken_at_once(fruit: str) -> None:
     from tidemill.engines.mlflow import lock, registry
-    from tidemill.runtime import process
     from tidemill.runtime.files import canonical
+    from tidemill.runtime.lifetimes import identity
 
-    dead = {**process.me(), "began": 1}
+    dead = {**identity.me(), "began": 1}
     registry.set_tag(fruit, f"{lock.TAG}dead", canonical(dead))
     with lock.leased(fruit):
         pass

@@ -181,3 +181,23 @@ def test_somebody_is_told_once_that_no_night_came(
     assert notices.overdue(ended_at + timedelta(hours=27))
     assert not notices.overdue(ended_at + timedelta(hours=28))
     assert told == ["no night for 27 hours"]
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [("gentle-otter", True), ("", True), ("my-run", False), ("Friday's", False), ("a b-c", False)],
+)
+def test_a_name_that_a_person_gave_a_run_is_told_from_one_that_prefect_drew(
+    name: str, drawn: bool
+) -> None:
+    from tidemill.engines.prefect.names import made_up
+
+    assert made_up(name) is drawn
+
+
+def test_every_name_that_prefect_draws_is_known_as_such() -> None:
+    from prefect.utilities.names import generate_slug
+
+    from tidemill.engines.prefect.names import made_up
+
+    assert all(made_up(generate_slug(2)) for _ in range(500))

@@ -3,6 +3,10 @@
 import gzip
 import io
 import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,10 +56,11 @@ DIGIT = written(Image.fromarray(np.arange(784, dtype=np.uint8).reshape(28, 28)))
     [
         (b"no picture at all", "not a whole picture"),
         (DIGIT[:60], "not a whole picture"),
-        (bomb(5_000, 5_000), "5000 x 5000 pixels, the limit is"),
-        (bomb(60_000, 60_000), "limit of 4,000,000 pixels"),
+        (bomb(5_000, 5_000), "not a whole picture"),
+        (bomb(12_000, 9_000), "12000 x 9000 pixels, which is more than 256 MB hold"),
+        (bomb(60_000, 60_000), "than 256 MB hold once it is decoded; save it smaller"),
         (written(Image.new("L", (1, 1))), "a picture of 1 x 1 pixels"),
-        (b"\0" * (pictures.MOST_BYTES + 1), "the limit is 8"),
+        (b"\0" * (pictures.MOST_BYTES + 1), "the limit is 64"),
     ],
 )
 def test_a_bad_picture_is_refused_in_one_line_that_says_why(body: bytes, says: str) -> None:
@@ -83,6 +88,155 @@ def test_every_mode_is_read_as_grey(mode: str) -> None:
     assert np.asarray(bright).min() == 255
     clear = Image.new("RGBA", (4, 4), (255, 255, 255, 0))
     assert np.asarray(pictures.grey(clear)).max() == 0
+
+
+RAMP = np.add.outer(np.arange(48) * 2, np.arange(64) * 2).astype(
+    np.uint8
+)  # darkest at the upper left
+
+
+def as_file(kind: str, mode: str, **how: Any) -> bytes:
+    picture = Image.fromarray(RAMP).convert(mode)
+    out = io.BytesIO()
+    picture.save(out, format=kind, **how)
+    return out.getvalue()
+
+
+def deep(pixels: np.ndarray) -> bytes:
+    return written(Image.fromarray(pixels.astype(np.uint16)))
+
+
+SUBTYPES = {
+    "PNG 8 bit": as_file("PNG", "L"),
+    "PNG colour": as_file("PNG", "RGB"),
+    "PNG alpha": as_file("PNG", "LA"),
+    "PNG palette": as_file("PNG", "P"),
+    "PNG 16 bit": deep(RAMP.astype(np.uint32) * 257),
+    "JPEG grey": as_file("JPEG", "L", quality=95),
+    "JPEG colour": as_file("JPEG", "RGB", quality=95, subsampling=2),
+    "JPEG progressive": as_file("JPEG", "RGB", quality=95, progressive=True),
+    "JPEG CMYK": as_file("JPEG", "CMYK", quality=95),
+    "GIF": as_file("GIF", "L"),
+    "BMP 8 bit": as_file("BMP", "L"),
+    "BMP 24 bit": as_file("BMP", "RGB"),
+    "BMP 32 bit": as_file("BMP", "RGBA"),
+    "WEBP": as_file("WEBP", "RGB", quality=95),
+    "WEBP lossless": as_file("WEBP", "RGB", lossless=True),
+    "WEBP alpha": as_file("WEBP", "RGBA", lossless=True),
+}
+
+
+@pytest.mark.parametrize("name", SUBTYPES)
+def test_each_subtype_of_each_format_shows_the_picture_that_was_saved(name: str) -> None:
+    grey = np.asarray(pictures.grey(pictures.opened(SUBTYPES[name]))).astype(int)
+    assert grey.shape == RAMP.shape
+    assert np.abs(grey - RAMP).mean() < 4 and np.abs(grey - RAMP).max() < 24
+    assert np.corrcoef(grey.ravel(), RAMP.ravel())[0, 1] > 0.99
+
+
+def test_a_dark_picture_of_16_bits_stays_dark() -> None:
+    assert np.asarray(pictures.grey(pictures.opened(deep(np.full((4, 4), 200))))).max() == 0
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_upright_as_its_camera_noted(kind: str, orientation: int) -> None:
+    upright = Image.fromarray(RAMP)
+    back = {
+        1: [],
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }[orientation]
+    stored = upright
+    for turn in back:
+        stored = stored.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    out = io.BytesIO()
+    stored.save(out, format=kind, exif=exif, quality=95, lossless=True)
+    read = pictures.grey(pictures.opened(out.getvalue()))
+    assert read.size == upright.size
+    assert np.abs(np.asarray(read).astype(int) - RAMP).mean() < 4
+
+
+def test_what_is_transparent_is_black_in_colour_too() -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4), (255, 255, 255)).save(out, "PNG", transparency=(255, 255, 255))
+    assert np.asarray(pictures.grey(pictures.opened(out.getvalue()))).max() == 0
+
+
+PEAK = """
+import resource, sys
+from tidemill.kit import pictures
+body = open(sys.argv[1], "rb").read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+small = pictures.square(pictures.grey(pictures.opened(body)), 28)
+print(small.size[0], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "most_mb"),
+    [("PNG", (4, 40_000), 60), ("PNG", (40_000, 4), 60), ("JPEG", (8_000, 6_000), 120)],
+)
+def test_a_large_picture_takes_the_memory_of_what_is_decoded(
+    kind: str, size: tuple[int, int], most_mb: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "large"
+    Image.new("L", size, 255).save(path, format=kind)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True
+    )
+    side, grown = map(int, done.stdout.split())
+    assert side == 28 and grown < most_mb
+
+
+def test_a_long_picture_is_scaled_before_it_is_set_on_black() -> None:
+    small = np.asarray(pictures.square(Image.new("L", (56, 28), 200), 28))
+    assert small.shape == (28, 28) and (small[7:21] == 200).all() and small[:7].max() == 0
+    assert np.asarray(pictures.square(Image.new("L", (1, 9_000), 90), 28)).max() == 90
+
+
+def test_the_same_pixels_in_another_file_have_one_digest_and_a_like_picture_a_near_hash() -> None:
+    one, again = as_file("PNG", "L"), as_file("PNG", "RGB", compress_level=1)
+    lossless = as_file("WEBP", "RGB", lossless=True)
+    assert one != again
+    assert len({pictures.pixels_digest(body) for body in (one, again, lossless)}) == 1
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (9, 12), dtype=np.uint8))
+    photo = noise.resize((240, 180), Image.Resampling.BICUBIC)
+    out = io.BytesIO()
+    photo.save(out, "JPEG", quality=60)
+    files = written(photo), out.getvalue(), written(photo.transpose(Image.Transpose.ROTATE_180))
+    assert len(set(map(pictures.pixels_digest, files))) == 3
+    hashes = [pictures.look(body).hash for body in files]
+    assert (hashes[0] ^ hashes[1]).bit_count() <= 4 < (hashes[0] ^ hashes[2]).bit_count()
+
+
+def test_a_picture_saved_anew_is_a_copy_and_another_is_none() -> None:
+    random = np.random.default_rng(2)
+    photos = [
+        Image.fromarray(random.integers(0, 256, (9, 12), dtype=np.uint8)).resize((120, 90))
+        for _ in range(6)
+    ]
+    lossy = io.BytesIO()
+    photos[0].save(lossy, "JPEG", quality=70)
+    again = io.BytesIO()
+    photos[1].convert("RGB").save(again, "WEBP", lossless=True)
+    payloads = [lossy.getvalue(), again.getvalue(), *map(written, photos)]
+    rows = pd.DataFrame({"inputs": ['{"image": ""}'] * 8, "target": ['{"label": "x"}'] * 8})
+    where = pd.Series(["train", "train", *["test"] * 6])
+    assert leaks(rows.assign(payload=payloads), where, 0.8).tolist()[:2] == [
+        "near duplicate of a test row",
+        "exact duplicate of a test row",
+    ]
+    where = pd.Series(["test", "test", *["train"] * 6])
+    reasons = leaks(rows.assign(payload=payloads), where, 0.8)
+    assert reasons.notna().tolist() == [False, False, True, True, *[False] * 4]
 
 
 def test_idx_files_give_pictures_with_the_labels_that_lie_beside_them() -> None:

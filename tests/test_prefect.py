@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 SCHEDULED = """
 import asyncio, time
 from datetime import datetime
@@ -37,8 +38,40 @@ async def main():
 asyncio.run(main())
 """
 
+STUCK = """
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+import os
+os.chdir(os.environ["PROJECT"])
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.states import Cancelling, Pending, Running, Scheduled
+from tidemill.engines.prefect.reap import PAGE, reap
+from tidemill.runtime import paths
+from tidemill.runtime.files import write_json
 
-def test_the_server_boots_and_a_cron_deployment_gets_scheduled_runs(tmp_path: Path) -> None:
+@flow
+def retrain(): pass
+
+with get_client(sync_client=True) as client:
+    made = {}
+    for name, state in (("ran", Running), ("was cancelled", Cancelling), ("was taken", Pending)):
+        run = client.create_flow_run(retrain, name=name, tags=["tidemill"])
+        client.set_flow_run_state(run.id, state(), force=True)
+        made[name] = run.id
+    client.create_flow_run(retrain, name="another's", tags=[], state=Running())
+    here = {"host": os.uname().nodename, "boot": "an earlier one", "pid": 1, "began": 1}
+    write_json(paths.state("alive", f"{made['ran']}.json"), here)
+    dead = reap(everything=True)
+    states = {run.name: run.state_name for run in client.read_flow_runs()}
+    print(sorted(dead), states["ran"], states["was cancelled"], states["was taken"], states["another's"])
+"""
+
+
+def test_the_server_boots_schedules_and_runs_stuck_after_a_restart_are_ended(
+    tmp_path: Path,
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -66,7 +99,7 @@ def test_the_server_boots_and_a_cron_deployment_gets_scheduled_runs(tmp_path: Pa
             start_new_session=True,
         )
         try:
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + 300
             while True:
                 try:
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=2)
@@ -83,7 +116,19 @@ def test_the_server_boots_and_a_cron_deployment_gets_scheduled_runs(tmp_path: Pa
                 text=True,
                 timeout=120,
             )
+            (tmp_path / "project" / "conf").mkdir(parents=True)
+            (tmp_path / "project" / "conf" / "config.yaml").write_text("seed: 1\n")
+            stuck = subprocess.run(
+                [sys.executable, "-c", STUCK],
+                env={**env, "PROJECT": str(tmp_path / "project"), "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
         finally:
             os.killpg(server.pid, signal.SIGTERM)
-            server.wait(20)
+            server.wait(90)
     assert done.stdout.startswith("['SCHEDULED']"), done.stdout + done.stderr[-1500:]
+    assert stuck.stdout.strip() == (
+        "['ran', 'was cancelled', 'was taken'] Crashed Cancelled Crashed Running"
+    ), stuck.stdout + stuck.stderr[-1500:]

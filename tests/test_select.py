@@ -22,7 +22,7 @@ from tasks.select import __main__ as room
 from tasks.select import policy, rows
 from tests.rooms import HERE, Room, html, prose, sentence, shingles, site
 from tidemill.engines import config
-from tidemill.engines.config.schema import Quality
+from tidemill.engines.config.schema import Quality, Select
 from tidemill.records.tables import CLEANED, DOCUMENTS, DROPPED, save
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.text import duplicates, normal
@@ -63,7 +63,8 @@ STRANGE = [
     "tab\tand\nline\x1e end\u2028 of it",
     "the same the same the same the same",
     "e\u0301 e\u0301 e\u0301 \u0301",
-    "Donaudampfschifffahrtsgesellschaftskapitän Rindfleischetikettierungsüberwachung Kraftfahrzeughaftpflichtversicherung",
+    "Donaudampfschifffahrtsgesellschaftskapitän Rindfleischetikettierungsüberwachung "
+    "Kraftfahrzeughaftpflichtversicherung",
 ]
 
 
@@ -109,7 +110,11 @@ def test_a_batch_is_as_large_as_memory_is_meant_to_hold(monkeypatch: pytest.Monk
 
 
 def test_bands_are_the_same_in_every_process() -> None:
-    code = "import sys; from tidemill.text.lsh import Bands; from tests.test_select import LONG, STRANGE; w, b = Bands().of([*LONG, *STRANGE]); import hashlib; print(hashlib.sha256(w.tobytes() + b.tobytes()).hexdigest())"
+    code = (
+        "import sys; from tidemill.text.lsh import Bands; from tests.test_select import LONG, "
+        "STRANGE; w, b = Bands().of([*LONG, *STRANGE]); import hashlib; "
+        "print(hashlib.sha256(w.tobytes() + b.tobytes()).hexdigest())"
+    )
     said = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -254,7 +259,7 @@ def test_an_index_is_used_forgets_what_is_gone_and_is_dropped_when_it_is_damaged
     made = []
     signed = kept.signed
     monkeypatch.setattr(
-        kept, "signed", lambda texts: made.append(len(texts.words)) or signed(texts)
+        kept, "signed", lambda texts, *of: made.append(len(texts.words)) or signed(texts, *of)
     )
     with Bands(path) as bands:
         assert (bands.of([*LONG[:30], edited(LONG[0], 0.1, 1)])[1][:30] == whole[:30]).all()
@@ -349,7 +354,7 @@ def test_bands_made_by_other_code_are_not_believed(
     made = []
     signed = kept.signed
     monkeypatch.setattr(
-        kept, "signed", lambda texts: made.append(len(texts.words)) or signed(texts)
+        kept, "signed", lambda texts, *of: made.append(len(texts.words)) or signed(texts, *of)
     )
     with Bands(tmp_path / "s.sqlite") as bands:
         bands.of(LONG)
@@ -375,7 +380,7 @@ def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
     found = Room(tmp_path / "room")
     for name in ("udhr", "software", "django"):
         (found.folder / "conf" / "source" / f"{name}.yaml").write_text(
-            (Path(config.__file__).parent.parent / "conf" / "source" / f"{name}.yaml").read_text()
+            (HERE / "conf" / "source" / f"{name}.yaml").read_text()
         )
     path = found.folder / "conf" / "recipe" / "languages.yaml"
     body = yaml.safe_load(path.read_text())
@@ -452,7 +457,11 @@ def test_select_opens_no_socket(mill: Room) -> None:
 def test_a_night_does_not_wait_for_pandas(mill: Room, step: str, name: str) -> None:
     mill.collect(site(5))
     clean_room.clean("mill")
-    code = f"import sys; from tasks.{step} import __main__ as room; room.step('{name}'); assert 'pandas' not in sys.modules; import pandas, pyarrow; assert len(pyarrow.table({{'a': [1]}}).to_pandas()) == 1"
+    code = (
+        f"import sys; from tasks.{step} import __main__ as room; room.step('{name}'); assert "
+        f"'pandas' not in sys.modules; import pandas, pyarrow; assert len(pyarrow.table({{'a': "
+        "[1]}}).to_pandas()) == 1"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=mill.folder,
@@ -465,7 +474,9 @@ def test_a_night_does_not_wait_for_pandas(mill: Room, step: str, name: str) -> N
 
 @pytest.mark.system
 def test_memory_does_not_grow_with_the_texts(mill: Room) -> None:
-    """48 and 144 MB of text: three times the documents cost their addresses and bands, and not three times the texts."""
+    """48 and 144 MB of text: three times the documents cost their addresses and bands, and not
+    three times the texts.
+    """
     mill.collect(site(5))
     clean_room.clean("mill")
     row = pd.read_parquet(mill.out / "documents.parquet").iloc[0].to_dict() | {"payload": None}
@@ -581,7 +592,8 @@ def test_damaged_documents_are_one_line_with_the_remedy(mill: Room) -> None:
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(
         Fault,
-        match=r"data/clean/mill/documents.parquet is damaged .*; remove it and run python -m tasks.clean mill",
+        match=r"data/clean/mill/documents.parquet is damaged .*; remove it and run python -m "
+        r"tasks.clean mill",
     ):
         select(mill)
 
@@ -601,8 +613,14 @@ def test_every_policy_names_its_source_and_signals_that_there_are(name: str) -> 
         )
 
 
-GERMAN = "Der Müller mahlt in der Nacht das Korn, das die Bauern von den Feldern im Tal gebracht haben, und er schläft nicht. "
-CHINESE = "磨坊主在夜里磨面粉，他的面粉是镇上最好的，人们都来买。河水推动水车，年复一年，没有停过。孩子们在桥上看着，说这是一个奇迹。"
+GERMAN = (
+    "Der Müller mahlt in der Nacht das Korn, das die Bauern von den Feldern im Tal gebracht "
+    "haben, und er schläft nicht. "
+)
+CHINESE = (
+    "磨坊主在夜里磨面粉，他的面粉是镇上最好的，人们都来买。"
+    "河水推动水车，年复一年，没有停过。孩子们在桥上看着，说这是一个奇迹。"
+)
 
 
 def test_english_numbers_are_never_applied_to_another_language() -> None:
@@ -705,3 +723,98 @@ def test_the_columns_of_documents_are_those_of_before_and_more() -> None:
     assert np.all(
         [DOCUMENTS.field(name).type in ("string", "float") for name in DOCUMENTS.names[19:]]
     ) and normal.digest("a")
+
+
+# What counts as the same -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("The mill grinds", "the mill  grinds!", True),
+        ("flour\u00admill", "flourmill", True),
+        ("water\u200bwheel", "waterwheel", True),
+        ("水車は毎晩回る", "水車は\n毎晩回る", True),
+        ("great \N{THUMBS UP SIGN}", "great \N{THUMBS DOWN SIGN}", False),
+        ("a < b", "a > b", False),
+        ("C++", "C#", False),
+        ("invoice 12 of 2024", "invoice 13 of 2024", False),
+    ],
+)
+def test_what_is_said_is_compared_and_how_it_is_set_is_not(
+    one: str, other: str, equal: bool
+) -> None:
+    assert (normal.same(one) == normal.same(other)) is equal
+    words = numbers.shingled([one, other]).words
+    assert (words[0] == words[1]) is equal
+    assert bool(duplicates.copies([one, other], ["g", "g"], 0.8)) is equal
+
+
+def test_chinese_copies_with_two_characters_in_a_hundred_edited_are_found() -> None:
+    random_ = random.Random(4)
+    letters = [chr(code) for code in range(0x4E00, 0x4E00 + 1_500)]
+    texts = [
+        "，".join("".join(random_.choice(letters) for _ in range(9)) for _ in range(40))
+        for _ in range(50)
+    ]
+    edits = []
+    for body in texts:
+        signs = list(body)
+        for at in random_.sample(range(len(signs)), len(signs) // 50):
+            signs[at] = random_.choice(letters)
+        edits.append("".join(signs))
+    found = duplicates.copies([*texts, *edits], ["g"] * 100, 0.8)
+    assert len(found) >= 48 and all(found[row][0] == row - 50 for row in found)
+
+
+def template_pages(count: int, shared: float) -> list[str]:
+    random_ = random.Random(3)
+    template = [f"t{random_.randrange(10**6)}" for _ in range(int(120 * shared))]
+    own = 120 - len(template)
+    return [
+        " ".join([*template, *(f"w{random_.randrange(10**6)}" for _ in range(own))])
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("shared", [0.77, 0.86])
+def test_pages_of_one_template_cost_by_their_number_and_their_copies_are_found(
+    shared: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = []
+    asked = duplicates.Alike.__call__
+    monkeypatch.setattr(
+        duplicates.Alike,
+        "__call__",
+        lambda self, *pair: compared.append(pair) or asked(self, *pair),
+    )
+    counts = []
+    for pages in (200, 800):
+        compared.clear()
+        assert duplicates.copies(template_pages(pages, shared), ["g"] * pages, 0.8) == {}
+        counts.append(len(compared))
+    assert counts[1] <= max(6 * counts[0], 800), "the square would be sixteen times"
+    pages = template_pages(400, shared)
+    edits = [edited(body, 0.02, number) for number, body in enumerate(pages[:60])]
+    found = duplicates.copies([*pages, *edits], ["g"] * 460, 0.8)
+    assert set(found) == set(range(400, 460))
+
+
+@pytest.mark.parametrize("threshold", [0.45, 0.6, 0.7])
+def test_copies_are_found_at_every_threshold_that_is_allowed(threshold: float) -> None:
+    random_ = random.Random(8)
+    texts, edits = [], []
+    for _ in range(60):
+        words = [f"w{random_.randrange(10**6)}" for _ in range(150)]
+        texts.append(" ".join(words))
+        for at in range(0, int(150 * (1 - threshold) / (1 + threshold))):
+            words[149 - at] = f"e{random_.randrange(10**6)}"
+        edits.append(" ".join(words))
+    assert len(duplicates.copies([*texts, *edits], ["g"] * 120, threshold * 0.97)) >= 52
+
+
+def test_a_similarity_that_bands_cannot_find_is_refused() -> None:
+    with pytest.raises(Refused, match=r"near_duplicates: 0.3 is below 0.42"):
+        Bands(threshold=0.3)
+    with pytest.raises(ValueError, match=r"greater than or equal to 0[.]42"):
+        Select(near_duplicates=0.3)

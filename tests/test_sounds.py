@@ -22,8 +22,9 @@ def tone(
     hertz: float = 440.0,
 ) -> bytes:
     wave = 0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)
+    samples = np.rint(np.tile(wave[:, None], channels) * 32_768).astype(np.int16)
     out = io.BytesIO()
-    soundfile.write(out, np.tile(wave[:, None], channels), rate, format=kind)
+    soundfile.write(out, samples, rate, format=kind)
     return out.getvalue()
 
 
@@ -45,6 +46,58 @@ def test_a_sound_of_each_format_is_kept_as_one_channel(kind: str) -> None:
         "rate": "8000",
         "seconds": f"{len(samples) / rate:.3f}",
     }
+
+
+REFUSED = {"DWVW_12", "DWVW_16", "DWVW_24"}  # libsndfile cannot seek in them, so they are no sounds
+
+
+def subtypes() -> list[tuple[str, str]]:
+    return [
+        (kind, subtype)
+        for kind in sounds.FORMATS
+        for subtype in soundfile.available_subtypes(kind)
+        if subtype not in REFUSED and soundfile.check_format(kind, subtype)
+    ]
+
+
+@pytest.mark.parametrize(("kind", "subtype"), subtypes())
+def test_each_subtype_of_each_format_sounds_as_it_was_written(kind: str, subtype: str) -> None:
+    wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(8_000) / 8_000)
+    out = io.BytesIO()
+    try:
+        soundfile.write(out, wave, 8_000, format=kind, subtype=subtype)
+    except soundfile.LibsndfileError:
+        pytest.skip("libsndfile does not write it")
+    samples, rate = sounds.opened(out.getvalue())
+    heard = samples[:, 0].astype(np.float64) / 32_768
+    assert rate == 8_000 and abs(len(heard) - 8_000) <= 2_400
+    assert abs(np.abs(heard[1_000:7_000]).max() - 0.5) < 0.08
+    energy = np.abs(np.fft.rfft(heard[1_000:7_000])) ** 2
+    assert int(energy.argmax()) == 330 and energy[325:336].sum() > 0.95 * energy.sum()
+
+
+@pytest.mark.parametrize("peak", [1.5, 32_767.0])
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_floats_beyond_one_are_scaled_and_not_cut(subtype: str, peak: float) -> None:
+    wave = peak * np.sin(2 * np.pi * 440 * np.arange(4_000) / 8_000)
+    out = io.BytesIO()
+    soundfile.write(out, wave, 8_000, format="WAV", subtype=subtype)
+    samples, _ = sounds.opened(out.getvalue())
+    assert np.abs(samples.astype(int)).max() >= 32_700
+    assert np.corrcoef(samples[:, 0], wave)[0, 1] > 0.9999
+
+
+def test_a_sound_with_a_sample_that_is_no_number_is_refused() -> None:
+    out = io.BytesIO()
+    wave = np.array([0.1, np.nan, 0.1] * 100)
+    soundfile.write(out, wave, 8_000, format="WAV", subtype="FLOAT")
+    with pytest.raises(sounds.Unfit, match="NaN or infinite"):
+        sounds.opened(out.getvalue())
+
+
+def test_the_same_samples_in_another_lossless_file_have_one_digest() -> None:
+    assert sounds.samples_digest(tone(kind="WAV")) == sounds.samples_digest(tone(kind="FLAC"))
+    assert sounds.samples_digest(tone()) != sounds.samples_digest(tone(hertz=441.0))
 
 
 def test_another_rate_keeps_the_pitch() -> None:

@@ -4,10 +4,14 @@ import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from tests.conftest import Clone
+from tidemill.lineage import trace
+from tidemill.runtime import paths
 
 ARTICLE = "http://udhr.localhost/udhr_deu_1996.xml#article-3"
 
@@ -53,7 +57,8 @@ def test_every_row_of_a_version_leads_to_bytes_of_its_digest(lived: Clone) -> No
     checked = inside(
         lived,
         (
-            "import sys, json, hashlib; from tidemill.records.warc import bodies; from urllib.parse import urldefrag\n"
+            "import sys, json, hashlib; from tidemill.records.warc import bodies; from "
+            "urllib.parse import urldefrag\n"
             f"rows = json.loads({json.dumps(sample.to_json(orient='records'))})\n"
             "for row in rows:\n"
             "    row['uri'] = urldefrag(row['uri']).url\n"
@@ -130,14 +135,40 @@ def test_a_version_that_is_forgotten_leaves_the_index_with_the_pages_it_alone_ha
         (
             "from tidemill.lineage import trace\n"
             f"page = {ARTICLE!r}\n"
-            "with trace.index() as d: before = d.execute('select count(*) from pages').fetchone()[0]\n"
+            "with trace.index() as d: before = d.execute('select count(*) from "
+            "pages').fetchone()[0]\n"
             "number = trace.models(page)[0]['snapshot']\n"
             "trace.note('languages', '77', number)\n"
             "there = [row['version'] for row in trace.models(page)]\n"
             "trace.forget('languages', '77')\n"
             "left = [row['version'] for row in trace.models(page)]\n"
-            "with trace.index() as d: after = d.execute('select count(*) from pages').fetchone()[0]\n"
+            "with trace.index() as d: after = d.execute('select count(*) from "
+            "pages').fetchone()[0]\n"
             "print('77' in there, '77' in left, before == after)"
         ),
     )
     assert said.split() == ["True", "False", "True"]
+
+
+def test_what_label_and_split_left_out_has_its_reason_and_any_spelling_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    uri = "http://mill.example/b"
+    for step, reason in (("labels", "no voter says anything of it"), ("splits", "near duplicate")):
+        folder = tmp_path / "data" / step / "languages"
+        folder.mkdir(parents=True)
+        rows = {"example_id": ["e1"], "doc_id": ["d1"], "reason": [reason]}
+        pd.DataFrame(rows).to_parquet(folder / "dropped.parquet")
+    folder = tmp_path / "data" / "clean" / "mill"
+    folder.mkdir(parents=True)
+    pd.DataFrame(
+        {"doc_id": ["d1", "d2"], "uri": [f"{uri}#p-1", "http://mill.example/c"]}
+    ).to_parquet(folder / "lineage.parquet")
+    (tmp_path / "conf").mkdir()
+    for spelling in (uri, "HTTP://Mill.Example:80/a/../b", f"{uri}#p-1"):
+        assert trace.dropped(trace.spelled(spelling)) == {
+            "no voter says anything of it (labels languages)": 1,
+            "near duplicate (splits languages)": 1,
+        }
+    assert trace.dropped("http://mill.example/c") == {}

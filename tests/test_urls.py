@@ -1,9 +1,13 @@
 """Canonical addresses: one spelling, and its own spelling; which folders are traps; which charset a page is in."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidemill.runtime.encodable import encodable, parsed
+from tidemill.runtime.files import canonical
 from tidemill.web import charset, urls
 
 PIECES = st.text(st.sampled_from("aZ09-._~%/?#&=+;:@!$'()*,[]{}|\\^`\" é漢\t\x00"), max_size=40)
@@ -151,3 +155,59 @@ def test_the_mark_counts_before_the_header_and_the_header_before_the_meta_tag(
     body: bytes, header: str | None, wanted: str
 ) -> None:
     assert charset.of(body, header) == wanted
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "text"),
+    [
+        (b"\x93caf\xe9\x94 \x81\x8d\x8f\x90\x9d", "windows-1252", "“café” \x81\x8d\x8f\x90\x9d"),
+        (b"\x81\xd2", "windows-1253", "\x81\ufffd"),
+        (b"\xad\xa1\xb0\xa1", "euc-jp", "①亜"),
+        (b"\x87\x40", "shift_jis", "①"),
+        (b"+AGEAYg-", "utf-7", "+AGEAYg-"),  # no encoding of the web, as are those that follow
+        (b"abc", "punycode", "abc"),
+        (b"abc", "rot13", "abc"),
+        (b"abc", "undefined", "abc"),
+        (b"abc", "unicode_escape", "abc"),
+        (b"abc", "iso-2022-kr", "\ufffd"),  # the standard's replacement
+        (b"caf\xc3\xa9", "UTF8", "café"),
+        (b"<!-- <meta charset=koi8-r> --><p>caf\xe9</p>" + b" " * 99, "iso-8859-1", "<!--"),
+    ],
+)
+def test_bytes_are_read_as_the_encoding_standard_has_it(
+    body: bytes, header: str, text: str
+) -> None:
+    assert charset.decode(body, header).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (b'<!-- <meta charset="koi8-r"> --><meta charset="windows-1251">', "cp1251"),
+        (b'<!-- <meta charset="koi8-r"> -->', None),
+        (b'<a title="<meta charset=koi8-r>">', None),
+        (b'<meta name="x" content="text/html; charset=koi8-r">', None),
+        (b'<meta charset="no-such"><meta charset=koi8-r>', "koi8-r"),
+        (b"<META\nCHARSET = 'KOI8-R' />", "koi8-r"),
+        (b"<meta charset=x-user-defined>", "cp1252"),
+        (b"<!--><meta charset=koi8-r>", "koi8-r"),
+    ],
+)
+def test_only_a_meta_tag_that_is_one_names_an_encoding(body: bytes, wanted: str | None) -> None:
+    assert charset.declared(body) == wanted
+
+
+@given(st.binary(max_size=200), st.text(max_size=20), st.sampled_from(sorted(charset.LABELS)))
+@settings(max_examples=1_000, deadline=None)
+def test_no_bytes_and_no_label_break_the_decoder(body: bytes, label: str, known: str) -> None:
+    for header in (label, known):
+        charset.decode(b"<meta charset=" + label.encode("utf-8", "replace") + b">" + body, header)
+        assert encodable(charset.decode(body, header)).encode() is not None
+
+
+@given(st.text(max_size=30) | st.text(st.characters(categories=["Cs"]), max_size=5))
+@settings(max_examples=500, deadline=None)
+def test_what_enters_can_be_written(text: str) -> None:
+    encodable(text).encode()
+    canonical(parsed(json.dumps({"a": text}).encode())).encode()
+    assert encodable(text) == text or not text.isascii()

@@ -78,6 +78,11 @@ class Application(ABC, Generic[I, O, P]):
     """The metrics that `metric` gives, by name. The first one names the application's quality."""
     facts: ClassVar[dict[str, str]] = {}
     """For the model card: intended use, limits, out of scope, data."""
+    prose: ClassVar[tuple[str, ...] | None] = None
+    """The fields of a question in which near copies are sought when rows are split.
+
+    None: every string over 40 characters.
+    """
 
     @abstractmethod
     def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:

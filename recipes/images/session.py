@@ -15,20 +15,8 @@ BATCH = 512  # pictures in one call of the graph
 
 
 def grey(body: bytes, side: int) -> np.ndarray:
-    """(side, side) uint8: the picture in grey, brought to size.
-
-    One that is not square is set on black first.
-    """
-    from PIL import Image
-
-    picture = pictures.grey(pictures.opened(body))
-    if picture.size == (side, side):
-        return np.asarray(picture)
-    longest = max(picture.size)
-    square = Image.new("L", (longest, longest))
-    square.paste(picture, ((longest - picture.width) // 2, (longest - picture.height) // 2))
-    way = Image.Resampling.BOX if longest > side else Image.Resampling.BILINEAR
-    return np.asarray(square.resize((side, side), way))
+    """(side, side) uint8: the picture in grey, brought to size; one that is not square on black."""
+    return np.asarray(pictures.square(pictures.grey(pictures.opened(body)), side))
 
 
 def stack(payloads: Iterable[bytes], side: int) -> np.ndarray:

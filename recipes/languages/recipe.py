@@ -46,6 +46,7 @@ class LanguageIdentification(
     asks = "text"
     tells = "language"
     reads = "labelled texts"
+    prose = ("text",)  # short strings of user interfaces too
     metrics: ClassVar[dict[str, Metric]] = {
         "macro_f1": MACRO_F1,
         "accuracy": ACCURACY,

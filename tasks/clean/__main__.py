@@ -1,9 +1,10 @@
 """python -m tasks.clean SOURCE: data/raw/SOURCE to data/clean/SOURCE.
 
-Only what changed is read: an entry of .tidemill/clean/SOURCE.sqlite is known by the record's bytes, the source's
-configuration and this room's code. The output is a function of what was collected alone, so it is the same to the byte
-after one night or many, with one process or several, and after a night that was killed. In memory are one record a child
-and one batch of rows; beside them the manifest.
+Only what changed is read: an entry of .tidemill/clean/SOURCE.sqlite is known by the record's bytes,
+the source's configuration and this room's code. The output is a function of what was collected
+alone, so it is the same to the byte after one night or many, with one process or several, and after
+a night that was killed. In memory are one record a child and one batch of rows; beside them the
+manifest.
 """
 
 import gc
@@ -80,7 +81,8 @@ def clean(name: str) -> None:
     rows = [stated.now(row) for row in warc.manifest(folder).values() if row["status"] == 200]
     if not rows:
         raise Refused(
-            f"source {name} is empty: data/raw/{name} has no page; collect it first: python -m tasks.collect {name}"
+            f"source {name} is empty: data/raw/{name} has no page; collect it first: python -m "
+            f"tasks.collect {name}"
         )
     rows.sort(key=lambda row: row["uri"])
     path = paths.state("clean", f"{name}.sqlite")
@@ -90,7 +92,8 @@ def clean(name: str) -> None:
             _clean(source, folder, rows, path)
         except Damaged as error:
             print(
-                f"the index {path.name} is damaged ({error}); it is dropped, and all of {name} is read again",
+                f"the index {path.name} is damaged ({error}); it is dropped, and all of {name} is "
+                "read again",
                 flush=True,
             )
             Done.drop(path)
@@ -158,7 +161,10 @@ def _others(source: Source, row: Row) -> list[str]:
 def bring(
     source: Source, folder: Path, rows: list[Row], done: Done
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Read every record that is not known yet. Gives the key of each record's documents, and why some gave none today."""
+    """Read every record that is not known yet.
+
+    Gives the key of each record's documents, and why some gave none today.
+    """
     keys = _first_keys(source, rows)
     there = done.known()
     new = [row for row in rows if keys[row["uri"]] not in there]
@@ -197,7 +203,8 @@ def _bodies(
 
 
 def stored(folder: Path, rows: list[Row], failed: dict[str, str]) -> Iterator[tuple[Row, bytes]]:
-    """The records' bytes, those that are still what was collected; why a record's are not stands in `failed`.
+    """The records' bytes, those that are still what was collected; why a record's are not stands in
+    `failed`.
 
     Raises Fault where a file is gone: that is no damaged record.
     """
@@ -243,7 +250,7 @@ def _ask(
     done: Done,
     failed: dict[str, str],
 ) -> None:
-    """Have children read; what hangs or kills them is not kept, so it is tried again another night."""
+    """Have children read; what hangs or kills them is not kept, so it is tried again."""
     wanted = min(pool.processes(config.runtime().processes), max(1, total // A_CHILD))
     asked = (
         (row, {**head, "row": {key: row[key] for key in ("uri", "media", "charset")}}, body)
@@ -292,7 +299,9 @@ def _cuts(
 
 
 class Table:
-    """A parquet file that grows by batches and appears when it is whole; equal rows give equal bytes."""
+    """A parquet file that grows by batches and appears when it is whole; equal rows give equal
+    bytes.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.schema, self.rows, self.size, self.count = schema, [], 0, 0  # type: tuple[pa.Schema, list[Row], int, int]
@@ -324,54 +333,53 @@ class Table:
 def write(
     source: Source, rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done
 ) -> None:
-    """The output: every document is kept or dropped with its reason, in the order of the records."""
+    """The output: every document is kept or dropped with its reason, in the records' order."""
     out = paths.data("clean", source.name)
-    dropped: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     with (
         Table(out / "documents.parquet", CLEANED) as kept,
-        Table(out / "dropped.parquet", DROPPED) as gone,
+        Table(out / "dropped.parquet", DROPPED) as dropped,
         Table(out / "lineage.parquet", LINEAGE) as lineage,
     ):
         for row in rows:
             for document in _found(source, row, keys, failed, done):
-                why = document.pop("unread", None)
+                unread = document.pop("unread", None)
                 document |= {"licence": source.licence, "opt_out": row["signals"] or ""}
-                why = why or reason(source.clean, document)
+                why = unread or reason(source.clean, document)
                 if why:
-                    dropped[why] += 1
-                    gone.add(
-                        {
-                            "doc_id": document["doc_id"],
-                            "uri": document["uri"],
-                            "reason": why,
-                            "text": document["text"][:200],
-                        }
-                    )
+                    reasons[why] += 1
+                    dropped.add(_dropped(document, why))
                 else:
                     kept.add(document)
-                    lineage.add(
-                        {
-                            "doc_id": document["doc_id"],
-                            "uri": document["uri"],
-                            "fetched": row["fetched"],
-                            "raw_file": row["raw_file"],
-                            "raw_locator": row["raw_locator"],
-                            "raw_digest": row["sha256"],
-                        }
-                    )
-        counts = dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
+                    lineage.add(_origin(document, row))
+        counts = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
         if not kept.count:
-            why = "; ".join(f"{number} x {reason}" for reason, number in list(counts.items())[:3])
-            raise Refused(
-                f"source {source.name}: no page has usable text ({why}); correct `selector` or `clean` in conf/source/{source.name}.yaml"
-            )
-    write_json(
-        out / "report.json",
-        {
-            "rows": kept.count,
-            "dropped": counts,
-            "counts": {"pages": len(rows), "documents": kept.count + gone.count},
-        },
+            raise Refused(_nothing_left(source, counts))
+    totals = {"pages": len(rows), "documents": kept.count + dropped.count}
+    write_json(out / "report.json", {"rows": kept.count, "dropped": counts, "counts": totals})
+
+
+def _dropped(document: Row, why: str) -> Row:
+    same = {name: document[name] for name in ("doc_id", "uri")}
+    return {**same, "reason": why, "text": document["text"][:200]}
+
+
+def _origin(document: Row, row: Row) -> Row:
+    return {
+        "doc_id": document["doc_id"],
+        "uri": document["uri"],
+        "fetched": row["fetched"],
+        "raw_file": row["raw_file"],
+        "raw_locator": row["raw_locator"],
+        "raw_digest": row["sha256"],
+    }
+
+
+def _nothing_left(source: Source, counts: dict[str, int]) -> str:
+    why = "; ".join(f"{number} x {reason}" for reason, number in list(counts.items())[:3])
+    return (
+        f"source {source.name}: no page has usable text ({why}); correct `selector` or "
+        f"`clean` in conf/source/{source.name}.yaml"
     )
 
 

@@ -1,6 +1,8 @@
-"""Selectors of what is no text: pictures, data sets of pictures in one file, sounds, and tables of rows in time.
+"""Selectors of what is no text: pictures, data sets of pictures in one file, sounds, and tables of
+rows in time.
 
-Their parts carry a payload: the picture's own bytes, a PNG, a FLAC of one channel, or the rows of a series as CSV.
+Their parts carry a payload: the picture's own bytes, a PNG, a FLAC of one channel, or the rows of a
+series as CSV.
 """
 
 import csv
@@ -51,7 +53,9 @@ def picture(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
 
 
 def audio(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
-    """One sound a page, as one channel of 16 bits; its label and its language are named in the address."""
+    """One sound a page, as one channel of 16 bits; its label and its language are named in the
+    address.
+    """
     try:
         samples, rate = sounds.mono(*sounds.opened(body, rule.most_seconds), rule.rate)
     except sounds.Unfit as error:
@@ -84,7 +88,8 @@ def pixels(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
         values = line.split(b",")
         if len(values) != height * width + 1:
             raise Unreadable(
-                f"row {number} has {len(values)} values, {height} x {width} pixels and a label are {height * width + 1}"
+                f"row {number} has {len(values)} values, {height} x {width} pixels and a label "
+                f"are {height * width + 1}"
             )
         try:
             row = np.array(values[:-1], dtype=np.float64)
@@ -98,7 +103,9 @@ def pixels(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
 
 
 def idx(rule: Rule, uri: str, body: bytes, beside: Callable[[str], bytes | None]) -> Iterator[Part]:
-    """The IDX format (LeCun's MNIST page): magic, sizes, bytes; three dimensions are pictures, one is labels."""
+    """The IDX format (LeCun's MNIST page): magic, sizes, bytes; three dimensions are pictures, one
+    is labels.
+    """
     images = array(unpacked(body))
     if images.ndim != 3:
         return  # the labels' own file
@@ -150,7 +157,9 @@ def _picture(rule: Rule, number: int, pixels: np.ndarray, label: str, original: 
 
 
 def series(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
-    """Rows of a table with a head, grouped by a column: each group one document, its rows as CSV in their order."""
+    """Rows of a table with a head, grouped by a column: each group one document, its rows as CSV in
+    their order.
+    """
     csv.field_size_limit(MOST_CELL)
     try:
         rows = csv.reader(io.StringIO(unpacked(body).decode("utf-8-sig")), strict=True)

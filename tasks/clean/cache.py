@@ -1,9 +1,9 @@
 """What was read of each record, kept beside the data so that a night reads only what changed.
 
-One SQLite file a source, under .tidemill/; it holds nothing that cannot be read from data/raw again, so one that is
-damaged is dropped. A key names all that an entry depends on: the record's bytes, the source's configuration and the
-code of this room. `marks` are a page's blocks as numbers, by which a host's repeated blocks are found without
-opening a page.
+One SQLite file a source, under .tidemill/; it holds nothing that cannot be read from data/raw
+again, so one that is damaged is dropped. A key names all that an entry depends on: the record's
+bytes, the source's configuration and the code of this room. `marks` are a page's blocks as numbers,
+by which a host's repeated blocks are found without opening a page.
 """
 
 import json
@@ -71,7 +71,8 @@ class Done:
                 "pragma mmap_size=268435456"
             )  # of address space; entries are read one by one, all over the file
             self.file.execute(
-                "create table if not exists done (key blob primary key, marks blob, body blob, sum integer) without rowid"
+                "create table if not exists done (key blob primary key, marks blob, body blob, "
+                "sum integer) without rowid"
             )
         except sqlite3.DatabaseError as error:
             self.file.close()
@@ -123,7 +124,9 @@ class Done:
         return tuple(found)
 
     def add(self, key: bytes, marks: bytes, body: bytes) -> None:
-        """Keep an entry; every few of them are on the disk, so that a killed night goes on where it was."""
+        """Keep an entry; every few of them are on the disk, so that a killed night goes on where it
+        was.
+        """
         try:
             self.file.execute(
                 "insert or replace into done values (?, ?, ?, ?)",

@@ -1,8 +1,8 @@
 """HTML pages: their main text as blocks, and what a host repeats on page after page.
 
-A page is cut at its block elements. What its markup calls navigation is left out at once; what else is repeated over a
-host's pages is learned from the whole host and cut when all of them were read, so nothing is guessed from one page.
-Measured on real pages beside trafilatura: docs/log.md.
+A page is cut at its block elements. What its markup calls navigation is left out at once; what else
+is repeated over a host's pages is learned from the whole host and cut when all of them were read,
+so nothing is guessed from one page. Measured on real pages beside trafilatura: docs/log.md.
 """
 
 import hashlib
@@ -12,72 +12,43 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
+from typing import Any
 
 from tasks.clean.part import Unreadable
+from tidemill.text import normal
 from tidemill.web import charset
 
+NEVER_TEXT = "script,style,noscript,template,iframe,svg,button,select,textarea,object,a.headerlink"
 OUT = (
-    "script,style,noscript,template,nav,footer,aside,form,iframe,svg,button,select,textarea,object,a.headerlink,"
-    "[role=navigation],[role=search],[role=contentinfo],[role=banner],[role=complementary],[hidden],[aria-hidden=true]"
+    "nav,footer,aside,form,[role=navigation],[role=search],[role=contentinfo],[role=banner],"
+    "[role=complementary],[hidden],[aria-hidden=true]"
 )
-NAMED = re.compile(
-    r"(?:^|[\s_-])(?:nav|menu|breadcrumb|footer|pagination|pager|related(?:$|\s)|share|social|cookie|copyright|advert|skip|toolbar)|sidebar"
+# Words of a class or an id by which authors call what is no main text: whole words, `share` but not
+# `shareholder`.
+_NAMED = re.compile(
+    r"nav(?:bar|box|igation|list|links?|menu|items?|s)?|menu(?:s|bar|items?|list|links?)?|"
+    r"breadcrumbs?|footer(?:s|nav|links)?"
+    r"|paginat(?:ion|or)|pager|shar(?:e|es|ing)|social|cookies?|copyright|advert(?:s|isements?)?"
+    r"|skip(?:link|links|nav|to)?|toolbar|sidebar\w{0,2}|\w*sidebar"
 )
-WHOLE = "h1,main,article,[role=main]"  # an element that holds one of these is no navigation, whatever its class is called
-BLOCKS = frozenset(
-    [
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "caption",
-        "center",
-        "dd",
-        "details",
-        "dialog",
-        "dir",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "hgroup",
-        "hr",
-        "html",
-        "li",
-        "main",
-        "menu",
-        "nav",
-        "ol",
-        "p",
-        "pre",
-        "section",
-        "summary",
-        "table",
-        "tbody",
-        "tfoot",
-        "thead",
-        "tr",
-        "ul",
-    ]
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_WITHOUT = frozenset(["no", "without", "has", "with", "hide", "is"])  # no-sidebar, page-with-menu
+WHOLE = "h1,main,article,[role=main]"  # holds the main text, whatever its class is called
+WRAPPER = 0.5  # an element with more than this share of a page's text, links apart, is its wrapper
+_BLOCK_NAMES = (
+    "address article aside blockquote body caption center dd details dialog dir div dl dt "
+    "fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hgroup hr html li main "
+    "menu nav ol p pre section summary table tbody tfoot thead tr ul "
 )
+BLOCKS = frozenset(_BLOCK_NAMES.split())
 LINKED = 0.5  # a block with more of its letters in links is one of links
 LEAST = 3  # pages, below which nothing is called repeated
 LINKED_SHARE = 0.01  # of a host's pages: links that stand on so many of them
 PLAIN_SHARE = 0.2  # other blocks
-MUST_STAY = 0.2  # of a page's letters outside links; else only its links are cut: its pages are nearly the same
+# of a page's letters outside links; else only its links are cut: its pages are nearly the same
+MUST_STAY = 0.2
 MOST_BLOCKS = 200_000
+BREAK = "\x1e"  # a line break of the page's author, until white space is collapsed; no page has it
 
 
 @dataclass
@@ -88,7 +59,9 @@ class Page:
 
 
 def mended(text: str) -> str:
-    """Text that was decoded wrongly once, put right; other text as it is (ftfy's defaults would alter clean pages too)."""
+    """Text that was decoded wrongly once, put right; other text as it is (ftfy's defaults would
+    alter clean pages too).
+    """
     from ftfy import fix_encoding
     from ftfy.badness import is_bad
 
@@ -96,7 +69,10 @@ def mended(text: str) -> str:
 
 
 def read(body: bytes, header: str | None) -> Page:
-    """A page's title, language and blocks. `header` is the charset that the server declared. Raises Unreadable."""
+    """A page's title, language and blocks.
+
+    `header` is the charset that the server declared. Raises Unreadable.
+    """
     from selectolax.lexbor import LexborHTMLParser
 
     if b"\0" in body[:1024] and not body.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -105,21 +81,11 @@ def read(body: bytes, header: str | None) -> Page:
     if tree.body is None:
         raise Unreadable("a page without a body")
     title, root = tree.css_first("title"), tree.css_first("html")
-    language = (
-        (root.attributes.get("lang") or root.attributes.get("xml:lang") or "") if root else ""
-    )
-    for node in tree.body.css(OUT):
-        node.decompose()
-    for node in tree.body.css("[class],[id]"):
-        if (
-            node.tag not in ("body", "main", "article")
-            and NAMED.search(
-                f"{node.attributes.get('class') or ''} {node.attributes.get('id') or ''}".lower()
-            )
-            and not node.css(WHOLE)
-        ):
-            node.decompose()
-    page = Page(" ".join(mended(title.text()).split())[:500] if title else "", language[:40], [])
+    language = ""
+    if root:
+        language = root.attributes.get("lang") or root.attributes.get("xml:lang") or ""
+    _without_navigation(tree.body)
+    page = Page(" ".join(mended(title.text()).split()) if title else "", language[:40], [])
     for text, linked in _blocks(tree.body):
         page.blocks.append((mended(text), linked))
         if len(page.blocks) > MOST_BLOCKS:
@@ -127,38 +93,142 @@ def read(body: bytes, header: str | None) -> Page:
     return page
 
 
-def _blocks(body: object) -> Iterable[tuple[str, bool]]:
+def named_as_navigation(names: str) -> bool:
+    """Whether a class or an id says that an element is no main text."""
+    return any(map(_navigation_name, names.split()))
+
+
+def _navigation_name(name: str) -> bool:
+    words = [word for word in re.split(r"[\W_]+", _CAMEL.sub("-", name).lower()) if word]
+    if not _WITHOUT.isdisjoint(words):
+        return False
+    return bool(words) and (words[-1] == "related" or any(map(_NAMED.fullmatch, words)))
+
+
+def _without_navigation(body: Any) -> None:
+    """Take out what markup and names call navigation, but for an element that holds most of the
+    page's text.
+    """
+    for node in body.css(NEVER_TEXT):
+        node.decompose()
+    out = body.css(OUT)
+    for node in body.css("[class],[id]"):
+        if node.tag in ("body", "main", "article"):
+            continue
+        names = f"{node.attributes.get('class') or ''} {node.attributes.get('id') or ''}"
+        if named_as_navigation(names) and not node.css(WHOLE):
+            out.append(node)
+    if not out:
+        return
+    tree = _Tree.of(body)
+    navigation = {node.mem_id for node in out if not tree.is_wrapper(node.mem_id)}
+    gone: set[int] = set()
+    for node_id, parent in tree.parents.items():
+        if parent in gone or node_id in navigation:
+            gone.add(node_id)
+    for node in out:
+        if node.mem_id in navigation and tree.parents.get(node.mem_id) not in gone:
+            node.decompose()
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """The elements below a body, by their numbers: each one's parent, before its children, and its
+    text's size.
+
+    Sizes are in characters outside of links.
+    """
+
+    parents: dict[int, int]
+    sizes: dict[int, int]
+    total: int
+
+    @classmethod
+    def of(cls, body: Any) -> "_Tree":
+        sizes: dict[int, int] = {}
+        in_link: dict[int, bool] = {}
+        parents: dict[int, int] = {}
+        for node in body.traverse(include_text=True):
+            parent = node.parent.mem_id
+            if node.tag != "-text":
+                in_link[node.mem_id] = node.tag == "a" or in_link.get(parent, False)
+                parents[node.mem_id] = parent
+            elif not in_link.get(parent):
+                sizes[parent] = sizes.get(parent, 0) + len((node.text_content or "").strip())
+        for node_id in reversed(parents):
+            if node_id in sizes and node_id != body.mem_id:
+                parent = parents[node_id]
+                sizes[parent] = sizes.get(parent, 0) + sizes[node_id]
+        return cls(parents, sizes, sizes.get(body.mem_id, 0))
+
+    def is_wrapper(self, node_id: int) -> bool:
+        return self.sizes.get(node_id, 0) > WRAPPER * self.total
+
+
+@dataclass
+class _Block:
+    """The run of text that is being read."""
+
+    place: int = 0
+    parts: list[str] = field(default_factory=list)
+    linked: int = 0
+    total: int = 0
+
+    def text(self, as_written: bool) -> str:
+        whole = "".join(self.parts)
+        if as_written:
+            return normal.lines(whole.replace(BREAK, "\n"))
+        return "\n".join(filter(None, map(normal.collapsed, whole.split(BREAK))))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a text stands: its block element, whether in a link, whether white space is kept."""
+
+    block: int
+    linked: bool
+    as_written: bool
+
+
+OUTSIDE = _Place(0, False, False)
+
+
+def _blocks(body: Any) -> Iterable[tuple[str, bool]]:
     """Runs of text within one block element, and whether most of it is in links."""
-    parts: list[str] = []
-    last = in_links = total = 0
-    above: dict[int, tuple[int, bool]] = {}
-    for node in body.traverse(include_text=True):  # type: ignore[attr-defined]
+    places: dict[int, _Place] = {}
+    block, as_written = _Block(), False
+    for node in body.traverse(include_text=True):
         tag = node.tag
         if tag != "-text":
+            places[node.mem_id] = _place(node, tag, places)
             if tag in ("br", "td", "th"):
-                parts.append(" ")
+                block.parts.append(BREAK if tag == "br" else " ")
             continue
-        parent = node.parent
-        known = above.get(parent.mem_id)
-        if known is None:
-            up, link = parent, False
-            while up is not None and up.tag not in BLOCKS:
-                link = link or up.tag == "a"
-                up = up.parent
-            known = above[parent.mem_id] = (up.mem_id if up is not None else 0, link)
-        block, link = known
-        if block != last:
-            if text := " ".join("".join(parts).split()):
-                yield text, in_links > LINKED * total
-            parts, in_links, total, last = [], 0, 0, block
-        said = node.text_content or ""
-        parts.append(said)
-        size = len(said.strip())
-        total += size
-        if link:
-            in_links += size
-    if text := " ".join("".join(parts).split()):
-        yield text, in_links > LINKED * total
+        place = places.get(node.parent.mem_id, OUTSIDE)
+        if place.block != block.place:
+            if text := block.text(as_written):
+                yield text, block.linked > LINKED * block.total
+            block, as_written = _Block(place.block), place.as_written
+        content = (node.text_content or "").replace(BREAK, " ")
+        block.parts.append(content)
+        size = len(content.strip())
+        block.total += size
+        if place.linked:
+            block.linked += size
+    if text := block.text(as_written):
+        yield text, block.linked > LINKED * block.total
+
+
+def _place(node: Any, tag: str, places: dict[int, _Place]) -> _Place:
+    """An element's place by its parent's, so that deep nesting costs no more than flat."""
+    parent = node.parent
+    above = places.get(parent.mem_id, OUTSIDE) if parent is not None else OUTSIDE
+    as_written = above.as_written or tag == "pre"
+    if tag in BLOCKS:
+        return _Place(node.mem_id, False, as_written)
+    if tag == "a" and not above.linked:
+        return _Place(above.block, True, as_written)
+    return above
 
 
 def marks(page: Page) -> bytes:

@@ -1,7 +1,8 @@
-"""Children that read records, each with a time limit a record: one that hangs or dies costs its record and not the night.
+"""Children that read records, each with a time limit a record: one that hangs or dies costs its
+record and not the night.
 
-A request and its answer are a JSON head and the bytes that go with it. A child is asked for one thing at a time,
-so what is in memory is one record a child, whatever the size of the source.
+A request and its answer are a JSON head and the bytes that go with it. A child is asked for one
+thing at a time, so what is in memory is one record a child, whatever the size of the source.
 """
 
 import json
@@ -17,6 +18,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from tidemill.runtime import process
+from tidemill.runtime.lifetimes import kernel
 
 HEAD = struct.Struct(">IQ")
 MB = 2**20
@@ -54,7 +56,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=variables,
-            preexec_fn=process.die_with_parent,
+            preexec_fn=kernel.die_with_parent,
         )
         assert self.child.stdin and self.child.stdout
         self.stdin, self.stdout = self.child.stdin, self.child.stdout
@@ -94,7 +96,10 @@ class Pool:
             worker.end()
 
     def asked(self, requests: Iterable[Request], processes: int) -> Iterator[Answer]:
-        """Answers in whatever order they come. A record may take `limit_s`, and as much again for each further MB."""
+        """Answers in whatever order they come.
+
+        A record may take `limit_s`, and as much again for each further MB.
+        """
         waiting, busy = iter(requests), self.busy
         with selectors.DefaultSelector() as chooser:
             while True:

@@ -1,10 +1,12 @@
-"""Signals of how a text is written, all from one tokenisation; what follows from them is the recipe's policy (tasks/select/policy.py).
+"""Signals of how a text is written, all from one tokenisation; what follows from them is the
+recipe's policy (tasks/select/policy.py).
 
-A word is what stands between white space. Chinese, Japanese, Thai and Korean are counted by characters, and where a rule
-speaks of n words they are read as 2n characters. Texts under LEAST characters have no signals: a menu entry has no quality.
+A word is what stands between white space. Chinese, Japanese, Thai and Korean are counted by
+characters, and where a rule speaks of n words they are read as 2n characters. Texts under LEAST
+characters have no signals: a menu entry has no quality.
 
-The n-gram shares follow Rae et al. 2021: `top_n` is what the most frequent n-gram covers of all characters, `repeated_n`
-what lies within n-grams that were there before, each character once.
+The n-gram shares follow Rae et al. 2021: `top_n` is what the most frequent n-gram covers of all
+characters, `repeated_n` what lies within n-grams that were there before, each character once.
 """
 
 import re
@@ -25,7 +27,10 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def signals(text: str, language: str) -> dict[str, Any]:
-    """What there is to know, as numbers; shares are of 1. `language` by ISO 639-1, "" where it is not known."""
+    """What there is to know, as numbers; shares are of 1.
+
+    `language` by ISO 639-1, "" where it is not known.
+    """
     if len(text) < LEAST:
         return {}
     by_character = language in BY_CHARACTER
@@ -82,7 +87,7 @@ def _lines(lines: list[str], text: str, words: int) -> dict[str, float]:
 
 
 def _stops(tokens: list[str], text: str, language: str, by_character: bool) -> int | None:
-    """How many different stop words of its language a text has; None for a language without a list."""
+    """How many stop words of its language a text has; None for a language without a list."""
     words = STOPS.get(language)
     if words is None:
         return None

@@ -1,8 +1,13 @@
-"""One record of data/raw as documents: cut, measured, and where its source asks for it without what is personal."""
+"""One record of data/raw as documents: cut, measured, and where its source asks for it without what
+is personal.
+"""
 
+import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,13 +15,15 @@ from tasks.clean import language, page, pii, quality
 from tasks.clean.part import Part, Unreadable
 from tasks.clean.selectors import Beside, cut
 from tidemill.engines.config.schema import Source
+from tidemill.kit import content
 from tidemill.text import normal
 
 MOST_PARTS = 1_000_000  # of one record; a table of more rows is dropped
+MOST_TITLE = 500
+LONGEST_LABEL = 60  # characters of a block that may name what stands in the next
 
-Document = dict[
-    str, Any
-]  # a row of documents.parquet, but for licence and opt_out, and `unread`: why nothing could be read
+# A row of documents.parquet, but for licence and opt_out, and `unread`: why nothing could be read.
+Document = dict[str, Any]
 
 
 def documents(
@@ -31,6 +38,8 @@ def documents(
         before = len(found)
         try:
             for part in cut(rule, row["uri"], body, beside):
+                if source.clean.marks_pii(source.kind):  # a series is named by its group
+                    part.part = pii.marked(part.part)[0]
                 part.part = _own(part.part, times, names)
                 found.append(sound(source, row, part))
                 if len(found) > MOST_PARTS:
@@ -38,16 +47,16 @@ def documents(
         except Unreadable as error:
             why = str(error)
             del found[before:]  # a record is read whole or not at all
-        except (
-            RecursionError
-        ):  # want of memory ends the child: it says nothing of the record, so it must not be kept
+        except RecursionError:  # want of memory ends the child: it says nothing of the record
             why = "not readable: RecursionError"
             del found[before:]
     return found or [unreadable(source, row, why)]
 
 
 def _own(name: str, times: Counter[str], names: set[str]) -> str:
-    """A name that no other part of the record has: pages number two parts alike, and name one as a number would."""
+    """A name that no other part of the record has: pages number two parts alike, and name one as a
+    number would.
+    """
     own = name
     while own in names:
         times[name] = max(2, times[name] + 1)
@@ -80,20 +89,25 @@ def sound(source: Source, row: dict[str, Any], part: Part) -> Document:
 
 
 def pages(source: Source, row: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-    """A page before its host is known: what it holds, and its blocks as marks. What is personal goes here, before anything is kept."""
+    """A page before its host is known: what it holds, and its blocks as marks.
+
+    What is personal is replaced here, before anything is kept.
+    """
     try:
         read = page.read(body, row.get("charset"))
     except Unreadable as error:
         return {"unread": str(error)}, b""
     found: dict[str, dict[str, int]] = {}
     if source.clean.marks_pii(source.kind):
-        read.title = pii.marked(read.title)[0]
+        read.title = pii.marked(read.title, limit=MOST_TITLE)[0]
+        before = ""
         for place, (block, linked) in enumerate(read.blocks):
-            block, counts = pii.marked(block)
+            plain, counts = pii.marked(block, before)
+            before = block if len(block) <= LONGEST_LABEL else ""
             if counts:
-                read.blocks[place], found[str(place)] = (block, linked), counts
+                read.blocks[place], found[str(place)] = (plain, linked), counts
     return {
-        "title": read.title,
+        "title": read.title[:MOST_TITLE],
         "language": read.language,
         "blocks": read.blocks,
         "found": found,
@@ -130,31 +144,13 @@ def of_page(
 
 def described(source: Source, row: dict[str, Any], part: Part) -> Document:
     """A part as a row of documents.parquet. Raises UnicodeEncodeError."""
-    body = (
-        "\n".join(filter(None, map(normal.tidy, part.text.split("\n"))))
-        if part.lines
-        else normal.tidy(part.text)
-    )
-    plain = (
-        normal.prose(body[: source.clean.max_chars])
-        if part.original
-        else body[: source.clean.max_chars]
-    )
-    attributes, original, found = part.attributes, normal.tidy(part.original), part.found or {}
-    if part.found is None and source.clean.marks_pii(source.kind):
-        plain, found = pii.marked(plain)
-        original = pii.marked(original)[0] if original else ""
-        attributes = {key: pii.marked(value)[0] for key, value in attributes.items()}
-    told = json.dumps(attributes, sort_keys=True, ensure_ascii=False)
-    for said in (plain, original, told, part.part, part.language, part.script):
-        said.encode()
-    uri = f"{row['uri']}{'/' if '#' in row['uri'] else '#'}{part.part}" if part.part else row["uri"]
-    letter_script = normal.script(plain)
-    guess, score = language.found(plain)
-    signals = quality.signals(
-        plain,
-        guess if score >= language.SURE else part.language.lower().split("-")[0].split("_")[0],
-    )
+    part, counts = _without_personal(source, part)
+    attributes = json.dumps(part.attributes, sort_keys=True, ensure_ascii=False)
+    for text in (part.text, part.original, attributes, part.part, part.language, part.script):
+        text.encode()
+    uri = row["uri"]
+    if part.part:
+        uri = f"{uri}{'/' if '#' in uri else '#'}{part.part}"
     return {
         "doc_id": normal.doc_id(source.name, uri),
         "uri": uri,
@@ -164,19 +160,67 @@ def described(source: Source, row: dict[str, Any], part: Part) -> Document:
         "part": part.part,
         "media": part.media or row["media"],
         "language": part.language,
-        "script": part.script or letter_script,
-        "original": original,
-        "text": plain,
+        "original": part.original,
+        "text": part.text,
         "payload": part.payload,
-        "attributes": told,
-        "letters": normal.letters(plain),
-        "chars": len(plain),
-        "words": len(plain.split()),
+        "attributes": attributes,
+        "pii": json.dumps(counts, sort_keys=True, separators=(",", ":")) if counts else "",
+        "digest": content.digest(part.text, part.payload),
+        **_measured(part),
+    }
+
+
+def _without_personal(source: Source, part: Part) -> tuple[Part, dict[str, int]]:
+    """The part with its text in normal form and of at most `max_chars`, and what was marked."""
+    limit = source.clean.max_chars
+    original = normal.tidy(part.original)
+    text = normal.prose(normal.tidy(part.text)) if part.original else normal.lines(part.text)
+    if part.found is not None or not source.clean.marks_pii(source.kind):
+        return replace(part, text=text[:limit], original=original), part.found or {}
+    text, counts = pii.marked(text, limit=limit)
+    payload = part.payload
+    if payload is not None and part.media == "text/csv":
+        payload, in_payload = _series_without_personal(payload)
+        counts = dict(sorted((Counter(counts) + Counter(in_payload)).items()))
+    plain = replace(
+        part,
+        text=text,
+        original=pii.marked(original)[0],
+        attributes={key: pii.marked(value, key)[0] for key, value in part.attributes.items()},
+        payload=payload,
+    )
+    return plain, counts
+
+
+def _series_without_personal(payload: bytes) -> tuple[bytes, dict[str, int]]:
+    """A series' rows, each cell read under the name of its column."""
+    rows = list(csv.reader(io.StringIO(payload.decode())))
+    counts: Counter[str] = Counter()
+    for row in rows[1:]:
+        for place, (cell, column) in enumerate(zip(row, rows[0], strict=False)):
+            row[place], found = pii.marked(cell, column)
+            counts.update(found)
+    if not counts:
+        return payload, {}
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue().encode(), dict(counts)
+
+
+def _measured(part: Part) -> Document:
+    """What is counted in a part's text."""
+    letter_script = normal.script(part.text)
+    guess, score = language.found(part.text)
+    declared = part.language.lower().split("-")[0].split("_")[0]
+    signals = quality.signals(part.text, guess if score >= language.SURE else declared)
+    return {
+        "script": part.script or letter_script,
+        "letters": normal.letters(part.text),
+        "chars": len(part.text),
+        "words": len(part.text.split()),
         "letter_script": letter_script,
         "language_found": guess,
         "language_score": score,
-        "languages": language.mixture(plain) if part.lines else "",
+        "languages": language.mixture(part.text) if part.lines else "",
         "quality": json.dumps(signals, separators=(",", ":")) if signals else "",
-        "pii": json.dumps(found, sort_keys=True, separators=(",", ":")) if found else "",
-        "digest": normal.digest(normal.sought(plain, part.payload)),
     }

@@ -1,7 +1,12 @@
 """Selectors: how a stored page or member is cut into the parts that become documents."""
 
+import csv
+import io
+import json
 import re
+import textwrap
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from lxml import etree
 
@@ -13,7 +18,10 @@ Beside = Callable[[str], bytes | None]
 
 
 def cut(rule: Rule, uri: str, body: bytes, beside: Beside = lambda uri: None) -> Iterator[Part]:
-    """A page's parts under one rule; none where the rule finds nothing in it. `beside` gives another page of its source."""
+    """A page's parts under one rule; none where the rule finds nothing.
+
+    `beside` gives another page of its source.
+    """
     if rule.kind in ("picture", "pixels", "csv", "audio"):
         return {
             "picture": binary_selectors.picture,
@@ -39,13 +47,8 @@ def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     for node in tree.xpath(rule.each, namespaces=rule.namespaces):
 
         def ask(expression: str, node: etree._Element = node) -> str:
-            found = node.xpath(expression, namespaces=rule.namespaces)
-            if isinstance(found, list):
-                return "\n".join(
-                    "".join(item.itertext()) if isinstance(item, etree._Element) else str(item)
-                    for item in found
-                )
-            return str(found)
+            result = node.xpath(expression, namespaces=rule.namespaces)
+            return "\n".join(map(_node_text, result)) if isinstance(result, list) else str(result)
 
         yield Part(
             rule.name,
@@ -55,6 +58,12 @@ def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
             ask(rule.script),
             attributes={key: ask(value) for key, value in sorted(rule.attributes.items())},
         )
+
+
+def _node_text(node: Any) -> str:
+    """A node's text, its lines as they are; the indentation that all have is the markup's."""
+    text = "".join(node.itertext()) if isinstance(node, etree._Element) else str(node)
+    return textwrap.dedent(text.strip("\n"))
 
 
 def _gettext(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
@@ -99,58 +108,61 @@ def _whole(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
 
 
 def _json(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
-    """A record as an API gives it: text, language, script and attributes lie at dotted paths; lists are put one under the other."""
-    import json
+    """A record as an API gives it: text, language, script and attributes lie at dotted paths.
 
-    def ask(path: str) -> str:
-        found = record
-        for part in path.split("."):
-            found = (
-                found[int(part)]
-                if isinstance(found, list) and part.isdigit() and int(part) < len(found)
-                else found.get(part)
-                if isinstance(found, dict)
-                else None
-            )
-        items = found if isinstance(found, list) else [found]
-        return "\n".join(
-            str(item)
-            for item in items
-            if isinstance(item, str | int | float) and not isinstance(item, bool)
-        )
-
+    Lists are put one under the other; true and false are words, null is nothing.
+    """
     try:
         record = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Unreadable("not JSON") from error
-    language, script = ("" if path == "''" else ask(path) for path in (rule.language, rule.script))
-    yield Part(
-        rule.name,
-        "",
-        ask(rule.text),
-        language,
-        script,
-        attributes={key: ask(path) for key, path in sorted(rule.attributes.items())},
+    language, script = (
+        "" if path == "''" else _at(record, path) for path in (rule.language, rule.script)
     )
+    attributes = {key: _at(record, path) for key, path in sorted(rule.attributes.items())}
+    text = _at(record, rule.text)
+    yield Part(rule.name, "", text, language, script, attributes=attributes)
+
+
+def _at(record: Any, path: str) -> str:
+    """What stands at a dotted path, as text."""
+    value = record
+    for part in path.split("."):
+        if isinstance(value, list):
+            is_place = part.isdigit() and int(part) < len(value)
+            value = value[int(part)] if is_place else None
+        else:
+            value = value.get(part) if isinstance(value, dict) else None
+    items = value if isinstance(value, list) else [value]
+    return "\n".join(map(_scalar, filter(_is_scalar, items)))
+
+
+def _is_scalar(item: Any) -> bool:
+    return isinstance(item, str | int | float)
+
+
+def _scalar(item: str | int | float) -> str:
+    return json.dumps(item) if isinstance(item, bool) else str(item)
 
 
 def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
-    import csv
-    import io
-
     csv.field_size_limit(binary_selectors.MOST_CELL)
     try:
-        rows = csv.DictReader(
-            io.StringIO(body.decode("utf-8-sig"), newline=""), delimiter=rule.delimiter, restval=""
-        )
+        text = io.StringIO(body.decode("utf-8-sig"), newline="")
+        rows = csv.DictReader(text, delimiter=rule.delimiter, restval="")
+        for column in filter(None, (rule.text, rule.language)):
+            if column not in (".", "''") and column not in (rows.fieldnames or ()):
+                head = ", ".join(rows.fieldnames or ())[:80]
+                raise Unreadable(f"no column {column}; it has {head}")
         for number, row in enumerate(rows, 1):
             row.pop(None, None)  # cells beyond the head have no name
             values = dict(sorted(row.items()))
+            language = values.get(rule.language, "")
             yield Part(
                 rule.name,
                 f"row-{number}",
                 values.get(rule.text, ""),
-                values.get(rule.language, ""),
+                language,
                 attributes=values,
             )
     except (UnicodeDecodeError, csv.Error) as error:

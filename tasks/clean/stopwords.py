@@ -1,7 +1,9 @@
-"""Words that a text of a language has, if it is written in sentences: what Gopher's rule of two stop words asks for.
+"""Words that a text of a language has, if it is written in sentences: what Gopher's rule of two
+stop words asks for.
 
-English: the eight of Rae et al. 2021 (arXiv:2112.11446). The others: FineWeb-2's published configurations (Penedo et al. 2025,
-arXiv:2506.20920, github.com/huggingface/fineweb-2, Apache-2.0), by ISO 639-1 code.
+English: the eight of Rae et al. 2021 (arXiv:2112.11446). The others: FineWeb-2's published
+configurations (Penedo et al. 2025, arXiv:2506.20920, github.com/huggingface/fineweb-2, Apache-2.0),
+by ISO 639-1 code.
 """
 
 _WORDS = {
@@ -15,7 +17,8 @@ _WORDS = {
     "el": "του και το της η την από ο με τον να που των στην για στο σε είναι τη τα οι",
     "es": "de la en el y a que del los se por un con una las su",
     "fa": "در و ، به از که است این را با یک",
-    "fi": "ja on oli hän vuonna myös joka se ei sen ovat sekä mutta että tai vuoden kanssa hänen s. jälkeen the",
+    "fi": "ja on oli hän vuonna myös joka se ei sen ovat sekä mutta että tai vuoden kanssa hänen "
+    "s. jälkeen the",
     "fr": "de la le et à en l' des du les est d' un une il dans par au",
     "he": "של את על הוא עם בשנת גם היה היא לאחר לא ידי בין או כי",
     "hi": "के में है की और से का को एक हैं पर",
@@ -30,7 +33,8 @@ _WORDS = {
     "ro": "de în a și din la o cu este un pe fost care al",
     "ru": "в и на с года по году из был к не от что за для его как а он также до после",
     "sv": "i och är av en som den med på till att för",
-    "ta": "மற்றும் ஒரு இந்த ஆம் இது என்ற இவர் உள்ள ஆகும் ஆண்டு அல்லது என்பது முதல் உள்ளது என்று இந்திய மக்கள் ஊராட்சி இல் இருந்து மேலும் பல",
+    "ta": "மற்றும் ஒரு இந்த ஆம் இது என்ற இவர் உள்ள ஆகும் ஆண்டு அல்லது என்பது முதல் உள்ளது என்று "
+    "இந்திய மக்கள் ஊராட்சி இல் இருந்து மேலும் பல",
     "th": "ใน ที่ และ ของ เป็น มี การ ได้",
     "tr": "ve bir olarak bu ile için olan da de tarafından yılında sonra en daha ilk the",
     "uk": "у в на і з та до року за що",

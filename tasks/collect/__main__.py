@@ -1,7 +1,10 @@
 """python -m tasks.collect SOURCE: bring in what is new at one source, into data/raw/SOURCE."""
 
 import asyncio
+import hashlib
+import mimetypes
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,9 @@ from tidemill.records.receipts import Collected
 from tidemill.run import main
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault, Refused
-from tidemill.runtime.files import locked, write, write_json
+from tidemill.runtime.files import aside, locked, sha256, write_json
+
+COUNTED = {"records", "fetched", "unchanged", "failed", "refused", "gone", "reasons"}
 
 
 def collect(name: str) -> Collected:
@@ -25,38 +30,19 @@ def collect(name: str) -> Collected:
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob(".*.part"):
             part.unlink()
-        told: dict[str, Any] = {"at": warc.now()}
+        began = warc.now()
         try:
-            receipt = {
-                "web": _web,
-                "feed": _web,
-                "api": _api,
-                "package": _package,
-                "files": _files,
-            }[source.kind](source, folder)
-            told |= {
-                "ok": True,
-                **receipt.model_dump(
-                    include={
-                        "records",
-                        "fetched",
-                        "unchanged",
-                        "failed",
-                        "refused",
-                        "gone",
-                        "reasons",
-                    }
-                ),
-            }
-            return receipt
+            receipt = KINDS[source.kind](source, folder)
         except (Fault, Refused) as error:
-            told |= {"ok": False, "why": str(error)}
+            _note(name, {"at": began, "ok": False, "why": str(error)})
             raise
-        finally:
-            if (
-                "ok" in told
-            ):  # for `tidemill sources`; a night that was killed leaves the one before
-                write_json(paths.state("collect", f"{name}.night.json"), told)
+        _note(name, {"at": began, "ok": True, **receipt.model_dump(include=COUNTED)})
+        return receipt
+
+
+def _note(name: str, night: dict[str, Any]) -> None:
+    """For `tidemill sources`; a night that was killed leaves the one before."""
+    write_json(paths.state("collect", f"{name}.night.json"), night)
 
 
 def _web(source: Source, folder: Path) -> Collected:
@@ -66,20 +52,17 @@ def _web(source: Source, folder: Path) -> Collected:
     general = config.general()
     state = paths.state("collect", source.name)
 
-    async def night() -> Collected:
-        if source.mirror is None:
-            return await Crawl(source, general.collect, general.optout, folder, state).run()
-        async with served(source.mirror) as port:
-            return await Crawl(
-                source,
-                general.collect,
-                general.optout,
-                folder,
-                state,
-                {source.mirror.host: ("127.0.0.1", port)},
-            ).run()
+    async def night(mirrors: dict[str, tuple[str, int]]) -> Collected:
+        crawl = Crawl(source, general.collect, general.optout, folder, state, mirrors)
+        return await crawl.run()
 
-    return asyncio.run(night())
+    async def mirrored() -> Collected:
+        if source.mirror is None:
+            return await night({})
+        async with served(source.mirror) as port:
+            return await night({source.mirror.host: ("127.0.0.1", port)})
+
+    return asyncio.run(mirrored())
 
 
 def _api(source: Source, folder: Path) -> Collected:
@@ -87,13 +70,7 @@ def _api(source: Source, folder: Path) -> Collected:
 
     night = Night(source, config.general().collect, folder)
     asyncio.run(night.run())
-    after = warc.raw_digest(night.rows.values())
-    if warc.raw_digest(night.known.values()) != after or not (folder / "manifest.parquet").exists():
-        warc.save_manifest(folder, night.rows.values())
-        kept = {row["raw_file"] for row in night.rows.values()} | {"manifest.parquet"}
-        for stale in folder.iterdir():  # a segment whose records were all replaced
-            if stale.name not in kept:
-                stale.unlink()
+    after = _kept(folder, night.known, night.rows)
     night.finished(after)
     process.progress(len(night.seen), len(night.seen), "records", **night.counts)
     counts = night.counts
@@ -110,52 +87,43 @@ def _api(source: Source, folder: Path) -> Collected:
     )
 
 
+def _kept(
+    folder: Path, known: dict[str, warc.ManifestRow], rows: dict[str, warc.ManifestRow]
+) -> str:
+    """Write the manifest where it moved, and remove segments whose records were all replaced."""
+    after = warc.raw_digest(rows.values())
+    if warc.raw_digest(known.values()) != after or not (folder / "manifest.parquet").exists():
+        warc.save_manifest(folder, rows.values())
+        _trim(folder, {row["raw_file"] for row in rows.values()})
+    return after
+
+
+def _trim(folder: Path, files: set[str]) -> None:
+    for stale in folder.iterdir():
+        if stale.name not in files | {"manifest.parquet"}:
+            stale.unlink()
+
+
 def _package(source: Source, folder: Path) -> Collected:
-    import hashlib
-
-    from tidemill.runtime.files import sha256
-
     package = source.package
     assert package is not None
     original = folder / f"{package.sha256}{Path(package.file).suffix}"
     known = warc.manifest(folder)
-    rows = {}
-    fetched = warc.now()
-    # What is here whole need not be fetched: a night goes on where an index is away.
+    # What is here whole need not be fetched: a night works where an index is unreachable.
     path = original if original.is_file() and sha256(original) == package.sha256 else fetch(package)
-    for member, body in members(path, source.members):
-        # The version is not in the address: a page keeps its name when its content changes.
-        uri = f"pkg:{package.index}/{package.name}#{member}"
-        row = {
-            "uri": uri,
-            "fetched": fetched,
-            "status": 200,
-            "media": media(member),
-            "charset": None,
-            "etag": None,
-            "modified": None,
-            "sha256": hashlib.sha256(body).hexdigest(),
-            "raw_file": original.name,
-            "raw_locator": member,
-            "signals": None,
-        }
-        old = known.get(uri)
-        rows[uri] = old if old and {**old, "fetched": fetched} == row else row
+    rows = _members(source, path, original.name, known)
     if not rows:
         raise Refused(
-            f"source {source.name} is empty: no member of {package.file} matches {source.members!r}; correct `members` in conf/source/{source.name}.yaml"
+            f"source {source.name} is empty: no member of {package.file} matches "
+            f"{source.members!r}; correct `members` in conf/source/{source.name}.yaml"
         )
     changed = rows != known
     if changed:
         if not original.is_file():
-            with_part = folder / f".{original.name}.part"
-            shutil.copyfile(path, with_part)
-            write(original, with_part.read_bytes())
-            with_part.unlink()
+            with aside(original) as part:
+                shutil.copyfile(path, part)
         warc.save_manifest(folder, rows.values())
-        for stale in folder.iterdir():
-            if stale.name not in (original.name, "manifest.parquet"):
-                stale.unlink()
+        _trim(folder, {original.name})
     new = sum(rows[uri] is not known.get(uri) for uri in rows)
     process.progress(len(rows), len(rows), "members")
     return Collected(
@@ -169,10 +137,34 @@ def _package(source: Source, folder: Path) -> Collected:
     )
 
 
-def _files(source: Source, folder: Path) -> Collected:
-    from tasks.collect.folder import Night, opened
+def _members(
+    source: Source, path: Path, original: str, known: dict[str, warc.ManifestRow]
+) -> dict[str, warc.ManifestRow]:
+    """A row for each member of a package, the row of before where nothing changed."""
+    package = source.package
+    assert package is not None
+    rows: dict[str, warc.ManifestRow] = {}
+    fetched = warc.now()
+    for member, body in members(path, source.members):
+        # The version is not in the address: a page keeps its name when its content changes.
+        uri = f"pkg:{package.index}/{package.name}#{member}"
+        row = warc.manifest_row(
+            uri,
+            fetched,
+            hashlib.sha256(body).hexdigest(),
+            media(member),
+            raw_file=original,
+            raw_locator=member,
+        )
+        old = known.get(uri)
+        rows[uri] = old if old and {**old, "fetched": fetched} == row else row
+    return rows
 
-    night = Night(source.name, folder, media)
+
+def _files(source: Source, folder: Path) -> Collected:
+    from tasks.collect.folder import FolderNight, opened
+
+    night = FolderNight(source.name, folder, media)
     night.run(
         opened(source.path, paths.root(), f"source {source.name}"),
         source.members,
@@ -193,13 +185,18 @@ def _files(source: Source, folder: Path) -> Collected:
 
 def media(member: str) -> str:
     """The media type of a member, by its name."""
-    import mimetypes
+    if member.endswith(".po"):
+        return "text/x-gettext"
+    return mimetypes.guess_type(member)[0] or "application/octet-stream"
 
-    return (
-        "text/x-gettext"
-        if member.endswith(".po")
-        else mimetypes.guess_type(member)[0] or "application/octet-stream"
-    )
+
+KINDS: dict[str, Callable[[Source, Path], Collected]] = {
+    "web": _web,
+    "feed": _web,
+    "api": _api,
+    "package": _package,
+    "files": _files,
+}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
 """An API that answers JSON in pages: what is new since the last night, merged by key.
 
-Each page that brought something is kept as it came, in a WARC; a record is a place within it. Where the API tells when a record
-changed, a night asks for what changed since the newest one of the last night that saw every page, less a window for those that
-come late. That time is noted with the digest of what was collected then; where it is lost, or belongs to other data, everything is asked for.
+Each page that brought something is kept as it came, in a WARC; a record is a place within it. Where
+the API says when
+a record changed, a night asks for what changed since the newest one of the last night that saw
+every page, less a
+window for those that come late. That time is noted with the digest of what was collected then;
+where it is lost, or
+belongs to other data, everything is asked for.
 """
 
 import asyncio
@@ -22,15 +26,17 @@ from tasks.collect.resolver import Names
 from tidemill.engines.config.schema import Collect, Source
 from tidemill.records import warc
 from tidemill.runtime import paths, process
+from tidemill.runtime.encodable import parsed
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import canonical, write
 
 HEALS = (408, 425, 429, 500, 502, 503, 504)
-NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
+PAST_THE_END = (400, 404, 410, 416, 422)  # how an API that counts pages answers for one it has not
+TOTALS = ("x-total-count", "x-total", "x-wp-total")
 
 
 class Night:
-    """One night at one API: the rows of the manifest as they are afterwards, and what went wrong."""
+    """One night at one API: the manifest's rows as they are afterwards, and what went wrong."""
 
     def __init__(
         self,
@@ -55,6 +61,10 @@ class Night:
         self.asked_since = self.since()
         self.headers = secrets(self.api.headers, source.name)
         self.told = 0.0
+        self.ends = time.time() + source.budget.minutes * 60
+        self.total = 0  # of records, where the API says how many it has
+        self.before: list[str] = []  # the records of the last page
+        self.full = 0  # records of a full page
 
     async def run(self) -> None:
         """Ask page after page; raises `Fault` where nothing could be had or too much failed."""
@@ -79,7 +89,9 @@ class Night:
         self.judge()
 
     def doubt(self) -> None:
-        """What the settings name and no answer has: a misspelt path would else look like an API of one page, or without times."""
+        """What the settings name and no answer has: a misspelt path would else look like an API of
+        one page, or without times.
+        """
         times = [row["modified"] for uri, row in self.rows.items() if uri in self.seen]
         if self.api.changed and times and not any(times):
             self.cut(f"no record has a time at '{self.api.changed}'; is api.changed right?")
@@ -92,7 +104,10 @@ class Night:
             self.cut(f"nothing at '{self.api.cursor}' in any answer; is api.cursor right?")
 
     def finished(self, digest: str) -> None:
-        """Note up to when the records are whole, once they are written; a night that did not see every page leaves the note of before."""
+        """Note up to when the records are whole, once they are written.
+
+        A night that did not see every page leaves the note of before.
+        """
         if not (self.api.since and self.whole):
             return
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -110,43 +125,80 @@ class Night:
         return paths.state("collect", f"{self.source.name}.since")
 
     async def pages(self) -> None:
+        """Ask page after page until the API has no more, or the night's bounds are reached."""
         address: str | None = self.first()
         asked: set[str] = set()
         for number in range(self.api.max_pages):
-            if address is None:
-                return
             if address in asked:
                 return self.cut("pages repeat: it names one again")
             asked.add(address)
-            answer = await self.get(address)
+            answer = await self.get(address, number)
             if answer is None:
-                self.whole = False
                 return
             self.counts["pages"] += 1
             try:
-                body = json.loads(answer.body)
-                records = at(body, self.api.records)
-            except (ValueError, RecursionError, LookupError):
-                return self.fail(
-                    f"no list of records at '{self.api.records}'; is api.records right?"
-                    if answer.body[:1] in (b"{", b"[")
-                    else "not JSON"
-                )
-            if not isinstance(records, list):
-                return self.fail(
-                    f"no list of records at '{self.api.records}'; is api.records right?"
-                )
-            new = self.take(address, answer, records)
-            if records and not new and self.api.pages in ("page", "offset"):
-                return self.cut("pages repeat: a page had only records that were there before it")
-            address = self.after(address, answer, body, records, number)
+                address = self.page(address, answer, number)
+            except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+                # Whatever a page's words raise is that page's outcome.
+                return self.fail(f"a page cannot be read: {type(error).__name__}: {error}"[:120])
+            if address is None:
+                return self.compare()
             if time.monotonic() - self.told > 0.5:
                 self.told = time.monotonic()
                 process.progress(len(self.seen), 0, "records", **self.counts)
         self.cut(f"over {self.api.max_pages} pages, which is max_pages")
 
+    def page(self, address: str, answer: Answer, number: int) -> str | None:
+        """Take one page's records.
+
+        Gives the next page's address, or None where there is none or it is not asked for.
+        """
+        body = parsed_page(answer)
+        records = self.listed(body, number)
+        if records is None:
+            self.fail(
+                f"no list of records at '{self.api.records}'; is api.records right?"
+                if answer.body[:1] in (b"{", b"[")
+                else "not JSON"
+            )
+            return None
+        self.total = max(self.total, told_total(answer))
+        new = self.take(address, answer, records)
+        keys = [canonical(record) for record in records]
+        self.full = self.full or (self.api.size if self.api.size_parameter else len(keys))
+        if records and not new and self.api.pages in ("page", "offset"):
+            # A page past the last may be the last once more; the first one twice is a parameter
+            # that is not heard.
+            if keys != self.before or number < 2:
+                self.cut("pages repeat: a page had only records that were there before it")
+            return None
+        self.before = keys
+        following = self.after(address, answer, body, records, number)
+        return None if following == address and not records else following
+
+    def listed(self, body: Any, number: int) -> list[Any] | None:
+        """The records of a page; None where there is no list.
+
+        Past the first page, null is an empty one.
+        """
+        try:
+            records = at(body, self.api.records)
+        except LookupError:
+            return None
+        if records is None and number:
+            return []
+        return records if isinstance(records, list) else None
+
+    def compare(self) -> None:
+        """A night that saw fewer records than the API says it has knows of none that it is gone."""
+        if self.whole and not self.asked_since and self.total > len(self.seen):
+            self.cut(f"it has {self.total} records by its own word, and {len(self.seen)} were seen")
+
     def fail(self, reason: str, heals: bool = False) -> None:
-        """Note a page that could not be had; a night that did not see everything knows of nothing that it is gone."""
+        """Note a page that could not be had.
+
+        A night that did not see everything knows of nothing that it is gone.
+        """
         self.counts["failed"] += 1
         self.heals = heals
         self.cut(reason)
@@ -160,23 +212,27 @@ class Night:
         why = "; ".join(f"{n} x {reason}" for reason, n in self.reasons.most_common(3))
         if not self.counts["pages"] or (not self.seen and self.reasons):
             raise Fault(
-                f"source {self.source.name} could not be had: {why}; what was collected before stays",
+                f"source {self.source.name} could not be had: {why}; what was collected before "
+                "stays",
                 heals=self.heals,
             )
         if not self.rows:
             raise Fault(
-                f"source {self.source.name} is empty: the API has no record; correct `api` in conf/source/{self.source.name}.yaml"
+                f"source {self.source.name} is empty: the API has no record; correct `api` in "
+                f"conf/source/{self.source.name}.yaml"
             )
         failed, pages = self.counts["failed"], self.counts["pages"] + self.counts["failed"]
         if failed > self.source.max_failed * pages:
             raise Fault(
-                f"source {self.source.name}: {failed} of {pages} pages failed ({why}), max_failed is {self.source.max_failed}; what was collected before stays",
+                f"source {self.source.name}: {failed} of {pages} pages failed ({why}), max_failed "
+                f"is {self.source.max_failed}; what was collected before stays",
                 heals=self.heals,
             )
         odd, records = self.counts["odd"], self.counts["odd"] + len(self.seen)
         if odd > self.source.max_failed * records:
             raise Fault(
-                f"source {self.source.name}: {odd} of {records} records are not as api says ({why}), max_failed is {self.source.max_failed}; what was collected before stays"
+                f"source {self.source.name}: {odd} of {records} records are not as api says "
+                f"({why}), max_failed is {self.source.max_failed}; what was collected before stays"
             )
 
     # Addresses ------------------------------------------------------------------------------------
@@ -192,7 +248,10 @@ class Night:
         return asking(api.url, more)
 
     def since(self) -> str:
-        """From when on records are asked for: the newest of the last whole night, less the window. Empty where everything is."""
+        """From when on records are asked for: the newest of the last whole night, less the window.
+
+        Empty where everything is.
+        """
         if not self.api.since or not self.known or not self.mark().is_file():
             return ""
         try:
@@ -214,8 +273,8 @@ class Night:
         """The next page's address; None after the last. One of another host is not asked."""
         api, found = self.api, None
         if api.pages == "link":
-            match = NEXT.search(answer.get("link") or "")
-            found = urljoin(address, match[1]) if match else None
+            targets = [link.target for link in answer.links() if "next" in link.relations]
+            found = urljoin(address, targets[0]) if targets else None
         elif api.pages == "cursor":
             try:
                 value = at(body, api.cursor)
@@ -241,54 +300,84 @@ class Night:
             return None
         return found
 
-    # One page ---------------------------------------------------------------------------------------
+    # One page
+    # ---------------------------------------------------------------------------------------
 
-    async def get(self, address: str) -> Answer | None:
-        """A page, asked again where that can help; None where it cannot be had."""
+    async def get(self, address: str, number: int) -> Answer | None:
+        """A page, asked again where that can help.
+
+        None where it cannot be had, or is past the last.
+        """
         reason, heals = "", False
         for attempt in range(self.settings.attempts):
-            await self.turn()
+            if not await self.turn():
+                return None
             wait = 2.0**attempt
             try:
                 answer = await self.fetcher.get(address, self.headers)
             except Failed as failed:
-                reason, heals = (
-                    str(failed) if failed.reason == "not a public address" else failed.reason,
-                    failed.heals,
-                )
-                if reason.startswith("not a public address"):
-                    reason += "; allow_loopback: true lets a test ask this machine"
-                if not failed.heals:
-                    break
-            except TooMuch:
-                reason = f"a page over {self.settings.max_page_mb:g} MB"
-                break
-            else:
-                if answer.status == 200:
-                    return answer
-                reason = f"answered {answer.status}"
-                if answer.status in (401, 403):
-                    reason += f": are the variables of api.headers ({', '.join(self.api.headers) or 'none'}) right?"
-                heals = answer.status in HEALS
+                reason, heals = why_not(failed), failed.heals
                 if not heals:
                     break
-                asked = answer.retry_after_s()
-                if asked is not None and asked > self.settings.max_wait_minutes * 60:
-                    reason += f", and asks to be left alone for {asked:.0f} s"
-                    self.stay_away(asked)
+            except TooMuch:
+                reason, heals = f"a page over {self.settings.max_page_mb:g} MB", False
+                break
+            else:
+                if answer.status in (200, 206):
+                    return answer
+                if self.past_the_end(answer.status, number):
+                    self.compare()
+                    return None
+                reason, heals = self.refused(answer.status), answer.status in HEALS
+                if not heals:
                     break
-                wait = asked if asked is not None else wait
+                wait = wait if (asked := answer.retry_after_s()) is None else asked
+                if wait > self.settings.max_wait_minutes * 60:
+                    reason += f", and asks to be left alone for {wait:.0f} s"
+                    self.stay_away(wait)
+                    break
             self.stay_away(wait)
         self.fail(reason, heals)
         return None
 
-    async def turn(self) -> None:
-        """Wait until the host may be asked again; the time is on disk before the request, so that it holds after a kill."""
+    def past_the_end(self, status: int, number: int) -> bool:
+        """Whether an answer says that there is no such page any more.
+
+        A 404 in the middle is a fault, so another sign has to be there: the page before was not
+        full, or every
+        record that the API says it has was seen.
+        """
+        if status == 204:
+            return True
+        if not number or self.api.pages not in ("page", "offset") or status not in PAST_THE_END:
+            return False
+        return len(self.before) < self.full or 0 < self.total <= len(self.seen)
+
+    def refused(self, status: int) -> str:
+        if status not in (401, 403):
+            return f"answered {status}"
+        names = ", ".join(self.api.headers) or "none"
+        return f"answered {status}: are the variables of api.headers ({names}) right?"
+
+    async def turn(self) -> bool:
+        """Wait until the host may be asked again, no longer than the night; False where that is too
+        long.
+
+        The time is on disk before the request, so that it holds after a kill.
+        """
         noted = self.noted()
         until = float(noted.read_text()) if noted.is_file() else 0.0
-        if (wait := min(until - time.time(), self.settings.max_wait_minutes * 60)) > 0:
+        wait = until - time.time()
+        if wait > self.settings.max_wait_minutes * 60:
+            self.fail(f"asks to be left alone for {wait:.0f} s more", heals=True)
+            return False
+        if max(time.time(), until) > self.ends:
+            self.cut(f"budget of {self.source.budget.minutes:g} minutes")
+            return False
+        if wait > 0:
             await asyncio.sleep(wait)
         self.stay_away(self.source.delay_s)
+        return True
 
     def noted(self) -> Path:
         return paths.state("collect", f"{self.source.name}.next")
@@ -299,7 +388,7 @@ class Night:
 
     def take(self, address: str, answer: Answer, records: list[Any]) -> int:
         """Merge a page's records by their key; how many this night had not seen."""
-        fresh: list[tuple[str, dict[str, Any]]] = []
+        fresh: list[tuple[str, warc.ManifestRow]] = []
         new, night = 0, warc.now()
         for number, record in enumerate(records):
             try:
@@ -322,29 +411,16 @@ class Night:
             if old and old["status"] == 200 and old["sha256"] == digest:
                 self.counts["unchanged"] += uri in self.known and old is self.known[uri]
                 continue
-            fresh.append(
-                (
-                    uri,
-                    {
-                        "uri": uri,
-                        "fetched": night,
-                        "status": 200,
-                        "media": "application/json",
-                        "charset": None,
-                        "etag": None,
-                        "modified": modified,
-                        "sha256": digest,
-                        "raw_file": "",
-                        "raw_locator": pointer(self.api.records, number),
-                        "signals": None,
-                    },
-                )
+            place = pointer(self.api.records, number)
+            row = warc.manifest_row(
+                uri, night, digest, "application/json", modified=modified, raw_locator=place
             )
+            fresh.append((uri, row))
         if fresh:
             self.keep(address, answer, fresh)
         return new
 
-    def keep(self, address: str, answer: Answer, fresh: list[tuple[str, dict[str, Any]]]) -> None:
+    def keep(self, address: str, answer: Answer, fresh: list[tuple[str, warc.ManifestRow]]) -> None:
         """The page into a WARC, and its new records into the rows."""
         if self.segment is None or self.segment.full:
             if self.segment:
@@ -404,9 +480,30 @@ def changed(record: Any, path: str) -> str | None:
             if isinstance(value, int | float)
             else datetime.fromisoformat(value)
         )
+        when = when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC)
     except (LookupError, ValueError, TypeError, OverflowError, OSError):
         return None
-    return when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC).isoformat(timespec="seconds")
+    return when.isoformat(timespec="seconds")
+
+
+def parsed_page(answer: Answer) -> Any:
+    """A page's JSON; None where it is none."""
+    try:
+        return parsed(answer.body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def told_total(answer: Answer) -> int:
+    """How many records the API says it has, in a header; 0 where it does not."""
+    values = [value.strip() for name in TOTALS for value in answer.all(name)]
+    return max((int(value) for value in values if re.fullmatch(r"[0-9]{1,12}", value)), default=0)
+
+
+def why_not(failed: Failed) -> str:
+    if failed.reason != "not a public address":
+        return failed.reason
+    return f"{failed}; allow_loopback: true lets a test ask this machine"
 
 
 def asking(address: str, more: dict[str, str]) -> str:
@@ -421,12 +518,16 @@ def asking(address: str, more: dict[str, str]) -> str:
 
 
 def secrets(headers: dict[str, str], source: str) -> dict[str, str]:
-    """The headers with each $NAME as the environment has it; Refused for a variable that is not set."""
+    """The headers with each $NAME as the environment has it.
+
+    Refused for a variable that is not set.
+    """
 
     def value(match: re.Match[str]) -> str:
         if not os.environ.get(match[1]):
             raise Refused(
-                f"source {source}: api.headers names ${match[1]}, and the environment has no such variable; set it and run again"
+                f"source {source}: api.headers names ${match[1]}, and the environment has no such "
+                "variable; set it and run again"
             )
         return os.environ[match[1]]
 

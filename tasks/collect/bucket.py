@@ -1,7 +1,9 @@
 """A bucket, or whatever else fsspec can list and read: s3, gs, az, ftp, sftp, smb, hdfs.
 
-Which it was is told by the store's own marks (an ETag, or time and size), so a night costs one listing and what changed.
-Keys and passwords come from the environment, by the names each store has for them or as FSSPEC_FTP_PASSWORD: never from conf/.
+Which it was is told by the store's own marks (an ETag, or time and size), so a night costs one
+listing and what changed.
+Keys and passwords come from the environment, by the names each store has for them or as
+FSSPEC_FTP_PASSWORD: never from conf/.
 """
 
 import re
@@ -29,13 +31,15 @@ class Bucket:
             )
         if "::" in path or re.match(r"[a-z0-9+.-]+://[^/]*:[^/@]*@", path):
             raise Refused(
-                f"{where}: path {re.sub('://.*@', '://...@', path)} holds a password or a chain; name the place alone, and give keys by the environment"
+                f"{where}: path {re.sub('://.*@', '://...@', path)} holds a password or a chain; "
+                "name the place alone, and give keys by the environment"
             )
         try:
             self.files, self.root = fsspec.core.url_to_fs(path)
         except ImportError as error:
             raise Refused(
-                f"{where}: {scheme}:// needs a package that is not installed ({error}); pip install it and run again"
+                f"{where}: {scheme}:// needs a package that is not installed ({error}); pip "
+                "install it and run again"
             ) from error
         except ValueError as error:
             raise Refused(
@@ -48,17 +52,22 @@ class Bucket:
             ) from error
 
     def marks(self) -> dict[str, str | None]:
-        """Each file's name below the address, and what the store says by which a change is seen; None where it says nothing."""
+        """Each file's name below the address, and what the store says by which a change is seen.
+
+        None where it says nothing.
+        """
         from tasks.collect.folder import MOST_FILES, sound
 
         found = self._ask(lambda: self.files.find(self.root, detail=True))
         if not found:
             raise Refused(
-                f"{self.where}: {self.path} is empty or does not exist; correct `path` in its file of conf/source, what was collected stays"
+                f"{self.where}: {self.path} is empty or does not exist; correct `path` in its "
+                "file of conf/source, what was collected stays"
             )
         if len(found) > MOST_FILES:
             raise Refused(
-                f"{self.where}: {self.path} holds more than {MOST_FILES:,} files; name a smaller folder"
+                f"{self.where}: {self.path} holds more than {MOST_FILES:,} files; name a smaller "
+                "folder"
             )
         marks: dict[str, str | None] = {}
         base = self.root.rstrip("/")
@@ -68,7 +77,8 @@ class Bucket:
                 continue
             if (info.get("size") or 0) > MAX_MEMBER_MB * 2**20:
                 raise Refused(
-                    f"{self.where}: {path} has {info['size'] / 2**20:.0f} MB, the limit of one file is {MAX_MEMBER_MB}; cut it in parts"
+                    f"{self.where}: {path} has {info['size'] / 2**20:.0f} MB, the limit of one "
+                    f"file is {MAX_MEMBER_MB}; cut it in parts"
                 )
             marks[sound(name, PurePosixPath(path), self.where)] = mark(info)  # type: ignore[arg-type]
         self.single = self.root if list(found) == [self.root] else None
@@ -85,7 +95,8 @@ class Bucket:
         found: bytes = self._ask(body)
         if len(found) > MAX_MEMBER_MB * 2**20:
             raise Refused(
-                f"{self.where}: {path} has over {MAX_MEMBER_MB} MB, which is the limit of one file; cut it in parts"
+                f"{self.where}: {path} has over {MAX_MEMBER_MB} MB, which is the limit of one "
+                "file; cut it in parts"
             )
         return found
 
@@ -94,16 +105,20 @@ class Bucket:
             return ask()
         except FileNotFoundError as error:
             raise Refused(
-                f"{self.where}: {self.path} does not exist, or a file of it went away; correct `path` in its file of conf/source, or run again"
+                f"{self.where}: {self.path} does not exist, or a file of it went away; correct "
+                "`path` in its file of conf/source, or run again"
             ) from error
         except PermissionError as error:
             raise Refused(
-                f"{self.where}: {self.path} may not be read with the keys of this environment: {told(error)}"
+                f"{self.where}: {self.path} may not be read with the keys of this environment: "
+                f"{told(error)}"
             ) from error
         except Exception as error:
-            # Every store has errors of its own; what they have in common is that the network or the store is at fault.
+            # Every store has errors of its own; what they have in common is that the network or
+            # the store is at fault.
             raise Fault(
-                f"{self.where}: {self.path} cannot be read: {told(error)}; what was collected stays",
+                f"{self.where}: {self.path} cannot be read: {told(error)}; what was collected "
+                "stays",
                 heals=True,
             ) from error
 

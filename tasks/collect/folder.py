@@ -1,6 +1,8 @@
-"""A person's own folder, one file, or a bucket: what is new in it is kept as one archive a night, so that what was trained on can be shown later.
+"""A person's own folder, one file, or a bucket: what is new in it is kept as one archive a night,
+so that what was trained on can be shown later.
 
-No link is followed and no name leaves the folder: who may write into it decides what is in it, and not what else is read.
+No link is followed and no name leaves the folder: who may write into it decides what is in it, and
+not what else is read.
 """
 
 import hashlib
@@ -35,13 +37,19 @@ PACKED = (
 
 
 class Folder:
-    """Files of this machine. Only their contents tell whether they changed, so each is read every night."""
+    """Files of this machine.
+
+    Only their contents tell whether they changed, so each is read every night.
+    """
 
     def __init__(self, path: Path, where: str) -> None:
         self.path, self.where = path, where
 
     def marks(self) -> dict[str, str | None]:
-        """The files at or below the path, relative to it; those that begin with a dot are a system's own and left out."""
+        """The files at or below the path, relative to it.
+
+        Those that begin with a dot are a system's own and left out.
+        """
         return dict.fromkeys(self.names())
 
     def names(self) -> list[str]:
@@ -50,7 +58,8 @@ class Folder:
             raise Refused(f"{where}: {path} is a link; name the folder that it leads to")
         if not path.exists():
             raise Refused(
-                f"{where}: {path} does not exist; correct `path` in its file of conf/source, what was collected stays"
+                f"{where}: {path} does not exist; correct `path` in its file of conf/source, what "
+                "was collected stays"
             )
         if path.is_file():
             return [sound(path.name, path, where)]
@@ -72,7 +81,8 @@ class Folder:
                 name = sound(f"{before}{entry.name}", Path(entry.path), where)
                 if entry.is_symlink():
                     raise Refused(
-                        f"{where}: {entry.path} is a link; put the file itself there, or remove the link"
+                        f"{where}: {entry.path} is a link; put the file itself there, or remove "
+                        "the link"
                     )
                 if entry.is_dir(follow_symlinks=False):
                     found += self._below(Path(entry.path), f"{name}/")
@@ -94,7 +104,8 @@ class Folder:
                 size = os.fstat(handle).st_size
                 if size > MAX_MEMBER_MB * 2**20:
                     raise Refused(
-                        f"{self.where}: {file} has {size / 2**20:.0f} MB, the limit of one file is {MAX_MEMBER_MB}; cut it in parts"
+                        f"{self.where}: {file} has {size / 2**20:.0f} MB, the limit of one file "
+                        f"is {MAX_MEMBER_MB}; cut it in parts"
                     )
                 return opened.read(MAX_MEMBER_MB * 2**20)
         except FileNotFoundError as error:
@@ -138,56 +149,35 @@ def sound(name: str, path: Path, where: str) -> str:
     return name
 
 
-class Night:
+class FolderNight:
     """One night over a folder or bucket: the rows of the manifest as they are afterwards."""
 
     def __init__(self, name: str, folder: Path, media: Any) -> None:
         self.name, self.folder, self.media = name, folder, media
         self.known = warc.manifest(folder)
-        self.rows: dict[str, dict[str, Any]] = {}
+        self.rows: dict[str, warc.ManifestRow] = {}
         self.read = self.bytes = 0
+        self.at = warc.now()
 
     def run(self, place: Folder | Bucket, pattern: str, tell: Any) -> None:
-        """Read what may have changed, and pack what did. What a bucket marks as it was is not read."""
+        """Read what may have changed, and pack what did.
+
+        What a bucket marks as it was is not read.
+        """
         marks = {name: mark for name, mark in place.marks().items() if matches(name, pattern)}
         if not marks:
             raise Refused(
-                f"{place.where} is empty: no file of {place.path} matches {pattern!r}; correct `members` in conf/source/{self.name}.yaml"
+                f"{place.where} is empty: no file of {place.path} matches {pattern!r}; correct "
+                f"`members` in conf/source/{self.name}.yaml"
             )
-        at, new = warc.now(), []
+        new: list[str] = []
         with aside(self.folder / "files.zip") as part:
             with zipfile.ZipFile(part, "w") as archive:
                 for number, (name, mark) in enumerate(sorted(marks.items()), 1):
-                    uri = f"files:{self.name}#{name}"
-                    old = self.known.get(uri)
-                    whole = old if old and (self.folder / old["raw_file"]).is_file() else None
-                    if whole and mark and whole["etag"] == mark:
-                        self.rows[uri] = whole
-                        continue
-                    body = place.read(name)
-                    self.read += 1
-                    digest = hashlib.sha256(body).hexdigest()
-                    if whole and whole["sha256"] == digest:
-                        self.rows[uri] = {**whole, "etag": mark}
-                        continue
-                    write(archive, name, body)
-                    self.bytes += len(body)
-                    new.append(uri)
-                    self.rows[uri] = {
-                        "uri": uri,
-                        "fetched": at,
-                        "status": 200,
-                        "media": self.media(name),
-                        "charset": None,
-                        "etag": mark,
-                        "modified": None,
-                        "sha256": digest,
-                        "raw_file": "",
-                        "raw_locator": name,
-                        "signals": None,
-                    }
-                    if number % 100 == 0:
-                        tell(number, len(marks))
+                    if self._packed(archive, place, name, mark):
+                        new.append(f"files:{self.name}#{name}")
+                        if number % 100 == 0:
+                            tell(number, len(marks))
             packed = f"{sha256(part)}.zip"
         if new:
             (self.folder / "files.zip").rename(self.folder / packed)
@@ -198,8 +188,33 @@ class Night:
         self.fresh = len(new)
         self.unchanged = len(marks) - len(new)
 
+    def _packed(
+        self, archive: zipfile.ZipFile, place: Folder | Bucket, name: str, mark: str | None
+    ) -> bool:
+        """Take one file up; whether it is new or changed, and in the archive now."""
+        uri = f"files:{self.name}#{name}"
+        old = self.known.get(uri)
+        whole = old if old and (self.folder / old["raw_file"]).is_file() else None
+        if whole and mark and whole["etag"] == mark:
+            self.rows[uri] = whole
+            return False
+        body = place.read(name)
+        self.read += 1
+        digest = hashlib.sha256(body).hexdigest()
+        if whole and whole["sha256"] == digest:
+            self.rows[uri] = {**whole, "etag": mark}
+            return False
+        write(archive, name, body)
+        self.bytes += len(body)
+        self.rows[uri] = warc.manifest_row(
+            uri, self.at, digest, self.media(name), etag=mark, raw_locator=name
+        )
+        return True
+
     def close(self) -> bool:
-        """Write the manifest where something changed, and put archives together where most of what they hold is old; whether anything was written."""
+        """Write the manifest where something changed, and put archives together where most of what
+        they hold is old; whether anything was written.
+        """
         same = {uri: (row["sha256"], row["etag"]) for uri, row in self.rows.items()} == {
             uri: (row["sha256"], row["etag"]) for uri, row in self.known.items()
         }

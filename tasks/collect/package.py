@@ -20,7 +20,10 @@ SECRET = re.compile("TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL", re.IGNORECASE)
 
 
 def fetch(package: Package) -> Path:
-    """The package's file, from the cache or from its index; its bytes are those that were pinned."""
+    """The package's file, from the cache or from its index.
+
+    Its bytes are those that were pinned.
+    """
     path = cache() / package.sha256[:2] / package.sha256 / package.file
     if path.is_file() and sha256(path) == package.sha256:
         return path
@@ -34,7 +37,8 @@ def fetch(package: Package) -> Path:
             if not found.is_file():
                 there = ", ".join(sorted(p.name for p in Path(folder).iterdir())) or "nothing"
                 raise Refused(
-                    f"{package.name}=={package.version} has no file {package.file}, its index brought {there}; correct `file`"
+                    f"{package.name}=={package.version} has no file {package.file}, its index "
+                    f"brought {there}; correct `file`"
                 )
             digest = sha256(found)
             if digest != package.sha256:
@@ -52,7 +56,10 @@ def _download(package: Package, folder: str) -> None:
 
 
 def _asked(command: list[str], folder: str) -> subprocess.CompletedProcess[str]:
-    """A package's own client at work. It is told none of this machine's secrets: of a source package it may run code."""
+    """A package's own client at work.
+
+    It is told none of this machine's secrets: of a source package it may run code.
+    """
     told = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
     try:
         return subprocess.run(
@@ -60,7 +67,8 @@ def _asked(command: list[str], folder: str) -> subprocess.CompletedProcess[str]:
         )
     except subprocess.TimeoutExpired as error:
         raise Fault(
-            f"{command[0]} did not answer within ten minutes; check the network, what was collected stays",
+            f"{command[0]} did not answer within ten minutes; check the network, what was "
+            "collected stays",
             heals=True,
         ) from error
 
@@ -69,7 +77,9 @@ def _apt(package: Package, folder: str) -> None:
     """`apt-get download` needs no root; it asks the indexes that this machine knows."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise Refused(
-            f"{package.name} is a Debian package, and there is no apt-get here; use a Debian or Ubuntu machine, or put {package.file} into {cache() / package.sha256[:2] / package.sha256}"
+            f"{package.name} is a Debian package, and there is no apt-get here; use a Debian or "
+            f"Ubuntu machine, or put {package.file} into "
+            f"{cache() / package.sha256[:2] / package.sha256}"
         )
     done = _asked(["apt-get", "--quiet", "download", f"{package.name}={package.version}"], folder)
     if done.returncode == 0:
@@ -79,10 +89,12 @@ def _apt(package: Package, folder: str) -> None:
     ] or ["apt-get said nothing"]
     if any("not found" in line or "Unable to locate" in line for line in lines):
         raise Refused(
-            f"no package {package.name}={package.version} in apt's index ({lines[0]}); run apt-get update, or correct name or version in conf/source"
+            f"no package {package.name}={package.version} in apt's index ({lines[0]}); run "
+            "apt-get update, or correct name or version in conf/source"
         )
     raise Fault(
-        f"cannot fetch {package.name}={package.version}: {lines[0]}; check the network, what was collected stays",
+        f"cannot fetch {package.name}={package.version}: {lines[0]}; check the network, what was "
+        "collected stays",
         heals=True,
     )
 
@@ -91,7 +103,8 @@ def _npm(package: Package, folder: str) -> None:
     """`npm pack` brings a package as it was published; none of its scripts is run."""
     if shutil.which("npm") is None:
         raise Refused(
-            f"{package.name} is an npm package, and there is no npm here; install Node.js, or put {package.file} into {cache() / package.sha256[:2] / package.sha256}"
+            f"{package.name} is an npm package, and there is no npm here; install Node.js, or put "
+            f"{package.file} into {cache() / package.sha256[:2] / package.sha256}"
         )
     done = _asked(
         [
@@ -115,32 +128,28 @@ def _npm(package: Package, folder: str) -> None:
     ] or ["npm said nothing"]
     if {"code E404", "code ETARGET"} & set(lines):
         raise Refused(
-            f"no package {package.name}@{package.version} in npm's index; correct name or version in conf/source"
+            f"no package {package.name}@{package.version} in npm's index; correct name or version "
+            "in conf/source"
         )
     raise Fault(
-        f"cannot fetch {package.name}@{package.version}: {'; '.join(lines[:2])}; check the network, what was collected stays",
+        f"cannot fetch {package.name}@{package.version}: {'; '.join(lines[:2])}; check the "
+        "network, what was collected stays",
         heals=True,
     )
 
 
+PIP = (
+    *("-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+    *("--no-deps", "--no-input", "--retries", "2"),
+)
+
+
 def _pip(package: Package, folder: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--no-input",
-        "--retries",
-        "2",
-        "--dest",
-        folder,
-    ]
-    # pip asks a source package what it is called by running its build; with the hash told, it runs only what was pinned.
+    # pip asks a source package what it is called by running its build; with the hash given, it
+    # runs only what was pinned.
     pinned = Path(folder) / "pinned.txt"
     pinned.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
+    command = [sys.executable, *PIP, "--dest", folder]
     command += ["--require-hashes", "--requirement", str(pinned)]
     if package.file.endswith((".tar.gz", ".zip")):
         command += ["--no-binary", ":all:"]
@@ -152,13 +161,16 @@ def _pip(package: Package, folder: str) -> None:
     text = done.stderr.lower()
     if "no matching distribution" in text and "connection" not in text and "retrying" not in text:
         raise Refused(
-            f"no package {package.name}=={package.version} in the index; correct name or version in conf/source"
+            f"no package {package.name}=={package.version} in the index; correct name or version "
+            "in conf/source"
         )
     if "do not match the hashes" in text or "hash mismatch" in text:
         raise Refused(
-            f"{package.file} has another sha256, conf pins {package.sha256}; refused: the package changed or the pin is wrong"
+            f"{package.file} has another sha256, conf pins {package.sha256}; refused: the package "
+            "changed or the pin is wrong"
         )
     raise Fault(
-        f"cannot fetch {package.name}=={package.version}: {last}; check the network, what was collected stays",
+        f"cannot fetch {package.name}=={package.version}: {last}; check the network, what was "
+        "collected stays",
         heals=True,
     )

@@ -1,6 +1,7 @@
 """How each host is asked: one request at a time, with its own delay, never sooner than it said.
 
-Times are of one clock that no change of the machine's moves while we run; what must survive us is kept as the time of day.
+Times are of one clock that no change of the machine's moves while we run; what must survive us is
+kept as the time of day.
 """
 
 import time
@@ -71,7 +72,9 @@ class Host:
         self.why = ""  # what it waits for
 
     def gap_s(self, factor: float) -> float:
-        """Between two requests: what was configured or asked for, or longer where the host is slow. A mirror of our own has none."""
+        """Between two requests: what was configured or asked for, or longer where the host is slow.
+        A mirror of our own has none.
+        """
         asked = max(self.delay_s, self.rules.delay_s if self.rules else 0.0)
         return max(asked, min(factor * self.latency_s, MOST_LATENCY_S)) if self.delay_s else asked
 
@@ -100,7 +103,9 @@ class Host:
             self.next_at = max(self.next_at, now + self.gap_s(factor))
 
     def failed(self, now: float, retry_after_s: float | None) -> None:
-        """It did not answer, or asked for patience: what it named is kept to the second, else twice as long each time."""
+        """It did not answer, or asked for patience: what it named is kept to the second, else twice
+        as long each time.
+        """
         self.failures += 1
         if retry_after_s is not None:
             self.next_at, self.why = max(self.next_at, now + retry_after_s), "Retry-After"

@@ -18,10 +18,14 @@ class Scope:
         self.shapes: Counter[str] = Counter()
         self.ports = frozenset(source.ports)
 
+    def holds(self, host: str) -> bool:
+        """Whether a host's name is one of the source's."""
+        return host in self.exact or host.endswith(self.under or ("\0",))
+
     def why_not(self, uri: str) -> str | None:
         """Why a canonical address is not taken, or None."""
         host = urls.host(uri)
-        if host not in self.exact and not host.endswith(self.under or ("\0",)):
+        if not self.holds(host):
             return "host not in hosts"
         if host not in self.mirrors and urls.port(uri) not in self.ports:
             return "port not in ports"

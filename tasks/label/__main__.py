@@ -2,7 +2,11 @@
 
 import hashlib
 import json
+import logging
 import sys
+import unicodedata
+from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +17,15 @@ from tasks.label import people
 from tasks.label.voting import NOTHING, Votes, decided, figures
 from tidemill import contract
 from tidemill.engines import config
-from tidemill.engines.config.schema import Label
+from tidemill.engines.config.schema import Label, Recipe
 from tidemill.engines.dvc import graph
 from tidemill.records.tables import EXAMPLES, ISSUES, LOST, WEIGHT, save
 from tidemill.run import main
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked, swept, write_json
+
+log = logging.getLogger(__name__)
 
 LEAST_WEIGHT = 0.01  # a doubtful example's weight: a batch of nothing else still has a mean
 
@@ -34,126 +40,189 @@ def label(name: str) -> None:
         swept(out)
         documents = pd.read_parquet(path)
         process.progress(0, len(documents), "documents")
-        examples = contract.application(name).label(documents, recipe.label.options())
-        if "payload" not in examples:
-            examples["payload"] = None
-        # An example is known by its question and its document, so a changed label keeps its place in the split.
-        keys = examples["doc_id"] + "\x1f" + examples["inputs"]
-        examples.insert(
-            0, "example_id", [hashlib.sha256(key.encode()).hexdigest()[:24] for key in keys]
-        )
-        told, field, said = answered(name, examples, recipe.label)
-        once(examples, documents, said)
-        doubtful = doubted(examples, field, said, recipe.label, told)
-        lost = examples[examples["dropped"].notna()].assign(reason=lambda frame: frame["dropped"])
-        kept = examples[examples["dropped"].isna()]
-        if kept.empty:
-            raise Refused(
-                f"recipe {name}: no example is left after label; see data/labels/{name}/dropped.parquet for the reasons"
-            )
-        wide = kept.merge(
-            documents[["doc_id", "source", "part", "original"]],
-            on="doc_id",
-            how="left",
-            validate="many_to_one",
-        )
-        wide = wide.sort_values("example_id", kind="stable", ignore_index=True)
-        lost = lost.sort_values("example_id", kind="stable", ignore_index=True)
-        schema = EXAMPLES
-        if recipe.label.issues == "weight":
-            schema, told["issues"]["weighted"] = (
-                EXAMPLES.append(WEIGHT),
-                int((wide[WEIGHT.name] < 1).sum()),
-            )
-        save(
-            out / "examples.parquet",
-            pa.Table.from_pandas(wide[schema.names], schema=schema, preserve_index=False),
-            schema,
-        )
-        save(
-            out / "dropped.parquet",
-            pa.Table.from_pandas(lost[LOST.names], schema=LOST, preserve_index=False),
-            LOST,
-        )
-        save(
-            out / "issues.parquet",
-            pa.Table.from_pandas(doubtful[ISSUES.names], schema=ISSUES, preserve_index=False),
-            ISSUES,
-        )
-        write_json(
-            out / "report.json",
-            {
-                "rows": len(wide),
-                "dropped": lost["reason"].value_counts().sort_index().to_dict(),
-                "counts": {
-                    "agreed": int((wide["confidence"] >= 0.999).sum()),
-                    "targets": int(wide["target"].nunique()),
-                },
-                **told,
-            },
-        )
+        examples = examined(recipe, documents)
+        report, field, by_people = answered(name, examples, recipe.label)
+        once(examples, documents, by_people)
+        doubtful = doubted(examples, field, by_people, recipe.label, report)
+        if field:
+            report |= alike_labels(examples, field)
+        _save(name, out, documents, examples, doubtful, report, recipe.label)
         process.progress(len(documents), len(documents), "documents")
+
+
+def examined(recipe: Recipe, documents: pd.DataFrame) -> pd.DataFrame:
+    """The application's examples, each with its id. Raises Refused where a row cannot be one."""
+    examples = contract.application(recipe.application).label(documents, recipe.label.options())
+    if "payload" not in examples:
+        examples["payload"] = None
+    usable = examples[examples["dropped"].isna()]
+    for column in ("doc_id", "inputs", "target", "unit"):
+        missing = usable.index[usable[column].isna()] if column in usable else usable.index
+        if len(missing):
+            document = usable["doc_id"][missing[0]]
+            raise Refused(
+                f"recipe {recipe.application}: label leaves {column} empty in {len(missing):,} "
+                "rows, "
+                f"first of document {document}; drop such rows with a reason, or fill it"
+            )
+    # An example is known by its question and its document, so a changed label keeps its place in
+    # the split.
+    keys = examples["doc_id"] + "\x1f" + examples["inputs"]
+    ids = [hashlib.sha256(key.encode()).hexdigest()[:24] for key in keys]
+    examples.insert(0, "example_id", ids)
+    return examples
+
+
+def alike_labels(examples: pd.DataFrame, field: str) -> dict[str, Any]:
+    """Answers that differ in spaces, case or Unicode form alone: probably one answer, spelled in
+    several ways.
+    """
+    spellings: dict[str, Counter[str]] = defaultdict(Counter)
+    for target in examples.loc[examples["dropped"].isna(), "target"]:
+        answer = json.loads(target).get(field)
+        if isinstance(answer, str):
+            folded = unicodedata.normalize("NFKC", answer).casefold()
+            spellings["".join(folded.split())][answer] += 1
+    alike = [dict(sorted(counts.items())) for counts in spellings.values() if len(counts) > 1]
+    for counts in alike:
+        words = ", ".join(f"{answer!r} ({count:,})" for answer, count in counts.items())
+        log.warning("labels that differ in spaces, case or Unicode form alone: %s", words)
+    return {"alike": alike} if alike else {}
+
+
+def _save(
+    name: str,
+    out: Path,
+    documents: pd.DataFrame,
+    examples: pd.DataFrame,
+    doubtful: pd.DataFrame,
+    report: dict[str, Any],
+    policy: Label,
+) -> None:
+    """Write the tables and the report. Raises Refused where no example is left."""
+    lost = examples[examples["dropped"].notna()].assign(reason=lambda frame: frame["dropped"])
+    kept = examples[examples["dropped"].isna()]
+    if kept.empty:
+        raise Refused(_nothing_left(name, lost))
+    places = documents[["doc_id", "source", "part", "original"]]
+    wide = kept.merge(places, on="doc_id", how="left", validate="many_to_one")
+    wide = wide.sort_values("example_id", kind="stable", ignore_index=True)
+    lost = lost.sort_values("example_id", kind="stable", ignore_index=True)
+    schema = EXAMPLES
+    if policy.issues == "weight":
+        schema = EXAMPLES.append(WEIGHT)
+        report["issues"]["weighted"] = int((wide[WEIGHT.name] < 1).sum())
+    for file, frame, columns in (
+        ("examples", wide, schema),
+        ("dropped", lost, LOST),
+        ("issues", doubtful, ISSUES),
+    ):
+        table = pa.Table.from_pandas(frame[columns.names], schema=columns, preserve_index=False)
+        save(out / f"{file}.parquet", table, columns)
+    counts = {
+        "agreed": int((wide["confidence"] >= 0.999).sum()),
+        "targets": int(wide["target"].nunique()),
+    }
+    dropped = lost["reason"].value_counts().sort_index().to_dict()
+    write_json(
+        out / "report.json", {"rows": len(wide), "dropped": dropped, "counts": counts, **report}
+    )
+
+
+def _nothing_left(name: str, lost: pd.DataFrame) -> str:
+    reasons = lost["reason"].value_counts().head(3)
+    why = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.items())
+    return (
+        f"recipe {name}: no example is left after label ({why}); correct `label` in "
+        f"conf/recipe/{name}.yaml or the source's selector"
+    )
 
 
 def answered(
     name: str, examples: pd.DataFrame, policy: Label
 ) -> tuple[dict[str, Any], str, dict[str, str]]:
-    """Let the voters decide where that is asked for, then the people, who win. Changes `examples`; gives the report, the answers' one field and what people said."""
+    """Let the voters decide where that is asked for, then the people, who win. Changes `examples`.
+
+    Gives the report, the answers' one field, and what people answered.
+    """
     usable = examples[examples["dropped"].isna()]  # a row that was dropped may have no answer
-    try:
-        field = people.field(usable, name) if len(usable) else ""
-    except Refused:
-        field = ""
+    field = _label_field(name, usable)
     if not field:
         if policy.decide != "given" or policy.issues != "off" or people.answers(name):
             raise Refused(
-                f"recipe {name}: label.decide, label.issues and people's labels are for answers that are labels; leave them out"
+                f"recipe {name}: label.decide, label.issues and people's labels are for answers "
+                f"that are labels; leave them out"
             )
         return {}, "", {}
+    _refuse_without(name, usable, field)
     given = [json.loads(item).get(field) or None for item in examples["target"]]
-    said = people.answers(name)
-    true = [said.get(example) for example in examples["example_id"]]
+    by_people = people.answers(name)
+    true = [by_people.get(example) for example in examples["example_id"]]
     votes = Votes(examples["votes"].tolist())
-    by_people = sum(answer is not None for answer in true)
-    measured_on = "people's labels" if by_people >= policy.least_people else "the given labels"
-    told: dict[str, Any] = {
-        "voters": figures(
-            votes, given, true if by_people >= policy.least_people else given, measured_on
-        ),
-        "people": by_people,
+    count = sum(answer is not None for answer in true)
+    enough = count >= policy.least_people
+    measured_on = "people's labels" if enough else "the given labels"
+    report: dict[str, Any] = {
+        "voters": figures(votes, given, true if enough else given, measured_on),
+        "people": count,
     }
-    columns = {
-        column: examples[column].tolist()
-        for column in ("target", "slices", "confidence", "votes", "dropped")
-    }
+    names = ("target", "slices", "confidence", "votes", "dropped")
+    columns = {column: examples[column].tolist() for column in names}
     if policy.decide == "votes":
-        way, answers, confidence, scores = decided(votes, true)
-        told["decided"] = {"by": way, **scores}
-        for place, (answer, sure) in enumerate(zip(answers, confidence, strict=True)):
-            if answer == NOTHING:
-                columns["dropped"][place] = "no voter says anything of it"
-            else:
-                relabel(columns, place, field, votes.answers[answer], float(sure))
-    for place, answer in (
-        (place, answer) for place, answer in enumerate(true) if answer is not None
-    ):
-        columns["votes"][place] = json.dumps(
-            {**json.loads(columns["votes"][place]), "people": answer},
-            sort_keys=True,
-            ensure_ascii=False,
-        )
-        if answer == people.NONE:
-            columns["dropped"][place] = "people say that it is none of these"
-        else:
-            relabel(columns, place, field, answer, 1.0)
-            columns["dropped"][place] = None
+        report["decided"] = _decide(columns, votes, true, field)
+    for place, answer in enumerate(true):
+        if answer is not None:
+            _take(columns, place, field, answer)
     for column, values in columns.items():
-        examples[column] = pd.Series(
-            values,
-            index=examples.index,
-            dtype=examples[column].dtype if column == "confidence" else object,
+        kind = examples[column].dtype if column == "confidence" else object
+        examples[column] = pd.Series(values, index=examples.index, dtype=kind)
+    return report, field, by_people
+
+
+def _label_field(name: str, usable: pd.DataFrame) -> str:
+    """The one field of the answers; empty where they are no labels."""
+    try:
+        return people.field(usable, name) if len(usable) else ""
+    except Refused:
+        return ""
+
+
+def _refuse_without(name: str, usable: pd.DataFrame, field: str) -> None:
+    """Refuse rows whose target lacks the field that the others have. Raises Refused."""
+    without = [
+        place for place, item in enumerate(usable["target"]) if field not in json.loads(item)
+    ]
+    if without:
+        row = usable.iloc[without[0]]
+        raise Refused(
+            f"recipe {name}: the target of {len(without):,} rows has no '{field}', first row "
+            f"{row['example_id']} of document {row['doc_id']}: {row['target'][:60]}; "
+            f"give it one in label or drop the row"
         )
-    return told, field, said
+
+
+def _decide(
+    columns: dict[str, list[Any]], votes: Votes, true: list[str | None], field: str
+) -> dict[str, Any]:
+    """Relabel every row by what its voters say; which way was taken, and how right each was."""
+    way, answers, confidence, scores = decided(votes, true)
+    for place, (answer, sure) in enumerate(zip(answers, confidence, strict=True)):
+        if answer == NOTHING:
+            columns["dropped"][place] = "no voter says anything of it"
+        else:
+            relabel(columns, place, field, votes.answers[answer], float(sure))
+    return {"by": way, **scores}
+
+
+def _take(columns: dict[str, list[Any]], place: int, field: str, answer: str) -> None:
+    """A row's answer as people gave it."""
+    votes = {**json.loads(columns["votes"][place]), "people": answer}
+    columns["votes"][place] = json.dumps(votes, sort_keys=True, ensure_ascii=False)
+    if answer == people.NONE:
+        columns["dropped"][place] = "people say that it is none of these"
+    else:
+        relabel(columns, place, field, answer, 1.0)
+        columns["dropped"][place] = None
 
 
 def once(examples: pd.DataFrame, documents: pd.DataFrame, said: dict[str, str]) -> None:
@@ -177,7 +246,10 @@ def once(examples: pd.DataFrame, documents: pd.DataFrame, said: dict[str, str]) 
 def doubted(
     examples: pd.DataFrame, field: str, said: dict[str, str], policy: Label, told: dict[str, Any]
 ) -> pd.DataFrame:
-    """Doubt what looks wrong, by policy with a consequence. Changes `examples` and the report; gives the doubtful ones."""
+    """Doubt what looks wrong, by policy with a consequence.
+
+    Changes `examples` and the report; gives the doubtful ones.
+    """
     if policy.issues == "off":
         return pd.DataFrame({column: [] for column in ISSUES.names})
     from tasks.label.issues import issues

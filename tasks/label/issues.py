@@ -1,7 +1,9 @@
-"""Labels that are probably wrong, found by cleanlab from what a simple model says of rows that it was not trained on.
+"""Labels that are probably wrong, found by cleanlab from what a simple model says of rows that it
+was not trained on.
 
-Confident learning (Northcutt, Jiang and Chuang 2021). Planted at 10 % it finds 8 of 10 and 4 of 10 that it finds were right
-(docs/clean.md has our own figures), so it reports; dropping is a recipe's decision.
+Confident learning (Northcutt, Jiang and Chuang 2021). Planted at 10 % it finds 8 of 10 and 4 of 10
+that it finds were right (docs/clean.md has our own figures), so it reports; dropping is a recipe's
+decision.
 """
 
 import hashlib
@@ -17,7 +19,9 @@ LEAST = 5  # rows of an answer, below which nothing is said of them
 
 
 def issues(examples: pd.DataFrame, field: str) -> pd.DataFrame:
-    """example_id, given, suggested, quality (0 to 1, low is doubtful), issue (cleanlab's own threshold); in the order of quality."""
+    """example_id, given, suggested, quality (0 to 1, low is doubtful), issue (cleanlab's own
+    threshold); in the order of quality.
+    """
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
@@ -62,7 +66,9 @@ def issues(examples: pd.DataFrame, field: str) -> pd.DataFrame:
 
 
 def beside(examples: pd.DataFrame, labels: np.ndarray, kinds: int) -> np.ndarray:
-    """(N, K): each row's probabilities by a model that has not seen its unit; 0 where the model had not seen the answer either."""
+    """(N, K): each row's probabilities by a model that has not seen its unit; 0 where the model had
+    not seen the answer either.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.naive_bayes import MultinomialNB
 

@@ -1,6 +1,11 @@
-"""What people say: their labels win. They lie in data/people/RECIPE.jsonl, in git, a line a person's answer, and come from Label Studio's JSON.
+"""What people say: their labels win.
 
-A line is {"example_id", "answer", "person"}; a person is a number or a short hash, never an address.
+They lie in data/people/RECIPE.jsonl, in git, a line a person's answer.
+
+They come from Label Studio's JSON. A line is {"example_id", "answer", "person"}, with "at" (UTC)
+and "project" where the export has them; a person is a number or a short hash, never an address. The
+newest by time holds, in whatever order exports are imported, so an answer that was withdrawn stays
+as a line that says so.
 """
 
 import base64
@@ -8,6 +13,9 @@ import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +27,7 @@ from tidemill.runtime.escape import html
 from tidemill.runtime.files import write
 
 NONE = "(none of these)"
+WITHDRAWN = "(withdrawn)"
 MOST_ANSWERS = 2_000
 
 
@@ -26,39 +35,82 @@ def path(recipe: str) -> Path:
     return paths.data("people", recipe).with_suffix(".jsonl")
 
 
-def lines(recipe: str) -> list[dict[str, str]]:
+@dataclass(frozen=True)
+class Given:
+    """One person's answer to one example; `at` is when, in UTC, or empty where nobody knows."""
+
+    example_id: str
+    person: str
+    answer: str
+    at: str = ""
+    project: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.example_id, self.person
+
+    def line(self) -> str:
+        fields = {"example_id": self.example_id, "answer": self.answer, "person": self.person}
+        known = {"at": self.at, "project": self.project}
+        fields |= {name: value for name, value in known.items() if value}
+        return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def lines(recipe: str) -> list[Given]:
     """What was imported, as it lies there."""
     where = path(recipe)
     if not where.is_file():
         return []
-    found = []
-    for number, line in enumerate(
-        where.read_text("utf-8").split("\n"), 1
-    ):  # JSON knows no other end of a line
+    given = []
+    for number, line in enumerate(where.read_text("utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:
-            told = json.loads(line)
-            found.append({name: str(told[name]) for name in ("example_id", "answer", "person")})
-        except (ValueError, KeyError, TypeError) as error:
+            fields = json.loads(line)
+            required = [str(fields[name]) for name in ("example_id", "person", "answer")]
+            at, project = utc(fields.get("at")), str(fields.get("project") or "")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Refused(
-                f"data/people/{recipe}.jsonl, line {number}: no JSON with example_id, answer and person; mend or remove the line"
+                f"data/people/{recipe}.jsonl, line {number}: no JSON with example_id, answer and "
+                f"person; mend or remove the line"
             ) from error
-    return found
+        given.append(Given(*required, at, project))
+    return given
+
+
+def newest(given: Iterable[Given]) -> dict[tuple[str, str], Given]:
+    """Each person's last answer to each example: by time, and by place where times do not say."""
+    last: dict[tuple[str, str], Given] = {}
+    for answer in given:
+        before = last.get(answer.key)
+        if before is None or answer.at >= before.at:
+            last[answer.key] = answer
+    return last
 
 
 def answers(recipe: str) -> dict[str, str]:
-    """What most people say of each example, each with one voice; where as many say otherwise nothing is taken."""
-    last = {(line["example_id"], line["person"]): line["answer"] for line in lines(recipe)}
-    said: dict[str, Counter[str]] = {}
-    for (example, _), answer in last.items():
-        said.setdefault(example, Counter())[answer] += 1
-    found = {}
-    for example, counts in said.items():
+    """What most people say of each example, each with one voice; where as many say otherwise
+    nothing is taken.
+    """
+    votes: dict[str, Counter[str]] = {}
+    for given in newest(lines(recipe)).values():
+        if given.answer != WITHDRAWN:
+            votes.setdefault(given.example_id, Counter())[given.answer] += 1
+    decided = {}
+    for example, counts in votes.items():
         (answer, most), *others = counts.most_common()
         if not others or others[0][1] < most:
-            found[example] = answer
-    return found
+            decided[example] = answer
+    return decided
+
+
+def utc(value: Any) -> str:
+    """A time as ISO 8601 in UTC, so that times compare as text; empty where it is none."""
+    try:
+        time = datetime.fromisoformat(str(value or "").replace("Z", "+00:00"))
+    except ValueError:
+        return ""
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 
 # Out ----------------------------------------------------------------------------------------------
@@ -69,7 +121,8 @@ def field(examples: pd.DataFrame, recipe: str) -> str:
     target = json.loads(examples["target"].iloc[0])
     if len(target) != 1 or not isinstance(next(iter(target.values())), str):
         raise Refused(
-            f"the answers of {recipe} are no labels ({', '.join(target)}), so people cannot choose among them"
+            f"the answers of {recipe} are no labels ({', '.join(target)}), so people cannot "
+            "choose among them"
         )
     return str(next(iter(target)))
 
@@ -80,71 +133,49 @@ def tasks(examples: pd.DataFrame, recipe: str, rows: int) -> tuple[list[dict[str
     names = sorted({json.loads(item)[name] for item in examples["target"].unique()})
     if len(names) > MOST_ANSWERS:
         raise Refused(
-            f"{recipe} has {len(names):,} different answers; people can choose among {MOST_ANSWERS:,} at most"
+            f"{recipe} has {len(names):,} different answers; "
+            f"people can choose among {MOST_ANSWERS:,} at most"
         )
-    done = set(answers(recipe))
-    order = (
-        examples[~examples["example_id"].isin(done)]
-        .sort_values(["confidence", "example_id"], kind="stable")
-        .head(rows)
-    )
+    open_examples = examples[~examples["example_id"].isin(set(answers(recipe)))]
+    order = open_examples.sort_values(["confidence", "example_id"], kind="stable").head(rows)
     pictures = "payload" in order and order["payload"].notna().any()
-    found = []
+    payloads = order["payload"] if pictures else [None] * len(order)
+    exported = []
     row: Any
-    for row in order.itertuples(index=False):
-        question = json.loads(row.inputs)
-        data = {
-            "example_id": row.example_id,
-            "source": row.source,
-            **(
-                {"image": uri(row.payload)}
-                if pictures
-                else {"text": "\n".join(str(value) for value in question.values())}
-            ),
+    for row, payload in zip(order.itertuples(index=False), payloads, strict=True):
+        shown = {"image": uri(payload)} if payload is not None else {"text": shown_text(row.inputs)}
+        answer = {
+            "from_name": "answer",
+            "to_name": "question",
+            "type": "choices",
+            "value": {"choices": [json.loads(row.target)[name]]},
         }
-        found.append(
-            {
-                "data": data,
-                "predictions": [
-                    {
-                        "model_version": "votes",
-                        "score": float(row.confidence),
-                        "result": [
-                            {
-                                "from_name": "answer",
-                                "to_name": "question",
-                                "type": "choices",
-                                "value": {"choices": [json.loads(row.target)[name]]},
-                            }
-                        ],
-                    }
-                ],
-            }
-        )
-    choices = "\n".join(f'    <Choice value="{html(choice)}"/>' for choice in [*names, NONE])
-    shown = (
-        '<Image name="question" value="$image"/>'
-        if pictures
-        else '<Text name="question" value="$text"/>'
-    )
+        guess = {"model_version": "votes", "score": float(row.confidence), "result": [answer]}
+        data = {"example_id": row.example_id, "source": row.source, **shown}
+        exported.append({"data": data, "predictions": [guess]})
+    return exported, _configuration([*names, NONE], pictures)
+
+
+def shown_text(inputs: str) -> str:
+    """A question as people see it."""
+    return "\n".join(str(value) for value in json.loads(inputs).values())
+
+
+def _configuration(names: list[str], pictures: bool) -> str:
+    choices = "\n".join(f'    <Choice value="{html(name)}"/>' for name in names)
+    kind, field = ("Image", "image") if pictures else ("Text", "text")
     return (
-        found,
-        f'<View>\n  {shown}\n  <Choices name="answer" toName="question" choice="single" layout="select">\n{choices}\n  </Choices>\n</View>\n',
+        f'<View>\n  <{kind} name="question" value="${field}"/>\n'
+        f'  <Choices name="answer" toName="question" choice="single" layout="select">\n'
+        f"{choices}\n  </Choices>\n</View>\n"
     )
+
+
+SIGNATURES = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"GIF", "gif"), (b"RIFF", "webp"))
 
 
 def uri(payload: bytes) -> str:
-    kind = (
-        "png"
-        if payload[:4] == b"\x89PNG"
-        else "jpeg"
-        if payload[:2] == b"\xff\xd8"
-        else "gif"
-        if payload[:3] == b"GIF"
-        else "webp"
-        if payload[8:12] == b"WEBP"
-        else "bmp"
-    )
+    kind = next((name for start, name in SIGNATURES if payload.startswith(start)), "bmp")
     return f"data:image/{kind};base64,{base64.b64encode(payload).decode()}"
 
 
@@ -152,10 +183,48 @@ def uri(payload: bytes) -> str:
 
 
 def taken(recipe: str, file: Path, examples: pd.DataFrame, new: bool = False) -> dict[str, int]:
-    """Merge Label Studio's export, whole or JSON-MIN, into what people said before; a person's last word counts. Counts of what came of it."""
+    """Merge Label Studio's export, whole or JSON-MIN, into what people said before.
+
+    Counts of what came of it.
+
+    A person's last word by time counts. An answer to a text that is not the example's of today is
+    left out.
+    """
+    exported = _exported(file)
+    name = field(examples, recipe)
+    allowed = {json.loads(item)[name] for item in examples["target"].unique()} | {NONE, WITHDRAWN}
+    texts = dict(zip(examples["example_id"], examples["inputs"], strict=True))
+    kept = newest(lines(recipe))
+    counts: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    for task in exported:
+        given = annotations(task)
+        why = _foreign(task, texts)
+        if why:
+            counts[why] += max(1, len(given))
+            continue
+        given += _deleted(task, given, kept)
+        counts["not answered"] += all(answer.answer == WITHDRAWN for answer in given)
+        for answer in given:
+            if not sound(answer.answer) or not (new or answer.answer in allowed):
+                unknown[answer.answer] += 1
+            else:
+                counts[_merged(answer, kept)] += 1
+    if unknown:
+        words = ", ".join(f"{answer!r} ({count})" for answer, count in unknown.most_common(5))
+        raise Refused(
+            f"{file}: {recipe} has no answer {words}; nothing was taken. "
+            f"Mend the file, or say --new where it is meant"
+        )
+    write(path(recipe), "".join(given.line() for _, given in sorted(kept.items())))
+    return {what: count for what, count in counts.items() if count and what}
+
+
+def _exported(file: Path) -> list[Any]:
+    """The tasks of an export. Raises Refused."""
     try:
-        told = json.loads(file.read_text("utf-8"))
-        if not isinstance(told, list):
+        exported = json.loads(file.read_text("utf-8"))
+        if not isinstance(exported, list):
             raise ValueError
     except FileNotFoundError as error:
         raise Refused(
@@ -169,44 +238,63 @@ def taken(recipe: str, file: Path, examples: pd.DataFrame, new: bool = False) ->
         raise Refused(
             f"{file} is no list in JSON; export the project from Label Studio as JSON or JSON-MIN"
         ) from error
-    known, name = set(examples["example_id"]), field(examples, recipe)
-    allowed = {json.loads(item)[name] for item in examples["target"].unique()} | {NONE}
-    counts: Counter[str] = Counter()
-    kept = {(line["example_id"], line["person"]): line["answer"] for line in lines(recipe)}
-    strange: Counter[str] = Counter()
-    for task in told:
-        whole = isinstance(task, dict) and isinstance(task.get("data", {}), dict)
-        example = str((task.get("data") or task).get("example_id", "")) if whole else ""
-        said = annotations(task) if whole else []
-        if not example or example not in known:
-            counts["of examples that are not here"] += max(1, len(said))
-            continue
-        if not said:
-            counts["not answered"] += 1
-        for person, answer in said:
-            if not sound(answer) or not (new or answer in allowed):
-                strange[answer] += 1
-                continue
-            counts[
-                "new"
-                if (example, person) not in kept
-                else "as before"
-                if kept[example, person] == answer
-                else "changed"
-            ] += 1
-            kept[example, person] = answer
-    if strange:
-        words = ", ".join(f"{answer!r} ({count})" for answer, count in strange.most_common(5))
-        raise Refused(
-            f"{file}: {recipe} has no answer {words}; nothing was taken. Mend the file, or say --new where it is meant"
-        )
-    body = "".join(
-        json.dumps({"example_id": example, "answer": answer, "person": person}, ensure_ascii=False)
-        + "\n"
-        for (example, person), answer in sorted(kept.items())
-    )
-    write(path(recipe), body)
-    return dict(counts)
+    return exported
+
+
+def _data(task: Any) -> dict[str, Any]:
+    """What was exported for a task: beside its annotations, or in one with them in JSON-MIN."""
+    if not isinstance(task, dict) or not isinstance(task.get("data", {}), dict):
+        return {}
+    return task.get("data") or task
+
+
+def _foreign(task: Any, texts: dict[str, str]) -> str:
+    """Why a task's answers are for no example of today; empty where they are."""
+    data = _data(task)
+    example = str(data.get("example_id", ""))
+    if example not in texts:
+        return "of examples that are not here"
+    text = data.get("text")
+    is_known = isinstance(text, str) and any(map(str.isalpha, text))
+    edited = is_known and text != shown_text(texts[example])
+    return "of texts that were edited since" if edited else ""
+
+
+def _deleted(
+    task: dict[str, Any], given: list[Given], kept: dict[tuple[str, str], Given]
+) -> list[Given]:
+    """Answers of this project that the task has no longer, as withdrawn when it last changed."""
+    if not isinstance(task.get("annotations"), list):
+        return []
+    example, project = str(_data(task).get("example_id", "")), str(task.get("project") or "")
+    here = {answer.person for answer in given}
+    at = utc(task.get("updated_at"))
+    return [
+        Given(example, before.person, WITHDRAWN, at, project)
+        for before in kept.values()
+        if before.example_id == example
+        and before.project == project
+        and before.person not in here
+        and before.answer != WITHDRAWN
+        and (not at or at >= before.at)
+    ]
+
+
+def _merged(answer: Given, kept: dict[tuple[str, str], Given]) -> str:
+    """Take an answer that is not older than what is there; what became of it."""
+    before = kept.get(answer.key)
+    if before is not None and answer.at and answer.at < before.at:
+        return "older than what is here"
+    if before is not None and not answer.at:  # imported now, so it is the newest that is known
+        answer = replace(answer, at=before.at)
+    if before is None and answer.answer == WITHDRAWN and not answer.at:
+        return ""
+    kept[answer.key] = answer
+    if answer.answer == WITHDRAWN:
+        return "withdrawn" if before is not None and before.answer != WITHDRAWN else ""
+    if before is None or before.answer == WITHDRAWN:
+        return "new"
+    return "as before" if before.answer == answer.answer else "changed"
 
 
 def sound(answer: str) -> bool:
@@ -214,37 +302,58 @@ def sound(answer: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in answer)
 
 
-def annotations(task: dict[str, Any]) -> list[tuple[str, str]]:
-    """Who chose what, in Label Studio's JSON or JSON-MIN; cancelled ones and those without one choice are left out."""
+def annotations(task: Any) -> list[Given]:
+    """Who chose what, in Label Studio's JSON or JSON-MIN: each person's last annotation.
+
+    One that was cancelled, or that has not one choice, is an answer that was withdrawn.
+    """
+    data = _data(task)
+    example = str(data.get("example_id", ""))
+    if not data or not example:
+        return []
+    project = str(task.get("project") or "")
     if not isinstance(task.get("annotations"), list):  # JSON-MIN has one answer a line
         answer = task.get("answer")
-        return [(person(task.get("annotator")), str(answer))] if isinstance(answer, str) else []
-    found = []
-    ordered = sorted(
-        (item for item in task["annotations"] if isinstance(item, dict)),
-        key=lambda item: str(item.get("updated_at") or item.get("created_at") or ""),
-    )
-    for item in ordered:
-        results = (
-            [
-                result
-                for result in item.get("result") or []
-                if isinstance(result, dict)
-                and result.get("type") == "choices"
-                and isinstance(result.get("value"), dict)
-            ]
-            if isinstance(item.get("result"), list)
-            else []
+        if not isinstance(answer, str):
+            return []
+        at = utc(task.get("updated_at") or task.get("created_at"))
+        return [Given(example, person(task.get("annotator")), answer, at, project)]
+    given = [
+        Given(
+            example,
+            person(item.get("completed_by")),
+            _choice(item),
+            utc(item.get("updated_at") or item.get("created_at")),
+            project,
         )
-        chosen = [choice for result in results for choice in result["value"].get("choices") or []]
-        if not item.get("was_cancelled") and len(chosen) == 1:
-            found.append((person(item.get("completed_by")), str(chosen[0])))
-    return list(dict(found).items())
+        for item in task["annotations"]
+        if isinstance(item, dict)
+    ]
+    return list(newest(given).values())
 
 
-def person(told: Any) -> str:
+def _choice(item: dict[str, Any]) -> str:
+    """The one choice of an annotation."""
+    results = item.get("result") if isinstance(item.get("result"), list) else []
+    chosen = [
+        choice
+        for result in results or []
+        if isinstance(result, dict) and result.get("type") == "choices"
+        for choice in _choices(result)
+    ]
+    is_answer = not item.get("was_cancelled") and len(chosen) == 1
+    return str(chosen[0]) if is_answer else WITHDRAWN
+
+
+def _choices(result: dict[str, Any]) -> list[Any]:
+    value = result.get("value")
+    choices = value.get("choices") if isinstance(value, dict) else None
+    return choices if isinstance(choices, list) else []
+
+
+def person(value: Any) -> str:
     """Somebody's number, or a hash of the address."""
-    if isinstance(told, dict):
-        told = told.get("id") or told.get("email")
-    text = str(told or "somebody")
+    if isinstance(value, dict):
+        value = value.get("id") or value.get("email")
+    text = str(value or "somebody")
     return text if re.fullmatch(r"\d{1,9}", text) else hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,11 +1,13 @@
 """What several voters say of one thing, and which of two ways makes the better label of it.
 
-A vote is an answer (a word or a number), a yes or no about the answer that is given, or nothing. Votes that are answers are
-counted against each other; yes and no are checks. Shapes: N rows, V voters, K answers.
+A vote is an answer (a word or a number), a yes or no about the answer that is given, or nothing.
+Votes that are answers are counted against each other; yes and no are checks. Shapes: N rows, V
+voters, K answers.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,36 +18,27 @@ LEAST_TRUE = 30  # rows with a known answer, below which nothing is said to vali
 
 
 class Votes:
-    """Votes as a table: `said` (N, V) holds places in `answers`, or NOTHING; `checks` holds each checker's yes (1), no (0) or nothing (-1)."""
+    """Votes as a table.
+
+    `said` (N, V) holds places in `answers`, or NOTHING; `checks` holds each checker's yes (1), no
+    (0) or nothing (-1).
+    """
 
     def __init__(self, rows: Sequence[str]) -> None:
-        told: list[dict[str, Any]] = [json.loads(row) for row in rows]
-        names = list(dict.fromkeys(name for row in told for name in row))
-        checkers = [
-            name
-            for name in names
-            if all(isinstance(row.get(name), bool) or row.get(name) is None for row in told)
-            and any(row.get(name) is not None for row in told)
-        ]
+        votes: list[dict[str, Any]] = [json.loads(row) for row in rows]
+        names = list(dict.fromkeys(name for row in votes for name in row))
+        checkers = [name for name in names if _is_checker([row.get(name) for row in votes])]
         self.voters = [name for name in names if name not in checkers]
-        self.answers = sorted(
-            {str(row[name]) for row in told for name in self.voters if row.get(name) is not None}
-        )
+        given = (row.get(name) for row in votes for name in self.voters)
+        self.answers = sorted({str(vote) for vote in given if vote is not None})
         place = {answer: number for number, answer in enumerate(self.answers)}
-        self.said = np.array(
-            [
-                [
-                    NOTHING if row.get(name) is None else place[str(row[name])]
-                    for name in self.voters
-                ]
-                for row in told
-            ],
-            dtype=np.int64,
-        ).reshape(len(told), len(self.voters))
-        self.checks = {
-            name: np.array([NOTHING if row.get(name) is None else int(row[name]) for row in told])
-            for name in checkers
-        }
+        self.said = np.full((len(votes), len(self.voters)), NOTHING, dtype=np.int64)
+        for number, name in enumerate(self.voters):
+            column = [row.get(name) for row in votes]
+            self.said[:, number] = [
+                NOTHING if vote is None else place[str(vote)] for vote in column
+            ]
+        self.checks = {name: _checks([row.get(name) for row in votes]) for name in checkers}
 
     def places(self, wanted: Sequence[str | None]) -> np.ndarray:
         """(N,): where these answers stand; NOTHING for one that nobody names."""
@@ -59,75 +52,74 @@ class Votes:
         )
 
 
+def _is_checker(votes: list[Any]) -> bool:
+    """Whether a voter says yes or no alone."""
+    given = [vote for vote in votes if vote is not None]
+    return bool(given) and all(isinstance(vote, bool) for vote in given)
+
+
+def _checks(votes: list[Any]) -> np.ndarray:
+    return np.array([NOTHING if vote is None else int(vote) for vote in votes])
+
+
 def figures(
     votes: Votes, given: Sequence[str | None], true: Sequence[str | None], measured_on: str
 ) -> list[dict[str, Any]]:
-    """A row a voter: coverage, overlap (who else voted too), conflict (who else said otherwise), accuracy where the answer is known.
+    """A row a voter: coverage, overlap (who else voted too), conflict (who else said otherwise),
+    accuracy where the answer is known.
 
-    A checker's accuracy is how often it said yes to an answer that is known to be right, or no to one that is wrong.
+    A checker's accuracy is how often it said yes to an answer that is known to be right, or no to
+    one that is wrong.
     """
-    rows, known = len(votes.said), np.array([answer is not None for answer in true], dtype=bool)
-    right = np.array(
-        [answer == truth for answer, truth in zip(given, true, strict=True)], dtype=bool
-    )
+    known = np.array([answer is not None for answer in true], dtype=bool)
+    right = np.array([one == other for one, other in zip(given, true, strict=True)], dtype=bool)
     truth = votes.places(true)
-    found = []
+    rows = []
     for number, name in enumerate(votes.voters):
         mine, others = votes.said[:, number], np.delete(votes.said, number, axis=1)
-        spoke = mine != NOTHING
-        beside = spoke & (others != NOTHING).any(axis=1)
-        against = beside & ((others != NOTHING) & (others != mine[:, None])).any(axis=1)
-        judged = spoke & known
-        found.append(
-            _row(name, "answers", rows, spoke, beside, against, judged, mine == truth, measured_on)
-        )
-    for name, said in votes.checks.items():
-        spoke = said != NOTHING
-        beside = spoke & (votes.said != NOTHING).any(axis=1)
-        found.append(
-            _row(
-                name,
-                "checks",
-                rows,
-                spoke,
-                beside,
-                spoke & (said == 0),
-                spoke & known,
-                (said == 1) == right,
-                measured_on,
-            )
-        )
-    return found
+        voted, others_voted = mine != NOTHING, others != NOTHING
+        beside = voted & others_voted.any(axis=1)
+        against = beside & (others_voted & (others != mine[:, None])).any(axis=1)
+        good = Seen(voted, beside, against, voted & known, mine == truth)
+        rows.append(_row(name, "answers", good, measured_on))
+    for name, checks in votes.checks.items():
+        voted = checks != NOTHING
+        beside = voted & (votes.said != NOTHING).any(axis=1)
+        good = Seen(voted, beside, voted & (checks == 0), voted & known, (checks == 1) == right)
+        rows.append(_row(name, "checks", good, measured_on))
+    return rows
 
 
-def _row(
-    name: str,
-    kind: str,
-    rows: int,
-    spoke: np.ndarray,
-    beside: np.ndarray,
-    against: np.ndarray,
-    judged: np.ndarray,
-    good: np.ndarray,
-    measured_on: str,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Seen:
+    """Of each row (N,) whether a voter voted, others did, said otherwise, is judged, is right."""
+
+    voted: np.ndarray
+    beside: np.ndarray
+    against: np.ndarray
+    judged: np.ndarray
+    good: np.ndarray
+
+
+def _row(name: str, kind: str, seen: Seen, measured_on: str) -> dict[str, Any]:
     def share(part: np.ndarray) -> float:
-        return round(float(part.sum()) / max(1, rows), 4)
+        return round(float(part.sum()) / max(1, len(part)), 4)
 
+    right = seen.good[seen.judged]
     return {
         "voter": name,
         "kind": kind,
-        "coverage": share(spoke),
-        "overlap": share(beside),
-        "conflict": share(against),
-        "accuracy": round(float(good[judged].mean()), 4) if judged.any() else None,
-        "rows": int(judged.sum()),
+        "coverage": share(seen.voted),
+        "overlap": share(seen.beside),
+        "conflict": share(seen.against),
+        "accuracy": round(float(right.mean()), 4) if len(right) else None,
+        "rows": len(right),
         "measured_on": measured_on,
     }
 
 
 def majority(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
-    """Most votes win, an earlier voter's in a tie; answers (N,) and their share of the votes (N,)."""
+    """Most votes win, an earlier voter's in a tie; answers (N,) and their share of votes (N,)."""
     rows, voters = votes.said.shape
     best, share = np.full(rows, NOTHING), np.zeros(rows)
     counts = (votes.said[:, :, None] == votes.said[:, None, :]).sum(axis=2) * (
@@ -142,67 +134,69 @@ def majority(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dawid_skene(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
-    """Each voter's own confusions are estimated with the answers (Dawid and Skene 1979, by EM from majority's answers): answers (N,) and their probability (N,).
+    """Each voter's own confusions are estimated with the answers (Dawid and Skene 1979, by EM from
+    majority's answers): answers (N,) and their probability (N,).
 
-    Only answers somebody gave are considered for a row, so memory grows with the votes and not with N times K.
+    Only answers somebody gave are considered for a row, so memory grows with the votes and not with
+    N times K.
     """
     rows, voters = votes.said.shape
-    kinds = len(votes.answers)
-    if not rows or not voters or not kinds:
+    if not rows or not voters or not votes.answers:
         return np.full(rows, NOTHING), np.zeros(rows)
-    # A row's candidates are what was said of it: at most V of them.
+    # A row's candidates (N, V) are what was said of it: at most V of them.
     candidates = np.sort(votes.said, axis=1)
     candidates[:, 1:][candidates[:, 1:] == candidates[:, :-1]] = NOTHING
     there = candidates != NOTHING
     agreed, _ = majority(votes)
-    chance = np.where(
-        there,
-        0.2 / np.maximum(1, there.sum(axis=1, keepdims=True))
-        + 0.8 * (candidates == agreed[:, None]),
-        0.0,
-    )
-    chance /= np.maximum(chance.sum(axis=1, keepdims=True), 1e-300)
+    even = 0.2 / np.maximum(1, there.sum(axis=1, keepdims=True))
+    chance = _shares(np.where(there, even + 0.8 * (candidates == agreed[:, None]), 0.0))
     for _ in range(ROUNDS):
-        prior = np.bincount(candidates[there], weights=chance[there], minlength=kinds) + 1.0
-        prior /= prior.sum()
-        likely = np.where(there, np.log(prior)[candidates], -np.inf)
-        for voter in range(voters):
-            said = votes.said[:, voter]
-            spoke = said != NOTHING
-            # How often the voter says the truth, answer by answer; what else it says is spread over what it does say then.
-            at = spoke[:, None] & there
-            all_ = np.bincount(candidates[at], weights=chance[at], minlength=kinds)
-            hit = at & (candidates == said[:, None])
-            right = np.bincount(candidates[hit], weights=chance[hit], minlength=kinds)
-            mean = (right.sum() + 1.0) / (all_.sum() + 2.0)
-            accuracy = (right + 2 * mean) / (
-                all_ + 2
-            )  # (K,), drawn to the voter's own mean where it has few rows
-            likely += np.where(
-                at,
-                np.log(
-                    np.where(
-                        hit, accuracy[candidates], (1 - accuracy[candidates]) / max(1, kinds - 1)
-                    )
-                ),
-                0.0,
-            )
+        likely = _likelihood(votes, candidates, there, chance)
         likely -= likely.max(axis=1, keepdims=True, initial=-1e300)
-        after = np.where(there, np.exp(likely), 0.0)
-        after /= np.maximum(after.sum(axis=1, keepdims=True), 1e-300)
+        after = _shares(np.where(there, np.exp(likely), 0.0))
         moved, chance = np.abs(after - chance).max(initial=0.0), after
         if moved < ENOUGH:
             break
     best = chance.argmax(axis=1)
-    return np.where(there.any(axis=1), candidates[np.arange(rows), best], NOTHING), chance[
-        np.arange(rows), best
-    ]
+    answers = np.where(there.any(axis=1), candidates[np.arange(rows), best], NOTHING)
+    return answers, chance[np.arange(rows), best]
+
+
+def _shares(chance: np.ndarray) -> np.ndarray:
+    shares: np.ndarray = chance / np.maximum(chance.sum(axis=1, keepdims=True), 1e-300)
+    return shares
+
+
+def _likelihood(
+    votes: Votes, candidates: np.ndarray, there: np.ndarray, chance: np.ndarray
+) -> np.ndarray:
+    """(N, V): the logarithm of each candidate's likelihood, by how right voters are."""
+    kinds = len(votes.answers)
+    prior = np.bincount(candidates[there], weights=chance[there], minlength=kinds) + 1.0
+    prior /= prior.sum()
+    likely = np.where(there, np.log(prior)[candidates], -np.inf)
+    for voter in range(votes.said.shape[1]):
+        said = votes.said[:, voter]
+        # How often the voter says the truth, answer by answer; what else it says is spread over
+        # what it does say then.
+        at = (said != NOTHING)[:, None] & there
+        hit = at & (candidates == said[:, None])
+        of_all = np.bincount(candidates[at], weights=chance[at], minlength=kinds)
+        right = np.bincount(candidates[hit], weights=chance[hit], minlength=kinds)
+        mean = (right.sum() + 1.0) / (of_all.sum() + 2.0)
+        # (K,), drawn to the voter's own mean where it has few rows
+        accuracy = (right + 2 * mean) / (of_all + 2)
+        wrong = (1 - accuracy[candidates]) / max(1, kinds - 1)
+        likely += np.where(at, np.log(np.where(hit, accuracy[candidates], wrong)), 0.0)
+    return likely
 
 
 def decided(
     votes: Votes, true: Mapping[int, str] | Sequence[str | None]
 ) -> tuple[str, np.ndarray, np.ndarray, dict[str, float]]:
-    """Majority or Dawid-Skene, whichever is right more often where the answer is known: its name, answers (N,), confidences (N,), both accuracies."""
+    """Majority or Dawid-Skene, whichever is right more often where the answer is known: its name,
+    answers (N,), confidences (N,), both accuracies.
+    """
     truth = votes.places(
         true
         if not isinstance(true, Mapping)

@@ -1,11 +1,14 @@
 """python -m tasks.select RECIPE: data/clean of its sources to data/select/RECIPE.
 
-Documents are read a row group at a time: once what they are judged by, then the texts that are new or perhaps copies, then all
-of those that stay. What is in memory of each is its address and its bands.
+Documents are read a row group at a time: once what they are judged by, then the texts that are new
+or perhaps copies, then all of those that stay. What is in memory of each is its address and its
+bands.
 """
 
 import gc
-from collections import Counter, defaultdict
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +17,14 @@ import pyarrow.compute as pc
 from tasks.select.policy import COLUMNS, judged
 from tasks.select.rows import Rows
 from tidemill.engines import config
-from tidemill.engines.config.schema import Recipe
+from tidemill.engines.config.schema import Recipe, Select, Use
 from tidemill.records.tables import DOCUMENTS, DROPPED, without_pandas
 from tidemill.run import main
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked, swept, write_json
 from tidemill.text.duplicates import Alike, joined
-from tidemill.text.lsh import BANDS, Bands
+from tidemill.text.lsh import Bands
 
 
 def select(name: str) -> None:
@@ -31,130 +34,141 @@ def select(name: str) -> None:
         swept(out)
         rows = Rows(recipe.sources)
         order, reasons = judge(recipe, rows)
-        why = reasons[order]
-        kept, gone = order[why == None], order[why != None]  # noqa: E711  (numpy compares each)
+        stays = _none(reasons[order])
+        kept, dropped = order[stays], order[~stays]
         if not len(kept):
             raise Refused(
-                f"recipe {name}: no document is left after select; loosen `select` in conf/recipe/{name}.yaml"
+                f"recipe {name}: no document is left after select; "
+                f"loosen `select` in conf/recipe/{name}.yaml"
             )
         rows.write(out / "documents.parquet", kept, DOCUMENTS)
-        rows.write(
-            out / "dropped.parquet",
-            gone,
-            DROPPED,
-            lambda some, table: table.set_column(
-                table.column_names.index("text"),
-                "text",
-                pc.utf8_slice_codeunits(table["text"], 0, 200),
-            ).append_column("reason", pa.array(reasons[some], pa.string())),
-        )
+        rows.write(out / "dropped.parquet", dropped, DROPPED, partial(_with_reason, reasons))
         rows.close()
         counts = np.bincount(rows.source[kept], minlength=len(recipe.sources)).tolist()
-        write_json(
-            out / "report.json",
-            {
-                "rows": len(kept),
-                "dropped": dict(sorted(Counter(reasons[gone]).items())),
-                "counts": {
-                    use.name: count
-                    for use, count in sorted(
-                        zip(recipe.sources, counts, strict=True), key=lambda item: item[0].name
-                    )
-                    if count
-                },
-            },
-        )
+        by_source = {use.name: count for use, count in zip(recipe.sources, counts, strict=True)}
+        report = {
+            "rows": len(kept),
+            "dropped": dict(sorted(Counter(reasons[dropped]).items())),
+            "counts": {source: count for source, count in sorted(by_source.items()) if count},
+        }
+        write_json(out / "report.json", report)
+
+
+def _with_reason(reasons: np.ndarray, places: np.ndarray, table: pa.Table) -> pa.Table:
+    """Rows of dropped.parquet: the beginning of the text, and the reason."""
+    text = pc.utf8_slice_codeunits(table["text"], 0, 200)
+    table = table.set_column(table.column_names.index("text"), "text", text)
+    return table.append_column("reason", pa.array(reasons[places], pa.string()))
+
+
+@dataclass
+class Sought:
+    """What is known of the documents among which copies are sought, in the order in which they were
+    read.
+    """
+
+    bands: int
+    places: list[np.ndarray] = field(default_factory=list)
+    words: list[np.ndarray] = field(default_factory=list)
+    signed: list[np.ndarray] = field(default_factory=list)
+    groups: list[np.ndarray] = field(default_factory=list)
+    numbers: dict[tuple[str, ...], int] = field(default_factory=dict)
+
+    def group(self, role: str, differing: list[list[str]], count: int) -> np.ndarray:
+        """(count,): a number for each role and what twins differ by."""
+        names = zip([role] * count, *differing, strict=True)
+        numbers = [self.numbers.setdefault(name, len(self.numbers)) for name in names]
+        return np.array(numbers, dtype=np.uint64)
+
+    def in_order(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Places, words, bands and groups, as the rows stand in `order`."""
+        places = np.concatenate([np.zeros(0, np.int64), *self.places])
+        left = order[np.isin(order, places)]
+        there = np.searchsorted(places, left)
+        words = np.concatenate([np.zeros((0, 2), np.uint64), *self.words])[there]
+        signed = np.concatenate([np.zeros((0, self.bands), np.uint64), *self.signed])[there]
+        groups = np.concatenate([np.zeros(0, np.uint64), *self.groups])[there]
+        return left, words, signed, groups
 
 
 def judge(recipe: Recipe, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """The places of the rows in order of role and address, and by place why each is left out, or None."""
-    policy = recipe.select
-    quality = config.quality(policy.quality) if policy.quality else None
+    """The places of the rows in order of role and address, and by place why each is left out, or
+    None.
+    """
+    threshold = recipe.select.near_duplicates
     reasons = np.full(rows.count, None, dtype=object)
-    sought = np.zeros(rows.count, dtype=bool)  # for copies
-    addresses, words, signed, groups = (
-        [],
-        [np.zeros((0, 2), np.uint64)],
-        [np.zeros((0, BANDS), np.uint64)],
-        [np.zeros(0, np.uint64)],
-    )  # type: list, list[np.ndarray], list[np.ndarray], list[np.ndarray]
-    numbers: defaultdict[tuple[str, ...], int] = defaultdict(lambda: len(numbers))
+    addresses: list[pa.Array] = []
     process.progress(0, rows.count, "documents")
-    with Bands(paths.state("select", f"{recipe.application}.sqlite")) as bands:
-        for start, use, table, payloads in rows.scan(
-            [
-                "uri",
-                "kind",
-                "chars",
-                "digest",
-                *policy.twins_differ_by,
-                *(COLUMNS if quality else ()),
-            ]
-        ):
+    with Bands(paths.state("select", f"{recipe.application}.sqlite"), threshold) as bands:
+        sought = Sought(bands.bands)
+        for start, use, table, payloads in rows.scan(_columns(recipe.select)):
             addresses += table["uri"].chunks
-            mine, context = (
-                reasons[start : start + table.num_rows],
-                _in(table["kind"], policy.context),
+            stop = start + table.num_rows
+            left = _by_policy(recipe.select, table, payloads, reasons[start:stop])
+            _signed(
+                sought, bands, rows, start, use, table.filter(pa.array(left)), left, recipe.select
             )
-            if policy.kinds:
-                mine[~_in(table["kind"], policy.kinds) & ~context] = "another kind of part"
-            measured = ~context & ~payloads
-            mine[measured & _none(mine) & (table["chars"].to_numpy() < policy.min_chars)] = (
-                f"shorter than {policy.min_chars} characters"
-            )
-            if quality:
-                measured &= _none(mine)
-                mine[measured] = judged(quality, policy.quality, table.filter(pa.array(measured)))
-            left = _none(mine) & ~context
-            sought[start : start + table.num_rows] = left
-            table = table.filter(pa.array(left))
-            here = start + np.flatnonzero(left)
-            some_words, some_signed = bands.named(
-                table["digest"].to_pylist(),
-                lambda numbers, here=here: rows.texts(here[list(numbers)]),  # type: ignore[misc]
-            )
-            words.append(some_words)
-            signed.append(some_signed)
-            differing = [table[column].to_pylist() for column in policy.twins_differ_by]
-            groups.append(
-                np.array(
-                    [
-                        numbers[group]
-                        for group in zip([use.role] * table.num_rows, *differing, strict=True)
-                    ],
-                    dtype=np.uint64,
-                )
-            )
-            process.progress(start + len(mine), rows.count, "documents")
-    order = (
-        pc.sort_indices(
-            pa.table(
-                {
-                    "role": pa.array([use.role for use in recipe.sources]).take(
-                        pa.array(rows.source)
-                    ),
-                    "uri": pa.chunked_array(addresses, pa.string()),
-                }
-            ),
-            sort_keys=[("role", "ascending"), ("uri", "ascending")],
-        )
-        .to_numpy()
-        .astype(np.int64)
-    )
-    left = order[sought[order]]
-    there = (np.cumsum(sought) - 1)[left]
-    alike = Alike(
-        lambda some: rows.texts(left[list(some)]), policy.near_duplicates, rows.bytes[left]
-    )
-    for row, (_, how) in joined(
-        np.concatenate(words)[there],
-        np.concatenate(signed)[there],
-        np.concatenate(groups)[there],
-        alike,
-    ).items():
+            process.progress(stop, rows.count, "documents")
+    order = _order(recipe, rows, addresses)
+    left, words, signed, groups = sought.in_order(order)
+    alike = Alike(lambda some: rows.texts(left[list(some)]), threshold, rows.bytes[left])
+    for row, (_, how) in joined(words, signed, groups, alike).items():
         reasons[left[row]] = f"{how} duplicate"
     process.progress(rows.count, rows.count, "documents")
     return order, reasons
+
+
+def _columns(policy: Select) -> list[str]:
+    measured = COLUMNS if policy.quality else ()
+    return ["uri", "kind", "chars", "digest", *policy.twins_differ_by, *measured]
+
+
+def _by_policy(
+    policy: Select, table: pa.Table, payloads: np.ndarray, reasons: np.ndarray
+) -> np.ndarray:
+    """Write why rows are left out into `reasons`; which of them are sought for copies."""
+    context = _in(table["kind"], policy.context)
+    if policy.kinds:
+        reasons[~_in(table["kind"], policy.kinds) & ~context] = "another kind of part"
+    measured = ~context & ~payloads
+    short = measured & _none(reasons) & (table["chars"].to_numpy() < policy.min_chars)
+    reasons[short] = f"shorter than {policy.min_chars} characters"
+    if policy.quality:
+        measured &= _none(reasons)
+        documents = table.filter(pa.array(measured))
+        reasons[measured] = judged(config.quality(policy.quality), policy.quality, documents)
+    return _none(reasons) & ~context
+
+
+def _signed(
+    sought: Sought,
+    bands: Bands,
+    rows: Rows,
+    start: int,
+    use: Use,
+    table: pa.Table,
+    left: np.ndarray,
+    policy: Select,
+) -> None:
+    """Add the signatures of a row group's documents."""
+    places = start + np.flatnonzero(left)
+    words, signed = bands.named(
+        table["digest"].to_pylist(), lambda numbers: rows.texts(places[list(numbers)])
+    )
+    differing = [table[column].to_pylist() for column in policy.twins_differ_by]
+    sought.places.append(places)
+    sought.words.append(words)
+    sought.signed.append(signed)
+    sought.groups.append(sought.group(use.role, differing, table.num_rows))
+
+
+def _order(recipe: Recipe, rows: Rows, addresses: list[pa.Array]) -> np.ndarray:
+    """The places of all rows by role and address."""
+    roles = pa.array([use.role for use in recipe.sources]).take(pa.array(rows.source))
+    table = pa.table({"role": roles, "uri": pa.chunked_array(addresses, pa.string())})
+    keys = [("role", "ascending"), ("uri", "ascending")]
+    order: np.ndarray = pc.sort_indices(table, sort_keys=keys).to_numpy().astype(np.int64)
+    return order
 
 
 def _in(column: pa.ChunkedArray, values: tuple[str, ...]) -> np.ndarray:
@@ -168,7 +182,7 @@ def _none(reasons: np.ndarray) -> np.ndarray:
 
 
 def step(name: str) -> None:
-    gc.disable()  # what is made of documents holds no cycles; looking for some takes a tenth of the time
+    gc.disable()  # documents hold no cycles, and looking for some takes a tenth of the time
     without_pandas()
     select(name)
 

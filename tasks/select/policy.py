@@ -1,4 +1,6 @@
-"""Which documents a quality policy leaves out, and for which signal: the measuring is clean's, the decision the recipe's."""
+"""Which documents a quality policy leaves out, and for which signal: the measuring is clean's, the
+decision the recipe's.
+"""
 
 import json
 from typing import Any
@@ -27,7 +29,10 @@ def language(said: str, found: str, score: float) -> str:
 
 
 def reason(policy: Quality, name: str, language: str, signals: str) -> str | None:
-    """Why a text is left out. One in a language without bounds is not judged: another language's are never applied to it."""
+    """Why a text is left out.
+
+    One in a language without bounds is not judged: another language's are never applied to it.
+    """
     bounds = policy.languages.get(language)
     if bounds is None:
         return None if policy.others == "keep" else f"{name}: no bounds for its language"

@@ -1,4 +1,6 @@
-"""The documents of a recipe's sources where they lie: in memory is where each one is, and row groups one at a time."""
+"""The documents of a recipe's sources where they lie: in memory is where each one is, and row
+groups one at a time.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,10 +16,9 @@ from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import aside
 from tidemill.text import normal
 
-GROUP_ROWS, GROUP_BYTES = (
-    50_000,
-    32 * 2**20,
-)  # of a row group that is written: what comes first; what is in memory for it is some three times as large
+# Of a row group that is written: what comes first. What is in memory for it is some three times as
+# large.
+GROUP_ROWS, GROUP_BYTES = 50_000, 32 * 2**20
 
 
 class Rows:
@@ -37,7 +38,8 @@ class Rows:
         self.edges = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
         self.count = int(self.edges[-1])
         self.source = np.repeat([number for number, _ in self.parts], sizes).astype(np.int32)
-        # Of each row, about: its share of its row group, and its text, which stands there once where many rows have it.
+        # Of each row, about: its share of its row group, and its text, which stands there once
+        # where many rows have it.
         chars = [
             self._read(part, ["chars"])["chars"].fill_null(0).to_numpy()
             for part in range(len(self.parts))
@@ -49,7 +51,9 @@ class Rows:
         self.bytes = np.maximum(self.bytes, np.concatenate(chars) if chars else 0)
 
     def scan(self, columns: Iterable[str]) -> Iterator[tuple[int, Use, pa.Table, np.ndarray]]:
-        """Every row group: its first row's place, its source, these columns, and which rows have a payload."""
+        """Every row group: its first row's place, its source, these columns, and which rows have a
+        payload.
+        """
         for part, (number, group) in enumerate(self.parts):
             yield (
                 int(self.edges[part]),
@@ -83,8 +87,14 @@ class Rows:
 
     def texts(self, rows: np.ndarray) -> list[str]:
         """What is compared of these rows when copies are sought."""
-        found = self.take(rows, ["text", "payload"])
-        return list(map(normal.sought, found["text"].to_pylist(), found["payload"].to_pylist()))
+        table = self.take(rows, ["text", "payload", "digest"])
+        is_text = table["payload"].is_null().to_pylist()
+        return [
+            text if plain else normal.hexadecimal_in_letters(digest)
+            for text, digest, plain in zip(
+                table["text"].to_pylist(), table["digest"].to_pylist(), is_text, strict=True
+            )
+        ]
 
     def write(
         self,
@@ -143,7 +153,9 @@ def _opened(source: str) -> pq.ParquetFile:
 
 
 def _bytes(group: pq.RowGroupMetaData) -> int:
-    """How large a row of a row group is, about: unpacked, but what is the same in many rows counts once."""
+    """How large a row of a row group is, about: unpacked, but what is the same in many rows counts
+    once.
+    """
     return int(
         sum(group.column(place).total_uncompressed_size for place in range(group.num_columns))
         / max(1, group.num_rows)
@@ -152,5 +164,6 @@ def _bytes(group: pq.RowGroupMetaData) -> int:
 
 def _damaged(source: str, error: Exception | str) -> Fault:
     return Fault(
-        f"data/clean/{source}/documents.parquet is damaged ({' '.join(str(error).split())[:120]}); remove it and run python -m tasks.clean {source}"
+        f"data/clean/{source}/documents.parquet is damaged ({' '.join(str(error).split())[:120]});"
+        f" remove it and run python -m tasks.clean {source}"
     )

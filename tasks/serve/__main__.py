@@ -102,7 +102,7 @@ def work(
     server = uvicorn.Server(
         uvicorn.Config(
             worker.asgi,
-            http=partial(LimitedProtocol, limits=limits),
+            http=partial(LimitedProtocol, limits=limits),  # type: ignore[arg-type]
             ws="none",
             log_config=None,
             access_log=False,

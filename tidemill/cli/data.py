@@ -21,7 +21,9 @@ def listed(
     remote: Remote = "",
     as_json: Json = False,
 ) -> None:
-    """The snapshots: when, how many rows, and what changed since the one before, by source and language."""
+    """The snapshots: when, how many rows, and what changed since the one before, by source and
+    language.
+    """
     from tidemill import contract
     from tidemill.engines.dvc.snapshots import snapshots
     from tidemill.runtime.errors import Refused
@@ -70,7 +72,9 @@ def diff(
     remote: Remote = "",
     as_json: Json = False,
 ) -> None:
-    """What the second snapshot has that the first has not, and the other way round, by source and language."""
+    """What the second snapshot has that the first has not, and the other way round, by source and
+    language.
+    """
     from tidemill.engines.dvc.snapshots import compared
 
     found = compared(old, new, remote or None)
@@ -78,7 +82,8 @@ def diff(
         out(found)
         return
     typer.echo(
-        f"{found['recipe']} {found['old'][:16]} ({sum(found['rows'][0].values()):,} rows) and {found['new'][:16]} ({sum(found['rows'][1].values()):,} rows): "
+        f"{found['recipe']} {found['old'][:16]} ({sum(found['rows'][0].values()):,} rows) and "
+        f"{found['new'][:16]} ({sum(found['rows'][1].values()):,} rows): "
         + (
             ", ".join(f"{count:,} {what}" for what, count in found["changed"].items())
             if found["by"]

@@ -1,4 +1,6 @@
-"""tidemill label: the least certain examples out to people, their answers in again, and what the voters are worth."""
+"""tidemill label: the least certain examples out to people, their answers in again, and what the
+voters are worth.
+"""
 
 import json
 from pathlib import Path
@@ -31,7 +33,8 @@ def examples(application: str) -> Any:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise Fault(
-            f"{path} cannot be read ({' '.join(str(error).split())[:100]}); make it again: dvc repro -f --single-item label@{application}"
+            f"{path} cannot be read ({' '.join(str(error).split())[:100]}); make it again: dvc "
+            f"repro -f --single-item label@{application}"
         ) from error
 
 
@@ -43,12 +46,15 @@ def exported(
         Path | None,
         typer.Option(
             "--to",
-            help="The file of tasks; without it, under .tidemill/labels/. The labelling configuration lies beside it, as .xml.",
+            help="The file of tasks; without it, under .tidemill/labels/. The labelling "
+            "configuration lies beside it, as .xml.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the least certain examples as tasks for Label Studio; those that people answered already are left out."""
+    """Write the least certain examples as tasks for Label Studio; those that people answered
+    already are left out.
+    """
     from tasks.label import people
     from tidemill.runtime import paths
     from tidemill.runtime.files import write
@@ -68,7 +74,10 @@ def exported(
     typer.echo(
         json.dumps(told, indent=1)
         if as_json
-        else f"{len(found):,} tasks are in {path}; make a project of Label Studio with the configuration {path.with_suffix('.xml')}, import them{'; all labels are believed alike, so these are any' if alike else ''}, and bring the export back: tidemill label import {application} FILE"
+        else f"{len(found):,} tasks are in {path}; make a project of Label Studio with the "
+        f"configuration {path.with_suffix('.xml')}, import "
+        f"them{'; all labels are believed alike, so these are any' if alike else ''}, and "
+        f"bring the export back: tidemill label import {application} FILE"
     )
 
 
@@ -90,13 +99,16 @@ def imported(
     typer.echo(
         json.dumps(told, indent=1)
         if as_json
-        else f"{words}; people have the word on {len(people.answers(application)):,} examples of {application} from the next run on"
+        else f"{words}; people have the word on {len(people.answers(application)):,} examples of "
+        f"{application} from the next run on"
     )
 
 
 @label.command("report")
 def reported(application: Application, as_json: Json = False) -> None:
-    """What each voter covers, how often it has company, contradicts and is right; which labels are doubtful."""
+    """What each voter covers, how often it has company, contradicts and is right; which labels are
+    doubtful.
+    """
     from tidemill.runtime import paths
     from tidemill.runtime.errors import Fault
 
@@ -108,13 +120,30 @@ def reported(application: Application, as_json: Json = False) -> None:
         raise Fault(
             f"{path} cannot be read; make it again: dvc repro -f --single-item label@{application}"
         ) from error
-    kept = {name: told[name] for name in ("voters", "people", "decided", "issues") if name in told}
+    names = ("voters", "people", "decided", "issues", "alike")
+    kept = {name: told[name] for name in names if name in told}
     if as_json:
         out({"application": application, **kept})
         return
     if not kept.get("voters"):
         typer.echo(f"{application} has no voters: its source alone says what is right")
         return
+    _print_voters(kept["voters"])
+    if decided := kept.get("decided"):
+        typer.echo(_how_decided(decided))
+    if issues := kept.get("issues"):
+        weighted = issues.get("weighted")
+        counts_less = f"; {weighted:,} examples count less in training" if weighted else ""
+        typer.echo(
+            f"{issues['doubtful']:,} of {issues['rows']:,} labels are doubtful; "
+            f"data/labels/{application}/issues.parquet names them{counts_less}"
+        )
+    for spellings in kept.get("alike", ()):
+        words = ", ".join(f"{answer!r} ({count:,})" for answer, count in spellings.items())
+        typer.echo(f"labels that differ in spaces, case or Unicode form alone: {words}")
+
+
+def _print_voters(voters: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -125,7 +154,7 @@ def reported(application: Application, as_json: Json = False) -> None:
         table.add_column(name, justify="right")
     table.add_column("of rows", justify="right")
     table.add_column("measured on")
-    for row in kept["voters"]:
+    for row in voters:
         add_row(
             table,
             row["voter"],
@@ -136,21 +165,14 @@ def reported(application: Application, as_json: Json = False) -> None:
             row["measured_on"],
         )
     Console().print(table)
-    if decided := kept.get("decided"):
-        typer.echo(
-            f"labels are decided by {decided.pop('by')}"
-            + (
-                f" ({', '.join(f'{name} {score:.1%}' for name, score in decided.items())} on people's labels)"
-                if decided
-                else ", since too few people's labels say which is better"
-            )
+
+
+def _how_decided(decided: dict[str, Any]) -> str:
+    scores = {name: score for name, score in decided.items() if name != "by"}
+    if not scores:
+        return (
+            f"labels are decided by {decided['by']}, since too few people's labels say which is "
+            f"better"
         )
-    if issues := kept.get("issues"):
-        typer.echo(
-            f"{issues['doubtful']:,} of {issues['rows']:,} labels are doubtful; data/labels/{application}/issues.parquet names them"
-            + (
-                f"; {issues['weighted']:,} examples count less in training"
-                if "weighted" in issues
-                else ""
-            )
-        )
+    words = ", ".join(f"{name} {score:.1%}" for name, score in scores.items())
+    return f"labels are decided by {decided['by']} ({words} on people's labels)"

@@ -13,8 +13,8 @@ from rich.text import Text
 from tidemill import contract
 from tidemill.cli.arguments import add_row
 from tidemill.engines.prefect.progress import PLACE, resumed, which
+from tidemill.records.summary import summary
 from tidemill.runtime.escape import line, terminal
-from tidemill.runtime.receipt import Receipt
 
 MARKS = {
     "pass": ("✓", "green"),
@@ -23,6 +23,7 @@ MARKS = {
     "reported": ("·", "dim"),
     "not applicable": ("–", "dim"),
 }
+REMIND_S = 10.0
 COLOURS = {
     "Promoted": "green",
     "Held": "yellow",
@@ -44,6 +45,9 @@ class Night:
         self.said: dict[str, Any] = {}
         self.notes: list[str] = []
         self.told: dict[str, float] = {}
+        self.working: dict[str, float] = {}  # steps that have begun and not ended: since when
+        self.spoke = self.began
+        self.over = threading.Event()
         self.lock = threading.Lock()
         self.live = (
             Progress(
@@ -62,11 +66,23 @@ class Night:
     def __enter__(self) -> "Night":
         if self.live:
             self.live.start()
+        elif not self.quiet:
+            threading.Thread(target=self.remind, daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.over.set()
         if self.live:
             self.live.stop()
+
+    def remind(self) -> None:
+        """Where no line came for a while, say what is at work."""
+        while not self.over.wait(1):
+            with self.lock:
+                now = time.monotonic()
+                if self.working and now - self.spoke > REMIND_S:
+                    steps = (f"{step} ({now - at:.0f} s)" for step, at in self.working.items())
+                    self.line(f"at work: {', '.join(steps)}")
 
     def __call__(self, step: str, event: dict[str, Any]) -> None:
         with self.lock:
@@ -82,11 +98,13 @@ class Night:
         elif "note" in event:
             self.notes.append(event["note"])
         elif "began" in event:
+            self.working[step] = time.monotonic()
             if self.live:
                 self.rows[step] = self.live.add_task(terminal(step), total=None, far="")
         elif "done" in event:
             self.far(step, event)
         elif "ended" in event or "failed" in event:
+            self.working.pop(step, None)
             self.walls[step] = self.walls.get(step, 0.0) + event["wall_s"]
             words = event["failed"] if "failed" in event else summary(event["ended"])
             if step.startswith("sweep ") and "ended" in event and (best := event["ended"].params):
@@ -129,8 +147,12 @@ class Night:
 
     def line(self, words: str) -> None:
         self.console.print(
-            f"{time.monotonic() - self.began:6.1f} s  {line(words)}", highlight=False, markup=False
+            f"{time.monotonic() - self.began:6.1f} s  {line(words)}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
+        self.spoke = time.monotonic()
 
     def panel(self, live: str | None = None, waiting: str | None = None) -> Panel | Group:
         """The whole night, once it has ended. `live` and `waiting` are versions of the application, if there are any."""
@@ -265,38 +287,6 @@ def question(name: str) -> str:
     first = next(iter(contract.application(name).Input.model_fields.values()))
     example = next(iter(first.examples or ()), None)
     return f'"{example}"' if isinstance(example, str) else "INPUT"
-
-
-def summary(receipt: Any) -> str:
-    """A step's receipt in a few words."""
-    told = receipt.model_dump() if isinstance(receipt, Receipt) else {}
-    if "records" in told:
-        return f"{told['records']:,} records, {told['fetched']:,} new"
-    if "stage" in told:
-        return f"{told['rows']:,} kept, {sum(told['dropped'].values()):,} dropped" + (
-            "" if told["ran"] else ", unchanged"
-        )
-    if "names" in told:
-        return told["names"][-1]
-    if "trials" in told:
-        return (
-            f"{told['complete']} trials, {told['metric']} {told['value']:.4f}"
-            if told["value"] is not None
-            else "no trial"
-        )
-    if "steps" in told:
-        return f"{told['steps']} steps"
-    if "parity" in told:
-        return f"{told['bytes'] / 1e6:.0f} MB, {told['parity']:.1e} from torch"
-    if "verdict" in told:
-        return told["verdict"]
-    if "run_id" in told:
-        return f"version {told['version']}" if told["version"] else "no version"
-    if "moved" in told:
-        return f"version {told['version']} is @champion"
-    if "rows" in told:
-        return f"{told['rows']:,} rows"
-    return "done"
 
 
 def gates(judged: dict[str, Any]) -> Table:

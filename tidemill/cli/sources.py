@@ -1,6 +1,6 @@
 """tidemill sources: how each source's last night went, and what a site allows of an address."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,40 +23,41 @@ def listing(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         out(rows)
         return
+    _print(rows)
+
+
+COLUMNS = {
+    "source": "source",
+    "kind": "kind",
+    "night": "last night",
+    "pages": "pages",
+    "fetched": "new",
+    "failed": "errors",
+    "refused": "refused",
+    "gone": "gone",
+    "why": "why",
+}
+NUMBERS = ("pages", "fetched", "failed", "refused", "gone")
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    shown = {
-        "source": "source",
-        "kind": "kind",
-        "night": "last night",
-        "pages": "pages",
-        "fetched": "new",
-        "failed": "errors",
-        "refused": "refused",
-        "gone": "gone",
-        "why": "why",
-    }
-    for name, title in shown.items():
-        table.add_column(
-            title,
-            overflow="fold",
-            no_wrap=name != "why",
-            justify="right"
-            if name in ("pages", "fetched", "failed", "refused", "gone")
-            else "left",
-        )
+    for name, title in COLUMNS.items():
+        side: Literal["left", "right"] = "right" if name in NUMBERS else "left"
+        table.add_column(title, overflow="fold", no_wrap=name != "why", justify=side)
     for row in rows:
         night = (row["night"] or "never")[:16].replace("T", " ")
-        add_row(
-            table,
-            *(
-                "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-                for value in ({**row, "night": night}[name] for name in shown)
-            ),
-        )
+        add_row(table, *(_cell({**row, "night": night}[name]) for name in COLUMNS))
     Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 @app.command()
@@ -65,24 +66,29 @@ def check(
     url: Annotated[str, typer.Argument(help="The address of a page.")],
     as_json: Json = False,
 ) -> None:
-    """What robots.txt and every opt-out signal allow of an address, and why. Asks the site; stores nothing."""
+    """What robots.txt and every opt-out signal allow of an address, and why.
+
+    Asks the site; stores nothing.
+    """
     from tasks.collect.check import check as ask
 
-    told = ask(name, url)
+    answer = ask(name, url)
     if as_json:
-        out(told)
+        out(answer)
         return
     from rich.console import Console
 
+    files = ", ".join(f"{file} {status}" for file, status in answer["files"].items())
     console = Console(highlight=False, emoji=False)
-    console.print(f"[bold]{told['decision']}[/]: {terminal(told['because'])}", soft_wrap=True)
-    console.print(f"  [dim]robots.txt[/] {terminal(told['robots'])}")
+    console.print(f"[bold]{answer['decision']}[/]: {terminal(answer['because'])}", soft_wrap=True)
+    console.print(f"  [dim]robots.txt[/] {terminal(answer['robots'])}")
     console.print(
-        f"  [dim]its files [/] {terminal(', '.join(f'{file} {status}' for file, status in told['files'].items())) or 'none'}",
+        f"  [dim]its files [/] {terminal(files) or 'none'}",
         soft_wrap=True,
     )
-    for signal in told["signals"]:
+    for signal in answer["signals"]:
         console.print(
-            f"  [dim]{terminal(signal['signal'])}[/] ({terminal(signal['where'])}): {terminal(signal['value'])}, which says {terminal(signal['says'])}",
+            f"  [dim]{terminal(signal['signal'])}[/] ({terminal(signal['where'])}): "
+            f"{terminal(signal['value'])}, which says {terminal(signal['says'])}",
             soft_wrap=True,
         )

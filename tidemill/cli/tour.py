@@ -1,14 +1,15 @@
 """python -m tidemill.cli.tour: a few nights in ten minutes, in a folder of their own (make tour).
 
-The nights go over real releases of Django, whose translations `languages` learns from here; Plone's are its test.
-One training is killed in the middle, and the last night brings a release that was broken on purpose.
+The nights go over real releases of Django, whose translations `languages` learns from here; Plone's
+are its test.
+One training is killed in the middle, and the last night brings a release that was broken on
+purpose.
 """
 
 import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 import zipfile
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Any
 import psutil
 import yaml
 
-from tidemill.runtime import paths
+from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import sha256, write
 
@@ -107,6 +108,12 @@ SAME = Release(
 )
 
 
+KILLED = (
+    "  the training was killed (-9) after its first checkpoint; the step is tried again and "
+    "resumes from there"
+)
+
+
 @dataclass
 class Tour:
     """The folder the nights happen in, and what they said."""
@@ -123,22 +130,13 @@ class Tour:
         return {**own, "PYTHONPATH": str(self.folder), "TIDEMILL_CACHE": str(paths.cache())}
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "tidemill.cli", *arguments]
+        return process.python("tidemill.cli", *arguments)
 
     def tidemill(self, *arguments: str) -> Any:
-        """One command there, its answer as JSON. Raises Fault where it ends with a fault."""
-        done = subprocess.run(
-            self.command(*arguments, "--json"),
-            cwd=self.folder,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise Fault(
-                f"tidemill {' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}"
-            )
-        return json.loads(done.stdout)
+        """One command there, its answer as JSON. Raises where it ends with a fault or a refusal."""
+        words = f"tidemill {' '.join(arguments)}"
+        command = self.command(*arguments, "--json")
+        return json.loads(process.ask(words, command, cwd=self.folder, env=self.environment()))
 
     def edit(self, name: str, **changed: Any) -> None:
         path = self.folder / "conf" / name
@@ -164,11 +162,11 @@ def copied(project: Path, folder: Path) -> None:
 
 
 def make(folder: Path) -> Tour:
-    """A project of its own, small enough for two cores: twenty languages, one trial, a short training."""
+    """A project of its own, small enough for two cores: twenty languages, one trial, a short
+    training.
+    """
     if folder.exists():
-        subprocess.run(
-            [sys.executable, "-m", "tidemill.cli", "down"], cwd=folder, capture_output=True
-        )
+        subprocess.run(process.python("tidemill.cli", "down"), cwd=folder, capture_output=True)
         shutil.rmtree(folder)
     copied(paths.root(), folder)
     for path in (folder / "conf" / "recipe").glob("*.yaml"):
@@ -177,7 +175,14 @@ def make(folder: Path) -> Tour:
             shutil.rmtree(folder / "recipes" / path.stem, ignore_errors=True)
             (folder / "recipes" / f"{path.stem}.py").unlink(missing_ok=True)
     tour = Tour(folder)
-    mirror = yaml.safe_load((folder / "conf/source/udhr.yaml").read_text())["mirror"]
+    cut_sources(tour)
+    cut_recipe(tour)
+    return tour
+
+
+def cut_sources(tour: Tour) -> None:
+    """Twenty languages of each source."""
+    mirror = yaml.safe_load((tour.folder / "conf/source/udhr.yaml").read_text())["mirror"]
     tour.edit(
         "source/udhr.yaml",
         mirror={
@@ -198,7 +203,11 @@ def make(folder: Path) -> Tour:
         "source/django.yaml",
         members="|".join(f"django/**/locale/{code}/LC_MESSAGES/*.po" for code in LOCALES),
     )
-    body = yaml.safe_load((folder / "conf/recipe/languages.yaml").read_text())
+
+
+def cut_recipe(tour: Tour) -> None:
+    """One trial, a short training, and the release of the night as training data."""
+    body = yaml.safe_load((tour.folder / "conf/recipe/languages.yaml").read_text())
     rules = {rule["source"]: rule for rule in body["split"]["rules"]}
     gates = [
         {**gate, "margin": 0.03}
@@ -222,11 +231,13 @@ def make(folder: Path) -> Tour:
         score={"resamples": 1000},
         gates=gates,
     )
-    return tour
 
 
 def broken(good: Release) -> Release:
-    """A release whose locale folders went round by one place: German's strings say they are Greek. Made here, on purpose; put where downloads lie."""
+    """A release whose locale folders went round by one place: German's strings say they are Greek.
+
+    Made here, on purpose; put where downloads lie.
+    """
     after = dict(zip(LOCALES, (*LOCALES[1:], LOCALES[0]), strict=True))
     source = paths.cache() / good.sha256[:2] / good.sha256 / good.file
     file = good.file.replace(good.version, f"{good.version}+broken")
@@ -246,19 +257,8 @@ def broken(good: Release) -> Release:
     return Release(f"{good.version}+broken", file, digest)
 
 
-def night(tour: Tour, title: str, release: Release, kill: bool = False) -> dict[str, Any]:
-    """One night over one release; with `kill`, its training is killed once. Says how it ended, and what it cost."""
-    say(f"\n[bold]{title}[/]")
-    package = yaml.safe_load((tour.folder / "conf/source/django.yaml").read_text())["package"]
-    tour.edit(
-        "source/django.yaml",
-        package={
-            **package,
-            "version": release.version,
-            "file": release.file,
-            "sha256": release.sha256,
-        },
-    )
+def watched(tour: Tour, title: str, kill: bool) -> dict[str, Any]:
+    """A run of the tour's project, its steps shown while they work; with `kill`, killed once."""
     began = time.monotonic()
     run = subprocess.Popen(
         tour.command("run", "languages", "--json"),
@@ -271,35 +271,54 @@ def night(tour: Tour, title: str, release: Release, kill: bool = False) -> dict[
     killed = False
     with console().status("starting") as status:
         while run.poll() is None:
-            step = newest(tour.folder)
-            status.update(f"{step} ({time.monotonic() - began:.0f} s)")
+            status.update(f"{newest(tour.folder)} ({time.monotonic() - began:.0f} s)")
             if kill and not killed and training_under_way(tour.folder):
                 killed = kill_training(run.pid)
                 if killed:
-                    say(
-                        "  the training was killed (-9) after its first checkpoint; the step is tried again and goes on from there"
-                    )
+                    say(KILLED)
             time.sleep(0.05 if kill and not killed else 0.3)
-    said, errors = run.communicate()
+    answer, errors = run.communicate()
     if run.returncode:
-        raise Fault(f"{title}: {(errors.strip().splitlines() or ['it said nothing'])[-1]}")
-    end = json.loads(said)
+        raise Fault(f"{title}: {process.why(errors.splitlines())[0]}")
     if kill and not killed:
         raise Fault(
-            "the training was over before it could be killed; give it more steps in tidemill/cli/tour.py"
+            "the training was over before it could be killed; give it more steps in "
+            "tidemill/cli/tour.py"
         )
-    end["wall_s"] = time.monotonic() - began
-    rows = end.get("seconds", {})
+    return dict(json.loads(answer))
+
+
+def tell_end(end: dict[str, Any]) -> None:
+    """How a night ended, and which steps took a second or more."""
     say(f"  [bold]{end['state']}[/] in {end['wall_s']:.0f} s: {end['because'][:300]}")
-    say(
-        "  [dim]"
-        + ", ".join(
-            f"{name.replace(' languages', '')} {seconds:.0f} s"
-            for name, seconds in rows.items()
-            if seconds >= 1
-        )
-        + "[/]"
+    steps = [
+        f"{name.replace(' languages', '')} {seconds:.0f} s"
+        for name, seconds in end.get("seconds", {}).items()
+        if seconds >= 1
+    ]
+    say(f"  [dim]{', '.join(steps)}[/]")
+
+
+def night(tour: Tour, title: str, release: Release, kill: bool = False) -> dict[str, Any]:
+    """One night over one release; with `kill`, its training is killed once.
+
+    Says how it ended, and what it cost.
+    """
+    say(f"\n[bold]{title}[/]")
+    package = yaml.safe_load((tour.folder / "conf/source/django.yaml").read_text())["package"]
+    tour.edit(
+        "source/django.yaml",
+        package={
+            **package,
+            "version": release.version,
+            "file": release.file,
+            "sha256": release.sha256,
+        },
     )
+    began = time.monotonic()
+    end = watched(tour, title, kill)
+    end["wall_s"] = time.monotonic() - began
+    tell_end(end)
     tour.nights.append(
         {
             "night": title,
@@ -348,7 +367,8 @@ def tour() -> None:
     began = time.monotonic()
     there = make(paths.state("tour"))
     say(
-        f"A project of its own in {there.folder.relative_to(paths.root())}: twenty languages, learned from declarations and Django's strings, tested on Plone's too."
+        f"A project of its own in {there.folder.relative_to(paths.root())}: twenty languages, "
+        "learned from declarations and Django's strings, tested on Plone's too."
     )
     with console().status("starting Prefect, MLflow and the runner"):
         where = there.tidemill("up", "--detach")
@@ -360,13 +380,15 @@ def tour() -> None:
         again = there.tidemill("verify", "languages@1") if first["state"] == "Promoted" else None
     if again:
         say(
-            f"  trained again without a disturbance: [bold]{again['verdict']}[/], {again['because']}"
+            f"  trained again without a disturbance: [bold]{again['verdict']}[/], "
+            f"{again['because']}"
         )
     night(there, f"Night 2: Django {NEXT.version}, where some strings changed", NEXT)
     night(there, f"Night 3: Django {SAME.version}, a release without a new string", SAME)
     last = night(
         there,
-        f"Night 4: Django {SAME.version} with every language's folder given to its neighbour, broken on purpose",
+        f"Night 4: Django {SAME.version} with every language's folder given to its neighbour, "
+        "broken on purpose",
         broken(SAME),
     )
     say("\n[bold]What was live, and why[/] (tidemill history languages)")
@@ -380,13 +402,14 @@ def tour() -> None:
     ):
         raise Fault("the tour did not end as told; see the nights above")
     say(
-        f"\n{time.monotonic() - began:.0f} s. The servers stay up: Prefect {where['prefect']}  MLflow {where['mlflow']}/?workflowType=machine_learning"
+        f"\n{time.monotonic() - began:.0f} s. The servers stay up: Prefect {where['prefect']}  "
+        f"MLflow {where['mlflow']}/?workflowType=machine_learning"
     )
     say(f"To stop them: cd {there.folder.relative_to(paths.root())} && tidemill down")
 
 
 def main() -> None:
-    from tidemill.cli.main import guarded
+    from tidemill.cli.errors import guarded
 
     paths.settle()
     guarded(tour)

@@ -15,7 +15,8 @@ def trace(
     what: Annotated[
         str,
         typer.Argument(
-            help="A model or a page: NAME, NAME@3, or the address of a page, of a part of one or of a package's member.",
+            help="A model or a page: NAME, NAME@3, or the address of a page, of a part of one or "
+            "of a package's member.",
             metavar="APPLICATION[@N] | URL",
         ),
     ],
@@ -23,7 +24,8 @@ def trace(
         Path | None,
         typer.Option(
             "--to",
-            help="Where the list of a model's pages goes, as CSV; without it, under .tidemill/trace/.",
+            help="Where the list of a model's pages goes, as CSV; without it, under "
+            ".tidemill/trace/.",
         ),
     ] = None,
     show: Annotated[
@@ -34,7 +36,8 @@ def trace(
     """From a model to its pages, and from a page to its models."""
     from tidemill.lineage import trace as lineage
 
-    if re.match(r"[a-z][a-z0-9+.-]*:", what):
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", what):
+        what = lineage.spelled(what)
         for words in lineage.complete():
             typer.echo(f"not in the index: {line(words)}", err=True)
         if show:
@@ -58,7 +61,9 @@ def _page(url: str, as_json: bool) -> None:
         out({"page": url, "models": found, "dropped": why})
         return
     if not found:
-        reasons = ", ".join(f"{count} parts {name}" for name, count in why.items())
+        reasons = ", ".join(
+            f"{count} part{'s' if count != 1 else ''}: {name}" for name, count in why.items()
+        )
         typer.echo(
             f"no registered version was made from {line(url)}"
             + (f"; today's data leaves it out: {line(reasons)}" if reasons else "")
@@ -88,7 +93,8 @@ def _model(application: str, number: str, to: Path | None, as_json: bool) -> Non
     version = number or live(application).version
     if version is None:
         raise Refused(
-            f"{application} has no champion; name a version as {application}@1, or a page by its whole address"
+            f"{application} has no champion; name a version as {application}@1, or a page by its "
+            "whole address"
         )
     found = lineage.pages(application, version)
     if not found:

@@ -1,21 +1,19 @@
 """Sound as samples, opened safely: its length is looked at before any sample is decoded."""
 
+import hashlib
 import io
 from typing import Any
 
 import numpy as np
 
-FORMATS = (
-    "WAV",
-    "WAVEX",
-    "FLAC",
-    "OGG",
-    "MP3",
-    "AIFF",
-)  # of those libsndfile opens; the others are each one more way in
+# Of those libsndfile opens; the others are each one more way in.
+FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF")
+# Of what is not one of these, libsndfile gives no integers that fit: floats are not scaled, codecs'
+# overs wrap around.
+INTEGERS = frozenset(["PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW"])
 MOST_BYTES = 64_000_000
 MOST_SECONDS = 600
-MOST_SAMPLES = 60_000_000  # of all channels together: 120 MB in memory
+MOST_SAMPLES = 60_000_000  # of all channels together: 240 MB in memory while floats are read
 RATES = (4_000, 192_000)  # samples a second
 
 
@@ -47,7 +45,10 @@ def opened(body: bytes, most_seconds: float = MOST_SECONDS) -> tuple[np.ndarray,
             _fits(file, most_seconds)
             # A head may promise less than there is, so what is read is bounded as well.
             most = min(int(most_seconds * file.samplerate), MOST_SAMPLES // file.channels)
-            samples = file.read(most + 1, dtype="int16", always_2d=True)
+            if file.subtype in INTEGERS:
+                samples = file.read(most + 1, dtype="int16", always_2d=True)
+            else:
+                samples = integers(file.read(most + 1, dtype="float32", always_2d=True))
             rate = int(file.samplerate)
     except (soundfile.SoundFileError, OSError, ValueError, TypeError, OverflowError) as error:
         if isinstance(error, Unfit):
@@ -58,6 +59,26 @@ def opened(body: bytes, most_seconds: float = MOST_SECONDS) -> tuple[np.ndarray,
     if not len(samples):
         raise Unfit("a sound without a sample")
     return samples, rate
+
+
+def integers(samples: np.ndarray) -> np.ndarray:
+    """Floats as int16: 1 is the most, and what goes beyond is scaled down as a whole. Raises Unfit
+    where one is no number.
+    """
+    peak = float(np.abs(samples).max(initial=0.0))
+    if not np.isfinite(peak):
+        raise Unfit("a sound with samples that are NaN or infinite")
+    scale = 32_768 / max(1.0, peak)
+    return np.rint(samples * np.float32(scale)).clip(-32_768, 32_767).astype(np.int16)
+
+
+def samples_digest(body: bytes) -> str:
+    """Of a sound's samples and their rate: the same in whatever lossless file they lie.
+
+    Raises Unfit.
+    """
+    samples, rate = opened(body)
+    return hashlib.sha256(f"{samples.shape}{rate}".encode() + samples.tobytes()).hexdigest()
 
 
 def _fits(file: Any, most_seconds: float) -> None:
@@ -76,8 +97,8 @@ def _fits(file: Any, most_seconds: float) -> None:
 
 
 def mono(samples: np.ndarray, rate: int, wanted: int | None = None) -> tuple[np.ndarray, int]:
-    """One channel (N,) as int16, the mean of all, brought to `wanted` samples a second where
-    that is said.
+    """One channel (N,) as int16, the mean of all, brought to `wanted` samples a second where that
+    is said.
     """
     from math import gcd
 

@@ -1,4 +1,6 @@
-"""What may go: runs, logs and copies that are old and that no live version, ledger or lineage needs."""
+"""What may go: runs, logs and copies that are old and that no live version, ledger or lineage
+needs.
+"""
 
 import shutil
 import time
@@ -23,7 +25,9 @@ class Gone(Receipt):
 
 
 def needed() -> dict[str, str]:
-    """The run folders that must stay, each with the reason: made a version that is live, waits, or was live once."""
+    """The run folders that must stay, each with the reason: made a version that is live, waits, or
+    was live once.
+    """
     found: dict[str, str] = {}
     for (name, number), why in standing().items():
         if key := registry.tag(name, number, tags.KEY):
@@ -34,8 +38,8 @@ def needed() -> dict[str, str]:
 def clean(days: float, really: bool) -> Gone:
     """Remove what is older than `days`; without `really` only say what that is.
 
-    The DVC remote and raw data are not touched: the lineage of every version lies there. A copy in DVC's cache goes
-    where today's data does not use it and the remote has it.
+    The DVC remote and raw data are not touched: the lineage of every version lies there. A copy in
+    DVC's cache goes where today's data does not use it and the remote has it.
     """
     limit = time.time() - days * 86_400
     stay = needed()

@@ -1,8 +1,9 @@
 """From a model to its pages, and from a page to its models.
 
-The index, .tidemill/lineage.db, holds the pages of every registered version: made when a version is registered,
-and made again from the DVC remote where it is lost. A page asks for all of them, so an index that was begun anew is
-completed first. One row a document and content; a snapshot lists its rows.
+The index, .tidemill/lineage.db, holds the pages of every registered version: made when a version is
+registered, and made again from the DVC remote where it is lost. A page asks for all of them, so an
+index that was begun anew is completed first. One row a document and content; a snapshot lists its
+rows.
 """
 
 import csv
@@ -10,10 +11,11 @@ import hashlib
 import json
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urldefrag
 
 from tidemill.runtime import paths
@@ -21,16 +23,26 @@ from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.escape import csv_cell
 from tidemill.runtime.files import aside, locked
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS pages (
-    id INTEGER PRIMARY KEY, uri TEXT NOT NULL, source TEXT NOT NULL, host TEXT NOT NULL, licence TEXT NOT NULL, opt_out TEXT NOT NULL,
-    fetched TEXT NOT NULL, raw_file TEXT NOT NULL, raw_locator TEXT NOT NULL, raw_digest TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, uri TEXT NOT NULL, source TEXT NOT NULL, host TEXT NOT NULL,
+    licence TEXT NOT NULL, opt_out TEXT NOT NULL, fetched TEXT NOT NULL,
+    raw_file TEXT NOT NULL, raw_locator TEXT NOT NULL, raw_digest TEXT NOT NULL,
     UNIQUE (uri, raw_digest, licence, opt_out));
-CREATE TABLE IF NOT EXISTS snapshots (id INTEGER PRIMARY KEY, application TEXT NOT NULL, digest TEXT NOT NULL, UNIQUE (application, digest));
-CREATE TABLE IF NOT EXISTS rows (snapshot INTEGER NOT NULL, page INTEGER NOT NULL, split TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (snapshot, page, split)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshots (
+    id INTEGER PRIMARY KEY, application TEXT NOT NULL, digest TEXT NOT NULL,
+    UNIQUE (application, digest));
+CREATE TABLE IF NOT EXISTS rows (
+    snapshot INTEGER NOT NULL, page INTEGER NOT NULL, split TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (snapshot, page, split)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS rows_page ON rows (page);
 CREATE TABLE IF NOT EXISTS whole (since TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS versions (application TEXT NOT NULL, version TEXT NOT NULL, snapshot INTEGER NOT NULL, PRIMARY KEY (application, version)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS versions (
+    application TEXT NOT NULL, version TEXT NOT NULL, snapshot INTEGER NOT NULL,
+    PRIMARY KEY (application, version)) WITHOUT ROWID;
 """
 COLUMNS = (
     "uri",
@@ -48,7 +60,9 @@ SPLITS = ("train", "valid", "test")
 
 @contextmanager
 def index() -> Iterator[sqlite3.Connection]:
-    """The index, made where there is none; one that is damaged is made anew, since all of it can be."""
+    """The index, made where there is none; one that is damaged is made anew, since all of it can
+    be.
+    """
     path = paths.state("lineage.db")
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(paths.state("locks", "lineage")):
@@ -75,7 +89,9 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def note(application: str, version: str, snapshot: str, data: Path | None = None) -> None:
-    """Take a version's pages into the index, from the data as it lies there, or in `data` (splits/ and clean/SOURCE/)."""
+    """Take a version's pages into the index, from the data as it lies there, or in `data` (splits/
+    and clean/SOURCE/).
+    """
     with index() as database:
         found = database.execute(
             "SELECT id FROM snapshots WHERE application = ? AND digest = ?", (application, snapshot)
@@ -87,62 +103,58 @@ def note(application: str, version: str, snapshot: str, data: Path | None = None
 
 
 def _fill(database: sqlite3.Connection, application: str, snapshot: str, data: Path | None) -> int:
-    import pandas as pd
-
     splits = data / "splits" if data else paths.data("splits", application)
     report = json.loads((splits / "report.json").read_text())
     if report["snapshot"] != snapshot:
         raise Fault(
             f"data/splits/{application} is snapshot {report['snapshot'][:12]}, not {snapshot[:12]}"
         )
-    rows = pd.concat(
-        [
-            pd.read_parquet(splits / f"{part}.parquet", columns=["doc_id", "source"]).assign(
-                split=part
-            )
-            for part in SPLITS
-        ]
-    )
-    parts = []
-    for source, mine in rows.groupby("source"):
-        clean = data / "clean" / str(source) if data else paths.data("clean", str(source))
-        documents = pd.read_parquet(
-            clean / "documents.parquet", columns=["doc_id", "host", "licence", "opt_out"]
-        )
-        known = pd.read_parquet(clean / "lineage.parquet").merge(documents, on="doc_id")
-        parts.append(
-            mine.groupby(["doc_id", "split"])
-            .size()
-            .rename("count")
-            .reset_index()
-            .merge(known, on="doc_id", how="left")
-            .assign(source=source)
-        )
-    whole = pd.concat(parts, ignore_index=True)
-    lost = whole["uri"].isna()
+    pages = _pages(splits, data)
+    lost = pages["uri"].isna()
     if lost.any():
         raise Fault(
-            f"{int(lost.sum())} documents of {application} {snapshot[:12]} have no lineage, such as {whole.loc[lost, 'doc_id'].iloc[0]}; run dvc repro split@{application}"
+            f"{int(lost.sum())} documents of {application} {snapshot[:12]} have no lineage, such "
+            f"as {pages.loc[lost, 'doc_id'].iloc[0]}; run dvc repro split@{application}"
         )
     number = database.execute(
         "INSERT INTO snapshots (application, digest) VALUES (?, ?)", (application, snapshot)
     ).lastrowid
     assert number is not None
-    whole[list(COLUMNS)] = whole[list(COLUMNS)].fillna("").astype(str)
+    columns = list(COLUMNS)
+    pages[columns] = pages[columns].fillna("").astype(str)
     database.executemany(
-        f"INSERT OR IGNORE INTO pages ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",
-        whole[list(COLUMNS)].itertuples(index=False, name=None),
+        f"INSERT OR IGNORE INTO pages ({', '.join(columns)}) VALUES "
+        f"({', '.join('?' * len(columns))})",
+        pages[columns].itertuples(index=False, name=None),
     )
+    keys = ["split", "count", "uri", "raw_digest", "licence", "opt_out"]
+    counted = pages[keys].itertuples(index=False, name=None)
     database.executemany(
-        f"INSERT INTO rows SELECT {number}, id, ?, ? FROM pages WHERE uri = ? AND raw_digest = ? AND licence = ? AND opt_out = ?",
-        (
-            (split, int(count), *key)
-            for split, count, *key in whole[
-                ["split", "count", "uri", "raw_digest", "licence", "opt_out"]
-            ].itertuples(index=False, name=None)
-        ),
+        f"INSERT INTO rows SELECT {number}, id, ?, ? FROM pages WHERE uri = ? AND raw_digest = ? "
+        "AND licence = ? AND opt_out = ?",
+        ((split, int(count), *key) for split, count, *key in counted),
     )
     return number
+
+
+def _pages(splits: Path, data: Path | None) -> "pd.DataFrame":
+    """Every document of the splits with its lineage, and how many rows of which split it has."""
+    import pandas as pd
+
+    of_parts = []
+    for part in SPLITS:
+        rows = pd.read_parquet(splits / f"{part}.parquet", columns=["doc_id", "source"])
+        of_parts.append(rows.assign(split=part))
+    of_sources = []
+    for source, mine in pd.concat(of_parts).groupby("source"):
+        clean = data / "clean" / str(source) if data else paths.data("clean", str(source))
+        documents = pd.read_parquet(
+            clean / "documents.parquet", columns=["doc_id", "host", "licence", "opt_out"]
+        )
+        known = pd.read_parquet(clean / "lineage.parquet").merge(documents, on="doc_id")
+        counts = mine.groupby(["doc_id", "split"]).size().rename("count").reset_index()
+        of_sources.append(counts.merge(known, on="doc_id", how="left").assign(source=source))
+    return pd.concat(of_sources, ignore_index=True)
 
 
 def recover(application: str, version: str, snapshot: str) -> None:
@@ -156,7 +168,9 @@ def recover(application: str, version: str, snapshot: str) -> None:
 
 
 def complete() -> list[str]:
-    """See that the index has every registered version, once for an index that is new; what could not be had, in words."""
+    """See that the index has every registered version, once for an index that is new; what could
+    not be had, in words.
+    """
     from tidemill.engines.mlflow import registry
 
     with index() as database:
@@ -178,7 +192,9 @@ def complete() -> list[str]:
 
 
 def pages(application: str, version: str) -> list[dict[str, Any]]:
-    """The pages of a version: where each came from, when, under which licence and signals, in which split, by which bytes."""
+    """The pages of a version: where each came from, when, under which licence and signals, in which
+    split, by which bytes.
+    """
     with index() as database:
         found = database.execute(
             "SELECT snapshot FROM versions WHERE application = ? AND version = ?",
@@ -187,25 +203,45 @@ def pages(application: str, version: str) -> list[dict[str, Any]]:
         if found is None:
             return []
         rows = database.execute(
-            f"SELECT {', '.join(COLUMNS)}, split, count FROM rows JOIN pages ON pages.id = rows.page WHERE snapshot = ? ORDER BY source, uri, split",
+            f"SELECT {', '.join(COLUMNS)}, split, count FROM rows JOIN pages ON pages.id = "
+            "rows.page WHERE snapshot = ? ORDER BY source, uri, split",
             found,
         ).fetchall()
     return [dict(zip((*COLUMNS, "split", "examples"), row, strict=True)) for row in rows]
 
 
 def _within(url: str) -> tuple[str, str, str]:
-    """What finds a page and its parts: the page itself, and the first and last of what its parts' addresses begin with."""
+    """What finds a page and its parts: the page, and the first and last of what its parts'
+    addresses begin with.
+    """
     mark = "/" if "#" in url else "#"  # a page's parts follow "#", those of a package's member "/"
     return url, url + mark, url + chr(ord(mark) + 1)
 
 
+def spelled(url: str) -> str:
+    """An address as collecting spells it: `HTTP://Mill.Example:80/a/../b` is
+    `http://mill.example/b`.
+    """
+    from tidemill.web import urls
+
+    page, mark, part = url.partition("#")
+    if not page.lower().startswith(("http://", "https://")):
+        return url
+    return f"{urls.canonical(page) or page}{mark}{part}"
+
+
 def models(url: str) -> list[dict[str, Any]]:
-    """The versions that a page is in, with the split it is in: of the page itself and of every part of it."""
+    """The versions that a page is in, with the split it is in: of the page itself and of every part
+    of it.
+    """
     with index() as database:
         rows = database.execute(
-            "SELECT versions.application, versions.version, snapshots.digest, rows.split, SUM(rows.count), COUNT(DISTINCT pages.id) FROM pages "
-            "JOIN rows ON rows.page = pages.id JOIN snapshots ON snapshots.id = rows.snapshot JOIN versions ON versions.snapshot = snapshots.id "
-            "WHERE pages.uri = ? OR (pages.uri >= ? AND pages.uri < ?) GROUP BY 1, 2, 3, 4 ORDER BY 1, CAST(versions.version AS INTEGER), 4",
+            "SELECT versions.application, versions.version, snapshots.digest, rows.split, "
+            "SUM(rows.count), COUNT(DISTINCT pages.id) FROM pages "
+            "JOIN rows ON rows.page = pages.id JOIN snapshots ON snapshots.id = rows.snapshot "
+            "JOIN versions ON versions.snapshot = snapshots.id "
+            "WHERE pages.uri = ? OR (pages.uri >= ? AND pages.uri < ?) GROUP BY 1, 2, 3, 4 ORDER "
+            "BY 1, CAST(versions.version AS INTEGER), 4",
             _within(url),
         ).fetchall()
     return [
@@ -221,21 +257,30 @@ def models(url: str) -> list[dict[str, Any]]:
 
 
 def dropped(url: str) -> dict[str, int]:
-    """Why parts of a page that was collected are in no model, by today's data: step and reason to how many."""
+    """Why parts of a page that was collected are in no model, by today's data: step and reason to
+    how many.
+    """
     import pyarrow.parquet as pq
 
     page, low, high = _within(url)
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    documents: set[str] = set()
+    for path in sorted(paths.root().glob("data/clean/*/lineage.parquet")):
+        table = pq.read_table(path, columns=["doc_id", "uri"])
+        rows = zip(table["doc_id"].to_pylist(), table["uri"].to_pylist(), strict=True)
+        documents |= {doc_id for doc_id, uri in rows if uri == page or low <= uri < high}
     for path in sorted(paths.root().glob("data/*/*/dropped.parquet")):
-        if {"uri", "reason"} <= set(pq.read_schema(path).names):
-            table = pq.read_table(path, columns=["uri", "reason"])
-            for uri, reason in zip(
-                table["uri"].to_pylist(), table["reason"].to_pylist(), strict=True
-            ):
-                if uri and (uri == page or low <= uri < high):
-                    name = f"{reason} ({path.parent.parent.name} {path.parent.name})"
-                    counts[name] = counts.get(name, 0) + 1
-    return counts
+        table = pq.read_table(path)
+        if not {"doc_id", "reason"} <= set(table.column_names):
+            continue
+        # Those of label and split know a document by its id alone.
+        addresses = table["uri"].to_pylist() if "uri" in table.column_names else [""] * len(table)
+        rows = zip(table["doc_id"].to_pylist(), addresses, table["reason"].to_pylist(), strict=True)
+        step = f"{path.parent.parent.name} {path.parent.name}"
+        for doc_id, uri, reason in rows:
+            if doc_id in documents or uri == page or low <= (uri or "") < high:
+                counts[f"{reason} ({step})"] += 1
+    return dict(counts)
 
 
 def summary(found: list[dict[str, Any]], by: str) -> dict[str, int]:
@@ -260,7 +305,8 @@ def body(url: str) -> bytes:
 
     with index() as database:
         found = database.execute(
-            f"SELECT {', '.join(COLUMNS)} FROM pages WHERE uri = ? OR (uri >= ? AND uri < ?) ORDER BY fetched DESC LIMIT 1",
+            f"SELECT {', '.join(COLUMNS)} FROM pages WHERE uri = ? OR (uri >= ? AND uri < ?) "
+            "ORDER BY fetched DESC LIMIT 1",
             _within(url),
         ).fetchone()
     if found is None:
@@ -275,7 +321,8 @@ def body(url: str) -> bytes:
     ):
         if hashlib.sha256(content).hexdigest() != row["raw_digest"]:
             raise Fault(
-                f"the bytes of {url} in data/raw/{row['source']}/{row['raw_file']} are not those of its digest {row['raw_digest'][:12]}; the file is damaged"
+                f"the bytes of {url} in data/raw/{row['source']}/{row['raw_file']} are not those "
+                f"of its digest {row['raw_digest'][:12]}; the file is damaged"
             )
         return content
     raise Fault(

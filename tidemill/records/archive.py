@@ -1,4 +1,7 @@
-"""Archives opened safely: bounded, nothing outside, no links, nothing unpacked to disk; what they are is told by their first bytes."""
+"""Archives opened safely: bounded, nothing outside, no links, nothing unpacked to disk.
+
+What they are is told by their first bytes.
+"""
 
 import fnmatch
 import shutil
@@ -9,6 +12,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from tidemill.runtime.encodable import encodable
 from tidemill.runtime.errors import Fault, Refused
 
 MAX_MEMBER_MB = 64
@@ -19,9 +23,11 @@ MOST_MEMBERS = 1_000_000
 def members(
     path: Path, pattern: str, only: Collection[str] | None = None
 ) -> Iterator[tuple[str, bytes]]:
-    """The regular files of a wheel, zip, tar or Debian package whose names match, in the order of their names; of these `only` some, where told.
+    """The regular files of a wheel, zip, tar or Debian package whose names match, in the order of
+    their names; of these `only` some, where told.
 
-    Raises Refused for a member that leaves the archive or is over a limit, Fault where the bytes are damaged.
+    Raises Refused for a member that leaves the archive or is over a limit, Fault where the bytes
+    are damaged.
     """
     with path.open("rb") as file:
         head = file.read(8)
@@ -40,7 +46,8 @@ def members(
     except Exception as error:
         # Damaged archives make the standard library fail in a dozen ways, TypeError among them.
         raise Fault(
-            f"{path.name} cannot be read as an archive ({' '.join(str(error).split())[:120]}); remove it and collect again"
+            f"{path.name} cannot be read as an archive ({' '.join(str(error).split())[:120]}); "
+            "remove it and collect again"
         ) from error
 
 
@@ -65,12 +72,14 @@ def _zip(path: Path, pattern: str, only: Collection[str] | None) -> Iterator[tup
 def _tar(
     archive: tarfile.TarFile, path: Path, pattern: str, only: Collection[str] | None
 ) -> dict[str, bytes]:
-    """A stream's members: links and devices are passed over, since nothing is unpacked that they could lead to."""
+    """A stream's members: links and devices are passed over, since nothing is unpacked that they
+    could lead to.
+    """
     found: dict[str, bytes] = {}
     total = count = 0
     for info in archive:
         count += 1
-        name = info.name.removeprefix("./")
+        name = encodable(info.name).removeprefix("./")
         if count > MOST_MEMBERS:
             raise Refused(f"{path.name} has over {MOST_MEMBERS:,} members, which is the limit")
         if (
@@ -83,7 +92,8 @@ def _tar(
         total += info.size
         if total > MOST_MB * 2**20:
             raise Refused(
-                f"{path.name}: with member {name} the members are over the limit of {MOST_MB} MB; name fewer members"
+                f"{path.name}: with member {name} the members are over the limit of {MOST_MB} MB; "
+                "name fewer members"
             )
         file = archive.extractfile(info)
         assert file is not None
@@ -106,7 +116,8 @@ def _debian(path: Path) -> Iterator[tarfile.TarFile]:
     """A Debian package's files as the stream that Debian's own tool gives."""
     if shutil.which("dpkg-deb") is None:
         raise Refused(
-            f"{path.name} is a Debian package, and there is no dpkg-deb here; use a Debian or Ubuntu machine"
+            f"{path.name} is a Debian package, and there is no dpkg-deb here; use a Debian or "
+            "Ubuntu machine"
         )
     with subprocess.Popen(
         ["dpkg-deb", "--fsys-tarfile", str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL

@@ -2,25 +2,26 @@
 
 The manifest is written last, so what it names is whole. Rows are the latest state of each record:
 uri, fetched (UTC, ISO 8601), status, media, charset, etag, modified, sha256 of the body, raw_file,
-raw_locator (offset in a segment, member in an archive), signals (JSON: what the site said about use).
+raw_locator (offset in a segment, member in an archive), signals (JSON: what the site said about
+use).
 """
 
 import base64
 import hashlib
 import io
-import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tidemill.runtime.encodable import parsed
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import aside, canonical, sync_folder
 
@@ -58,11 +59,62 @@ HOSTS = pa.schema(
 DECISIONS = pa.schema([(name, pa.string()) for name in ("uri", "decision", "reason", "signals")])
 
 
+class ManifestRow(TypedDict):
+    """The latest state of one record: a row of the manifest."""
+
+    uri: str
+    fetched: str  # UTC, ISO 8601
+    status: int
+    media: str | None
+    charset: str | None
+    etag: str | None
+    modified: str | None
+    sha256: str  # of the body
+    raw_file: str
+    raw_locator: str  # an offset in a segment, a member of an archive
+    signals: str | None  # JSON: what the site said about use
+
+
+Row = TypeVar("Row", bound=Mapping[str, Any])
+
+
+def manifest_row(
+    uri: str,
+    fetched: str,
+    sha256: str,
+    media: str | None,
+    *,
+    charset: str | None = None,
+    etag: str | None = None,
+    modified: str | None = None,
+    raw_file: str = "",
+    raw_locator: str = "",
+    signals: str | None = None,
+) -> ManifestRow:
+    """The row of a record that is there.
+
+    Where its bytes lie may be filled in once they are stored.
+    """
+    return {
+        "uri": uri,
+        "fetched": fetched,
+        "status": 200,
+        "media": media,
+        "charset": charset,
+        "etag": etag,
+        "modified": modified,
+        "sha256": sha256,
+        "raw_file": raw_file,
+        "raw_locator": raw_locator,
+        "signals": signals,
+    }
+
+
 def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def manifest(folder: Path) -> dict[str, dict[str, Any]]:
+def manifest(folder: Path) -> dict[str, ManifestRow]:
     """The manifest's rows by URI; empty where nothing was collected yet."""
     path = folder / "manifest.parquet"
     if not path.is_file():
@@ -75,7 +127,7 @@ def manifest(folder: Path) -> dict[str, dict[str, Any]]:
         ) from error
 
 
-def save_manifest(folder: Path, rows: Iterable[dict[str, Any]]) -> str:
+def save_manifest(folder: Path, rows: Iterable[ManifestRow]) -> str:
     """Write the manifest and give its digest, which is the digest of what was collected."""
     ordered = sorted(rows, key=lambda row: row["uri"])
     with aside(folder / "manifest.parquet") as part:
@@ -83,7 +135,7 @@ def save_manifest(folder: Path, rows: Iterable[dict[str, Any]]) -> str:
     return raw_digest(ordered)
 
 
-def raw_digest(rows: Iterable[dict[str, Any]]) -> str:
+def raw_digest(rows: Iterable[Mapping[str, Any]]) -> str:
     """What was collected, by address and content, free of times and places."""
     return rows_digest(
         sorted(([row["uri"], row["status"], row["sha256"]] for row in rows), key=lambda row: row[0])
@@ -114,37 +166,50 @@ def each(folder: Path) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-def merge(folder: Path, changed: Callable[[], Iterable[dict[str, Any]]]) -> tuple[str, int, bool]:
+def merge(
+    folder: Path, changed: Callable[[], Iterable[Mapping[str, Any]]]
+) -> tuple[str, int, bool]:
     """The manifest with rows that are new or other than before, both in order.
 
-    Gives its digest, how many pages it has, and whether it was written: only where the set of (address, status,
-    content) moved (decision 0002).
+    Gives its digest, how many pages it has, and whether it was written: only where the set of
+    (address, status,
+    content, what was said of use) moved (decision 0002).
     """
-    path, pages = folder / "manifest.parquet", 0
-
-    def states() -> Iterator[list[Any]]:
-        nonlocal pages
-        for row in _zipped(each(folder), changed()):
-            pages += row["status"] == 200
-            yield [row["uri"], row["status"], row["sha256"]]
-
-    before, after = (
-        rows_digest([row["uri"], row["status"], row["sha256"]] for row in each(folder)),
-        rows_digest(states()),
-    )
-    if after == before and path.exists():
-        return after, pages, False
+    path = folder / "manifest.parquet"
+    before = _States(each(folder))
+    after = _States(_zipped(each(folder), changed()))
+    if after.said == before.said and path.exists():
+        return after.digest, after.pages, False
     with aside(path) as part, pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
         rows = _zipped(each(folder), changed())
         while batch := list(islice(rows, 4096)):
             writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
-    return after, pages, True
+    return after.digest, after.pages, True
+
+
+class _States:
+    """What rows come to: their digest, the same with what was said of use, and their pages."""
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self.pages, said = 0, hashlib.sha256()
+
+        def states() -> Iterator[list[Any]]:
+            for row in rows:
+                self.pages += row["status"] == 200
+                state = [row["uri"], row["status"], row["sha256"]]
+                said.update(canonical([*state, row["signals"]]).encode())
+                yield state
+
+        self.digest = rows_digest(states())
+        self.said = said.hexdigest()
 
 
 def save_table(
     path: Path, schema: pa.Schema, rows: Iterable[dict[str, Any]], key: tuple[str, ...]
 ) -> bool:
-    """Write a table beside the manifest, batch by batch, where what it says by `key` is other than before."""
+    """Write a table beside the manifest, batch by batch, where what it says by `key` is other than
+    before.
+    """
     part = path.with_name(f".{path.name}.part")
     made, rows = hashlib.sha256(), iter(rows)
     with pq.ParquetWriter(part, schema, compression="zstd") as writer:
@@ -178,8 +243,8 @@ def statements(folder: Path) -> dict[str, dict[str, bytes]]:
 
 
 def _zipped(
-    old: Iterator[dict[str, Any]], new: Iterable[dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
+    old: Iterator[Mapping[str, Any]], new: Iterable[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
     """Two ordered runs as one; where both have an address the new row counts."""
     row = next(old, None)
     for other in new:
@@ -195,9 +260,12 @@ def _zipped(
 
 
 class Segment:
-    """One WARC file (ISO 28500, gzip per record). While it grows its name begins with a dot; closed, it is whole and never changed.
+    """One WARC file (ISO 28500, gzip per record).
 
-    A record may be read once `sync` came back. After a crash `mend` cuts the file to its last whole record, and it may grow again.
+    While it grows its name begins with a dot; closed, it is whole and never changed. A record may
+    be read once
+    `sync` came back. After a crash `mend` cuts the file to its last whole record, and it may grow
+    again.
     """
 
     MOST_BYTES = 64 * 2**20
@@ -224,7 +292,8 @@ class Segment:
     ) -> int:
         offset = self.size
         head = (
-            f"WARC/1.1\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:{uuid4()}>\r\nWARC-Date: {date}\r\n"
+            f"WARC/1.1\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:{uuid4()}>\r\nWARC-Date: "
+            f"{date}\r\n"
             + (f"WARC-Target-URI: {uri}\r\n" if uri else "")
             + more
             + f"Content-Type: {media}\r\nContent-Length: {len(block)}\r\n\r\n"
@@ -257,7 +326,8 @@ class Segment:
         profile = "server-not-modified" if not_modified else "identical-payload-digest"
         payload = base64.b32encode(bytes.fromhex(sha256)).decode()
         more = (
-            f"WARC-Profile: http://netpreserve.org/warc/1.1/revisit/{profile}\r\nWARC-Payload-Digest: sha256:{payload}\r\n"
+            f"WARC-Profile: http://netpreserve.org/warc/1.1/revisit/{profile}\r\n"
+            f"WARC-Payload-Digest: sha256:{payload}\r\n"
             f"WARC-Refers-To-Target-URI: {uri}\r\nWARC-Refers-To-Date: {first}\r\n"
         )
         return self._write(
@@ -301,7 +371,11 @@ def length(folder: Path, name: str) -> int:
 
 
 def mend(folder: Path, name: str, known: int) -> Iterator[tuple[int, str, str, bytes]]:
-    """The whole responses of a segment from offset `known` on: (offset, address, time, HTTP message). One that was growing is then cut after the last."""
+    """The whole responses of a segment from offset `known` on: (offset, address, time, HTTP
+    message).
+
+    A segment that was growing is then cut after the last.
+    """
     path = folder / f".{name}.open"
     path = path if path.exists() else folder / name
     data = path.read_bytes()
@@ -334,11 +408,11 @@ def mend(folder: Path, name: str, known: int) -> Iterator[tuple[int, str, str, b
             os.fsync(file.fileno())
 
 
-def bodies(folder: Path, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], bytes]]:
+def bodies(folder: Path, rows: Iterable[Row]) -> Iterator[tuple[Row, bytes]]:
     """The manifest's rows with the bytes they name, read file by file."""
     from tidemill.records.archive import members
 
-    files: dict[str, list[dict[str, Any]]] = {}
+    files: dict[str, list[Row]] = {}
     for row in rows:
         files.setdefault(row["raw_file"], []).append(row)
     for name in sorted(files):
@@ -346,7 +420,8 @@ def bodies(folder: Path, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[
         path = folder / name
         if not path.is_file():
             raise Fault(
-                f"{path} is gone, and {len(wanted)} records with it; remove the folder and collect again"
+                f"{path} is gone, and {len(wanted)} records with it; remove the folder and "
+                "collect again"
             )
         if name.endswith(".warc.gz"):
             yield from _responses(path, wanted)
@@ -357,7 +432,7 @@ def bodies(folder: Path, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[
                     yield found[member], body
 
 
-def _responses(path: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], bytes]]:
+def _responses(path: Path, rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
     """Bodies at their offsets; of a page of an API, a record within it (offset#/JSON/pointer)."""
     from fastwarc.warc import ArchiveIterator, WarcRecordType
 
@@ -382,7 +457,8 @@ def _responses(path: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[st
                 not place and record.headers.get("WARC-Target-URI") != row["uri"]
             ):
                 raise Fault(
-                    f"{path} has no record of {row['uri']} at {row['raw_locator']}; remove the folder and collect again"
+                    f"{path} has no record of {row['uri']} at {row['raw_locator']}; remove the "
+                    "folder and collect again"
                 )
             last = int(offset), record.reader.read()
         yield row, _within(last[1], place) if place else last[1]
@@ -390,7 +466,7 @@ def _responses(path: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[st
 
 def _within(body: bytes, pointer: str) -> bytes:
     """What a JSON pointer (RFC 6901) names, in canonical form."""
-    value = json.loads(body)
+    value = parsed(body)
     for part in pointer.split("/")[1:]:
         part = part.replace("~1", "/").replace("~0", "~")
         value = value[int(part)] if isinstance(value, list) else value[part]

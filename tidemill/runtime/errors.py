@@ -11,7 +11,8 @@ class Refused(Exception):
 class Fault(Exception):
     """Something broke that a person did not ask for: no network, a full disk, a killed child.
 
-    Exit code 1. ``heals`` says whether trying again can help; ``killed`` that a child died by SIGKILL.
+    Exit code 1. ``heals`` says whether trying again can help; ``killed`` that a child died by
+    SIGKILL.
     """
 
     def __init__(self, message: str, heals: bool = False, killed: bool = False) -> None:

@@ -110,7 +110,10 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def holding(path: Path) -> Iterator[bool]:
-    """Hold a kernel lock on `path` if nobody else does; whether it is ours. It is not waited for."""
+    """Hold a kernel lock on `path` if nobody else does; whether it is ours.
+
+    It is not waited for.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         try:

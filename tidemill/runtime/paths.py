@@ -4,14 +4,29 @@ import logging
 import os
 from pathlib import Path
 
+from tidemill import TELEMETRY_OFF
+from tidemill.runtime import addresses
+from tidemill.runtime.errors import Refused
 
-def root() -> Path:
-    """The project's folder: the nearest one at or above the working directory that has conf/config.yaml."""
+
+def project() -> Path | None:
+    """The nearest folder at or above the working directory that has conf/config.yaml."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "conf" / "config.yaml").is_file():
             return folder
-    return Path(__file__).resolve().parent.parent.parent
+    return None
+
+
+def root() -> Path:
+    """The project's folder; refused outside of one."""
+    folder = project()
+    if folder is None:
+        raise Refused(
+            f"{Path.cwd()} is in no project (there is no conf/config.yaml here or above); "
+            "cd into a project, or clone one"
+        )
+    return folder
 
 
 def conf() -> Path:
@@ -19,7 +34,7 @@ def conf() -> Path:
 
 
 def data(kind: str, name: str) -> Path:
-    """The folder of a kind of data: raw, clean, select, labels or splits, of a source or a recipe."""
+    """The folder of a kind of data (raw, clean, select, labels, splits), of a source or recipe."""
     return root() / "data" / kind / name
 
 
@@ -32,7 +47,9 @@ def state(*parts: str) -> Path:
 
 
 def unread(source: str) -> Path:
-    """A mark of a source that had records which could not be read: it is cleaned again the next night, though nothing of it changed."""
+    """A mark of a source that had records which could not be read: it is cleaned again the next
+    night, though nothing of it changed.
+    """
     return state("clean", f"{source}.unread")
 
 
@@ -48,7 +65,9 @@ def cache() -> Path:
 
 
 def mlflow_login() -> Path:
-    """The login of MLflow's server under `tidemill up --public`: user, password and the key of its sessions."""
+    """The login of MLflow's server under `tidemill up --public`: user, password and the key of its
+    sessions.
+    """
     return state("keys", "mlflow-login.json")
 
 
@@ -59,11 +78,10 @@ def environment() -> dict[str, str]:
     batches (47 to 67 ms a task run as it comes, 17 ms so).
     """
     defaults = {
-        "DO_NOT_TRACK": "true",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        **TELEMETRY_OFF,
         "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_HOME": str(state("prefect")),
+        **_prefect_database(),
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
@@ -74,25 +92,33 @@ def environment() -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
         "PREFECT_CLIENT_MAX_RETRIES": "10",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the panel and the exit code speak for the run
+        # the panel and the exit code speak for the run
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,flows,tidemill",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{state('mlflow.db')}",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_MODEL_CATALOG_URI": "",
+        "MLFLOW_TRACKING_URI": addresses.sqlite(state("mlflow.db")),
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "OPTUNA_STORAGE": f"sqlite:///{state('sweeps.db')}",
-        "DVC_NO_ANALYTICS": "1",
-        "TIDEMILL_ROOT": str(root()),
+        "OPTUNA_STORAGE": addresses.sqlite(state("sweeps.db")),
         **servers(),
     }
-    return {name: os.environ.get(name, value) for name, value in defaults.items()}
+    given = {name: os.environ.get(name, value) for name, value in defaults.items()}
+    return {**given, **addresses.direct()}
+
+
+def _prefect_database() -> dict[str, str]:
+    """Prefect's database, where Prefect's own way to name it would go wrong."""
+    path = state("prefect", "prefect.db")
+    if addresses.plain(path) or os.environ.get("PREFECT_API_DATABASE_CONNECTION_URL"):
+        return {}
+    return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": addresses.sqlite(path, "aiosqlite")}
 
 
 def servers() -> dict[str, str]:
-    """The variables that lead to the servers of `tidemill up`, while it is up: a run made meanwhile is seen on their pages."""
+    """The variables that lead to the servers of `tidemill up`, while it is up: a run made meanwhile
+    is seen on their pages.
+    """
     import json
 
     from tidemill.runtime.files import held
@@ -123,9 +149,6 @@ def servers() -> dict[str, str]:
 def settle() -> None:
     """Set those variables in this process, before an engine is imported."""
     os.environ.update(environment())
-    for name in (
-        "tasks",
-        "flows",
-        "tidemill",
-    ):  # Prefect hands these on to the run's page, at the level they have
+    # Prefect hands these on to the run's page, at the level they have.
+    for name in ("tasks", "flows", "tidemill"):
         logging.getLogger(name).setLevel(logging.INFO)

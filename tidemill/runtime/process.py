@@ -4,32 +4,33 @@ The child writes its receipt to the path in TIDEMILL_RECEIPT; its stdout is log.
 with `@progress` is progress. It dies with the process that started the run, however that one dies.
 """
 
-import ctypes
+import errno
 import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import IO, NoReturn, TypeVar
 
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.escape import line, one_line_logs
 from tidemill.runtime.files import canonical
+from tidemill.runtime.lifetimes import kernel, owner
 from tidemill.runtime.paths import environment, root, state
 from tidemill.runtime.receipt import Receipt
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Receipt)
 
-PROGRESS = "@progress "
+PROGRESS, ERROR = "@progress ", "error: "
 EXIT_FAULT, EXIT_REFUSED, EXIT_AGAIN = 1, 2, 75
 
 Listener = Callable[[str, dict], None]
@@ -54,6 +55,47 @@ class Child:
         self.wall_s, self.cpu_s, self.peak_mb = wall_s, cpu_s, peak_mb
 
 
+class _Log:
+    """A child's output: its lines go to the step's log, its progress to the listeners."""
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        name = step.replace(" ", "-").replace("/", "-")
+        self.path = state("logs", "steps", f"{name}.log")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.lines: list[str] = []  # the last one, and what the child itself called an error
+
+    def follow(self, stdout: IO[bytes]) -> None:
+        """Read until the child closes its output."""
+        with self.path.open("a", errors="replace") as file:
+            for raw in stdout:
+                line = raw.decode(errors="replace").rstrip()
+                if line.startswith(PROGRESS):
+                    tell(self.step, **json.loads(line[len(PROGRESS) :]))
+                elif line:
+                    file.write(line + "\n")
+                    log.info("%s", line)
+                    self.lines = [*(item for item in self.lines if _is_error(item)), line]
+
+    @property
+    def shown(self) -> str:
+        return self.path.relative_to(root()).as_posix()
+
+
+def _is_error(line: str) -> bool:
+    return line.startswith(ERROR)
+
+
+def why(lines: Sequence[str]) -> tuple[str, bool]:
+    """What a child's output says of its end: its last `error: ` line, else its last line.
+
+    Whether it was the former.
+    """
+    spoken = [line.strip() for line in lines if line.strip()]
+    errors = [line[len(ERROR) :] for line in spoken if _is_error(line)]
+    return (errors or spoken or ["it said nothing"])[-1], bool(errors)
+
+
 def run(
     step: str, command: list[str], timeout_s: float | None = None, env: dict[str, str] | None = None
 ) -> Child:
@@ -62,71 +104,117 @@ def run(
     Raises `Refused` where it exits with 2, `Fault` otherwise; a kill and a time-out can heal.
     """
     started = time.monotonic()
-    path = state("logs", "steps", f"{step.replace(' ', '-').replace('/', '-')}.log")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    output = _Log(step)
+    child = _start(step, command, env or {})
     try:
-        child = subprocess.Popen(
-            command,
-            cwd=root(),
-            env={**variables(), **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent,
-        )
-    except OSError as error:
-        raise Fault(f"{step}: cannot start {command[0]}: {error.strerror}") from error
-    timer = threading.Timer(timeout_s, child.kill) if timeout_s else None
-    if timer:
-        timer.daemon = True
-        timer.start()
-    last, errors = "", []
-    try:
-        assert child.stdout is not None
-        with path.open("a", errors="replace") as file:
-            for raw in child.stdout:
-                line = raw.decode(errors="replace").rstrip()
-                if line.startswith(PROGRESS):
-                    tell(step, **json.loads(line[len(PROGRESS) :]))
-                    continue
-                if not line:
-                    continue
-                file.write(line + "\n")
-                log.info("%s", line)
-                last = line
-                if line.startswith("error: "):
-                    errors.append(line[len("error: ") :])
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
+        with _ended_after(child, timeout_s):
+            assert child.stdout is not None
+            output.follow(child.stdout)
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
     finally:
-        if timer:
-            timer.cancel()
         if child.returncode is None:
             child.kill()
             child.wait()
         if child.stdout:
             child.stdout.close()
     wall = time.monotonic() - started
-    if child.returncode == 0:
-        return Child(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
-    why = errors[-1] if errors else last or "it said nothing"
-    if child.returncode == EXIT_REFUSED:
-        raise Refused(why)
-    if child.returncode < 0:
-        if timeout_s and wall >= timeout_s:
-            raise Fault(
-                f"{step} took longer than {timeout_s / 60:.0f} minutes and was stopped", heals=True
-            )
-        name = signal.Signals(-child.returncode).name
-        raise Fault(
-            f"{step} was killed by {name} after {wall:.0f} s (log: {path.relative_to(root())})",
+    if child.returncode:
+        raise _failure(output, child.returncode, wall, timeout_s)
+    return Child(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def _start(step: str, command: list[str], env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(
+            command,
+            cwd=root(),
+            env={**variables(), **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=kernel.die_with_parent,
+        )
+    except OSError as error:
+        raise Fault(f"{step}: cannot start {command[0]}: {error.strerror}") from error
+
+
+@contextmanager
+def _ended_after(child: "subprocess.Popen[bytes]", timeout_s: float | None) -> Iterator[None]:
+    """Kill the child where the block takes longer than `timeout_s`."""
+    if timeout_s is None:
+        yield
+        return
+    timer = threading.Timer(timeout_s, child.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _failure(output: _Log, code: int, wall_s: float, timeout_s: float | None) -> Exception:
+    """How a child's end is called: by its own words where it had any."""
+    step, (words, own) = output.step, why(output.lines)
+    if code == EXIT_REFUSED:
+        return Refused(words)
+    if code < 0 and timeout_s and wall_s >= timeout_s:
+        return Fault(
+            f"{step} took longer than {timeout_s / 60:.0f} minutes and was stopped", heals=True
+        )
+    name = signal.Signals(-code).name if code < 0 else ""
+    if name and own:  # it said why, and was ended afterwards, as one rank is with the others
+        return Fault(f"{words} ({step} was ended by {name}; log: {output.shown})")
+    if name:
+        return Fault(
+            f"{step} was killed by {name} after {wall_s:.0f} s (log: {output.shown})",
             heals=True,
             killed=name == "SIGKILL",
         )
-    raise Fault(
-        why if errors else f"{step} failed: {why} (log: {path.relative_to(root())})",
-        heals=child.returncode == EXIT_AGAIN,
+    return Fault(
+        words if own else f"{step} failed: {words} (log: {output.shown})",
+        heals=code == EXIT_AGAIN,
     )
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """The command of a Python child."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def ask(
+    what: str,
+    command: list[str],
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+) -> str:
+    """Run a child to its end and give what it printed.
+
+    Raises `Refused` where it exits with 2 and `Fault` otherwise, with its own `error: ` line, or
+    its last one.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd or root(),
+            env=dict(env) if env is not None else variables(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Fault(f"{what} took longer than {timeout_s:.0f} s", heals=True) from error
+    except OSError as error:
+        raise Fault(f"{what}: cannot start {command[0]}: {error.strerror}") from error
+    if done.returncode == 0:
+        return done.stdout
+    words, _ = why((done.stdout + done.stderr).splitlines())
+    kind = Refused if done.returncode == EXIT_REFUSED else Fault
+    raise kind(f"{what}: {words}")
 
 
 def variables() -> dict[str, str]:
@@ -137,7 +225,7 @@ def variables() -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": str(root()),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
-        "TIDEMILL_OWNER": str(os.getpid()),
+        owner.OWNER: str(os.getpid()),
     }
 
 
@@ -155,7 +243,7 @@ def answer(
         path = receipt or Path(folder) / "receipt.json"
         child = run(
             step,
-            [sys.executable, "-m", module, *arguments],
+            python(module, *arguments),
             timeout_s,
             {**(env or {}), "TIDEMILL_RECEIPT": str(path)},
         )
@@ -170,98 +258,63 @@ def answer(
 
 
 def main(work: Callable[[list[str]], Receipt | None], usage: str) -> NoReturn:
-    """The shell side of a step: run `work` on the arguments, leave its receipt, exit as promised."""
+    """The shell side of a step: run `work` on the arguments, leave its receipt, exit by it."""
     settle_child()
     arguments = sys.argv[1:]
     if arguments and arguments[0] in ("-h", "--help"):
         print(usage)
         sys.exit(0)
-    try:
-        receipt = work(arguments)
-        if receipt is not None and (path := os.environ.get("TIDEMILL_RECEIPT")):
-            receipt.save(Path(path))
-        elif receipt is not None:
-            print(receipt.model_dump_json())
-        code = 0
-    except Refused as error:
-        code = _say(error, EXIT_REFUSED)
-    except Fault as error:
-        code = _say(error, EXIT_AGAIN if error.heals else EXIT_FAULT)
-    except OSError as error:
-        traceback.print_exc(file=sys.stdout)
-        code = _say(explain(error), EXIT_FAULT)
-    except Exception as error:
-        traceback.print_exc(file=sys.stdout)
-        code = _say(f"{type(error).__name__}: {error}", EXIT_FAULT)
+    code = _code(work, arguments)
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads of the engines must not hold up a child that has answered.
     os._exit(code)
 
 
-def explain(error: OSError) -> str:
-    """An operating system's error as one line with its remedy."""
-    import errno
+def _code(work: Callable[[list[str]], Receipt | None], arguments: list[str]) -> int:
+    """The exit code of a step, once its receipt is left or its error said."""
+    try:
+        receipt = work(arguments)
+        if receipt is not None and (path := os.environ.get("TIDEMILL_RECEIPT")):
+            receipt.save(Path(path))
+        elif receipt is not None:
+            print(receipt.model_dump_json())
+        return 0
+    except Refused as error:
+        return _say(error, EXIT_REFUSED)
+    except Fault as error:
+        return _say(error, EXIT_AGAIN if error.heals else EXIT_FAULT)
+    except Exception as error:
+        traceback.print_exc(file=sys.stdout)
+        return _say(explain(error), EXIT_FAULT)
 
-    where = error.filename or ""
-    if error.errno == errno.ENOSPC:
-        return f"the disk is full{f' at {where}' if where else ''}; free some space and run again, nothing was lost"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"cannot write {where or 'a file'}: {error.strerror}; make the folder writable and run again"
+
+SQLITE_FULL = "database or disk is full"
+
+
+def explain(error: Exception) -> str:
+    """An unexpected error as one line, with the remedy where the system names the cause."""
+    where = getattr(error, "filename", None)
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOSPC or SQLITE_FULL in str(error):
+        place = f" at {where}" if where else ""
+        return f"the disk is full{place}; free some space and run again, nothing was lost"
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        reason = f"{where or 'a file'}: {os.strerror(number)}"
+        return f"cannot write {reason}; make the folder writable and run again"
     return f"{type(error).__name__}: {error}"
 
 
 def settle_child() -> None:
+    """A child's log, variables and end: what every step does first."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     one_line_logs()
     for noisy in ("matplotlib", "alembic", "httpx", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     os.environ.update(environment())
-    owner = os.environ.get("TIDEMILL_OWNER")
-    if owner and int(owner) != os.getpid():
-        threading.Thread(target=_watch, args=(int(owner),), daemon=True).start()
+    owner.watch(EXIT_FAULT)
 
 
 def _say(error: object, code: int) -> int:
-    print("error: " + line(error), file=sys.stderr, flush=True)
+    print(ERROR + line(error), file=sys.stderr, flush=True)
     return code
-
-
-def me() -> dict[str, Any]:
-    """What tells this process from every other, before and after a restart of the machine."""
-    return {
-        "host": socket.gethostname(),
-        "boot": boot(),
-        "pid": os.getpid(),
-        "began": began(os.getpid()),
-    }
-
-
-def lives(who: dict[str, Any]) -> bool:
-    """Whether a process of this machine that said `me` is still there."""
-    return who.get("boot") == boot() and began(who.get("pid", 0)) == who.get("began", 0)
-
-
-def boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def began(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did, which a clock that is set does not move (proc(5)); None where it is no more, or dead and not yet waited for."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if state in "ZX" else int(fields[18])
-
-
-def die_with_parent() -> None:
-    """For a child before it runs: the kernel ends it when its parent ends."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def _watch(owner: int) -> None:
-    """End this process when its owner is gone: a grandchild, through DVC, gets no signal from the kernel."""
-    while Path(f"/proc/{owner}").exists():
-        time.sleep(0.5)
-    os._exit(EXIT_FAULT)

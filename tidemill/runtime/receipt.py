@@ -26,7 +26,9 @@ class Receipt(BaseModel):
 
 
 class File(BaseModel):
-    """A file by its path, relative to the project's root, and the digest it had when it was written."""
+    """A file by its path, relative to the project's root, and the digest it had when it was
+    written.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     path: str
@@ -44,7 +46,8 @@ class File(BaseModel):
         found = sha256(path)
         if found != self.sha256:
             raise Fault(
-                f"{self.path} has digest {found[:12]}, its receipt says {self.sha256[:12]}; remove it and run again"
+                f"{self.path} has digest {found[:12]}, its receipt says {self.sha256[:12]}; "
+                "remove it and run again"
             )
         return path
 

@@ -1,6 +1,8 @@
-"""What `tidemill up --public NAME` asks for before anybody elsewhere may see the pages: a login for each server, and TLS before them.
+"""What `tidemill up --public NAME` asks for before anybody elsewhere may see the pages: a login for
+each server, and TLS before them.
 
-Prefect's login is the person's own, from the environment. MLflow's is made here, once, and lies where only its owner reads it.
+Prefect's login is the person's own, from the environment. MLflow's is made here, once, and lies
+where only its owner reads it.
 """
 
 import json
@@ -9,7 +11,7 @@ import re
 import secrets
 from typing import Any
 
-from tidemill.runtime import paths
+from tidemill.runtime import addresses, paths
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import write
 
@@ -25,13 +27,16 @@ def check(name: str) -> None:
         name,
     ):
         raise Refused(
-            f"--public {name!r} is no host name; give the one people will reach this machine by, as factory.example.org"
+            f"--public {name!r} is no host name; give the one people will reach this machine by, "
+            "as factory.example.org"
         )
     given = os.environ.get(VARIABLE, "")
     user, sign, password = given.partition(":")
     if not sign or not user or len(password) < SHORTEST or given.lower() in KNOWN:
         raise Refused(
-            f"--public needs a login for Prefect: set {VARIABLE}=user:password with a password of {SHORTEST} characters or more, and PREFECT_API_AUTH_STRING to the same for those who use it"
+            f"--public needs a login for Prefect: set {VARIABLE}=user:password with a password of "
+            f"{SHORTEST} characters or more, and PREFECT_API_AUTH_STRING to the same for those "
+            "who use it"
         )
     try:
         import flask_wtf  # noqa: F401
@@ -66,11 +71,16 @@ def environment() -> dict[str, str]:
     login = mlflow_login()
     settings = paths.state("keys", "mlflow-auth.ini")
     # The password is not in here: MLflow takes it from its environment.
-    write(
-        settings,
-        f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{paths.state('mlflow-auth.db')}\nadmin_username = {login['user']}\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\nauth_cache_ttl_seconds = 60\n",
-    )
+    database = addresses.sqlite(paths.state("mlflow-auth.db")).replace("%", "%%")
+    lines = [
+        "[mlflow]",
+        "default_permission = NO_PERMISSIONS",
+        f"database_uri = {database}",
+        f"admin_username = {login['user']}",
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth",
+        "auth_cache_ttl_seconds = 60",
+    ]
+    write(settings, "\n".join(lines) + "\n")
     settings.chmod(0o600)
     return {
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
@@ -88,6 +98,8 @@ def words(name: str, where: dict[str, Any]) -> str:
     """What is left to do: a proxy that speaks TLS, since passwords travel with every request."""
     ports = {service: str(where[service]).rsplit(":", 1)[1] for service in ("prefect", "mlflow")}
     return (
-        f"the servers listen on loopback; let a proxy with a certificate for {name} pass port {ports['prefect']} (Prefect) and {ports['mlflow']} (MLflow) on, as docs/operate.md "
-        f"shows. MLflow's login is in {paths.mlflow_login().relative_to(paths.root())}; Prefect's is your {VARIABLE}"
+        f"the servers listen on loopback; let a proxy with a certificate for {name} pass port "
+        f"{ports['prefect']} (Prefect) and {ports['mlflow']} (MLflow) on, as docs/operate.md "
+        f"shows. MLflow's login is in {paths.mlflow_login().relative_to(paths.root())}; Prefect's "
+        f"is your {VARIABLE}"
     )

@@ -1,4 +1,6 @@
-"""Whether the servers that are named answer, and are of the version this environment speaks: asked before anything is spent."""
+"""Whether the servers that are named answer, and are of the version this environment speaks: asked
+before anything is spent.
+"""
 
 import importlib.metadata
 import json
@@ -16,7 +18,10 @@ LOGINS = {
 
 
 def check() -> None:
-    """Ask Prefect's and MLflow's server, where one is named; one line with the remedy where one does not fit."""
+    """Ask Prefect's and MLflow's server, where one is named.
+
+    One line with the remedy where one does not fit.
+    """
     if prefect := os.environ.get("PREFECT_API_URL"):
         fits("prefect", "PREFECT_API_URL", prefect.rstrip("/"), "/admin/version")
     mlflow = os.environ.get("MLFLOW_TRACKING_URI", "")
@@ -26,9 +31,7 @@ def check() -> None:
 
 def fits(package: str, variable: str, base: str, path: str) -> None:
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            base + path, timeout=WAIT_S
-        ) as answer:
+        with urllib.request.urlopen(base + path, timeout=WAIT_S) as answer:
             told = answer.read(200).decode(errors="replace").strip()
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):  # it answers, and asks who we are
@@ -42,7 +45,8 @@ def fits(package: str, variable: str, base: str, path: str) -> None:
         ) from error
     except (OSError, ValueError) as error:
         raise Refused(
-            f"{package}'s server at {base} does not answer; start it (tidemill up), or unset {variable}"
+            f"{package}'s server at {base} does not answer; start it (tidemill up), or unset "
+            f"{variable}"
         ) from error
     try:
         theirs = str(json.loads(told))
@@ -51,5 +55,6 @@ def fits(package: str, variable: str, base: str, path: str) -> None:
     ours = importlib.metadata.version(package)
     if theirs.split(".")[:2] != ours.split(".")[:2]:
         raise Refused(
-            f"{package}'s server at {base} is version {theirs[:20]}, this environment has {ours}; bring both to one version"
+            f"{package}'s server at {base} is version {theirs[:20]}, this environment has {ours}; "
+            "bring both to one version"
         )

@@ -1,25 +1,27 @@
 """Exact and near duplicates: MinHash signatures in bands, candidates verified by their shingles.
 
-Word 3-grams, 20 bands of 5: finds every copy with 2 to 5 % of its words edited and nine of ten with
-10 %. A text too short for a shingle has exact copies only. The result does not depend on the order.
-`pairs` names every pair; `copies`, which only needs to know what hangs together, leaves out pairs that are
-joined already, so a million pages that are nearly the same cost a million comparisons and not their square.
+Bands as lsh.shape says for a threshold; at .8 every copy with 2 to 5 % of its words edited is
+found. A text too short for a shingle has exact copies only. The result does not depend on the
+order. `pairs` names every pair; `copies`, which only needs to know what hangs together, leaves out
+pairs that are joined already, and compares a text of a large bucket with the few that share its
+rarest shingles, so cost grows with the texts and not their square.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from tidemill.text import shingles
-from tidemill.text.lsh import BANDS, Bands
+from tidemill.text.lsh import Bands
 
-HELD_AT_ONCE, HELD_BYTES = (
-    5_000,
-    32 * 2**20,
-)  # texts that are fetched together to be compared, and their bytes
-MOST_HELD = (
-    20_000_000  # shingles in memory while candidates are compared, as numbers of eight bytes
-)
+HELD_AT_ONCE, HELD_BYTES = 5_000, 32 * 2**20  # texts that are fetched together, and their bytes
+MOST_HELD = 20_000_000  # shingles in memory while candidates are compared, of eight bytes each
+SMALL = 32  # texts of a bucket, up to which all are compared with all
+SAMPLE = 500  # texts of a large bucket, by which is told which shingles are rare in it
+MOST_OF_ONE = 16  # texts that are remembered of a shingle, and that a text is compared with
+MOST_UNLIKE = 1_000_000  # pairs that are remembered as no copies
 
 Texts = Callable[[Sequence[int]], Sequence[str]]  # gives the texts of some rows
 
@@ -32,7 +34,7 @@ def pairs(
     Of a set of exact copies, each is paired with the first; near pairs have a Jaccard similarity
     of at least `threshold`.
     """
-    words, signed = Bands().of(texts)
+    words, signed = Bands(threshold=threshold).of(texts)
     group_of = numbered(groups)
     first = firsts(words, group_of)
     found = [
@@ -61,7 +63,7 @@ def copies(
     Sort the rows by something that does not change, and the result does not either.
     """
     return joined(
-        *(bands or Bands()).of(texts),
+        *(bands or Bands(threshold=threshold)).of(texts),
         numbered(groups),
         Alike(lambda rows: [texts[row] for row in rows], threshold),
     )
@@ -106,14 +108,16 @@ def firsts(words: np.ndarray, group_of: np.ndarray) -> np.ndarray:
 def candidates(
     first: np.ndarray, group_of: np.ndarray, signed: np.ndarray, alike: "Alike"
 ) -> Iterator[list[list[int]]]:
-    """Rows of the same group that agree in a whole band and say different words: some buckets at a time.
+    """Rows of the same group that agree in a whole band and say different words: some buckets at a
+    time.
 
-    All of them are held before the first is compared, as far as memory goes: so texts that lie elsewhere are read once.
+    All are held before the first is compared, as far as memory goes: so texts that lie elsewhere
+    are read once.
     """
     alone = np.flatnonzero((first == np.arange(len(first))) & signed.any(axis=1))
     bands = [
         _agreeing(alone, group_of[alone] * np.uint64(1_000_003) + signed[alone, band])
-        for band in range(BANDS)
+        for band in range(signed.shape[1])
     ]
     alike.hold(
         np.unique(
@@ -163,7 +167,7 @@ class Sets:
 
 
 class Alike:
-    """Whether two texts are nearly the same, by their shingles; each pair is compared once, and few shingles are held."""
+    """Whether two texts are nearly the same, by their shingles; few of these are held."""
 
     def __init__(self, texts: Texts, threshold: float, sizes: np.ndarray | None = None) -> None:
         """`sizes`: each text's bytes, about, where texts may be long and many."""
@@ -176,12 +180,14 @@ class Alike:
         pair = (min(left, right), max(left, right))
         if pair in self.unlike:
             return False
-        one, other = self._shingles(pair[0]), self._shingles(pair[1])
+        one, other = self.shingles(pair[0]), self.shingles(pair[1])
         both = np.concatenate((one, other))
         both.sort()
         shared = np.count_nonzero(both[1:] == both[:-1])
         if shared / (len(both) - shared) >= self.threshold:
             return True
+        if len(self.unlike) >= MOST_UNLIKE:
+            self.unlike.clear()
         self.unlike.add(pair)
         return False
 
@@ -200,7 +206,7 @@ class Alike:
             self._fetch(missing[start:stop].tolist())
             start = stop
 
-    def _shingles(self, row: int) -> np.ndarray:
+    def shingles(self, row: int) -> np.ndarray:
         """A text's shingles, sorted."""
         if row not in self.held:
             self._fetch([row])
@@ -218,19 +224,55 @@ class Alike:
                 self.numbers += len(self.held[row])
 
 
-def _join_bucket(bucket: list[int], joined: Sets, alike: Alike) -> None:
+def _join_bucket(bucket: list[int], sets: Sets, alike: Alike) -> None:
     """Join what is alike in a bucket; two that hang together already are not compared."""
-    sets: dict[int, list[int]] = {}
-    for index in bucket:
-        sets.setdefault(joined.find(index), []).append(index)
+    if len(bucket) > SMALL:
+        _join_large(bucket, sets, alike)
+        return
+    members: dict[int, list[int]] = {}
+    for row in bucket:
+        members.setdefault(sets.find(row), []).append(row)
     heads: list[list[int]] = []
-    for members in sets.values():
-        whole = members
+    for whole in members.values():
         apart = []
         for other in heads:
             if any(alike(left, right) for left in whole for right in other):
-                joined.join(whole[0], other[0])
+                sets.join(whole[0], other[0])
                 whole = other + whole
             else:
                 apart.append(other)
         heads = [*apart, whole]
+
+
+def _join_large(bucket: list[int], sets: Sets, alike: Alike) -> None:
+    """The same where many agree in a band, as pages from one template do.
+
+    Of two texts that are alike by the threshold t, one has one of its rarest (1 - t) |x| + 1
+    shingles in common with the other's (prefix filter: Chaudhuri, Ganti and Kaushik 2006; Bayardo,
+    Ma and Srikant 2007). So a text is compared with the few that share most of them. What a
+    template repeats is not rare, and points at nobody.
+    """
+    sample = np.concatenate([alike.shingles(row) for row in bucket[:: -(-len(bucket) // SAMPLE)]])
+    known, times = np.unique(sample, return_counts=True)
+    rows_of: dict[int, list[int]] = {}
+    for row in bucket:
+        prefix = _rarest(alike.shingles(row), known, times, alike.threshold)
+        shared = Counter(other for number in prefix for other in rows_of.get(number, ()))
+        for other, _ in shared.most_common(MOST_OF_ONE):
+            if sets.find(row) != sets.find(other) and alike(row, other):
+                sets.join(row, other)
+        for number in prefix:
+            rows = rows_of.setdefault(number, [])
+            if len(rows) < MOST_OF_ONE:
+                rows.append(row)
+
+
+def _rarest(
+    numbers: np.ndarray, known: np.ndarray, times: np.ndarray, threshold: float
+) -> list[int]:
+    """A text's shingles that are rarest in its bucket, as many as a copy must share one of."""
+    place = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
+    frequency = np.where(known[place] == numbers, times[place], 0)
+    most = len(numbers) - math.ceil(threshold * len(numbers)) + 1
+    rarest: list[int] = numbers[np.lexsort((numbers, frequency))[:most]].tolist()
+    return rarest

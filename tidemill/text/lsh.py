@@ -1,8 +1,10 @@
-"""Signatures of texts, kept from night to night: by the digest of each text that of its words and the bands of its MinHash.
+"""Signatures of texts, kept from night to night: by the digest of each text that of its words and
+its MinHash bands.
 
-One SQLite file a recipe, under .tidemill/. It holds nothing that cannot be computed again, so one that is damaged, or was
-made by other code, is dropped. What is a copy of what is not in it: that follows from the documents of the night, which is
-why the next of a set of copies comes forward when the one that was kept is gone.
+One SQLite file a recipe, under .tidemill/. It holds nothing that cannot be computed again, so one
+that is damaged, or was made by other code, is dropped. What is a copy of what is not in it: that
+follows from the documents of the night, which is why the next of a set of copies comes forward when
+the one that was kept is gone.
 """
 
 import sqlite3
@@ -14,18 +16,41 @@ from types import TracebackType
 
 import numpy as np
 
+from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import sha256
 from tidemill.text import normal, shingles
 
-BANDS, ROWS, SEED = 20, 5, 7
+SEED = 7
 ASKED = 5_000  # texts that the file is asked for at once
+# Bands, the values in each, and the Jaccard similarity from which on at least nine of ten pairs
+# agree in a band.
+SHAPES = ((20, 5, 0.65), (33, 3, 0.42))
+LEAST_SIMILARITY = SHAPES[-1][2]
+
+
+def shape(threshold: float) -> tuple[int, int]:
+    """How many bands of how many values find pairs of this similarity; chance is 1 - (1 -
+    threshold^values)^bands.
+    """
+    for bands, values, least in SHAPES:
+        if threshold >= least:
+            return bands, values
+    raise Refused(
+        f"near_duplicates: {threshold} is below {LEAST_SIMILARITY}, from which on copies can be "
+        "found; raise it"
+    )
 
 
 class Bands:
-    """Bands by text. Without a path nothing is kept; what was not asked for is forgotten at the end."""
+    """Bands by text.
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path, self.file = path, None  # type: tuple[Path | None, sqlite3.Connection | None]
+    Without a path nothing is kept; what was not asked for is forgotten at the end.
+    """
+
+    def __init__(self, path: Path | None = None, threshold: float = 0.8) -> None:
+        self.bands, self.values = shape(threshold)
+        self.path = path
+        self.file: sqlite3.Connection | None = None
         self.asked: list[np.ndarray] = []
         if path is None:
             return
@@ -43,7 +68,7 @@ class Bands:
             "create table if not exists bands (text blob primary key, words blob, bands blob)"
         )
         self.file.execute("create table if not exists made (by text)")
-        made = _made_by()
+        made = f"{self.bands} x {self.values} {_made_by()}"
         if [row[0] for row in self.file.execute("select by from made")] != [made]:
             self.file.execute("delete from bands")
             self.file.execute("delete from made")
@@ -53,7 +78,8 @@ class Bands:
     def _drop(self, error: Exception) -> None:
         assert self.path is not None
         print(
-            f"the index {self.path.name} is damaged ({error}); it is dropped, and all signatures are made again",
+            f"the index {self.path.name} is damaged ({error}); "
+            "it is dropped, and all signatures are made again",
             flush=True,
         )
         if self.file is not None:
@@ -63,7 +89,8 @@ class Bands:
         self._open(self.path)
 
     def of(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Of each text the digest of its words (N, 2), which copies have in common, and its bands (N, 20), both as uint64.
+        """Of each text the digest of its words (N, 2), which copies have in common, and its bands
+        (N, B), both uint64.
 
         A row of zeros where a text is too short for a shingle.
         """
@@ -75,47 +102,58 @@ class Bands:
     def named(
         self, digests: Sequence[str], texts: Callable[[Sequence[int]], Sequence[str]]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same of texts whose digests are known; those at some places are asked for where they are new."""
-        words, bands = (
-            np.zeros((len(digests), 2), dtype=np.uint64),
-            np.zeros((len(digests), BANDS), dtype=np.uint64),
-        )
+        """The same of texts whose digests are known; those at some places are asked for where they
+        are new.
+        """
+        words = np.zeros((len(digests), 2), dtype=np.uint64)
+        bands = np.zeros((len(digests), self.bands), dtype=np.uint64)
         for start in range(0, len(digests), ASKED):
             names = list(map(bytes.fromhex, digests[start : start + ASKED]))
-            known = self._known(names)
-            first = {name: place for place, name in reversed(list(enumerate(names, start)))}
-            new = [place for name, place in first.items() if name not in known]
-            known.update(
-                zip(
-                    (names[place - start] for place in new),
-                    _made(texts(new)) if new else (),
-                    strict=True,
-                )
-            )
-            if self.file is not None:
-                made = ((names[place - start], *known[names[place - start]]) for place in new)
-                self.file.executemany(
-                    "insert or replace into bands values (?, ?, ?)",
-                    sorted((name, said + _sum(said, band), band) for name, said, band in made),
-                )
-                self.file.commit()
-                self.asked.append(_heads(names))
-            words[start : start + ASKED] = np.frombuffer(
-                b"".join(known[name][0] for name in names), dtype=np.uint64
-            ).reshape(-1, 2)
-            bands[start : start + ASKED] = np.frombuffer(
-                b"".join(known[name][1] or bytes(8 * BANDS) for name in names), dtype=np.uint64
-            ).reshape(-1, BANDS)
+            signatures = self._signatures(names, start, texts)
+            some_words = b"".join(signatures[name][0] for name in names)
+            some_bands = b"".join(signatures[name][1] or bytes(8 * self.bands) for name in names)
+            stop = start + len(names)
+            words[start:stop] = np.frombuffer(some_words, dtype=np.uint64).reshape(-1, 2)
+            bands[start:stop] = np.frombuffer(some_bands, dtype=np.uint64).reshape(-1, self.bands)
         return words, bands
+
+    def _signatures(
+        self, names: list[bytes], start: int, texts: Callable[[Sequence[int]], Sequence[str]]
+    ) -> dict[bytes, tuple[bytes, bytes]]:
+        """Words and bands by name; those of texts that are new are made, and kept."""
+        known = self._known(names)
+        first = {name: place for place, name in reversed(list(enumerate(names, start)))}
+        new = {name: place for name, place in first.items() if name not in known}
+        made = self._made(texts(list(new.values()))) if new else ()
+        known.update(zip(new, made, strict=True))
+        if self.file is not None:
+            rows = [(name, known[name][0], known[name][1]) for name in new]
+            self.file.executemany(
+                "insert or replace into bands values (?, ?, ?)",
+                sorted((name, words + _sum(words, band), band) for name, words, band in rows),
+            )
+            self.file.commit()
+            self.asked.append(_heads(names))
+        return known
+
+    def _made(self, texts: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
+        """Of each text the digest of its words, and its bands where it has a shingle."""
+        for part in shingles.batches([len(body) for body in texts]):
+            made = shingles.shingled(texts[part])
+            bands = signed(made, self.bands, self.values)
+            for words, band, many in zip(
+                made.words, bands, np.diff(made.edges).tolist(), strict=True
+            ):
+                yield words, band.tobytes() if many else b""
 
     def _known(self, digests: list[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
         """What the file holds of these; an entry that is not as it was written is none."""
         if self.file is None:
             return {}
         try:
+            places = ",".join("?" * len(digests))
             found = self.file.execute(
-                f"select text, words, bands from bands where text in ({','.join('?' * len(digests))})",
-                digests,
+                f"select text, words, bands from bands where text in ({places})", digests
             ).fetchall()
         except sqlite3.DatabaseError as error:
             self._drop(error)
@@ -168,35 +206,24 @@ def _sum(words: bytes, bands: bytes) -> bytes:
     return zlib.crc32(bands, zlib.crc32(words)).to_bytes(4)
 
 
-def _made(texts: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
-    """Of each text the digest of its words, and its bands where it has a shingle."""
-    for part in shingles.batches([len(body) for body in texts]):
-        made = shingles.shingled(texts[part])
-        for said, band, many in zip(
-            made.words, signed(made), np.diff(made.edges).tolist(), strict=True
-        ):
-            yield said, band.tobytes() if many else b""
-
-
 def _heads(digests: list[bytes]) -> np.ndarray:
     """The first half of each digest: enough to tell what may be forgotten."""
     return np.frombuffer(b"".join(digests), dtype=np.uint64)[::2]
 
 
-def signed(texts: shingles.Shingled) -> np.ndarray:
-    """Bands of MinHash signatures (N, 20): one number a band, zeros where a text has no shingle."""
+def signed(texts: shingles.Shingled, bands: int, values: int) -> np.ndarray:
+    """Bands of MinHash signatures (N, bands): one number a band, zeros where there is no shingle."""
     import rensa
 
-    found = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-        texts.numbers, texts.edges.astype(np.uint64), num_perm=BANDS * ROWS, seed=SEED
+    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+        texts.numbers, texts.edges.astype(np.uint64), num_perm=bands * values, seed=SEED
     )
-    signatures = np.asarray(found.to_rows(), dtype=np.uint64).reshape(-1, BANDS * ROWS)
-    bands = np.zeros((len(signatures), BANDS), dtype=np.uint64)
-    for row in range(ROWS):
-        bands = bands * np.uint64(1_000_003) + signatures[:, row::ROWS]
-    return np.where(
-        np.diff(texts.edges)[:, None] > 0, np.maximum(bands, np.uint64(1)), np.uint64(0)
-    )
+    signatures = np.asarray(matrix.to_rows(), dtype=np.uint64).reshape(-1, bands * values)
+    numbers = np.zeros((len(signatures), bands), dtype=np.uint64)
+    for value in range(values):
+        numbers = numbers * np.uint64(1_000_003) + signatures[:, value::values]
+    is_shingled = np.diff(texts.edges)[:, None] > 0
+    return np.where(is_shingled, np.maximum(numbers, np.uint64(1)), np.uint64(0))
 
 
 def _made_by() -> str:
@@ -206,6 +233,7 @@ def _made_by() -> str:
     return " ".join(
         (
             sha256(Path(shingles.__file__)),
+            sha256(Path(normal.__file__)),
             sha256(Path(__file__)),
             version("rensa"),
             unicodedata.unidata_version,

@@ -1,7 +1,9 @@
 """By which words a page says how it may be used, and what we make of them.
 
-Pure. A signal keeps the words as they were said; what they mean is decided from them, when a page is
-fetched and again at every clean, so a later reading or a stricter policy also holds for older pages.
+Pure. A signal keeps the words as they were said; what they mean is decided from them, when a page
+is
+fetched and again at every clean, so a later reading or a stricter policy also holds for older
+pages.
 
     [{"signal": "content-usage", "where": "robots.txt", "value": "train-ai=n", "sha256": "..."}]
 """
@@ -16,7 +18,9 @@ from typing import Any
 from urllib.parse import urljoin
 
 from tidemill.engines.config.schema import Collect, OptOut
+from tidemill.runtime.encodable import encodable, parsed
 from tidemill.web import robots
+from tidemill.web.headers import product
 
 TDM = (
     "tdmrep.json",
@@ -39,13 +43,20 @@ DIRECTIVES = {
     "max-video-preview",
     "max-age",
 }
+WORDS = {
+    *("all", "index", "follow", "nofollow", "noarchive", "nosnippet", "nocache", "notranslate"),
+    *("noimageindex", "noodp", "noydir", "indexifembedded", "noimageclick", "nopreview"),
+    *("noai", "noimageai", "noindex", "none"),
+}  # that need no value; behind a name and a colon they say that the name is a crawler's
 NO = {"noai": "noai", "noimageai": "noimageai", "noindex": "noindex", "none": "noindex"}
 RSL_TRAIN = {"ai-train", "train-ai", "ai-all", "all", "ai"}
 
 
 @dataclass(frozen=True)
 class Signal:
-    """One statement: which standard, where it stood, its words, and the digest of the file they stood in."""
+    """One statement: which standard, where it stood, its words, and the digest of the file they
+    stood in.
+    """
 
     signal: str
     where: str
@@ -74,7 +85,7 @@ def decide(signals: Iterable[Signal], policy: OptOut) -> Decision:
 
 
 def effective(signals: Iterable[Signal]) -> list[Signal]:
-    """The signals that count: of TDMRep's three places the most specific one that says something."""
+    """The signals that count: of TDMRep's places the most specific one that says something."""
     found = list(signals)
     tdm = [item for item in found if item.signal == "tdm-reservation" and says(item) is not None]
     best = max((TDM.index(item.where) for item in tdm if item.where in TDM), default=None)
@@ -96,20 +107,26 @@ def says(item: Signal) -> bool | None:
             return False
         return True if values.get("train-ai") == "y" else None
     if item.signal == "content-signal":
-        pairs = {
-            name.strip(): value.strip()
-            for name, _, value in (piece.lower().partition("=") for piece in item.value.split(","))
-        }
-        return {"no": False, "yes": True}.get(pairs.get("ai-train", ""))
+        pairs = [piece.lower().partition("=") for piece in item.value.split(",")]
+        answers = {value.strip() for name, _, value in pairs if name.strip() == "ai-train"}
+        return _cautious(answers, yes="yes", no="no")
     if item.signal == "tdm-reservation":
-        return {"1": False, "0": True}.get(item.value.strip())
+        return _cautious({piece.strip() for piece in item.value.split(",")}, yes="0", no="1")
     if item.signal in ("rsl", "ai.txt"):
         return {"no": False, "yes": True}.get(item.value.partition(":")[0])
     return False  # noai, noimageai, noindex and robots.txt are said only to refuse
 
 
+def _cautious(answers: set[str], yes: str, no: str) -> bool | None:
+    """What several answers to one question come to: a no among them counts."""
+    if no in answers:
+        return False
+    return True if yes in answers else None
+
+
 def preferences(text: str) -> dict[str, str]:
-    """AIPREF's `train-ai=y, search=n`: the tokens of a structured dictionary (RFC 9651, 3.2), none where it does not parse.
+    """AIPREF's `train-ai=y, search=n`: the tokens of a structured dictionary (RFC 9651, 3.2), none
+    where it does not parse.
 
     The last of two equal keys counts; parameters and what is no token are dropped.
     """
@@ -141,19 +158,24 @@ def preferences(text: str) -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-_BARE = r'(?:"(?:[ !#-\[\]-~]|\\["\\])*"|:[A-Za-z0-9+/=]*:|\?[01]|@-?\d+|-?\d+(?:\.\d{1,3})?|[A-Za-z*][!#$%&\'*+.^_`|~0-9A-Za-z:/-]*)'
+# The items of structured fields (RFC 9651, 3.3): a string, bytes, a truth value, a date or number.
+_VALUE = r'"(?:[ !#-\[\]-~]|\\["\\])*"|:[A-Za-z0-9+/=]*:|\?[01]|@-?\d+|-?\d+(?:\.\d{1,3})?'
+_TOKEN = r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*"
+_BARE = rf"(?:{_VALUE}|{_TOKEN})"
 _PARAMETERS = rf"(?:; *[a-z*][a-z0-9_.*-]*(?:={_BARE})?)*"
 PARAMETERS = re.compile(_PARAMETERS)
-ITEM = re.compile(
-    rf'(?P<list>\( *(?:{_BARE}{_PARAMETERS}(?: +|(?=\))))*\))|(?P<other>"(?:[ !#-\[\]-~]|\\["\\])*"|:[A-Za-z0-9+/=]*:|\?[01]|@-?\d+|-?\d+(?:\.\d{{1,3}})?)|(?P<token>[A-Za-z*][!#$%&\'*+.^_`|~0-9A-Za-z:/-]*)'
-)
+_LIST = rf"\( *(?:{_BARE}{_PARAMETERS}(?: +|(?=\))))*\)"
+ITEM = re.compile(rf"(?P<list>{_LIST})|(?P<other>{_VALUE})|(?P<token>{_TOKEN})")
 
 
 # What was heard, and where -----------------------------------------------------------------------
 
 
 def of_headers(headers: Iterable[tuple[str, str]], token: str) -> list[Signal]:
-    """The signals of one response's headers. Several Content-Usage lines are one dictionary (RFC 9110, 5.3)."""
+    """The signals of one response's headers.
+
+    Several Content-Usage lines are one dictionary (RFC 9110, 5.3).
+    """
     found, usage = [], []
     for name, value in headers:
         name = name.lower()
@@ -167,21 +189,57 @@ def of_headers(headers: Iterable[tuple[str, str]], token: str) -> list[Signal]:
             found += [
                 Signal(NO[word], "header", value) for word in words(value, token) if word in NO
             ]
-    return found + ([Signal("content-usage", "header", ", ".join(usage))] if usage else [])
+    whole = ", ".join(usage)
+    if len(usage) > 1 and not preferences(whole):  # one line that cannot be read silences no other
+        return found + [Signal("content-usage", "header", value) for value in usage]
+    return found + ([Signal("content-usage", "header", whole)] if usage else [])
+
+
+FIELDS = {
+    "content-usage": ("content-usage",),
+    "content-signal": ("content-signal",),
+    "tdm-reservation": ("tdm-reservation",),
+    "x-robots-tag": tuple(sorted(set(NO.values()))),
+}  # a header's name, and the signals it may bring
+
+
+def renewed(
+    signals: Iterable[Signal], headers: Iterable[tuple[str, str]], token: str
+) -> list[Signal]:
+    """What a page said, with the headers of a 304: they are the current ones (RFC 9110, 15.4.5).
+
+    A header that the 304 leaves out says what it said before.
+    """
+    lines = list(headers)
+    anew = {kind for name, _ in lines for kind in FIELDS.get(name.lower(), ())}
+    stays = [item for item in signals if item.where != "header" or item.signal not in anew]
+    return [*stays, *of_headers(lines, token)]
 
 
 def words(value: str, token: str) -> list[str]:
-    """The directives of one X-Robots-Tag that are said to us: `otherbot: noindex` is not."""
+    """The directives of one X-Robots-Tag that are said to us: `otherbot: noindex` is not.
+
+    Only a product token before a directive is a crawler's name. A date has commas and colons too
+    (`unavailable_after: Fri, 25 Jun 2027 15:00:00 GMT, noai`), and a directive may be one we do not
+    know:
+    what may be read two ways is read as said to us.
+    """
     found, ours = [], True
     for piece in value.split(","):
-        name, sign, rest = piece.partition(":")
-        name = name.strip().lower()
-        if sign and name not in DIRECTIVES:
-            ours = name in ("*", token.lower())
-            name = rest.strip().lower()
+        name, sign, behind = (part.strip().lower() for part in piece.partition(":"))
+        if sign and _names_a_crawler(name, behind):
+            ours = name.partition("/")[0] in ("*", token.lower())
+            name = ""
         if ours:
-            found += name.split()
-    return found
+            found += re.split(r"[\s;]+", f"{name} {behind}".strip())
+    return [word for word in found if word]
+
+
+def _names_a_crawler(name: str, behind: str) -> bool:
+    if name in DIRECTIVES or not re.fullmatch(r"\*|[a-z_-]+[0-9]*(?:/\S*)?", name):
+        return False
+    first = re.match(r"[a-z_-]*", behind)
+    return first is not None and (first[0] in WORDS or first[0] in DIRECTIVES)
 
 
 def of_page(metas: Iterable[tuple[str, str]], token: str) -> list[Signal]:
@@ -190,7 +248,7 @@ def of_page(metas: Iterable[tuple[str, str]], token: str) -> list[Signal]:
     for name, value in metas:
         name = name.strip().lower()
         if name in ("robots", token.lower()):
-            said = [word.strip().lower() for word in re.split(r"[,\s]+", value)]
+            said = re.split(r"[,;\s]+", value.lower())
             found += [Signal(NO[word], "page", value) for word in said if word in NO]
         elif name == "tdm-reservation":
             found.append(Signal("tdm-reservation", "page", value.strip()))
@@ -200,7 +258,10 @@ def of_page(metas: Iterable[tuple[str, str]], token: str) -> list[Signal]:
 
 
 def of_site(files: Mapping[str, bytes], uri: str, token: str) -> list[Signal]:
-    """What a site's own files say of one address: robots.txt, /.well-known/tdmrep.json, /ai.txt, and RSL licences by their address."""
+    """What a site's own files say of one address.
+
+    They are robots.txt, /.well-known/tdmrep.json, /ai.txt, and RSL licences by their address.
+    """
     found: list[Signal] = []
     for name, body in files.items():
         if not body:
@@ -228,20 +289,16 @@ def _rules(body: bytes, token: str) -> robots.Robots:
 
 
 def tdmrep(body: bytes, uri: str) -> list[str]:
-    """The tdm-reservation of the most specific rule of a tdmrep.json; none where the file is no list of rules."""
+    """The tdm-reservation of the most specific rule of a tdmrep.json.
+
+    None where the file is no list of rules.
+    """
     try:
-        rules = json.loads(body)
+        rules = parsed(body)
     except (ValueError, RecursionError):
         return []
     pairs = [
-        (
-            pattern,
-            str(
-                int(rule["tdm-reservation"])
-                if isinstance(rule["tdm-reservation"], bool)
-                else rule["tdm-reservation"]
-            ),
-        )
+        (pattern, _reservation(rule["tdm-reservation"]))
         for rule in (rules if isinstance(rules, list) else [])
         if isinstance(rule, dict)
         and isinstance(rule.get("location"), str)
@@ -251,8 +308,18 @@ def tdmrep(body: bytes, uri: str) -> list[str]:
     return robots.longest(pairs, robots.target(uri))
 
 
+def _reservation(value: Any) -> str:
+    """1 and 0 as people write them in JSON: as numbers, texts or truth values."""
+    if isinstance(value, bool | float) and value in (0, 1):
+        return str(int(value))
+    return str(value).strip()
+
+
 def ai_txt(body: bytes, uri: str, token: str) -> list[str]:
-    """What /ai.txt says: robots.txt's form, of use rather than of fetching. HTML in its place says nothing."""
+    """What /ai.txt says: robots.txt's form, of use rather than of fetching.
+
+    HTML in its place says nothing.
+    """
     if body.lstrip()[:1] == b"<":
         return []
     rules = _rules(body, token)
@@ -262,9 +329,11 @@ def ai_txt(body: bytes, uri: str, token: str) -> list[str]:
 
 
 def rsl(body: bytes, uri: str, at: str) -> list[str]:
-    """What an RSL document says of an address: the licences of the most specific content that matches it.
+    """What an RSL document says of an address: the licences of the most specific content that
+    matches it.
 
-    A licence says no where it prohibits training, permits other uses only, or asks for payment we did not make.
+    A licence says no where it prohibits training, permits other uses only, or asks for payment we
+    did not make.
     """
     from lxml import etree
 
@@ -272,26 +341,42 @@ def rsl(body: bytes, uri: str, at: str) -> list[str]:
         resolve_entities=False, no_network=True, huge_tree=False, recover=False
     )
     try:
-        tree = etree.fromstring(body, parser)
+        tree = etree.fromstring(body.lstrip(b"\xef\xbb\xbf \t\r\n"), parser)
     except (etree.XMLSyntaxError, ValueError):
         return []
-    contents = []
-    path = robots.target(uri)
-    for content in tree.iter("{*}content"):
-        place = content.get("url") or "/"
-        whole = urljoin(at, place)
-        if whole.split("/", 3)[:3] == uri.split("/", 3)[:3]:
-            contents += [
-                (pattern, content)
-                for pattern in robots.patterns("/" + "/".join(whole.split("/", 3)[3:]))
-                if robots.matches(pattern, path)
-            ]
-    most = max((len(pattern) for pattern, _ in contents), default=0)
+    matching = [
+        (len(pattern), content)
+        for content in tree.iter("{*}content")
+        for pattern in _matching(content.get("url") or "/", uri, at)
+    ]
+    most = max((length for length, _ in matching), default=0)
     return [
         _license(one)
-        for pattern, content in contents
-        if len(pattern) == most
+        for length, content in matching
+        if length == most
         for one in content.iter("{*}license")
+    ]
+
+
+def _matching(place: str, uri: str, at: str) -> list[str]:
+    """The patterns of a content's `url`, in a document at `at`, that match an address."""
+    try:
+        whole = urljoin(at, place)
+    except ValueError:
+        return []
+    if whole.split("/", 3)[:3] != uri.split("/", 3)[:3]:
+        return []
+    path = robots.target(uri)
+    patterns = robots.patterns("/" + "/".join(whole.split("/", 3)[3:]))
+    return [pattern for pattern in patterns if robots.matches(pattern, path)]
+
+
+def of_documents(documents: Iterable[str], uri: str) -> list[Signal]:
+    """What RSL documents that stand within a page say of it."""
+    return [
+        Signal("rsl", "page", encodable(value), hashlib.sha256(text.encode()).hexdigest())
+        for text in documents
+        for value in rsl(text.encode(), uri, uri)
     ]
 
 
@@ -327,20 +412,15 @@ class Stated:
     """What sites say now: a page's row gets it beside what was said when the page was fetched."""
 
     def __init__(self, files: Mapping[str, Mapping[str, bytes]], settings: Collect) -> None:
-        self.files, self.token = (
-            {site: said for site, said in files.items() if any(said.values())},
-            settings.user_agent.split("/")[0],
-        )
+        self.files = {site: said for site, said in files.items() if any(said.values())}
+        self.token = product(settings.user_agent)
 
-    def now(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row with its site's latest signals among its own; the row itself where there are none."""
-        parts = row["uri"].split("/", 3)
-        said = (
-            of_site(files, row["uri"], self.token)
-            if (files := self.files.get("/".join(parts[:3])))
-            else []
-        )
-        return {**row, "signals": written([*read(row["signals"]), *said])} if said else row
+    def now(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The row with its site's latest signals among its own."""
+        files = self.files.get("/".join(row["uri"].split("/", 3)[:3]))
+        said = of_site(files, row["uri"], self.token) if files else []
+        signals = written([*read(row["signals"]), *said]) if said else row["signals"]
+        return {**row, "signals": signals}
 
 
 # As they are kept --------------------------------------------------------------------------------

@@ -13,7 +13,10 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from tidemill.runtime.encodable import encodable
+
 MOST_BYTES = 500 * 1024  # RFC 9309, 2.5: what must be read at least, and all that we read
+MOST_DELAY_S = 86_400.0  # after a day robots.txt is asked for again, so no gap is longer
 UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 DISALLOW = {
     "disallow",
@@ -49,7 +52,9 @@ class Robots:
     page: bool = False  # HTML, in which no line was one of robots.txt
 
     def allows(self, uri: str) -> bool:
-        """Whether this address may be fetched: the longest pattern decides, Allow where two are equally long."""
+        """Whether this address may be fetched: the longest pattern decides, Allow where two are
+        equally long.
+        """
         path = target(uri)
         if path == "/robots.txt":
             return True
@@ -66,7 +71,10 @@ class Robots:
         return max(self.group.delays, default=0.0)
 
     def usages(self, uri: str) -> list[str]:
-        """The Content-Usage preferences of an address: those of the longest pattern (AIPREF attach, "Content-Usage Rule Semantics")."""
+        """The Content-Usage preferences of an address: those of the longest pattern.
+
+        That is AIPREF attach, "Content-Usage Rule Semantics".
+        """
         return longest(self.group.usages, target(uri))
 
     def signals(self, uri: str) -> list[str]:
@@ -83,51 +91,76 @@ def longest(rules: list[tuple[str, str]], path: str) -> list[str]:
 
 def parse(body: bytes, token: str) -> Robots:
     """What a robots.txt says to the crawler whose product token is `token`."""
-    groups: dict[str, Group] = {}
-    current: list[Group] = []
-    naming = False
-    licenses, sitemaps, known = [], [], 0
+    reading = _Reading()
     for line in lines(body):
-        name, sign, value = line.partition(":")
-        if not sign:
-            continue
-        name, value = name.strip().lower(), value.strip()
+        reading.take(*_parted(line))
+    own = reading.groups.get(token.lower()) or reading.groups.get("*") or Group()
+    page = not reading.known and body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
+    return Robots(own, tuple(reading.licenses), tuple(reading.sitemaps), page)
+
+
+def _parted(line: str) -> tuple[str, str]:
+    """A line's name in lower case and its value; some write a blank for the colon."""
+    name, sign, value = line.partition(":")
+    if not sign and len(words := line.split()) == 2 and words[0].lower() in (*DISALLOW, "allow"):
+        name, value = words
+    return name.strip().lower(), value.strip()
+
+
+class _Reading:
+    """A robots.txt as far as it was read."""
+
+    def __init__(self) -> None:
+        self.groups: dict[str, Group] = {}
+        self.current: list[Group] = []
+        self.naming = False  # the line before was a user agent too
+        self.known = 0
+        self.licenses: list[str] = []
+        self.sitemaps: list[str] = []
+
+    def take(self, name: str, value: str) -> None:
         if name in AGENT:
-            agent = re.match(r"[A-Za-z_-]*|\*", value.strip())
-            who = "*" if value.startswith("*") else agent.group(0).lower() if agent else ""
-            current = [*(current if naming else []), groups.setdefault(who, Group())]
-            naming = True
-            known += 1
+            self._agent(value)
         elif name == "allow" or name in DISALLOW:
-            naming = False
-            known += 1
-            for group in current:
+            self.naming = False
+            self.known += 1
+            for group in self.current:
                 group.rules += [(pattern, name == "allow") for pattern in patterns(value)]
-        elif name == "crawl-delay":
-            if re.fullmatch(r"\d+(\.\d+)?", value):
-                for group in current:
-                    group.delays.append(float(value))
+        elif name == "crawl-delay" and re.fullmatch(r"\d+(\.\d+)?", value):
+            for group in self.current:
+                group.delays.append(min(float(value), MOST_DELAY_S))
         elif name in ("content-usage", "content-signal"):
-            naming = False
-            path, _, rest = value.partition(" ") if value.startswith("/") else ("/", "", value)
-            if value.startswith("/") and "\t" in path:
-                path, _, rest = value.partition("\t")
-            for group in current:
-                (group.usages if name == "content-usage" else group.signals).extend(
-                    (pattern, rest.strip()) for pattern in patterns(path)
-                )
+            self._use(name, value)
         elif name == "license" and value:
-            if current:
-                for group in current:
-                    group.licenses.append(value)
-            else:
-                licenses.append(value)
+            self._license(encodable(value))
         elif name == "sitemap" and value:
-            sitemaps.append(value)
-            known += 1
-    own = groups.get(token.lower()) or groups.get("*") or Group()
-    page = not known and body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
-    return Robots(own, tuple(licenses), tuple(sitemaps), page)
+            self.sitemaps.append(encodable(value))
+            self.known += 1
+
+    def _agent(self, value: str) -> None:
+        match = re.match(r"\*|[A-Za-z_-]*", value)
+        who = match[0].lower() if match else ""
+        self.current = [
+            *(self.current if self.naming else []),
+            self.groups.setdefault(who, Group()),
+        ]
+        self.naming = True
+        self.known += 1
+
+    def _use(self, name: str, value: str) -> None:
+        self.naming = False
+        path, _, words = "/", "", value
+        if value.startswith("/"):
+            path, _, words = value.replace("\t", " ", 1).partition(" ")
+        for group in self.current:
+            said = group.usages if name == "content-usage" else group.signals
+            said += [(pattern, encodable(words.strip())) for pattern in patterns(path)]
+
+    def _license(self, value: str) -> None:
+        for group in self.current:
+            group.licenses.append(value)
+        if not self.current:
+            self.licenses.append(value)
 
 
 def lines(body: bytes) -> list[str]:
@@ -147,7 +180,9 @@ def lines(body: bytes) -> list[str]:
 
 
 def patterns(value: str) -> list[str]:
-    """A rule's value as patterns to match with: none for an empty one, two where its bytes were Latin-1."""
+    """A rule's value as patterns to match with: none for an empty one, two where its bytes were
+    Latin-1.
+    """
     if not value:
         return []
     value = value if value.startswith(("/", "*")) else "/" + value
@@ -166,7 +201,8 @@ def target(uri: str) -> str:
 
 
 def normal(text: str, pattern: bool = False) -> str:
-    """One spelling for what RFC 9309, 2.2.2 holds equal: letters outside ASCII are escaped, needless escapes are not.
+    """One spelling for what RFC 9309, 2.2.2 holds equal: letters outside ASCII are escaped,
+    needless escapes are not.
 
     An address's own `*` and `$` are escaped, so that only a pattern's are special.
     """
@@ -191,7 +227,10 @@ def normal(text: str, pattern: bool = False) -> str:
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether a normal pattern matches a normal path from its beginning; linear, so that no pattern can stall us."""
+    """Whether a normal pattern matches a normal path from its beginning.
+
+    Linear, so that no pattern can stall us.
+    """
     ends = pattern.endswith("$")
     first, *rest = pattern.removesuffix("$").split("*")
     if not path.startswith(first):
@@ -209,7 +248,8 @@ def matches(pattern: str, path: str) -> bool:
 
 
 def standing(status: int | None) -> str:
-    """What an answer for robots.txt means: "rules" to read, "all" or "nothing" allowed (RFC 9309, 2.3.1).
+    """What an answer for robots.txt means: "rules" to read, "all" or "nothing" allowed (RFC 9309,
+    2.3.1).
 
     None is no answer at all. A 429 asks for patience and is no statement that there are no rules.
     """

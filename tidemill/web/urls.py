@@ -13,7 +13,8 @@ from tidemill.web.robots import UNRESERVED
 MOST_CHARS = 2_000  # of an address; what is longer is a trap or a mistake
 MOST_SEGMENTS = 20
 REPEATS = 3  # times that one segment of a path may come again
-VISITS = re.compile(  # names of query parameters that say who came from where, or whose session it is
+# names of query parameters that say who came from where, or whose session it is
+VISITS = re.compile(
     r"utm_\w+|[gdfyt]clid|fbclid|msclkid|twclid|ttclid|igshid|mc_[ce]id|_ga|_gl|_hsenc|_hsmi|__hstc|hsctatracking|mkt_tok|vero_id|oly_(?:anon|enc)_id"
     r"|wickedid|ref_src|s_cid|phpsessid|jsessionid|aspsessionid\w*|session_?id|zenid|cfid|cftoken",
     re.IGNORECASE,
@@ -71,7 +72,10 @@ def _joined(folder: str, uri: str) -> str | None:
 
 
 def joined(base: str, uri: str) -> str | None:
-    """A page's link as a canonical address. Pages of one folder share most of their links, so those are remembered."""
+    """A page's link as a canonical address.
+
+    Pages of one folder share most of their links, so those are remembered.
+    """
     uri = uri.strip(CONTROLS)
     if not uri or uri[0] in "?#":
         return canonical(uri, base)
@@ -109,7 +113,10 @@ def folder_trap(uri: str) -> str | None:
 
 
 def shape(uri: str) -> str | None:
-    """What addresses made by one counter have in common: digits as one sign, parameters by name; None where there is neither."""
+    """What addresses made by one counter have in common: digits as one sign, parameters by name.
+
+    None where there is neither.
+    """
     path, question, query = uri.partition("?")
     same = re.sub(r"\d+", "0", path[path.index("/", 8) :])
     if not question and "0" not in same:

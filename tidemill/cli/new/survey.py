@@ -1,6 +1,7 @@
 """What lies in a person's folder or table, and how a source and a recipe read it.
 
-A recipe says in `reads` what it may be brought: pictures or labelled texts (a folder for each class), texts
+A recipe says in `reads` what it may be brought: pictures or labelled texts (a folder for each
+class), texts
 or series. Everything here looks and writes nothing.
 """
 
@@ -53,7 +54,10 @@ class Found:
 
 
 def survey(reads: str, name: str, path: Path, columns: dict[str, str]) -> Found:
-    """What `path` holds for an application that reads such a thing. Refused where it does not fit, with what was looked for."""
+    """What `path` holds for an application that reads such a thing.
+
+    Refused where it does not fit, with what was looked for.
+    """
     found = names(path, "--data")
     if not found:
         raise Refused(f"--data: {path} is empty; put files into it")
@@ -63,7 +67,8 @@ def survey(reads: str, name: str, path: Path, columns: dict[str, str]) -> Found:
         return _texts(name, path, found) if path.is_dir() else _rows(reads, name, path, columns)
     if path.is_dir():
         raise Refused(
-            f"--data: {path} is a folder; a series is one CSV file with the columns {', '.join(SERIES)}, and one more for its name where there are several"
+            f"--data: {path} is a folder; a series is one CSV file with the columns "
+            f"{', '.join(SERIES)}, and one more for its name where there are several"
         )
     return _series(path, columns)
 
@@ -79,7 +84,8 @@ def _classes(reads: str, path: Path, found: list[str]) -> Found:
     what, one = ("pictures", "picture") if reads == "pictures" else ("texts", "text")
     if loose:
         raise Refused(
-            f"--data: {loose[0]} lies in no class's folder; {path} must hold one folder for each class, and the {what} in them"
+            f"--data: {loose[0]} lies in no class's folder; {path} must hold one folder for each "
+            f"class, and the {what} in them"
         )
     classes: dict[str, list[str]] = {}
     for name in found:
@@ -87,11 +93,13 @@ def _classes(reads: str, path: Path, found: list[str]) -> Found:
     counts = {name: len(files) for name, files in sorted(classes.items())}
     if {name.lower() for name in classes} <= PARTS:
         raise Refused(
-            f"--data: {path} has {', '.join(counts)}, which are parts of a split and no classes; put the classes' folders there, the split is made by conf/recipe"
+            f"--data: {path} has {', '.join(counts)}, which are parts of a split and no classes; "
+            "put the classes' folders there, the split is made by conf/recipe"
         )
     if len(classes) < 2:
         raise Refused(
-            f"--data: {path} has one folder, {next(iter(counts))}; at least two classes are needed, a folder each"
+            f"--data: {path} has one folder, {next(iter(counts))}; at least two classes are "
+            "needed, a folder each"
         )
     few = [f"{_plain(name)} ({count})" for name, count in counts.items() if count < LEAST]
     if few:
@@ -149,7 +157,8 @@ def _texts(name: str, path: Path, found: list[str]) -> Found:
     loose = [file for file in found if "/" not in file]
     if loose and len(loose) < len(found):
         raise Refused(
-            f"--data: {loose[0]} lies in no folder and others do; put all texts into folders named by their language, or all beside each other"
+            f"--data: {loose[0]} lies in no folder and others do; put all texts into folders "
+            "named by their language, or all beside each other"
         )
     counts = (
         {} if loose else dict(sorted(Counter(file.partition("/")[0] for file in found).items()))
@@ -211,12 +220,14 @@ def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> Found:
         rule["name"] = "article"
         if len(counts) < 2:
             raise Refused(
-                f"--data: column {label} of {path} has {len(counts)} value{'s' if len(counts) != 1 else ''}; at least two classes are needed"
+                f"--data: column {label} of {path} has {len(counts)} "
+                f"value{'s' if len(counts) != 1 else ''}; at least two classes are needed"
             )
         few = [f"{_plain(name)} ({count})" for name, count in counts.items() if count < LEAST]
         if len(few) == len(counts):
             raise Refused(
-                f"--data: no class of column {label} has {LEAST} rows: {', '.join(few[:8])}; is that the column of labels? say --column label=NAME"
+                f"--data: no class of column {label} has {LEAST} rows: {', '.join(few[:8])}; is "
+                "that the column of labels? say --column label=NAME"
             )
     rule["language"] = label
     return Found(
@@ -249,7 +260,8 @@ def _pixels(path: Path, body: str) -> Found:
         or not all(re.fullmatch(r"\d+(\.0*)?", item) for item in values[0][:-1])
     ):
         raise Refused(
-            f"--data: {path} is no table of pictures: no head, and in each row the pixels of a square picture (0 to 255) and its label; a folder for each class is read too"
+            f"--data: {path} is no table of pictures: no head, and in each row the pixels of a "
+            "square picture (0 to 255) and its label; a folder for each class is read too"
         )
     counts = dict(sorted(Counter(row[-1] for row in values).items()))
     if len(counts) < 2:
@@ -265,7 +277,8 @@ def _pixels(path: Path, body: str) -> Found:
         split=_hashed(len(values)),
         rows=len(values),
         counts=counts,
-        told=f"{len(values):,} pictures of {side} x {side} pixels in {len(counts)} classes: {_shown(counts)}",
+        told=f"{len(values):,} pictures of {side} x {side} pixels in {len(counts)} classes: "
+        f"{_shown(counts)}",
         summary=f"Names what a picture shows: {_listed(counts)}.",
     )
 
@@ -274,7 +287,8 @@ def _series(path: Path, columns: dict[str, str]) -> Found:
     delimiter, head, rows = _table(path, _body(path), tuple(columns.values()))
     if delimiter != ",":
         raise Refused(
-            f"--data: the columns of {path} are separated by {delimiter!r}; a series is read where they are by commas"
+            f"--data: the columns of {path} are separated by {delimiter!r}; a series is read "
+            "where they are by commas"
         )
     named = {key: _column(key, columns, head, words) for key, words in SERIES.items()}
     adjusted = columns.get("adjusted") or next(
@@ -289,16 +303,19 @@ def _series(path: Path, columns: dict[str, str]) -> Found:
             )
         except ValueError as error:
             raise Refused(
-                f"--data: line {number} of {path} has {named['date']} {row[named['date']]!r}; days are written as 2026-11-24"
+                f"--data: line {number} of {path} has {named['date']} {row[named['date']]!r}; "
+                "days are written as 2026-11-24"
             ) from error
     if not group and days and len(set(days[""])) < len(days[""]):
         raise Refused(
-            f"--data: days of {path} come twice, and no column names the series; it has {', '.join(head)}: say --column group=NAME"
+            f"--data: days of {path} come twice, and no column names the series; it has "
+            f"{', '.join(head)}: say --column group=NAME"
         )
     every = sorted({day for one in days.values() for day in one})
     if len(every) < 200:
         raise Refused(
-            f"--data: {path} has {len(every)} days; at least 200 are needed for a window, a training, an embargo and a test"
+            f"--data: {path} has {len(every)} days; at least 200 are needed for a window, a "
+            "training, an embargo and a test"
         )
     label = {"columns": {**named, "adjusted": adjusted}}
     rule: dict[str, Any] = {
@@ -321,7 +338,8 @@ def _series(path: Path, columns: dict[str, str]) -> Found:
         },
         told=f"{len(every):,} days, {every[0]} to {every[-1]}"
         + (f", of {len(counts)} series: {_shown(counts)}" if counts else ""),
-        summary=f"Gives the band in which tomorrow's open, high, low and close of {_listed(counts) if counts else path.stem} will probably lie.",
+        summary="Gives the band in which tomorrow's open, high, low and close of "
+        f"{_listed(counts) if counts else path.stem} will probably lie.",
     )
 
 
@@ -331,7 +349,8 @@ def _series(path: Path, columns: dict[str, str]) -> Found:
 def _body(path: Path) -> str:
     if path.stat().st_size > MAX_MEMBER_MB * 2**20:
         raise Refused(
-            f"--data: {path} has {path.stat().st_size / 2**20:.0f} MB, the limit of one file is {MAX_MEMBER_MB}; put it as several texts or pictures into folders"
+            f"--data: {path} has {path.stat().st_size / 2**20:.0f} MB, the limit of one file is "
+            f"{MAX_MEMBER_MB}; put it as several texts or pictures into folders"
         )
     try:
         body = path.read_bytes().decode("utf-8-sig")
@@ -350,7 +369,8 @@ def _table(
     delimiter = max(",;\t|", key=first.count)
     if not first.count(delimiter) and not wanted and first.strip().lower() not in TEXT:
         raise Refused(
-            f"--data: the first line of {path} names no columns: {first[:60]!r}; a table has a head such as text,label"
+            f"--data: the first line of {path} names no columns: {first[:60]!r}; a table has a "
+            "head such as text,label"
         )
     head = next(csv.reader(io.StringIO(first), delimiter=delimiter))
     twice = [name for name, count in Counter(head).items() if count > 1]
@@ -366,7 +386,8 @@ def _table(
             ):
                 if None in row or None in row.values():
                     raise Refused(
-                        f"--data: row {number} of {path} has not as many values as the head, which has {len(head)}"
+                        f"--data: row {number} of {path} has not as many values as the head, "
+                        f"which has {len(head)}"
                     )
                 yield row
         except csv.Error as error:
@@ -384,7 +405,8 @@ def _column(key: str, given: dict[str, str], head: list[str], words: tuple[str, 
     found = [name for name in head if name.strip().lower() in words]
     if len(found) != 1:
         raise Refused(
-            f"--data: {'no column' if not found else 'more than one column'} for {key} among {', '.join(head)[:200]}; say --column {key}=NAME"
+            f"--data: {'no column' if not found else 'more than one column'} for {key} among "
+            f"{', '.join(head)[:200]}; say --column {key}=NAME"
         )
     return found[0]
 

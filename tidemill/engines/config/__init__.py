@@ -1,11 +1,10 @@
-"""conf/: every number a person may change, checked when it is read. The only door to OmegaConf."""
+"""conf/: every number a person may change, checked when it is read."""
 
 from tidemill.engines.config.load import (
     check_hardware,
     files,
     general,
     nightly,
-    problems,
     quality,
     recipe,
     runtime,
@@ -13,6 +12,7 @@ from tidemill.engines.config.load import (
     source,
     sources,
 )
+from tidemill.engines.config.problems import problems
 
 __all__ = [
     "check_hardware",

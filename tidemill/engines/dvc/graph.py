@@ -50,7 +50,7 @@ def graph() -> dict[str, Any]:
                 ["data/raw/${item}"],
                 [
                     {"conf/source/${item}.yaml": ["licence", "selector", "clean"]},
-                    {"conf/config.yaml": ["optout"]},
+                    {"conf/config.yaml": ["optout", "collect.user_agent"]},
                 ],
                 sources,
             ),
@@ -60,15 +60,16 @@ def graph() -> dict[str, Any]:
             "label": _with_own(
                 "label",
                 ["data/people", "data/select/${key}/documents.parquet"],
-                [{_recipe: ["label"]}],
+                [{_recipe: ["label", "model"]}],
                 "code",
                 own,
             ),
-            "split": _stage(
+            "split": _with_own(
                 "split",
-                ["data/labels/${item}/examples.parquet"],
-                [{"conf/recipe/${item}.yaml": ["split", "score"]}],
-                recipes,
+                ["data/labels/${key}/examples.parquet"],
+                [{_recipe: ["split", "score"]}],
+                "code",
+                own,
             ),
         }
     }

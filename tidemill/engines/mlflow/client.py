@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Any
 
 from tidemill.engines.mlflow import database, direct
-from tidemill.runtime import paths
+from tidemill.runtime import addresses, paths
 from tidemill.runtime.errors import Fault
 
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "ENDPOINT_NOT_FOUND")
@@ -77,12 +77,16 @@ def uri() -> str:
 
 def own() -> bool:
     """Whether the registry is this project's: its SQLite file, or the server of `tidemill up`."""
-    file = f"{database.SQLITE}{paths.state('mlflow.db')}"
-    return uri().partition("?")[0] in (file, os.environ.get("TIDEMILL_MLFLOW_URL"))
+    if uri() == os.environ.get("TIDEMILL_MLFLOW_URL"):
+        return True
+    return addresses.sqlite_path(uri()) == paths.state("mlflow.db")
 
 
 def quick() -> direct.Registry | None:
     """The registry without MLflow's import; None where only MLflow's client can ask it."""
+    path = addresses.sqlite_path(uri())
+    if path is not None:
+        database.settle(path)
     return direct.at(uri())
 
 

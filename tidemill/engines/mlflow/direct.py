@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlencode, urlsplit
 
 from tidemill.engines.mlflow.version import Model, Version
+from tidemill.runtime import addresses
 from tidemill.runtime.errors import Fault
 
 SCHEMAS = ("dc11669786a5",)  # of MLflow 3.17's database (alembic's revision)
@@ -65,10 +66,11 @@ def at(uri: str) -> Registry | None:
         return None
     if uri.startswith(("http://", "https://")):
         return Served(uri.rstrip("/"))
-    if uri.startswith("sqlite:///"):
-        stored = Stored(Path(uri.removeprefix("sqlite:///")))
-        return stored if stored.known() else None
-    return None
+    path = addresses.sqlite_path(uri)
+    if path is None:
+        return None
+    stored = Stored(path)
+    return stored if stored.known() else None
 
 
 def local(uri: str) -> Path | None:
@@ -183,8 +185,7 @@ class Served:
             f"{self.base}{path}?{urlencode(values)}",
             headers={"Content-Type": "application/json", **_login()},
         )
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        return direct.open(request, timeout=WAIT_S)
+        return urllib.request.urlopen(request, timeout=WAIT_S)
 
     def _ask(self, call: str, **values: Any) -> dict[str, Any] | None:
         """The answer; None where the server says that there is no such thing."""

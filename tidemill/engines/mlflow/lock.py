@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tidemill.engines.mlflow import client, database, registry
-from tidemill.runtime import paths, process
+from tidemill.engines.mlflow import client, registry
+from tidemill.runtime import addresses, paths
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import canonical, locked
+from tidemill.runtime.lifetimes import identity
 
 log = logging.getLogger(__name__)
 TAG = "tidemill.promoting."
@@ -30,17 +31,16 @@ def held(application: str) -> Iterator[None]:
     """Nobody else moves this application's champion within. Raises `Fault` after WAIT_S."""
     with ExitStack() as stack:
         stack.enter_context(locked(paths.state("locks", f"promote-{application}")))
-        address = client.uri()
-        if address.startswith(database.SQLITE):
+        file = addresses.sqlite_path(client.uri())
+        if file is not None:
             if not client.own():  # another project's file: its lock lies beside it
-                stack.enter_context(locked(_beside(address, application)))
+                stack.enter_context(locked(_beside(file, application)))
         else:
             stack.enter_context(leased(application))
         yield
 
 
-def _beside(address: str, application: str) -> Path:
-    file = Path(address.removeprefix(database.SQLITE).partition("?")[0])
+def _beside(file: Path, application: str) -> Path:
     return file.with_name(f".{file.name}.promote-{application}.lock")
 
 
@@ -59,7 +59,7 @@ def _take(application: str, mine: str) -> None:
     first_seen: dict[str, float] = {}
     until = time.monotonic() + WAIT_S
     while True:
-        registry.set_tag(application, mine, canonical(process.me()))
+        registry.set_tag(application, mine, canonical(identity.me()))
         others = _others(application, mine, first_seen)
         if not others:
             return
@@ -95,5 +95,5 @@ def _died(text: str) -> bool:
         who = json.loads(text)
     except ValueError:
         return True
-    here = process.me()
-    return who.get("host") == here["host"] and not process.lives(who)
+    here = identity.me()
+    return who.get("host") == here["host"] and not identity.lives(who)

@@ -5,11 +5,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from tidemill.engines.mlflow import client, ledger, registry
 from tidemill.engines.mlflow.live import CHALLENGER, CHAMPION
-from tidemill.runtime import paths
+from tidemill.runtime import addresses, paths
 from tidemill.runtime.errors import Fault
 
 PARENT = "mlflow.parentRunId"
@@ -80,21 +82,33 @@ def forget(runs: dict[str, str]) -> list[tuple[str, str]]:
             if version.run_id in runs:
                 mlflow.delete_model_version(name, version.version)
                 versions.append((name, str(version.version)))
+    inside = [run for run in runs if _inside(mlflow.get_run(run).info.artifact_uri)]
     for run in runs:
         mlflow.delete_run(run)
-    if client.own():
-        _free(list(runs))
+    if inside and client.own():
+        _free(inside)
     return versions
 
 
 def _free(runs: list[str]) -> None:
     """Remove deleted runs and their artifacts from this project's own database."""
-    database = f"sqlite:///{paths.state('mlflow.db')}"
+    database = addresses.sqlite(paths.state("mlflow.db"))
     command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", database]
-    command += ["--artifacts-destination", str(paths.state("artifacts"))]
+    command += ["--artifacts-destination", paths.state("artifacts").as_uri()]
     command += ["--run-ids", ",".join(runs)]
     env = {**os.environ, **paths.environment(), "MLFLOW_TRACKING_URI": database}
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
         words = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise Fault(f"mlflow gc: {words}; the runs are marked deleted, run tidemill clean again")
+
+
+def _inside(artifacts: str) -> bool:
+    """Whether `mlflow gc` removes a run's artifacts within this project's folder and nowhere else.
+
+    It decodes a path a second time, so that of `50%25` it would remove `50%`, another folder. Such
+    a run stays marked as deleted, and its files are removed by us.
+    """
+    folder = Path(unquote(urlsplit(artifacts).path)).resolve()
+    own = folder.is_relative_to(paths.state("artifacts").resolve())
+    return own and unquote(str(folder)) == str(folder)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tidemill.engines.mlflow import tags as names
 from tidemill.engines.mlflow.client import Missing, connect, errors, own, quick, uri
+from tidemill.engines.mlflow.description import fields
 from tidemill.engines.mlflow.direct import local
 from tidemill.engines.mlflow.idempotent import once
 from tidemill.runtime import paths
@@ -26,7 +27,7 @@ def experiment(name: str) -> str:
     mlflow = connect()
     # The server of `tidemill up` reads the same folder; another's keeps artifacts where it likes.
     here = own() or uri().startswith("sqlite")
-    where = f"file://{paths.state('artifacts', name)}" if here else None
+    where = paths.state("artifacts", name).as_uri() if here else None
 
     def find() -> list[str]:
         there = mlflow.get_experiment_by_name(name)
@@ -89,7 +90,12 @@ def start(
     """The run with this key, made where there is none; its id."""
     mlflow = connect()
     where = experiment(application)
-    own_tags = {names.KEY: key, "mlflow.runName": name, **(tags or {})}
+    own_tags = {
+        names.KEY: key,
+        "mlflow.runName": name,
+        **fields(application, name),
+        **(tags or {}),
+    }
     if parent:
         own_tags["mlflow.parentRunId"] = parent
     return once(
@@ -234,10 +240,11 @@ def lightning_logger(run_id: str) -> Any:
     return MLFlowLogger(tracking_uri=uri(), run_id=run_id, log_model=False)
 
 
-def recent(names: Iterable[str], limit: int = 5) -> list[dict[str, Any]]:
+def recent(applications: Iterable[str], limit: int = 5) -> list[dict[str, Any]]:
     """The last runs, newest first, of these applications."""
     mlflow = connect()
-    ids = [found.experiment_id for name in names if (found := mlflow.get_experiment_by_name(name))]
+    experiments = [mlflow.get_experiment_by_name(name) for name in applications]
+    ids = [experiment.experiment_id for experiment in experiments if experiment]
     if not ids:
         return []
     runs = mlflow.search_runs(

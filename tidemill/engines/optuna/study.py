@@ -23,9 +23,10 @@ from tidemill.engines.mlflow import registry, runs
 from tidemill.engines.mlflow.live import live
 from tidemill.engines.optuna.samplers import Params, inside, outside, quasi, sampler, suggested
 from tidemill.run import plan
-from tidemill.runtime import paths, process
+from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import digest, locked
+from tidemill.runtime.lifetimes import identity
 
 HEARTBEAT_S, GRACE_S = 20, 90  # a worker of another machine that was silent for so long is dead
 MOST_DEATHS = 3  # of a slot: then it is given up, as a trial that eats all memory
@@ -163,7 +164,7 @@ class Study:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.user_attrs.get(
                 "host", socket.gethostname()
-            ) == socket.gethostname() and not process.lives(trial.user_attrs):
+            ) == socket.gethostname() and not identity.lives(trial.user_attrs):
                 with suppress(RuntimeError):  # another worker was quicker
                     self.study.tell(trial.number, state=TrialState.FAIL)
         optuna.storages.fail_stale_trials(self.study)
@@ -190,7 +191,7 @@ class Study:
                 self.study.enqueue_trial(fixed, user_attrs={"slot": free}, skip_if_exists=False)
             trial = self.study.ask()
             slot = int(trial.user_attrs["slot"])
-            for name, value in process.me().items():
+            for name, value in identity.me().items():
                 trial.set_user_attr(name, value)
             self.study.sampler = sampler(self.this.recipe.seed, slot, bool(busy))
             return trial, slot, suggested(trial, self.settings.space, self.whole)

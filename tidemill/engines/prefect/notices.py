@@ -1,4 +1,6 @@
-"""Telling people: through Prefect's notification blocks, which know e-mail, Slack, webhooks and others (Apprise)."""
+"""Telling people: through Prefect's notification blocks, which know e-mail, Slack, webhooks and
+others (Apprise).
+"""
 
 import json
 import logging
@@ -14,7 +16,8 @@ log = logging.getLogger(__name__)
 
 
 def notify(subject: str, body: str, state: str) -> int:
-    """Tell every block that conf/config.yaml names, if this kind of end is to be told; how many were reached.
+    """Tell every block that conf/config.yaml names, if this kind of end is to be told; how many
+    were reached.
 
     A notice that does not arrive is logged and fails nothing.
     """
@@ -38,7 +41,10 @@ def notify(subject: str, body: str, state: str) -> int:
 
 
 def overdue(now: datetime | None = None) -> bool:
-    """Tell, once a day, that no night ended for 26 hours although one is scheduled; whether it was told."""
+    """Tell, once a day, that no night ended for 26 hours although one is scheduled.
+
+    Whether it was told.
+    """
     settings = config.general().notices
     if not config.nightly():
         return False
@@ -59,7 +65,8 @@ def overdue(now: datetime | None = None) -> bool:
     write(mark, now.isoformat() + "\n")
     notify(
         f"no night for {hours:.0f} hours",
-        f"The last one ended {max(times).isoformat(timespec='minutes')}. tidemill status says more.",
+        f"The last one ended {max(times).isoformat(timespec='minutes')}. tidemill status says "
+        "more.",
         "Overdue",
     )
     return True

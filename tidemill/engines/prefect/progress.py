@@ -1,4 +1,6 @@
-"""How far a long step is, on its page in Prefect: a progress artifact, a line in its log, a table that fills."""
+"""How far a long step is, on its page in Prefect: a progress artifact, a line in its log, a table
+that fills.
+"""
 
 import json
 import logging
@@ -23,7 +25,8 @@ def which(step: str, event: dict[str, Any]) -> str:
 def resumed(step: str, event: dict[str, Any]) -> str:
     """That a training goes on from a checkpoint, where it says so."""
     return (
-        f"{step}: {which(step, event)}goes on from its checkpoint at step {event['resumed']:,} of {event['total']:,}"
+        f"{step}: {which(step, event)}goes on from its checkpoint at step {event['resumed']:,} of "
+        f"{event['total']:,}"
         if "resumed" in event
         else ""
     )
@@ -112,7 +115,9 @@ def _update(artifact: Any, table: list[dict[str, Any]]) -> None:
 
 @contextmanager
 def told(step: str) -> Iterator[None]:
-    """Within a Prefect task: what a child says of its progress stands on the task's page while it works."""
+    """Within a Prefect task: what a child says of its progress stands on the task's page while it
+    works.
+    """
     if not _in_prefect():
         yield
         return

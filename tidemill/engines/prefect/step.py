@@ -4,15 +4,18 @@
 so the decorator keeps the policy and makes the Prefect task when a flow first calls the step.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from functools import cached_property, wraps
 from inspect import signature
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from tidemill.records.summary import summary
 from tidemill.runtime import process
 from tidemill.runtime.errors import Fault
 
+log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -39,27 +42,30 @@ class Step(Generic[P, T]):
             retry_condition_fn=_heals,
             cache_policy=NO_CACHE,
             persist_result=False,
-        )(self.told())
+        )(self.reported())
 
-    def told(self) -> Callable[P, T]:
-        """The work, telling when it begins and how it ends."""
+    def reported(self) -> Callable[P, T]:
+        """The work; when it begins and how it ends is logged, and the listeners hear of it."""
 
         @wraps(self.work)
-        def telling(*args: P.args, **kwargs: P.kwargs) -> T:
+        def reported(*args: P.args, **kwargs: P.kwargs) -> T:
             name = self.name.format(**signature(self.work).bind(*args, **kwargs).arguments)
             process.tell(name, began=True)
+            log.info("%s: started", name)
             started = time.monotonic()
             try:
-                found = self.work(*args, **kwargs)
+                receipt = self.work(*args, **kwargs)
             except BaseException as error:
-                process.tell(
-                    name, failed=" ".join(str(error).split()), wall_s=time.monotonic() - started
-                )
+                wall, words = time.monotonic() - started, " ".join(str(error).split())
+                log.error("%s: failed after %.1f s: %s", name, wall, words)
+                process.tell(name, failed=words, wall_s=wall)
                 raise
-            process.tell(name, ended=found, wall_s=time.monotonic() - started)
-            return found
+            wall = time.monotonic() - started
+            log.info("%s: %s (%.1f s)", name, summary(receipt), wall)
+            process.tell(name, ended=receipt, wall_s=wall)
+            return receipt
 
-        return telling
+        return reported
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.task(*args, **kwargs)
@@ -70,7 +76,10 @@ class Step(Generic[P, T]):
 
 
 def step(name: str, retries: bool = True) -> Callable[[Callable[P, T]], Step[P, T]]:
-    """Declare a step. `name` is the task run's name and may quote the arguments: "clean {source}"."""
+    """Declare a step.
+
+    `name` is the task run's name and may quote the arguments: "clean {source}".
+    """
     return lambda work: Step(work, name, retries)
 
 

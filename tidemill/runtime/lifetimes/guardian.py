@@ -1,8 +1,12 @@
-"""A tiny process that outlives `tidemill run` by seconds: killed by -9, a run leaves nothing that works on, or waits, for nobody.
+"""A tiny process that outlives `tidemill run` by seconds: killed by -9, a run leaves nothing that
+works on, or waits, for nobody.
 
-Steps die with the run by themselves (tidemill/runtime/process.py). Prefect's temporary server does not, and kept its port for ever.
-Everything a run starts carries its mark, TIDEMILL_RUN, in its environment; the guardian waits for the run's end, which
-closes a pipe, ends what still carries the mark, and goes. Runs within runs have marks and guardians of their own.
+Steps die with the run by themselves (tidemill/runtime/process.py). Prefect's temporary server does
+not, and kept its port for ever.
+Everything a run starts carries its mark, TIDEMILL_RUN, in its environment; the guardian waits for
+the run's end, which
+closes a pipe, ends what still carries the mark, and goes. Runs within runs have marks and guardians
+of their own.
 
     python -I -S tidemill/runtime/lifetimes/guardian.py MARK
 """
@@ -19,7 +23,10 @@ _held: list[object] = []  # the guardian and the pipe's end that this process al
 
 
 def watched() -> None:
-    """Start this run's guardian, and mark what is started from here on. Nothing where there is no /proc."""
+    """Start this run's guardian, and mark what is started from here on.
+
+    Nothing where there is no /proc.
+    """
     import subprocess
     import uuid
 

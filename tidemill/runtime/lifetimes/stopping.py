@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM end a run from the command line alike: within seconds, with one line, and nothing of it works on."""
+"""Ctrl-C and SIGTERM end a run from the command line alike: within seconds, with one line, and
+nothing of it works on.
+"""
 
 import contextlib
 import logging
@@ -23,7 +25,9 @@ def listen(say: Say) -> None:
 
 
 def keep() -> None:
-    """Once more, within the flow: Prefect's engine takes SIGTERM for itself, and waits for every task to end."""
+    """Once more, within the flow: Prefect's engine takes SIGTERM for itself, and waits for every
+    task to end.
+    """
     if _say and threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stop)
@@ -32,7 +36,8 @@ def keep() -> None:
 def _stop(number: int, frame: object) -> None:
     """The engines get a moment to note it, without a word; then everything we started ends.
 
-    Prefect's temporary server may hear the same signal, and its client would ask the dead server for minutes.
+    Prefect's temporary server may hear the same signal, and its client would ask the dead server
+    for minutes.
     """
     _heard.append(number)
     if len(_heard) > 1:  # the first one is being obeyed

@@ -1,10 +1,14 @@
-"""python -m tidemill.runtime.lifetimes.subreaper COMMAND ...: run COMMAND, and leave nothing of it behind, however it or its owner ends.
+"""python -m tidemill.runtime.lifetimes.subreaper COMMAND ...: run COMMAND, and leave nothing of it
+behind.
 
-A service has processes of its own (MLflow's server a worker, the runner its runs). Killed by -9 it would leave them
-to nobody, with its port. Here they fall to this process (PR_SET_CHILD_SUBREAPER), which ends them before it ends.
+COMMAND keeps services, and a service has processes of its own (the runner its runs). Killed by -9 a
+service would
+leave them to nobody, with its port. Here they fall to this process (PR_SET_CHILD_SUBREAPER), which
+ends them once
+the service is gone, and ends everything before it ends itself.
 """
 
-import ctypes
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,52 +16,76 @@ import sys
 import time
 from pathlib import Path
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-PATIENCE_S = 2.0
+from tidemill.runtime.lifetimes import kernel
+
+PATIENCE_S, LOOK_EVERY_S = 2.0, 0.5
 
 
-def _prctl(option: int, value: int) -> None:
-    ctypes.CDLL(None).prctl(option, value)
+def children(pid: int) -> set[int]:
+    """The numbers of a process's children; none where it is gone."""
+    numbers: set[int] = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            numbers |= {int(number) for number in path.read_text().split()}
+    return numbers
 
 
-def left() -> list[int]:
-    """This process's children: what COMMAND left."""
-    return [
-        int(pid)
-        for path in Path("/proc/self/task").glob("*/children")
-        for pid in path.read_text().split()
-    ]
-
-
-def end(pids: list[int], number: int) -> None:
+def end(pids: set[int], number: int) -> None:
     for pid in pids:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-        except ProcessLookupError:
-            continue
+
+
+def bury() -> None:
+    """Wait for the adopted children that have ended."""
+    for pid in children(os.getpid()) - _own:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+_own: set[int] = set()  # COMMAND, which subprocess waits for
+
+
+def sweep() -> None:
+    """End what was left to this process: politely, then by force."""
+    until = time.monotonic() + PATIENCE_S
+    while orphans := children(os.getpid()) - _own:
+        end(orphans, signal.SIGTERM if time.monotonic() < until else signal.SIGKILL)
+        bury()
+        time.sleep(0.05)
+
+
+def follow(command: subprocess.Popen[bytes]) -> int:
+    """Until COMMAND ends: what a service of its left is ended once that service is gone.
+
+    Its exit code.
+    """
+    services: set[int] = set()
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return command.wait(LOOK_EVERY_S)
+        now = children(command.pid)
+        if services - now:
+            sweep()
+        services = now
+        bury()
 
 
 def main() -> None:
     parent = os.getppid()
-    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    if os.getppid() != parent:  # it died in between
+    kernel.die_with_parent(signal.SIGTERM)
+    kernel.adopt_orphans()
+    if os.getppid() != parent:  # it ended in between
         sys.exit(1)
-    child = subprocess.Popen(
-        sys.argv[1:], preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    command = subprocess.Popen(
+        sys.argv[1:], preexec_fn=lambda: kernel.die_with_parent(signal.SIGTERM)
     )
+    _own.add(command.pid)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: child.send_signal(number))
-    code = child.wait()
-    until = time.monotonic() + PATIENCE_S
-    while pids := left():
-        end(pids, signal.SIGTERM if time.monotonic() < until else signal.SIGKILL)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                continue
-        except ChildProcessError:
-            break
-        time.sleep(0.05)
+        signal.signal(number, lambda number, frame: command.send_signal(number))
+    code = follow(command)
+    _own.clear()
+    sweep()
     sys.exit(code if code >= 0 else 128 - code)
 
 

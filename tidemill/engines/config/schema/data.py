@@ -27,7 +27,10 @@ class Select(Strict):
         default=(), description="columns within which duplicates are sought"
     )
     near_duplicates: float = Field(
-        default=0.8, gt=0, le=1, description="Jaccard similarity of word 3-grams"
+        default=0.8,
+        ge=0.42,
+        le=1,
+        description="Jaccard similarity of word 3-grams; below .42 copies cannot be found",
     )
     quality: str = Field(
         default="",
@@ -92,6 +95,11 @@ class SplitRule(Strict):
                     raise ValueError(
                         f"split by hash: {name} is a share between 0 and 1, not {share!r}"
                     )
+            if self.valid + self.test >= 1:  # type: ignore[operator]
+                raise ValueError(
+                    f"split by hash: valid {self.valid} and test {self.test} add up to 1 or more, "
+                    f"which leaves nothing to train on"
+                )
         if self.by == "values" and not (
             isinstance(self.valid, tuple | float) and isinstance(self.test, tuple)
         ):
@@ -122,9 +130,10 @@ class Split(Strict):
     rules: tuple[SplitRule, ...] = Field(min_length=1)
     near_duplicates: float = Field(
         default=0.8,
-        gt=0,
+        ge=0.42,
         le=1,
-        description="Jaccard similarity of word 3-grams from which on a train row is a copy of a test row",
+        description="Jaccard similarity of word 3-grams from which on a train row is a copy of a test row;"
+        " below .42 copies cannot be found",
     )
     ngram: int = Field(
         default=13,

@@ -200,6 +200,14 @@ class Retention(Strict):
     days: float = Field(ge=0)
 
 
+class Up(Strict):
+    """The servers of `tidemill up`."""
+
+    ready_s: float = Field(
+        default=300, gt=0, description="in which all services must answer, or `up` gives up"
+    )
+
+
 class General(Strict):
     """conf/config.yaml"""
 
@@ -213,3 +221,4 @@ class General(Strict):
     notices: Notices
     keep: Retention
     serve: Serving = Serving()
+    up: Up = Up()

@@ -1,0 +1,111 @@
+"""tidemill run: one retraining, here and now."""
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidemill.cli.arguments import Json, names, out
+from tidemill.cli.errors import STOPPED, fail
+from tidemill.runtime.lifetimes import guardian, stopping
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tidemill.cli.panel import Night
+
+WIDTH = 160  # of a table in a file, where nobody's window sets it
+
+Which = Annotated[
+    str,
+    typer.Argument(
+        help="A file of conf/recipe; by default the one that conf/config.yaml names.",
+        autocompletion=names,
+        show_default=False,
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Settings of the model half, as in model.lr=0.002 trainer=gpu.",
+        metavar="KEY=VALUE...",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Stop after the verdict: register and promote nothing."),
+]
+Ask = Annotated[
+    bool,
+    typer.Option(
+        "--ask",
+        help="Where the evidence is not enough, wait for a form on the run's page "
+        "(needs tidemill up).",
+    ),
+]
+
+
+def run(
+    application: Which = "",
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    ask: Ask = False,
+    as_json: Json = False,
+) -> None:
+    """One retraining, here and now; what the night does."""
+    from tidemill.engines import config
+    from tidemill.runtime import process
+
+    stopping.listen(lambda code: fail(STOPPED, code))
+    given = list(overrides or [])
+    application = application or config.general().application
+    # Fail before spending: configuration before Prefect's start.
+    config.check_hardware(config.recipe(application, given))
+    guardian.watched()
+    from flows.forms import Application
+    from flows.retrain import retrain
+    from tidemill.cli.panel import Night
+
+    console = _console(as_json)
+    with Night(console, quiet=as_json) as night:
+        process.listeners.append(night)
+        try:
+            retrain(Application(application), given, dry_run, ask, "started from the command line")
+        finally:
+            process.listeners.remove(night)
+    if as_json:
+        out(_answer(night))
+    else:
+        console.print(night.panel(*_standing(application)))
+
+
+def _console(as_json: bool) -> "Console":
+    from rich.console import Console
+
+    console = Console(stderr=as_json)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(stderr=as_json, width=WIDTH)
+
+
+def _answer(night: "Night") -> dict[str, Any]:
+    return {
+        **night.said["end"]["end"],
+        "seconds": {name: round(wall, 2) for name, wall in night.walls.items()},
+        "peak_mb": {name: round(cost["peak_mb"]) for name, cost in night.costs.items()},
+    }
+
+
+def _standing(application: str) -> tuple[str | None, str | None]:
+    """The version that is live and the one that waits for a person.
+
+    Unknown is none, since the run itself has ended well.
+    """
+    from tidemill.engines.mlflow.live import live
+    from tidemill.runtime.errors import Fault
+
+    with contextlib.suppress(Fault):
+        now = live(application)
+        return now.version, now.challenger
+    return None, None

@@ -1,0 +1,39 @@
+"""Which process is meant: its number alone is given again."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+
+def me() -> dict[str, Any]:
+    """What tells this process from every other, before and after a restart of the machine."""
+    return {
+        "host": socket.gethostname(),
+        "boot": boot(),
+        "pid": os.getpid(),
+        "began": began(os.getpid()),
+    }
+
+
+def lives(who: dict[str, Any]) -> bool:
+    """Whether a process of this machine that said `me` is still there."""
+    return who.get("boot") == boot() and began(who.get("pid", 0)) == who.get("began", 0)
+
+
+def boot() -> str:
+    """The id of this start of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def began(pid: int) -> int | None:
+    """When a process began, in ticks since the machine did, which a clock that is set does not move
+    (proc(5)).
+
+    None where it is no more, or dead and not yet waited for.
+    """
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in "ZX" else int(fields[18])
