@@ -73,10 +73,9 @@ def test_a_folder_of_pictures_becomes_an_application(shapes: Clone) -> None:
     assert made["found"] == "120 pictures in 3 folders: circle 40, cross 40, square 40"
     assert all((shapes.folder / path).is_file() for path in made["made"].values())
     stages = yaml.safe_load((shapes.folder / "dvc.yaml").read_text())["stages"]
-    assert (
-        "shapes" in stages["collect"]["foreach"]
-        and stages["label"]["foreach"]["shapes"]["code"] == "recipes"
-    )
+    assert "shapes" in stages["collect"]["foreach"]
+    code = set(stages["label"]["foreach"]["shapes"].values())
+    assert {"recipes/shapes/recipe.py", "recipes/images/recipe.py"} <= code
     body, like = (
         yaml.safe_load((shapes.folder / f"conf/recipe/{name}.yaml").read_text())
         for name in ("shapes", "images")
