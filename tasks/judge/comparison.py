@@ -61,7 +61,7 @@ class Where:
     @cached_property
     def key(self) -> str:
         """The rows themselves: two slices of one name need not be the same."""
-        return hashlib.sha256(np.ascontiguousarray(self.rows, dtype=np.int64)).hexdigest()
+        return hashlib.sha256(np.asarray(self.rows, dtype=np.int64).tobytes()).hexdigest()
 
 
 class Comparison:
