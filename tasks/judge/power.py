@@ -100,7 +100,9 @@ def _parts(gate: Gate, rows: pd.DataFrame, settings: Score) -> list[tuple[str, p
     if not gate.by:
         return [("all", rows)]
     groups = {
-        ", ".join(map(str, key)): part for key, part in rows.groupby(list(gate.by)) if isinstance(key, tuple)
+        ", ".join(map(str, key)): part
+        for key, part in rows.groupby(list(gate.by))
+        if isinstance(key, tuple)
     }
     judged = {
         key: part
