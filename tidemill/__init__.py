@@ -1,7 +1,7 @@
 """What the steps, the flows and the applications share. The one name that an installed wheel adds.
 
-Importing it turns telemetry off, before any engine is imported: some read these variables only then.
-A variable that is set already stays as it is.
+Importing it turns telemetry off, before any engine is imported: some read these variables only
+then. A variable that is set already stays as it is.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What the commands have in common: --json, an application's name, and how a result is printed as JSON."""
+"""What the commands share: --json, an application's name, and a result printed as JSON."""
 
 import json
 import re

@@ -34,7 +34,10 @@ COLOURS = {
 
 
 class Night:
-    """Listens to the steps of one run; live where there is a terminal, a line a step where there is none."""
+    """Listens to the steps of one run.
+
+    Live where there is a terminal, a line a step where there is none.
+    """
 
     def __init__(self, console: Console, quiet: bool = False) -> None:
         self.console, self.quiet = console, quiet
@@ -134,7 +137,10 @@ class Night:
             for key, value in event.items()
             if key not in PLACE and value not in (0, None)
         )
-        words = f"{training}{event['done']:,.0f}{f' of {total:,.0f}' if total else ''} {event['unit']}{f', {more}' if more else ''}"
+        words = (
+            f"{training}{event['done']:,.0f}{f' of {total:,.0f}' if total else ''} {event['unit']}"
+            f"{f', {more}' if more else ''}"
+        )
         if self.live:
             if step not in self.rows:
                 return
@@ -155,7 +161,10 @@ class Night:
         self.spoke = time.monotonic()
 
     def panel(self, live: str | None = None, waiting: str | None = None) -> Panel | Group:
-        """The whole night, once it has ended. `live` and `waiting` are versions of the application, if there are any."""
+        """The whole night, once it has ended.
+
+        `live` and `waiting` are versions of the application, if there are any.
+        """
         end = self.said["end"]["end"]
         state = end["state"]
         parts: list[Any] = [
@@ -252,16 +261,18 @@ class Night:
             table,
             "time",
             f"{time.monotonic() - self.began:.0f} s: "
-            + ", ".join(
-                f"{name.split(' ')[0] + ' ' + name.split(' ')[1] if name.startswith(('clean', 'collect')) else name.split(' ')[0]} {wall:.0f}"
-                for name, wall in steps
-                if wall >= 0.5
-            ),
+            + ", ".join(f"{shortened(name)} {wall:.0f}" for name, wall in steps if wall >= 0.5),
         )
         if self.costs:
             worst = max(self.costs.items(), key=lambda item: item[1]["peak_mb"])
             add_row(table, "most memory", f"{worst[1]['peak_mb']:,.0f} MB ({worst[0]})")
         return table
+
+
+def shortened(step: str) -> str:
+    """A step's name without its application; those of the sources keep the source's."""
+    words = step.split(" ")
+    return " ".join(words[:2] if step.startswith(("clean", "collect")) else words[:1])
 
 
 def then(end: dict[str, Any], live: str | None, waiting: str | None) -> list[str]:

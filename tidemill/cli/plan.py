@@ -18,7 +18,10 @@ def plan(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Parameters, memory of each device, tokens and FLOPs of a training; nothing is started, no hardware is asked for."""
+    """Parameters, memory of each device, tokens and FLOPs of a training.
+
+    Nothing is started, no hardware is asked for.
+    """
 
     told = planned(application, list(overrides or []))
     if as_json:
@@ -41,7 +44,10 @@ def plan(
 
 
 def planned(application: str, overrides: list[str]) -> dict[str, Any]:
-    """The recipe's own count; Refused where a setting makes no sense or the recipe counts nothing."""
+    """The recipe's own count.
+
+    Refused where a setting makes no sense or the recipe counts nothing.
+    """
     from tidemill import contract
     from tidemill.engines import config
     from tidemill.runtime.errors import Refused

@@ -14,7 +14,8 @@ def predict(
     question: Annotated[
         str,
         typer.Argument(
-            help="The input's first field: as text, or a file's path where it is a picture; or the whole input as JSON.",
+            help="The input's first field: as text, or a file's path where "
+            "it is a picture; or the whole input as JSON.",
             metavar="INPUT",
         ),
     ],
@@ -66,7 +67,10 @@ def predict(
 
 
 def asking(kind: Any, given: str) -> Any:
-    """The input that a person's words mean. Raises ValidationError, and Refused where a file cannot be read."""
+    """The input that a person's words mean.
+
+    Raises ValidationError, and Refused where a file cannot be read.
+    """
     if given.lstrip().startswith("{"):
         try:
             return kind.model_validate_json(given)
@@ -90,5 +94,6 @@ def _file(field: str, path: str) -> str:
     except OSError as error:
         shown = path if len(path) <= 200 else f"{path[:60]}..."
         raise Refused(
-            f"input: {field} is read from a file, and {shown} cannot be ({error.strerror}); name one, or give the whole input as JSON with base64 in it"
+            f"input: {field} is read from a file, and {shown} cannot be ({error.strerror}); name "
+            "one, or give the whole input as JSON with base64 in it"
         ) from error

@@ -123,7 +123,8 @@ def _model(application: str, number: str, to: Path | None, as_json: bool) -> Non
         return
     console = Console(highlight=False, emoji=False)
     console.print(
-        f"[bold]{terminal(f'{application} version {version}')}[/] was made from {told['documents']:,} documents"
+        f"[bold]{terminal(f'{application} version {version}')}[/] "
+        f"was made from {told['documents']:,} documents"
     )
     for by in ("split", "source", "host", "licence", "opt_out"):
         named = {"opt_out": "opt-out"}.get(by, by)
@@ -133,5 +134,6 @@ def _model(application: str, number: str, to: Path | None, as_json: bool) -> Non
             + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
         )
     console.print(
-        f"The list is in {terminal(path.relative_to(root()) if path.is_relative_to(root()) else path)}"
+        "The list is in "
+        f"{terminal(path.relative_to(root()) if path.is_relative_to(root()) else path)}"
     )

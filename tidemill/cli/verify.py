@@ -18,7 +18,10 @@ def verify(
     ],
     as_json: Json = False,
 ) -> None:
-    """Train a version again from its pinned data, code and seed, and compare; exit 1 where it comes out different."""
+    """Train a version again from its pinned data, code and seed, and compare.
+
+    Exit 1 where it comes out different.
+    """
 
     from tidemill.records.receipts import Verified
     from tidemill.runtime.errors import Fault

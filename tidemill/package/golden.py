@@ -1,4 +1,7 @@
-"""The golden questions that a package carries, with the answers its makers got: asked again before it may answer anybody."""
+"""The golden questions that a package carries, with the answers its makers got.
+
+They are asked again before it may answer anybody.
+"""
 
 import json
 from pathlib import Path
@@ -32,7 +35,10 @@ def remember(application: Application[Any, Any, Any], package: Path) -> None:
 def golden(
     application: Application[Any, Any, Any], package: Path, name: str
 ) -> tuple[list[BaseModel], list[BaseModel]]:
-    """The questions, and the answers the package's makers got; of an older package the application's own questions, and no answers."""
+    """The questions, and the answers the package's makers got.
+
+    Of an older package the application's own questions, and no answers.
+    """
     path = package / GOLDEN
     if not path.is_file():
         return application.golden(), []
@@ -43,5 +49,6 @@ def golden(
         ]
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise Fault(
-            f"{name} was made for other questions or answers than this code's; retrain it, or go back to the code that made it"
+            f"{name} was made for other questions or answers than this "
+            "code's; retrain it, or go back to the code that made it"
         ) from error

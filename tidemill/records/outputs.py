@@ -1,4 +1,7 @@
-"""What each data step leaves: its folder under data/, and the files in it, report.json always the last."""
+"""What each data step leaves: its folder under data/, and the files in it.
+
+report.json is always the last.
+"""
 
 from typing import NamedTuple
 

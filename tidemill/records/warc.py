@@ -172,8 +172,7 @@ def merge(
     """The manifest with rows that are new or other than before, both in order.
 
     Gives its digest, how many pages it has, and whether it was written: only where the set of
-    (address, status,
-    content, what was said of use) moved (decision 0002).
+    (address, status, content, what was said of use) moved (decision 0002).
     """
     path = folder / "manifest.parquet"
     before = _States(each(folder))
@@ -263,9 +262,8 @@ class Segment:
     """One WARC file (ISO 28500, gzip per record).
 
     While it grows its name begins with a dot; closed, it is whole and never changed. A record may
-    be read once
-    `sync` came back. After a crash `mend` cuts the file to its last whole record, and it may grow
-    again.
+    be read once `sync` came back. After a crash `mend` cuts the file to its last whole record, and
+    it may grow again.
     """
 
     MOST_BYTES = 64 * 2**20

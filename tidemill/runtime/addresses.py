@@ -13,10 +13,8 @@ def sqlite(path: Path, driver: str = "") -> str:
     """SQLAlchemy's address of a SQLite file, whatever characters its path has.
 
     A `?` begins SQLAlchemy's query, and other readers cut at `#` or decode `%`. Such a path is
-    given
-    as SQLite's own `file:` URI (sqlite.org/uri.html). The driver is then named: MLflow makes a
-    folder
-    of what follows `sqlite:///`, and of nothing where a driver stands before it.
+    given as SQLite's own `file:` URI (sqlite.org/uri.html). The driver is then named: MLflow makes
+    a folder of what follows `sqlite:///`, and of nothing where a driver stands before it.
     """
     if plain(path):
         return f"sqlite{'+' + driver if driver else ''}:///{path}"
@@ -40,8 +38,8 @@ def sqlite_path(address: str) -> Path | None:
 def direct(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What keeps loopback from a proxy, which cannot reach this machine's own servers.
 
-    NO_PROXY in both spellings, with loopback added; and no SOCKS proxy where none can be spoken with:
-    httpx refuses to make any client then, loopback or not.
+    NO_PROXY in both spellings, with loopback added; and no SOCKS proxy where none can be spoken
+    with: httpx refuses to make any client then, loopback or not.
     """
     given = [environ.get("NO_PROXY", ""), environ.get("no_proxy", "")]
     hosts = [host.strip() for host in ",".join(given).split(",") if host.strip()]

@@ -1,8 +1,7 @@
 """Text from outside, made encodable once, where it enters.
 
 Bytes that are no UTF-8 and JSON escapes such as `\\ud800` become lone surrogates in Python's
-strings, and SQLite,
-parquet and UTF-8 itself refuse those. Past these functions no text holds one.
+strings, and SQLite, parquet and UTF-8 itself refuse those. Past these functions no text holds one.
 """
 
 import json

@@ -115,8 +115,7 @@ def configuration(folder: Path) -> str:
     """supervisord.conf, for a supervisor that runs in the project's folder.
 
     Its files have no way to write ` #`, ` ;` or `%` as themselves. So paths are relative, and what
-    a
-    service runs stands in a variable.
+    a service runs stands in a variable.
     """
     logs = paths.state("logs").relative_to(paths.root())
     up = folder.relative_to(paths.root())

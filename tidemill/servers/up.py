@@ -2,8 +2,7 @@
 by supervisor.
 
 They are stopped together. Who is up is a kernel lock, never a file that outlives its owner;
-.tidemill/up.json
-only says where.
+.tidemill/up.json only says where.
 """
 
 import json

@@ -212,7 +212,7 @@ def _heads(digests: list[bytes]) -> np.ndarray:
 
 
 def signed(texts: shingles.Shingled, bands: int, values: int) -> np.ndarray:
-    """Bands of MinHash signatures (N, bands): one number a band, zeros where there is no shingle."""
+    """Bands of MinHash signatures (N, bands): a number a band, zeros where there is no shingle."""
     import rensa
 
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(

@@ -2,8 +2,7 @@
 look like.
 
 Encodings and their labels are those of the WHATWG Encoding Standard and no others; Python knows
-more, some of which
-read anything as something (utf-7, punycode).
+more, some of which read anything as something (utf-7, punycode).
 """
 
 import codecs

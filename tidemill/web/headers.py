@@ -2,8 +2,7 @@
 is HTML.
 
 Names, media types, parameters' names and relations are case-insensitive; a header that may be a
-list may stand on
-several lines (RFC 9110, 5.3).
+list may stand on several lines (RFC 9110, 5.3).
 """
 
 import re

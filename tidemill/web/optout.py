@@ -1,8 +1,7 @@
 """By which words a page says how it may be used, and what we make of them.
 
 Pure. A signal keeps the words as they were said; what they mean is decided from them, when a page
-is
-fetched and again at every clean, so a later reading or a stricter policy also holds for older
+is fetched and again at every clean, so a later reading or a stricter policy also holds for older
 pages.
 
     [{"signal": "content-usage", "where": "robots.txt", "value": "train-ai=n", "sha256": "..."}]
@@ -221,8 +220,7 @@ def words(value: str, token: str) -> list[str]:
 
     Only a product token before a directive is a crawler's name. A date has commas and colons too
     (`unavailable_after: Fri, 25 Jun 2027 15:00:00 GMT, noai`), and a directive may be one we do not
-    know:
-    what may be read two ways is read as said to us.
+    know: what may be read two ways is read as said to us.
     """
     found, ours = [], True
     for piece in value.split(","):

@@ -28,7 +28,8 @@ def new(
     column: Annotated[
         list[str] | None,
         typer.Option(
-            help="Which column is meant, where its name does not say so: text=Body, label=Topic, group=Ticker.",
+            help="Which column is meant, where its name does not say "
+            "so: text=Body, label=Topic, group=Ticker.",
             metavar="KEY=COLUMN",
         ),
     ] = None,
@@ -37,7 +38,10 @@ def new(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """A new application from your own folder or table: its module, its YAML, its source and its place in the graph."""
+    """A new application from your own folder or table.
+
+    Made are its module, its YAML, its source and its place in the graph.
+    """
 
     from tidemill.cli.new.make import make
     from tidemill.runtime.errors import Refused

@@ -24,9 +24,10 @@ COLUMNS = ("text", "label", "date", "open", "high", "low", "close", "volume", "a
 def make(
     name: str, like: str, data: Path, columns: dict[str, str], summary: str = ""
 ) -> dict[str, Any]:
-    """Module, YAML, source and graph of a new application; what was made, as paths, and what to know.
+    """Module, YAML, source and graph of a new application.
 
-    Everything is looked at before anything is written. Refused leaves nothing behind, and neither does a fault.
+    Returns what was made, as paths, and what to know. Everything is looked at before anything is
+    written. Refused leaves nothing behind, and neither does a fault.
     """
     root = paths.root()
     _named(name, root)
@@ -48,7 +49,9 @@ def make(
     if contract.packaged(name):  # its module is there; what it lacks is its configuration
         if reads(contract.load(name)) != reads(kind):
             raise Refused(
-                f"{name} is an installed package's and reads {reads(contract.load(name)) or 'what it alone knows'}, {like} reads {reads(kind)}; choose another --like, or another name"
+                f"{name} is an installed package's and reads "
+                f"{reads(contract.load(name)) or 'what it alone knows'}, {like} reads "
+                f"{reads(kind)}; choose another --like, or another name"
             )
         del bodies["module"]
     with locked(paths.state("locks", "new")):
@@ -62,11 +65,15 @@ def make(
     share = test if isinstance(test, float) else 1.0
     if found.rows * share < 1.5 * judged.score.min_units:
         notes.append(
-            f"about {found.rows * share:.0f} of {found.rows:,} rows will be for testing, and nothing is claimed of fewer than {judged.score.min_units}: expect HOLD until there are more"
+            f"about {found.rows * share:.0f} of {found.rows:,} rows will be "
+            "for testing, and nothing is claimed of fewer than "
+            f"{judged.score.min_units}: expect HOLD until there are more"
         )
     elif found.rows * share < judged.score.min_rows:
         notes.append(
-            f"about {found.rows * share:.0f} of {found.rows:,} rows will be for testing: too few to judge classes and other slices one by one, which takes {judged.score.min_rows} each"
+            f"about {found.rows * share:.0f} of {found.rows:,} rows will be "
+            "for testing: too few to judge classes and other slices one by "
+            f"one, which takes {judged.score.min_rows} each"
         )
     few = [name for name, count in found.counts.items() if count * share < 2]
     if few:
@@ -92,7 +99,8 @@ def _named(name: str, root: Path) -> None:
         or keyword.iskeyword(name)
     ):
         raise Refused(
-            f"'{name}' cannot be a name: up to 40 small letters, digits and single underscores, a letter first, no word of Python's, as leaf_pictures"
+            f"'{name}' cannot be a name: up to 40 small letters, digits and single "
+            "underscores, a letter first, no word of Python's, as leaf_pictures"
         )
     taken = {
         *(each for each in contract.names() if not contract.packaged(each)),
@@ -111,12 +119,14 @@ def _named(name: str, root: Path) -> None:
     ]
     if there:
         raise Refused(
-            f"{(there or [root / 'recipes' / name])[0].relative_to(root)} is taken; choose another name, or move it away"
+            f"{(there or [root / 'recipes' / name])[0].relative_to(root)} "
+            "is taken; choose another name, or move it away"
         )
     own = Path(recipes.__path__[0])
     if own != root / "recipes":
         raise Refused(
-            f"this tidemill runs from {own.parent} and the project is {root}; use the project's own: python -m tidemill.cli new"
+            f"this tidemill runs from {own.parent} and the project is "
+            f"{root}; use the project's own: python -m tidemill.cli new"
         )
 
 
@@ -134,7 +144,8 @@ def _like(like: str) -> type[contract.Recipe]:
     }
     if like not in can:
         raise Refused(
-            f"--like {like}: there are {', '.join(f'{name} ({reads(kind)})' for name, kind in sorted(can.items()))}"
+            f"--like {like}: there are "
+            f"{', '.join(f'{name} ({reads(kind)})' for name, kind in sorted(can.items()))}"
         )
     return can[like]
 
@@ -157,7 +168,10 @@ def _there(data: Path, root: Path) -> Path:
 
 
 def _written(name: str, bodies: dict[Path, str], package: Path, root: Path) -> None:
-    """All files, judged where they lie and the graph made from them; none of them where anything fails."""
+    """All files, judged where they lie, and the graph made from them.
+
+    Where anything fails, none of them stays.
+    """
     dvc_yaml = root / "dvc.yaml"
     before = dvc_yaml.read_text() if dvc_yaml.is_file() else None
     try:

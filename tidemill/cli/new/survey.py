@@ -1,8 +1,7 @@
 """What lies in a person's folder or table, and how a source and a recipe read it.
 
 A recipe says in `reads` what it may be brought: pictures or labelled texts (a folder for each
-class), texts
-or series. Everything here looks and writes nothing.
+class), texts or series. Everything here looks and writes nothing.
 """
 
 import csv

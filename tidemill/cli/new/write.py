@@ -1,4 +1,7 @@
-"""A new application's three files, from the application it is like and what was found in a person's data."""
+"""A new application's three files.
+
+They are made from the application it is like and from what was found in a person's data.
+"""
 
 import json
 import re
@@ -23,8 +26,20 @@ OWN = (
 
 
 def module(name: str, like: str, kind: type[Recipe], found: Found, data: str) -> str:
-    """recipes/NAME/recipe.py: subclasses that change nothing, and say where a person changes what."""
-    facts = {
+    """recipes/NAME/recipe.py: subclasses that change nothing.
+
+    They say where a person changes what.
+    """
+    lines = "\n".join(
+        f"        {json.dumps(key)}: {_literal(text)},"
+        for key, text in _facts(like, found, data).items()
+    )
+    return _module_text(name, like, kind, lines)
+
+
+def _facts(like: str, found: Found, data: str) -> dict[str, str]:
+    """What the model card says of a new application, as long as nobody says more."""
+    return {
         "intended use": found.summary,
         "limits": "It knows what its own data shows and answers in those terms whatever it is "
         f"asked. It is made like {like}, whose limits hold too.",
@@ -33,12 +48,14 @@ def module(name: str, like: str, kind: type[Recipe], found: Found, data: str) ->
         "data": f"{found.told}, of {data}. Who made them, when and for what is not written down "
         "yet.",
     }
-    lines = "\n".join(
-        f"        {json.dumps(key)}: {_literal(text)}," for key, text in facts.items()
-    )
-    question, own = kind.application, title(name)
-    return f'''"""An application made like `{like}`: all of it holds here until something below says otherwise.
 
+
+def _module_text(name: str, like: str, kind: type[Recipe], facts: str) -> str:
+    """The module's text around the lines of its facts."""
+    question, own = kind.application, title(name)
+    return f'''"""An application made like `{like}`.
+
+All of it holds here until something below says otherwise.
 The fields are in recipes/{like}/schema.py; conf/recipe/{name}.yaml sets them under `model:`.
 docs/application.md says what each method is for.
 """
@@ -53,7 +70,7 @@ class {own}Question({question.__name__}):
 
     # What a person must know before using it, for the model card: say here what you know.
     facts: ClassVar[dict[str, str]] = {{
-{lines}
+{facts}
     }}
 
     # Other labels than the data's own:   def label(self, documents, options)
@@ -106,62 +123,78 @@ def source(name: str, path: str, found: Found) -> str:
         "members": found.source["members"],
     }
     return (
-        f"# What {name} learns from: {'one folder' if len(found.source['members']) > 1 else 'a folder or a file'} of your own, read anew at each run.\n"
+        f"# What {name} learns from: "
+        f"{'one folder' if len(found.source['members']) > 1 else 'a folder or a file'} "
+        "of your own, read anew at each run.\n"
         + _dump(head).replace(
             "licence: LicenseRef-own\n",
             "licence: LicenseRef-own    # an SPDX name, where others may use the data\n",
         )
-        + f"\n{_dump({'selector': found.source['selector']})}\n{_dump({'clean': found.source['clean']})}"
+        + f"\n{_dump({'selector': found.source['selector']})}"
+        + f"\n{_dump({'clean': found.source['clean']})}"
     )
 
 
 def recipe(name: str, like: str, text: str, found: Found, summary: str) -> str:
     """conf/recipe/NAME.yaml: the like's, with its comments, but for what is about its data."""
     whole = yaml.safe_load(text)
-    label = {
-        key: value
-        for key, value in {**(whole.get("label") or {}), **found.label}.items()
-        if value is not None
+    select = {
+        key: value for key, value in whole["select"].items() if key not in ("kinds", "context")
     }
+    blocks = [
+        f"# Made like {like}, from your own data. Every number here is yours to change; "
+        f"docs/application.md says what they are.\n{_dump({'summary': summary})}",
+        "nightly: false                   # true: the clock retrains it\n",
+        _dump({"sources": [{"name": name}]}),
+        _dump({"select": {"kinds": found.kinds, **select}}),
+        _dump({"label": _label(whole, found)}),
+        "# Rows that share what stands in `column` go the same way, now and in every later run.\n"
+        + _dump({"split": _split(name, whole, found)}),
+        *_kept(name, like, text),
+    ]
+    body = "\n".join(block.strip("\n") + "\n" for block in blocks)
+    return _one_slice(body, {use["name"] for use in whole["sources"]}, name)
+
+
+def _label(whole: dict[str, Any], found: Found) -> dict[str, Any]:
+    """The like's options of labels with those of the data; one that is None goes."""
+    options = {**(whole.get("label") or {}), **found.label}
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _split(name: str, whole: dict[str, Any], found: Found) -> dict[str, Any]:
+    """The like's split with one rule, the data's; a split by time has the like's embargo."""
     rule = {"source": name, **found.split}
     if found.split["by"] == "time":
         rule["embargo"] = next(
             (one["embargo"] for one in whole["split"]["rules"] if one.get("embargo")), 0
         )
-    split = {
-        **{key: value for key, value in whole["split"].items() if key != "rules"},
-        "rules": [rule],
-    }
-    select = {
-        key: value for key, value in whole["select"].items() if key not in ("kinds", "context")
-    }
-    blocks = [
-        f"# Made like {like}, from your own data. Every number here is yours to change; docs/application.md says what they are.\n{_dump({'summary': summary})}",
-        "nightly: false                   # true: the clock retrains it\n",
-        _dump({"sources": [{"name": name}]}),
-        _dump({"select": {"kinds": found.kinds, **select}}),
-        _dump({"label": label}),
-        "# Rows that share what stands in `column` go the same way, now and in every later run.\n"
-        + _dump({"split": split}),
-        *(
-            re.sub(
-                r"# the fields of .*",
-                f"# the fields of recipes/{name}/recipe.py and recipes/{like}/schema.py",
-                block,
-            )
-            for key, block in _blocks(text)
-            if key not in OWN
-        ),
+    kept = {key: value for key, value in whole["split"].items() if key != "rules"}
+    return {**kept, "rules": [rule]}
+
+
+def _kept(name: str, like: str, text: str) -> list[str]:
+    """The blocks of the like's file that hold for the new application too."""
+    fields = f"# the fields of recipes/{name}/recipe.py and recipes/{like}/schema.py"
+    return [
+        re.sub(r"# the fields of .*", fields, block)
+        for key, block in _blocks(text)
+        if key not in OWN
     ]
-    others = {use["name"] for use in whole["sources"]}
+
+
+def _one_slice(body: str, others: set[str], name: str) -> str:
+    """The file with each required slice that is one of the like's sources, `others`, replaced.
+
+    The one source there is, `name`, stands in their place.
+    """
 
     def required(match: re.Match[str]) -> str:
-        """Slices that are the like's sources become the one source there is."""
         slices = [str(item) for item in yaml.safe_load(match.group("list"))]
         kept = [item for item in slices if item not in others]
-        return f"{match.group('indent')}required: [{', '.join(kept if len(kept) == len(slices) else [*kept, name])}]\n"
+        named = kept if len(kept) == len(slices) else [*kept, name]
+        return f"{match.group('indent')}required: [{', '.join(named)}]\n"
 
-    body = "\n".join(block.strip("\n") + "\n" for block in blocks)
     return re.sub(
         r"^(?P<indent> +)required:(?P<list> \[[^\]]*\]\n|\n(?:(?P=indent) *- .*\n)+)",
         required,

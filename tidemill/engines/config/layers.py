@@ -12,8 +12,7 @@ import yaml
 Settings = dict[str, Any]
 
 # YAML 1.1 takes `1e-3` for a string and `2026-11-24` for a date object. Settings want the number
-# and
-# the text. The expression is YAML 1.1's float with an optional dot (YAML 1.2, section 10.3.2).
+# and the text. The expression is YAML 1.1's float with an optional dot (YAML 1.2, section 10.3.2).
 FLOAT = re.compile(
     r"""^(?:
      [-+]?[0-9]+(?:_[0-9]+)*\.[0-9_]*(?:[eE][-+]?[0-9]+)?

@@ -1,4 +1,7 @@
-"""DVC's command line, called in a child: its Python API resolves stages against the working directory."""
+"""DVC's command line, called in a child.
+
+Its Python API would resolve stages against this process's working directory.
+"""
 
 import logging
 import os
@@ -19,7 +22,8 @@ log = logging.getLogger(__name__)
 def dvc(*arguments: str, step: str | None = None, cwd: Path | None = None) -> str:
     """One DVC command. With `step`, its lines are that step's log; else its output is given back.
 
-    Commands wait for each other: `--wait-for-lock` is a global flag (without it two of twelve fail).
+    Commands wait for each other: `--wait-for-lock` is a global flag, and without it two of twelve
+    fail.
     """
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
     if step:
@@ -42,7 +46,8 @@ def dvc(*arguments: str, step: str | None = None, cwd: Path | None = None) -> st
             " ".join(said[at : at + 4]) if at is not None else done.stderr.strip()[-300:]
         )  # some of its errors go on in the next lines
         raise Fault(
-            f"dvc {' '.join(arguments[:2])}: {' '.join(words.split()).removeprefix('ERROR: ')[:400]}"
+            f"dvc {' '.join(arguments[:2])}: "
+            f"{' '.join(words.split()).removeprefix('ERROR: ')[:400]}"
         )
     return done.stdout
 

@@ -27,7 +27,10 @@ def _put(name: str, body: str | bytes) -> None:
 
 
 def spare(days: float, really: bool) -> tuple[int, float]:
-    """Copies in DVC's cache, older than `days`, that today's data does not use and the remote has: how many, and MB; removed where it is meant."""
+    """Copies in DVC's cache that today's data does not use and the remote has: how many, and MB.
+
+    Only those older than `days` count. They are removed where it is meant (`really`).
+    """
     before = time.time() - days * 86_400
     cache = paths.root() / ".dvc" / "cache"
     said = dvc("gc", "--workspace", "--force", "--dry")

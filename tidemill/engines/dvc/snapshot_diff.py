@@ -1,4 +1,7 @@
-"""What changed between two snapshots, by source and language: documents that came, went, or say something else."""
+"""What changed between two snapshots, by source and language.
+
+Documents came, went, or say something else.
+"""
 
 import json
 from pathlib import Path
@@ -28,8 +31,9 @@ def rows(splits: Path) -> Any:
 def between(old: Any, new: Any) -> list[dict[str, Any]]:
     """A row a source and language where something changed.
 
-    added, gone: examples of documents that were not there before, or are not there any more; changed: examples of documents
-    that are in both, which ask something else now, or are answered otherwise.
+    added, gone: examples of documents that were not there before, or are not there any more;
+    changed: examples of documents that are in both, which ask something else now, or are answered
+    otherwise.
     """
     import pandas as pd
 

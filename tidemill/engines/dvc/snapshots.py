@@ -43,7 +43,8 @@ def snapshot(recipe: str) -> Snapshot:
         ]
         if missing:
             raise Fault(
-                f"{len(missing)} files of {recipe} are not in the DVC remote after a push; check the remote and run again",
+                f"{len(missing)} files of {recipe} are not in the DVC "
+                "remote after a push; check the remote and run again",
                 heals=True,
             )
         by = _changed(recipe, name)
@@ -96,7 +97,10 @@ def stages_of(recipe: str) -> dict[str, Any]:
 
 
 def _changed(recipe: str, name: str) -> list[dict[str, Any]] | None:
-    """What changed since the last snapshot of this recipe, by source and language; None where this is the first."""
+    """What changed since the last snapshot of this recipe, by source and language.
+
+    None where this is the first.
+    """
     import pandas as pd
 
     kept = paths.state("snapshots", recipe, "rows.parquet")
@@ -174,7 +178,8 @@ def restore(name: str, folder: Path, remote: str | None = None) -> dict[str, Any
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refused(
-            f"{folder} is {'not empty' if folder.is_dir() else 'a file'}; name an empty or a new folder"
+            f"{folder} is {'not empty' if folder.is_dir() else 'a file'}; name "
+            "an empty or a new folder"
         )
     body, url = _named(name, remote)
     with _pulled(body, url, [f"split@{body['recipe']}"]) as data:
@@ -187,7 +192,10 @@ def restore(name: str, folder: Path, remote: str | None = None) -> dict[str, Any
 
 
 def snapshots(recipe: str = "", last: int = 0, remote: str | None = None) -> list[dict[str, Any]]:
-    """The snapshots that the remote has, the newest first: recipe, digest, at, rows, names, and what changed since the one before."""
+    """The snapshots that the remote has, the newest first.
+
+    Of each: recipe, digest, at, rows, names, and what changed since the one before.
+    """
     fs, there, _ = _kept(remote)
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for path in fs.find(there) if fs.exists(there) else []:
@@ -202,7 +210,8 @@ def snapshots(recipe: str = "", last: int = 0, remote: str | None = None) -> lis
             body["recipe"], body["digest"], body["at"], body["rows"]
         except (ValueError, KeyError, TypeError):
             log.warning(
-                "snapshot %s cannot be read in the remote and is left out; push it again, or remove %s",
+                "snapshot %s cannot be read in the remote and is "
+                "left out; push it again, or remove %s",
                 name,
                 path,
             )
@@ -226,7 +235,8 @@ def compared(old: str, new: str, remote: str | None = None) -> dict[str, Any]:
         ]
         if bodies[0]["recipe"] != bodies[1]["recipe"]:
             raise Refused(
-                f"{old} is of {bodies[0]['recipe']} and {new} of {bodies[1]['recipe']}; compare two of one recipe"
+                f"{old} is of {bodies[0]['recipe']} and {new} of "
+                f"{bodies[1]['recipe']}; compare two of one recipe"
             )
         by = snapshot_diff.between(
             *(snapshot_diff.rows(Path(folder) / place) for place in ("old", "new"))
@@ -249,7 +259,10 @@ def keep_card(names: list[str], folder: Path) -> None:
 
 
 def bring(name: str, folder: Path) -> None:
-    """Bring a snapshot's splits and its sources' documents with their lineage: splits/ and clean/SOURCE/ in `folder`."""
+    """Bring a snapshot's splits, and its sources' documents with their lineage.
+
+    They are splits/ and clean/SOURCE/ in `folder`.
+    """
     import pandas as pd
 
     body, url = _named(name, None)
@@ -293,7 +306,8 @@ def _kept(remote: str | None) -> tuple[Any, str, str]:
             fs, base = url_to_fs(remote)
         except (ImportError, ValueError) as error:
             raise Refused(
-                f"remote {remote}: {' '.join(str(error).split())}; install what it needs, or name another"
+                f"remote {remote}: {' '.join(str(error).split())}; "
+                "install what it needs, or name another"
             ) from error
         if not fs.exists(base):
             raise Refused(
@@ -311,7 +325,8 @@ def _pulled(body: dict[str, Any], url: str, targets: list[str]) -> Iterator[Path
         work = Path(temporary)
         (work / ".dvc").mkdir()
         (work / ".dvc" / "config").write_text(
-            f"[core]\n    no_scm = true\n    remote = it\n    analytics = false\n['remote \"it\"']\n    url = {url}\n"
+            "[core]\n    no_scm = true\n    remote = it\n    analytics = "
+            f"false\n['remote \"it\"']\n    url = {url}\n"
         )
         (work / "dvc.yaml").write_text(body["dvc.yaml"])
         (work / "dvc.lock").write_text(body["dvc.lock"])

@@ -27,7 +27,8 @@ def prepare() -> list[str]:
     if not local.is_file():
         write(local, wanted)
     return [
-        "this is no git clone: snapshots are kept in the DVC remote, but get no tag in git's history"
+        "this is no git clone: snapshots are kept in the DVC "
+        "remote, but get no tag in git's history"
     ]
 
 
@@ -83,7 +84,8 @@ def stage(step: str, name: str, run: bool) -> Stage:
         report = json.loads((folder / "report.json").read_text())
     except FileNotFoundError as error:
         raise Fault(
-            f"{label} left no {folder.relative_to(paths.root())}/report.json; run dvc repro {target}"
+            f"{label} left no {folder.relative_to(paths.root())}/report.json; run "
+            f"dvc repro {target}"
         ) from error
     return Stage(
         stage=step,

@@ -1,4 +1,4 @@
-"""MLflow's SQLite file, made whole before anybody sees it, and right again after its project was moved.
+"""MLflow's SQLite file: made whole before anybody sees it, right again after a project was moved.
 
 MLflow makes its tables in the file itself, unlocked, by dozens of migrations. Two steps that begin
 together then trip over each other, and a kill in that second leaves a file that no later start can
@@ -80,13 +80,13 @@ def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
 
 
 def _strangers(connection: sqlite3.Connection, here: str) -> bool:
-    """Whether an experiment keeps its artifacts in another project's folder; else nothing was moved."""
+    """Whether an experiment keeps its artifacts in another project's folder: one was moved."""
     rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
     return any(moved(location, here) != location for (location,) in rows)
 
 
 def moved(address: str | None, here: str) -> str | None:
-    """An artifact's address in this project, where it names the artifacts of another; else itself."""
+    """An artifact's address in this project, where it names another project's; else itself."""
     if address is None or not address.startswith("file:"):
         return address
     _, mark, rest = address.rpartition(ARTIFACTS)

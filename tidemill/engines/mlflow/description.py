@@ -16,7 +16,7 @@ def fields(application: str, name: str) -> dict[str, str]:
 
 
 def _user() -> str:
-    """The login's name; its number where the machine knows no name for it, as in some containers."""
+    """The login's name; its number where the machine has no name for it, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

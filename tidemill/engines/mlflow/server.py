@@ -1,8 +1,8 @@
 """python -m tidemill.engines.mlflow.server OPTION ...: MLflow's server, its database made first.
 
-MLflow's launcher stays beside its worker, with all of MLflow in its memory, to do nothing but wait (250 MB of 500).
-Here it becomes the worker: the launcher's last call, which starts uvicorn with the options and variables it has
-worked out, is an exec(2).
+MLflow's launcher stays beside its worker, with all of MLflow in its memory, to do nothing but wait
+(250 MB of 500). Here it becomes the worker: the launcher's last call, which starts uvicorn with the
+options and variables it has worked out, is an exec(2).
 """
 
 import os

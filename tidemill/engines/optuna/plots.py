@@ -1,4 +1,7 @@
-"""A sweep in two pictures: every trial as a line through its parameters, and how much each parameter mattered."""
+"""A sweep in two pictures.
+
+Every trial as a line through its parameters, and how much each parameter mattered.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,10 @@ def draw(study: Any, folder: Path) -> None:
 
 
 def parallel(done: list[Any], settings: Any, path: Path) -> None:
-    """Parallel coordinates (Inselberg 1985): an axis for each parameter, the metric last; better trials are darker."""
+    """Parallel coordinates (Inselberg 1985): an axis for each parameter, the metric last.
+
+    Better trials are darker.
+    """
     names = [*settings.space, settings.metric]
     columns: list[tuple[np.ndarray, list[str] | None]] = []
     for name in names:
@@ -80,7 +86,10 @@ def parallel(done: list[Any], settings: Any, path: Path) -> None:
 
 
 def importances(study: Any, path: Path) -> None:
-    """Share of the metric's variance that each parameter explains (PED-ANOVA, Watanabe et al. 2023)."""
+    """Share of the metric's variance that each parameter explains.
+
+    By PED-ANOVA (Watanabe et al. 2023).
+    """
     told = optuna.importance.get_param_importances(
         study.study,
         evaluator=optuna.importance.PedAnovaImportanceEvaluator(),

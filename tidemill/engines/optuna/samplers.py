@@ -1,7 +1,8 @@
-"""Which parameters a trial tries, and whether it may go on: functions of what is known, the slot's number and the seed.
+"""Which parameters a trial tries, and whether it may go on.
 
-A slot is a planned trial. A trial that died is tried again in its slot, with the same parameters and seed, so what
-comes later does not depend on what died.
+Functions of what is known, the slot's number and the seed. A slot is a planned trial. A trial that
+died is tried again in its slot, with the same parameters and seed, so what comes later does not
+depend on what died.
 """
 
 import math
@@ -19,7 +20,10 @@ Params = dict[str, Any]
 def quasi(
     space: Mapping[str, Dimension], whole: frozenset[str], count: int, seed: int
 ) -> list[Params]:
-    """Points of a scrambled Sobol sequence (Owen 1998): spread evenly, and the same for the same seed. `whole` are integers."""
+    """Points of a scrambled Sobol sequence (Owen 1998).
+
+    They are spread evenly, and the same for the same seed. `whole` are integers.
+    """
     if not count:
         return []
     sequence = qmc.Sobol(len(space), scramble=True, rng=seed)
@@ -78,13 +82,19 @@ def _suggest(trial: Any, name: str, dimension: Dimension, whole: bool) -> Any:
 
 
 def sampler(seed: int, slot: int, several: bool) -> Any:
-    """TPE (Bergstra et al. 2011), seeded by the slot: seeded once, a restarted sweep would propose the same points again."""
+    """TPE (Bergstra et al. 2011), seeded by the slot.
+
+    Seeded once, a restarted sweep would propose the same points again.
+    """
     return optuna.samplers.TPESampler(
         seed=(seed * 10_007 + slot) % 2**32, n_startup_trials=0, constant_liar=several
     )
 
 
 def outside(value: float, others: Sequence[float], reduction: int) -> bool:
-    """Whether a trial is outside the best 1/`reduction` of those that reached this rung, itself among them (ASHA, Li et al. 2020)."""
+    """Whether a trial is outside the best 1/`reduction` of those that reached this rung.
+
+    It is itself among them (ASHA, Li et al. 2020).
+    """
     ranked = sorted([value, *others], reverse=True)
     return value < ranked[max(1, len(ranked) // reduction) - 1]

@@ -1,7 +1,7 @@
 """A sweep's memory in Optuna's storage: which slots there are, who works on which, and what died.
 
-The study's name holds the digest of data, code and space: on the same ones a sweep goes on, on others it begins
-with what the last one found best.
+The study's name holds the digest of data, code and space: on the same ones a sweep goes on, on
+others it begins with what the last one found best.
 """
 
 import json
@@ -74,7 +74,10 @@ class Study:
     # What is planned --------------------------------------------------------------------------
 
     def known(self) -> list[Params]:
-        """The champion's parameters, the defaults, the best of the application's last sweep: at most half of the trials."""
+        """The champion's parameters, the defaults, the best of the application's last sweep.
+
+        They are at most half of the trials.
+        """
         space, found = self.settings.space, []
         for params in (self.champion(), self.defaults.model_dump(), *self.former()):
             mine = inside(params, space)
@@ -143,7 +146,10 @@ class Study:
         return found
 
     def ended(self) -> dict[int, FrozenTrial]:
-        """The attempt that ended each slot: complete, pruned, at fault, or given up after too many deaths."""
+        """The attempt that ended each slot.
+
+        It is complete, pruned, at fault, or given up after too many deaths.
+        """
         found = {}
         for slot, attempts in self.trials().items():
             dead = [trial for trial in attempts if trial.state == TrialState.FAIL]
@@ -160,7 +166,10 @@ class Study:
         return len(self.ended()) == self.settings.trials
 
     def bury(self) -> None:
-        """Mark as failed what runs no more: at once where its process was on this machine, by its heartbeat elsewhere."""
+        """Mark as failed what runs no more.
+
+        At once where its process was on this machine, by its heartbeat elsewhere.
+        """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.user_attrs.get(
                 "host", socket.gethostname()
@@ -219,7 +228,10 @@ class Study:
             thread.join()
 
     def stops(self, slot: int, rung: int, value: float) -> bool:
-        """Whether ASHA stops a slot at a rung, beside the slots before it: so it does not depend on what died and came later."""
+        """Whether ASHA stops a slot at a rung, beside the slots before it.
+
+        So it does not depend on what died and came later.
+        """
         others = [
             self.sign * trial.intermediate_values[rung]
             for number, attempts in self.trials().items()

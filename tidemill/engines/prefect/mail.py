@@ -1,4 +1,7 @@
-"""E-mail, as a notification block of Prefect's: on its page Blocks beside Slack's and the webhook's."""
+"""E-mail, as a notification block of Prefect's.
+
+It is on its page Blocks, beside Slack's and the webhook's.
+"""
 
 import smtplib
 import ssl

@@ -29,8 +29,8 @@ def reap(everything: bool = False) -> list[str]:
     """Set Crashed each run of this machine that is RUNNING and whose process is gone; their names.
 
     One that a person was cancelling when its process went is Cancelled, as it was meant to be.
-    With `everything`, at the runner's start: also runs that a runner of ours had taken and that never
-    noted their process.
+    With `everything`, at the runner's start, also runs that a runner of ours had taken and that
+    never noted their process.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import StateType
@@ -61,8 +61,8 @@ def _gone(run: Any, everything: bool) -> bool:
     if path.is_file():
         who = json.loads(path.read_text())
         return who["host"] == socket.gethostname() and not identity.lives(who)
-    # Taken by a runner of ours that is no more, and killed before it could note its process: a fresh
-    # runner has taken nothing yet.
+    # Taken by a runner of ours that is no more, and killed before it could note its process:
+    # a fresh runner has taken nothing yet.
     return everything and "tidemill" in run.tags
 
 

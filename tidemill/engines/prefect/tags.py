@@ -1,8 +1,7 @@
 """How a run ended, as a tag of it: Prefect colours by the kind of state, and a refusal is no fault.
 
 A run whose model was rejected is Completed, or every automation on failures would fire. The tag is
-what the
-list of runs shows and can be filtered by.
+what the list of runs shows and can be filtered by.
 """
 
 

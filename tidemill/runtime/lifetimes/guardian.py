@@ -2,11 +2,9 @@
 works on, or waits, for nobody.
 
 Steps die with the run by themselves (tidemill/runtime/process.py). Prefect's temporary server does
-not, and kept its port for ever.
-Everything a run starts carries its mark, TIDEMILL_RUN, in its environment; the guardian waits for
-the run's end, which
-closes a pipe, ends what still carries the mark, and goes. Runs within runs have marks and guardians
-of their own.
+not, and kept its port for ever. Everything a run starts carries its mark, TIDEMILL_RUN, in its
+environment; the guardian waits for the run's end, which closes a pipe, ends what still carries the
+mark, and goes. Runs within runs have marks and guardians of their own.
 
     python -I -S tidemill/runtime/lifetimes/guardian.py MARK
 """

@@ -2,10 +2,9 @@
 behind.
 
 COMMAND keeps services, and a service has processes of its own (the runner its runs). Killed by -9 a
-service would
-leave them to nobody, with its port. Here they fall to this process (PR_SET_CHILD_SUBREAPER), which
-ends them once
-the service is gone, and ends everything before it ends itself.
+service would leave them to nobody, with its port. Here they fall to this process
+(PR_SET_CHILD_SUBREAPER), which ends them once the service is gone, and ends everything before it
+ends itself.
 """
 
 import contextlib

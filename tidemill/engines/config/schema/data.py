@@ -39,7 +39,10 @@ class Select(Strict):
 
 
 class Quality(Strict):
-    """conf/quality/NAME.yaml: bounds of the signals of tasks/clean/quality.py, by language. A null bounds nothing."""
+    """conf/quality/NAME.yaml: bounds of the signals of tasks/clean/quality.py, by language.
+
+    A null bounds nothing.
+    """
 
     source: str
     languages: dict[str, dict[str, tuple[float | None, float | None]]] = Field(
@@ -47,7 +50,8 @@ class Quality(Strict):
     )
     others: Literal["keep", "drop"] = Field(
         default="keep",
-        description="texts in a language without bounds of its own; another's are never applied to them",
+        description="texts in a language without bounds of its own; "
+        "another's are never applied to them",
     )
 
 
@@ -57,16 +61,19 @@ class Label(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     decide: Literal["given", "votes"] = Field(
         default="given",
-        description="votes: the voters' answers make the label, by majority or by Dawid and Skene's method, whichever is right more often where people said it",
+        description="votes: the voters' answers make the label, by majority or by Dawid and "
+        "Skene's method, whichever is right more often where people said it",
     )
     issues: Literal["off", "report", "weight", "drop"] = Field(
         default="off",
-        description="labels that cleanlab finds doubtful: told, counted in training by their quality, or their rows left out",
+        description="labels that cleanlab finds doubtful: told, counted in "
+        "training by their quality, or their rows left out",
     )
     least_people: int = Field(
         default=30,
         ge=1,
-        description="people's labels from which on voters are measured against them; with fewer, against the given labels",
+        description="people's labels from which on voters are measured "
+        "against them; with fewer, against the given labels",
     )
 
     def options(self) -> dict[str, Any]:
@@ -104,7 +111,8 @@ class SplitRule(Strict):
             isinstance(self.valid, tuple | float) and isinstance(self.test, tuple)
         ):
             raise ValueError(
-                "split by values: test is a list of values, valid a list or a share of the other rows"
+                "split by values: test is a list of values, valid "
+                "a list or a share of the other rows"
             )
         if self.by == "time":
             if not (
@@ -113,11 +121,13 @@ class SplitRule(Strict):
                 and self.valid < self.test
             ):
                 raise ValueError(
-                    f"split by time: valid and test are the days they begin, valid first, not {self.valid!s} and {self.test!s}"
+                    "split by time: valid and test are the days they begin, valid "
+                    f"first, not {self.valid!s} and {self.test!s}"
                 )
             if (self.test - self.valid).days <= self.embargo:
                 raise ValueError(
-                    f"split by time: an embargo of {self.embargo} days leaves nothing between {self.valid} and {self.test}"
+                    f"split by time: an embargo of {self.embargo} days leaves "
+                    f"nothing between {self.valid} and {self.test}"
                 )
         if self.embargo and self.by != "time":
             raise ValueError(f"an embargo is for split by time, not by {self.by}")
@@ -132,11 +142,13 @@ class Split(Strict):
         default=0.8,
         ge=0.42,
         le=1,
-        description="Jaccard similarity of word 3-grams from which on a train row is a copy of a test row;"
-        " below .42 copies cannot be found",
+        description="Jaccard similarity of word 3-grams from which on a train row is a copy "
+        "of a test row; below .42 copies cannot be found",
     )
     ngram: int = Field(
         default=13,
         ge=0,
-        description="words in a row that no train row may share with a test row of the same answer (Brown et al. 2020); twice as many letters where words are not spaced; 0: not looked at",
+        description="words in a row that no train row may share with a test row of "
+        "the same answer (Brown et al. 2020); twice as many letters "
+        "where words are not spaced; 0: not looked at",
     )

@@ -100,7 +100,8 @@ class Collect(Strict):
     latency_factor: float = Field(
         default=2.0,
         ge=0,
-        description="a host is asked again after so many times what it took to answer, where that is longer than delay_s",
+        description="a host is asked again after so many times what it took "
+        "to answer, where that is longer than delay_s",
     )
     max_wait_minutes: float = Field(
         default=10.0,
@@ -120,7 +121,8 @@ class Collect(Strict):
     same_shape: int = Field(
         default=1_000,
         ge=1,
-        description="linked addresses that differ by their numbers alone, of one host; more is a trap",
+        description="linked addresses that differ by their numbers "
+        "alone, of one host; more is a trap",
     )
     same_text: int = Field(
         default=20, ge=1, description="pages of one host with the same words; more is a soft 404"
@@ -171,7 +173,8 @@ class Serving(Strict):
     head_s: float = Field(
         default=10.0,
         gt=0,
-        description="in which a client must have sent its request's head, and in which it must take its answer",
+        description="in which a client must have sent its request's head, "
+        "and in which it must take its answer",
     )
     body_s: float = Field(
         default=20.0, gt=0, description="in which a client must have sent its body"
@@ -195,7 +198,10 @@ class Serving(Strict):
 
 
 class Retention(Strict):
-    """How long what is not needed stays; never anything a live version, the ledger or its lineage needs."""
+    """How long what is not needed stays.
+
+    What a live version, the ledger or its lineage needs is never removed.
+    """
 
     days: float = Field(ge=0)
 

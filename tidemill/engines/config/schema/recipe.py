@@ -58,7 +58,8 @@ class Recipe(Strict):
     gates: tuple[Gate, ...]
     retrain_on_code: bool = Field(
         default=False,
-        description="train again when other code than the recipe's and its learner's changed, or a library",
+        description="train again when other code than the recipe's and "
+        "its learner's changed, or a library",
     )
 
     @field_validator("gates")
@@ -69,7 +70,8 @@ class Recipe(Strict):
         names = [gate.name for gate in gates]
         if len(set(names)) < len(names):
             raise ValueError(
-                f"two gates share a name: {', '.join(sorted(n for n in names if names.count(n) > 1))}"
+                "two gates share a name: "
+                f"{', '.join(sorted(n for n in names if names.count(n) > 1))}"
             )
         return gates
 
@@ -81,11 +83,13 @@ class Recipe(Strict):
             comes(self.cron, self.timezone)
         if self.trainer.lr != "recipe" and self.sweep.trials and "lr" in self.sweep.space:
             raise ValueError(
-                f"trainer.lr is {self.trainer.lr} and sweep.space searches lr too; leave one out, as with sweep.trials=0"
+                f"trainer.lr is {self.trainer.lr} and sweep.space searches lr "
+                "too; leave one out, as with sweep.trials=0"
             )
         if self.ensemble.members > 1 and (self.prune.fraction or self.teach.by != "nobody"):
             raise ValueError(
-                "ensemble.members is for whole networks that learn from the rows; leave out prune and teach, or the ensemble"
+                "ensemble.members is for whole networks that learn from the "
+                "rows; leave out prune and teach, or the ensemble"
             )
         used = {use.name for use in self.sources}
         ruled = {rule.source for rule in self.split.rules}
@@ -107,6 +111,9 @@ class Recipe(Strict):
         return {name: whole[name] for name in MODEL_HALF if name in whole}
 
     def training(self) -> dict[str, Any]:
-        """What the weights depend on besides data, code and start weights; gates are no part of it."""
+        """What the weights depend on besides data, code and start weights.
+
+        Gates are no part of it.
+        """
         whole = self.model_dump(mode="json")
         return {name: whole[name] for name in TRAINING}

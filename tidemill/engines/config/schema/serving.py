@@ -8,7 +8,10 @@ from tidemill.engines.config.schema.base import Strict
 
 
 class Export(Strict):
-    """Which forms of the exported network are tried; the one that is measured best is what is judged and served."""
+    """Which forms of the exported network are tried.
+
+    The one that is measured best is judged and served.
+    """
 
     forms: tuple[Literal["int8-dynamic", "int8-static", "fp16"], ...] = Field(
         default=(), description="beside fp32; none: fp32 alone, and nothing is measured"
@@ -36,7 +39,8 @@ class Export(Strict):
         default=0.1,
         ge=0,
         lt=1,
-        description="a form must be this share faster than fp32, or smaller and not slower, to be taken",
+        description="a form must be this share faster than fp32, or "
+        "smaller and not slower, to be taken",
     )
 
 
@@ -59,7 +63,8 @@ class Serve(Strict):
         default=10.0,
         ge=0,
         le=600_000,
-        description="a question that finds the next batch full, and would wait longer than this, is answered 429",
+        description="a question that finds the next batch full, and would "
+        "wait longer than this, is answered 429",
     )
     deadline_s: float = Field(
         default=10.0, gt=0, le=600, description="a question that waited longer is answered 503"
@@ -93,7 +98,8 @@ class Serve(Strict):
     drop: float = Field(
         default=0.05,
         gt=0,
-        description="of the first metric on served rows that were labelled since, below the test's figure, from which the watch retrains",
+        description="of the first metric on served rows that were labelled since, below "
+        "the test's figure, from which the watch retrains",
     )
     watch_rows: int = Field(
         default=200, ge=20, description="served questions the watch needs to say anything"

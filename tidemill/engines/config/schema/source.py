@@ -51,14 +51,16 @@ class Rule(Strict):
     )
     language: str = Field(
         default="''",
-        description="xpath: an expression; json: a dotted path; table: a column; gettext, whole, audio: an expression on the address whose first group is it",
+        description="xpath: an expression; json: a dotted path; table: a column; gettext, "
+        "whole, audio: an expression on the address whose first group is it",
     )
     script: str = Field(
         default="''", description="xpath: an expression; json: a dotted path (ISO 15924)"
     )
     original: str = Field(
         default="",
-        description="gettext: an expression on a string's comment whose first group is the original; idx: one on the address",
+        description="gettext: an expression on a string's comment whose first "
+        "group is the original; idx: one on the address",
     )
     delimiter: str = Field(
         default=",", min_length=1, max_length=1, description="between a table's columns"
@@ -94,18 +96,21 @@ class Rule(Strict):
     )
     labels: tuple[str, str] | None = Field(
         default=None,
-        description="idx: what of the pictures' address to replace, and by what, for the labels' address",
+        description="idx: what of the pictures' address to replace, and "
+        "by what, for the labels' address",
     )
 
     @model_validator(mode="after")
     def _fits(self) -> "Rule":
         if self.kind == "pixels" and not 4 <= self.size[0] * self.size[1] <= 4_000_000:
             raise ValueError(
-                f"selector {self.name}: pixels needs size: [height, width], between 4 and 4,000,000 pixels"
+                f"selector {self.name}: pixels needs size: [height, "
+                "width], between 4 and 4,000,000 pixels"
             )
         if self.kind == "json" and self.text == ".":
             raise ValueError(
-                f"selector {self.name}: json needs text: the dotted path of what is read, as body.text"
+                f"selector {self.name}: json needs text: the "
+                "dotted path of what is read, as body.text"
             )
         return self
 
@@ -116,12 +121,14 @@ class Clean(Strict):
     drop_untranslated: bool = False
     pii: bool | None = Field(
         default=None,
-        description="mark e-mail addresses, numbers of people and keys; not said: where pages come from the web",
+        description="mark e-mail addresses, numbers of people and keys; "
+        "not said: where pages come from the web",
     )
     timeout_s: float = Field(
         default=30.0,
         gt=0,
-        description="of reading one record, and as much again for each further MB; then it is dropped with that reason",
+        description="of reading one record, and as much again for each "
+        "further MB; then it is dropped with that reason",
     )
 
     def marks_pii(self, kind: str) -> bool:
@@ -149,7 +156,8 @@ class Api(Strict):
     key: str = Field(min_length=1, description="path of what names a record for ever")
     pages: Literal["none", "page", "offset", "cursor", "link"] = Field(
         default="none",
-        description="how the next page is named: by its number, by how many records are before it, by what the answer says, by its Link header",
+        description="how the next page is named: by its number, by how many records are "
+        "before it, by what the answer says, by its Link header",
     )
     parameter: str = Field(
         default="",
@@ -172,7 +180,8 @@ class Api(Strict):
     )
     since: str = Field(
         default="",
-        description="of the query: only records that changed since then are asked for; needs `changed`",
+        description="of the query: only records that changed since "
+        "then are asked for; needs `changed`",
     )
     lag_minutes: float = Field(
         default=60, ge=0, description="asked for again each night, for records that come late"
@@ -182,7 +191,8 @@ class Api(Strict):
     )
     headers: dict[str, str] = Field(
         default={},
-        description="sent with each request; $NAME stands for a variable of the environment, as in Authorization: Bearer $A_TOKEN",
+        description="sent with each request; $NAME stands for a variable of the "
+        "environment, as in Authorization: Bearer $A_TOKEN",
     )
 
     @model_validator(mode="after")
@@ -198,7 +208,8 @@ class Api(Strict):
         ]
         if bare:
             raise ValueError(
-                f"api.headers.{bare[0]} looks like a secret and is written out; say {bare[0]}: $A_TOKEN and put it into the environment"
+                f"api.headers.{bare[0]} looks like a secret and is written out; say "
+                f"{bare[0]}: $A_TOKEN and put it into the environment"
             )
         return self
 
@@ -211,7 +222,8 @@ class Source(Strict):
     licence: str
     hosts: tuple[str, ...] = Field(
         default=(),
-        description="web, feed: whose pages are taken; *.example.org also stands for what is under it",
+        description="web, feed: whose pages are taken; *.example.org "
+        "also stands for what is under it",
     )
     seeds: tuple[str, ...] = Field(
         default=(),
@@ -248,7 +260,8 @@ class Source(Strict):
     api: Api | None = None
     path: str = Field(
         default="",
-        description="files: a folder or one file, relative to the project or absolute; or a bucket, as s3://name/folder",
+        description="files: a folder or one file, relative to the project or "
+        "absolute; or a bucket, as s3://name/folder",
     )
     members: str = "*"
     selector: tuple[Rule, ...] = Field(min_length=1)
@@ -272,7 +285,8 @@ class Source(Strict):
             )
         if self.pages and len(self.selector) > 1:
             raise ValueError(
-                "a selector of kind page stands alone: what it takes is the whole page; put the other rules in a source of their own"
+                "a selector of kind page stands alone: what it takes is the whole "
+                "page; put the other rules in a source of their own"
             )
         return self
 

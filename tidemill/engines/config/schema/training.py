@@ -8,7 +8,10 @@ from tidemill.engines.config.schema.base import Strict
 
 
 class Trainer(Strict):
-    """Lightning's Trainer: the hardware, how long, and by what rule. `recipe` leaves a choice to the recipe's network."""
+    """Lightning's Trainer: the hardware, how long, and by what rule.
+
+    `recipe` leaves a choice to the recipe's network.
+    """
 
     name: str = "cpu"
     accelerator: Literal["cpu", "gpu", "auto"]
@@ -44,7 +47,8 @@ class Trainer(Strict):
     l2: float = Field(
         default=0.0,
         ge=0,
-        description="weight decay of a named optimiser: decoupled in adamw (Loshchilov and Hutter 2019), in the gradient else",
+        description="weight decay of a named optimiser: decoupled in adamw "
+        "(Loshchilov and Hutter 2019), in the gradient else",
     )
     schedule: Literal["constant", "linear", "cosine", "one_cycle"] = Field(
         default="cosine", description="of a named optimiser's rate, step by step"
@@ -53,7 +57,8 @@ class Trainer(Strict):
         default=0.05,
         ge=0,
         lt=1,
-        description="share of the steps over which the rate rises from 0, before `schedule`; one_cycle has its own",
+        description="share of the steps over which the rate rises from 0, "
+        "before `schedule`; one_cycle has its own",
     )
     gradient_clip: float | None = Field(
         default=None, gt=0, description="largest norm of the gradient"
@@ -63,7 +68,8 @@ class Trainer(Strict):
         default=0.0,
         ge=0,
         lt=1,
-        description="decay a step of the weights' moving average, which is then what is validated and kept; 0: none",
+        description="decay a step of the weights' moving average, which is "
+        "then what is validated and kept; 0: none",
     )
     validate_share: float = Field(
         default=1.0, gt=0, le=1, description="of an epoch, between two validations"
@@ -96,11 +102,13 @@ class Trainer(Strict):
             )
         if self.l2 and self.optimiser == "recipe":
             raise ValueError(
-                "trainer.l2 belongs to a named optimiser; say trainer.optimiser=adamw, or use the recipe's own field"
+                "trainer.l2 belongs to a named optimiser; say "
+                "trainer.optimiser=adamw, or use the recipe's own field"
             )
         if self.optimiser == "recipe" and (self.schedule, self.warmup) != ("cosine", 0.05):
             raise ValueError(
-                "trainer.schedule and trainer.warmup belong to a named optimiser; say trainer.optimiser=adamw, or use the recipe's own schedule"
+                "trainer.schedule and trainer.warmup belong to a named optimiser; say "
+                "trainer.optimiser=adamw, or use the recipe's own schedule"
             )
         return self
 
@@ -123,7 +131,11 @@ class Dimension(Strict):
 
 
 class Sweep(Strict):
-    """Trials: the champion's and the default parameters, earlier sweeps' best, a few quasi-random ones, then what TPE proposes."""
+    """Trials, in this order.
+
+    The champion's and the default parameters, earlier sweeps' best, a few quasi-random ones, then
+    what TPE proposes.
+    """
 
     trials: int = Field(ge=0)
     max_epochs: int = Field(default=1, ge=1, description="of a trial")
@@ -135,13 +147,15 @@ class Sweep(Strict):
     latency_ms: float = Field(
         default=0.0,
         ge=0,
-        description="a second aim: the exported trial's time for its golden questions; the best of those within it is taken. 0: not measured",
+        description="a second aim: the exported trial's time for its golden questions; the "
+        "best of those within it is taken. 0: not measured",
     )
     space: dict[str, Dimension] = {}
     known: int = Field(
         default=2,
         ge=0,
-        description="best trials of the application's last sweep that are tried again on other data, code or space",
+        description="best trials of the application's last sweep that are "
+        "tried again on other data, code or space",
     )
     quasi: int = Field(
         default=4, ge=0, description="quasi-random trials (Sobol) before TPE proposes"
@@ -149,7 +163,8 @@ class Sweep(Strict):
     rungs: int = Field(
         default=1,
         ge=1,
-        description="validations in a trial; at each but the last, ASHA stops those outside the best 1/`reduction` (Li et al. 2020)",
+        description="validations in a trial; at each but the last, ASHA stops those "
+        "outside the best 1/`reduction` (Li et al. 2020)",
     )
     reduction: int = Field(default=3, ge=2)
     finalists: int = Field(
@@ -164,25 +179,32 @@ class Sweep(Strict):
     def _fits(self) -> "Sweep":
         if self.trials and not self.space:
             raise ValueError(
-                f"trials is {self.trials} and space is empty; name fields of model in space, or say trials: 0"
+                f"trials is {self.trials} and space is empty; name "
+                "fields of model in space, or say trials: 0"
             )
         if self.latency_ms and self.rungs > 1:
             raise ValueError(
-                "latency_ms and rungs do not go together: ASHA compares by one figure; leave one out"
+                "latency_ms and rungs do not go together: ASHA "
+                "compares by one figure; leave one out"
             )
         return self
 
 
 class Teach(Strict):
-    """Distillation (Hinton et al. 2015): the network learns from a teacher's probabilities as well as from the rows."""
+    """Distillation (Hinton et al. 2015).
+
+    The network learns from a teacher's probabilities as well as from the rows.
+    """
 
     by: Literal["nobody", "champion", "ensemble"] = Field(
         default="nobody",
-        description="champion: the live version; ensemble: several networks trained for it, their probabilities averaged",
+        description="champion: the live version; ensemble: several networks "
+        "trained for it, their probabilities averaged",
     )
     model: dict[str, Any] = Field(
         default={},
-        description="ensemble: what the teachers' fields are where they differ from the student's, as a larger width",
+        description="ensemble: what the teachers' fields are where they "
+        "differ from the student's, as a larger width",
     )
     members: int = Field(default=3, ge=1, le=16, description="ensemble: how many teachers")
     weight: float = Field(
@@ -206,7 +228,10 @@ class Teach(Strict):
 
 
 class Prune(Strict):
-    """Structured pruning: inner channels are taken out of the trained network, and it is trained on for a while."""
+    """Structured pruning.
+
+    Inner channels are taken out of the trained network, and it is trained on for a while.
+    """
 
     fraction: float = Field(
         default=0.0,
@@ -221,7 +246,8 @@ class Prune(Strict):
     margin: float = Field(
         default=0.005,
         ge=0,
-        description="of sweep.metric on validation rows; a pruned network that is worse by more is not taken",
+        description="of sweep.metric on validation rows; a pruned "
+        "network that is worse by more is not taken",
     )
 
 
@@ -232,5 +258,6 @@ class Ensemble(Strict):
         default=1,
         ge=1,
         le=16,
-        description="the sweep's best, each with a seed of its own; where it has fewer, the best again. 1: one network",
+        description="the sweep's best, each with a seed of its own; where it "
+        "has fewer, the best again. 1: one network",
     )
