@@ -21,8 +21,9 @@ def listed(
     remote: Remote = "",
     as_json: Json = False,
 ) -> None:
-    """The snapshots: when, how many rows, and what changed since the one before, by source and
-    language.
+    """The snapshots, the newest first.
+
+    Of each: when, how many rows, and what changed since the one before, by source and language.
     """
     from tidemill import contract
     from tidemill.engines.dvc.snapshots import snapshots
@@ -72,9 +73,7 @@ def diff(
     remote: Remote = "",
     as_json: Json = False,
 ) -> None:
-    """What the second snapshot has that the first has not, and the other way round, by source and
-    language.
-    """
+    """What changed from the first snapshot to the second, by source and language."""
     from tidemill.engines.dvc.snapshots import compared
 
     found = compared(old, new, remote or None)

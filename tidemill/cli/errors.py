@@ -17,8 +17,9 @@ INTERRUPTED = 130
 
 
 def guarded(work: Callable[[], object]) -> NoReturn:
-    """Do it and exit: 0 for every named end, 1 for a fault, 2 for a request that makes no sense,
-    with one line on stderr.
+    """Do it and exit, with one line on stderr where it did not end well.
+
+    0 for every named end, 1 for a fault, 2 for a request that makes no sense.
 
     Outside its own main, typer gives an exit's code back as a value: 130 for a Ctrl-C.
     """

@@ -1,5 +1,6 @@
-"""tidemill label: the least certain examples out to people, their answers in again, and what the
-voters are worth.
+"""tidemill label: examples out to people, and their answers in again.
+
+The least certain examples go out; and it is said what the voters are worth.
 """
 
 import json
@@ -52,8 +53,9 @@ def exported(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the least certain examples as tasks for Label Studio; those that people answered
-    already are left out.
+    """Write the least certain examples as tasks for Label Studio.
+
+    Those that people answered already are left out.
     """
     from tasks.label import people
     from tidemill.runtime import paths
@@ -106,8 +108,9 @@ def imported(
 
 @label.command("report")
 def reported(application: Application, as_json: Json = False) -> None:
-    """What each voter covers, how often it has company, contradicts and is right; which labels are
-    doubtful.
+    """What each voter covers, and how often it has company, contradicts and is right.
+
+    Also which labels are doubtful.
     """
     from tidemill.runtime import paths
     from tidemill.runtime.errors import Fault

@@ -161,8 +161,9 @@ def copied(project: Path, folder: Path) -> None:
 
 
 def make(folder: Path) -> Tour:
-    """A project of its own, small enough for two cores: twenty languages, one trial, a short
-    training.
+    """A project of its own, small enough for two cores.
+
+    Twenty languages, one trial, a short training.
     """
     if folder.exists():
         subprocess.run(process.python("tidemill.cli", "down"), cwd=folder, capture_output=True)

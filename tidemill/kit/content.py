@@ -7,8 +7,9 @@ SOUNDS = (b"RIFF", b"fLaC", b"OggS", b"FORM", b"ID3", b"\xff\xfb", b"\xff\xf3")
 
 
 def digest(text: str, payload: bytes | None) -> str:
-    """The digest of a document: of its text, or of a picture's pixels, a sound's samples, another
-    payload's bytes.
+    """The digest of a document.
+
+    It is that of its text, or of a picture's pixels, a sound's samples, another payload's bytes.
     """
     return normal.digest(text if payload is None else of_payload(payload))
 

@@ -112,8 +112,9 @@ TEXT: dict[str, Callable[[str, np.random.Generator], str]] = {
 
 
 def texts(asked: Sequence[str], seed: int, longest: int) -> dict[str, list[str]]:
-    """Every perturbation of every text, by name, none longer than `longest` characters and none
-    empty.
+    """Every perturbation of every text, by name.
+
+    None is longer than `longest` characters, and none empty.
     """
     return {
         name: [change(text, generator(seed, name, text))[:longest] or text for text in asked]

@@ -65,8 +65,9 @@ def _memory_limit() -> str:
 
 
 def _drafted(picture: Any, kept_pixels: int) -> None:
-    """Have a JPEG decoded at an eighth to a half of its size where that is enough; refuse what
-    would not fit in memory.
+    """Have a JPEG decoded at an eighth to a half of its size where that is enough.
+
+    What would not fit in memory is refused.
     """
     width, height = picture.size
     pixels = width * height
@@ -174,8 +175,9 @@ def pixels_digest(body: bytes) -> str:
 
 @dataclass(frozen=True)
 class Look:
-    """How a picture looks: 64 bits that those which look the same share but for a few, and its grey
-    (32, 32) uint8.
+    """How a picture looks.
+
+    64 bits, of which pictures that look the same share all but a few; and its grey (32, 32) uint8.
     """
 
     hash: int

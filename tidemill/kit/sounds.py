@@ -62,8 +62,9 @@ def opened(body: bytes, most_seconds: float = MOST_SECONDS) -> tuple[np.ndarray,
 
 
 def integers(samples: np.ndarray) -> np.ndarray:
-    """Floats as int16: 1 is the most, and what goes beyond is scaled down as a whole. Raises Unfit
-    where one is no number.
+    """Floats as int16: 1 is the most, and what goes beyond is scaled down as a whole.
+
+    Raises Unfit where one is no number.
     """
     peak = float(np.abs(samples).max(initial=0.0))
     if not np.isfinite(peak):
@@ -97,8 +98,9 @@ def _fits(file: Any, most_seconds: float) -> None:
 
 
 def mono(samples: np.ndarray, rate: int, wanted: int | None = None) -> tuple[np.ndarray, int]:
-    """One channel (N,) as int16, the mean of all, brought to `wanted` samples a second where that
-    is said.
+    """One channel (N,) as int16, the mean of all.
+
+    Brought to `wanted` samples a second where that is given.
     """
     from math import gcd
 

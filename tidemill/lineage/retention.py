@@ -1,5 +1,6 @@
-"""What may go: runs, logs and copies that are old and that no live version, ledger or lineage
-needs.
+"""What may go: runs, logs and copies that are old and not needed any more.
+
+No live version, ledger or lineage needs them.
 """
 
 import shutil
@@ -25,8 +26,9 @@ class Gone(Receipt):
 
 
 def needed() -> dict[str, str]:
-    """The run folders that must stay, each with the reason: made a version that is live, waits, or
-    was live once.
+    """The run folders that must stay, each with the reason.
+
+    They made a version that is live, waits, or was live once.
     """
     found: dict[str, str] = {}
     for (name, number), why in standing().items():

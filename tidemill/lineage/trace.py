@@ -60,8 +60,9 @@ SPLITS = ("train", "valid", "test")
 
 @contextmanager
 def index() -> Iterator[sqlite3.Connection]:
-    """The index, made where there is none; one that is damaged is made anew, since all of it can
-    be.
+    """The index, made where there is none.
+
+    One that is damaged is made anew, since all of it can be.
     """
     path = paths.state("lineage.db")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,8 +90,9 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def note(application: str, version: str, snapshot: str, data: Path | None = None) -> None:
-    """Take a version's pages into the index, from the data as it lies there, or in `data` (splits/
-    and clean/SOURCE/).
+    """Take a version's pages into the index.
+
+    They come from the data as it lies there, or from `data` (splits/ and clean/SOURCE/).
     """
     with index() as database:
         found = database.execute(
@@ -168,8 +170,9 @@ def recover(application: str, version: str, snapshot: str) -> None:
 
 
 def complete() -> list[str]:
-    """See that the index has every registered version, once for an index that is new; what could
-    not be had, in words.
+    """See that the index has every registered version, once for an index that is new.
+
+    Gives what could not be had, in words.
     """
     from tidemill.engines.mlflow import registry
 
@@ -192,8 +195,10 @@ def complete() -> list[str]:
 
 
 def pages(application: str, version: str) -> list[dict[str, Any]]:
-    """The pages of a version: where each came from, when, under which licence and signals, in which
-    split, by which bytes.
+    """The pages of a version.
+
+    Of each: where it came from, when, under which licence and signals, in which split, by which
+    bytes.
     """
     with index() as database:
         found = database.execute(
@@ -211,16 +216,18 @@ def pages(application: str, version: str) -> list[dict[str, Any]]:
 
 
 def _within(url: str) -> tuple[str, str, str]:
-    """What finds a page and its parts: the page, and the first and last of what its parts'
-    addresses begin with.
+    """What finds a page and its parts.
+
+    The page, and the first and last of what its parts' addresses begin with.
     """
     mark = "/" if "#" in url else "#"  # a page's parts follow "#", those of a package's member "/"
     return url, url + mark, url + chr(ord(mark) + 1)
 
 
 def spelled(url: str) -> str:
-    """An address as collecting spells it: `HTTP://Mill.Example:80/a/../b` is
-    `http://mill.example/b`.
+    """An address as collecting spells it.
+
+    `HTTP://Mill.Example:80/a/../b` is `http://mill.example/b`.
     """
     from tidemill.web import urls
 
@@ -231,8 +238,9 @@ def spelled(url: str) -> str:
 
 
 def models(url: str) -> list[dict[str, Any]]:
-    """The versions that a page is in, with the split it is in: of the page itself and of every part
-    of it.
+    """The versions that a page is in, with the split it is in.
+
+    Those of the page itself and of every part of it.
     """
     with index() as database:
         rows = database.execute(
@@ -257,8 +265,9 @@ def models(url: str) -> list[dict[str, Any]]:
 
 
 def dropped(url: str) -> dict[str, int]:
-    """Why parts of a page that was collected are in no model, by today's data: step and reason to
-    how many.
+    """Why parts of a page that was collected are in no model, by today's data.
+
+    Maps step and reason to how many.
     """
     import pyarrow.parquet as pq
 

@@ -23,8 +23,9 @@ MOST_MEMBERS = 1_000_000
 def members(
     path: Path, pattern: str, only: Collection[str] | None = None
 ) -> Iterator[tuple[str, bytes]]:
-    """The regular files of a wheel, zip, tar or Debian package whose names match, in the order of
-    their names; of these `only` some, where told.
+    """The regular files of a wheel, zip, tar or Debian package whose names match.
+
+    In the order of their names; where `only` is given, some of these.
 
     Raises Refused for a member that leaves the archive or is over a limit, Fault where the bytes
     are damaged.
@@ -72,8 +73,9 @@ def _zip(path: Path, pattern: str, only: Collection[str] | None) -> Iterator[tup
 def _tar(
     archive: tarfile.TarFile, path: Path, pattern: str, only: Collection[str] | None
 ) -> dict[str, bytes]:
-    """A stream's members: links and devices are passed over, since nothing is unpacked that they
-    could lead to.
+    """A stream's members, without links and devices.
+
+    These are passed over, since nothing is unpacked that they could lead to.
     """
     found: dict[str, bytes] = {}
     total = count = 0

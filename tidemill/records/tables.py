@@ -83,8 +83,10 @@ LOST = pa.schema([("example_id", TEXT), ("doc_id", TEXT), ("reason", TEXT)])
 
 
 def without_pandas() -> None:
-    """For steps that have no use for it: pyarrow imports pandas when it first makes an array, a
-    fifth of a second of processor time.
+    """For steps that have no use for pandas.
+
+    pyarrow imports it when it first makes an array, which takes a fifth of a second of processor
+    time.
 
     It asks once; what needs pandas later (`to_pandas`) still gets it.
     """

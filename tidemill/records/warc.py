@@ -206,8 +206,9 @@ class _States:
 def save_table(
     path: Path, schema: pa.Schema, rows: Iterable[dict[str, Any]], key: tuple[str, ...]
 ) -> bool:
-    """Write a table beside the manifest, batch by batch, where what it says by `key` is other than
-    before.
+    """Write a table beside the manifest, batch by batch.
+
+    Only where what it says by `key` is other than before.
     """
     part = path.with_name(f".{path.name}.part")
     made, rows = hashlib.sha256(), iter(rows)
@@ -369,8 +370,9 @@ def length(folder: Path, name: str) -> int:
 
 
 def mend(folder: Path, name: str, known: int) -> Iterator[tuple[int, str, str, bytes]]:
-    """The whole responses of a segment from offset `known` on: (offset, address, time, HTTP
-    message).
+    """The whole responses of a segment from offset `known` on.
+
+    Of each: (offset, address, time, HTTP message).
 
     A segment that was growing is then cut after the last.
     """

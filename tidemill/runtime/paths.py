@@ -47,8 +47,9 @@ def state(*parts: str) -> Path:
 
 
 def unread(source: str) -> Path:
-    """A mark of a source that had records which could not be read: it is cleaned again the next
-    night, though nothing of it changed.
+    """A mark of a source that had records which could not be read.
+
+    The source is cleaned again the next night, though nothing of it changed.
     """
     return state("clean", f"{source}.unread")
 
@@ -65,8 +66,9 @@ def cache() -> Path:
 
 
 def mlflow_login() -> Path:
-    """The login of MLflow's server under `tidemill up --public`: user, password and the key of its
-    sessions.
+    """The login of MLflow's server under `tidemill up --public`.
+
+    User, password and the key of its sessions.
     """
     return state("keys", "mlflow-login.json")
 
@@ -116,8 +118,9 @@ def _prefect_database() -> dict[str, str]:
 
 
 def servers() -> dict[str, str]:
-    """The variables that lead to the servers of `tidemill up`, while it is up: a run made meanwhile
-    is seen on their pages.
+    """The variables that lead to the servers of `tidemill up`, while it is up.
+
+    A run made meanwhile is seen on their pages.
     """
     import json
 

@@ -26,8 +26,9 @@ class Receipt(BaseModel):
 
 
 class File(BaseModel):
-    """A file by its path, relative to the project's root, and the digest it had when it was
-    written.
+    """A file by its path and the digest it had when it was written.
+
+    The path is relative to the project's root.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,5 +1,6 @@
-"""What `tidemill up --public NAME` asks for before anybody elsewhere may see the pages: a login for
-each server, and TLS before them.
+"""What `tidemill up --public NAME` asks for before anybody elsewhere may see the pages.
+
+A login for each server, and TLS before them.
 
 Prefect's login is the person's own, from the environment. MLflow's is made here, once, and lies
 where only its owner reads it.

@@ -1,5 +1,6 @@
-"""The four services of `tidemill up`: what each runs, with which variables, and how supervisor
-keeps it.
+"""The four services of `tidemill up`.
+
+What each runs, with which variables, and how supervisor keeps it.
 """
 
 import hashlib
@@ -53,8 +54,9 @@ def environment(where: dict[str, str], public: str = "") -> dict[str, str]:
 
 
 def outside(where: dict[str, str], public: str) -> dict[str, str]:
-    """The addresses that a person's browser uses: with `--public` those of the proxy that speaks
-    TLS.
+    """The addresses that a person's browser uses.
+
+    With `--public` they are those of the proxy that speaks TLS.
     """
     return (
         {
@@ -165,8 +167,10 @@ def _section(name: str, values: dict[str, object]) -> str:
 
 
 def socket_path(folder: Path) -> Path:
-    """supervisor's control socket: beside its configuration, or in a private temporary folder where
-    that path is too long for a socket.
+    """The address of supervisor's control socket.
+
+    Beside its configuration, or in a private temporary folder where that path is too long for a
+    socket.
     """
     path = folder / "supervisor.sock"
     if len(str(path)) < 100:

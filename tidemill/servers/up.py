@@ -1,5 +1,6 @@
-"""One command up: Prefect, MLflow, the nightly runner and the prediction server on loopback, kept
-by supervisor.
+"""One command up, for all servers.
+
+Prefect, MLflow, the nightly runner and the prediction server on loopback, kept by supervisor.
 
 They are stopped together. Who is up is a kernel lock, never a file that outlives its owner;
 .tidemill/up.json only says where.

@@ -1,5 +1,6 @@
-"""Whether the servers that are named answer, and are of the version this environment speaks: asked
-before anything is spent.
+"""Whether the servers that are named answer in the version this environment speaks.
+
+It is asked before anything is spent.
 """
 
 import importlib.metadata

@@ -108,8 +108,9 @@ def firsts(words: np.ndarray, group_of: np.ndarray) -> np.ndarray:
 def candidates(
     first: np.ndarray, group_of: np.ndarray, signed: np.ndarray, alike: "Alike"
 ) -> Iterator[list[list[int]]]:
-    """Rows of the same group that agree in a whole band and say different words: some buckets at a
-    time.
+    """Rows of the same group that agree in a whole band and say different words.
+
+    They are given some buckets at a time.
 
     All are held before the first is compared, as far as memory goes: so texts that lie elsewhere
     are read once.

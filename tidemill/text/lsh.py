@@ -1,5 +1,6 @@
-"""Signatures of texts, kept from night to night: by the digest of each text that of its words and
-its MinHash bands.
+"""Signatures of texts, kept from night to night.
+
+For the digest of each text they give that of its words and its MinHash bands.
 
 One SQLite file a recipe, under .tidemill/. It holds nothing that cannot be computed again, so one
 that is damaged, or was made by other code, is dropped. What is a copy of what is not in it: that
@@ -29,8 +30,9 @@ LEAST_SIMILARITY = SHAPES[-1][2]
 
 
 def shape(threshold: float) -> tuple[int, int]:
-    """How many bands of how many values find pairs of this similarity; chance is 1 - (1 -
-    threshold^values)^bands.
+    """How many bands of how many values find pairs of this similarity.
+
+    Chance is 1 - (1 - threshold^values)^bands.
     """
     for bands, values, least in SHAPES:
         if threshold >= least:
@@ -89,8 +91,9 @@ class Bands:
         self._open(self.path)
 
     def of(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Of each text the digest of its words (N, 2), which copies have in common, and its bands
-        (N, B), both uint64.
+        """Of each text the digest of its words (N, 2) and its bands (N, B), both uint64.
+
+        Copies have the digest in common.
 
         A row of zeros where a text is too short for a shingle.
         """
@@ -102,8 +105,9 @@ class Bands:
     def named(
         self, digests: Sequence[str], texts: Callable[[Sequence[int]], Sequence[str]]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same of texts whose digests are known; those at some places are asked for where they
-        are new.
+        """The same of texts whose digests are known.
+
+        Those at some places are asked for where they are new.
         """
         words = np.zeros((len(digests), 2), dtype=np.uint64)
         bands = np.zeros((len(digests), self.bands), dtype=np.uint64)

@@ -35,8 +35,9 @@ _UNSPACED = (
 
 
 def is_content(letter: str) -> bool:
-    """Whether a character says something: letters, marks, digits, symbols and emoji; other
-    punctuation does not.
+    """Whether a character says something: letters, marks, digits, symbols and emoji.
+
+    Other punctuation does not.
     """
     category = unicodedata.category(letter)
     return category[0] in "LMN" or is_symbol(letter)
@@ -59,8 +60,9 @@ def has_no_spaces(letter: str) -> bool:
 
 
 class _Kept(dict[int, str]):
-    """For str.translate: content stays, a symbol as its own word, the rest becomes a space; filled
-    as it is asked.
+    """A table for str.translate, filled as it is asked.
+
+    Content stays, a symbol becomes its own word, the rest a space.
     """
 
     def __missing__(self, code: int) -> str:
@@ -134,8 +136,9 @@ _BLANK_LINES = re.compile("\n{3,}")
 
 
 def lines(text: str) -> str:
-    """NFC, with line breaks and indentation as they were; ends of lines, control characters and
-    blank lines in a row go.
+    """NFC, with line breaks and indentation as they were.
+
+    Ends of lines, control characters and blank lines in a row go.
     """
     text = _LINE_END.sub("\n", unicodedata.normalize("NFC", text))
     text = _NO_LINE_CONTROL.sub(" ", text)
@@ -151,8 +154,9 @@ _BREAK_IN_CJK = re.compile(rf"(?<=[{_CJK}])[ \t\r\f]*\n\s*(?=[{_CJK}])")
 
 
 def collapsed(text: str) -> str:
-    """White space of markup as a reader sees it: one space, and none for a line break in Chinese or
-    Japanese.
+    """White space of markup as a reader sees it.
+
+    One space, and none for a line break in Chinese or Japanese.
 
     CSS Text Module Level 3, section 4.1.2 (segment break transformation).
     """
@@ -167,8 +171,9 @@ def prose(text: str) -> str:
 
 
 def same(text: str) -> str:
-    """What two copies of a text have in common: case, punctuation, spacing and invisible characters
-    left out.
+    """What two copies of a text have in common.
+
+    Case, punctuation, spacing and invisible characters are left out.
 
     Digits, symbols and emoji are content. A text of a script without spaces has none.
     """
@@ -184,8 +189,9 @@ def unspaced(words: Sequence[str]) -> bool:
 
 
 def runs(text: str, size: int) -> list[tuple[str, ...]]:
-    """Every `size` words in a row of a text's `same` form; twice as many letters in a script
-    without spaces.
+    """Every `size` words in a row of a text's `same` form.
+
+    Twice as many letters in a script without spaces.
     """
     words = same(text).split()
     if unspaced(words):
@@ -198,8 +204,9 @@ LONG_FIELD = 40
 
 
 def is_prose(value: object) -> bool:
-    """Whether a field of a question is prose, by itself: over 40 characters; a letter without
-    spaces counts twice.
+    """Whether a field of a question is prose, by itself.
+
+    It is where it has over 40 characters; a letter without spaces counts twice.
     """
     if not isinstance(value, str):
         return False
@@ -215,8 +222,9 @@ def doc_id(source: str, uri: str) -> str:
 
 
 def in_letters(content: bytes) -> str:
-    """A payload's name for the search for copies: 24 letters of its sha256, too short to be nearly
-    like another.
+    """A payload's name for the search for copies.
+
+    24 letters of its sha256, too short to be nearly like another.
     """
     return hexadecimal_in_letters(hashlib.sha256(content).hexdigest())
 

@@ -1,5 +1,6 @@
-"""Texts as shingles, many texts at once: numbers of word 3-grams, or of 4 letters where words are
-not spaced.
+"""Texts as shingles, many texts at once.
+
+Numbers of word 3-grams, or of 4 letters where words are not spaced.
 
 numpy goes over the characters of a whole batch, so no string is made of a shingle: its number is a
 polynomial in its characters, the difference of two prefix sums. It depends on the shingle alone,
@@ -140,8 +141,9 @@ class _Words:
 
 
 def _separated(codes: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Content with one space behind every word, the kind of each character, and where each text
-    begins in what is left.
+    """Content with one space behind every word.
+
+    Also the kind of each character, and where each text begins in what is left.
     """
     kinds = _kinds_of(codes)
     if (kinds == INVISIBLE).any():

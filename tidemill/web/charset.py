@@ -1,5 +1,6 @@
-"""In which encoding a page is: its byte order mark, its header, its meta tag, then what its bytes
-look like.
+"""In which encoding a page is.
+
+Its byte order mark, its header, its meta tag, then what its bytes look like.
 
 Encodings and their labels are those of the WHATWG Encoding Standard and no others; Python knows
 more, some of which read anything as something (utf-7, punycode).

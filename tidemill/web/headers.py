@@ -1,5 +1,6 @@
-"""HTTP's headers as their standards read them: media types, links, products; and what of an answer
-is HTML.
+"""HTTP's headers as their standards read them: media types, links, products.
+
+And whether an answer is HTML.
 
 Names, media types, parameters' names and relations are case-insensitive; a header that may be a
 list may stand on several lines (RFC 9110, 5.3).
@@ -34,8 +35,9 @@ HTML_START = re.compile(
 
 @dataclass(frozen=True)
 class Link:
-    """One link of a `Link` header (RFC 8288): its target as it stands there, and its relations in
-    lower case.
+    """One link of a `Link` header (RFC 8288).
+
+    Its target as it stands there, and its relations in lower case.
     """
 
     target: str

@@ -53,8 +53,9 @@ RSL_TRAIN = {"ai-train", "train-ai", "ai-all", "all", "ai"}
 
 @dataclass(frozen=True)
 class Signal:
-    """One statement: which standard, where it stood, its words, and the digest of the file they
-    stood in.
+    """One statement on how something may be used.
+
+    Which standard, where it stood, its words, and the digest of the file they stood in.
     """
 
     signal: str
@@ -124,8 +125,9 @@ def _cautious(answers: set[str], yes: str, no: str) -> bool | None:
 
 
 def preferences(text: str) -> dict[str, str]:
-    """AIPREF's `train-ai=y, search=n`: the tokens of a structured dictionary (RFC 9651, 3.2), none
-    where it does not parse.
+    """AIPREF's `train-ai=y, search=n`.
+
+    The tokens of a structured dictionary (RFC 9651, 3.2), none where it does not parse.
 
     The last of two equal keys counts; parameters and what is no token are dropped.
     """
@@ -327,8 +329,9 @@ def ai_txt(body: bytes, uri: str, token: str) -> list[str]:
 
 
 def rsl(body: bytes, uri: str, at: str) -> list[str]:
-    """What an RSL document says of an address: the licences of the most specific content that
-    matches it.
+    """What an RSL document says of an address.
+
+    These are the licences of the most specific content that matches it.
 
     A licence says no where it prohibits training, permits other uses only, or asks for payment we
     did not make.

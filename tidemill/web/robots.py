@@ -52,8 +52,9 @@ class Robots:
     page: bool = False  # HTML, in which no line was one of robots.txt
 
     def allows(self, uri: str) -> bool:
-        """Whether this address may be fetched: the longest pattern decides, Allow where two are
-        equally long.
+        """Whether this address may be fetched.
+
+        The longest pattern decides, Allow where two are equally long.
         """
         path = target(uri)
         if path == "/robots.txt":
@@ -180,8 +181,9 @@ def lines(body: bytes) -> list[str]:
 
 
 def patterns(value: str) -> list[str]:
-    """A rule's value as patterns to match with: none for an empty one, two where its bytes were
-    Latin-1.
+    """A rule's value as patterns to match with.
+
+    None for an empty one, two where its bytes were Latin-1.
     """
     if not value:
         return []
@@ -201,8 +203,9 @@ def target(uri: str) -> str:
 
 
 def normal(text: str, pattern: bool = False) -> str:
-    """One spelling for what RFC 9309, 2.2.2 holds equal: letters outside ASCII are escaped,
-    needless escapes are not.
+    """One spelling for what RFC 9309, 2.2.2 holds equal.
+
+    Letters outside ASCII are escaped, needless escapes are not.
 
     An address's own `*` and `$` are escaped, so that only a pattern's are special.
     """
@@ -248,8 +251,9 @@ def matches(pattern: str, path: str) -> bool:
 
 
 def standing(status: int | None) -> str:
-    """What an answer for robots.txt means: "rules" to read, "all" or "nothing" allowed (RFC 9309,
-    2.3.1).
+    """What an answer for robots.txt means (RFC 9309, 2.3.1).
+
+    "rules" to read, "all" or "nothing" allowed.
 
     None is no answer at all. A 429 asks for patience and is no statement that there are no rules.
     """

@@ -162,8 +162,9 @@ def anchor(application: str, metric: str, better: str, days: int = 0) -> str | N
 
 
 def best(figures: Mapping[str, float | None], better: str) -> str | None:
-    """The version with the best figure, the earliest of equal ones; the first where none has
-    one.
+    """The version with the best figure, the earliest of equal ones.
+
+    The first where none has one.
     """
     sign = 1.0 if better == "higher" else -1.0
     known = {version: sign * value for version, value in figures.items() if value is not None}

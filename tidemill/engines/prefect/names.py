@@ -1,5 +1,6 @@
-"""What a run is called in Prefect's lists: a name a person gave is kept, any other says what and
-when.
+"""What a run is called in Prefect's lists.
+
+A name a person gave is kept, any other says what and when.
 """
 
 import re

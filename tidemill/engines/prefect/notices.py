@@ -1,5 +1,6 @@
-"""Telling people: through Prefect's notification blocks, which know e-mail, Slack, webhooks and
-others (Apprise).
+"""Telling people, through Prefect's notification blocks.
+
+They know e-mail, Slack, webhooks and others (Apprise).
 """
 
 import json
@@ -16,8 +17,9 @@ log = logging.getLogger(__name__)
 
 
 def notify(subject: str, body: str, state: str) -> int:
-    """Tell every block that conf/config.yaml names, if this kind of end is to be told; how many
-    were reached.
+    """Tell every block that conf/config.yaml names, if this kind of end is to be told.
+
+    Gives how many were reached.
 
     A notice that does not arrive is logged and fails nothing.
     """

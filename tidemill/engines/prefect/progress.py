@@ -1,5 +1,6 @@
-"""How far a long step is, on its page in Prefect: a progress artifact, a line in its log, a table
-that fills.
+"""How far a long step is, on its page in Prefect.
+
+A progress artifact, a line in its log, a table that fills.
 """
 
 import json
@@ -115,8 +116,9 @@ def _update(artifact: Any, table: list[dict[str, Any]]) -> None:
 
 @contextmanager
 def told(step: str) -> Iterator[None]:
-    """Within a Prefect task: what a child says of its progress stands on the task's page while it
-    works.
+    """Show what a child says of its progress on the Prefect task's page.
+
+    For use within a task, while the child works.
     """
     if not _in_prefect():
         yield

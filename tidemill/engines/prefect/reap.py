@@ -1,5 +1,6 @@
-"""Runs that died without a word: found by their process, and set Crashed, so that their slots and
-names are free.
+"""Runs whose process died without a word.
+
+They are found by their process and set Crashed, so that their slots and names are free.
 """
 
 import json

@@ -9,8 +9,9 @@ RECALLS = np.linspace(0, 1, 101)  # COCO's points of interpolation
 
 
 def overlap(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union, (a, b), of boxes (a, 4) and (b, 4) given as left, top, right,
-    bottom.
+    """Intersection over union, (a, b), of boxes (a, 4) and (b, 4).
+
+    A box is given as left, top, right, bottom.
     """
     low, high = (
         np.maximum(ones[:, None, :2], others[None, :, :2]),
@@ -37,8 +38,9 @@ class Found:
 def match(
     answers: Sequence[tuple[np.ndarray, np.ndarray]], targets: Sequence[np.ndarray], least: float
 ) -> Found:
-    """Match answers (boxes and scores, a pair a picture) with targets, the surest first, each
-    target once, at an overlap of `least` or more (COCO's rule).
+    """Match answers (boxes and scores, a pair a picture) with targets.
+
+    The surest first, each target once, at an overlap of `least` or more (COCO's rule).
     """
     right, row, score = [], [], []
     for number, ((boxes, scores), wanted) in enumerate(zip(answers, targets, strict=True)):
@@ -62,8 +64,9 @@ def match(
 
 
 def average_precision(found: Found, weights: np.ndarray) -> np.ndarray:
-    """Average precision, 0 to 1, higher is better, interpolated at 101 points as COCO's
-    evaluation does; NaN where a resample has nothing to find.
+    """Average precision, 0 to 1, higher is better.
+
+    Interpolated at 101 points as COCO's evaluation does; NaN where a resample has nothing to find.
 
     A picture drawn twice counts its boxes twice, one after the other.
     """

@@ -7,8 +7,10 @@ import numpy as np
 
 
 def frechet(made: np.ndarray, real: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Fréchet distance of two Gaussians fitted to features, made (n, d) under weights and real
-    (m, d) (Dowson and Landau 1982; Heusel et al. 2017).
+    """Fréchet distance of two Gaussians fitted to features.
+
+    Features are made (n, d), under weights, and real (m, d) (Dowson and Landau 1982; Heusel et al.
+    2017).
 
     Squared distance of the means plus tr(A + B - 2 (A B)^1/2), with the covariances of the weighted
     rows.

@@ -7,8 +7,9 @@ from scipy import sparse
 
 
 def ndcg_rows(gains: np.ndarray, ideal: np.ndarray) -> np.ndarray:
-    """Normalised discounted cumulative gain of each list (n,), 0 to 1 (Järvelin and Kekäläinen
-    2002).
+    """Normalised discounted cumulative gain of each list (n,), 0 to 1.
+
+    See Järvelin and Kekäläinen 2002.
 
     `gains` (n, k): the worth of what was shown, best guess first; `ideal` (n, k): the k highest
     worths there were, highest first. Discount log2(1 + place). NaN where nothing was worth

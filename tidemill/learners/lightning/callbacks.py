@@ -20,8 +20,9 @@ TOLD_EVERY_S = 0.5
 
 
 class Progress(Callback):
-    """Tells which training it is, epoch, step, loss, rate and the time left, and once from
-    which step it goes on; stops at a loss that is no number.
+    """Tells which training it is, epoch, step, loss, rate and the time left.
+
+    Once also from which step it resumes. It stops the training at a loss that is no number.
     """
 
     def __init__(self, what: str) -> None:
@@ -78,8 +79,9 @@ class Rates(Callback):
 
 
 class Average(Callback):
-    """An exponential moving average of the weights (Polyak and Juditsky 1992), which validates
-    and is what the training gives.
+    """An exponential moving average of the weights (Polyak and Juditsky 1992).
+
+    It is what is validated, and what the training gives.
 
     `decay` is of one step. Buffers, as batch norm's, are the latest ones.
     """

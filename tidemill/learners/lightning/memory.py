@@ -13,8 +13,9 @@ FILE = "parts.json"
 
 
 def kernel_kills() -> int:
-    """How many processes the kernel has killed for want of memory, limits of control groups
-    included; 0 where it does not tell.
+    """How many processes the kernel has killed for want of memory.
+
+    Those by limits of control groups are included; 0 where the kernel does not tell.
     """
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()

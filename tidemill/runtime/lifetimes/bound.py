@@ -1,5 +1,6 @@
-"""python -I -S tidemill/runtime/lifetimes/bound.py COMMAND ...: become COMMAND, which ends when its
-parent does.
+"""Become a COMMAND that ends when its parent does.
+
+    python -I -S tidemill/runtime/lifetimes/bound.py COMMAND ...
 
 The kernel keeps the signal that was asked for across exec(2), so nothing of this program stays in
 memory.

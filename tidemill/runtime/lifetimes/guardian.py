@@ -1,5 +1,6 @@
-"""A tiny process that outlives `tidemill run` by seconds: killed by -9, a run leaves nothing that
-works on, or waits, for nobody.
+"""A tiny process that outlives `tidemill run` by seconds.
+
+So a run that is killed by -9 leaves nothing that works on, or waits, for nobody.
 
 Steps die with the run by themselves (tidemill/runtime/process.py). Prefect's temporary server does
 not, and kept its port for ever. Everything a run starts carries its mark, TIDEMILL_RUN, in its

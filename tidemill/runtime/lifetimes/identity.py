@@ -27,8 +27,9 @@ def boot() -> str:
 
 
 def began(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did, which a clock that is set does not move
-    (proc(5)).
+    """When a process began, in ticks since the machine did (proc(5)).
+
+    A clock that is set does not move it.
 
     None where it is no more, or dead and not yet waited for.
     """

@@ -10,8 +10,9 @@ LOOK_EVERY_S = 0.5
 
 
 def watch(code: int) -> None:
-    """From here on this process ends, with this exit code, once the process in TIDEMILL_OWNER is
-    gone.
+    """End this process once the process in TIDEMILL_OWNER is gone.
+
+    It then ends with this exit code.
     """
     owner = os.environ.get(OWNER)
     if owner and int(owner) != os.getpid():

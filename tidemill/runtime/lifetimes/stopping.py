@@ -1,5 +1,6 @@
-"""Ctrl-C and SIGTERM end a run from the command line alike: within seconds, with one line, and
-nothing of it works on.
+"""Ctrl-C and SIGTERM end a run from the command line alike.
+
+It ends within seconds, with one line, and nothing of it works on.
 """
 
 import contextlib
@@ -25,8 +26,9 @@ def listen(say: Say) -> None:
 
 
 def keep() -> None:
-    """Once more, within the flow: Prefect's engine takes SIGTERM for itself, and waits for every
-    task to end.
+    """Take the signals once more, within the flow.
+
+    Prefect's engine takes SIGTERM for itself, and waits for every task to end.
     """
     if _say and threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):

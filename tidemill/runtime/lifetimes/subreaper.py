@@ -1,5 +1,6 @@
-"""python -m tidemill.runtime.lifetimes.subreaper COMMAND ...: run COMMAND, and leave nothing of it
-behind.
+"""Run a COMMAND, and leave nothing of it behind.
+
+    python -m tidemill.runtime.lifetimes.subreaper COMMAND ...
 
 COMMAND keeps services, and a service has processes of its own (the runner its runs). Killed by -9 a
 service would leave them to nobody, with its port. Here they fall to this process
