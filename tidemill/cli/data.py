@@ -38,15 +38,16 @@ def listed(
     if not found:
         typer.echo("no snapshot yet; tidemill run makes the first")
         return
+    _show_snapshots(found)
+
+
+def _show_snapshots(found: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in (
-        "application",
-        "snapshot",
-        "made",
-    ):  # a snapshot by the name that diff and restore take
+    # A snapshot is shown by the name that diff and restore take.
+    for name in ("application", "snapshot", "made"):
         table.add_column(name, no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("since the one before", overflow="fold")
@@ -89,8 +90,12 @@ def diff(
             else "the same rows"
         )
     )
-    if not found["by"]:
-        return
+    if found["by"]:
+        _show_changes(found["by"])
+
+
+def _show_changes(by: list[dict[str, Any]]) -> None:
+    """A row for each source and language, those that changed most first."""
     from rich.console import Console
     from rich.table import Table
 
@@ -100,7 +105,7 @@ def diff(
     for name in ("added", "changed", "gone"):
         table.add_column(name, justify="right")
     for row in sorted(
-        found["by"],
+        by,
         key=lambda row: (
             -(row["added"] + row["changed"] + row["gone"]),
             row["source"],

@@ -1,8 +1,9 @@
 """tidemill power: how small a change each gate can see, from today's test rows."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,26 +27,12 @@ def power(
     as_json: Json = False,
 ) -> None:
     """How small a change each gate can see on today's test rows and slices; nothing is trained."""
-    import json
-
-    import pandas as pd
-
     from tasks.judge.power import draw, sights
     from tidemill import contract
     from tidemill.engines import config
-    from tidemill.runtime import paths
-    from tidemill.runtime.errors import Refused
 
     settings = config.recipe(application)
-    test = paths.data("splits", application) / "test.parquet"
-    if not test.is_file():
-        raise Refused(
-            f"data/splits/{application} has no test rows; run: dvc repro split@{application}"
-        )
-    examples = pd.read_parquet(test, columns=["unit", "slices"])
-    columns = [json.loads(item) for item in examples["slices"]]
-    slices = {name: [str(item.get(name, "")) for item in columns] for name in settings.score.slices}
-    rows = pd.DataFrame({"unit": examples["unit"].to_numpy(), **slices})
+    rows = _test_rows(application, settings.score.slices)
     metrics = contract.application(application).metrics
     seen = sights(rows, settings.gates, settings.score, metrics, disagree)
     if figure is not None:
@@ -60,3 +47,23 @@ def power(
             f"{item.gate} ({item.slice}; {item.rows} rows, {item.units:g} units{bound}):"
             f"{sees} {item.words}"
         )
+
+
+def _test_rows(application: str, slices: Iterable[str]) -> Any:
+    """The unit and the named slices of each of today's test rows, as a pandas frame."""
+    import json
+
+    import pandas as pd
+
+    from tidemill.runtime import paths
+    from tidemill.runtime.errors import Refused
+
+    test = paths.data("splits", application) / "test.parquet"
+    if not test.is_file():
+        raise Refused(
+            f"data/splits/{application} has no test rows; run: dvc repro split@{application}"
+        )
+    examples = pd.read_parquet(test, columns=["unit", "slices"])
+    columns = [json.loads(item) for item in examples["slices"]]
+    values = {name: [str(item.get(name, "")) for item in columns] for name in slices}
+    return pd.DataFrame({"unit": examples["unit"].to_numpy(), **values})

@@ -27,11 +27,8 @@ def predict(
     """One answer from the champion."""
     from pydantic import ValidationError
 
-    from tasks.serve.loaded_model import load
     from tidemill import contract
     from tidemill.engines import config
-    from tidemill.engines.mlflow import packages, registry, tags
-    from tidemill.engines.mlflow.live import live
     from tidemill.runtime.errors import Refused
 
     if application not in contract.names():
@@ -41,16 +38,31 @@ def predict(
         asked = asking(kind.Input, question)
     except ValidationError as error:
         raise Refused(config.problems(error, "input", kind.Input)) from error
+    number, answer = _answered(application, version, asked)
+    if as_json:
+        out({"application": application, "version": number, "answer": answer})
+    else:
+        _tell(application, number, answer)
+
+
+def _answered(application: str, version: str, asked: Any) -> tuple[str, dict[str, Any]]:
+    """Which version answered, the champion where none is named, and its answer."""
+    from tasks.serve.loaded_model import load
+    from tidemill.engines.mlflow import packages, registry, tags
+    from tidemill.engines.mlflow.live import live
+    from tidemill.runtime.errors import Refused
+
     number = version or live(application).version
     if number is None:
         raise Refused(f"{application} has no champion yet; run: tidemill run {application}")
     package = packages.fetch(application, number)
     digest = registry.tag(application, number, tags.DIGEST) or ""
     slot = load(application, number, package, digest)
-    answer = slot.answers([asked])[0].model_dump()
-    if as_json:
-        out({"application": application, "version": number, "answer": answer})
-        return
+    return number, slot.answers([asked])[0].model_dump()
+
+
+def _tell(application: str, version: str, answer: dict[str, Any]) -> None:
+    """An answer in words, its first field the largest."""
     from rich.console import Console
 
     console = Console(emoji=False)
@@ -63,7 +75,7 @@ def predict(
             else value
         )
         console.print(f"[dim]{name}[/] {terminal(words)}", highlight=False)
-    console.print(f"[dim]{application} version {number}[/]", highlight=False)
+    console.print(f"[dim]{application} version {version}[/]", highlight=False)
 
 
 def asking(kind: Any, given: str) -> Any:

@@ -89,7 +89,7 @@ def rows(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str, str
 
 
 def _first(model: type[BaseModel]) -> str:
-    return " ".join((model.__dict__.get("__doc__") or "").split("\n\n")[0].split())
+    return " ".join((model.__dict__.get("__doc__") or "").split())
 
 
 def _cell(text: str) -> str:

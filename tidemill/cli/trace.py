@@ -10,6 +10,8 @@ import typer
 from tidemill.cli.arguments import Json, add_row, out
 from tidemill.runtime.escape import line, terminal
 
+COUNTED_BY = ("split", "source", "host", "licence", "opt_out")
+
 
 def trace(
     what: Annotated[
@@ -49,7 +51,6 @@ def trace(
 
 
 def _page(url: str, as_json: bool) -> None:
-
     from rich.console import Console
     from rich.table import Table
 
@@ -81,14 +82,10 @@ def _page(url: str, as_json: bool) -> None:
 
 
 def _model(application: str, number: str, to: Path | None, as_json: bool) -> None:
-
-    from rich.console import Console
-
-    from tidemill.engines.mlflow import registry, tags
     from tidemill.engines.mlflow.live import live
     from tidemill.lineage import trace as lineage
     from tidemill.runtime.errors import Refused
-    from tidemill.runtime.paths import root, state
+    from tidemill.runtime.paths import state
 
     version = number or live(application).version
     if version is None:
@@ -96,15 +93,7 @@ def _model(application: str, number: str, to: Path | None, as_json: bool) -> Non
             f"{application} has no champion; name a version as {application}@1, or a page by its "
             "whole address"
         )
-    found = lineage.pages(application, version)
-    if not found:
-        snapshot = registry.tag(application, version, tags.SNAPSHOT)
-        if snapshot is None:
-            raise Refused(
-                f"no version {version} of {application}; tidemill status lists what there is"
-            )
-        lineage.recover(application, version, snapshot)
-        found = lineage.pages(application, version)
+    found = _pages(application, version)
     path = to or state("trace", f"{application}-{version}.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     lineage.save(found, path)
@@ -113,20 +102,39 @@ def _model(application: str, number: str, to: Path | None, as_json: bool) -> Non
         "version": version,
         "documents": len({row["uri"] for row in found}),
         "list": str(path),
-        **{
-            by: lineage.summary(found, by)
-            for by in ("split", "source", "host", "licence", "opt_out")
-        },
+        **{by: lineage.summary(found, by) for by in COUNTED_BY},
     }
     if as_json:
         out(told)
-        return
+    else:
+        _tell_model(told, path)
+
+
+def _pages(application: str, version: str) -> list[dict[str, Any]]:
+    """A version's pages from the index; where it has none, after the version was put into it."""
+    from tidemill.engines.mlflow import registry, tags
+    from tidemill.lineage import trace as lineage
+    from tidemill.runtime.errors import Refused
+
+    if found := lineage.pages(application, version):
+        return found
+    snapshot = registry.tag(application, version, tags.SNAPSHOT)
+    if snapshot is None:
+        raise Refused(f"no version {version} of {application}; tidemill status lists what there is")
+    lineage.recover(application, version, snapshot)
+    return lineage.pages(application, version)
+
+
+def _tell_model(told: dict[str, Any], path: Path) -> None:
+    """What a version was made from, in words, and where the list of its pages is."""
+    from rich.console import Console
+
+    from tidemill.runtime.paths import root
+
     console = Console(highlight=False, emoji=False)
-    console.print(
-        f"[bold]{terminal(f'{application} version {version}')}[/] "
-        f"was made from {told['documents']:,} documents"
-    )
-    for by in ("split", "source", "host", "licence", "opt_out"):
+    version = terminal(f"{told['application']} version {told['version']}")
+    console.print(f"[bold]{version}[/] was made from {told['documents']:,} documents")
+    for by in COUNTED_BY:
         named = {"opt_out": "opt-out"}.get(by, by)
         shown = [f"{count:,} {name}" for name, count in told[by].items()]
         console.print(

@@ -1,7 +1,7 @@
 """tidemill new: an application of a person's own, like one there is."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,19 +44,30 @@ def new(
     """
 
     from tidemill.cli.new.make import make
+
+    made = make(name, like, data, columns_by_key(column or []), " ".join(summary.split()))
+    if as_json:
+        out(made)
+    else:
+        tell(made)
+
+
+def columns_by_key(items: list[str]) -> dict[str, str]:
+    """What KEY=COLUMN says, for each item. Refused where one says nothing."""
     from tidemill.runtime.errors import Refused
 
     columns = {}
-    for item in column or []:
+    for item in items:
         key, sign, value = item.partition("=")
         if not sign or not value:
             raise Refused(f"--column {item}: not KEY=COLUMN, as in label=Topic")
         columns[key] = value
-    made = make(name, like, data, columns, " ".join(summary.split()))
-    if as_json:
-        out(made)
-        return
-    typer.echo(f"{name}, like {like}: {made['found']}")
+    return columns
+
+
+def tell(made: dict[str, Any]) -> None:
+    """What was made, in words."""
+    typer.echo(f"{made['application']}, like {made['like']}: {made['found']}")
     words = {
         "module": "what differs from its like, and the model card's facts",
         "recipe": "split, model, sweep and gates",

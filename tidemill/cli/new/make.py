@@ -10,9 +10,10 @@ from typing import Any
 
 import recipes
 from tidemill import contract
-from tidemill.cli.new.survey import survey
+from tidemill.cli.new.survey import SurveyResult, survey
 from tidemill.cli.new.write import module, places_of, recipe, source
 from tidemill.engines import config
+from tidemill.engines.config.schema import Score
 from tidemill.engines.dvc import graph
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
@@ -37,8 +38,7 @@ def make(
         raise Refused(f"--column {unknown[0]}=...: there are {', '.join(COLUMNS)}")
     path = _there(data, root)
     found = survey(reads(kind), name, path, columns)
-    inside = path.is_relative_to(root)
-    shown = path.relative_to(root).as_posix() if inside else str(path)
+    shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
     text = (root / "conf" / "recipe" / f"{like}.yaml").read_text()
     where = places_of(root, name)
     bodies = {
@@ -47,49 +47,55 @@ def make(
         "recipe": recipe(name, like, text, found, summary or found.summary),
     }
     if contract.packaged(name):  # its module is there; what it lacks is its configuration
-        if reads(contract.load(name)) != reads(kind):
-            raise Refused(
-                f"{name} is an installed package's and reads "
-                f"{reads(contract.load(name)) or 'what it alone knows'}, {like} reads "
-                f"{reads(kind)}; choose another --like, or another name"
-            )
+        _check_packaged(name, like, kind)
         del bodies["module"]
     with locked(paths.state("locks", "new")):
         _named(name, root)
         _written(
             name, {where[key]: body for key, body in bodies.items()}, where["module"].parent, root
         )
-    judged = config.recipe(name)
-    test = found.split["test"]
-    notes = []
-    share = test if isinstance(test, float) else 1.0
-    if found.rows * share < 1.5 * judged.score.min_units:
-        notes.append(
-            f"about {found.rows * share:.0f} of {found.rows:,} rows will be "
-            "for testing, and nothing is claimed of fewer than "
-            f"{judged.score.min_units}: expect HOLD until there are more"
-        )
-    elif found.rows * share < judged.score.min_rows:
-        notes.append(
-            f"about {found.rows * share:.0f} of {found.rows:,} rows will be "
-            "for testing: too few to judge classes and other slices one by "
-            f"one, which takes {judged.score.min_rows} each"
-        )
-    few = [name for name, count in found.counts.items() if count * share < 2]
-    if few:
-        notes.append(f"{', '.join(few[:5])} may have no row for testing")
     return {
         "application": name,
         "like": like,
         "found": found.told,
         "rows": found.rows,
-        "made": {
-            key: each.relative_to(root).as_posix() for key, each in where.items() if key in bodies
-        },
+        "made": {key: where[key].relative_to(root).as_posix() for key in where if key in bodies},
         "graph": "dvc.yaml",
-        "notes": notes,
+        "notes": _notes(found, config.recipe(name).score),
         "next": [f"tidemill run {name} --dry-run", f"tidemill run {name}"],
     }
+
+
+def _check_packaged(name: str, like: str, kind: type[contract.Recipe]) -> None:
+    """Refuse an installed package's application that reads something else than its like."""
+    own = reads(contract.load(name))
+    if own != reads(kind):
+        raise Refused(
+            f"{name} is an installed package's and reads {own or 'what it alone knows'}, "
+            f"{like} reads {reads(kind)}; choose another --like, or another name"
+        )
+
+
+def _notes(found: SurveyResult, score: Score) -> list[str]:
+    """What the data is too small for."""
+    test = found.split["test"]
+    share = test if isinstance(test, float) else 1.0
+    about = f"about {found.rows * share:.0f} of {found.rows:,} rows will be for testing"
+    notes = []
+    if found.rows * share < 1.5 * score.min_units:
+        notes.append(
+            f"{about}, and nothing is claimed of fewer than {score.min_units}: "
+            "expect HOLD until there are more"
+        )
+    elif found.rows * share < score.min_rows:
+        notes.append(
+            f"{about}: too few to judge classes and other slices one by one, "
+            f"which takes {score.min_rows} each"
+        )
+    few = [name for name, count in found.counts.items() if count * share < 2]
+    if few:
+        notes.append(f"{', '.join(few[:5])} may have no row for testing")
+    return notes
 
 
 def _named(name: str, root: Path) -> None:

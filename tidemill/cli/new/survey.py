@@ -31,13 +31,17 @@ SERIES = {
     "volume": ("volume", "vol"),
 }
 ADJUSTED = ("adj close", "adjusted close", "adj_close", "adjusted")
+LANGUAGE = ("language", "lang")
 GROUP = ("ticker", "symbol", "series", "name", "company")
 TEXT = ("text", "sentence", "content", "message", "body", "review", "question")
 LABEL = ("label", "language", "lang", "class", "category", "target", "topic")
 
+SHORT_TEXTS = {"min_letters": 2, "max_chars": 20000}  # how a source cleans texts with a label
+LONG_TEXTS = {"min_letters": 20, "max_chars": 100000}  # and those that are learned from whole
+
 
 @dataclass
-class Found:
+class SurveyResult:
     """A person's data, as conf/ will say it."""
 
     source: dict[str, Any]  # selector, members, clean
@@ -52,7 +56,7 @@ class Found:
     counts: dict[str, int] = field(default_factory=dict)  # of each class
 
 
-def survey(reads: str, name: str, path: Path, columns: dict[str, str]) -> Found:
+def survey(reads: str, name: str, path: Path, columns: dict[str, str]) -> SurveyResult:
     """What `path` holds for an application that reads such a thing.
 
     Refused where it does not fit, with what was looked for.
@@ -77,10 +81,23 @@ def _hashed(rows: int) -> dict[str, Any]:
     return {"by": "hash", "column": "doc_id", "valid": 0.1, "test": 0.3 if rows < 1000 else 0.2}
 
 
-def _classes(reads: str, path: Path, found: list[str]) -> Found:
+def _classes(reads: str, path: Path, found: list[str]) -> SurveyResult:
     """A folder for each class, whatever lies deeper in it."""
-    loose = [name for name in found if "/" not in name]
     what, one = ("pictures", "picture") if reads == "pictures" else ("texts", "text")
+    classes = _class_folders(path, found, what)
+    few = _few({name: len(files) for name, files in classes.items()})
+    if few:
+        raise Refused(f"--data: a class needs at least {LEAST} {what}: {', '.join(few[:8])}")
+    for name, files in classes.items():
+        wrong = [why for file in files[:LOOKED] if (why := _unfit(reads, path / file))]
+        if len(wrong) == min(LOOKED, len(files)):
+            raise Refused(f"--data: {name}/ holds no {one}, {files[0]} is {wrong[0]}")
+    return _of_folders(reads, what, {name: len(files) for name, files in classes.items()})
+
+
+def _class_folders(path: Path, found: list[str], what: str) -> dict[str, list[str]]:
+    """Each class's files, by its folder's name. Refused where the folders are no classes."""
+    loose = [name for name in found if "/" not in name]
     if loose:
         raise Refused(
             f"--data: {loose[0]} lies in no class's folder; {path} must hold one folder for each "
@@ -89,44 +106,46 @@ def _classes(reads: str, path: Path, found: list[str]) -> Found:
     classes: dict[str, list[str]] = {}
     for name in found:
         classes.setdefault(name.partition("/")[0], []).append(name)
-    counts = {name: len(files) for name, files in sorted(classes.items())}
     if {name.lower() for name in classes} <= PARTS:
         raise Refused(
-            f"--data: {path} has {', '.join(counts)}, which are parts of a split and no classes; "
-            "put the classes' folders there, the split is made by conf/recipe"
+            f"--data: {path} has {', '.join(sorted(classes))}, which are parts of a split and no "
+            "classes; put the classes' folders there, the split is made by conf/recipe"
         )
     if len(classes) < 2:
         raise Refused(
-            f"--data: {path} has one folder, {next(iter(counts))}; at least two classes are "
+            f"--data: {path} has one folder, {next(iter(classes))}; at least two classes are "
             "needed, a folder each"
         )
-    few = [f"{_plain(name)} ({count})" for name, count in counts.items() if count < LEAST]
-    if few:
-        raise Refused(f"--data: a class needs at least {LEAST} {what}: {', '.join(few[:8])}")
-    for name, files in sorted(classes.items()):
-        wrong = [why for file in files[:LOOKED] if (why := _unfit(reads, path / file))]
-        if len(wrong) == min(LOOKED, len(files)):
-            raise Refused(f"--data: {name}/ holds no {one}, {files[0]} is {wrong[0]}")
-    kind = (
+    return dict(sorted(classes.items()))
+
+
+def _few(counts: dict[str, int]) -> list[str]:
+    """The classes with too little to be learned, in words."""
+    return [f"{_plain(name)} ({count})" for name, count in counts.items() if count < LEAST]
+
+
+def _of_folders(reads: str, what: str, counts: dict[str, int]) -> SurveyResult:
+    """How a source and a recipe read a folder for each class."""
+    rows = sum(counts.values())
+    pictures = reads == "pictures"
+    rule = (
         {"kind": "picture", "name": "picture", "label": TOP}
-        if reads == "pictures"
+        if pictures
         else {"kind": "whole", "name": "article", "language": TOP}
     )
-    shown = _shown(counts)
-    return Found(
+    shows = "what a picture shows" if pictures else "what a text is"
+    return SurveyResult(
         source={
             "members": "*/*",
-            "selector": [kind],
-            "clean": {} if reads == "pictures" else {"min_letters": 2, "max_chars": 20000},
+            "selector": [rule],
+            "clean": {} if pictures else SHORT_TEXTS,
         },
-        split=_hashed(len(found)),
-        rows=len(found),
-        told=f"{len(found):,} {what} in {len(counts)} folders: {shown}",
+        split=_hashed(rows),
+        rows=rows,
+        told=f"{rows:,} {what} in {len(counts)} folders: {_shown(counts)}",
         counts=counts,
-        summary=f"Names what a picture shows: {_listed(counts)}."
-        if reads == "pictures"
-        else f"Names what a text is: {_listed(counts)}.",
-        kinds=[] if reads == "pictures" else ["article"],
+        summary=f"Names {shows}: {_listed(counts)}.",
+        kinds=[] if pictures else ["article"],
     )
 
 
@@ -148,7 +167,7 @@ def _unfit(reads: str, path: Path) -> str | None:
     return None
 
 
-def _texts(name: str, path: Path, found: list[str]) -> Found:
+def _texts(name: str, path: Path, found: list[str]) -> SurveyResult:
     """Texts alone, or in a folder for each language."""
     wrong = [why for file in found[:LOOKED] if (why := _unfit("texts", path / file))]
     if len(wrong) == min(LOOKED, len(found)):
@@ -163,11 +182,11 @@ def _texts(name: str, path: Path, found: list[str]) -> Found:
         {} if loose else dict(sorted(Counter(file.partition("/")[0] for file in found).items()))
     )
     rule = {"kind": "whole", "name": "text", **({} if loose else {"language": TOP})}
-    return Found(
+    return SurveyResult(
         source={
             "members": "*",
             "selector": [rule],
-            "clean": {"min_letters": 20, "max_chars": 100000},
+            "clean": LONG_TEXTS,
         },
         split=_hashed(len(found)),
         rows=len(found),
@@ -180,7 +199,7 @@ def _texts(name: str, path: Path, found: list[str]) -> Found:
     )
 
 
-def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> Found:
+def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> SurveyResult:
     """A table with a row for each text; or of pixels, where pictures are read."""
     body = _body(path)
     if reads == "pictures":
@@ -193,61 +212,66 @@ def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> Found:
         raise Refused(f"--data: {path} has a head and no rows")
     if delimiter != ",":
         rule["delimiter"] = delimiter
-    if (
-        reads == "texts"
-        and not (set(columns) & {"label"})
-        and not any(word in {name.lower() for name in head} for word in ("language", "lang"))
-    ):
-        return Found(
-            source={
-                "members": "*",
-                "selector": [rule],
-                "clean": {"min_letters": 20, "max_chars": 100000},
-            },
-            split=_hashed(len(values)),
-            rows=len(values),
-            told=f"{len(values):,} texts, a row each",
-            summary=f"Continues a text in the manner of {path.stem}.",
-            kinds=["text"],
-            label={"languages": {}, "given": {name: "und"}},
-        )
-    label = _column(
-        "label", columns, head, LABEL if reads == "labelled texts" else ("language", "lang")
-    )
+    names_language = {name.lower() for name in head} & set(LANGUAGE)
+    if reads == "texts" and "label" not in columns and not names_language:
+        return _of_plain_rows(name, path, rule, len(values))
+    label = _column("label", columns, head, LABEL if reads == "labelled texts" else LANGUAGE)
+    rule["language"] = label
     counts = dict(sorted(Counter(row[label] for row in values if row[label]).items()))
     if reads == "labelled texts":
         rule["name"] = "article"
-        if len(counts) < 2:
-            raise Refused(
-                f"--data: column {label} of {path} has {len(counts)} "
-                f"value{'s' if len(counts) != 1 else ''}; at least two classes are needed"
-            )
-        few = [f"{_plain(name)} ({count})" for name, count in counts.items() if count < LEAST]
-        if len(few) == len(counts):
-            raise Refused(
-                f"--data: no class of column {label} has {LEAST} rows: {', '.join(few[:8])}; is "
-                "that the column of labels? say --column label=NAME"
-            )
-    rule["language"] = label
-    return Found(
-        source={
-            "members": "*",
-            "selector": [rule],
-            "clean": {"min_letters": 2, "max_chars": 20000},
-        },
-        split=_hashed(len(values)),
-        rows=len(values),
-        counts=counts,
-        told=f"{len(values):,} texts, a row each, in {len(counts)} classes: {_shown(counts)}",
-        kinds=[rule["name"]],
-        summary=f"Names what a text is: {_listed(counts)}."
-        if reads == "labelled texts"
-        else f"Continues a text in the manner of {path.stem}.",
-        label={} if reads == "labelled texts" else {"languages": {}, "given": None},
+        _check_labels(path, label, counts)
+    return _of_labelled_rows(reads, path, rule, len(values), counts)
+
+
+def _check_labels(path: Path, label: str, counts: dict[str, int]) -> None:
+    """Refuse a column of labels that names no two classes, or whose classes are all too small."""
+    if len(counts) < 2:
+        raise Refused(
+            f"--data: column {label} of {path} has {len(counts)} "
+            f"value{'s' if len(counts) != 1 else ''}; at least two classes are needed"
+        )
+    few = _few(counts)
+    if len(few) == len(counts):
+        raise Refused(
+            f"--data: no class of column {label} has {LEAST} rows: {', '.join(few[:8])}; is "
+            "that the column of labels? say --column label=NAME"
+        )
+
+
+def _of_plain_rows(name: str, path: Path, rule: dict[str, Any], rows: int) -> SurveyResult:
+    """How a table of texts without labels is read."""
+    return SurveyResult(
+        source={"members": "*", "selector": [rule], "clean": LONG_TEXTS},
+        split=_hashed(rows),
+        rows=rows,
+        told=f"{rows:,} texts, a row each",
+        summary=f"Continues a text in the manner of {path.stem}.",
+        kinds=["text"],
+        label={"languages": {}, "given": {name: "und"}},
     )
 
 
-def _pixels(path: Path, body: str) -> Found:
+def _of_labelled_rows(
+    reads: str, path: Path, rule: dict[str, Any], rows: int, counts: dict[str, int]
+) -> SurveyResult:
+    """How a table of texts with a label or a language each is read."""
+    labelled = reads == "labelled texts"
+    return SurveyResult(
+        source={"members": "*", "selector": [rule], "clean": SHORT_TEXTS},
+        split=_hashed(rows),
+        rows=rows,
+        counts=counts,
+        told=f"{rows:,} texts, a row each, in {len(counts)} classes: {_shown(counts)}",
+        kinds=[rule["name"]],
+        summary=f"Names what a text is: {_listed(counts)}."
+        if labelled
+        else f"Continues a text in the manner of {path.stem}.",
+        label={} if labelled else {"languages": {}, "given": None},
+    )
+
+
+def _pixels(path: Path, body: str) -> SurveyResult:
     lines = body.split()
     values = [line.split(",") for line in lines]
     size = len(values[0]) - 1 if values else 0
@@ -267,7 +291,7 @@ def _pixels(path: Path, body: str) -> Found:
         raise Refused(
             f"--data: {path} has one label, {values[0][-1]}; at least two classes are needed"
         )
-    return Found(
+    return SurveyResult(
         source={
             "members": "*",
             "selector": [{"kind": "pixels", "name": "picture", "size": [side, side]}],
@@ -282,7 +306,7 @@ def _pixels(path: Path, body: str) -> Found:
     )
 
 
-def _series(path: Path, columns: dict[str, str]) -> Found:
+def _series(path: Path, columns: dict[str, str]) -> SurveyResult:
     delimiter, head, rows = _table(path, _body(path), tuple(columns.values()))
     if delimiter != ",":
         raise Refused(
@@ -294,41 +318,54 @@ def _series(path: Path, columns: dict[str, str]) -> Found:
         (name for name in head if name.lower() in ADJUSTED), ""
     )
     group = columns.get("group") or next((name for name in head if name.lower() in GROUP), "")
-    days: dict[str, list[date]] = {}
-    for number, row in enumerate(rows, 2):
-        try:
-            days.setdefault(row[group] if group else "", []).append(
-                date.fromisoformat(row[named["date"]])
-            )
-        except ValueError as error:
-            raise Refused(
-                f"--data: line {number} of {path} has {named['date']} {row[named['date']]!r}; "
-                "days are written as 2026-11-24"
-            ) from error
+    days = _days(path, rows, named["date"], group)
     if not group and days and len(set(days[""])) < len(days[""]):
         raise Refused(
             f"--data: days of {path} come twice, and no column names the series; it has "
             f"{', '.join(head)}: say --column group=NAME"
         )
+    return _of_days(path, {**named, "adjusted": adjusted}, group, days)
+
+
+def _days(
+    path: Path, rows: Iterator[dict[str, str]], column: str, group: str
+) -> dict[str, list[date]]:
+    """The days of each series; of one without a name under an empty one."""
+    days: dict[str, list[date]] = {}
+    for number, row in enumerate(rows, 2):
+        try:
+            day = date.fromisoformat(row[column])
+        except ValueError as error:
+            raise Refused(
+                f"--data: line {number} of {path} has {column} {row[column]!r}; "
+                "days are written as 2026-11-24"
+            ) from error
+        days.setdefault(row[group] if group else "", []).append(day)
+    return days
+
+
+def _of_days(
+    path: Path, columns: dict[str, str], group: str, days: dict[str, list[date]]
+) -> SurveyResult:
+    """How a table of series is read and split; Refused where it has too few days."""
     every = sorted({day for one in days.values() for day in one})
     if len(every) < 200:
         raise Refused(
             f"--data: {path} has {len(every)} days; at least 200 are needed for a window, a "
             "training, an embargo and a test"
         )
-    label = {"columns": {**named, "adjusted": adjusted}}
     rule: dict[str, Any] = {
         "kind": "csv",
         "name": "series",
         **({"group": group} if group else {}),
-        "columns": [*named.values(), *([adjusted] if adjusted else [])],
+        "columns": [column for column in columns.values() if column],
     }
     counts = {name: len(one) for name, one in sorted(days.items()) if name}
-    return Found(
+    return SurveyResult(
         source={"members": "*", "selector": [rule], "clean": {}},
         rows=sum(map(len, days.values())),
         counts=counts,
-        label=label,
+        label={"columns": columns},
         split={
             "by": "time",
             "column": "unit",

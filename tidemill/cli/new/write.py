@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tidemill.cli.new.survey import Found
+from tidemill.cli.new.survey import SurveyResult
 from tidemill.contract import Recipe
 
 OWN = (
@@ -25,7 +25,7 @@ OWN = (
 )  # written anew; all else is the like's
 
 
-def module(name: str, like: str, kind: type[Recipe], found: Found, data: str) -> str:
+def module(name: str, like: str, kind: type[Recipe], found: SurveyResult, data: str) -> str:
     """recipes/NAME/recipe.py: subclasses that change nothing.
 
     They say where a person changes what.
@@ -37,7 +37,7 @@ def module(name: str, like: str, kind: type[Recipe], found: Found, data: str) ->
     return _module_text(name, like, kind, lines)
 
 
-def _facts(like: str, found: Found, data: str) -> dict[str, str]:
+def _facts(like: str, found: SurveyResult, data: str) -> dict[str, str]:
     """What the model card says of a new application, as long as nobody says more."""
     return {
         "intended use": found.summary,
@@ -114,7 +114,7 @@ def _literal(text: str) -> str:
     )
 
 
-def source(name: str, path: str, found: Found) -> str:
+def source(name: str, path: str, found: SurveyResult) -> str:
     """conf/source/NAME.yaml"""
     head = {
         "kind": "files",
@@ -135,7 +135,7 @@ def source(name: str, path: str, found: Found) -> str:
     )
 
 
-def recipe(name: str, like: str, text: str, found: Found, summary: str) -> str:
+def recipe(name: str, like: str, text: str, found: SurveyResult, summary: str) -> str:
     """conf/recipe/NAME.yaml: the like's, with its comments, but for what is about its data."""
     whole = yaml.safe_load(text)
     select = {
@@ -156,13 +156,13 @@ def recipe(name: str, like: str, text: str, found: Found, summary: str) -> str:
     return _one_slice(body, {use["name"] for use in whole["sources"]}, name)
 
 
-def _label(whole: dict[str, Any], found: Found) -> dict[str, Any]:
+def _label(whole: dict[str, Any], found: SurveyResult) -> dict[str, Any]:
     """The like's options of labels with those of the data; one that is None goes."""
     options = {**(whole.get("label") or {}), **found.label}
     return {key: value for key, value in options.items() if value is not None}
 
 
-def _split(name: str, whole: dict[str, Any], found: Found) -> dict[str, Any]:
+def _split(name: str, whole: dict[str, Any], found: SurveyResult) -> dict[str, Any]:
     """The like's split with one rule, the data's; a split by time has the like's embargo."""
     rule = {"source": name, **found.split}
     if found.split["by"] == "time":
