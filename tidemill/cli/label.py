@@ -53,10 +53,7 @@ def exported(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the least certain examples as tasks for Label Studio.
-
-    Those that people answered already are left out.
-    """
+    """Write the least certain examples that nobody answered yet as tasks for Label Studio."""
     from tasks.label import people
     from tidemill.runtime import paths
     from tidemill.runtime.files import write
@@ -66,12 +63,13 @@ def exported(
     alike = there["confidence"].nunique() == 1
     path = to or paths.state("labels", f"{application}.json")
     write(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
-    write(path.with_suffix(".xml"), configuration)
+    labelling = path.with_suffix(".xml")
+    write(labelling, configuration)
     told = {
         "application": application,
         "tasks": len(found),
         "file": str(path),
-        "configuration": str(path.with_suffix(".xml")),
+        "configuration": str(labelling),
     }
     typer.echo(
         json.dumps(told, indent=1)

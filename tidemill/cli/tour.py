@@ -373,6 +373,21 @@ def tour() -> None:
     with console().status("starting Prefect, MLflow and the runner"):
         where = there.tidemill("up", "--detach")
     say(f"Look on: Prefect {where['prefect']}  MLflow {where['mlflow']}")
+    as_told = nights(there)
+    say("\n[bold]What was live, and why[/] (tidemill history languages)")
+    for entry in there.tidemill("history", "languages"):
+        say(f"  {entry['at']}  version {entry['version']} by {entry['by']}: {entry['why'][:160]}")
+    if not as_told:
+        raise Fault("the tour did not end as told; see the nights above")
+    say(
+        f"\n{time.monotonic() - began:.0f} s. The servers stay up: Prefect {where['prefect']}  "
+        f"MLflow {where['mlflow']}/?workflowType=machine_learning"
+    )
+    say(f"To stop them: cd {there.folder.relative_to(paths.root())} && tidemill down")
+
+
+def nights(there: Tour) -> bool:
+    """Four nights over four releases; whether they ended as they must."""
     first = night(
         there, f"Night 1: Django {FIRST.version}, and a training that is killed", FIRST, kill=True
     )
@@ -391,21 +406,8 @@ def tour() -> None:
         "broken on purpose",
         broken(SAME),
     )
-    say("\n[bold]What was live, and why[/] (tidemill history languages)")
-    for entry in there.tidemill("history", "languages"):
-        say(f"  {entry['at']}  version {entry['version']} by {entry['by']}: {entry['why'][:160]}")
-    if (
-        first["state"] != "Promoted"
-        or last["state"] != "Rejected"
-        or not again
-        or again["verdict"] != "identical"
-    ):
-        raise Fault("the tour did not end as told; see the nights above")
-    say(
-        f"\n{time.monotonic() - began:.0f} s. The servers stay up: Prefect {where['prefect']}  "
-        f"MLflow {where['mlflow']}/?workflowType=machine_learning"
-    )
-    say(f"To stop them: cd {there.folder.relative_to(paths.root())} && tidemill down")
+    identical = again is not None and again["verdict"] == "identical"
+    return first["state"] == "Promoted" and last["state"] == "Rejected" and identical
 
 
 def main() -> None:

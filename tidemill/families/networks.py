@@ -131,8 +131,6 @@ def export(
     The first of `asked` is what the graph is traced with. `dynamic` names each input's axes whose
     length may vary: input to axis to name.
     """
-    import onnxruntime
-
     net = net.eval().cpu()
     names = {name for axes in dynamic.values() for name in axes.values()}
     lengths = {name: torch.export.Dim(name) for name in sorted(names)}
@@ -152,6 +150,13 @@ def export(
     )
     assert program is not None
     program.save(str(path), external_data=False)
+    return _largest_difference(net, path, asked)
+
+
+def _largest_difference(net: nn.Module, path: Path, asked: Sequence[Mapping[str, Tensor]]) -> float:
+    """Between a network's outputs and those of its graph, over all inputs and outputs."""
+    import onnxruntime
+
     graph = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = 0.0
     for tensors in asked:

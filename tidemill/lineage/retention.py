@@ -43,45 +43,54 @@ def clean(days: float, really: bool) -> Gone:
     The DVC remote and raw data are not touched: the lineage of every version lies there. A copy in
     DVC's cache goes where today's data does not use it and the remote has it.
     """
-    limit = time.time() - days * 86_400
-    stay = needed()
-    gone: dict[str, float] = {}
-    kept: dict[str, str] = {}
-    folders = [
-        ("runs", True),
-        ("baselines", False),
-        ("snapshots", False),
-        ("logs", False),
-        ("alive", False),
-    ]
-    for kind, keyed in folders:
-        base = paths.state(kind)
-        for path in sorted(base.iterdir()) if base.is_dir() else []:
-            if newest(path) > limit:
-                continue
-            name = path.relative_to(paths.root()).as_posix()
-            if keyed and path.name in stay:
-                kept[name] = stay[path.name]
-                continue
-            gone[name] = round(size(path) / 1e6, 2)
-            if really:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    gone, kept = _old_state(days)
     artifacts = paths.state("artifacts")
     runs = old(days)
-    for run in runs:
-        for path in artifacts.glob(f"*/{run}"):
-            gone[path.relative_to(paths.root()).as_posix()] = round(size(path) / 1e6, 2)
+    with_artifacts = [path for run in runs for path in artifacts.glob(f"*/{run}")]
+    sizes = {_name(path): megabytes(path) for path in (*gone, *with_artifacts)}
     if really:
+        for path in gone:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name, number in forget(runs):
             trace.forget(name, number)
         for path in (path for run in runs for path in artifacts.glob(f"*/{run}")):
             shutil.rmtree(path)  # MLflow leaves the empty folder
     copies, mb = remote.spare(days, really)
     if copies:
-        gone[".dvc/cache"] = round(mb, 2)
+        sizes[".dvc/cache"] = round(mb, 2)
     return Gone(
-        paths=gone, mb=round(sum(gone.values()), 2), kept=kept, mlflow_runs=len(runs), copies=copies
+        paths=sizes,
+        mb=round(sum(sizes.values()), 2),
+        kept=kept,
+        mlflow_runs=len(runs),
+        copies=copies,
     )
+
+
+def _old_state(days: float) -> tuple[list[Path], dict[str, str]]:
+    """What in .tidemill is older than `days` and may go; what must stay, each with the reason."""
+    limit = time.time() - days * 86_400
+    stay = needed()
+    gone: list[Path] = []
+    kept: dict[str, str] = {}
+    for kind in ("runs", "baselines", "snapshots", "logs", "alive"):
+        base = paths.state(kind)
+        for path in sorted(base.iterdir()) if base.is_dir() else []:
+            if newest(path) > limit:
+                continue
+            if kind == "runs" and path.name in stay:
+                kept[_name(path)] = stay[path.name]
+            else:
+                gone.append(path)
+    return gone, kept
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(paths.root()).as_posix()
+
+
+def megabytes(path: Path) -> float:
+    return round(size(path) / 1e6, 2)
 
 
 def newest(path: Path) -> float:

@@ -16,8 +16,7 @@ def new(
         ),
     ],
     like: Annotated[
-        str,
-        typer.Option(help="The application it is like: one of recipes/, or one of your own."),
+        str, typer.Option(help="The application it is like: one of recipes/, or one of your own.")
     ],
     data: Annotated[
         Path,
@@ -42,7 +41,6 @@ def new(
 
     Made are its module, its YAML, its source and its place in the graph.
     """
-
     from tidemill.cli.new.make import make
 
     made = make(name, like, data, columns_by_key(column or []), " ".join(summary.split()))

@@ -38,13 +38,11 @@ def make(
         raise Refused(f"--column {unknown[0]}=...: there are {', '.join(COLUMNS)}")
     path = _there(data, root)
     found = survey(reads(kind), name, path, columns)
-    shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-    text = (root / "conf" / "recipe" / f"{like}.yaml").read_text()
     where = places_of(root, name)
     bodies = {
-        "source": source(name, shown, found),
+        "source": source(name, _shown(path, root), found),
         "module": module(name, like, kind, found, path.name),
-        "recipe": recipe(name, like, text, found, summary or found.summary),
+        "recipe": recipe(name, like, _text(like, root), found, summary or found.summary),
     }
     if contract.packaged(name):  # its module is there; what it lacks is its configuration
         _check_packaged(name, like, kind)
@@ -64,6 +62,15 @@ def make(
         "notes": _notes(found, config.recipe(name).score),
         "next": [f"tidemill run {name} --dry-run", f"tidemill run {name}"],
     }
+
+
+def _shown(path: Path, root: Path) -> str:
+    """The data's place: relative to the project where it lies within, whole elsewhere."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _text(recipe: str, root: Path) -> str:
+    return (root / "conf" / "recipe" / f"{recipe}.yaml").read_text()
 
 
 def _check_packaged(name: str, like: str, kind: type[contract.Recipe]) -> None:

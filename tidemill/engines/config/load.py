@@ -174,8 +174,17 @@ def _check_sweep(application: type[contract.Recipe], judged: Recipe, where: str)
 
 def _check_capabilities(application: type[contract.Recipe], judged: Recipe, where: str) -> None:
     """Refuse what the application cannot do, before anything is spent."""
+    for wanted, kind, capability, why in _capabilities(application, judged):
+        if wanted and not issubclass(kind, capability):
+            raise Refused(f"{where}: {why}")
+
+
+def _capabilities(
+    application: type[contract.Recipe], judged: Recipe
+) -> tuple[tuple[bool, type, type, str], ...]:
+    """Of each capability: whether it is asked for, of which type, the protocol and the refusal."""
     name = judged.application
-    asked: tuple[tuple[bool, type, type, str], ...] = (
+    return (
         (
             judged.trainer.start == "champion",
             application,
@@ -210,9 +219,6 @@ def _check_capabilities(application: type[contract.Recipe], judged: Recipe, wher
             "say label.issues: off",
         ),
     )
-    for wanted, kind, capability, why in asked:
-        if wanted and not issubclass(kind, capability):
-            raise Refused(f"{where}: {why}")
 
 
 def sound() -> dict[str, Recipe]:

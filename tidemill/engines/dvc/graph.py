@@ -26,15 +26,6 @@ def graph() -> dict[str, Any]:
     Code dependencies are the closure of a step's imports (`tidemill.runtime.imports`).
     """
     sources, recipes = config.files("source"), config.files("recipe")
-    uses = {
-        name: [f"data/clean/{source}/documents.parquet" for source in config.sources(name)]
-        for name in recipes
-    }
-    common = {*code("label")}
-    own = {
-        name: [file for file in imports.names(labelling(name)) if file not in common]
-        for name in recipes
-    }
     return {
         "stages": {
             "collect": {
@@ -54,24 +45,40 @@ def graph() -> dict[str, Any]:
                 ],
                 sources,
             ),
-            "select": _with_own(
-                "select", ["conf/quality"], [{_recipe: ["sources", "select"]}], "source", uses
-            ),
-            "label": _with_own(
-                "label",
-                ["data/people", "data/select/${key}/documents.parquet"],
-                [{_recipe: ["label", "model"]}],
-                "code",
-                own,
-            ),
-            "split": _with_own(
-                "split",
-                ["data/labels/${key}/examples.parquet"],
-                [{_recipe: ["split", "score"]}],
-                "code",
-                own,
-            ),
+            **_recipe_stages(recipes),
         }
+    }
+
+
+def _recipe_stages(recipes: list[str]) -> dict[str, Stage]:
+    """The steps that each recipe has of its own."""
+    uses = {
+        name: [f"data/clean/{source}/documents.parquet" for source in config.sources(name)]
+        for name in recipes
+    }
+    common = {*code("label")}
+    own = {
+        name: [file for file in imports.names(labelling(name)) if file not in common]
+        for name in recipes
+    }
+    return {
+        "select": _with_own(
+            "select", ["conf/quality"], [{_recipe: ["sources", "select"]}], "source", uses
+        ),
+        "label": _with_own(
+            "label",
+            ["data/people", "data/select/${key}/documents.parquet"],
+            [{_recipe: ["label", "model"]}],
+            "code",
+            own,
+        ),
+        "split": _with_own(
+            "split",
+            ["data/labels/${key}/examples.parquet"],
+            [{_recipe: ["split", "score"]}],
+            "code",
+            own,
+        ),
     }
 
 

@@ -35,35 +35,11 @@ def snapshot(recipe: str) -> Snapshot:
             update={"changed": dict.fromkeys(("added", "changed", "gone"), 0), "by": []}
         )
     with locked(paths.state("locks", "snapshot")):
-        dvc("push", "--with-deps", f"split@{recipe}")
-        missing = [
-            line
-            for line in dvc("status", "--cloud", "--with-deps", f"split@{recipe}").splitlines()
-            if "new:" in line or "missing:" in line
-        ]
-        if missing:
-            raise Fault(
-                f"{len(missing)} files of {recipe} are not in the DVC "
-                "remote after a push; check the remote and run again",
-                heals=True,
-            )
+        _push(recipe)
         by = _changed(recipe, name)
-        body = {
-            "recipe": recipe,
-            "digest": name,
-            "rows": report["counts"],
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "changed": by,
-            "dvc.yaml": (paths.root() / "dvc.yaml").read_text(),
-            "dvc.lock": (paths.root() / "dvc.lock").read_text(),
-        }
-        notes = []
         tag = _tag(recipe) if in_git() else None
-        if tag is None:
-            notes.append("no git: the snapshot has no tag")
         names = [f"{recipe}-{name[:16]}", *([tag] if tag else [])]
-        for each in names:
-            _put(f"snapshots/{each}.json", json.dumps(body, indent=1))
+        _put_names(names, recipe, report, by)
         receipt = Snapshot(
             recipe=recipe,
             digest=name,
@@ -72,12 +48,42 @@ def snapshot(recipe: str) -> Snapshot:
             pushed=True,
             changed=snapshot_diff.totals(by) if by is not None else {},
             by=by or [],
-            notes=notes,
+            notes=[] if tag else ["no git: the snapshot has no tag"],
         )
         write_json(paths.state("snapshots", recipe, f"{name[:16]}.lock.json"), stages_of(recipe))
         receipt.save(mark)
         write(paths.state("snapshots", recipe, "latest"), name)
     return receipt
+
+
+def _push(recipe: str) -> None:
+    """Push a recipe's data. Fault where the remote has not all of it afterwards."""
+    dvc("push", "--with-deps", f"split@{recipe}")
+    status = dvc("status", "--cloud", "--with-deps", f"split@{recipe}")
+    missing = [line for line in status.splitlines() if "new:" in line or "missing:" in line]
+    if missing:
+        raise Fault(
+            f"{len(missing)} files of {recipe} are not in the DVC "
+            "remote after a push; check the remote and run again",
+            heals=True,
+        )
+
+
+def _put_names(
+    names: list[str], recipe: str, report: dict[str, Any], by: list[dict[str, Any]] | None
+) -> None:
+    """Put what brings a snapshot back into the remote, under each of its names."""
+    body = {
+        "recipe": recipe,
+        "digest": report["snapshot"],
+        "rows": report["counts"],
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "changed": by,
+        "dvc.yaml": (paths.root() / "dvc.yaml").read_text(),
+        "dvc.lock": (paths.root() / "dvc.lock").read_text(),
+    }
+    for each in names:
+        _put(f"snapshots/{each}.json", json.dumps(body, indent=1))
 
 
 def _same_lock(recipe: str, name: str) -> bool:
@@ -116,58 +122,57 @@ def _tag(recipe: str) -> str:
 
     HEAD, the index and the work tree stay as they are. A second snapshot of a day gets a number.
     """
-    root = paths.root()
-
-    def git(*arguments: str, **extra: str) -> str:
-        env = {
-            **os.environ,
-            "GIT_AUTHOR_NAME": "tidemill",
-            "GIT_AUTHOR_EMAIL": "tidemill@localhost",
-            "GIT_COMMITTER_NAME": "tidemill",
-            "GIT_COMMITTER_EMAIL": "tidemill@localhost",
-            **extra,
-        }
-        done = subprocess.run(
-            ["git", *arguments], cwd=root, env=env, capture_output=True, text=True
-        )
-        if done.returncode:
-            raise Fault(f"git {arguments[0]}: {done.stderr.strip()}")
-        return done.stdout.strip()
-
-    head = subprocess.run(
-        ["git", "rev-parse", "--verify", "-q", "HEAD"], cwd=root, capture_output=True, text=True
-    ).stdout.strip()
+    head = _known("rev-parse", "--verify", "-q", "HEAD")
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         if head:
-            git("read-tree", head, **index)
-        git("add", "--force", "dvc.yaml", "dvc.lock", "conf", **index)
-        tree = git("write-tree", **index)
-        day = f"data/{recipe}/{datetime.now():%Y-%m-%d}"
-        number = 1
-        while True:
-            tag = day if number == 1 else f"{day}.{number}"
-            there = subprocess.run(
-                ["git", "rev-parse", "-q", "--verify", f"refs/tags/{tag}^{{tree}}"],
-                cwd=root,
-                capture_output=True,
-                text=True,
-            ).stdout.strip()
-            if there == tree:
-                return tag
-            if not there:
-                break
-            number += 1
-        commit = git(
-            "commit-tree",
-            tree,
-            *(["-p", head] if head else []),
-            "-m",
-            f"Data of {recipe}, {datetime.now():%Y-%m-%d}",
-            **index,
-        )
-        git("update-ref", f"refs/tags/{tag}", commit)
+            _git("read-tree", head, **index)
+        _git("add", "--force", "dvc.yaml", "dvc.lock", "conf", **index)
+        tree = _git("write-tree", **index)
+        tag, there = _tag_for(recipe, tree)
+        if there:
+            return tag
+        parent = ["-p", head] if head else []
+        message = f"Data of {recipe}, {datetime.now():%Y-%m-%d}"
+        commit = _git("commit-tree", tree, *parent, "-m", message, **index)
+        _git("update-ref", f"refs/tags/{tag}", commit)
     return tag
+
+
+def _tag_for(recipe: str, tree: str) -> tuple[str, bool]:
+    """The first of today's tags that is free or has this tree already; whether it has it."""
+    day = f"data/{recipe}/{datetime.now():%Y-%m-%d}"
+    number = 1
+    while True:
+        tag = day if number == 1 else f"{day}.{number}"
+        there = _known("rev-parse", "-q", "--verify", f"refs/tags/{tag}^{{tree}}")
+        if there in ("", tree):
+            return tag, there == tree
+        number += 1
+
+
+def _git(*arguments: str, **extra: str) -> str:
+    """What git says, with Tidemill as author; Fault where it fails."""
+    env = {
+        **os.environ,
+        "GIT_AUTHOR_NAME": "tidemill",
+        "GIT_AUTHOR_EMAIL": "tidemill@localhost",
+        "GIT_COMMITTER_NAME": "tidemill",
+        "GIT_COMMITTER_EMAIL": "tidemill@localhost",
+        **extra,
+    }
+    done = subprocess.run(
+        ["git", *arguments], cwd=paths.root(), env=env, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise Fault(f"git {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def _known(*arguments: str) -> str:
+    """What git says, and nothing where it fails."""
+    done = subprocess.run(["git", *arguments], cwd=paths.root(), capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def restore(name: str, folder: Path, remote: str | None = None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Every trial as a line through its parameters, and how much each parameter mattered.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,61 +29,63 @@ def parallel(done: list[Any], settings: Any, path: Path) -> None:
 
     Better trials are darker.
     """
-    names = [*settings.space, settings.metric]
-    columns: list[tuple[np.ndarray, list[str] | None]] = []
-    for name in names:
-        raw = [trial.values[0] if name == settings.metric else trial.params[name] for trial in done]
-        dimension = settings.space.get(name)
-        if dimension is not None and dimension.choices:
-            columns.append(
-                (
-                    np.array([dimension.choices.index(value) for value in raw], float),
-                    [str(choice) for choice in dimension.choices],
-                )
-            )
-        else:
-            columns.append(
-                (
-                    np.log10(raw)
-                    if dimension is not None and dimension.log
-                    else np.array(raw, float),
-                    None,
-                )
-            )
-    ranked = np.argsort(np.argsort(columns[-1][0])) / (len(done) - 1)
-    figure, axis = plt.subplots(figsize=(1.8 * len(names) + 1, 4))
-    low, span = (
-        [float(values.min()) for values, _ in columns],
-        [float(np.ptp(values)) or 1.0 for values, _ in columns],
-    )
+    axes = [_axis(name, done, settings) for name in (*settings.space, settings.metric)]
+    ranked = np.argsort(np.argsort(axes[-1].values)) / (len(done) - 1)
+    figure, plot = plt.subplots(figsize=(1.8 * len(axes) + 1, 4))
     for number in np.argsort(ranked):
-        heights = [(values[number] - low[at]) / span[at] for at, (values, _) in enumerate(columns)]
-        axis.plot(
-            range(len(names)),
-            heights,
+        plot.plot(
+            range(len(axes)),
+            [axis.height(axis.values[number]) for axis in axes],
             color=plt.get_cmap("viridis_r")(0.1 + 0.9 * ranked[number]),
             alpha=0.4 + 0.6 * ranked[number],
         )
-    for at, (values, words) in enumerate(columns):
-        axis.axvline(at, color="grey", linewidth=0.5)
-        dimension = settings.space.get(names[at])
-        for share in [0.0, 0.5, 1.0] if words is None else []:
-            value = low[at] + share * float(np.ptp(values))
-            axis.text(
-                at,
-                share,
-                f" {10**value if dimension is not None and dimension.log else value:.3g}",
-                fontsize=7,
-                va="center",
-            )
-        for place, word in enumerate(words or ()):
-            axis.text(at, (place - low[at]) / span[at], f" {word}", fontsize=7, va="center")
-    axis.set_xticks(range(len(names)), names)
-    axis.set_yticks([])
-    axis.set_title(f"{len(done)} complete trials; darker is better")
+    for at, axis in enumerate(axes):
+        plot.axvline(at, color="grey", linewidth=0.5)
+        for height, words in axis.marks():
+            plot.text(at, height, f" {words}", fontsize=7, va="center")
+    plot.set_xticks(range(len(axes)), [axis.name for axis in axes])
+    plot.set_yticks([])
+    plot.set_title(f"{len(done)} complete trials; darker is better")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One vertical axis, and where each trial (N,) crosses it."""
+
+    name: str
+    values: np.ndarray  # choices by their place, logarithms where `log`
+    choices: tuple[str, ...] | None = None
+    log: bool = False
+
+    def height(self, value: float) -> float:
+        """Where a value stands: 0 is the least of the trials', 1 the greatest."""
+        return (value - float(self.values.min())) / (float(np.ptp(self.values)) or 1.0)
+
+    def marks(self) -> list[tuple[float, str]]:
+        """Heights with what is written there: every choice, or the ends and the middle."""
+        if self.choices is not None:
+            return [(self.height(place), words) for place, words in enumerate(self.choices)]
+        marks = []
+        for share in (0.0, 0.5, 1.0):
+            value = float(self.values.min()) + share * float(np.ptp(self.values))
+            marks.append((share, f"{10**value if self.log else value:.3g}"))
+        return marks
+
+
+def _axis(name: str, done: list[Any], settings: Any) -> Axis:
+    """The axis of a parameter, or of the metric."""
+    if name == settings.metric:
+        return Axis(name, np.array([trial.values[0] for trial in done], float))
+    raw = [trial.params[name] for trial in done]
+    dimension = settings.space[name]
+    if dimension.choices:
+        places = [dimension.choices.index(value) for value in raw]
+        return Axis(name, np.array(places, float), tuple(str(each) for each in dimension.choices))
+    values = np.log10(raw) if dimension.log else np.array(raw, float)
+    return Axis(name, values, log=dimension.log)
 
 
 def importances(study: Any, path: Path) -> None:

@@ -84,9 +84,28 @@ def _runs(client: Any, kinds: list[Any]) -> Iterator[Any]:
 
 def collapse() -> list[str]:
     """Of what the clock started and is late, keep the newest and cancel the others; their names."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelled
+
+    words = "missed while the machine was off; a later night does its work"
+    late: dict[str, list[Any]] = {}
+    with get_client(sync_client=True) as client:
+        for run in _late(client):
+            group = json.dumps([str(run.deployment_id), run.parameters], sort_keys=True)
+            late.setdefault(group, []).append(run)
+        gone = [run for group in late.values() for run in group[:-1]]
+        for run in gone:
+            client.set_flow_run_state(run.id, Cancelled(message=words), force=True)
+    return [run.name for run in gone]
+
+
+def _late(client: Any) -> list[Any]:
+    """The runs that the clock should have started by now, the earliest first.
+
+    A night that a person asked for is not among them: it is not a missed one.
+    """
     from datetime import UTC, datetime
 
-    from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
         DeploymentFilter,
         DeploymentFilterName,
@@ -96,31 +115,17 @@ def collapse() -> list[str]:
     )
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
-    from prefect.states import Cancelled
 
     now = datetime.now(UTC)
-    late: dict[str, list[Any]] = {}
-    with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
-            ),
-            deployment_filter=DeploymentFilter(
-                name=DeploymentFilterName(any_=["nightly", "watch"])
-            ),
-            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-            limit=200,
-        )
-        for run in runs:
-            # A night a person asked for is not a missed one.
-            if run.auto_scheduled and run.expected_start_time and run.expected_start_time < now:
-                group = json.dumps([str(run.deployment_id), run.parameters], sort_keys=True)
-                late.setdefault(group, []).append(run)
-        gone = [run for group in late.values() for run in group[:-1]]
-        for run in gone:
-            client.set_flow_run_state(
-                run.id,
-                Cancelled(message="missed while the machine was off; a later night does its work"),
-                force=True,
-            )
-    return [run.name for run in gone]
+    scheduled = FlowRunFilterStateType(any_=[StateType.SCHEDULED])
+    runs = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=scheduled)),
+        deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=["nightly", "watch"])),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+        limit=200,
+    )
+    return [
+        run
+        for run in runs
+        if run.auto_scheduled and run.expected_start_time and run.expected_start_time < now
+    ]
