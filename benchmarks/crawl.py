@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.collect.package import fetch
-from tidemill.engines.config.schema import Package
+from tidemill.engines.config.schema import PinnedPackage
 from tidemill.records.archive import members
 from tidemill.runtime.paths import root, state
 
-PAGES = Package(
+PAGES = PinnedPackage(
     index="debian",
     name="python3.11-doc",
     version="3.11.2-6+deb12u9",

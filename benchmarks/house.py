@@ -17,6 +17,8 @@ CODE = ("tidemill", "tasks", "flows", "recipes")
 ALL = (*CODE, "tests", "benchmarks")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.match_case)
+OWN = ("Data", "Net", "Fields", "Question", "Answer")
+"""Class names that a recipe's folder has of its own: it is read alone."""
 INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 CONTRACT = ("Application", "Predictor", "Learner", "Recipe")
 
@@ -128,11 +130,12 @@ def file_circles(root: Path) -> list[list[str]]:
 
 
 def twice_named(root: Path) -> dict[str, list[str]]:
-    """Class names that stand for more than one thing, with their modules."""
+    """Class names that stand for more than one thing, with their modules; `OWN` ones excepted."""
     where: dict[str, list[str]] = defaultdict(list)
     for name, _, tree in modules(root, CODE):
         for node in tree.body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            exempt = name.startswith("recipes.") and getattr(node, "name", "") in OWN
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not exempt:
                 where[node.name].append(name)
     return {name: places for name, places in where.items() if len(places) > 1}
 

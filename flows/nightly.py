@@ -14,7 +14,7 @@ from flows.limits import spent
 from flows.retrain import Night, retraining, run_name
 from tasks.collect import collect
 from tidemill.engines import config
-from tidemill.engines.config.schema import Recipe
+from tidemill.engines.config.schema import RecipeConfig
 from tidemill.engines.dvc import stages
 from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.notices import notify
@@ -63,7 +63,7 @@ def nightly(applications: list[Application] = []) -> Any:
         return _night([str(name) for name in applications])
 
 
-def _read(applications: list[str], ends: dict[str, str]) -> dict[str, Recipe]:
+def _read(applications: list[str], ends: dict[str, str]) -> dict[str, RecipeConfig]:
     """The configurations of a night's applications.
 
     One that does not hold leaves the others alone.

@@ -26,7 +26,7 @@ from tasks.split import split
 from tasks.sweep import sweep
 from tasks.train import train
 from tidemill.engines import config
-from tidemill.engines.config.schema import Recipe
+from tidemill.engines.config.schema import RecipeConfig
 from tidemill.engines.dvc import stages
 from tidemill.engines.mlflow.condition import condition
 from tidemill.engines.prefect.names import hour, named
@@ -130,7 +130,7 @@ def registry_in_order(application: str) -> None:
         notify(f"{application}: nothing is promoted", there.holds, "Held")
 
 
-def data_half(recipe: Recipe, known: dict[str, Collected] | None = None) -> Snapshot:
+def data_half(recipe: RecipeConfig, known: dict[str, Collected] | None = None) -> Snapshot:
     """Collect (but for what the night has collected already), clean, select, label, split and name the data; each only where something changed."""
     sources = [use.name for use in recipe.sources]
     name = recipe.application

@@ -37,7 +37,7 @@ from tests.site import (
     sitemap,
     source,
 )
-from tidemill.engines.config.schema import Budget
+from tidemill.engines.config.schema import NightBudget
 from tidemill.records import warc
 from tidemill.runtime.errors import Fault
 from tidemill.web import urls
@@ -872,7 +872,7 @@ def test_traps_are_cut_by_pattern_and_budget_and_reported(tmp_path: Path) -> Non
         wanted = source(
             *(f"http://{name}.localhost/" for name in ("calendar", "sessions", "deeper", "soft")),
             depth=100,
-            budget=Budget(host_pages=300, minutes=0.5),
+            budget=NightBudget(host_pages=300, minutes=0.5),
         )
         found = night(tmp_path, web, wanted, same_shape=40, same_text=10)
         asked = {
@@ -893,7 +893,7 @@ def test_traps_are_cut_by_pattern_and_budget_and_reported(tmp_path: Path) -> Non
 
 def test_a_budget_leaves_pages_for_the_next_night(tmp_path: Path) -> None:
     with Web(a=site("bcdefghij")) as web:
-        first = night(tmp_path, web, source(LISTS, budget=Budget(host_pages=5)))
+        first = night(tmp_path, web, source(LISTS, budget=NightBudget(host_pages=5)))
         assert first.fetched == 3 and "budget" in first.waiting["http://a.localhost"]
         assert night(tmp_path, web, source(LISTS)).records == 10
 

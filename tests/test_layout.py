@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import house
 from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.dvc import graph
@@ -271,3 +272,13 @@ def test_recipes_leave_few_types_unsaid() -> None:
         if "type: ignore" in line
     ]
     assert len(ignores) <= 5, ignores
+
+
+def test_a_class_name_of_tidemill_stands_for_one_thing() -> None:
+    named_twice = house.twice_named(ROOT)
+    ours = {
+        name: places
+        for name, places in named_twice.items()
+        if any(within(place, ("tidemill",)) for place in places)
+    }
+    assert not ours, ours

@@ -102,7 +102,7 @@ def chain_of_five(project: Path) -> dict[str, str]:
     tags, before, previous = {}, "", None
     for number in range(1, 6):
         note = chain.noted("gates", f"reason {number}")
-        entry = chain.Entry(
+        entry = chain.LedgerEntry(
             application="pear",
             number=number,
             at="2026-11-24T03:00:00+00:00",
@@ -153,7 +153,7 @@ def test_whatever_is_changed_or_removed_in_a_ledger_is_noticed(
     entries_gone = [name for name in gone if not name.endswith(".note")]
     try:
         versions = read_all(tags, seen)
-    except chain.Broken as broken:
+    except chain.BrokenChain as broken:
         assert entries_gone or changed in tags
         assert "rollback pear --to N" in str(broken) and "\n" not in str(broken)
         return
@@ -174,7 +174,7 @@ def test_the_last_entry_removed_with_an_older_head_put_back_is_noticed_where_it_
     )
     tags = {**chain_of_five, chain.HEAD: chain.signed(older)}
     del tags["ledger.000005"], tags["ledger.000005.note"]
-    with pytest.raises(chain.Broken, match="5 entries were here, and 4 are left"):
+    with pytest.raises(chain.BrokenChain, match="5 entries were here, and 4 are left"):
         chain.read("pear", tags, whole.head)
 
 
@@ -193,7 +193,7 @@ def test_a_ledger_signed_with_another_key_is_noticed(
     )
     (tmp_path / "other.pub").write_bytes(pem)
     monkeypatch.setenv("TIDEMILL_PUBLIC_KEY", str(tmp_path / "other.pub"))
-    with pytest.raises(chain.Broken, match="signed with another key"):
+    with pytest.raises(chain.BrokenChain, match="signed with another key"):
         chain.read("pear", chain_of_five)
     with pytest.raises(Fault, match="another key"):
         signing.signature("anything")
@@ -303,7 +303,7 @@ def test_an_entry_that_another_machine_overwrote_moves_no_alias(
 
     record = ledger.record
 
-    def overwritten(whole: object, entry: chain.Entry, note: chain.Note) -> chain.Entry:
+    def overwritten(whole: object, entry: chain.LedgerEntry, note: chain.Note) -> chain.LedgerEntry:
         mine = record(whole, entry, note)  # type: ignore[arg-type]
         theirs = mine.model_copy(update={"version": "4"})
         registry.set_tag(fruit, chain.tag(mine.number), chain.signed(theirs))

@@ -137,11 +137,11 @@ def test_who_runs_is_told_from_who_had_its_number_before(tmp_path: Path) -> None
 
 def test_what_was_live_on_a_date_is_told() -> None:
     from tidemill.cli.history import live_at
-    from tidemill.engines.mlflow.ledger import Decision
+    from tidemill.engines.mlflow.ledger import LedgerDecision
     from tidemill.runtime.errors import Refused
 
-    def decided(day: int, carried_out: bool = True) -> Decision:
-        return Decision(
+    def decided(day: int, carried_out: bool = True) -> LedgerDecision:
+        return LedgerDecision(
             number=day,
             at=f"2026-11-{day}T03:00:00+00:00",
             version=str(day),

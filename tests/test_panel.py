@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from tasks.judge.gates import by
-from tidemill.cli.panel import Night, then
+from tidemill.cli.panel import NightPanel, then
 from tidemill.cli.predict import asking
 from tidemill.cli.status import table
-from tidemill.engines.prefect.progress import Page
+from tidemill.engines.prefect.progress import ProgressPage
 from tidemill.runtime.errors import Refused
 
 STEP = "train images"
@@ -25,7 +25,7 @@ def event(training: str, done: int, **more: Any) -> dict[str, Any]:
 
 def read(*events: dict[str, Any], terminal: bool = False) -> str:
     console = Console(file=io.StringIO(), width=200, force_terminal=terminal)
-    with Night(console) as night:
+    with NightPanel(console) as night:
         night.began -= 60  # what came within the first ten seconds is not worth a line
         night(STEP, {"began": True})
         for one in events:
@@ -56,7 +56,7 @@ def test_the_only_training_of_a_step_needs_no_name() -> None:
 
 
 def test_the_log_names_the_training_too(caplog: pytest.LogCaptureFixture) -> None:
-    page = Page(STEP)
+    page = ProgressPage(STEP)
     page.logged -= 60
     with caplog.at_level(logging.INFO, logger="tidemill.engines.prefect.progress"):
         page(STEP, event("train images: teacher 2", 5, resumed=5))

@@ -91,7 +91,7 @@ def test_a_sound_with_a_sample_that_is_no_number_is_refused() -> None:
     out = io.BytesIO()
     wave = np.array([0.1, np.nan, 0.1] * 100)
     soundfile.write(out, wave, 8_000, format="WAV", subtype="FLOAT")
-    with pytest.raises(sounds.Unfit, match="NaN or infinite"):
+    with pytest.raises(sounds.UnfitSound, match="NaN or infinite"):
         sounds.opened(out.getvalue())
 
 
@@ -172,7 +172,7 @@ def test_a_thousand_damaged_sounds_are_sounds_or_refused() -> None:
             samples, rate = sounds.opened(
                 bytes(body[: random.randint(1, len(body))] if number % 3 else body)
             )
-        except sounds.Unfit as refused:
+        except sounds.UnfitSound as refused:
             assert "\n" not in str(refused)
         else:
             assert 0 < len(samples) <= sounds.MOST_SECONDS * rate

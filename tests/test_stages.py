@@ -18,7 +18,7 @@ from tests.test_recipes import halved
 from tidemill import contract
 from tidemill.contract import Splits
 from tidemill.engines import config
-from tidemill.engines.config.schema import Recipe as Judged
+from tidemill.engines.config.schema import RecipeConfig
 from tidemill.kit.graphs import examples
 from tidemill.learners.lightning.distillation import Teacher, taught
 from tidemill.records.receipts import Exported, Trained
@@ -333,7 +333,9 @@ def test_a_teachers_field_that_does_not_exist_is_refused_with_the_choices() -> N
 def test_an_ensemble_is_of_whole_networks() -> None:
     judged = config.recipe("images").model_dump()
     with pytest.raises(ValidationError, match="leave out prune and teach, or the ensemble"):
-        Judged.model_validate({**judged, "ensemble": {"members": 2}, "prune": {"fraction": 0.5}})
+        RecipeConfig.model_validate(
+            {**judged, "ensemble": {"members": 2}, "prune": {"fraction": 0.5}}
+        )
 
 
 def test_a_student_of_the_champion_needs_one(pictures: Clone) -> None:

@@ -28,7 +28,7 @@ from tidemill.engines import config
 from tidemill.engines.config.schema import Sweep, Trainer
 from tidemill.kit.batches import share
 from tidemill.learners.lightning import memory, optimisers
-from tidemill.learners.lightning.checkpoints import Checkpoints, Clock, Files
+from tidemill.learners.lightning.checkpoints import CheckpointClock, Checkpoints, Files
 from tidemill.learners.lightning.loop import Kept
 from tidemill.learners.lightning.resume import Stop
 from tidemill.runtime.errors import Fault, Refused
@@ -335,11 +335,11 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
 
 
 def test_checkpoints_come_by_steps_or_by_time_and_cost_their_share_at_most() -> None:
-    by_steps = Clock(5, 1.0)
+    by_steps = CheckpointClock(5, 1.0)
     assert [
         step for step in range(1, 12) if by_steps.due(step) and not by_steps.saved(step, 0.0)
     ] == [5, 10]
-    by_time = Clock(0, 0.0)
+    by_time = CheckpointClock(0, 0.0)
     assert by_time.due(1)
     by_time.saved(1, cost_s=9.0)
     assert not by_time.due(2), "nine seconds' saving is due again after three hundred"

@@ -19,7 +19,7 @@ from recipes.stocks.examples import answers, tables
 from recipes.stocks.features import features
 from recipes.stocks.schema import Fields
 from tidemill.contract import Splits
-from tidemill.families.networks import Rows, loader
+from tidemill.families.networks import TensorRows, loader
 
 
 class Data(lightning.LightningDataModule):
@@ -65,7 +65,7 @@ class Data(lightning.LightningDataModule):
 
     def train_dataloader(self) -> Any:
         return loader(
-            Rows([self.steps, self.start, self.true, self.seen], self.fields.batch, self.seed)
+            TensorRows([self.steps, self.start, self.true, self.seen], self.fields.batch, self.seed)
         )
 
     def val_dataloader(self) -> Any:

@@ -44,7 +44,7 @@ def picture(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     """One picture a page, kept as it came; its label is named in the address."""
     try:
         pictures.opened(body)
-    except pictures.Unfit as error:
+    except pictures.UnfitPicture as error:
         raise Unreadable(str(error)) from error
     found = re.search(rule.label, uri) if rule.label else None
     yield Part(
@@ -58,7 +58,7 @@ def audio(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     """
     try:
         samples, rate = sounds.mono(*sounds.opened(body, rule.most_seconds), rule.rate)
-    except sounds.Unfit as error:
+    except sounds.UnfitSound as error:
         raise Unreadable(str(error)) from error
     label = re.search(rule.label, uri) if rule.label else None
     language = None if rule.language == "''" else re.search(rule.language, uri)

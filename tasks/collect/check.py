@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.collect.frontier import answered, last_report
 from tidemill.engines import config
-from tidemill.engines.config.schema import Budget, Source
+from tidemill.engines.config.schema import NightBudget, Source
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.web import optout, urls
@@ -67,7 +67,7 @@ def _alone(source: Source, uri: str) -> Source:
             "sitemaps": False,
             "allow": (),
             "deny": (),
-            "budget": Budget(pages=6, minutes=2),
+            "budget": NightBudget(pages=6, minutes=2),
             "max_failed": 1.0,
         }
     )

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tidemill.engines.config.schema import Package
+from tidemill.engines.config.schema import PinnedPackage
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import aside, locked, sha256
 from tidemill.runtime.paths import cache
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 SECRET = re.compile("TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL", re.IGNORECASE)
 
 
-def fetch(package: Package) -> Path:
+def fetch(package: PinnedPackage) -> Path:
     """The package's file, from the cache or from its index.
 
     Its bytes are those that were pinned.
@@ -51,7 +51,7 @@ def fetch(package: Package) -> Path:
     return path
 
 
-def _download(package: Package, folder: str) -> None:
+def _download(package: PinnedPackage, folder: str) -> None:
     {"debian": _apt, "npm": _npm, "pypi": _pip}[package.index](package, folder)
 
 
@@ -73,7 +73,7 @@ def _asked(command: list[str], folder: str) -> subprocess.CompletedProcess[str]:
         ) from error
 
 
-def _apt(package: Package, folder: str) -> None:
+def _apt(package: PinnedPackage, folder: str) -> None:
     """`apt-get download` needs no root; it asks the indexes that this machine knows."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise Refused(
@@ -99,7 +99,7 @@ def _apt(package: Package, folder: str) -> None:
     )
 
 
-def _npm(package: Package, folder: str) -> None:
+def _npm(package: PinnedPackage, folder: str) -> None:
     """`npm pack` brings a package as it was published; none of its scripts is run."""
     if shutil.which("npm") is None:
         raise Refused(
@@ -144,7 +144,7 @@ PIP = (
 )
 
 
-def _pip(package: Package, folder: str) -> None:
+def _pip(package: PinnedPackage, folder: str) -> None:
     # pip asks a source package what it is called by running its build; with the hash given, it
     # runs only what was pinned.
     pinned = Path(folder) / "pinned.txt"

@@ -7,7 +7,7 @@ from tasks.datasheet import folder
 from tasks.datasheet.counts import Facts, counts, shares
 from tidemill import contract
 from tidemill.engines import config
-from tidemill.engines.config.schema import Recipe
+from tidemill.engines.config.schema import RecipeConfig
 from tidemill.engines.mlflow import runs, tags
 from tidemill.run import main, plan
 from tidemill.run.tracked import begin
@@ -30,7 +30,7 @@ def datasheet(this: plan.Plan) -> None:
             runs.log(run_id, tags={tags.DATASHEET: "datasheet/datasheet.md"})
 
 
-def make(recipe: Recipe, there: Path) -> None:
+def make(recipe: RecipeConfig, there: Path) -> None:
     """Write the card, whole or not at all."""
     from tasks.datasheet.croissant import check, croissant
     from tasks.datasheet.figures import draw
@@ -51,7 +51,7 @@ def make(recipe: Recipe, there: Path) -> None:
 
 
 def words(
-    recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict, pictures: list[str]
+    recipe: RecipeConfig, facts: Facts, about: dict[str, str], sources: dict, pictures: list[str]
 ) -> str:
     """The datasheet, by the questions of Gebru et al. 2021 as far as the data can answer them."""
     rows = facts.examples

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tidemill.engines.config.schema import Recipe
+from tidemill.engines.config.schema import RecipeConfig
 from tidemill.runtime import paths
 
 SPLITS = ("train", "valid", "test")
@@ -32,7 +32,7 @@ class Facts:
     weighted: int | None  # examples that count less in training; None where all count alike
 
 
-def counts(recipe: Recipe) -> Facts:
+def counts(recipe: RecipeConfig) -> Facts:
     """Read a recipe's data as it lies there."""
     name = recipe.application
     splits = paths.data("splits", name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.datasheet.counts import SPLITS, Facts
-from tidemill.engines.config.schema import Recipe
+from tidemill.engines.config.schema import RecipeConfig
 from tidemill.runtime import paths
 from tidemill.runtime.files import sha256
 
@@ -28,7 +28,9 @@ WEIGHT = {
 }
 
 
-def croissant(recipe: Recipe, facts: Facts, about: dict[str, str], sources: dict[str, Any]) -> str:
+def croissant(
+    recipe: RecipeConfig, facts: Facts, about: dict[str, str], sources: dict[str, Any]
+) -> str:
     """The description, as JSON-LD. Raises where mlcroissant finds it wrong."""
     # Its loaders would look for data sets of torch's kind: a description needs none of it.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

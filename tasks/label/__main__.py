@@ -17,7 +17,7 @@ from tasks.label import people
 from tasks.label.voting import NOTHING, Votes, decided, figures
 from tidemill import contract
 from tidemill.engines import config
-from tidemill.engines.config.schema import Label, Recipe
+from tidemill.engines.config.schema import LabelPolicy, RecipeConfig
 from tidemill.engines.dvc import graph
 from tidemill.records.tables import EXAMPLES, ISSUES, LOST, WEIGHT, save
 from tidemill.run import main
@@ -50,7 +50,7 @@ def label(name: str) -> None:
         process.progress(len(documents), len(documents), "documents")
 
 
-def examined(recipe: Recipe, documents: pd.DataFrame) -> pd.DataFrame:
+def examined(recipe: RecipeConfig, documents: pd.DataFrame) -> pd.DataFrame:
     """The application's examples, each with its id. Raises Refused where a row cannot be one."""
     examples = contract.application(recipe.application).label(documents, recipe.label.options())
     if "payload" not in examples:
@@ -97,7 +97,7 @@ def _save(
     examples: pd.DataFrame,
     doubtful: pd.DataFrame,
     report: dict[str, Any],
-    policy: Label,
+    policy: LabelPolicy,
 ) -> None:
     """Write the tables and the report. Raises Refused where no example is left."""
     lost = examples[examples["dropped"].notna()].assign(reason=lambda frame: frame["dropped"])
@@ -139,7 +139,7 @@ def _nothing_left(name: str, lost: pd.DataFrame) -> str:
 
 
 def answered(
-    name: str, examples: pd.DataFrame, policy: Label
+    name: str, examples: pd.DataFrame, policy: LabelPolicy
 ) -> tuple[dict[str, Any], str, dict[str, str]]:
     """Let the voters decide where that is asked for, then the people, who win. Changes `examples`.
 
@@ -244,7 +244,11 @@ def once(examples: pd.DataFrame, documents: pd.DataFrame, said: dict[str, str]) 
 
 
 def doubted(
-    examples: pd.DataFrame, field: str, said: dict[str, str], policy: Label, told: dict[str, Any]
+    examples: pd.DataFrame,
+    field: str,
+    said: dict[str, str],
+    policy: LabelPolicy,
+    told: dict[str, Any],
 ) -> pd.DataFrame:
     """Doubt what looks wrong, by policy with a consequence.
 

@@ -83,7 +83,7 @@ def was_live(candidate: Version, now: Live) -> bool:
         return True  # a person says that the ledger's version is the live one
     try:
         entries = ledger.ledger(candidate.application)
-    except chain.Broken:
+    except chain.BrokenChain:
         return False
     return any(
         entry.carried_out and (entry.version, entry.digest) == (candidate.number, candidate.digest)
@@ -106,11 +106,11 @@ def swap(candidate: Version, by: str, why: str, now: Live) -> Promoted:
     return Promoted(name=application, version=version, previous=entry.previous, moved=True)
 
 
-def _pending(candidate: Version, now: Live) -> chain.Entry | None:
+def _pending(candidate: Version, now: Live) -> chain.LedgerEntry | None:
     """The entry of this same promotion, if it was cut off; another's is closed."""
     try:
         entry = ledger.read(candidate.application, registry.model(candidate.application)).pending
-    except chain.Broken:
+    except chain.BrokenChain:
         return None
     if entry is None:
         return None
@@ -128,17 +128,17 @@ def _pending(candidate: Version, now: Live) -> chain.Entry | None:
     return None
 
 
-def _recorded(candidate: Version, by: str, why: str, now: Live) -> chain.Entry:
+def _recorded(candidate: Version, by: str, why: str, now: Live) -> chain.LedgerEntry:
     """The decision in the ledger, which a person's starts anew where it was broken."""
     model = registry.model(candidate.application)
     whole: chain.Chain | None
     try:
         whole = ledger.read(candidate.application, model)
-    except chain.Broken as broken:
+    except chain.BrokenChain as broken:
         log.warning("%s; the ledger starts anew with this decision", broken)
         whole = None
     note = chain.noted(by[: ledger.LONGEST], why[: ledger.LONGEST])
-    entry = chain.Entry(
+    entry = chain.LedgerEntry(
         application=candidate.application,
         number=ledger.next_number(candidate.application, model),
         at=ledger.now(),
@@ -153,7 +153,7 @@ def _recorded(candidate: Version, by: str, why: str, now: Live) -> chain.Entry:
     return ledger.record(whole, entry, note)
 
 
-def _check_mine(entry: chain.Entry) -> None:
+def _check_mine(entry: chain.LedgerEntry) -> None:
     """Raise `Fault` where another machine wrote to the ledger at the same time."""
     whole = ledger.read(entry.application, registry.model(entry.application))
     if whole.pending != entry:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from tasks.select.policy import COLUMNS, judged
 from tasks.select.rows import Rows
 from tidemill.engines import config
-from tidemill.engines.config.schema import Recipe, Select, Use
+from tidemill.engines.config.schema import RecipeConfig, Select, SourceUse
 from tidemill.records.tables import DOCUMENTS, DROPPED, without_pandas
 from tidemill.run import main
 from tidemill.runtime import paths, process
@@ -91,7 +91,7 @@ class Sought:
         return left, words, signed, groups
 
 
-def judge(recipe: Recipe, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+def judge(recipe: RecipeConfig, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     """The places of the rows in order of role and address, and by place why each is left out, or
     None.
     """
@@ -145,7 +145,7 @@ def _signed(
     bands: Bands,
     rows: Rows,
     start: int,
-    use: Use,
+    use: SourceUse,
     table: pa.Table,
     left: np.ndarray,
     policy: Select,
@@ -162,7 +162,7 @@ def _signed(
     sought.groups.append(sought.group(use.role, differing, table.num_rows))
 
 
-def _order(recipe: Recipe, rows: Rows, addresses: list[pa.Array]) -> np.ndarray:
+def _order(recipe: RecipeConfig, rows: Rows, addresses: list[pa.Array]) -> np.ndarray:
     """The places of all rows by role and address."""
     roles = pa.array([use.role for use in recipe.sources]).take(pa.array(rows.source))
     table = pa.table({"role": roles, "uri": pa.chunked_array(addresses, pa.string())})

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tidemill.engines.config.schema import Use
+from tidemill.engines.config.schema import SourceUse
 from tidemill.records.tables import CLEANED, DOCUMENTS
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault, Refused
@@ -24,7 +24,7 @@ GROUP_ROWS, GROUP_BYTES = 50_000, 32 * 2**20
 class Rows:
     """A row is known by its place: sources as the recipe names them, in each as clean left it."""
 
-    def __init__(self, uses: Sequence[Use]) -> None:
+    def __init__(self, uses: Sequence[SourceUse]) -> None:
         self.uses = uses
         self.files = [_opened(use.name) for use in uses]
         self.parts = [
@@ -50,7 +50,7 @@ class Rows:
         )
         self.bytes = np.maximum(self.bytes, np.concatenate(chars) if chars else 0)
 
-    def scan(self, columns: Iterable[str]) -> Iterator[tuple[int, Use, pa.Table, np.ndarray]]:
+    def scan(self, columns: Iterable[str]) -> Iterator[tuple[int, SourceUse, pa.Table, np.ndarray]]:
         """Every row group: its first row's place, its source, these columns, and which rows have a
         payload.
         """

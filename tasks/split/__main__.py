@@ -10,7 +10,7 @@ import pyarrow as pa
 from tasks.split.leaks import SPLITS, leaks
 from tidemill import contract
 from tidemill.engines import config
-from tidemill.engines.config.schema import Recipe, SplitRule
+from tidemill.engines.config.schema import RecipeConfig, SplitRule
 from tidemill.records.tables import EXAMPLES, LOST, WEIGHT, save
 from tidemill.run import main
 from tidemill.runtime import paths, process
@@ -51,7 +51,7 @@ def split(name: str) -> None:
         process.progress(len(examples), len(examples), "examples")
 
 
-def left_out(recipe: Recipe, examples: pd.DataFrame, where: pd.Series) -> pd.Series:
+def left_out(recipe: RecipeConfig, examples: pd.DataFrame, where: pd.Series) -> pd.Series:
     """Why each example is in no split, or None."""
     held = where.str.startswith(EMBARGO)
     reasons = pd.Series([None] * len(examples), index=examples.index, dtype=object)
@@ -105,7 +105,7 @@ def share(value: str) -> float:
     return int(hashlib.sha256(value.encode()).hexdigest()[:13], 16) / 16**13
 
 
-def assign(recipe: Recipe, examples: pd.DataFrame) -> pd.Series:
+def assign(recipe: RecipeConfig, examples: pd.DataFrame) -> pd.Series:
     """The split of every example."""
     where = pd.Series("train", index=examples.index, dtype=object)
     for rule in recipe.split.rules:
@@ -192,7 +192,7 @@ def _is_date(value: object) -> bool:
         return False
 
 
-def small(recipe: Recipe, test: pd.DataFrame) -> dict[str, list[str]]:
+def small(recipe: RecipeConfig, test: pd.DataFrame) -> dict[str, list[str]]:
     """The slices of the test rows that are too few to be judged by themselves, by column."""
     told = pd.DataFrame([json.loads(item) for item in test["slices"]])
     found = {}

@@ -24,7 +24,7 @@ from tidemill.contract import (
     Splits,
     Teachable,
 )
-from tidemill.engines.config.schema import Recipe as Judged
+from tidemill.engines.config.schema import RecipeConfig
 from tidemill.engines.mlflow import packages, tags
 from tidemill.learners.lightning.loop import Kept, rank
 from tidemill.package.package import described
@@ -39,7 +39,7 @@ class Work:
     """What a model is trained from, in a run as in its verification."""
 
     application: str
-    judged: Judged
+    judged: RecipeConfig
     splits: Path
     folder: Path  # of what is kept on the way
     start: Start

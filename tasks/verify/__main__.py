@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tidemill import contract
 from tidemill.contract import Splits, WarmStartableByFields
 from tidemill.engines import config
-from tidemill.engines.config.schema import Recipe, Trainer
+from tidemill.engines.config.schema import RecipeConfig, Trainer
 from tidemill.engines.dvc.snapshots import restore
 from tidemill.engines.mlflow import packages, registry, runs, tags
 from tidemill.engines.mlflow.live import live
@@ -135,7 +135,7 @@ def work(version: Version, logged: Any, folder: Path) -> "Work":
     from tidemill.learners.lightning.resume import Stop
 
     application, number = version.application, version.number
-    judged = Recipe.model_validate_json(runs.read_text(version.run_id, "config.json"))
+    judged = RecipeConfig.model_validate_json(runs.read_text(version.run_id, "config.json"))
     config.check_hardware(judged)
     package = described(packages.fetch(application, number))
     recipe = contract.load(application)(**package.get("before", package["fields"]))
@@ -159,7 +159,7 @@ def work(version: Version, logged: Any, folder: Path) -> "Work":
     )
 
 
-def settings(judged: Recipe, logged: Any) -> Trainer:
+def settings(judged: RecipeConfig, logged: Any) -> Trainer:
     """The trainer's settings, with the learning rate that was found."""
     if judged.trainer.lr == "recipe":
         return judged.trainer

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tidemill.contract import Application, Learner, Metric, Ratios, Recipe, Splits
-from tidemill.families.networks import Batch, Rows, adamw, export, loader
+from tidemill.families.networks import Batch, TensorRows, adamw, export, loader
 from tidemill.kit.graphs import opened
 from tidemill.learners.lightning.loop import LightningLearner
 
@@ -108,7 +108,7 @@ class Data(lightning.LightningDataModule):
         self.parts = [
             [torch.from_numpy(tokens(words)) for words in pairs(frame)] for frame in frames
         ]
-        self.batches = Rows(self.parts[0], recipe.batch, splits.seed)
+        self.batches = TensorRows(self.parts[0], recipe.batch, splits.seed)
 
     def train_dataloader(self) -> Any:
         return loader(self.batches)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from tidemill.contract import Learner, Recipe, Splits
 from tidemill.families.classifier import VALIDATION, Classifier, ClassifierPredictor, Label
-from tidemill.learners.sklearn.learner import BoostedLearner, Rows
+from tidemill.learners.sklearn.learner import BoostedLearner, FeatureRows
 
 
 class Measures(BaseModel):
@@ -56,14 +56,14 @@ def table(path: Path) -> tuple[np.ndarray, list[str]]:
 
 
 class PlantLearner(BoostedLearner[Any]):
-    def load_data(self) -> Rows:
+    def load_data(self) -> FeatureRows:
         x, names = table(self.splits.folder / "train.parquet")
         valid_x, valid_names = table(self.splits.folder / "valid.parquet")
         if self.splits.rows:
             x, names = x[: self.splits.rows], names[: self.splits.rows]
         labels = sorted(set(names))
         y, valid_y = (np.array([labels.index(n) for n in part]) for part in (names, valid_names))
-        return Rows(x, y, valid_x, valid_y, labels)
+        return FeatureRows(x, y, valid_x, valid_y, labels)
 
     def tables(self, package: Path) -> None:
         (package / "tables.json").write_text(json.dumps({"labels": self.data.labels}))

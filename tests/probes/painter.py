@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tidemill.contract import Application, Figures, Learner, Metric, Recipe, Splits
-from tidemill.families.networks import Batch, Rows, export, loader
+from tidemill.families.networks import Batch, TensorRows, export, loader
 from tidemill.kit.graphs import opened
 from tidemill.learners.lightning.loop import LightningLearner
 
@@ -112,7 +112,7 @@ class Data(lightning.LightningDataModule):
             points(pd.read_parquet(splits.folder / f"{part}.parquet"))
             for part in ("train", "valid")
         )
-        self.batches = Rows([torch.from_numpy(self.train)], recipe.batch, splits.seed)
+        self.batches = TensorRows([torch.from_numpy(self.train)], recipe.batch, splits.seed)
 
     def train_dataloader(self) -> Any:
         return loader(self.batches)

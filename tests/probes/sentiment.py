@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tidemill.contract import Learner, Recipe, Splits, Teachable
 from tidemill.families.classifier import VALIDATION, Classifier, ClassifierPredictor, Label
-from tidemill.families.networks import Batch, ClassifierModule, Rows, adamw, export, loader
+from tidemill.families.networks import Batch, ClassifierModule, TensorRows, adamw, export, loader
 from tidemill.learners.lightning.loop import LightningLearner
 
 LONGEST = 32  # tokens
@@ -80,7 +80,7 @@ class Data(lightning.LightningDataModule):
             texts = encoded(tokenizer, [json.loads(item)["text"] for item in part["inputs"]])
             places = torch.tensor([self.labels.index(name) for name in targets])
             self.parts.append([torch.tensor(texts["ids"]), places, torch.tensor(texts["mask"])])
-        self.batches = Rows(self.parts[0], recipe.batch, splits.seed)
+        self.batches = TensorRows(self.parts[0], recipe.batch, splits.seed)
 
     def train_dataloader(self) -> Any:
         return loader(self.batches)

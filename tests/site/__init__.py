@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks.collect.crawl import Crawl
 from tidemill.engines import config
-from tidemill.engines.config.schema import Budget, Collect, OptOut, Source
+from tidemill.engines.config.schema import Collect, NightBudget, OptOut, Source
 from tidemill.records.receipts import Collected
 
 ROBOTS = b"User-agent: *\nAllow: /\n"
@@ -219,7 +219,7 @@ def source(*seeds: str, **more: object) -> Source:
         "delay_s": 0.0,
         "revisit_days": (0.0, 0.0),
         "max_failed": 1.0,
-        "budget": Budget(minutes=1.0),
+        "budget": NightBudget(minutes=1.0),
         "selector": [{"kind": "whole", "name": "page"}],
         "clean": {},
         **more,

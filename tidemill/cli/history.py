@@ -9,7 +9,7 @@ from tidemill.cli.arguments import Application, Json, out
 from tidemill.cli.deciding import known
 
 if TYPE_CHECKING:
-    from tidemill.engines.mlflow.ledger import Decision
+    from tidemill.engines.mlflow.ledger import LedgerDecision
 
 COLUMNS = ("at", "version", "previous", "by", "why")
 
@@ -40,7 +40,7 @@ def history(
     show(entries)
 
 
-def show(entries: "list[Decision]") -> None:
+def show(entries: "list[LedgerDecision]") -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -56,7 +56,7 @@ def show(entries: "list[Decision]") -> None:
     Console().print(table)
 
 
-def live_at(entries: "list[Decision]", at: str) -> "list[Decision]":
+def live_at(entries: "list[LedgerDecision]", at: str) -> "list[LedgerDecision]":
     """The decision that was in force at a time; a date means its end, in UTC without a zone."""
     from tidemill.runtime.errors import Refused
 

@@ -33,7 +33,7 @@ COLOURS = {
 }
 
 
-class Night:
+class NightPanel:
     """Listens to the steps of one run.
 
     Live where there is a terminal, a line a step where there is none.
@@ -66,7 +66,7 @@ class Night:
             else None
         )
 
-    def __enter__(self) -> "Night":
+    def __enter__(self) -> "NightPanel":
         if self.live:
             self.live.start()
         elif not self.quiet:

@@ -15,14 +15,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tidemill.engines.config.schema import General, Quality, Recipe, Runtime, Source, Trainer
+from tidemill.engines.config.schema import General, Quality, RecipeConfig, Runtime, Source, Trainer
 from tidemill.runtime import paths
 
 FILES: dict[str, type[BaseModel]] = {
     "conf/config.yaml": General,
     "conf/source/NAME.yaml": Source,
     "conf/quality/NAME.yaml": Quality,
-    "conf/recipe/NAME.yaml": Recipe,
+    "conf/recipe/NAME.yaml": RecipeConfig,
     "conf/trainer/NAME.yaml": Trainer,
     "conf/runtime/NAME.yaml": Runtime,
 }

@@ -13,7 +13,7 @@ from tidemill.runtime.lifetimes import guardian, stopping
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tidemill.cli.panel import Night
+    from tidemill.cli.panel import NightPanel
 
 WIDTH = 160  # of a table in a file, where nobody's window sets it
 
@@ -65,10 +65,10 @@ def run(
     guardian.watched()
     from flows.forms import Application
     from flows.retrain import retrain
-    from tidemill.cli.panel import Night
+    from tidemill.cli.panel import NightPanel
 
     console = _console(as_json)
-    with Night(console, quiet=as_json) as night:
+    with NightPanel(console, quiet=as_json) as night:
         process.listeners.append(night)
         try:
             retrain(Application(application), given, dry_run, ask, "started from the command line")
@@ -89,7 +89,7 @@ def _console(as_json: bool) -> "Console":
     return Console(stderr=as_json, width=WIDTH)
 
 
-def _answer(night: "Night") -> dict[str, Any]:
+def _answer(night: "NightPanel") -> dict[str, Any]:
     return {
         **night.said["end"]["end"],
         "seconds": {name: round(wall, 2) for name, wall in night.walls.items()},

@@ -40,7 +40,7 @@ class Shuffled(Steps):
         """The batch of these rows."""
 
 
-class Rows(Shuffled):
+class TensorRows(Shuffled):
     """Batches of tensors that lie in memory, one entry a row."""
 
     def __init__(self, tensors: Sequence[Tensor], batch: int, seed: int) -> None:

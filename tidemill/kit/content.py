@@ -23,6 +23,6 @@ def of_payload(payload: bytes) -> str:
             return normal.hexadecimal_in_letters(sounds.samples_digest(payload))
         if payload.startswith(pictures.SIGNATURES):
             return normal.hexadecimal_in_letters(pictures.pixels_digest(payload))
-    except (pictures.Unfit, sounds.Unfit):
+    except (pictures.UnfitPicture, sounds.UnfitSound):
         pass  # what cannot be read is known by its bytes
     return normal.in_letters(payload)

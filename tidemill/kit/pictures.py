@@ -32,7 +32,7 @@ DAMAGE = (
 )  # what decoders raise
 
 
-class Unfit(ValueError):
+class UnfitPicture(ValueError):
     """Bytes that are no picture we can use, with the reason."""
 
 
@@ -44,7 +44,9 @@ def opened(body: bytes, kept_pixels: int = KEPT_PIXELS) -> Any:
     from PIL import Image
 
     if len(body) > MOST_BYTES:
-        raise Unfit(f"a picture of {len(body) / 1e6:.1f} MB, the limit is {MOST_BYTES / 1e6:.0f}")
+        raise UnfitPicture(
+            f"a picture of {len(body) / 1e6:.1f} MB, the limit is {MOST_BYTES / 1e6:.0f}"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # our own limit is asked
@@ -52,12 +54,12 @@ def opened(body: bytes, kept_pixels: int = KEPT_PIXELS) -> Any:
             _drafted(picture, kept_pixels)
             picture.load()
             return _upright(_reduced(picture, kept_pixels))
-    except Unfit:
+    except UnfitPicture:
         raise
     except Image.DecompressionBombError as error:  # pillow's own limit, hit before ours is asked
-        raise Unfit(f"a picture of far more pixels than {_memory_limit()}") from error
+        raise UnfitPicture(f"a picture of far more pixels than {_memory_limit()}") from error
     except DAMAGE as error:
-        raise Unfit(f"not a whole picture ({', '.join(FORMATS)})") from error
+        raise UnfitPicture(f"not a whole picture ({', '.join(FORMATS)})") from error
 
 
 def _memory_limit() -> str:
@@ -81,7 +83,9 @@ def _drafted(picture: Any, kept_pixels: int) -> None:
         coefficients = 4 * pixels if picture.info.get("progressive") else 0
         needed = 4 * picture.size[0] * picture.size[1] + coefficients
     if needed > MOST_MEMORY:
-        raise Unfit(f"a picture of {width} x {height} pixels, which is more than {_memory_limit()}")
+        raise UnfitPicture(
+            f"a picture of {width} x {height} pixels, which is more than {_memory_limit()}"
+        )
 
 
 def _reduced(picture: Any, kept_pixels: int) -> Any:
@@ -196,7 +200,7 @@ def look(body: bytes) -> Look | None:
         return None
     try:
         small = np.asarray(square(grey(opened(body)), 4 * HASH_SIDE))
-    except Unfit:
+    except UnfitPicture:
         return None
     if np.ptp(small) < 8:
         return None
@@ -225,4 +229,4 @@ def decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Unfit("not base64") from error
+        raise UnfitPicture("not base64") from error

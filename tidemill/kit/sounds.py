@@ -17,7 +17,7 @@ MOST_SAMPLES = 60_000_000  # of all channels together: 240 MB in memory while fl
 RATES = (4_000, 192_000)  # samples a second
 
 
-class Unfit(ValueError):
+class UnfitSound(ValueError):
     """Bytes that are no sound we can use, with the reason."""
 
 
@@ -39,7 +39,9 @@ def opened(body: bytes, most_seconds: float = MOST_SECONDS) -> tuple[np.ndarray,
     import soundfile
 
     if len(body) > MOST_BYTES:
-        raise Unfit(f"a sound of {len(body) / 1e6:.1f} MB, the limit is {MOST_BYTES / 1e6:.0f}")
+        raise UnfitSound(
+            f"a sound of {len(body) / 1e6:.1f} MB, the limit is {MOST_BYTES / 1e6:.0f}"
+        )
     try:
         with soundfile.SoundFile(_Held(body)) as file:
             _fits(file, most_seconds)
@@ -51,13 +53,13 @@ def opened(body: bytes, most_seconds: float = MOST_SECONDS) -> tuple[np.ndarray,
                 samples = integers(file.read(most + 1, dtype="float32", always_2d=True))
             rate = int(file.samplerate)
     except (soundfile.SoundFileError, OSError, ValueError, TypeError, OverflowError) as error:
-        if isinstance(error, Unfit):
+        if isinstance(error, UnfitSound):
             raise
-        raise Unfit(f"not a whole sound ({', '.join(FORMATS)})") from error
+        raise UnfitSound(f"not a whole sound ({', '.join(FORMATS)})") from error
     if len(samples) > most:
-        raise Unfit(f"a sound of more than {most_seconds:g} seconds")
+        raise UnfitSound(f"a sound of more than {most_seconds:g} seconds")
     if not len(samples):
-        raise Unfit("a sound without a sample")
+        raise UnfitSound("a sound without a sample")
     return samples, rate
 
 
@@ -68,7 +70,7 @@ def integers(samples: np.ndarray) -> np.ndarray:
     """
     peak = float(np.abs(samples).max(initial=0.0))
     if not np.isfinite(peak):
-        raise Unfit("a sound with samples that are NaN or infinite")
+        raise UnfitSound("a sound with samples that are NaN or infinite")
     scale = 32_768 / max(1.0, peak)
     return np.rint(samples * np.float32(scale)).clip(-32_768, 32_767).astype(np.int16)
 
@@ -84,15 +86,15 @@ def samples_digest(body: bytes) -> str:
 
 def _fits(file: Any, most_seconds: float) -> None:
     if file.format not in FORMATS:
-        raise Unfit(f"a sound in {file.format}; {', '.join(FORMATS)} are read")
+        raise UnfitSound(f"a sound in {file.format}; {', '.join(FORMATS)} are read")
     if not RATES[0] <= file.samplerate <= RATES[1]:
-        raise Unfit(
+        raise UnfitSound(
             f"{file.samplerate} samples a second; between {RATES[0]:,} and {RATES[1]:,} are read"
         )
     if file.frames > most_seconds * file.samplerate:
-        raise Unfit(f"a sound of more than {most_seconds:g} seconds")
+        raise UnfitSound(f"a sound of more than {most_seconds:g} seconds")
     if file.frames * file.channels > MOST_SAMPLES:
-        raise Unfit(
+        raise UnfitSound(
             f"a sound of {file.frames * file.channels:,} samples, the limit is {MOST_SAMPLES:,}"
         )
 

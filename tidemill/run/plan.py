@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from tidemill.engines import config
-from tidemill.engines.config.schema import Recipe as Judged
+from tidemill.engines.config.schema import RecipeConfig
 from tidemill.records.receipts import RunReceipt
 from tidemill.run import code, start
 from tidemill.run.start import Champion
@@ -56,8 +56,8 @@ class Plan(Receipt):
     digest: str  # of all above
 
     @property
-    def recipe(self) -> Judged:
-        return Judged.model_validate(self.config)
+    def recipe(self) -> RecipeConfig:
+        return RecipeConfig.model_validate(self.config)
 
     @property
     def folder(self) -> Path:
@@ -105,7 +105,7 @@ class Plan(Receipt):
         return digest(self.model_dump(mode="json", exclude={"digest"}))
 
 
-def make(judged: Judged) -> Plan:
+def make(judged: RecipeConfig) -> Plan:
     """The plan of a resolved configuration, written down in its run's folder."""
     plan, before = _planned(judged)
     if plan != before:
@@ -124,7 +124,7 @@ def by_hand(application: str, overrides: list[str]) -> Plan:
     return plan
 
 
-def _planned(judged: Judged) -> tuple[Plan, Plan | None]:
+def _planned(judged: RecipeConfig) -> tuple[Plan, Plan | None]:
     """The plan as data and code stand now, and the one that its folder has."""
     name = judged.application
     report = paths.data("splits", name) / "report.json"

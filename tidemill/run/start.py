@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from tidemill.engines.config.schema import Recipe as Judged
+from tidemill.engines.config.schema import RecipeConfig
 from tidemill.engines.mlflow import client, registry, tags
 from tidemill.engines.mlflow.live import live
 from tidemill.runtime import paths
@@ -20,7 +20,7 @@ class Champion(BaseModel):
     weights: str  # digest
 
 
-def weights(judged: Judged) -> dict[str, str]:
+def weights(judged: RecipeConfig) -> dict[str, str]:
     """The folder or file that `model.start` names, with the digest of its bytes."""
     named = judged.model.get("start")
     if not named:
@@ -31,7 +31,7 @@ def weights(judged: Judged) -> dict[str, str]:
     return {str(named): tree_digest(path)}
 
 
-def champion(judged: Judged, folder: Path, before: Champion | None) -> Champion | None:
+def champion(judged: RecipeConfig, folder: Path, before: Champion | None) -> Champion | None:
     """The own live version, where a training asks for it; None where it does not.
 
     It is no part of the run's key, or each promotion would train again the night after. A training
@@ -57,7 +57,7 @@ def champion(judged: Judged, folder: Path, before: Champion | None) -> Champion 
     return Champion(version=number, weights=sha256(path))
 
 
-def _asks(judged: Judged) -> tuple[str, str]:
+def _asks(judged: RecipeConfig) -> tuple[str, str]:
     """The setting that asks for the champion, and what to say instead; empty where none does."""
     if judged.trainer.start == "champion":
         return "trainer.start=champion", "say trainer.start=scratch"

@@ -160,7 +160,7 @@ def _unfit(reads: str, path: Path) -> str | None:
             pictures.opened(path.read_bytes())
         elif not path.read_bytes().decode("utf-8").strip():
             return "empty"
-    except pictures.Unfit as error:
+    except pictures.UnfitPicture as error:
         return str(error)
     except UnicodeDecodeError:
         return "not UTF-8"

@@ -24,10 +24,10 @@ from tidemill.engines.config.schema import (
     MODEL_HALF,
     General,
     Quality,
-    Recipe,
+    RecipeConfig,
     Runtime,
     Source,
-    Use,
+    SourceUse,
 )
 from tidemill.engines.config.schema.judging import misread
 from tidemill.runtime.errors import Refused
@@ -95,9 +95,11 @@ def runtime(name: str = "local") -> Runtime:
 def sources(name: str) -> list[str]:
     """The sources that an application's file names; nothing else of it is judged."""
     try:
-        uses = TypeAdapter(tuple[Use, ...]).validate_python(_file("recipe", name).get("sources"))
+        uses = TypeAdapter(tuple[SourceUse, ...]).validate_python(
+            _file("recipe", name).get("sources")
+        )
     except ValidationError as error:
-        raise Refused(problems(error, f"conf/recipe/{name}.yaml: sources", Use)) from error
+        raise Refused(problems(error, f"conf/recipe/{name}.yaml: sources", SourceUse)) from error
     return [use.name for use in uses]
 
 
@@ -106,7 +108,7 @@ def quality(name: str) -> Quality:
     return _judged(Quality, _file("quality", name), f"conf/quality/{name}.yaml")
 
 
-def recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+def recipe(name: str, overrides: Sequence[str] = ()) -> RecipeConfig:
     """One application's configuration, resolved and judged.
 
     Overrides are `key=value`, of the model half only; `trainer=NAME` and `runtime=NAME` choose a
@@ -117,7 +119,7 @@ def recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         raise Refused(f"no recipe {name!r}; recipes/ has {', '.join(recipe_names())}")
     words = " ".join(" ".join(overrides).split())
     where = f"conf/recipe/{name}.yaml" + (f" with {words}" if overrides else "")
-    judged = _judged(Recipe, _merged(name, overrides), where)
+    judged = _judged(RecipeConfig, _merged(name, overrides), where)
     application = load_recipe(name)
     _check_model(application, judged.model, where, "model")
     _check_sweep(application, judged, where)
@@ -158,7 +160,7 @@ def _check_model(application: Any, model: dict[str, Any], where: str, key: str) 
         raise Refused(problems(error, where, application, before=key)) from error
 
 
-def _check_sweep(application: type[contract.Recipe], judged: Recipe, where: str) -> None:
+def _check_sweep(application: type[contract.Recipe], judged: RecipeConfig, where: str) -> None:
     unknown = sorted(set(judged.sweep.space) - set(application.model_fields))
     if unknown:
         raise Refused(
@@ -172,7 +174,9 @@ def _check_sweep(application: type[contract.Recipe], judged: Recipe, where: str)
         )
 
 
-def _check_capabilities(application: type[contract.Recipe], judged: Recipe, where: str) -> None:
+def _check_capabilities(
+    application: type[contract.Recipe], judged: RecipeConfig, where: str
+) -> None:
     """Refuse what the application cannot do, before anything is spent."""
     for wanted, kind, capability, why in _capabilities(application, judged):
         if wanted and not issubclass(kind, capability):
@@ -180,7 +184,7 @@ def _check_capabilities(application: type[contract.Recipe], judged: Recipe, wher
 
 
 def _capabilities(
-    application: type[contract.Recipe], judged: Recipe
+    application: type[contract.Recipe], judged: RecipeConfig
 ) -> tuple[tuple[bool, type, type, str], ...]:
     """Of each capability: whether it is asked for, of which type, the protocol and the refusal."""
     name = judged.application
@@ -221,7 +225,7 @@ def _capabilities(
     )
 
 
-def sound() -> dict[str, Recipe]:
+def sound() -> dict[str, RecipeConfig]:
     """The applications whose file holds.
 
     One whose does not is named in the log and leaves the others alone.
@@ -235,7 +239,7 @@ def sound() -> dict[str, Recipe]:
     return recipes
 
 
-def nightly() -> dict[str, Recipe]:
+def nightly() -> dict[str, RecipeConfig]:
     """The applications that the clock retrains."""
     return {name: judged for name, judged in sound().items() if judged.nightly}
 
@@ -257,8 +261,8 @@ def _overrides(name: str, overrides: Sequence[str]) -> tuple[list[layers.Setting
             _file(key, value)
             chosen[key] = value
             continue
-        if top not in Recipe.model_fields or top in FIXED:
-            choices = [*(n for n in MODEL_HALF if n in Recipe.model_fields), "runtime"]
+        if top not in RecipeConfig.model_fields or top in FIXED:
+            choices = [*(n for n in MODEL_HALF if n in RecipeConfig.model_fields), "runtime"]
             raise Refused(f"unknown key {key!r}; there are {', '.join(choices)}")
         try:
             dotted.append(layers.override(item))
@@ -267,7 +271,7 @@ def _overrides(name: str, overrides: Sequence[str]) -> tuple[list[layers.Setting
     return dotted, chosen
 
 
-def check_hardware(config: Recipe) -> None:
+def check_hardware(config: RecipeConfig) -> None:
     """Refuse a trainer this machine cannot run, before any work."""
     trainer = config.trainer
     if trainer.accelerator == "gpu" and not _gpus():

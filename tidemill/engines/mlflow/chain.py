@@ -26,7 +26,7 @@ HEAD = "ledger.head"
 NAME = re.compile(r"ledger\.(\d{6})")
 
 
-class Broken(Fault):
+class BrokenChain(Fault):
     """The ledger was changed by somebody other than Tidemill."""
 
     def __init__(self, application: str, number: int, why: str) -> None:
@@ -36,7 +36,7 @@ class Broken(Fault):
         )
 
 
-class Entry(BaseModel, frozen=True, extra="forbid"):
+class LedgerEntry(BaseModel, frozen=True, extra="forbid"):
     """One decision, as it is signed."""
 
     application: str
@@ -77,11 +77,11 @@ class Chain:
     """The entries of an application, found to be whole."""
 
     application: str
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[LedgerEntry, ...] = ()
     head: Head | None = None
 
     @property
-    def pending(self) -> Entry | None:
+    def pending(self) -> LedgerEntry | None:
         """The last entry, where it is not in the head yet."""
         last = self.entries[-1] if self.entries else None
         return last if last and (self.head is None or self.head.count < last.number) else None
@@ -93,7 +93,7 @@ class Chain:
             return self.pending.previous
         return self.head.live if self.head else None
 
-    def carried_out(self) -> list[Entry]:
+    def carried_out(self) -> list[LedgerEntry]:
         """The entries whose version went live, oldest first."""
         if not self.entries:
             return []
@@ -117,7 +117,7 @@ def noted(by: str, why: str) -> Note:
     return Note(by=by, why=why, secret=secrets.token_hex(16))
 
 
-def signed(content: Entry | Head) -> str:
+def signed(content: LedgerEntry | Head) -> str:
     """A tag's value: the content and its signature."""
     body = content.model_dump()
     return canonical({"content": body, "signature": signing.signature(canonical(body))})
@@ -140,7 +140,7 @@ def read(application: str, tags: Mapping[str, str], seen: Head | None = None) ->
     return chain
 
 
-def note(entry: Entry, tags: Mapping[str, str]) -> Note | None:
+def note(entry: LedgerEntry, tags: Mapping[str, str]) -> Note | None:
     """Who decided an entry and why; None where the note was removed. Raises `Broken`."""
     text = tags.get(note_tag(entry.number))
     if text is None:
@@ -150,47 +150,47 @@ def note(entry: Entry, tags: Mapping[str, str]) -> Note | None:
     except ValidationError:
         found = None
     if found is None or not hmac.compare_digest(found.digest(), entry.note):
-        raise Broken(entry.application, entry.number, "its note was changed")
+        raise BrokenChain(entry.application, entry.number, "its note was changed")
     return found
 
 
-def _entries(application: str, stored: Mapping[int, str]) -> tuple[Entry, ...]:
+def _entries(application: str, stored: Mapping[int, str]) -> tuple[LedgerEntry, ...]:
     """The entries since the ledger last started anew, each in its place."""
     opened = {number: _opened(application, number, stored[number]) for number in sorted(stored)}
-    begun = [n for n, entry in opened.items() if isinstance(entry, Entry) and entry.anew]
+    begun = [n for n, entry in opened.items() if isinstance(entry, LedgerEntry) and entry.anew]
     first = max(begun, default=1)
-    entries: list[Entry] = []
+    entries: list[LedgerEntry] = []
     for number in range(first, max(opened, default=0) + 1):
-        entry = opened.get(number) or Broken(application, number, "the entry was removed")
-        if isinstance(entry, Broken):
+        entry = opened.get(number) or BrokenChain(application, number, "the entry was removed")
+        if isinstance(entry, BrokenChain):
             raise entry
         if entries:
             _check_follows(entry, entries[-1])
         elif entry.before or (entry.previous is not None and not entry.anew):
-            raise Broken(application, number, "it is not the first entry")
+            raise BrokenChain(application, number, "it is not the first entry")
         entries.append(entry)
     return tuple(entries)
 
 
-def _opened(application: str, number: int, text: str) -> Entry | Broken:
+def _opened(application: str, number: int, text: str) -> LedgerEntry | BrokenChain:
     try:
         body = json.loads(text)
-        entry = Entry.model_validate(body["content"])
+        entry = LedgerEntry.model_validate(body["content"])
         whole = signing.valid(canonical(body["content"]), body["signature"])
     except (ValueError, KeyError, TypeError):
-        return Broken(application, number, "it is not an entry of this version of Tidemill")
+        return BrokenChain(application, number, "it is not an entry of this version of Tidemill")
     if not whole:
-        return Broken(application, number, "it was changed, or signed with another key")
+        return BrokenChain(application, number, "it was changed, or signed with another key")
     if (entry.application, entry.number) != (application, number):
-        return Broken(application, number, f"it belongs to {entry.application}")
+        return BrokenChain(application, number, f"it belongs to {entry.application}")
     return entry
 
 
-def _check_follows(entry: Entry, before: Entry) -> None:
+def _check_follows(entry: LedgerEntry, before: LedgerEntry) -> None:
     if entry.before != digest(before.model_dump()):
-        raise Broken(entry.application, entry.number, "the entry before it is another one")
+        raise BrokenChain(entry.application, entry.number, "the entry before it is another one")
     if entry.previous not in (before.version, before.previous):
-        raise Broken(entry.application, entry.number, "another version was live before it")
+        raise BrokenChain(entry.application, entry.number, "another version was live before it")
 
 
 def read_head(application: str, tags: Mapping[str, str]) -> Head | None:
@@ -202,9 +202,9 @@ def read_head(application: str, tags: Mapping[str, str]) -> Head | None:
         head = Head.model_validate(body["content"])
         whole = signing.valid(canonical(body["content"]), body["signature"])
     except (ValueError, KeyError, TypeError):
-        raise Broken(application, 0, "its head cannot be read") from None
+        raise BrokenChain(application, 0, "its head cannot be read") from None
     if not whole or head.application != application:
-        raise Broken(application, head.count, "its head was changed")
+        raise BrokenChain(application, head.count, "its head was changed")
     return head
 
 
@@ -213,20 +213,20 @@ def _check_head(chain: Chain) -> None:
     first = chain.entries[0].number if chain.entries else 1
     if last is None:
         if head:
-            raise Broken(chain.application, head.count, "the entries were removed")
+            raise BrokenChain(chain.application, head.count, "the entries were removed")
         return
     if head is None:
         if last.number > first:  # the very first one may have been cut off before its head
-            raise Broken(chain.application, last.number, "its head was removed")
+            raise BrokenChain(chain.application, last.number, "its head was removed")
         return
     if head.count > last.number:
-        raise Broken(chain.application, head.count, "the entry was removed")
+        raise BrokenChain(chain.application, head.count, "the entry was removed")
     if head.count < first and last.number == first:
         return  # started anew, and cut off before its head
     if head.count < last.number - 1:
-        raise Broken(chain.application, last.number, "its head was put back")
+        raise BrokenChain(chain.application, last.number, "its head was put back")
     if head.digest != digest(chain.entries[head.count - first].model_dump()):
-        raise Broken(chain.application, head.count, "its head belongs to another entry")
+        raise BrokenChain(chain.application, head.count, "its head belongs to another entry")
 
 
 def _check_seen(chain: Chain, seen: Head) -> None:
@@ -235,11 +235,11 @@ def _check_seen(chain: Chain, seen: Head) -> None:
     if first and first.anew and first.number > seen.count:
         return
     if chain.head is None or chain.head.count < seen.count:
-        raise Broken(
+        raise BrokenChain(
             chain.application,
             seen.count,
             f"{seen.count} entries were here, and {chain.head.count if chain.head else 0} are left",
         )
     at = seen.count - (first.number if first else 1)
     if at >= 0 and digest(chain.entries[at].model_dump()) != seen.digest:
-        raise Broken(chain.application, seen.count, "it is another one than was here before")
+        raise BrokenChain(chain.application, seen.count, "it is another one than was here before")

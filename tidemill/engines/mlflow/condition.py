@@ -73,7 +73,7 @@ def _ledger_of(application: str, model: Model) -> bool:
     """Whether a model's tags hold this application's ledger."""
     try:
         head = chain.read_head(application, model.tags)
-    except chain.Broken:
+    except chain.BrokenChain:
         return False
     return head is not None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from tidemill.engines.mlflow import chain, client, registry
-from tidemill.engines.mlflow.chain import Chain, Entry, Head
+from tidemill.engines.mlflow.chain import Chain, Head, LedgerEntry
 from tidemill.engines.mlflow.version import Model
 from tidemill.runtime import paths
 from tidemill.runtime.files import canonical, digest, write
@@ -20,7 +20,7 @@ REMOVED = "(removed)"
 LONGEST = 2_000  # characters of a reason
 
 
-class Decision(BaseModel, frozen=True):
+class LedgerDecision(BaseModel, frozen=True):
     """An entry of the ledger with its note."""
 
     number: int
@@ -33,28 +33,31 @@ class Decision(BaseModel, frozen=True):
     carried_out: bool  # False: it was meant, and cut off before the alias moved
 
 
-def ledger(application: str) -> list[Decision]:
-    """What was live, since when, by whose decision and why, oldest first. Raises `chain.Broken`."""
+def ledger(application: str) -> list[LedgerDecision]:
+    """What was live, since when, by whose decision and why, oldest first.
+
+    Raises `chain.BrokenChain`.
+    """
     model = registry.model(application)
     return decisions(read(application, model), model) if model else []
 
 
 def read(application: str, model: Model | None) -> Chain:
-    """An application's chain, whole and not shorter than it was. Raises `chain.Broken`."""
+    """An application's chain, whole and not shorter than it was. Raises `chain.BrokenChain`."""
     whole = chain.read(application, model.tags if model else {}, seen(application))
     if whole.head:
         _remember(whole.head)
     return whole
 
 
-def decisions(whole: Chain, model: Model) -> list[Decision]:
+def decisions(whole: Chain, model: Model) -> list[LedgerDecision]:
     """The entries with who decided and why."""
     carried_out = {entry.number for entry in whole.carried_out()}
     rows = []
     for entry in whole.entries:
         note = chain.note(entry, model.tags)
         rows.append(
-            Decision(
+            LedgerDecision(
                 **entry.model_dump(include={"number", "at", "version", "previous", "digest"}),
                 by=note.by if note else REMOVED,
                 why=note.why if note else REMOVED,
@@ -78,7 +81,7 @@ def line(whole: Chain) -> list[str]:
     return standing
 
 
-def record(whole: Chain | None, entry: Entry, note: chain.Note) -> Entry:
+def record(whole: Chain | None, entry: LedgerEntry, note: chain.Note) -> LedgerEntry:
     """Append an entry, its note first. `whole` is None where the ledger starts anew."""
     before = digest(whole.entries[-1].model_dump()) if whole and whole.entries else ""
     linked = entry.model_copy(update={"before": before, "note": note.digest()})
@@ -87,7 +90,7 @@ def record(whole: Chain | None, entry: Entry, note: chain.Note) -> Entry:
     return linked
 
 
-def close(entry: Entry, live: str | None) -> None:
+def close(entry: LedgerEntry, live: str | None) -> None:
     """Count an entry as dealt with, `live` being the version that is live after it."""
     head = Head(
         application=entry.application,
@@ -107,7 +110,7 @@ def next_number(application: str, model: Model | None) -> int:
         if (match := chain.NAME.fullmatch(name))
     ]
     known = [seen(application)]
-    with suppress(chain.Broken):
+    with suppress(chain.BrokenChain):
         known.append(chain.read_head(application, model.tags if model else {}))
     return max([0, *there, *(head.count for head in known if head)]) + 1
 

@@ -67,7 +67,7 @@ def _words(application: str, version: str | None, alias: str | None) -> str:
     )
 
 
-def _cut_off(entry: chain.Entry) -> str:
+def _cut_off(entry: chain.LedgerEntry) -> str:
     return (
         f"the promotion of version {entry.version} of {entry.application} at {entry.at} was cut "
         f"off before the alias moved; the same run finishes it, or: tidemill rollback "

@@ -33,7 +33,7 @@ def resumed(step: str, event: dict[str, Any]) -> str:
     )
 
 
-class Page:
+class ProgressPage:
     """Hears one step's progress. Without a Prefect run around it, it only logs."""
 
     def __init__(self, step: str) -> None:
@@ -123,7 +123,7 @@ def told(step: str) -> Iterator[None]:
     if not _in_prefect():
         yield
         return
-    page = Page(step)
+    page = ProgressPage(step)
     process.listeners.append(page)
     try:
         yield

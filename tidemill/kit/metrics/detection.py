@@ -24,7 +24,7 @@ def overlap(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Found:
+class RankedBoxes:
     """Boxes of one class at one overlap, best first over all pictures.
 
     Which were right (d,), whose picture (d,), and how many there were to find (n,).
@@ -37,7 +37,7 @@ class Found:
 
 def match(
     answers: Sequence[tuple[np.ndarray, np.ndarray]], targets: Sequence[np.ndarray], least: float
-) -> Found:
+) -> RankedBoxes:
     """Match answers (boxes and scores, a pair a picture) with targets.
 
     The surest first, each target once, at an overlap of `least` or more (COCO's rule).
@@ -56,14 +56,14 @@ def match(
             row.append(number)
             score.append(scores[place])
     order = np.argsort(-np.array(score, dtype=float), kind="stable")
-    return Found(
+    return RankedBoxes(
         np.array(right, dtype=float)[order],
         np.array(row, dtype=int)[order],
         np.array([len(item) for item in targets], dtype=float),
     )
 
 
-def average_precision(found: Found, weights: np.ndarray) -> np.ndarray:
+def average_precision(found: RankedBoxes, weights: np.ndarray) -> np.ndarray:
     """Average precision, 0 to 1, higher is better.
 
     Interpolated at 101 points as COCO's evaluation does; NaN where a resample has nothing to find.

@@ -194,7 +194,7 @@ class Penalty(Callback):
                     weight.grad.add_(weight.sign(), alpha=self.l1)
 
 
-class Budget(Callback):
+class TimeBudget(Callback):
     """Ends a training properly once its minutes are spent, those before a kill included."""
 
     def __init__(self, minutes: float, keeping: Keeping | None) -> None:

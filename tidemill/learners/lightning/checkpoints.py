@@ -138,7 +138,7 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Clock:
+class CheckpointClock:
     """When the next checkpoint is due.
 
     By steps, by time, and never so often that it costs more than its share.

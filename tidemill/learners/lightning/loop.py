@@ -16,8 +16,15 @@ from safetensors.torch import load_file, save_file
 from tidemill.contract import Fitted, Rated, Recipe, Run, Splits
 from tidemill.engines.config.schema import Trainer
 from tidemill.kit.batches import Steps
-from tidemill.learners.lightning.callbacks import Average, Best, Budget, Penalty, Progress, Rates
-from tidemill.learners.lightning.checkpoints import Checkpoints, Clock, Files
+from tidemill.learners.lightning.callbacks import (
+    Average,
+    Best,
+    Penalty,
+    Progress,
+    Rates,
+    TimeBudget,
+)
+from tidemill.learners.lightning.checkpoints import CheckpointClock, Checkpoints, Files
 from tidemill.learners.lightning.distillation import Teacher, taught
 from tidemill.learners.lightning.lr_range_test import find
 from tidemill.learners.lightning.optimisers import configure
@@ -174,7 +181,7 @@ class Training:
         self.keeping = self._keeping(settings, dataset)
         self.best = Best(run.watch) if settings.keep == "best" and run.watch else None
         self.budget = (
-            Budget(settings.budget_minutes, self.keeping) if settings.budget_minutes else None
+            TimeBudget(settings.budget_minutes, self.keeping) if settings.budget_minutes else None
         )
         self.callbacks = self._callbacks(run)
 
@@ -183,7 +190,7 @@ class Training:
             return None
         at = int(self.content["steps"]) if self.content else 0
         self.kept.resumed_at = at if self.content else None
-        clock = Clock(settings.checkpoint_steps, settings.checkpoint_minutes, at)
+        clock = CheckpointClock(settings.checkpoint_steps, settings.checkpoint_minutes, at)
         return Keeping(
             self.kept.checkpoints, clock, self.kept.stop, self.parts, dataset, self.content
         )

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from tidemill.learners.lightning.checkpoints import Checkpoints, Clock
+from tidemill.learners.lightning.checkpoints import CheckpointClock, Checkpoints
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.process import EXIT_AGAIN
 
@@ -107,7 +107,7 @@ class Keeping(Callback):
     def __init__(
         self,
         checkpoints: Checkpoints,
-        clock: Clock,
+        clock: CheckpointClock,
         stop: Stop,
         parts: int,
         dataset: Any,

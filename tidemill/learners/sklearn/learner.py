@@ -24,7 +24,7 @@ EXPORTED = 16  # validation rows on which the graph is compared with the model
 
 
 @dataclass(frozen=True)
-class Rows:
+class FeatureRows:
     """Features (n, F) float32 and classes (n,), and the same to validate on."""
 
     x: np.ndarray
@@ -44,11 +44,11 @@ class SklearnLearner(ABC, Generic[R]):
         self.recipe, self.splits = recipe, splits
 
     @abstractmethod
-    def load_data(self) -> Rows:
+    def load_data(self) -> FeatureRows:
         """The splits as features and classes."""
 
     @abstractmethod
-    def train(self, data: Rows, run: Run) -> int:
+    def train(self, data: FeatureRows, run: Run) -> int:
         """Fit the model, seeded by `run.seed`; the steps it took."""
 
     @abstractmethod
@@ -72,7 +72,7 @@ class SklearnLearner(ABC, Generic[R]):
         """Write what the predictor needs beside the graph: tables.json with the labels."""
 
     @property
-    def data(self) -> Rows:
+    def data(self) -> FeatureRows:
         return self.splits.of(type(self), self.recipe, self.load_data)
 
     def fit(self, run: Run) -> Fitted:
@@ -119,7 +119,7 @@ class LinearLearner(SklearnLearner[R]):
     coefficients: np.ndarray
     intercepts: np.ndarray
 
-    def train(self, data: Rows, run: Run) -> int:
+    def train(self, data: FeatureRows, run: Run) -> int:
         from sklearn.linear_model import LogisticRegression
 
         strength = float(self.recipe.model_dump().get("c", 1.0))
@@ -170,7 +170,7 @@ class BoostedLearner(SklearnLearner[R]):
     rounds = "rounds"  # the field that says how many trees
     settings: tuple[str, ...] = ("learning_rate", "num_leaves", "min_data_in_leaf")
 
-    def train(self, data: Rows, run: Run) -> int:
+    def train(self, data: FeatureRows, run: Run) -> int:
         import lightgbm
 
         fields = self.recipe.model_dump()

@@ -1,55 +1,45 @@
 """What conf/ may say: the fields, their bounds, and the rules across them."""
 
-from tidemill.engines.config.schema.data import Label, Quality, Select, Split, SplitRule, Use
+from tidemill.engines.config.schema.data import LabelPolicy, Quality, Select, SourceUse, SplitRule
 from tidemill.engines.config.schema.general import (
-    Approve,
     Collect,
     General,
     NightLimits,
-    Notices,
     OptOut,
-    Retention,
     Runtime,
     Serving,
-    Step,
     comes,
 )
 from tidemill.engines.config.schema.judging import Gate, Score
-from tidemill.engines.config.schema.recipe import DATA_HALF, MODEL_HALF, Recipe
+from tidemill.engines.config.schema.recipe import DATA_HALF, MODEL_HALF, RecipeConfig
 from tidemill.engines.config.schema.serving import Export, Serve
-from tidemill.engines.config.schema.source import Api, Budget, Clean, Mirror, Package, Rule, Source
-from tidemill.engines.config.schema.training import (
-    Dimension,
-    Ensemble,
-    Prune,
-    Sweep,
-    Teach,
-    Trainer,
+from tidemill.engines.config.schema.source import (
+    Clean,
+    Mirror,
+    NightBudget,
+    PinnedPackage,
+    Rule,
+    Source,
 )
+from tidemill.engines.config.schema.training import Dimension, Sweep, Trainer
 
 __all__ = [
     "DATA_HALF",
     "MODEL_HALF",
-    "Api",
-    "Approve",
-    "Budget",
     "Clean",
     "Collect",
     "Dimension",
-    "Ensemble",
     "Export",
     "Gate",
     "General",
-    "Label",
+    "LabelPolicy",
     "Mirror",
+    "NightBudget",
     "NightLimits",
-    "Notices",
     "OptOut",
-    "Package",
-    "Prune",
+    "PinnedPackage",
     "Quality",
-    "Recipe",
-    "Retention",
+    "RecipeConfig",
     "Rule",
     "Runtime",
     "Score",
@@ -57,12 +47,9 @@ __all__ = [
     "Serve",
     "Serving",
     "Source",
-    "Split",
+    "SourceUse",
     "SplitRule",
-    "Step",
     "Sweep",
-    "Teach",
     "Trainer",
-    "Use",
     "comes",
 ]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tidemill.engines.config.schema.base import Strict
 
 
-class Use(Strict):
+class SourceUse(Strict):
     """One source of a recipe."""
 
     name: str
@@ -55,7 +55,7 @@ class Quality(Strict):
     )
 
 
-class Label(BaseModel):
+class LabelPolicy(BaseModel):
     """How labels are decided and doubted; what else stands here is the recipe's own."""
 
     model_config = ConfigDict(extra="allow", frozen=True)

@@ -44,7 +44,7 @@ def comes(cron: str, timezone: str) -> None:
         ) from error
 
 
-class Step(Strict):
+class StepPolicy(Strict):
     retries: int = Field(ge=0, le=10)
     retry_delay_s: tuple[float, ...]
     timeout_minutes: float = Field(gt=0)
@@ -221,7 +221,7 @@ class General(Strict):
     seed: int
     collect: Collect
     optout: OptOut = OptOut()
-    step: Step
+    step: StepPolicy
     approval: Approve
     night: NightLimits
     notices: Notices

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from tidemill.engines.config.schema.base import Strict
-from tidemill.engines.config.schema.data import Label, Select, Split, Use
+from tidemill.engines.config.schema.data import LabelPolicy, Select, SourceUse, Split
 from tidemill.engines.config.schema.general import Runtime, comes
 from tidemill.engines.config.schema.judging import Gate, Score, unanswerable
 from tidemill.engines.config.schema.serving import Export, Serve
@@ -29,15 +29,15 @@ MODEL_HALF = (
 TRAINING = ("model", "trainer", "sweep", "teach", "prune", "ensemble", "seed")
 
 
-class Recipe(Strict):
+class RecipeConfig(Strict):
     """conf/recipe/NAME.yaml with config, trainer, runtime and overrides merged in."""
 
     application: str
     summary: str
     seed: int = Field(ge=0, le=2**32 - 1)
-    sources: tuple[Use, ...] = Field(min_length=1)
+    sources: tuple[SourceUse, ...] = Field(min_length=1)
     select: Select
-    label: Label
+    label: LabelPolicy
     split: Split
     model: dict[str, Any] = {}
     trainer: Trainer
@@ -76,7 +76,7 @@ class Recipe(Strict):
         return gates
 
     @model_validator(mode="after")
-    def _agree(self) -> "Recipe":
+    def _agree(self) -> "RecipeConfig":
         if problems := unanswerable(self.gates, self.score):
             raise ValueError("; ".join(problems))
         if self.nightly:

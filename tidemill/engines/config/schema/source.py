@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from tidemill.engines.config.schema.base import Strict
 
 
-class Package(Strict):
+class PinnedPackage(Strict):
     """A pinned package, fetched by its own client."""
 
     index: Literal["pypi", "npm", "debian"]
@@ -24,7 +24,7 @@ class Mirror(Strict):
     host: str = Field(pattern=r"^[a-z0-9-]+\.localhost$")
     port: int = Field(default=0, ge=0, le=65535)
     members: str
-    package: Package
+    package: PinnedPackage
 
 
 class Rule(Strict):
@@ -135,7 +135,7 @@ class Clean(Strict):
         return kind not in ("package", "files") if self.pii is None else self.pii
 
 
-class Budget(Strict):
+class NightBudget(Strict):
     """What one night at a source may cost; what is left waits for the next."""
 
     pages: int = Field(default=100_000, ge=1)
@@ -253,10 +253,10 @@ class Source(Strict):
         default=(0.0, 30.0),
         description="a page is asked again between so many days, by how often it was found changed",
     )
-    budget: Budget = Budget()
+    budget: NightBudget = NightBudget()
     max_failed: float = Field(default=0.05, ge=0, le=1)
     mirror: Mirror | None = None
-    package: Package | None = None
+    package: PinnedPackage | None = None
     api: Api | None = None
     path: str = Field(
         default="",
