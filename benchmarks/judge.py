@@ -1,6 +1,9 @@
-"""python -m benchmarks.judge [--json]: a verdict of 10,000 rows, 30 slices, 12 gates and 10,000 resamples, on one core.
+"""python -m benchmarks.judge [--json] [--trials N]: what a verdict costs, and whether it is right.
 
-Beside it the same paired differences by scipy's bootstrap, the field's usual one, in the same run.
+A verdict of 10,000 rows, 30 slices, 12 gates and 10,000 resamples, on one core; beside it the same
+paired differences by scipy's bootstrap, the field's usual one, in the same run. Then simulated
+worlds, through the gates themselves: how often a model at its bound is promoted, a good one is
+rejected, and a good one is promoted (power), each with its Monte Carlo error.
 """
 
 import argparse
@@ -8,6 +11,7 @@ import json
 import os
 import resource
 import time
+from collections.abc import Iterator
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
@@ -16,8 +20,22 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from tasks.judge.resample import Draws, Units
-from tasks.judge.verdict import adjusted, answered
+from tasks.judge.comparison import Comparison
+from tasks.judge.gates import ask
+from tasks.judge.verdict import verdict
+from tests.simulation import (
+    ALARMS,
+    ALPHA,
+    FALSE,
+    TRUE,
+    Measured,
+    Share,
+    promotions,
+    rows_of,
+    slide,
+)
+from tidemill.engines.config.schema import Gate, Score
+from tidemill.records.receipts import Scored
 
 ROWS, SLICES, GATES, RESAMPLES = 10_000, 30, 12, 10_000
 GOAL_S, GOAL_MB = 3.0, 500.0
@@ -34,39 +52,34 @@ def data() -> tuple[np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]:
 
 
 def ours(slices: np.ndarray, models: dict[str, tuple[np.ndarray, np.ndarray]]) -> float:
-    """Twelve gates: two metrics, on the whole and by slice, no worse and better, against three margins."""
+    """Twelve gates: two metrics, on the whole and by slice, no worse and better, three margins."""
     began = time.perf_counter()
-    ratios = {
-        name: {"accuracy": (right, np.ones(ROWS)), "log_loss": (loss, np.ones(ROWS))}
-        for name, (right, loss) in models.items()
+    frames = {
+        name: pd.DataFrame({"right": right, "loss": loss}) for name, (right, loss) in models.items()
     }
-    places = [np.arange(ROWS), *(np.flatnonzero(slices == number) for number in range(SLICES))]
-    measured = []
-    for rows in places:
-        part = {
-            name: {metric: (top[rows], bottom[rows]) for metric, (top, bottom) in found.items()}
-            for name, found in ratios.items()
+    settings = Score(resamples=RESAMPLES, slices=("slice",), min_rows=100)
+    comparison = Comparison(
+        frames,
+        rows_of(ROWS, slice=slices.astype(str)),
+        settings,
+        Measured(),
+        scored=Scored(frames={}, rows=ROWS, champion="1"),
+    )
+    for number in range(GATES):
+        question = {
+            "metric": ("accuracy", "loss")[number % 2],
+            "kind": ("no_worse", "better")[number // 2 % 2],
+            "margin": (0.0, 0.005, 0.02)[number // 4],
         }
-        measured.append(Draws(Units(pd.Series(rows)), RESAMPLES, 1).ratios(part))
-    for gate in range(GATES):
-        metric, kind, margin = (
-            ("accuracy", "log_loss")[gate % 2],
-            ("no_worse", "better")[gate // 2 % 2],
-            (0.0, 0.005, 0.02)[gate // 4],
-        )
-        gaps = [found[metric]["candidate"] - found[metric]["champion"] for found in measured]
-        bound = -margin if kind == "no_worse" else margin
-        good, bad = adjusted(
-            kind, [gap.p_at_most(bound) for gap in gaps], [gap.p_at_least(bound) for gap in gaps]
-        )
-        for gap, pair in zip(gaps, zip(good, bad, strict=True), strict=True):
-            answered(*pair, 0.05)
-            gap.interval(0.05)
+        for by in ((), ("slice",)):
+            ask(Gate(name="g", why="w", by=by, **question), comparison)  # type: ignore[arg-type]
     return time.perf_counter() - began
 
 
 def theirs(slices: np.ndarray, models: dict[str, tuple[np.ndarray, np.ndarray]]) -> float:
-    """The paired differences of both metrics, on the whole and by slice, by scipy.stats.bootstrap (BCa), each once."""
+    """The paired differences of both metrics, on the whole and by slice, by
+    scipy.stats.bootstrap (BCa), each once.
+    """
     began = time.perf_counter()
     for metric in range(2):
         gap = models["candidate"][metric] - models["champion"][metric]
@@ -86,43 +99,68 @@ def theirs(slices: np.ndarray, models: dict[str, tuple[np.ndarray, np.ndarray]])
     return time.perf_counter() - began
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    as_json = parser.parse_args().json
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+def row(name: str, ours: float, goal: float, peer: float | None = None) -> dict[str, object]:
+    return {
+        "name": name,
+        "ours": ours,
+        "peer": peer,
+        "ratio": None if peer is None else round(peer / ours, 2),
+        "goal": goal,
+        "holds": ours <= goal,
+    }
+
+
+def speed() -> list[dict[str, object]]:
     slices, models = data()
     ours(slices, models)  # imports and caches
     mine = min(ours(slices, models) for _ in range(3))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    peer = theirs(slices, models)
-    rows = [
-        {
-            "name": "verdict, s",
-            "ours": round(mine, 2),
-            "peer": round(peer, 2),
-            "ratio": round(peer / mine, 2),
-            "goal": GOAL_S,
-        },
-        {
-            "name": "peak memory, MB",
-            "ours": round(peak),
-            "peer": None,
-            "ratio": None,
-            "goal": GOAL_MB,
-        },
+    return [
+        row("verdict, s", round(mine, 2), GOAL_S, round(theirs(slices, models), 2)),
+        row("peak memory, MB", round(peak), GOAL_MB),
     ]
-    for row in rows:
-        print(
-            json.dumps(row)
-            if as_json
-            else f"{row['name']}: {row['ours']} (goal {row['goal']})"
-            + (
-                f", scipy's bootstrap alone {row['peer']}, ratio {row['ratio']}"
-                if row["peer"]
-                else ""
-            )
-        )
+
+
+def simulated(name: str, share: Share, least: float | None = None) -> dict[str, object]:
+    """A share of trials and its Monte Carlo error; it holds where its 99 % interval reaches its
+    goal.
+    """
+    goal = ALPHA if least is None else least
+    holds = share.at_most(goal) if least is None else share.value >= goal
+    line = row(f"{name}, +- {share.error:.3f}", round(share.value, 4), goal)
+    return line | {"holds": holds}
+
+
+def simulations(trials: int) -> Iterator[dict[str, object]]:
+    """False promotions at the bound, false alarms, power, and what 200 nights take."""
+    for world in FALSE:
+        yield simulated(f"false promotion: {world.name}", promotions(world, trials))
+    for world in ALARMS:
+        hits = sum(verdict(world.findings(trial))[0] == "REJECT" for trial in range(trials))
+        yield simulated(f"false alarm: {world.name}", Share(hits, trials))
+    for world in TRUE:
+        yield simulated(f"power: {world.name}", promotions(world, trials), 0.5)
+    live = slide(200, 8000, 0.01, 0.003, anchored=True)
+    yield row("200 nights, each worse by .3 margin: margins lost", (live[0] - live[-1]) / 0.01, 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--trials", type=int, default=1000, help="of each simulated world")
+    chosen = parser.parse_args()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    rows = speed()
+    for line in simulations(chosen.trials):
+        rows.append(line)
+        if not chosen.json:
+            print(f"{line['name']}: {line['ours']} (goal {line['goal']}, holds: {line['holds']})")
+    if chosen.json:
+        print(json.dumps(rows))
+        return
+    for line in rows[:2]:
+        beside = f", scipy's bootstrap alone {line['peer']}" if line["peer"] else ""
+        print(f"{line['name']}: {line['ours']} (goal {line['goal']}){beside}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tidemill import contract
 from tidemill.engines import config
-from tidemill.engines.config import layers
+from tidemill.engines.config import layers, load
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 
@@ -56,6 +56,64 @@ def test_a_bad_override_is_refused_by_name_with_the_choices(override: str, says:
         config.recipe("languages", [override])
     assert says in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+NO_WORSE = {"name": "g", "kind": "no_worse", "metric": "accuracy", "margin": 0.01, "why": "w"}
+FLOOR = {"name": "f", "kind": "limit", "metric": "accuracy", "at_least": 0.5, "why": "w"}
+
+
+@pytest.mark.parametrize(
+    ("gates", "says"),
+    [
+        ([NO_WORSE | {"margin": 5}], "gate g: margin=5 allows everything"),
+        ([NO_WORSE, FLOOR | {"at_least": ".nan"}], "gates.1.at_least=nan"),
+        ([NO_WORSE, FLOOR | {"at_least": ".inf"}], "gates.1.at_least=inf"),
+        ([NO_WORSE, FLOOR | {"at_least": 1.5}], "gate f: at_least=1.5 asks nothing or too much"),
+        ([NO_WORSE, FLOOR | {"at_least": None, "at_most": 0.9}], "write at_least"),
+        ([NO_WORSE, FLOOR | {"margin": 0.1}], "gate f: limit does not read margin"),
+        ([NO_WORSE, FLOOR | {"metric": "bleu"}], "gate f: no metric 'bleu'; the recipe has macro"),
+        (
+            [NO_WORSE | {"by": "planet"}],
+            "gate g: no slice column 'planet'; score.slices has domain",
+        ),
+        ([NO_WORSE | {"action": "warn"}], "every gate has action: warn"),
+        ([FLOOR], "no gate compares with the champion"),
+        ([NO_WORSE | {"against": "baseline"}], "no gate compares with the champion"),
+    ],
+)
+def test_a_gate_that_cannot_do_what_it_says_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[dict], says: str
+) -> None:
+    conf = tmp_path / "conf"
+    shutil.copytree(paths.conf(), conf)
+    body = yaml.safe_load((conf / "recipe" / "languages.yaml").read_text())
+    body["gates"] = gates
+    text = yaml.safe_dump(body).replace("'.nan'", ".nan").replace("'.inf'", ".inf")
+    (conf / "recipe" / "languages.yaml").write_text(text)
+    monkeypatch.setattr(load, "conf", lambda: conf)
+    with pytest.raises(Refused) as refusal:
+        config.recipe("languages")
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("score.few_units=0", "score.few_units=0"),
+        ("score.alpha=0.2", "score.alpha=0.2"),
+        ("score.requests=40", "gate speed: score.requests=40 gives p95 no upper end; it takes 59"),
+    ],
+)
+def test_a_setting_that_makes_verdicts_dishonest_is_refused(override: str, says: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        config.recipe("languages", [override])
+    assert says in str(refusal.value)
+
+
+def test_a_ceiling_beside_a_floor_is_a_band() -> None:
+    names = {gate.name for gate in config.recipe("stocks").gates}
+    assert {"band not too narrow", "band not too wide"} <= names
 
 
 def test_an_unknown_application_is_refused_with_the_choices() -> None:

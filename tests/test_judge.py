@@ -6,11 +6,10 @@ import pytest
 from scipy import stats
 
 from tasks.judge import calibration, permutation
-from tasks.judge.resample import Draws, Measured, Units
-from tasks.judge.series import diebold_mariano
+from tasks.judge.resample import Draws, Range, Reweighted, Units
+from tasks.judge.series import diebold_mariano, long_run_variance
 from tasks.judge.verdict import adjusted, answered, holm, spare, verdict
-from tests.simulation import answers, difference, noise, promoted
-from tidemill.kit.metrics import accuracy, macro_f1
+from tidemill.kit.metrics import macro_f1
 from tidemill.records.receipts import Finding
 
 
@@ -101,143 +100,118 @@ def test_only_claims_that_any_slice_may_make_are_corrected() -> None:
     assert adjusted("better", good, bad)[0] == [0.06, 0.06]
 
 
-def frames(
-    rng: np.random.Generator, rows: int, first: float, second: float
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    one, two = (
-        pd.DataFrame({"right": (rng.random(rows) < chance).astype(np.float32)})
-        for chance in (first, second)
+SHARE = Range(0, 1)
+
+
+def shares(right: np.ndarray, units: Units, resamples: int = 4000) -> Reweighted:
+    """The share of 1 among rows, as the comparison measures it."""
+    ratio = (right, np.ones(len(right)))
+    sums = Draws(units, resamples, 1).ratios({"a": {"m": ratio}})["m"]["a"]
+    return Reweighted.of(sums, units, SHARE)
+
+
+def paired(
+    ours: np.ndarray, theirs: np.ndarray, units: Units, ways: int = permutation.SWAPS
+) -> permutation.Swapped:
+    one = np.ones(len(ours))
+    return permutation.paired(
+        permutation.of_ratio((ours, one), (theirs, one), units), units, 1, ways, SHARE
     )
-    return one, two
 
 
-def metric(frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
-    return {"accuracy": accuracy(frame["right"].to_numpy(), weights)}
+@pytest.mark.parametrize(("rows", "wrong"), [(60, 0), (60, 1), (400, 8), (2000, 300)])
+def test_the_bounds_of_a_share_are_those_of_clopper_and_pearson(rows: int, wrong: int) -> None:
+    right = np.ones(rows)
+    right[:wrong] = 0
+    measured = shares(right, Units(pd.Series(range(rows))), 40_000)
+    exact = stats.binomtest(rows - wrong, rows).proportion_ci(0.9, "exact")
+    assert measured.interval(0.05) == pytest.approx((exact.low, exact.high), abs=0.002)
+    for value in (0.9, 0.95, 0.99):
+        wanted = stats.binomtest(rows - wrong, rows, value, alternative="greater").pvalue
+        assert measured.p_at_most(value) == pytest.approx(wanted, abs=0.006, rel=0.25)
 
 
-def test_the_interval_is_scipys_bca() -> None:
-    rng = np.random.default_rng(3)
-    frame, _ = frames(rng, 180, 0.9, 0.9)
-    ours = (
-        Draws(Units(pd.Series(range(180))), 4000, 1)
-        .measure(metric, {"a": frame}, "accuracy")["a"]
-        .interval(0.05)
-    )
-    theirs = stats.bootstrap(
-        (frame["right"].to_numpy(),),
-        np.mean,
-        n_resamples=4000,
-        confidence_level=0.9,
-        method="BCa",
-        rng=2,
-    ).confidence_interval
-    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.012)
+def test_no_wrong_row_of_sixty_shows_no_more_than_the_rule_of_three() -> None:
+    measured = shares(np.ones(60), Units(pd.Series(range(60))))
+    assert measured.p_at_most(0.99) == pytest.approx(0.99**60, abs=0.02)
+    assert measured.p_at_most(0.94) <= 0.05
+    together = shares(np.ones(1200), Units(pd.Series(np.arange(1200) // 20)))
+    assert together.p_at_most(0.99) == pytest.approx(0.99**60, abs=0.03), "sixty units, not rows"
 
 
-SETTINGS = [
-    (500, None),
-    (2000, None),
-    (10_000, None),
-    (2000, 3),
-    (2000, 10),
-    (2000, 30),
-    (10_000, 300),
-]
+def test_rows_that_err_one_by_one_count_alone_and_those_that_err_together_as_one() -> None:
+    units = Units(pd.Series(np.arange(1000) // 10))
+    random = np.random.default_rng(3)
+    alone = (random.random(1000) < 0.1).astype(float)
+    together = (random.random(100) < 0.1).astype(float)[units.codes]
+    assert units.independent_rows(alone - alone.mean()) > 600
+    assert units.independent_rows(together - together.mean()) == pytest.approx(100)
+    assert units.independent_rows(np.zeros(1000)) == pytest.approx(100), "nothing is known"
 
 
-@pytest.mark.parametrize(
-    ("rows", "count"), [(500, None), (2000, 3), (2000, 10), (2000, 30), (2000, 300)]
-)
-def test_equal_models_are_called_better_at_most_as_often_as_alpha_says(
-    rows: int, count: int | None
-) -> None:
-    assert promoted(rows, count, 200, 500) <= 0.05 + noise(200)
+def test_a_p_value_too_small_to_be_counted_is_read_off_a_curve() -> None:
+    right = (np.arange(500) % 10 > 0).astype(float)
+    measured = shares(right, Units(pd.Series(range(500))), 2000)
+    exact = stats.binomtest(450, 500, 0.80, alternative="greater").pvalue
+    assert exact < 1e-8
+    assert np.log10(measured.p_at_most(0.80)) == pytest.approx(np.log10(exact), abs=1.5)
 
 
-@pytest.mark.system
-@pytest.mark.parametrize(("rows", "count"), SETTINGS)
-def test_equal_models_are_called_better_at_most_as_often_as_alpha_says_over_2000_pairs(
-    rows: int, count: int | None
-) -> None:
-    assert promoted(rows, count, 2000, 2000) <= 0.05 + noise(2000)
+def test_a_p_value_is_the_alpha_whose_bound_it_is() -> None:
+    random = np.random.default_rng(8)
+    units = Units(pd.Series(range(400)))
+    both = [(random.random(400) < chance).astype(float) for chance in (0.82, 0.8)]
+    gap = shares(both[0], units) - shares(both[1], units)
+    for alpha in (0.02, 0.05, 0.3):
+        low, high = gap.interval(alpha)
+        assert gap.p_at_most(low) == pytest.approx(alpha, abs=0.01)
+        assert gap.p_at_least(high) == pytest.approx(alpha, abs=0.01)
 
 
-def test_a_true_difference_is_found_as_often_as_the_formula_says() -> None:
-    random = np.random.default_rng(17)
-    found, sizes = 0, []
-    for pair in range(300):
-        both = random.random((2, 1500)) < np.array([[0.85], [0.80]])
-        measured = difference(Units(pd.Series(range(1500))), *both.astype(float), 500, pair)
-        found += measured.p_at_most(0.0) <= 0.05
-        sizes.append(measured.error())
-    expected = stats.norm.cdf(0.05 / np.mean(sizes) - stats.norm.ppf(0.95))
-    assert found / 300 == pytest.approx(expected, abs=0.05 + noise(300, expected) / 3)
-
-
-def test_ten_slices_without_effect_raise_a_false_alarm_at_most_as_often_as_alpha_says() -> None:
-    random = np.random.default_rng(23)
-    alarms = 0
-    for night in range(200):
-        p_bad = []
-        for part in range(10):
-            codes, ours, theirs = answers(random, 300, None)
-            p_bad.append(
-                difference(
-                    Units(pd.Series(codes)), ours, theirs, 400, night * 10 + part
-                ).p_at_least(0.0)
-            )
-        alarms += min(adjusted("no_worse", [1.0] * 10, p_bad)[1]) <= 0.05
-    assert alarms / 200 <= 0.05 + noise(200)
+def test_what_is_rounding_is_a_difference_to_neither_side() -> None:
+    random = np.random.default_rng(3)
+    right = (random.random(2000) < 0.93).astype(float)
+    for count in (8, 1447):
+        units = Units(pd.Series(np.arange(2000) % count))
+        for off in (1e-9, -1e-9):
+            by_swaps = paired(right + off, right, units, 200)
+            weighted = shares(right + off, units) - shares(right, units)
+            for gap in (by_swaps, -by_swaps, weighted, -weighted):
+                assert gap.figure == 0.0
+                assert gap.p_at_most(0.0) > 0.4, "rounding is no gain"
+                if count > 100:
+                    assert gap.p_at_most(-0.02) <= 0.05, "and no loss"
 
 
 def test_too_few_units_cannot_make_a_claim() -> None:
     units = Units(pd.Series([0, 1, 2] * 100))
-    ours, theirs = np.ones(300), np.zeros(300)
-    assert difference(units, ours, theirs, 100, 1).p_at_most(0.0) >= 1 / 8
+    assert paired(np.ones(300), np.zeros(300), units).p_at_most(0.0) >= 1 / 8
 
 
 def test_swapping_is_exact_for_few_units() -> None:
     # Five units, each won: of 32 ways to swap them only the one that happened is as good.
     units = Units(pd.Series([0, 1, 2, 3, 4]))
     ours, theirs = np.array([3.0, 4, 5, 6, 7]), np.array([1.0, 2, 2, 3, 3])
-    found = permutation.paired(
-        permutation.of_ratio((ours, np.ones(5)), (theirs, np.ones(5)), units), units, 1
-    )
-    assert len(found.swapped) == 32
-    assert (found.swapped >= found.figure - 1e-12).mean() == 1 / 32
-    assert permutation.paired(
-        permutation.of_rows(
-            lambda frame, weights: {"m": weights @ frame["x"].to_numpy() / weights.sum(axis=1)},
-            pd.DataFrame({"x": ours}),
-            pd.DataFrame({"x": theirs}),
-            "m",
-            units,
-        ),
+    by_sums = paired(ours, theirs, units)
+    assert len(by_sums.swapped) == 32
+    assert (by_sums.swapped >= by_sums.figure - 1e-12).mean() == 1 / 32
+    ask = permutation.of_rows(
+        lambda frame, weights: {"m": weights @ frame["x"].to_numpy() / weights.sum(axis=1)},
+        pd.DataFrame({"x": ours}),
+        pd.DataFrame({"x": theirs}),
+        "m",
         units,
-        1,
-    ).swapped == pytest.approx(found.swapped, abs=1e-5)
-
-
-def test_a_ratio_is_resampled_as_the_same_metric_by_rows() -> None:
-    one, _ = frames(np.random.default_rng(2), 600, 0.7, 0.7)
-    draws = Draws(Units(pd.Series(np.arange(600) % 250)), 300, 1)
-    by_rows = draws.measure(metric, {"a": one}, "accuracy")["a"]
-    by_sums = draws.ratios({"a": {"accuracy": (one["right"].to_numpy(), np.ones(600))}})[
-        "accuracy"
-    ]["a"]
-    assert by_sums.resampled == pytest.approx(by_rows.resampled, abs=1e-5)
-    assert by_sums.left_out == pytest.approx(by_rows.left_out, abs=1e-5)
-
-
-def test_a_p_value_is_the_alpha_whose_bound_it_is() -> None:
-    one, two = frames(np.random.default_rng(8), 400, 0.82, 0.8)
-    measured = Draws(Units(pd.Series(range(400))), 4000, 1).measure(
-        metric, {"a": one, "b": two}, "accuracy"
     )
-    gap = measured["a"] - measured["b"]
-    for alpha in (0.02, 0.05, 0.3):
-        assert gap.p_at_most(gap.quantile(alpha)) == pytest.approx(alpha, abs=0.02)
-        assert gap.p_at_least(gap.quantile(1 - alpha)) == pytest.approx(alpha, abs=0.02)
+    assert permutation.paired(ask, units, 1).swapped == pytest.approx(by_sums.swapped, abs=1e-5)
+
+
+def test_a_shift_turns_round_with_the_rows_that_are_swapped() -> None:
+    # By hand: differences 1, 2 and 6, shifted by 1, are 0, 1 and 5; half of the signs are as good
+    # as none swapped: the sign of 0 makes no difference, and 1 and 5 must both be kept.
+    units = Units(pd.Series([0, 1, 2]))
+    found = paired(np.array([1.0, 2, 6]), np.zeros(3), units)
+    assert found._by_swaps(1.0) == 2 / 8
+    assert found._by_swaps(0.0) == 1 / 8
 
 
 def test_days_whose_errors_go_together_make_a_wider_interval() -> None:
@@ -246,47 +220,34 @@ def test_days_whose_errors_go_together_make_a_wider_interval() -> None:
     together = np.array([shocks[max(0, day - 4) : day + 1].sum() for day in range(400)])
     units = Units(pd.Series([f"{day:04d}" for day in range(400)]))
     one, none = np.ones(400), np.zeros(400)
-    assert (
-        diebold_mariano((together, one), (none, one), units).error()
-        > 1.7 * diebold_mariano((random.permutation(together), one), (none, one), units).error()
-    )
-    # By hand for four days and no lag: mean 2.5, variance 1.25, times (4 + 1 - 2) / 4.
-    small = diebold_mariano(
-        (np.array([1.0, 2, 3, 4]), np.ones(4)),
-        (np.zeros(4), np.ones(4)),
-        Units(pd.Series(list("abcd"))),
-    )
-    lag = (
-        2 * (1 - 1 / 2) * np.array([-0.5, 0.5, 1.5]) @ np.array([-1.5, -0.5, 0.5]) / 4
-        if int(4 * 0.04 ** (2 / 9))
-        else 0.0
-    )
-    assert (small.figure, small.error()) == pytest.approx(
-        (2.5, ((1.25 + lag) / 4 / (3 / 4)) ** 0.5)
-    )
+    joined = diebold_mariano((together, one), (none, one), units)
+    shuffled = diebold_mariano((random.permutation(together), one), (none, one), units)
+    assert joined.error() > 1.6 * shuffled.error()
+    assert joined.figure == pytest.approx(together.mean())
+    # Of independent days it is the standard error of a mean.
+    days = random.normal(0, 2, 5000)
+    variance, degrees = long_run_variance(days)
+    assert variance == pytest.approx(4, rel=0.25) and degrees == int(0.41 * 5000 ** (2 / 3))
 
 
-def test_an_honest_model_shows_the_error_of_its_sample_and_no_more() -> None:
+def test_an_honest_model_is_shown_to_be_one_and_a_boasting_one_not() -> None:
     random = np.random.default_rng(6)
-    confidence = 1 - 0.7 * random.beta(1.5, 6, 500)
-    assert calibration.null(confidence, 300, 1).mean() == pytest.approx(0.044, abs=0.004)
-    units = Units(pd.Series(range(500)))
-    honest = calibration.excess(
-        confidence, (random.random(500) < confidence).astype(float), units, 200, 200, 1, 0.05
-    )
-    boasting = calibration.excess(
-        confidence, (random.random(500) < confidence - 0.4).astype(float), units, 200, 200, 1, 0.05
-    )
-    assert honest[1] < 0 < honest[2] or abs(honest[0]) < 0.03
-    assert boasting[1] > 0.2 and boasting[3] < 0.01
+    confidence = 1 - 0.7 * random.beta(1.5, 6, 3000)
+    units = Units(pd.Series(range(3000)))
+
+    def claimed(chance: np.ndarray, bound: float) -> calibration.Claimed:
+        right = (random.random(3000) < chance).astype(float)
+        return calibration.Calibration(confidence, right, units, 500, 1).claimed(bound, 0.05)
+
+    honest, boasting = claimed(confidence, 0.05), claimed(confidence - 0.4, 0.05)
+    assert honest.p_good <= 0.05 and honest.high < 0.05 and honest.low < 0.02
+    assert boasting.p_bad <= 0.05 and boasting.low > 0.3 and boasting.p_good > 0.9
+    assert honest.honest == pytest.approx(0.02, abs=0.01)
 
 
-def test_a_real_difference_is_found() -> None:
-    one, two = frames(np.random.default_rng(5), 4000, 0.9, 0.8)
-    measured = Draws(Units(pd.Series(range(4000))), 400, 1).measure(
-        metric, {"a": one, "b": two}, "accuracy"
-    )
-    assert (measured["a"] - measured["b"]).p_at_most(0.0) <= 0.05
+def test_the_error_measured_is_nixons() -> None:
+    confidence, right = np.array([0.6, 0.6, 0.9, 0.9]), np.array([1.0, 0, 1, 1])
+    assert calibration.expected_calibration_error(confidence, right, 2) == pytest.approx(0.1)
 
 
 def test_macro_f1_is_scikit_learns() -> None:
@@ -303,32 +264,3 @@ def test_macro_f1_is_scikit_learns() -> None:
         )
     kind = pd.CategoricalDtype(list("abcdez"))
     assert macro_f1(target.astype(kind), answer.astype(kind), weights) == pytest.approx(ours)
-
-
-def test_a_difference_that_is_nought_but_for_rounding_is_no_bias_and_no_gain() -> None:
-    random = np.random.default_rng(3)
-    right = (random.random(2000) < 0.93).astype(float)
-    changed = right.copy()
-    changed[:1] = 1 - changed[:1]  # what a perturbation does to both models alike
-    frames = {
-        name: pd.DataFrame({"right": rows})
-        for name, rows in {"a": right, "a~": changed, "b": right * 1.0, "b~": changed * 1.0}.items()
-    }
-    frames["b"] += 1e-9  # sums in another order, as two models' are
-    draws = Draws(Units(pd.Series(np.arange(2000) % 1447)), 400, 1)
-    found = draws.measure(
-        lambda frame, weights: {"accuracy": accuracy(frame["right"].to_numpy(np.float32), weights)},
-        frames,
-        "accuracy",
-    )
-    for change in (
-        found["a"] - found["b"],
-        (found["a~"] - found["b~"]) - (found["a"] - found["b"]),
-    ):
-        noisy = Measured(
-            change.figure + 3e-9, change.resampled - 8.8e-9, change.left_out, scale=change.scale
-        )
-        assert noisy.surrounded() and noisy.sound()
-        assert noisy.p_at_most(-0.02) == 0.0, "not worse by two hundredths"
-    gone = found["a"] - found["b"]
-    assert gone.figure == 0.0 and gone.p_at_most(0.0) == 1.0, "rounding is no gain"

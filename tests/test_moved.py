@@ -35,7 +35,7 @@ import json, sys
 from tidemill.runtime import paths
 paths.settle()
 from tidemill.engines.mlflow import client, packages, registry, retention, runs
-here = packages.fetched(registry.version("languages", "1")["run_id"], paths.state("packages", "languages", "1"))
+here = packages.fetched(registry.version("languages", "1").run_id, paths.state("packages", "languages", "1"))
 again = runs.start("languages", "key-two", "two")
 runs.log_text(again, "made in the copy", "words.txt")
 mlflow = client.connect()

@@ -92,7 +92,7 @@ def test_it_goes_the_whole_way_to_a_verdict(shapes: Clone) -> None:
         "recipe/shapes.yaml",
         lambda body: (
             body["trainer"].update(max_epochs=1),
-            body["score"].update(perturbed_rows=10, requests=4),
+            body["score"].update(perturbed_rows=10, requests=60),
         ),
     )
     done = shapes.tidemill("run", "shapes", "--dry-run", "--json")

@@ -351,7 +351,7 @@ def test_the_whole_flow_on_pictures_ends_with_a_verdict(tmp_path: Path) -> None:
             gates=[
                 gate
                 for gate in body["gates"]
-                if gate["name"] in ("sane", "exported", "unseen", "size")
+                if gate["name"] in ("sane", "champion", "exported", "unseen", "size")
             ]
         ),
     )

@@ -460,7 +460,7 @@ def test_a_night_does_not_wait_for_pandas(mill: Room, step: str, name: str) -> N
     code = (
         f"import sys; from tasks.{step} import __main__ as room; room.step('{name}'); assert "
         f"'pandas' not in sys.modules; import pandas, pyarrow; assert len(pyarrow.table({{'a': "
-        "[1]}}).to_pandas()) == 1"
+        "[1]}).to_pandas()) == 1"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

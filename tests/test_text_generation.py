@@ -752,7 +752,7 @@ def test_another_set_of_pages_needs_configuration_alone(clone) -> None:
                 {"source": "manual", "by": "hash", "column": "doc_id", "valid": 0.1, "test": 0.3}
             ]
         )
-        body["score"].update(resamples=200, requests=2)
+        body["score"].update(resamples=200, requests=60)
         for gate in body["gates"]:
             gate.update({"required": ["manual"]} if gate.get("required") else {})
 

@@ -57,6 +57,8 @@ class Metric(BaseModel):
     better: Literal["higher", "lower"]
     unit: str = ""
     source: str = ""  # where its definition stands
+    low: float | None = None  # no row and no metric lies below; None: nobody can say
+    high: float | None = None  # nor above
 
     @property
     def sign(self) -> int:

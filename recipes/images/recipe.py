@@ -157,7 +157,12 @@ def drawn(kind: str, mode: str, side: int) -> bytes:
 
     picture = Image.new(mode, (side, side))
     pen = ImageDraw.Draw(picture)
-    colours = {"L": 255, "1": 1, "RGB": (255, 255, 255), "RGBA": (255, 255, 255, 255)}
+    colours: dict[str, int | tuple[int, ...]] = {
+        "L": 255,
+        "1": 1,
+        "RGB": (255, 255, 255),
+        "RGBA": (255, 255, 255, 255),
+    }
     colour = colours[mode]
     low, high, thick = side // 5, side - side // 5, max(1, side // 10)
     if kind == "ring":

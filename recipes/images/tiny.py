@@ -29,5 +29,5 @@ def small(conf: dict[str, Any]) -> None:
     conf["model"] = {"width": 8, "stages": 2, "lr": 0.01, "svm_rows": 500}
     conf["trainer"].update(max_epochs=3)
     conf["sweep"].update(trials=0)
-    conf["score"].update(resamples=400, perturbed_rows=200, requests=40)
+    conf["score"].update(resamples=400, perturbed_rows=200, requests=60)
     conf["export"].update(rows=200, requests=10)

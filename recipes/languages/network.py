@@ -52,6 +52,9 @@ class Net(nn.Module):
 
 
 class Identifier(ClassifierModule):
+    net: Net
+    adjustment: Tensor  # (L,)
+
     def __init__(self, fields: Fields, data: Data) -> None:
         super().__init__()
         self.fields = fields
@@ -80,11 +83,11 @@ class Identifier(ClassifierModule):
         self.net.out.weight.copy_(torch.from_numpy(basis))
         self.net.out.bias.zero_()
 
-    def logits(self, batch: Batch) -> Tensor:
+    def logits(self, batch: Any) -> Tensor:
         ids, offsets, lengths, _ = batch
         return self.net.bagged(ids, offsets, lengths)
 
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+    def loss(self, logits: Tensor, batch: Any) -> Tensor:
         return F.cross_entropy(
             logits + self.adjustment, batch[3], label_smoothing=self.fields.label_smoothing
         )

@@ -65,7 +65,7 @@ def label(documents: pd.DataFrame, min_examples: int) -> pd.DataFrame:
     """
     entries = documents[documents["kind"] == "entry"]
     regions = {
-        row.language: json.loads(row.attributes).get("region") or "unknown"
+        row.language: json.loads(str(row.attributes)).get("region") or "unknown"
         for row in entries.sort_values("uri", ascending=False).itertuples()
     }
     texts = documents[documents["kind"] != "entry"]
@@ -136,7 +136,7 @@ def _rows(frame: pd.DataFrame) -> Iterator[Any]:
         "letter_script",
         "original",
     ]
-    one = namedtuple("one", names)
+    one: Any = namedtuple("one", names)  # type: ignore[misc]
     return map(one._make, zip(*(frame[name].tolist() for name in names), strict=True))
 
 

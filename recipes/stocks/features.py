@@ -83,7 +83,7 @@ def features(days: Sequence[np.ndarray], window: int) -> tuple[np.ndarray, np.nd
     lengths = np.array([min(len(table), window) for table in days])
     for size in np.unique(lengths):
         mine = np.flatnonzero(lengths == size)
-        block = np.stack([days[at][-size:] for at in mine])  # (b, size, 5)
+        block = np.stack([days[int(at)][-size:] for at in mine])  # (b, size, 5)
         logs = np.log(block[:, :, :4])
         moves = logs[:, 1:] - logs[:, :-1, 3:]  # against the close before
         ranges = logs[:, 1:, 1] - logs[:, 1:, 2]

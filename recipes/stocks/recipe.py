@@ -47,22 +47,28 @@ class DailyForecast(
                 "1 - MAE / MAE of the last close on the same rows; Hyndman and Koehler 2006 on "
                 "relative errors"
             ),
+            high=1,
         ),
         **{
-            f"skill_{name}": Metric(better="higher", source=f"skill, of tomorrow's {name} alone")
+            f"skill_{name}": Metric(
+                better="higher", source=f"skill, of tomorrow's {name} alone", high=1
+            )
             for name in TARGETS
         },
         "pinball": Metric(
             better="lower",
             unit="percent of the price",
             source="Koenker and Bassett 1978, mean over .1, .5, .9 and the four prices",
+            low=0,
         ),
         "coverage": Metric(
             better="higher",
             unit="share",
             source="of the four prices, inside the band from .1 to .9; .8 is right",
+            low=0,
+            high=1,
         ),
-        "mae": Metric(better="lower", unit="percent of the price"),
+        "mae": Metric(better="lower", unit="percent of the price", low=0),
     }
     facts: ClassVar[dict[str, str]] = {
         "intended use": (
@@ -101,7 +107,7 @@ class DailyForecast(
             for kind in ("error", "naive")
         )
         one = np.ones(len(frame))
-        whole, simple = sum(errors.values()), sum(naive.values())
+        whole, simple = np.sum(list(errors.values()), axis=0), np.sum(list(naive.values()), axis=0)
         return {
             "skill": (simple - whole, simple),
             **{f"skill_{name}": (naive[name] - errors[name], naive[name]) for name in TARGETS},

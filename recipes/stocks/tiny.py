@@ -40,7 +40,7 @@ def small(conf: dict[str, Any]) -> None:
     conf["model"] = {"hidden": 8, "folds": 2}
     conf["trainer"].update(max_epochs=3)
     conf["sweep"].update(trials=0)
-    conf["score"].update(resamples=400, perturbed_rows=200, requests=40)
+    conf["score"].update(resamples=400, perturbed_rows=200, requests=60)
     # A few steps of a small network need not beat the window's own quantiles; skill it must have.
     left_out = ("baseline", "robust", "speed")
     conf["gates"] = [gate for gate in conf["gates"] if gate["name"] not in left_out]

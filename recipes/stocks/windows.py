@@ -78,6 +78,7 @@ def label(documents: pd.DataFrame, window: int, names: dict[str, str]) -> pd.Dat
     all of the past alike, leaves no trace.
     """
     rows = []
+    document: Any
     for document in documents.itertuples(index=False):
         try:
             days, table, closes = read(document.payload, COLUMNS | names)

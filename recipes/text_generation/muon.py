@@ -39,6 +39,7 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _turned(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
+        assert weight.grad is not None
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
@@ -47,6 +48,7 @@ class Muon(torch.optim.Optimizer):
         return orthogonal(looked) * (0.2 * math.sqrt(max(weight.shape)))
 
     def _adam(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
+        assert weight.grad is not None
         state = self.state[weight]
         if not state:
             state |= {

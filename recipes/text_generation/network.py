@@ -80,7 +80,7 @@ class Generator(lightning.LightningModule):
         ]
         chosen = {id(weight) for weight in matrices}
         others = [weight for _, weight in trained if id(weight) not in chosen]
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": matrices, "decay": fields.decay, "muon": fields.optimiser == "muon"},
             {"params": others},
         ]

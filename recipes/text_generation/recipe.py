@@ -56,20 +56,28 @@ class TextContinuation(
             better="lower",
             unit="bits",
             source="negative log2-likelihood of held-out texts and their ends, per character",
+            low=0,
         ),
-        "bits_per_byte": Metric(better="lower", unit="bits", source="the same per byte of UTF-8"),
+        "bits_per_byte": Metric(
+            better="lower", unit="bits", source="the same per byte of UTF-8", low=0
+        ),
         "distinct_2": Metric(
             better="higher",
             source="Li et al. 2016: different word pairs of an answer, of all its pairs",
+            low=0,
+            high=1,
         ),
         "repeated": Metric(
             better="lower",
             source="Welleck et al. 2020: share of word 4-grams that occurred before in the answer",
+            low=0,
+            high=1,
         ),
         "copied": Metric(
             better="lower",
             unit="characters",
             source="the longest span of an answer that stands in a train text, on average",
+            low=0,
         ),
     }
     facts: ClassVar[dict[str, str]] = {

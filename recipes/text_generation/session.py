@@ -235,7 +235,7 @@ class TextPredictor:
                 return [
                     Answer(
                         text=row.text if row.text is not None else self.tokens.text(row.tokens),
-                        finish=row.end,
+                        finish=row.end or "end",
                         tokens=len(row.tokens),
                         limit=row.limit,
                     )

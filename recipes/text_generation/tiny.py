@@ -44,4 +44,4 @@ def small(conf: dict[str, Any]) -> None:
         "steps": 50,
         "samples": 8,
     }
-    conf["score"].update(resamples=200, perturbed_rows=40, requests=4)
+    conf["score"].update(resamples=200, perturbed_rows=40, requests=60, tail_rows=1, min_rows=30)

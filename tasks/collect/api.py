@@ -126,7 +126,7 @@ class Night:
 
     async def pages(self) -> None:
         """Ask page after page until the API has no more, or the night's bounds are reached."""
-        address: str | None = self.first()
+        address = self.first()
         asked: set[str] = set()
         for number in range(self.api.max_pages):
             if address in asked:
@@ -137,12 +137,13 @@ class Night:
                 return
             self.counts["pages"] += 1
             try:
-                address = self.page(address, answer, number)
+                following = self.page(address, answer, number)
             except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
                 # Whatever a page's words raise is that page's outcome.
                 return self.fail(f"a page cannot be read: {type(error).__name__}: {error}"[:120])
-            if address is None:
+            if following is None:
                 return self.compare()
+            address = following
             if time.monotonic() - self.told > 0.5:
                 self.told = time.monotonic()
                 process.progress(len(self.seen), 0, "records", **self.counts)

@@ -482,7 +482,8 @@ class Frontier:
             (night,),
         ).fetchall():
             if urls.host(uri) in named and row:
-                self.stage({**json.loads(row), "status": 410, "signals": "no longer listed"})
+                stored: ManifestRow = json.loads(row)
+                self.stage({**stored, "status": 410, "signals": "no longer listed"})
                 self.done(
                     number,
                     night,
@@ -587,8 +588,11 @@ def answered(path: Path, uri: str) -> Answered:
         ).fetchall()
         moved = db.execute("SELECT uri FROM pages WHERE uri <> ? AND hops > 0", (uri,)).fetchall()
         reasons = db.execute("SELECT reason FROM counts WHERE reason LIKE '%:%'").fetchall()
+    decision, reason, signals = page
     return Answered(
-        *page,
+        decision,
+        reason,
+        signals,
         host[1],
         host[2],
         {name: status for name, status, _ in files},

@@ -144,7 +144,8 @@ class Reader:
         """
         row: warc.ManifestRow | None = None
         if lease.stored:
-            row = {**json.loads(lease.stored), "status": 451, "signals": words}
+            stored: warc.ManifestRow = json.loads(lease.stored)
+            row = {**stored, "status": 451, "signals": words}
         changed = {
             "status": 200,
             "visited": at,
@@ -273,7 +274,8 @@ def _gone(lease: Lease, status: int, settings: Collect, at: float) -> Outcome:
         "due": at + (DAY_S * 30 if times >= settings.gone else 0),
     }
     if lease.stored and times >= settings.gone:
-        row: warc.ManifestRow = {**json.loads(lease.stored), "status": status}
+        stored: warc.ManifestRow = json.loads(lease.stored)
+        row: warc.ManifestRow = {**stored, "status": status}
         changed |= dict.fromkeys(("sha256", "etag", "modified", "text", "stored"))
         return Outcome("gone", f"status {status}", row=row, changed=changed)
     return Outcome("gone", f"status {status}", changed=changed)

@@ -259,7 +259,8 @@ class _Reading:
         if self.kind != "feed":
             return None
         if name == "content" and node.tag == f"{{{RSL}}}content":
-            return self._licence(node, node.get("url") or "/")
+            self._licence(node, node.get("url") or "/")
+            return None
         if name in ("item", "entry"):
             entries = _item(node)
             for content in node.iter(f"{{{RSL}}}content"):

@@ -14,7 +14,10 @@ def judge(application: str, run: str) -> Judged:
 
 @step("explain {application}", retries=False)
 def explain(application: str, run: str) -> Explained:
-    """Which inputs moved the answers of the worst rows and of some others; it runs beside the judge."""
+    """Which inputs moved the answers of the worst rows and of some others.
+
+    It runs beside the judge.
+    """
     from tidemill.run import plan
 
     return plan.do("explain", Explained, plan.load(run), module="tasks.judge.explain")

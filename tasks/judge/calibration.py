@@ -1,11 +1,49 @@
-"""How honest a confidence is, measured against how honest it could look at best."""
+"""How honest a confidence is: what can be claimed of its error, by the rows there are."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from tasks.judge.resample import Draws, Units
 
 BINS = 15
+BIN_ROWS = 20  # at least so many in a bin, or there are fewer bins
+STEPS = 10  # halvings, for the end of an interval
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Rows in bins of equally many, by confidence."""
+
+    order: np.ndarray  # (n,), rows by confidence
+    edges: np.ndarray  # (B,), where bins begin
+    rows: np.ndarray  # (B,)
+    confidence: np.ndarray  # (B,), mean
+    right: np.ndarray  # (B,), share
+
+    @classmethod
+    def of(cls, confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> "Binned":
+        order = np.argsort(confidence, kind="stable")
+        count = max(1, min(bins, len(order)))
+        edges = np.linspace(0, len(order), count + 1).astype(int)
+        rows = np.diff(edges).astype(float)
+        mean, share = (
+            np.add.reduceat(np.asarray(part, dtype=float)[order], edges[:-1]) / rows
+            for part in (confidence, right)
+        )
+        return cls(order, edges[:-1], rows, mean, share)
+
+    @property
+    def weights(self) -> np.ndarray:
+        return self.rows / self.rows.sum()
+
+    @property
+    def gaps(self) -> np.ndarray:
+        return self.right - self.confidence
+
+    def error(self) -> float:
+        return float((self.weights * np.abs(self.gaps)).sum())
 
 
 def expected_calibration_error(
@@ -15,63 +53,122 @@ def expected_calibration_error(
 
     `confidence` (n,) in 0 to 1, `right` (n,) of 0 and 1.
     """
-    return float(_errors(confidence, np.asarray(right, dtype=float)[None, :], bins)[0])
+    return Binned.of(confidence, right, bins).error()
 
 
-def _errors(confidence: np.ndarray, right: np.ndarray, bins: int) -> np.ndarray:
-    """The error for several sets of answers: (S, n) to (S,)."""
-    order = np.argsort(confidence, kind="stable")
-    gaps = right[:, order] - confidence[order]
-    edges = np.linspace(0, len(order), min(bins, len(order)) + 1).astype(int)[:-1]
-    return np.abs(np.add.reduceat(gaps, edges, axis=1)).sum(axis=1) / len(order)
+@dataclass(frozen=True)
+class Claimed:
+    """What can be said of a calibration error and its bound."""
+
+    error: float  # as measured
+    honest: float  # what a perfectly calibrated model of as many rows would show
+    low: float  # ends of the interval of the true error
+    high: float
+    p_good: float  # the p-value of "the error is the bound or more"
+    p_bad: float  # and of "it is the bound or less"
 
 
-def null(confidence: np.ndarray, draws: int, seed: int, bins: int = BINS) -> np.ndarray:
-    """The error of a model with these confidences that is perfectly calibrated: (draws,).
+class Calibration:
+    """The error that models of known miscalibration would show on these rows.
 
-    It is not 0: a bin's share of right answers has a sampling error of its own.
+    The error measured is never 0, since a bin's share of right answers has a sampling error of its
+    own, and taking off what an honest model would show takes off too much from one that is not. So
+    the claim "the error is under the bound" is tested against models at the bound: their gaps in
+    all bins alike, or as large as each bin's noise, which are the patterns that noise hides best
+    (the mean of |gap + noise| is convex in the gap), to either side. Noise is drawn twice, from
+    rows that are independent and from the units as they are; the larger p-value counts.
     """
-    random = np.random.default_rng(seed)
-    order = np.sort(confidence)
-    found = []
-    step = max(1, 4_000_000 // max(1, len(order)))
-    for start in range(0, draws, step):
-        size = min(step, draws - start)
-        found.append(
-            _errors(order, (random.random((size, len(order))) < order).astype(float), bins)
+
+    def __init__(
+        self, confidence: np.ndarray, right: np.ndarray, units: Units, draws: int, seed: int
+    ) -> None:
+        bins = max(1, min(BINS, len(confidence) // BIN_ROWS))
+        self.bins = Binned.of(confidence, right, bins)
+        self.draws, self.seed = draws, seed
+        self.unit_noise = self._unit_noise(np.asarray(right, float) - confidence, units)
+
+    def _unit_noise(self, gaps: np.ndarray, units: Units) -> np.ndarray:
+        """By how much resampled units move each bin's part of the error: (R, B)."""
+        bins = self.bins
+        of_bin = np.repeat(np.arange(len(bins.rows)), bins.rows.astype(int))
+        centred = gaps[bins.order] - bins.gaps[of_bin]
+        table = np.zeros((units.count, len(bins.rows)))
+        np.add.at(table, (units.codes[bins.order], of_bin), centred)
+        draws = Draws(units, self.draws, self.seed)
+        noise = np.concatenate([(block - 1) @ table for block in draws.weights()])
+        small_sample = np.sqrt(units.count / max(1, units.count - 1))
+        return noise * small_sample / bins.rows.sum()
+
+    def claimed(self, bound: float, alpha: float) -> Claimed:
+        error = self.bins.error()
+        honest = self._honest()
+        by_chance = float(np.quantile(np.concatenate(honest), 1 - alpha))
+        return Claimed(
+            error,
+            float(np.mean([part.mean() for part in honest])),
+            max(0.0, error - by_chance),
+            self._highest(error, alpha),
+            self.p_at_least(bound),
+            max(_share(bound + part >= error) for part in honest),
         )
-    return np.concatenate(found)
+
+    def _honest(self) -> list[np.ndarray]:
+        """The error of a perfectly calibrated model, by rows and by units: (R,) each."""
+        nothing = np.zeros(len(self.bins.rows))
+        return list(self._shown(nothing))
+
+    def p_at_least(self, bound: float) -> float:
+        """The p-value of "the true error is at least `bound`"."""
+        error = self.bins.error()
+        shares = [
+            _share(shown <= error + 1e-12)
+            for gaps in self._patterns(bound)
+            for shown in self._shown(gaps)
+        ]
+        return max(shares, default=0.0)  # no pattern: nothing in 0 to 1 is so far off
+
+    def _patterns(self, bound: float) -> Iterator[np.ndarray]:
+        """Signed gaps (B,) whose weighted mean size is `bound`; none where that cannot be."""
+        bins = self.bins
+        noise = np.sqrt(np.maximum(bins.confidence * (1 - bins.confidence), 1e-6) / bins.rows)
+        for sign, room in ((-1, bins.confidence), (1, 1 - bins.confidence)):
+            if bound >= float((bins.weights * room).sum()):
+                continue
+            for shape in (np.ones_like(room), noise):
+                yield sign * _filled(room, shape, bins.weights, bound)
+
+    def _shown(self, gaps: np.ndarray) -> Iterator[np.ndarray]:
+        """The error that a model with these true gaps would show, by rows and by units: (R,)
+        each.
+        """
+        bins = self.bins
+        chance = np.clip(bins.confidence + gaps, 0, 1)
+        random = np.random.default_rng([self.seed, 2])
+        drawn = random.binomial(bins.rows.astype(int), chance, size=(self.draws, len(bins.rows)))
+        yield (np.abs(drawn / bins.rows - bins.confidence) * bins.weights).sum(axis=1)
+        yield np.abs(gaps * bins.weights + self.unit_noise).sum(axis=1)
+
+    def _highest(self, error: float, alpha: float) -> float:
+        """The largest true error that the rows do not refute."""
+        low, high = 0.0, 1.0
+        for _ in range(STEPS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.p_at_least(middle) <= alpha else (middle, high)
+        return high
 
 
-def excess(
-    confidence: np.ndarray,
-    right: np.ndarray,
-    units: Units,
-    resamples: int,
-    draws: int,
-    seed: int,
-    alpha: float,
-) -> tuple[float, float, float, float, float]:
-    """The error beyond an honest model's: figure, interval's ends, p-value of "it is honest", an honest model's error.
+def _share(hits: np.ndarray) -> float:
+    return float((1 + np.count_nonzero(hits)) / (1 + len(hits)))
 
-    The interval is normal, with the standard error of resampled units: resamples of this error are biased
-    upwards by their own noise, so their quantiles tell nothing.
-    """
-    error = expected_calibration_error(confidence, right)
-    honest = null(confidence, draws, seed)
-    order = np.argsort(confidence, kind="stable")
-    gaps = (right - confidence)[order]
-    edges = np.linspace(0, len(order), min(BINS, len(order)) + 1).astype(int)[:-1]
-    found = []
-    for block in Draws(units, resamples, seed).counts():
-        weights = block[:, units.codes[order]].astype(np.float32)
-        found.append(
-            np.abs(np.add.reduceat(weights * gaps, edges, axis=1)).sum(axis=1) / weights.sum(axis=1)
-        )
-    reach = float(stats.norm.ppf(1 - alpha) * np.concatenate(found).std(ddof=1))
-    figure = error - float(honest.mean())
-    p_honest = (1 + np.count_nonzero(honest >= error)) / (1 + len(honest))
-    return figure, figure - reach, figure + reach, float(p_honest), float(honest.mean())
+
+def _filled(room: np.ndarray, shape: np.ndarray, weights: np.ndarray, bound: float) -> np.ndarray:
+    """Gaps like `shape`, none larger than its `room`, whose weighted mean is `bound`."""
+    low, high = 0.0, float((room / shape).max())
+    for _ in range(30):
+        middle = (low + high) / 2
+        small = float((weights * np.minimum(room, middle * shape)).sum()) < bound
+        low, high = (middle, high) if small else (low, middle)
+    return np.minimum(room, high * shape)
 
 
 def curve(

@@ -1,26 +1,34 @@
-"""The gates: each kind asks its question of the bench and answers with findings."""
+"""The gates: each kind asks its question of the comparison and answers with findings."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from scipy import stats
 
-from tasks.judge import calibration
-from tasks.judge.comparison import Bench, Estimate, Where
-from tasks.judge.verdict import adjusted, answered
+from tasks.judge.calibration import Calibration
+from tasks.judge.claims import (
+    Claim,
+    base,
+    decided,
+    no_champion,
+    nothing,
+    places,
+    some_slice_must_pass,
+    undecided,
+)
+from tasks.judge.comparison import Comparison, Where
+from tasks.judge.plain import clean, drift, fast, same, small
+from tasks.judge.verdict import answered, holm
 from tidemill.engines.config.schema import Gate
 from tidemill.kit.metrics.classes import right
-from tidemill.records.receipts import Answer, Finding
+from tidemill.records.receipts import Finding
 
-NULL_DRAWS = 200
-CALIBRATION_RESAMPLES = 200
+CALIBRATION_DRAWS = 1_000
 
 
-def ask(gate: Gate, bench: Bench) -> list[Finding]:
+def ask(gate: Gate, comparison: Comparison) -> list[Finding]:
     """One gate's findings: one for the whole, or one for each slice or perturbation."""
-    findings = KINDS[gate.kind](gate, bench)
+    findings = KINDS[gate.kind](gate, comparison)
     if gate.action == "warn":
         findings = [
             item.model_copy(update={"answer": "reported"})
@@ -31,484 +39,249 @@ def ask(gate: Gate, bench: Bench) -> list[Finding]:
     return findings
 
 
-@dataclass(frozen=True)
-class Claim:
-    """What a gate asks of one slice: `shown` has its good side above `bound`."""
-
-    where: Where
-    estimate: Estimate  # higher is better
-    bound: float
-    figure: float  # as a person reads it: the metric, or the difference
-    words: str
-    upwards: bool = True  # whether what is shown to a person keeps that sign
-
-
-def _base(gate: Gate, where: Where, metric: str = "") -> dict[str, Any]:
-    return {
-        "gate": gate.name,
-        "kind": gate.kind,
-        "slice": where.name,
-        "metric": metric or gate.metric,
-        "required": where.required,
-        "rows": len(where.rows),
-    }
-
-
-def _nothing(gate: Gate, bench: Bench, where: Where, others: Sequence[str]) -> Finding | None:
-    """A finding where there is nothing to measure, else None."""
-    base = _base(gate, where)
-    open_end: Answer = "unclear" if where.required else "reported"
-    if not len(where.rows):
-        return Finding(**base, answer=open_end, figure=None, reason="no test row is in this slice")
-    units = bench.units(where)
-    base["units"] = units.count
-    for model in ("candidate", *others):
-        if bench.frame(model, where) is None:
-            why = bench.scored.skipped.get(model, "")
-            return Finding(
-                **base,
-                answer="fail" if model == "candidate" else "unclear",
-                figure=None,
-                reason=f"the {model} has no whole answers here{f' ({why})' if why else ''}",
-            )
-        if not np.isfinite(bench.figure(gate.metric, where, model)):
-            return Finding(
-                **base,
-                answer="fail" if model == "candidate" else "unclear",
-                figure=None,
-                reason=f"{gate.metric} of the {model} is not a number",
-            )
-    if units.effective < bench.settings.min_units:
-        few = (
-            f"{units.count} units"
-            if units.effective > units.count - 0.5
-            else f"{units.count} units of unequal size, as good as {units.effective:.1f},"
-        )
-        return Finding(
-            **base,
-            answer=open_end,
-            figure=round(bench.figure(gate.metric, where), 6),
-            reason=f"{few} are too few for a claim; {bench.settings.min_units} are needed",
-        )
-    return None
-
-
-def _decided(gate: Gate, bench: Bench, claims: Sequence[Claim]) -> list[Finding]:
-    """Claims of one gate, corrected for being several, as findings."""
-    alpha = bench.settings.alpha
-    sound = [claim for claim in claims if claim.estimate.sound() and claim.estimate.surrounded()]
-    good, bad = adjusted(
-        gate.kind,
-        [claim.estimate.p_at_most(claim.bound) for claim in sound],
-        [claim.estimate.p_at_least(claim.bound) for claim in sound],
-    )
-    p_values = {
-        id(claim): pair for claim, pair in zip(sound, zip(good, bad, strict=True), strict=True)
-    }
-    findings = []
-    for claim in claims:
-        where, estimate = claim.where, claim.estimate
-        base = _base(gate, where) | {"units": bench.units(where).count}
-        if not estimate.sound():
-            findings.append(
-                Finding(
-                    **base,
-                    answer="fail",
-                    figure=None,
-                    reason=f"{gate.metric} is not a number in every resample",
-                )
-            )
-            continue
-        if id(claim) not in p_values:
-            findings.append(
-                Finding(
-                    **base,
-                    answer="unclear" if where.required else "reported",
-                    figure=round(claim.figure, 6),
-                    reason=f"{gate.metric} of the resamples is biased on these {base['units']} units; no claim",
-                )
-            )
-            continue
-        answer = answered(*p_values[id(claim)], alpha)
-        least = estimate.detectable(alpha)
-        low, high = estimate.interval(alpha)
-        if not claim.upwards:
-            low, high = -high, -low
-        doubt = (
-            f"not enough evidence (it would take a difference of {least:.4f}); "
-            if answer == "unclear"
-            else ""
-        )
-        if answer == "unclear" and not where.required:
-            answer = "reported"
-        pooled = (
-            f"{where.pooled} slices under {bench.settings.min_rows} rows, pooled: "
-            if where.pooled
-            else ""
-        )
-        bound = claim.bound if claim.upwards else -claim.bound
-        findings.append(
-            Finding(
-                **base,
-                answer=answer,
-                figure=round(claim.figure, 6),
-                low=round(low, 6),
-                high=round(high, 6),
-                bound=bound,
-                p=round(p_values[id(claim)][0], 6),
-                detectable=round(least, 6),
-                reason=f"{pooled}{doubt}{claim.words} [{low:+.4f}, {high:+.4f}], the bound is {bound:g}",
-            )
-        )
-    return findings
-
-
-def _places(gate: Gate, bench: Bench) -> list[Where]:
-    return bench.slices(gate.by, gate.required) if gate.by else [bench.all]
-
-
-def limit(gate: Gate, bench: Bench) -> list[Finding]:
+def limit(gate: Gate, comparison: Comparison) -> list[Finding]:
     """The bound of the metric's interval, not its figure, against a floor or a ceiling."""
     findings, claims = [], []
     upwards = gate.at_least is not None
     bound = gate.at_least if gate.at_least is not None else gate.at_most
     assert bound is not None
-    bench.better(gate.metric)
-    for where in _places(gate, bench):
-        if nothing := _nothing(gate, bench, where, ()):
-            findings.append(nothing)
+    comparison.better(gate.metric)
+    for where in places(gate, comparison):
+        if empty := nothing(gate, comparison, where, ()):
+            findings.append(empty)
             continue
-        estimate = bench.alone(gate.metric, where)
+        estimate = comparison.alone(gate.metric, where)
         words = f"{gate.metric} {estimate.figure:.4f}"
-        claims.append(
-            Claim(
-                where,
-                estimate if upwards else -estimate,
-                bound if upwards else -bound,
-                estimate.figure,
-                words,
-                upwards,
-            )
-        )
-    return findings + _decided(gate, bench, claims)
+        signed = estimate if upwards else -estimate
+        signed_bound = bound if upwards else -bound
+        claims.append(Claim(where, signed, signed_bound, estimate.figure, words, upwards))
+    return findings + decided(gate, comparison, claims)
 
 
-def compared(gate: Gate, bench: Bench) -> list[Finding]:
+def compared(gate: Gate, comparison: Comparison) -> list[Finding]:
     """no_worse, better, sane: the candidate against another model on the same rows."""
     other = "trivial" if gate.kind == "sane" else gate.against
-    if other == "champion" and bench.scored.champion is None:
-        return [
-            Finding(
-                **_base(gate, bench.all),
-                answer="not applicable",
-                figure=None,
-                reason="no champion yet",
-            )
-        ]
-    sign = bench.better(gate.metric)
+    if other == "champion" and comparison.scored.champion is None:
+        return [no_champion(gate, comparison)]
     bound = -gate.margin if gate.kind == "no_worse" else gate.margin
+    findings = beside(gate, comparison, other, bound)
+    if gate.kind == "no_worse" and other == "champion" and comparison.scored.anchor is not None:
+        findings += beside_anchor(gate, comparison)
+    if gate.kind == "better" and gate.by:
+        return some_slice_must_pass(findings)
+    return findings
+
+
+def beside_anchor(gate: Gate, comparison: Comparison) -> list[Finding]:
+    """The same question beside the best version that was ever live.
+
+    So many nights cannot each take a margin: together they may take `anchor.margins` of them.
+    """
+    cumulative = gate.margin * comparison.settings.anchor.margins
+    named = gate.model_copy(update={"name": f"{gate.name}, anchor"})
+    return beside(named, comparison, "anchor", -cumulative)
+
+
+def beside(gate: Gate, comparison: Comparison, other: str, bound: float) -> list[Finding]:
+    """The candidate and another model on each of the gate's slices."""
+    sign = comparison.better(gate.metric)
     findings, claims = [], []
-    for where in _places(gate, bench):
-        if nothing := _nothing(gate, bench, where, (other,)):
-            findings.append(nothing)
+    for where in places(gate, comparison):
+        if empty := nothing(gate, comparison, where, (other,)):
+            findings.append(empty)
             continue
-        estimate = bench.difference(gate.metric, where, other, gate.method)
-        theirs = bench.figure(gate.metric, where, other)
-        words = f"{gate.metric} {theirs + estimate.figure:.4f} against {theirs:.4f} of the {other}, {by(sign * estimate.figure)}"
-        claims.append(
-            Claim(
-                where,
-                estimate if sign > 0 else -estimate,
-                bound,
-                sign * estimate.figure,
-                words + mcnemar(bench, where, other),
-            )
+        estimate = comparison.difference(gate.metric, where, other, gate.method)
+        theirs = comparison.figure(gate.metric, where, other)
+        words = (
+            f"{gate.metric} {theirs + estimate.figure:.4f} against {theirs:.4f} of the {other}, "
+            f"{by(sign * estimate.figure)}{mcnemar(comparison, where, other)}"
         )
-    return findings + _decided(gate, bench, claims)
+        signed = estimate if sign > 0 else -estimate
+        claims.append(Claim(where, signed, bound, sign * estimate.figure, words))
+    return findings + decided(gate, comparison, claims)
 
 
 def by(figure: float) -> str:
     """A difference in words; positive is better."""
-    return (
-        f"{'better' if figure > 0 else 'worse'} by {abs(figure):.4f}"
-        if round(figure, 4)
-        else "no difference"
-    )
+    if not round(figure, 4):
+        return "no difference"
+    return f"{'better' if figure > 0 else 'worse'} by {abs(figure):.4f}"
 
 
-def mcnemar(bench: Bench, where: Where, other: str) -> str:
-    """The rows that one model alone got right, and McNemar's exact test of them; nothing where rows are not independent."""
-    frames = [bench.frame(model, where) for model in ("candidate", other)]
-    if (
-        where.name != "all"
-        or any(frame is None for frame in frames)
-        or bench.units(where).count < len(where.rows)
-    ):
+def mcnemar(comparison: Comparison, where: Where, other: str) -> str:
+    """The rows that one model alone got right, and McNemar's exact test of them.
+
+    Nothing where rows are not independent.
+    """
+    if where.name != "all" or comparison.units(where).count < len(where.rows):
         return ""
-    ours, theirs = (right(frame) for frame in frames)  # type: ignore[arg-type]
+    ours, theirs = (rights(comparison, where, model) for model in ("candidate", other))
     if ours is None or theirs is None:
         return ""
-    won, lost = (
-        int(((ours > 0.5) & (theirs < 0.5)).sum()),
-        int(((ours < 0.5) & (theirs > 0.5)).sum()),
-    )
+    won = int(((ours > 0.5) & (theirs < 0.5)).sum())
+    lost = int(((ours < 0.5) & (theirs > 0.5)).sum())
     p = stats.binomtest(won, won + lost, 0.5).pvalue if won + lost else 1.0
     return f" (rows won {won}, lost {lost}, McNemar p {p:.3g})"
 
 
-def robust(gate: Gate, bench: Bench) -> list[Finding]:
-    """How much of the metric each perturbation takes, against what it takes from the champion, or against a ceiling."""
-    names = sorted(name.split("~", 1)[1] for name in bench.frames if name.startswith("candidate~"))
+def rights(comparison: Comparison, where: Where, model: str) -> np.ndarray | None:
+    """Which rows a model answered right; None where that cannot be told."""
+    frame = comparison.frame(model, where)
+    return None if frame is None else right(frame)
+
+
+def flips(gate: Gate, comparison: Comparison) -> list[Finding]:
+    """The share of rows that the champion answered right and the candidate does not.
+
+    Equal averages can hide them, and who relied on such an answer notices (Yan et al. 2021).
+    """
+    assert gate.at_most is not None
+    if comparison.scored.champion is None:
+        return [no_champion(gate, comparison, "negative flips")]
+    findings, claims = [], []
+    for where in places(gate, comparison):
+        ours, theirs = (rights(comparison, where, model) for model in ("candidate", "champion"))
+        known = base(gate, where, "negative flips")
+        if ours is None or theirs is None or not len(where.rows):
+            answer = "fail" if ours is None and len(where.rows) else undecided(where)
+            reason = "nobody can tell here which answers are right"
+            findings.append(Finding(**known, answer=answer, figure=None, reason=reason))
+            continue
+        lost = (ours < 0.5) & (theirs > 0.5)
+        estimate = comparison.share(lost.astype(float), where)
+        words = f"{int(lost.sum())} rows that the champion had right, {estimate.figure:.4f} of all"
+        claims.append(Claim(where, -estimate, -gate.at_most, estimate.figure, words, False))
+    return findings + decided(
+        gate.model_copy(update={"metric": "negative flips"}), comparison, claims, "limit"
+    )
+
+
+def robust(gate: Gate, comparison: Comparison) -> list[Finding]:
+    """How much of the metric each perturbation takes.
+
+    Against what it takes from the champion, or against a ceiling.
+    """
+    names = sorted(
+        name.split("~", 1)[1] for name in comparison.frames if name.startswith("candidate~")
+    )
     if not names:
-        return [
-            Finding(
-                **_base(gate, bench.all),
-                answer="unclear",
-                figure=None,
-                reason="the recipe names no perturbation; write its `perturbations`, or remove the gate",
-            )
-        ]
-    champion = bench.scored.champion is not None and gate.at_most is None
-    if gate.at_most is None and not champion:
-        return [
-            Finding(
-                **_base(gate, bench.all),
-                answer="not applicable",
-                figure=None,
-                reason="no champion yet",
-            )
-        ]
-    sign = bench.better(gate.metric)
+        reason = "the recipe names no perturbation; write its `perturbations`, or remove the gate"
+        known = base(gate, comparison.all)
+        return [Finding(**known, answer="unclear", figure=None, reason=reason)]
+    champion = gate.at_most is None
+    if champion and comparison.scored.champion is None:
+        return [no_champion(gate, comparison)]
     findings, claims = [], []
     for name in names:
-        changed = f"candidate~{name}"
-        rows = np.flatnonzero(bench.answered[changed])
+        rows = np.flatnonzero(comparison.answered[f"candidate~{name}"])
         where = Where(f"perturbation={name}", rows, required=True)
-        others = ("champion", f"champion~{name}")
-        if nothing := _nothing(gate, bench, where, (changed, *(others if champion else ()))):
-            findings.append(nothing)
-            continue
-        kept = bench.difference(
-            gate.metric, where, "candidate", model=changed
-        )  # what the perturbation does
-        words = f"{gate.metric} {bench.figure(gate.metric, where):.4f}, perturbed {bench.figure(gate.metric, where, changed):.4f}"
-        if not champion:
-            assert gate.at_most is not None
-            claims.append(
-                Claim(
-                    where,
-                    kept if sign > 0 else -kept,
-                    -gate.at_most,
-                    -sign * kept.figure,
-                    words + ", lost",
-                    upwards=False,
-                )
-            )
-            continue
-        change = bench.double(gate.metric, where, ("candidate", changed), others)
-        theirs = bench.figure(gate.metric, where, others[1]) - bench.figure(
-            gate.metric, where, others[0]
-        )
-        words += f", a change of {kept.figure:+.4f} where the champion's is {theirs:+.4f}"
-        claims.append(
-            Claim(where, change if sign > 0 else -change, -gate.margin, sign * change.figure, words)
-        )
-    return findings + _decided(gate.model_copy(update={"kind": "no_worse"}), bench, claims)
-
-
-def calibrated(gate: Gate, bench: Bench) -> list[Finding]:
-    """The calibration error beyond what a perfectly calibrated model of as many rows would show."""
-    assert gate.at_most is not None
-    findings = []
-    alpha = bench.settings.alpha
-    for where in _places(gate, bench):
-        base = _base(gate, where, "calibration error")
-        frame = bench.frame("candidate", where)
-        hits = None if frame is None else right(frame)
-        if frame is None or hits is None or "confidence" not in frame:
-            findings.append(
-                Finding(
-                    **base,
-                    answer="fail",
-                    figure=None,
-                    reason="the candidate gives no confidence here; its score needs a column `confidence`",
-                )
-            )
-            continue
-        units = bench.units(where)
-        confidence = frame["confidence"].to_numpy(float)
-        excess, low, high, p_null, honest = calibration.excess(
-            confidence, hits, units, CALIBRATION_RESAMPLES, NULL_DRAWS, bench.seed, alpha
-        )
-        if units.effective < bench.settings.min_units:
-            answer: Answer = "unclear"
+        others = ("champion", f"champion~{name}") if champion else ()
+        if empty := nothing(gate, comparison, where, (f"candidate~{name}", *others)):
+            findings.append(empty)
+        elif champion:
+            claims.append(_lost_beside(gate, comparison, where, name))
         else:
-            answer = (
-                "pass"
-                if high <= gate.at_most
-                else "fail"
-                if low > gate.at_most and p_null <= alpha
-                else "unclear"
-            )
-        if answer == "unclear" and not where.required:
-            answer = "reported"
-        findings.append(
-            Finding(
-                **base,
-                units=units.count,
-                answer=answer,
-                figure=round(excess, 6),
-                low=round(low, 6),
-                high=round(high, 6),
-                bound=gate.at_most,
-                p=round(p_null, 6),
-                reason=f"calibration error {excess + honest:.4f}, an honest model would show {honest:.4f}; beyond that {excess:+.4f} [{low:+.4f}, {high:+.4f}], the bound is {gate.at_most:g}",
-            )
-        )
+            claims.append(_lost(gate, comparison, where, name))
+    return findings + decided(gate, comparison, claims, "no_worse")
+
+
+def _lost(gate: Gate, comparison: Comparison, where: Where, name: str) -> Claim:
+    """What a perturbation takes from the candidate."""
+    assert gate.at_most is not None
+    sign, changed = comparison.better(gate.metric), f"candidate~{name}"
+    kept = comparison.difference(gate.metric, where, "candidate", model=changed)
+    words = (
+        f"{gate.metric} {comparison.figure(gate.metric, where):.4f}, "
+        f"perturbed {comparison.figure(gate.metric, where, changed):.4f}, lost"
+    )
+    signed = kept if sign > 0 else -kept
+    return Claim(where, signed, -gate.at_most, -sign * kept.figure, words, upwards=False)
+
+
+def _lost_beside(gate: Gate, comparison: Comparison, where: Where, name: str) -> Claim:
+    """What it takes from the candidate beyond what it takes from the champion."""
+    sign, changed = comparison.better(gate.metric), f"candidate~{name}"
+    others = ("champion", f"champion~{name}")
+    change = comparison.double(gate.metric, where, ("candidate", changed), others)
+    before, after, theirs_before, theirs_after = (
+        comparison.figure(gate.metric, where, model) for model in ("candidate", changed, *others)
+    )
+    words = (
+        f"{gate.metric} {before:.4f}, perturbed {after:.4f}, a change of {after - before:+.4f} "
+        f"where the champion's is {theirs_after - theirs_before:+.4f}"
+    )
+    signed = change if sign > 0 else -change
+    return Claim(where, signed, -gate.margin, sign * change.figure, words)
+
+
+def calibrated(gate: Gate, comparison: Comparison) -> list[Finding]:
+    """The calibration error: whether it is shown to be under its bound."""
+    findings, measured = [], []
+    for where in places(gate, comparison):
+        if (finding := _confidence_missing(gate, comparison, where)) is not None:
+            findings.append(finding)
+        else:
+            measured.append((where, *_calibration(gate, comparison, where)))
+    bad = holm([p_bad for _, _, _, p_bad in measured])
+    for (where, finding, p_good, _), p_bad in zip(measured, bad, strict=True):
+        answer = answered(p_good, p_bad, comparison.settings.alpha)
+        few = comparison.units(where).effective < comparison.settings.min_units
+        if few or answer == "unclear":
+            answer = undecided(where, few)
+        findings.append(finding.model_copy(update={"answer": answer}))
     return findings
 
 
-def fast(gate: Gate, bench: Bench) -> list[Finding]:
-    """p95 of one request, measured in turn with the champion's."""
-    base = _base(gate, bench.all, "p95 ms")
-    ours, theirs = bench.scored.latency.get("candidate"), bench.scored.latency.get("champion")
-    if not ours:
-        return [
-            Finding(
-                **base,
-                answer="fail",
-                figure=None,
-                reason="no latency was measured; score.requests is 0",
-            )
-        ]
-    bounds = [gate.at_most] if gate.at_most is not None else []
-    if gate.margin and theirs:
-        bounds.append(theirs["p95_ms"] * (1 + gate.margin))
-    if not bounds:
-        return [
-            Finding(
-                **base, answer="not applicable", figure=ours["p95_ms"], reason="no champion yet"
-            )
-        ]
-    bound = min(bounds)
-    answer: Answer = (
-        "pass"
-        if ours["p95_high_ms"] <= bound
-        else "fail"
-        if ours["p95_low_ms"] > bound
-        else "unclear"
+def _confidence_missing(gate: Gate, comparison: Comparison, where: Where) -> Finding | None:
+    """A finding where the candidate's confidences cannot be judged, else None."""
+    known = base(gate, where, "calibration error")
+    if not len(where.rows):
+        reason = "no test row is in this slice"
+        answer = undecided(where, too_few_units=True)
+        return Finding(**known, answer=answer, figure=None, reason=reason)
+    frame, hits = comparison.frame("candidate", where), rights(comparison, where, "candidate")
+    reason = ""
+    if frame is None or hits is None or "confidence" not in frame:
+        reason = "the candidate gives no confidence here; its score needs a column `confidence`"
+    elif not frame["confidence"].between(0, 1).all():
+        worst = frame["confidence"].iloc[int((frame["confidence"] - 0.5).abs().argmax())]
+        reason = f"a confidence is {worst:g}; confidences lie between 0 and 1"
+    return Finding(**known, answer="fail", figure=None, reason=reason) if reason else None
+
+
+def _calibration(gate: Gate, comparison: Comparison, where: Where) -> tuple[Finding, float, float]:
+    """The finding but for its answer, and the p-values of a pass and of a fail."""
+    assert gate.at_most is not None
+    frame, hits = comparison.frame("candidate", where), rights(comparison, where, "candidate")
+    assert frame is not None and hits is not None
+    units = comparison.units(where)
+    confidence = frame["confidence"].to_numpy(float)
+    measured = Calibration(confidence, hits, units, CALIBRATION_DRAWS, comparison.seed)
+    claim = measured.claimed(gate.at_most, comparison.settings.alpha)
+    finding = Finding(
+        **base(gate, where, "calibration error"),
+        units=units.count,
+        answer="unclear",
+        figure=round(claim.error, 6),
+        low=round(claim.low, 6),
+        high=round(claim.high, 6),
+        bound=gate.at_most,
+        p=round(claim.p_good, 6),
+        reason=(
+            f"calibration error {claim.error:.4f}, of which an honest model would show "
+            f"{claim.honest:.4f}; the true one is in [{claim.low:.4f}, {claim.high:.4f}], "
+            f"the bound is {gate.at_most:g}"
+        ),
     )
-    beside = f", the champion's {theirs['p95_ms']:.2f}" if theirs else ""
-    return [
-        Finding(
-            **base,
-            answer=answer,
-            figure=round(ours["p95_ms"], 3),
-            low=round(ours["p95_low_ms"], 3),
-            high=round(ours["p95_high_ms"], 3),
-            bound=round(bound, 3),
-            reason=f"one request takes {ours['p50_ms']:.2f} ms at p50, {ours['p95_ms']:.2f} at p95, {ours['p99_ms']:.2f} at p99{beside}; {ours['per_second']:.0f} a second in batches; the bound is {bound:.3g}",
-        )
-    ]
+    return finding, claim.p_good, claim.p_bad
 
 
-def small(gate: Gate, bench: Bench) -> list[Finding]:
-    """MB on disk, or with `metric: memory` MB of memory once it answers."""
-    if gate.metric == "memory":
-        ours = bench.scored.latency.get("candidate", {}).get("memory_mb", float("nan"))
-        return [_plain(gate, bench, ours, "MB of memory")]
-    return [_plain(gate, bench, round(bench.exported.bytes / 1e6, 2), "MB on disk")]
-
-
-def same(gate: Gate, bench: Bench) -> list[Finding]:
-    return [
-        _plain(
-            gate, bench, bench.exported.parity, "largest difference from torch over three shapes"
-        )
-    ]
-
-
-def clean(gate: Gate, bench: Bench) -> list[Finding]:
-    """The share of test rows that training saw, exactly, nearly or by a run of 13 words; and the metric without them."""
-    seen = bench.frames["overlap"].any(axis=1).to_numpy()
-    figure = float(seen.mean())
-    kinds = ", ".join(
-        f"{int(column.sum())} {name}" for name, column in bench.frames["overlap"].items()
-    )
-    finding = _plain(gate, bench, figure, "of the test rows were seen in training")
-    metric = next(iter(bench.recipe.metrics))
-    rest = Where("clean rows", np.flatnonzero(~seen))
-    beside = f"; {metric} on the others {bench.figure(metric, rest):.4f}" if 0 < figure < 1 else ""
-    return [
-        finding.model_copy(
-            update={"rows": len(seen), "reason": f"{finding.reason} ({kinds}){beside}"}
-        )
-    ]
-
-
-def drift(gate: Gate, bench: Bench) -> list[Finding]:
-    """How far today's training rows are from those the champion was trained on: the population stability index, worst column."""
-    if bench.scored.champion is None:
-        return [
-            Finding(
-                **_base(gate, bench.all, "PSI"),
-                answer="not applicable",
-                figure=None,
-                reason="no champion yet",
-            )
-        ]
-    found = {name: value for name, value in bench.scored.drift.items() if name != "classifier"}
-    if not found:
-        return [
-            Finding(
-                **_base(gate, bench.all, "PSI"),
-                answer="unclear",
-                figure=None,
-                reason="the champion's training rows could not be had",
-            )
-        ]
-    worst = max(found, key=lambda name: found[name])
-    finding = _plain(gate, bench, found[worst], f"PSI of {worst}")
-    auc = bench.scored.drift.get("classifier")
-    told = (
-        f"; a classifier tells today's rows from the champion's with an AUC of {auc:.3f}"
-        if auc is not None
-        else ""
-    )
-    # A shift is a question for a person, not a fault of the model.
-    answer = "unclear" if finding.answer == "fail" else finding.answer
-    return [
-        finding.model_copy(
-            update={"answer": answer, "metric": "PSI", "reason": finding.reason + told}
-        )
-    ]
-
-
-def _plain(gate: Gate, bench: Bench, figure: float, what: str) -> Finding:
-    """A figure without a sampling error against its bound; one that is no number is a no."""
-    bound = gate.at_most if gate.at_most is not None else gate.at_least
-    assert bound is not None
-    good = bool(np.isfinite(figure)) and (
-        figure <= bound if gate.at_most is not None else figure >= bound
-    )
-    return Finding(
-        gate=gate.name,
-        kind=gate.kind,
-        slice="all",
-        metric=what,
-        answer="pass" if good else "fail",
-        figure=round(figure, 9) if np.isfinite(figure) else None,
-        bound=bound,
-        required=True,
-        reason=f"{figure:.3g} {what}, the bound is {bound:g}",
-    )
-
-
-KINDS: dict[str, Callable[[Gate, Bench], list[Finding]]] = {
+KINDS: dict[str, Callable[[Gate, Comparison], list[Finding]]] = {
     "limit": limit,
     "no_worse": compared,
     "better": compared,
     "sane": compared,
+    "flips": flips,
     "robust": robust,
     "calibrated": calibrated,
     "fast": fast,

@@ -1,9 +1,10 @@
-"""Few units: what can be said where resampling lies.
+"""Few units, and metrics that are no ratio of sums: swapping models, and leaving units out.
 
-Ten clusters give a percentile bootstrap 7 % false alarms at a nominal 5, three give 19. Here a claim needs
-two things at once: the exact paired permutation test over units (each unit's two models swapped or not;
-all 2^U ways where they are few), and Student's t of the delete-one-unit jackknife (Bell and McCaffrey
-2002, CV3), which also gives the interval that is shown.
+Ten clusters give a percentile bootstrap 7 % false alarms at a nominal 5, three give 19; of equal
+models on 600 rows of 40 classes it calls 12 % better in macro-F1. Here a claim needs two things at
+once: the paired permutation test over units (each unit's two models swapped or not; all 2^U ways
+where they are few, exact for "no difference"), and Student's t of the delete-one-unit jackknife
+(Bell and McCaffrey 2002, CV3), which also gives the interval that is shown.
 """
 
 from collections.abc import Callable
@@ -13,14 +14,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from tasks.judge.resample import CHUNK_CELLS, Metric, Units
+from tasks.judge.resample import ANYWHERE, CHUNK_CELLS, ROUNDING, Metric, Range, Ratio, Units
 
-EXACT_UNITS = 13  # 8,192 ways; above that as many are drawn
-SWAPS = 8_192
+EXACT_UNITS = 12  # 4,096 ways; above that as many are drawn
+SWAPS = 4_096
+LEFT_OUT = 200  # groups of units that are left out in turn, where there are more units
 
 
 def swaps(count: int, seed: int, ways: int = SWAPS) -> np.ndarray:
-    """Which units change places: (S, U) bool, all ways for few units (the first is none), else drawn ones."""
+    """Which units change places: (S, U) bool, all ways for few units, else drawn ones.
+
+    The first way is none.
+    """
     if count <= EXACT_UNITS:
         return (np.arange(2**count)[:, None] >> np.arange(count) & 1).astype(bool)
     drawn = np.random.default_rng(seed).random((max(2, min(ways, SWAPS)), count)) < 0.5
@@ -28,23 +33,56 @@ def swaps(count: int, seed: int, ways: int = SWAPS) -> np.ndarray:
     return drawn
 
 
-class Few:
-    """A figure of one model, or a difference of two, over few units.
+class Swapped:
+    """A figure of one model, or a difference of two, from swapped and from left-out units."""
 
-    `swapped` (S,) are the differences with units swapped, the unswapped first; empty for one model alone.
-    """
+    def __init__(
+        self,
+        figure: float,
+        left_out: np.ndarray,
+        swapped: np.ndarray,
+        kept: np.ndarray,
+        scale: float,
+        reach: tuple[float, float] = (np.inf, np.inf),
+        independent: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        """`left_out` (G,): the figure without each group of units.
 
-    def __init__(self, figure: float, left_out: np.ndarray, swapped: np.ndarray) -> None:
-        self.figure, self.left_out, self.swapped = figure, left_out, swapped
+        `swapped` (S,): the differences with units swapped, the unswapped first; empty for one
+        model.
+        `kept` (S,): the share of rows that kept their model, less the share that changed it.
+        `scale`: the size of the numbers that were subtracted. `reach`: how far below and above the
+        figure an unseen row can lie. `independent`: how many units and rows there are.
+        """
+        self.scale, self.reach, self.independent = scale, reach, independent
+        self.tolerance = ROUNDING * scale
+        difference = bool(len(swapped))
+        self.figure = 0.0 if difference and abs(figure) <= self.tolerance else figure
+        self.left_out = np.where(np.abs(left_out - figure) <= self.tolerance, self.figure, left_out)
+        self.swapped, self.kept = swapped, kept
 
-    def __sub__(self, other: "Few") -> "Few":
+    def __sub__(self, other: "Swapped") -> "Swapped":
         """The difference of two differences that were swapped in the same ways."""
-        return Few(
-            self.figure - other.figure, self.left_out - other.left_out, self.swapped - other.swapped
+        return Swapped(
+            self.figure - other.figure,
+            self.left_out - other.left_out,
+            self.swapped - other.swapped,
+            self.kept,
+            max(self.scale, other.scale),
+            (self.reach[0] + other.reach[1], self.reach[1] + other.reach[0]),
+            self.independent,
         )
 
-    def __neg__(self) -> "Few":
-        return Few(-self.figure, -self.left_out, -self.swapped)
+    def __neg__(self) -> "Swapped":
+        return Swapped(
+            -self.figure,
+            -self.left_out,
+            -self.swapped,
+            self.kept,
+            self.scale,
+            self.reach[::-1],
+            self.independent,
+        )
 
     def sound(self) -> bool:
         return bool(
@@ -53,40 +91,123 @@ class Few:
             and np.isfinite(self.swapped).all()
         )
 
-    def surrounded(self) -> bool:
-        return True
+    def doubt(self, tail_rows: int) -> str:
+        """Why no claim can be made of it; empty where one can."""
+        _, rows = self.independent
+        if np.isfinite(self.reach[0]) or rows >= tail_rows:
+            return ""
+        return (
+            f"its rows have no declared range, and {rows:.0f} of them cannot show a tail; "
+            f"{tail_rows} are needed (score.tail_rows)"
+        )
 
     def error(self) -> float:
-        """The jackknife's standard error, about the figure (CV3: a little large rather than too small)."""
-        count = len(self.left_out)
-        return float(np.sqrt((count - 1) / count * ((self.left_out - self.figure) ** 2).sum()))
+        """The jackknife's standard error, about the figure: a little large rather than too
+        small.
+        """
+        groups = len(self.left_out)
+        squares = ((self.left_out - self.figure) ** 2).sum()
+        return float(np.sqrt((groups - 1) / groups * squares))
+
+    @property
+    def degrees(self) -> int:
+        return max(1, len(self.left_out) - 1)
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        reach = stats.t.ppf(1 - alpha, max(1, len(self.left_out) - 1)) * self.error()
-        return self.figure - float(reach), self.figure + float(reach)
+        reach = float(stats.t.ppf(1 - alpha, self.degrees)) * self.error()
+        share = 1 - alpha ** (1 / max(1.0, self._rows()))
+        below, above = (share * end if np.isfinite(end) else 0.0 for end in self.reach)
+        return self.figure - max(reach, below), self.figure + max(reach, above)
 
     def p_at_most(self, value: float) -> float:
-        """The p-value of "the true figure is at most `value`": the larger one of the two tests."""
-        error, gap = self.error(), self.figure - value
-        if error == 0:
-            by_t = 0.0 if gap > 0 else 1.0
-        else:
-            by_t = float(stats.t.sf(gap / error, max(1, len(self.left_out) - 1)))
-        if not len(self.swapped):
-            return by_t
-        # For a value other than 0 the differences are thought to be shifted by it, all alike.
-        return max(by_t, float((self.swapped >= gap - 1e-12).mean()))
+        """The p-value of "the true figure is at most `value`": the largest of the tests'."""
+        gap = self.figure - value
+        if not gap > self.tolerance:  # one rule for both ways: what is rounding is no difference
+            return 1.0 if gap <= -self.tolerance else max(0.5, self._by_swaps(value))
+        return max(self._by_t(gap), self._by_swaps(value), self._by_unseen(gap))
 
     def p_at_least(self, value: float) -> float:
         return (-self).p_at_most(-value)
 
+    def _by_t(self, gap: float) -> float:
+        error = self.error()
+        return float(stats.t.sf(gap / error, self.degrees)) if error > 0 else 0.0
+
+    def _by_swaps(self, value: float) -> float:
+        """For a value other than 0 all rows' differences are thought to be shifted by it.
+
+        A swap turns a row's shift round with its difference, so each way is shifted by as much as
+        the rows that kept their model outweigh the others.
+        """
+        if not len(self.swapped):
+            return 0.0
+        shifted = self.swapped - value * self.kept
+        return float((shifted >= shifted[0] - self.tolerance).mean())
+
+    def _by_unseen(self, gap: float) -> float:
+        """The chance that rows which would close the gap were not seen: the rule of three,
+        exactly.
+        """
+        if not np.isfinite(self.reach[0]):
+            return 0.0
+        share = min(1.0, gap / max(self.reach[0], gap))
+        return float((1 - share) ** self._rows())
+
+    def _rows(self) -> float:
+        """Independent rows: units, where nothing varies and nothing is known of a unit's rows."""
+        units, rows = self.independent
+        return rows if self.error() > 0 else units
+
     def detectable(self, alpha: float, power: float = 0.8) -> float:
-        degrees = max(1, len(self.left_out) - 1)
-        return float((stats.t.ppf(1 - alpha, degrees) + stats.t.ppf(power, degrees)) * self.error())
+        low, _ = self.interval(alpha)
+        more = float(stats.t.ppf(power, self.degrees)) * self.error()
+        return self.figure - low + more
+
+
+class Together:
+    """Several estimates of one figure: a claim needs all of them. The first one's figure is
+    shown.
+    """
+
+    def __init__(self, *estimates: Any) -> None:
+        self.estimates = estimates
+        self.figure = estimates[0].figure
+
+    def __neg__(self) -> "Together":
+        return Together(*(-estimate for estimate in self.estimates))
+
+    def __sub__(self, other: "Together") -> "Together":
+        pairs = zip(self.estimates, other.estimates, strict=True)
+        return Together(*(mine - theirs for mine, theirs in pairs))
+
+    def sound(self) -> bool:
+        return all(estimate.sound() for estimate in self.estimates)
+
+    def doubt(self, tail_rows: int) -> str:
+        doubts = [estimate.doubt(tail_rows) for estimate in self.estimates]
+        return next((doubt for doubt in doubts if doubt), "")
+
+    def error(self) -> float:
+        return float(max(estimate.error() for estimate in self.estimates))
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        lows, highs = zip(*(item.interval(alpha) for item in self.estimates), strict=True)
+        return min(lows), max(highs)
+
+    def p_at_most(self, value: float) -> float:
+        return float(max(estimate.p_at_most(value) for estimate in self.estimates))
+
+    def p_at_least(self, value: float) -> float:
+        return float(max(estimate.p_at_least(value) for estimate in self.estimates))
+
+    def detectable(self, alpha: float, power: float = 0.8) -> float:
+        return float(max(estimate.detectable(alpha, power) for estimate in self.estimates))
 
 
 Ask = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""The figure of rows taken from two models: weights (S, U) for the first's units and the second's, to (S,)."""
+"""The figure of rows of two models: weights (S, U) for the first's units and the second's, to
+(S,).
+"""
 
 
 def of_rows(
@@ -97,23 +218,20 @@ def of_rows(
     codes = np.concatenate([units.codes, units.codes + units.count])
 
     def ask(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-        found = []
+        figures = []
         step = max(1, CHUNK_CELLS // max(1, 2 * units.rows))
         for start in range(0, len(ours), step):
             weights = np.concatenate(
                 [ours[start : start + step], theirs[start : start + step]], axis=1
             )
-            found.append(
-                metric(both, np.ascontiguousarray(weights.T).astype(np.float32)[codes].T)[name]
-            )
-        return np.concatenate(found)
+            by_row = np.ascontiguousarray(weights.T).astype(np.float32)[codes].T
+            figures.append(metric(both, by_row)[name])
+        return np.concatenate(figures).astype(float)
 
     return ask
 
 
-def of_ratio(
-    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], units: Units
-) -> Ask:
+def of_ratio(first: Ratio, second: Ratio, units: Units) -> Ask:
     """A metric that is a ratio of sums over rows: sums over units are enough."""
     (over, under), (other_over, other_under) = (
         [units.sums(np.asarray(part, dtype=float)) for part in model] for model in (first, second)
@@ -126,22 +244,48 @@ def of_ratio(
     return ask
 
 
-def alone(ask: Ask, units: Units) -> Few:
+def without(count: int) -> np.ndarray:
+    """Which units stay, where one group of them after the other is left out: (G, U) bool."""
+    groups = min(count, LEFT_OUT)
+    return (np.arange(count) % groups)[None, :] != np.arange(groups)[:, None]
+
+
+def alone(ask: Ask, units: Units, limits: Range = ANYWHERE) -> Swapped:
     """One model's figure: the first one's."""
-    left, none = ~np.eye(units.count, dtype=bool), np.zeros((units.count, units.count), dtype=bool)
-    return Few(
-        float(ask(np.ones((1, units.count), dtype=bool), none[:1])[0]),
-        ask(left, none),
+    stay = without(units.count)
+    none = np.zeros_like(stay)
+    figure = float(ask(np.ones((1, units.count), dtype=bool), none[:1])[0])
+    return Swapped(
+        figure,
+        ask(stay, none),
         np.array([]),
+        np.array([]),
+        abs(figure),
+        (figure - limits.low, limits.high - figure),
+        (units.effective, units.rows),
     )
 
 
-def paired(ask: Ask, units: Units, seed: int, ways: int = SWAPS) -> Few:
+def paired(
+    ask: Ask, units: Units, seed: int, ways: int = SWAPS, limits: Range = ANYWHERE
+) -> Swapped:
     """The first model's figure less the second's."""
     way = swaps(units.count, seed, ways)
-    swapped = ask(~way, way) - ask(way, ~way)
-    left, none = ~np.eye(units.count, dtype=bool), np.zeros((units.count, units.count), dtype=bool)
-    return Few(float(swapped[0]), ask(left, none) - ask(none, left), swapped)
+    ours, theirs = ask(~way, way), ask(way, ~way)
+    swapped = ours - theirs
+    stay = without(units.count)
+    none = np.zeros_like(stay)
+    width = limits.high - limits.low
+    figure = float(swapped[0])
+    return Swapped(
+        figure,
+        ask(stay, none) - ask(none, stay),
+        swapped,
+        1 - 2 * (way @ units.sizes) / units.rows,
+        float(max(abs(ours[0]), abs(theirs[0]))),
+        (figure + width, width - figure),
+        (units.effective, units.rows),
+    )
 
 
 def _stacked(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:

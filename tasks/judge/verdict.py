@@ -35,7 +35,10 @@ def said(finding: Finding) -> str:
 
 
 def spare(finding: Finding) -> float | None:
-    """How far a passing finding's interval stays from its bound, in widths of the interval; None where it has none."""
+    """How far a passing finding's interval stays from its bound, in widths of the interval.
+
+    None where it has none.
+    """
     if finding.low is None or finding.high is None or finding.bound is None:
         return None
     width = finding.high - finding.low
@@ -47,7 +50,7 @@ def answered(p_good: float, p_bad: float, alpha: float) -> Answer:
     """pass: the claim is shown. fail: its contrary is shown. unclear: neither.
 
     `p_good` is the p-value of what a pass refutes (the figure is on the wrong side of the bound),
-    `p_bad` of what a fail refutes. A p-value that is no number refutes nothing.
+    `p_bad` of what a fail refutes. A p-value that is NaN refutes nothing.
     """
     if p_good <= alpha:
         return "pass"
@@ -55,7 +58,10 @@ def answered(p_good: float, p_bad: float, alpha: float) -> Answer:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values (1979): claims at `alpha` hold together with an error of at most `alpha`."""
+    """Holm's adjusted p-values (1979).
+
+    Claims at `alpha` hold together with an error of at most `alpha`.
+    """
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     adjusted = [1.0] * len(p_values)
     worst = 0.0
@@ -70,8 +76,8 @@ def adjusted(
 ) -> tuple[list[float], list[float]]:
     """The p-values of one gate's slices, corrected where several claims are made at once.
 
-    A `no_worse` or a `limit` passes only where every slice passes: there each slice at `alpha` keeps the
-    error of the whole at `alpha` (intersection-union, Berger 1982). A `better` may pass by any slice, and any
-    gate may fail by any: those are corrected.
+    A `no_worse` or a `limit` passes only where every slice passes, since one that is unclear holds:
+    there each slice at `alpha` keeps the error of the whole at `alpha` (intersection-union, Berger
+    1982). A `better` may pass by any slice, and any gate may fail by any: those are corrected.
     """
     return (holm(good) if kind == "better" else list(good)), holm(bad)

@@ -67,14 +67,16 @@ def lines(recipe: str) -> list[Given]:
             continue
         try:
             fields = json.loads(line)
-            required = [str(fields[name]) for name in ("example_id", "person", "answer")]
+            example, person, answer = (
+                str(fields[name]) for name in ("example_id", "person", "answer")
+            )
             at, project = utc(fields.get("at")), str(fields.get("project") or "")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Refused(
                 f"data/people/{recipe}.jsonl, line {number}: no JSON with example_id, answer and "
                 f"person; mend or remove the line"
             ) from error
-        given.append(Given(*required, at, project))
+        given.append(Given(example, person, answer, at, project))
     return given
 
 
@@ -153,7 +155,7 @@ def tasks(examples: pd.DataFrame, recipe: str, rows: int) -> tuple[list[dict[str
         guess = {"model_version": "votes", "score": float(row.confidence), "result": [answer]}
         data = {"example_id": row.example_id, "source": row.source, **shown}
         exported.append({"data": data, "predictions": [guess]})
-    return exported, _configuration([*names, NONE], pictures)
+    return exported, _configuration([*names, NONE], bool(pictures))
 
 
 def shown_text(inputs: str) -> str:

@@ -1,7 +1,7 @@
 """python -m tasks.score --run PATH, or RECIPE [key=value ...]: every model on the same test rows."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from tasks.score.baselines import baselines, save
 from tasks.score.drift import drift
 from tidemill import contract
 from tidemill.contract import Application, Robust
-from tidemill.engines.mlflow import packages, registry, runs, tags
+from tidemill.engines.mlflow import ledger, packages, registry, runs, tags
 from tidemill.engines.mlflow.live import live
 from tidemill.package.latency import measured, rss_mb
 from tidemill.package.package import verify
@@ -27,69 +27,122 @@ def score(this: plan.Plan) -> Scored:
     exported = plan.read("export", Exported, this)
     now = live(this.application)
     champion = now.version
-    before = plan.whole("score", Scored, this)
-    own = champion is not None and registry.tag(this.application, champion, tags.KEY) == this.key
-    same = before and (before.champion == champion or own) and before.unclear == now.difference
-    if before and same and "champion" not in before.skipped:
-        # Scored beside today's champion already, which answered; or this run's own version went live and its end was not noted.
+    anchor = anchored(this, champion)
+    before = still_holds(this, champion, anchor)
+    if before is not None and before.unclear == now.difference:
         return before
     # What was concluded from older rows does not hold beside these.
     for step in ("judge", "explain", "register"):
         (this.folder / f"{step}.json").unlink(missing_ok=True)
     package = paths.root() / exported.package
     verify(package, exported.digest, f"the candidate of {this.application}")
-    examples = pd.read_parquet(this.splits / "test.parquet")
-    settings, seed = this.recipe.score, this.recipe.seed
-    application = contract.application(this.application)
-    frames, skipped, predictors, memory = {}, {}, {}, {}
-    frames["rows"] = save(this, "rows", rows(examples, settings.slices))
+    asked = Asked(this, pd.read_parquet(this.splits / "test.parquet"))
     process.progress(0, 4, "parts", part="candidate")
-
-    def asked(model: str, folder: Path) -> None:
-        before = rss_mb()
-        predictor = application.open(folder)
-        predictor.predict(application.golden()[:1])
-        memory[model] = round(rss_mb() - before, 1)
-        frames[model] = save(this, model, judged(application, predictor, examples))
-        for name, frame in perturbed(
-            application, predictor, examples, settings.perturbed_rows, seed
-        ):
-            frames[f"{model}~{name}"] = save(this, f"{model}~{name}", frame)
-        predictors[model] = predictor
-
-    asked("candidate", package)
+    asked.whole("candidate", package)
     process.progress(1, 4, "parts", part="champion")
     moved: dict[str, float] = {}
     if champion is not None:
-        try:
-            asked("champion", packages.fetch(this.application, champion))
-        except Exception as error:
-            # A champion that cannot answer is a finding, not a fault of the candidate.
-            skipped["champion"] = f"version {champion}: {type(error).__name__}: {error}"
-            print(f"champion version {champion} cannot be scored: {type(error).__name__}: {error}")
+        asked.version("champion", champion, asked.whole)
         moved = drift(this.application, champion, this.snapshot, this.splits)
+    if anchor is not None:
+        asked.version("anchor", anchor, asked.rows_alone)
     process.progress(2, 4, "parts", part="latency")
-    questions = [
-        application.Input.model_validate_json(item)
-        for item in sample(examples, settings.requests)["inputs"]
-    ]
-    figures, times = measured(predictors, questions, settings.requests)
-    latency = {name: {**found, "memory_mb": memory[name]} for name, found in figures.items()}
-    frames["times"] = save(this, "times", times)
+    latency = asked.timed()
     process.progress(3, 4, "parts", part="baselines")
-    frames |= baselines(this).frames
+    frames = asked.frames | baselines(this).frames
     process.progress(4, 4, "parts")
-    looks = runs.looks(this.application, digest(examples["example_id"].tolist()), begin(this))
+    ids = digest(asked.examples["example_id"].tolist())
     return Scored(
         frames=frames,
         champion=champion,
-        unclear=now.difference,
-        rows=len(examples),
-        skipped=skipped,
+        anchor=anchor,
+        rows=len(asked.examples),
+        skipped=asked.skipped,
         latency=latency,
         drift=moved,
-        looks=looks,
+        looks=runs.looks(this.application, ids, begin(this)),
+        unclear=now.difference,
     )
+
+
+def anchored(this: plan.Plan, champion: str | None) -> str | None:
+    """The best version of the ledger, where it is another one than the champion."""
+    if champion is None:
+        return None
+    name, metric = next(iter(contract.application(this.application).metrics.items()))
+    days = this.recipe.score.anchor.days
+    best = ledger.anchor(this.application, name, metric.better, days)
+    return None if best == champion else best
+
+
+def still_holds(this: plan.Plan, champion: str | None, anchor: str | None) -> Scored | None:
+    """The receipt that is there, where it was made beside today's champion and anchor."""
+    before = plan.whole("score", Scored, this)
+    if before is None or before.skipped:
+        return None
+    if (before.champion, before.anchor) == (champion, anchor):
+        return before
+    # This run's own version went live, and its end was not noted.
+    own = champion is not None and (registry.tag(this.application, champion, tags.KEY) == this.key)
+    return before if own else None
+
+
+class Asked:
+    """Models that were asked the test rows, and their answers' frames."""
+
+    def __init__(self, this: plan.Plan, examples: pd.DataFrame) -> None:
+        self.plan, self.examples = this, examples
+        self.settings, self.seed = this.recipe.score, this.recipe.seed
+        self.frames = {"rows": save(this, "rows", rows(examples, self.settings.slices))}
+        self.skipped: dict[str, str] = {}
+        self.memory_mb: dict[str, float] = {}
+        self.application = contract.application(this.application)
+        self.predictors: dict[str, Any] = {}
+
+    def whole(self, model: str, folder: Path) -> None:
+        """The rows as they are and perturbed; the predictor stays open, to be timed."""
+        before = rss_mb()
+        predictor = self._opened(folder)
+        self.memory_mb[model] = round(rss_mb() - before, 1)
+        self._save(model, judged(self.application, predictor, self.examples))
+        count = self.settings.perturbed_rows
+        for name, frame in perturbed(self.application, predictor, self.examples, count, self.seed):
+            self._save(f"{model}~{name}", frame)
+        self.predictors[model] = predictor
+
+    def rows_alone(self, model: str, folder: Path) -> None:
+        """The rows as they are, and nothing else."""
+        predictor = self._opened(folder)
+        self._save(model, judged(self.application, predictor, self.examples))
+
+    def version(self, model: str, number: str, ask: Callable[[str, Path], None]) -> None:
+        """A registered version; one that cannot answer is a finding, not the candidate's fault."""
+        try:
+            ask(model, packages.fetch(self.plan.application, number))
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            self.skipped[model] = f"version {number}: {why}"
+            print(f"{model} version {number} cannot be scored: {why}")
+
+    def timed(self) -> dict[str, dict[str, float]]:
+        """How fast the open models answer, in turn."""
+        count = self.settings.requests
+        kind = self.application.Input
+        inputs = sample(self.examples, count)["inputs"]
+        questions = [kind.model_validate_json(item) for item in inputs]
+        figures, times = measured(self.predictors, questions, count)
+        self._save("times", times)
+        return {
+            name: {**found, "memory_mb": self.memory_mb[name]} for name, found in figures.items()
+        }
+
+    def _opened(self, folder: Path) -> Any:
+        predictor = self.application.open(folder)
+        predictor.predict(self.application.golden()[:1])
+        return predictor
+
+    def _save(self, name: str, frame: pd.DataFrame) -> None:
+        self.frames[name] = save(self.plan, name, frame)
 
 
 def sample(examples: pd.DataFrame, count: int) -> pd.DataFrame:

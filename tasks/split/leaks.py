@@ -9,6 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ class Question:
         asks = payload is not None or any(str(value).strip() for value in fields.values())
         if not asks:  # the answer is the text: copies of it are copies of the row
             fields, group = _fields(target), ""
-        parts = [[name, _form(value)] for name, value in sorted(fields.items())]
+        parts: list[Any] = [[name, _form(value)] for name, value in sorted(fields.items())]
         if payload is not None:
             parts = [content.of_payload(payload), *(part for part in parts if part[1] != "")]
         chosen = [

@@ -7,16 +7,16 @@ from typing import Annotated
 import typer
 
 from tidemill.cli.approve import approve as _approve
-from tidemill.cli.arguments import Json, out
+from tidemill.cli.card import card as _card
 from tidemill.cli.clean import clean as _clean
 from tidemill.cli.data import diff as _diff
 from tidemill.cli.data import listed as _list
-from tidemill.cli.deciding import known
 from tidemill.cli.errors import guarded
 from tidemill.cli.history import history as _history
 from tidemill.cli.label import label as _label
 from tidemill.cli.new.command import new as _new
 from tidemill.cli.plan import plan as _plan
+from tidemill.cli.power import power as _power
 from tidemill.cli.predict import predict as _predict
 from tidemill.cli.restore import restore as _restore
 from tidemill.cli.rollback import rollback as _rollback
@@ -49,32 +49,10 @@ app.add_typer(_label, name="label")
 app.command("run")(_run)
 app.command("predict")(_predict)
 app.command("status")(_status)
-
 app.command("rollback")(_rollback)
 app.command("approve")(_approve)
 app.command("history")(_history)
-
-
-@app.command()
-def card(
-    application: Annotated[
-        str,
-        typer.Argument(
-            help="An application, or one version of it: NAME, NAME@3.",
-            metavar="APPLICATION[@N]",
-        ),
-    ],
-    as_json: Json = False,
-) -> None:
-    """The model card, made anew from what the registry keeps."""
-    from tasks.register.card import read, render
-
-    name, _, number = application.partition("@")
-    known(name)
-    kept = read(name, number)
-    out(kept.model_dump(mode="json")) if as_json else typer.echo(render(kept), nl=False)
-
-
+app.command("card")(_card)
 app.command("up")(_up)
 app.command("down")(_down)
 app.command("clean")(_clean)
@@ -85,6 +63,7 @@ data.command("restore")(_restore)
 
 app.command("plan")(_plan)
 app.command("new")(_new)
+app.command("power")(_power)
 app.command("serve")(_serve)
 app.command("trace")(_trace)
 app.command("verify")(_verify)

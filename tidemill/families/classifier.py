@@ -37,11 +37,14 @@ if TYPE_CHECKING:
 OTHERS = 3  # labels beside the answer that an answer names
 LEAST_PROBABILITY = 1e-12  # of the target, in the log loss
 
-ACCURACY = Metric(better="higher")
+ACCURACY = Metric(better="higher", low=0, high=1)
 MACRO_F1 = Metric(
-    better="higher", source="scikit-learn f1_score, average=macro, labels of the targets"
+    better="higher",
+    source="scikit-learn f1_score, average=macro, labels of the targets",
+    low=0,
+    high=1,
 )
-LOG_LOSS = Metric(better="lower", unit="nats")
+LOG_LOSS = Metric(better="lower", unit="nats", low=0)
 VALIDATION = {
     "valid_accuracy": Metric(better="higher"),
     "valid_loss": Metric(better="lower", unit="nats"),

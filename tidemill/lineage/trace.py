@@ -275,9 +275,11 @@ def dropped(url: str) -> dict[str, int]:
             continue
         # Those of label and split know a document by its id alone.
         addresses = table["uri"].to_pylist() if "uri" in table.column_names else [""] * len(table)
-        rows = zip(table["doc_id"].to_pylist(), addresses, table["reason"].to_pylist(), strict=True)
+        reasons = table["reason"].to_pylist()
         step = f"{path.parent.parent.name} {path.parent.name}"
-        for doc_id, uri, reason in rows:
+        for doc_id, uri, reason in zip(
+            table["doc_id"].to_pylist(), addresses, reasons, strict=True
+        ):
             if doc_id in documents or uri == page or low <= (uri or "") < high:
                 counts[f"{reason} ({step})"] += 1
     return dict(counts)

@@ -106,6 +106,7 @@ class Baselines(RunReceipt):
 class Scored(RunReceipt):
     frames: dict[str, File]
     champion: str | None = None  # version that was scored beside the candidate
+    anchor: str | None = None  # the best version of the ledger, where it is not the champion
     unclear: str = ""  # which version is live, where ledger and alias differ: nothing is promoted
     rows: int
     looks: int = 1  # runs that looked at these test rows, this one included

@@ -22,7 +22,13 @@ from tidemill.runtime.receipt import File, Receipt
 
 R = TypeVar("R", bound=RunReceipt)
 
-SCORING = ("export", "score.slices", "score.perturbed_rows", "score.requests")
+SCORING = (
+    "export",
+    "score.slices",
+    "score.perturbed_rows",
+    "score.requests",
+    "score.anchor.days",
+)
 JUDGING = ("export", "score", "gates")
 READS: dict[str, tuple[str, ...]] = {
     "export": ("export",),

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tidemill import contract
+from tidemill.contract import application as application_of
 from tidemill.contract import load as load_recipe
 from tidemill.contract import names as recipe_names
 from tidemill.engines.config import layers
@@ -28,6 +29,7 @@ from tidemill.engines.config.schema import (
     Source,
     Use,
 )
+from tidemill.engines.config.schema.judging import misread
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.paths import conf
 
@@ -120,6 +122,8 @@ def recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     _check_model(application, judged.model, where, "model")
     _check_sweep(application, judged, where)
     _check_capabilities(application, judged, where)
+    if wrong := misread(judged.gates, application_of(name).metrics):
+        raise Refused(f"{where}: {'; '.join(wrong)}")
     if judged.teach.model:
         _check_model(application, {**judged.model, **judged.teach.model}, where, "teach.model")
     for use in judged.sources:

@@ -3,8 +3,9 @@
 It is read here, and written by tasks/register/promote.py alone, within `held` (lock.py).
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -139,3 +140,48 @@ def memory(application: str) -> Path:
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def anchor(application: str, metric: str, better: str, days: int = 0) -> str | None:
+    """The best version that was live within the last `days` days (0: ever); None where none was.
+
+    "Best" is the figure of `metric` (`better`: "higher" or "lower") that it had when it was judged.
+    It only chooses whom to score again on today's rows: no old figure is compared with a new one.
+    Of versions without a figure the first is taken, since a slide begins there.
+    """
+    since = datetime.now(UTC) - timedelta(days=days) if days else None
+    versions = list(
+        dict.fromkeys(
+            entry.version
+            for entry in ledger(application)
+            if entry.carried_out and (since is None or datetime.fromisoformat(entry.at) >= since)
+        )
+    )
+    figures = {version: _figure(application, version, metric) for version in versions}
+    return best(figures, better)
+
+
+def best(figures: Mapping[str, float | None], better: str) -> str | None:
+    """The version with the best figure, the earliest of equal ones; the first where none has
+    one.
+    """
+    sign = 1.0 if better == "higher" else -1.0
+    known = {version: sign * value for version, value in figures.items() if value is not None}
+    if not known:
+        return next(iter(figures), None)
+    return max(known, key=lambda version: known[version])
+
+
+def _figure(application: str, version: str, metric: str) -> float | None:
+    """A version's figure on the test rows it was judged on; None where none was logged."""
+    from mlflow.exceptions import MlflowException
+
+    from tidemill.engines.mlflow import runs
+
+    entry = registry.version(application, version)
+    if entry is None or not entry.run_id:
+        return None
+    try:
+        return runs.data(entry.run_id).metrics.get(f"test.{metric}.candidate")
+    except MlflowException:
+        return None

@@ -1,29 +1,73 @@
 """What a recipe is scored on, and the gates it must pass."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, FiniteFloat, field_validator, model_validator
 
+from tidemill.contract import Metric
 from tidemill.engines.config.schema.base import Strict
+
+FEWEST_REQUESTS = 59  # .95^59 is under .05: of fewer, not even the slowest need lie above p95
+
+
+class Anchor(Strict):
+    """A version of earlier nights that is scored again beside the champion.
+
+    A night may be worse than the champion by a margin; ten nights may not be worse by ten.
+    """
+
+    days: int = Field(
+        default=0,
+        ge=0,
+        description="it is the best one that was live within so many days; 0: ever",
+    )
+    margins: FiniteFloat = Field(
+        default=1.25,
+        ge=1,
+        le=2,
+        description=(
+            "how many margins of a `no_worse` against the champion tonight's model may be worse "
+            "than the anchor; the gate is then asked of both"
+        ),
+    )
 
 
 class Score(Strict):
     resamples: int = Field(default=10_000, ge=100, le=100_000)
     slices: tuple[str, ...] = ()
     min_rows: int = Field(
-        default=100, ge=1, description="a slice with fewer is pooled and reported"
+        default=100,
+        ge=1,
+        description="a slice with fewer is pooled with other small ones, and reported",
     )
     min_units: int = Field(
         default=6,
         ge=5,
-        description="effective units; with fewer nothing is claimed: 2^4 ways of swapping cannot give a p-value of .05",
+        description=(
+            "effective units; with fewer nothing is claimed: 2^4 ways of swapping cannot give a "
+            "p-value of .05"
+        ),
     )
     few_units: int = Field(
         default=200,
-        ge=0,
-        description="effective units; with fewer, the exact permutation test and the jackknife answer instead of the bootstrap",
+        ge=30,
+        description=(
+            "effective units; with fewer, the exact permutation test and the jackknife must "
+            "agree with the reweighting"
+        ),
     )
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    tail_rows: int = Field(
+        default=600,
+        ge=1,
+        description=(
+            "rows that a claim needs about a metric whose range is not declared; 600 show a "
+            "disaster in one row of 200 nineteen times of twenty, and fewer show less"
+        ),
+    )
+    alpha: float = Field(
+        default=0.05, gt=0, le=0.1, description="the chance that one claim of a gate is false"
+    )
     perturbed_rows: int = Field(
         default=2_000,
         ge=0,
@@ -32,8 +76,28 @@ class Score(Strict):
     requests: int = Field(
         default=200,
         ge=0,
-        description="single questions whose latency is measured, of candidate and champion in turn",
+        description=(
+            "single questions whose latency is measured, of candidate and champion in turn"
+        ),
     )
+    anchor: Anchor = Anchor()
+
+
+# What a kind reads besides name, kind, action and why, and one of what it needs.
+READS: dict[str, frozenset[str]] = {
+    "limit": frozenset({"metric", "at_least", "at_most", "by", "required"}),
+    "no_worse": frozenset({"metric", "against", "margin", "by", "required", "method"}),
+    "better": frozenset({"metric", "against", "margin", "by", "required", "method"}),
+    "sane": frozenset({"metric", "margin", "by", "required", "method"}),
+    "flips": frozenset({"at_most", "by", "required"}),
+    "robust": frozenset({"metric", "margin", "at_most"}),
+    "calibrated": frozenset({"at_most", "by", "required"}),
+    "fast": frozenset({"at_most", "margin"}),
+    "small": frozenset({"metric", "at_most", "at_least"}),
+    "same": frozenset({"at_most", "at_least"}),
+    "clean": frozenset({"at_most"}),
+    "drift": frozenset({"at_most"}),
+}
 
 
 class Gate(Strict):
@@ -44,6 +108,7 @@ class Gate(Strict):
         "limit",
         "no_worse",
         "better",
+        "flips",
         "robust",
         "calibrated",
         "fast",
@@ -55,9 +120,9 @@ class Gate(Strict):
     ]
     metric: str = ""
     against: Literal["champion", "baseline"] = "champion"
-    margin: float = Field(default=0.0, ge=0)
-    at_least: float | None = None
-    at_most: float | None = None
+    margin: FiniteFloat = Field(default=0.0, ge=0)
+    at_least: FiniteFloat | None = None
+    at_most: FiniteFloat | None = None
     by: tuple[str, ...] = Field(
         default=(), description="slice columns, one or several: the gate is asked of each slice"
     )
@@ -78,21 +143,133 @@ class Gate(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> "Gate":
+        for problem in (self._missing(), self._unread(), self._shape()):
+            if problem:
+                raise ValueError(f"gate {self.name}: {problem}")
+        return self
+
+    def _missing(self) -> str:
         one = (self.at_least is None) != (self.at_most is None)
         if self.kind in ("limit", "small", "same") and not one:
-            raise ValueError(
-                f"gate {self.name}: {self.kind} needs at_least or at_most, one of them"
-            )
-        if self.kind in ("calibrated", "clean", "drift") and self.at_most is None:
-            raise ValueError(f"gate {self.name}: {self.kind} needs at_most")
+            return f"{self.kind} needs at_least or at_most, one of them"
+        if self.kind in ("calibrated", "clean", "drift", "flips") and self.at_most is None:
+            return f"{self.kind} needs at_most"
         if self.kind == "fast" and self.at_most is None and not self.margin:
-            raise ValueError(
-                f"gate {self.name}: fast needs at_most (ms of one request, p95) or margin (a share of the champion's)"
+            return (
+                "fast needs at_most (ms of one request, p95) or margin (a share of the champion's)"
             )
         if self.kind in ("limit", "no_worse", "better", "sane", "robust") and not self.metric:
-            raise ValueError(f"gate {self.name}: {self.kind} needs a metric")
+            return f"{self.kind} needs a metric"
+        return ""
+
+    def _unread(self) -> str:
+        """Fields that the kind does not read: whoever wrote them thinks that they do something."""
+        always = {"name", "kind", "action", "why"}
+        unread = sorted(
+            name
+            for name in self.model_fields_set - always - READS[self.kind]
+            if getattr(self, name) != type(self).model_fields[name].default
+        )
+        reads = ", ".join(sorted(READS[self.kind]))
+        return f"{self.kind} does not read {', '.join(unread)}; it reads {reads}" if unread else ""
+
+    def _shape(self) -> str:
         if self.required and not self.by:
-            raise ValueError(f"gate {self.name}: required names slices, and `by` names no column")
+            return "required names slices, and `by` names no column"
         if len(self.by) != len(set(self.by)):
-            raise ValueError(f"gate {self.name}: by names a column twice")
-        return self
+            return "by names a column twice"
+        if self.kind == "small" and self.metric not in ("", "memory"):
+            return f"small reads metric: memory or none, and not '{self.metric}'"
+        if self.kind == "robust" and self.at_most is not None and self.margin:
+            return "robust reads at_most (a ceiling) or margin (beside the champion), not both"
+        share = self.at_most if self.kind in ("calibrated", "flips", "clean") else None
+        if share is not None and not 0 <= share < 1:
+            return f"at_most={share:g}: it is a share, between 0 and 1"
+        if self.kind == "calibrated" and share == 0:
+            return "at_most=0: no number of rows shows an error of 0"
+        return ""
+
+
+def unanswerable(gates: tuple[Gate, ...], score: Score) -> list[str]:
+    """What is wrong with gates together, whatever the application: in words, for a person."""
+    problems = []
+    stopping = [gate for gate in gates if gate.action == "stop"]
+    if not stopping:
+        problems.append("every gate has action: warn, so none can stop a model; let one stop it")
+    against = ("no_worse", "better", "flips")
+    beside = [gate for gate in stopping if gate.kind in against and gate.against == "champion"]
+    if stopping and not beside:
+        problems.append(
+            "no gate compares with the champion, so a night may make the live model worse; "
+            "add a no_worse against it"
+        )
+    for gate in gates:
+        unknown = [column for column in gate.by if column not in score.slices]
+        if unknown:
+            has = ", ".join(score.slices) or "none"
+            columns = ", ".join(unknown)
+            problems.append(
+                f"gate {gate.name}: no slice column '{columns}'; score.slices has {has}"
+            )
+        if gate.kind == "fast" and gate.action == "stop" and score.requests < FEWEST_REQUESTS:
+            problems.append(
+                f"gate {gate.name}: score.requests={score.requests} gives p95 no upper end; "
+                f"it takes {FEWEST_REQUESTS}"
+            )
+    return problems
+
+
+def misread(gates: tuple[Gate, ...], metrics: Mapping[str, Metric]) -> list[str]:
+    """What is wrong with gates for an application with these metrics: in words, for a person."""
+    problems = []
+    for gate in gates:
+        if not gate.metric or gate.kind == "small":
+            continue
+        metric = metrics.get(gate.metric)
+        if metric is None:
+            has = ", ".join(metrics)
+            problems.append(f"gate {gate.name}: no metric '{gate.metric}'; the recipe has {has}")
+            continue
+        problems += [
+            f"gate {gate.name}: {problem}"
+            for problem in (_outside(gate, metric), _wrong_side(gate, gates, metric))
+            if problem
+        ]
+    return problems
+
+
+def _outside(gate: Gate, metric: Metric) -> str:
+    """A bound that no figure can break, or none can keep."""
+    low, high = metric.low, metric.high
+    span = f"{gate.metric} lies between {'?' if low is None else low:} and " + (
+        "?" if high is None else f"{high}"
+    )
+    if low is not None and high is not None and gate.margin >= high - low:
+        return f"margin={gate.margin:g} allows everything: {span}"
+    if gate.kind == "robust":
+        return ""
+    for name, bound in (("at_least", gate.at_least), ("at_most", gate.at_most)):
+        if bound is None:
+            continue
+        if (low is not None and bound <= low) or (high is not None and bound >= high):
+            return f"{name}={bound:g} asks nothing or too much: {span}"
+    return ""
+
+
+def _wrong_side(gate: Gate, gates: tuple[Gate, ...], metric: Metric) -> str:
+    """A ceiling on what should be high, or a floor under what should be low.
+
+    Together with a bound on the right side it is a band, and means something.
+    """
+    if gate.kind != "limit":
+        return ""
+    right, wrong = ("at_least", "at_most") if metric.better == "higher" else ("at_most", "at_least")
+    if getattr(gate, wrong) is None:
+        return ""
+    band = any(
+        other.kind == "limit" and other.metric == gate.metric and getattr(other, right) is not None
+        for other in gates
+    )
+    if band:
+        return ""
+    return f"{wrong}={getattr(gate, wrong):g}, but {metric.better} is better; write {right}"

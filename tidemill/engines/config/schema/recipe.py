@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from tidemill.engines.config.schema.base import Strict
 from tidemill.engines.config.schema.data import Label, Select, Split, Use
 from tidemill.engines.config.schema.general import Runtime, comes
-from tidemill.engines.config.schema.judging import Gate, Score
+from tidemill.engines.config.schema.judging import Gate, Score, unanswerable
 from tidemill.engines.config.schema.serving import Export, Serve
 from tidemill.engines.config.schema.training import Ensemble, Prune, Sweep, Teach, Trainer
 
@@ -75,6 +75,8 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _agree(self) -> "Recipe":
+        if problems := unanswerable(self.gates, self.score):
+            raise ValueError("; ".join(problems))
         if self.nightly:
             comes(self.cron, self.timezone)
         if self.trainer.lr != "recipe" and self.sweep.trials and "lr" in self.sweep.space:
