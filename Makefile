@@ -65,7 +65,7 @@ gpu: setup       ## on a machine with a GPU: train a 124M GPT for two minutes, k
 run: setup       ## one retraining of `languages`, here and now
 	$(BIN)/tidemill run languages $(ARGS)
 
-tour: setup      ## five minutes of nights: releases, a killed training, a broken release; in .tidemill/tour
+tour: setup      ## nights over releases of a package: a killed training, a broken release; in .tidemill/tour
 	$(BIN)/python -m tidemill.cli.tour
 
 reference: setup  ## docs/reference, from the commands and settings themselves

@@ -585,7 +585,7 @@ def test_a_longer_history_helps_on_real_text() -> None:
 def test_bits_per_character_are_the_bits_of_all_over_the_characters_of_all() -> None:
     frame = report.frame(["abcd", "ä"], ["", ""], np.array([math.log(2) * 8, math.log(2) * 4]))
     weights = np.array([[1.0, 1.0], [1.0, 0.0]])
-    found = TextGeneration().metric(frame, weights)
+    found = TextGeneration.application().metric(frame, weights)
     assert found["bits_per_char"].tolist() == pytest.approx([12 / 5, 2.0]) and found[
         "bits_per_byte"
     ].tolist() == pytest.approx([12 / 6, 2.0])

@@ -1,4 +1,4 @@
-"""python -m tidemill.cli.tour: a few nights in ten minutes, in a folder of their own (make tour).
+"""python -m tidemill.cli.tour: a few nights, in a folder of their own (make tour).
 
 The nights go over real releases of Django, whose translations `languages` learns from here; Plone's
 are its test. One training is killed in the middle, and the last night brings a release that was
