@@ -111,7 +111,7 @@ def _parts(top: Path, name: str) -> list[Path]:
             found += [] if top / "tasks" in (folder, folder.parent) else [package]
         elif module.is_file():
             return [*found, module]
-        else:
+        elif not folder.is_dir():  # a folder without `__init__` is a package too
             break
     return found
 

@@ -56,6 +56,7 @@ def _module_text(name: str, like: str, kind: type[Recipe], facts: str) -> str:
     return f'''"""An application made like `{like}`.
 
 All of it holds here until something below says otherwise.
+
 The fields are in recipes/{like}/schema.py; conf/recipe/{name}.yaml sets them under `model:`.
 docs/application.md says what each method is for.
 """
