@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from tasks.export.ensemble import average
-from tasks.export.quantise import best
+from tasks.export.quantise import best, calibrate
 from tidemill import contract
-from tidemill.contract import Calibratable, Recipe, Splits
+from tidemill.contract import Recipe, Splits
 from tidemill.package.golden import remember
 from tidemill.package.package import digests
 from tidemill.records.receipts import Exported, Trained
@@ -30,8 +30,7 @@ def export(this: plan.Plan) -> Exported:
     parity = graphs(kind, this, trained, part)
     process.progress(1, 2, "graphs")
     valid = pd.read_parquet(this.splits / "valid.parquet")
-    if isinstance(application, Calibratable):
-        application.calibrate(part, valid)
+    calibrate(application, part, valid)
     settings = this.recipe.export
     form, table = (
         best(this.application, application, part, valid, settings)

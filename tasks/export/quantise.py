@@ -38,22 +38,16 @@ def best(
     table: list[dict[str, Any]] = []
     predictors: dict[str, Predictor[Any, Any]] = {}
     others: dict[str, Path] = {
-        form: package.parent / f"{package.name}.{form}" for form in settings.forms
+        form: package.with_name(f"{package.name}.{form}") for form in settings.forms
     }
     try:
-        feeds = (
-            recorded(application, package, rows.head(settings.calibration))
-            if "int8-static" in settings.forms
-            else {}
-        )
+        feeds = _calibration(application, package, rows, settings)
         for form, folder in [("fp32", package), *others.items()]:
-            row: dict[str, Any] = {"form": form}
-            table.append(row)
+            table.append(row := {"form": form})
             try:
                 if form != "fp32":
                     make(form, package, folder, feeds)
-                    if isinstance(application, Calibratable):
-                        application.calibrate(folder, valid)
+                    calibrate(application, folder, valid)
                 predictors[form] = _measure(row, name, application, folder, rows, metric)
             except Exception as error:
                 # Whatever the converter or the engine makes of a graph: this form is not to be had.
@@ -69,12 +63,26 @@ def best(
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _calibration(
+    application: Application[Any, Any, Any], package: Path, rows: pd.DataFrame, settings: Export
+) -> dict[str, Feeds]:
+    """What a static form takes its ranges from; nothing where none is asked for."""
+    if "int8-static" not in settings.forms:
+        return {}
+    return recorded(application, package, rows.head(settings.calibration))
+
+
 def make(form: str, package: Path, folder: Path, feeds: dict[str, Feeds]) -> None:
     """Write a copy of a package with all its graphs in another form."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(package, folder)
     for graph in sorted(package.glob("*.onnx")):
         convert(form, graph, folder / graph.name, feeds.get(graph.stem, []))
+
+
+def calibrate(application: Application[Any, Any, Any], folder: Path, valid: pd.DataFrame) -> None:
+    if isinstance(application, Calibratable):
+        application.calibrate(folder, valid)
 
 
 def _measure(

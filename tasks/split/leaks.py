@@ -80,7 +80,7 @@ def _fields(target: str) -> dict[str, object]:
 
 
 def _form(value: object) -> object:
-    """A value by which equal inputs are equal: of text the words, of what has no letter all of it."""
+    """A value by which equal inputs are equal: a text's words; all of what has no letter."""
     if not isinstance(value, str):
         return value
     has_letter = any(map(str.isalpha, value))

@@ -17,7 +17,10 @@ PROCESSORS_A_WORKER = 2
 
 @step("sweep {application}")
 def sweep(application: str, run: str) -> Swept:
-    """Short trainings over the recipe's space, judged on validation rows, by as many workers as `sweep.workers` says."""
+    """Short trainings over the recipe's space, judged on validation rows.
+
+    `sweep.workers` says by how many workers.
+    """
     from tidemill.run import plan
 
     this = plan.load(run)
