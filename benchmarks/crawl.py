@@ -142,7 +142,10 @@ def report(
         return
     for name, runs in found.items():
         print(
-            f"{name:24} {runs[0]['pages']:5.0f} pages, {runs[0]['links']:6.0f} addresses found, {speed[name]:8.0f} pages per CPU second, {statistics.median(one['wall_s'] for one in runs):6.1f} s, {max(one['peak_mb'] for one in runs):5.0f} MB"
+            f"{name:24} {runs[0]['pages']:5.0f} pages, {runs[0]['links']:6.0f} addresses "
+            f"found, {speed[name]:8.0f} pages per CPU second, "
+            f"{statistics.median(one['wall_s'] for one in runs):6.1f} s, "
+            f"{max(one['peak_mb'] for one in runs):5.0f} MB"
         )
     for row in rows:
         print(
@@ -151,7 +154,8 @@ def report(
             + f"  goal {row['goal']:g}"
         )
     print(
-        f"a million addresses: {million['cpu_s']:.1f} s of processor, {million['disk_mb']:.0f} MB on disk"
+        f"a million addresses: {million['cpu_s']:.1f} s of processor, "
+        f"{million['disk_mb']:.0f} MB on disk"
     )
 
 

@@ -42,11 +42,14 @@ def site(folder: str) -> None:
     for number, path in enumerate(sorted(root.rglob("*.html"))):
         body, tag = path.read_bytes(), f'"{number}"'
         name = "/" + path.relative_to(root).as_posix()
-        common = f"ETag: {tag}\r\nCache-Control: max-age=0\r\nLast-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\n"
-        answers[name] = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n{common}Content-Length: {len(body)}\r\n\r\n".encode()
-            + body
+        common = (
+            f"ETag: {tag}\r\nCache-Control: max-age=0\r\n"
+            "Last-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\n"
         )
+        answers[name] = (
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
+            f"{common}Content-Length: {len(body)}\r\n\r\n"
+        ).encode() + body
         unchanged[name] = tag.encode(), f"HTTP/1.1 304 Not Modified\r\n{common}\r\n".encode()
     robots = b"User-agent: *\nAllow: /\n"
     answers["/robots.txt"] = (

@@ -117,7 +117,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The rows as markdown."""
     level = f"{rows[0]['level']:.0%}" if rows else "90%"
     lines = [
-        f"| application | data (rows: train / test) | metric | simpler model | ours | interval ({level}) | minutes | verdict |",
+        (
+            "| application | data (rows: train / test) | metric | simpler model | ours | "
+            f"interval ({level}) | minutes | verdict |"
+        ),
         "|---|---|---|---|---|---|---|---|",
     ]
     for item in rows:
@@ -134,7 +137,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         )
         simpler = f"{item[item['simpler']]:.3f} ({item['simpler']})" if item["simpler"] else "none"
         lines.append(
-            f"| `{item['application']}` | {', '.join(item['data'])} ({seen}) | {item['metric']}, {item['better']} is better | {simpler} "
+            f"| `{item['application']}` | {', '.join(item['data'])} ({seen}) | "
+            f"{item['metric']}, {item['better']} is better | {simpler} "
             f"| **{item['candidate']:.3f}** | {interval} | {minutes} | {item['verdict']} |"
         )
     return "\n".join(lines)
@@ -146,7 +150,8 @@ def placed(page: str, text: str) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise Refused(
-            f"README.md has no place for the table; put the lines {BEGIN} and {END} where it belongs"
+            f"README.md has no place for the table; put the lines {BEGIN} and {END} where it "
+            "belongs"
         )
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
 

@@ -69,7 +69,8 @@ def main() -> None:
         return
     for item in rows:
         print(
-            f"{item['name']}: score {item['ours']} s of processor, predict {item['peer']} s, ratio {item['ratio']} (goal {item['goal']})"
+            f"{item['name']}: score {item['ours']} s of processor, predict {item['peer']} s, "
+            f"ratio {item['ratio']} (goal {item['goal']})"
         )
 
 

@@ -204,10 +204,13 @@ def nanogpt(
     times = [float(found) for found in re.findall(r"time ([\d.]+)ms", done.stdout)]
     code = (
         "import sys, torch, numpy as np; from model import GPT, GPTConfig;"
-        "c = torch.load(sys.argv[1] + '/ckpt.pt', map_location='cpu', weights_only=False); m = GPT(GPTConfig(**c['model_args'])); m.load_state_dict(c['model']); m.eval();"
-        "v = torch.from_numpy(np.fromfile(sys.argv[2], dtype=np.uint16).astype(np.int64)); n = (len(v) - 1) // 64;"
+        "c = torch.load(sys.argv[1] + '/ckpt.pt', map_location='cpu', weights_only=False); "
+        "m = GPT(GPTConfig(**c['model_args'])); m.load_state_dict(c['model']); m.eval();"
+        "v = torch.from_numpy(np.fromfile(sys.argv[2], dtype=np.uint16).astype(np.int64)); "
+        "n = (len(v) - 1) // 64;"
         "x, y = v[:n * 64].view(n, 64), v[1:n * 64 + 1].view(n, 64);"
-        "torch.set_grad_enabled(False); print(sum(float(m(a, b)[1]) * len(a) for a, b in zip(x.split(256), y.split(256))) / n)"
+        "torch.set_grad_enabled(False); print(sum(float(m(a, b)[1]) * len(a) for a, "
+        "b in zip(x.split(256), y.split(256))) / n)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, out.name, str(data / "val.bin")],

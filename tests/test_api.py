@@ -430,7 +430,10 @@ def test_a_token_comes_from_the_environment_and_is_kept_nowhere(
     [
         (
             {"headers": {"Authorization": "Bearer abc"}},
-            r"api.headers.Authorization looks like a secret and is written out; say Authorization: \$A_TOKEN",
+            (
+                r"api.headers.Authorization looks like a secret and is written out; "
+                r"say Authorization: \$A_TOKEN"
+            ),
         ),
         ({"since": "since"}, "api.since needs api.changed"),
         ({"pages": "cursor"}, "which needs it"),

@@ -224,7 +224,10 @@ def test_nofollow_is_not_followed_and_a_copy_is_stored_once_under_its_canonical_
 ) -> None:
     with Web(
         a=pages(
-            index='<html><body><a href="/x" rel="ugc nofollow">x</a><a href="/y">y</a><a href="/copy?print=1">c</a></body></html>',
+            index=(
+                '<html><body><a href="/x" rel="ugc nofollow">x</a><a href="/y">y</a>'
+                '<a href="/copy?print=1">c</a></body></html>'
+            ),
             x="x",
             y=html("y", "/z", head='<meta name="robots" content="nofollow">'),
             z="z",
@@ -272,8 +275,14 @@ def test_allowed_paths_and_media_types_bound_a_source(tmp_path: Path) -> None:
 def test_sitemaps_may_be_indexes_gzipped_named_by_robots_txt_and_in_several_languages(
     tmp_path: Path,
 ) -> None:
-    index = b'<sitemapindex xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"><sitemap><loc>http://a.localhost/one.xml.gz</loc></sitemap></sitemapindex>'
-    more = '<url xmlns:x="http://www.w3.org/1999/xhtml"><loc>http://a.localhost/en</loc><x:link rel="alternate" hreflang="de" href="http://a.localhost/de"/></url>'
+    index = (
+        b'<sitemapindex xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"><sitemap>'
+        b"<loc>http://a.localhost/one.xml.gz</loc></sitemap></sitemapindex>"
+    )
+    more = (
+        '<url xmlns:x="http://www.w3.org/1999/xhtml"><loc>http://a.localhost/en</loc>'
+        '<x:link rel="alternate" hreflang="de" href="http://a.localhost/de"/></url>'
+    )
     with Web(
         a=pages(
             robots="User-agent: *\nAllow: /\nSitemap: http://a.localhost/list.xml\n",
@@ -297,12 +306,23 @@ def test_sitemaps_may_be_indexes_gzipped_named_by_robots_txt_and_in_several_lang
 
 
 FEEDS = {
-    "rss": b'<?xml version="1.0"?><rss version="2.0"><channel><link>http://a.localhost/home</link><item><link>http://a.localhost/p1</link><pubDate>Mon, 23 Nov 2026 10:00:00 GMT</pubDate></item>'
+    "rss": b'<?xml version="1.0"?><rss version="2.0"><channel><link>http://a.localhost/home</link>'
+    b"<item><link>http://a.localhost/p1</link><pubDate>Mon, 23 Nov 2026 10:00:00 GMT</pubDate>"
+    b"</item>"
     b"<item><guid>http://a.localhost/p2</guid></item></channel></rss>",
-    "atom": b'<feed xmlns="http://www.w3.org/2005/Atom"><link href="http://a.localhost/home"/><entry><link rel="alternate" href="/p1"/><link rel="edit" href="/edit"/><updated>2026-11-23T10:00:00Z</updated></entry>'
+    "atom": b'<feed xmlns="http://www.w3.org/2005/Atom"><link href="http://a.localhost/home"/><entry>'
+    b'<link rel="alternate" href="/p1"/><link rel="edit" href="/edit"/>'
+    b"<updated>2026-11-23T10:00:00Z</updated></entry>"
     b'<entry><link href="/p2"/></entry></feed>',
-    "rdf": b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns="http://purl.org/rss/1.0/"><item><link>http://a.localhost/p1</link></item><item><link>/p2</link></item></rdf:RDF>',
-    "json": b'{"version": "https://jsonfeed.org/version/1.1", "items": [{"id": "1", "url": "http://a.localhost/p1"}, {"id": "2", "url": "/p2"}]}',
+    "rdf": (
+        b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" '
+        b'xmlns="http://purl.org/rss/1.0/"><item><link>http://a.localhost/p1</link></item><item>'
+        b"<link>/p2</link></item></rdf:RDF>"
+    ),
+    "json": (
+        b'{"version": "https://jsonfeed.org/version/1.1", "items": [{"id": "1", '
+        b'"url": "http://a.localhost/p1"}, {"id": "2", "url": "/p2"}]}'
+    ),
 }
 
 
@@ -1116,7 +1136,10 @@ def test_lists_that_are_bombs_are_named_and_grow_memory_by_no_more_than_64_mb(
             f'<!ENTITY {b} "{f"&{a};" * 10}">'.encode()
             for a, b in zip("abcdefgh", "bcdefghi", strict=True)
         )
-        + b"]><urlset><url><loc>http://a.localhost/&i;</loc></url><url><loc>http://a.localhost/good</loc></url></urlset>"
+        + (
+            b"]><urlset><url><loc>http://a.localhost/&i;</loc></url><url>"
+            b"<loc>http://a.localhost/good</loc></url></urlset>"
+        )
     )
     lists = {
         "sitemap-1.xml.gz": gzip.compress(b"<urlset>" + b" " * (120 * 2**20) + entry),
@@ -1184,7 +1207,10 @@ def test_markup_that_would_cost_a_tree_the_square_of_its_length_is_read_in_time_
 
 
 TRICKY = (
-    '<a href="/1">1</a><A HREF=/2>2</A><a class=x href=\'/3\' title="a > b">3</a><area href=/4><a>none</a><a href>none</a><a href="">none</a>',
+    (
+        '<a href="/1">1</a><A HREF=/2>2</A><a class=x href=\'/3\' title="a > b">3</a>'
+        '<area href=/4><a>none</a><a href>none</a><a href="">none</a>'
+    ),
     '<!-- <a href="/no"> --><a href="/1">',
     '<!--> <a href="/1"> -->',
     '<!-- never closed <a href="/no">',

@@ -89,7 +89,10 @@ def test_what_is_proposed_next_is_not_refused(
 
 
 def test_the_status_keeps_short_columns_whole_and_wraps_the_prose_at_eighty_columns() -> None:
-    long = "f1_macro 0.6120 against 0.6020 of the baseline, better by 0.0130, at least -0.0050 was asked (not worse)"
+    long = (
+        "f1_macro 0.6120 against 0.6020 of the baseline, better by 0.0130, "
+        "at least -0.0050 was asked (not worse)"
+    )
     rows = [
         {
             "application": "text_generation",

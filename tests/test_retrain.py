@@ -25,7 +25,11 @@ def versions(clone: Clone) -> list[str]:
         [
             sys.executable,
             "-c",
-            "from tidemill.engines.mlflow import client, runs; print([v.version for v in client.connect().search_model_versions(\"name = 'languages'\")])",
+            (
+                "from tidemill.engines.mlflow import client, runs; "
+                'print([v.version for v in client.connect().search_model_versions("name = '
+                "'languages'\")])"
+            ),
         ],
         cwd=clone.folder,
         env=clone.env,
@@ -227,10 +231,15 @@ def test_the_champion_answers(lived: Clone) -> None:
 
 def test_the_run_in_mlflow_holds_configuration_data_gates_and_pictures(lived: Clone) -> None:
     code = (
-        "import json; from tidemill.engines.mlflow import client, runs; c = client.connect(); r = runs.recent(['languages'], 50)[-1]['run_id']; run = c.get_run(r);"
-        "walk = lambda p: [x for f in c.list_artifacts(r, p) for x in (walk(f.path) if f.is_dir else [f.path])];"
-        "trials = c.search_runs([run.info.experiment_id], filter_string=f\"tags.`mlflow.parentRunId` = '{r}'\");"
-        "print(json.dumps({'files': walk(''), 'tags': run.data.tags, 'datasets': [d.dataset.digest for d in run.inputs.dataset_inputs], 'params': run.data.params, 'trials': len(trials), 'status': run.info.status}))"
+        "import json; from tidemill.engines.mlflow import client, runs; c = client.connect(); "
+        "r = runs.recent(['languages'], 50)[-1]['run_id']; run = c.get_run(r);"
+        "walk = lambda p: [x for f in c.list_artifacts(r, p) for x in (walk(f.path) if "
+        "f.is_dir else [f.path])];"
+        "trials = c.search_runs([run.info.experiment_id], "
+        "filter_string=f\"tags.`mlflow.parentRunId` = '{r}'\");"
+        "print(json.dumps({'files': walk(''), 'tags': run.data.tags, "
+        "'datasets': [d.dataset.digest for d in run.inputs.dataset_inputs], "
+        "'params': run.data.params, 'trials': len(trials), 'status': run.info.status}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -263,7 +263,8 @@ def test_sigterm_saves_and_exits_75_the_next_attempt_goes_on_in_the_same_run_and
     told = json.loads(said.strip().splitlines()[-1])
     assert told["resumes"] == 1 and not saved.parent.exists(), "checkpoints go with the receipt"
     code = (
-        "import json; from tidemill.engines.mlflow import client; c = client.connect(); e = c.get_experiment_by_name('images').experiment_id; r = c.search_runs([e]);"
+        "import json; from tidemill.engines.mlflow import client; c = client.connect(); "
+        "e = c.get_experiment_by_name('images').experiment_id; r = c.search_runs([e]);"
         "print(json.dumps([[x.data.tags, x.data.metrics] for x in r]))"
     )
     done = subprocess.run(
@@ -603,7 +604,10 @@ def test_a_batch_larger_than_the_data_and_a_label_of_one_row_are_refused(
     rows = len(pd.read_parquet(here / "train.parquet"))
     with pytest.raises(
         Refused,
-        match=f"model.batch is 8192 and images has {rows} training rows; say model.batch={rows} or less",
+        match=(
+            f"model.batch is 8192 and images has {rows} training rows; "
+            f"say model.batch={rows} or less"
+        ),
     ):
         check(this, contract.load("images")(batch=8192))
     path = here / "train.parquet"
@@ -698,7 +702,8 @@ def test_a_training_that_the_kernel_kills_for_memory_is_tried_with_half_a_batch(
         (group / "memory.limit_in_bytes").write_text(str(2000 * 2**20))
         code = (
             "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(os.getpid()));"
-            f"from tidemill.runtime import paths; paths.settle(); from tasks.train import train; from tidemill.run import plan;"
+            "from tidemill.runtime import paths; paths.settle(); "
+            "from tasks.train import train; from tidemill.run import plan;"
             f"train.work('images', plan.by_hand('images', {given!r}).path)"
         )
         said = [
