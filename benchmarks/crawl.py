@@ -1,9 +1,11 @@
-"""python -m benchmarks.crawl [--rounds N] [--json]: our crawler beside Scrapy and Crawlee, on the same real pages over loopback.
+"""python -m benchmarks.crawl [--rounds N] [--json]: our crawler beside Scrapy and Crawlee.
 
-The pages are Python's own documentation as Debian packages it: 530 pages of 96 KB with some 22,000 links, served by one process with
-an ETag each. All obey robots.txt, take out every link, follow those of the host, and have eight requests at a time. Ours also
-writes a WARC, a durable frontier and the manifest. What counts is pages per second of processor, taken from after the imports to
-the end, in rounds in which each has its turn. The peers live in an environment of their own, .tidemill/peers/crawl.
+The same real pages over loopback: Python's own documentation as Debian packages it, 530 pages of 96
+KB with some 22,000 links, served by one process with an ETag each. All obey robots.txt, take out
+every link, follow those of the host, and have eight requests at a time. Ours also writes a WARC, a
+durable frontier and the manifest. What counts is pages per second of processor, taken from after
+the imports to the end, in rounds in which each has its turn. The peers live in an environment of
+their own, .tidemill/peers/crawl.
 """
 
 import argparse
@@ -60,7 +62,7 @@ def run(python: Path | str, *arguments: str) -> dict[str, float]:
 
 
 def rounds(start: str, count: int, folder: Path) -> dict[str, list[dict[str, float]]]:
-    """Each crawler's runs, the crawlers in turn, so that what else the machine does falls on all of them."""
+    """Each crawler's runs, in turn, so that what else the machine does falls on all of them."""
     theirs = peers()
     found: dict[str, list[dict[str, float]]] = {}
     for number in range(count):

@@ -1,7 +1,8 @@
-"""python -m benchmarks.results [NAME ...] [--run] [--json]: README's table of what each application reaches.
+"""python -m benchmarks.results [NAME ...] [--run] [--json]: README's table of results.
 
-Read from the receipts of each application's last judged run; with --run from a run made now, from nothing,
-in a clone of its own, which also tells how long it takes. A row is known by the run's key.
+What each application reaches, read from the receipts of its last judged run; with --run from a run
+made now, from nothing, in a clone of its own, which also gives how long it takes. A row is known by
+the run's key.
 """
 
 import argparse
@@ -67,7 +68,10 @@ def row(name: str, root: Path) -> dict[str, Any] | None:
 
 
 def kept(name: str) -> dict[str, Any] | None:
-    """The row of the last run here, with the minutes of the last one from nothing; or that one's row."""
+    """The row of the last run here, with the minutes of the last one from nothing.
+
+    That one's row where there is none here.
+    """
     path = paths.state("results", f"{name}.json")
     timed = json.loads(path.read_text()) if path.is_file() else None
     found = row(name, paths.root())
@@ -103,7 +107,8 @@ def run(name: str) -> dict[str, Any]:
         wall = time.monotonic() - began
         if done.returncode:
             raise Refused(
-                f"the run of {name} ended with {done.returncode}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'it said nothing'}"
+                f"the run of {name} ended with {done.returncode}: "
+                f"{(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}"
             )
         made = row(name, clone)
     if made is None:

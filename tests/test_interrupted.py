@@ -1,4 +1,4 @@
-"""A run that is stopped or killed: nothing is lost, nothing is left behind, and the next one goes on."""
+"""A run that is stopped or killed: nothing is lost or left behind, and the next one resumes."""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Each way a page says no, case by case: the drafts' own examples among them; and that a no is heard, also one said later."""
+"""Each way a page says no, case by case; the drafts' own examples are among them.
+
+Also that a no is heard, even one said later.
+"""
 
 import json
 from pathlib import Path
@@ -416,7 +419,7 @@ def test_signals_come_back_as_they_were_kept_and_old_manifests_are_read() -> Non
     )
 
 
-# At a crawl, and after it ---------------------------------------------------------------------------
+# At a crawl, and after it -------------------------------------------------------------------------
 
 
 def decisions(folder: Path) -> dict[str, dict]:

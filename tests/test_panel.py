@@ -150,7 +150,8 @@ def test_a_picture_is_asked_by_its_path_and_a_missing_one_is_refused(tmp_path: P
     assert asking(kind, str(path)).image == asking(kind, f'{{"image": "{text}"}}').image == text
     with pytest.raises(
         Refused,
-        match=r"image is read from a file, and .*eight\.png cannot be \(No such file or directory\)",
+        match=r"image is read from a file, and .*eight\.png cannot be "
+        r"\(No such file or directory\)",
     ):
         asking(kind, str(tmp_path / "eight.png"))
     with pytest.raises(Refused, match=r"cannot be \(File name too long\)"):

@@ -134,7 +134,7 @@ def test_snapshots_are_listed_and_one_is_the_same_as_itself(lived: Clone) -> Non
     )
 
 
-def test_a_snapshot_carries_a_card_that_its_checker_reads_and_that_lies_with_the_run_and_in_the_remote(
+def test_a_snapshot_carries_a_card_that_its_checker_reads_beside_the_run_and_in_the_remote(
     lived: Clone,
 ) -> None:
     told = json.loads(lived.first)  # type: ignore[attr-defined]
@@ -271,7 +271,10 @@ def latest(clone: Clone, name: str) -> Path:
 
 
 def test_a_verdict_reached_without_todays_champion_is_not_used(lived: Clone) -> None:
-    """A dry run, or one that was cut off, leaves a verdict; meanwhile another version may have gone live."""
+    """A dry run, or one that was cut off, leaves a verdict.
+
+    Meanwhile another version may have gone live.
+    """
     ended(lived.tidemill("run", "languages", "model.lr=0.004", "--dry-run", "--json"))
     judged, scored = latest(lived, "judge"), latest(lived, "score")
     for path in (scored, judged):

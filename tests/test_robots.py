@@ -14,7 +14,8 @@ RFC = (
     "User-Agent: barbot\nUser-Agent: bazbot\nDisallow: /example/page.html\n\n"
     "User-Agent: quxbot\n\nEOF"
 )  # RFC 9309, 5.1
-LONGEST = "User-Agent: foobot\nAllow: /example/page/\nDisallow: /example/page/disallowed.gif\n"  # RFC 9309, 5.2
+# RFC 9309, 5.2
+LONGEST = "User-Agent: foobot\nAllow: /example/page/\nDisallow: /example/page/disallowed.gif\n"
 
 CASES = [  # robots.txt, token, path, allowed
     (RFC, "anybot", "/", True),

@@ -54,7 +54,10 @@ def test_a_check_that_makes_no_sense_is_refused_in_one_line(clone: Clone) -> Non
 def test_a_site_is_collected_cleaned_and_heard_when_it_says_no_through_the_command_line(
     clone: Clone,
 ) -> None:
-    """The whole door with a configuration of its own: a feed on a port of loopback, its pages, and a robots.txt that changes its mind."""
+    """A whole night with a configuration of its own.
+
+    A feed on a port of loopback, its pages, and a robots.txt that changes its mind.
+    """
     robots = {"text": "User-agent: *\nAllow: /\n"}
     words = (
         "All human beings are born free and equal in dignity and rights. "

@@ -1,4 +1,7 @@
-"""A model of several trainings: taught, pruned, or an ensemble; in one artefact, and killed or not with the same weights."""
+"""A model of several trainings: taught, pruned, or an ensemble.
+
+It is one artefact and, killed or not, has the same weights.
+"""
 
 import json
 import signal
