@@ -1,10 +1,9 @@
 """One night over the pages of one source: what is due, politely, and nothing twice.
 
 A single loop hands each host its turn. A page is leased, asked for, understood (`interpret`),
-written to the open
-WARC segment (`journal`), and acknowledged in the frontier once the segment is on disk
-(`acknowledge`); then the
-manifest follows in one go (`report`). What a site is asked first is in `site_files`.
+written to the open WARC segment (`journal`), and acknowledged in the frontier once the segment is
+on disk (`acknowledge`); then the manifest follows in one go (`report`). What a site is asked first
+is in `site_files`.
 """
 
 import asyncio

@@ -169,8 +169,7 @@ class Fetcher:
             skip_auto_headers=("Accept",),
         )
         # The client would ask once more, at once, where a kept connection was reset (RFC 9112,
-        # 9.3.1). When we ask
-        # again is the host's turn to say, and the client has no setting for it
+        # 9.3.1). When we ask again is the host's turn to say, and the client has no setting for it
         # (tests/test_crawl.py counts).
         self.session._retry_connection = False
         return self

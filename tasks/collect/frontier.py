@@ -2,10 +2,9 @@
 LEASED, ACKED.
 
 A page is leased before it is asked for, together with its host's next allowed time, and
-acknowledged when its
-WARC record is on disk. Whatever is killed between finds the page pending again, or its record in
-the open
-segment. All of it but the hosts' times can be made anew from data/raw.
+acknowledged when its WARC record is on disk. Whatever is killed between finds the page pending
+again, or its record in the open segment. All of it but the hosts' times can be made anew from
+data/raw.
 """
 
 import hashlib

@@ -343,10 +343,9 @@ def wait_days(visits: int, changes: int, days: float, bounds: tuple[float, float
     """How long until a page has changed with probability `LIKELY`, in days, within bounds.
 
     The rate is estimated from whether, not how often, it had changed between visits, so a bias of
-    the naive ratio
-    is taken out (Cho and Garcia-Molina 2003, "Estimating frequency of change", 4.2):
-    -log((n - X + .5) / (n + .5)) per interval.
-    With no change seen the prior of half a change in one more visit keeps the estimate from nought.
+    the naive ratio is taken out (Cho and Garcia-Molina 2003, "Estimating frequency of change",
+    4.2): -log((n - X + .5) / (n + .5)) per interval. With no change seen the prior of half a change
+    in one more visit keeps the estimate from nought.
     """
     least, most = bounds
     if not visits:

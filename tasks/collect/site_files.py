@@ -180,8 +180,7 @@ class SiteFiles:
         """A small file's answer after redirects, each hop checked and in its host's time.
 
         With it goes whether asking again can help. One that leads to where we may not go, or
-        through too many
-        redirects, is as if there were none (RFC 9309, 2.3.1.2).
+        through too many redirects, is as if there were none (RFC 9309, 2.3.1.2).
         """
         uri = first
         for hop in range(MOST_REDIRECTS + 1):
