@@ -87,8 +87,9 @@ class Night:
         self.judge()
 
     def doubt(self) -> None:
-        """What the settings name and no answer has: a misspelt path would else look like an API of
-        one page, or without times.
+        """What the settings name and no answer has.
+
+        A misspelt path would else look like an API of one page, or without times.
         """
         times = [row["modified"] for uri, row in self.rows.items() if uri in self.seen]
         if self.api.changed and times and not any(times):
@@ -358,8 +359,9 @@ class Night:
         return f"answered {status}: are the variables of api.headers ({names}) right?"
 
     async def turn(self) -> bool:
-        """Wait until the host may be asked again, no longer than the night; False where that is too
-        long.
+        """Wait until the host may be asked again, no longer than the night.
+
+        False where that is too long.
 
         The time is on disk before the request, so that it holds after a kill.
         """

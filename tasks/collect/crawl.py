@@ -148,8 +148,9 @@ class Visits:
         self.frontier.commit()
 
     async def run(self) -> None:
-        """Give each host its turn as its time comes, until nothing is left that this night will
-        wait for.
+        """Give each host its turn as its time comes.
+
+        It ends when nothing is left that this night will wait for.
         """
         try:
             while self._more():

@@ -94,8 +94,9 @@ class Answer:
         return headers.links(self.all("link"))
 
     def head(self) -> bytes:
-        """The head as a WARC keeps it: what describes the connection or an encoding that is gone is
-        left out.
+        """The head as a WARC keeps it.
+
+        What describes the connection or an encoding that is gone is left out.
         """
         lines = [
             f"HTTP/1.1 {self.status} OK" if self.status == 200 else f"HTTP/1.1 {self.status} -"

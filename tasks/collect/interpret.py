@@ -115,8 +115,9 @@ class Reader:
     def _not_modified(
         self, lease: Lease, answer: Answer, said: Sequence[optout.Signal], at: float
     ) -> Outcome:
-        """A page that is as it was, but for its headers: those of a 304 are the current ones (RFC
-        9110, 15.4.5).
+        """A page that is as it was, but for its headers.
+
+        Those of a 304 are the current ones (RFC 9110, 15.4.5).
         """
         changed = _seen(lease, False, self.source, at)
         changed |= {
