@@ -1,9 +1,11 @@
-"""python -m benchmarks.crawl [--rounds N] [--json]: our crawler beside Scrapy and Crawlee, on the same real pages over loopback.
+"""python -m benchmarks.crawl [--rounds N] [--json]: our crawler beside Scrapy and Crawlee.
 
-The pages are Python's own documentation as Debian packages it: 530 pages of 96 KB with some 22,000 links, served by one process with
-an ETag each. All obey robots.txt, take out every link, follow those of the host, and have eight requests at a time. Ours also
-writes a WARC, a durable frontier and the manifest. What counts is pages per second of processor, taken from after the imports to
-the end, in rounds in which each has its turn. The peers live in an environment of their own, .tidemill/peers/crawl.
+The same real pages over loopback: Python's own documentation as Debian packages it, 530 pages of 96
+KB with some 22,000 links, served by one process with an ETag each. All obey robots.txt, take out
+every link, follow those of the host, and have eight requests at a time. Ours also writes a WARC, a
+durable frontier and the manifest. What counts is pages per second of processor, taken from after
+the imports to the end, in rounds in which each has its turn. The peers live in an environment of
+their own, .tidemill/peers/crawl.
 """
 
 import argparse
@@ -60,7 +62,7 @@ def run(python: Path | str, *arguments: str) -> dict[str, float]:
 
 
 def rounds(start: str, count: int, folder: Path) -> dict[str, list[dict[str, float]]]:
-    """Each crawler's runs, the crawlers in turn, so that what else the machine does falls on all of them."""
+    """Each crawler's runs, in turn, so that what else the machine does falls on all of them."""
     theirs = peers()
     found: dict[str, list[dict[str, float]]] = {}
     for number in range(count):
@@ -142,7 +144,10 @@ def report(
         return
     for name, runs in found.items():
         print(
-            f"{name:24} {runs[0]['pages']:5.0f} pages, {runs[0]['links']:6.0f} addresses found, {speed[name]:8.0f} pages per CPU second, {statistics.median(one['wall_s'] for one in runs):6.1f} s, {max(one['peak_mb'] for one in runs):5.0f} MB"
+            f"{name:24} {runs[0]['pages']:5.0f} pages, {runs[0]['links']:6.0f} addresses "
+            f"found, {speed[name]:8.0f} pages per CPU second, "
+            f"{statistics.median(one['wall_s'] for one in runs):6.1f} s, "
+            f"{max(one['peak_mb'] for one in runs):5.0f} MB"
         )
     for row in rows:
         print(
@@ -151,7 +156,8 @@ def report(
             + f"  goal {row['goal']:g}"
         )
     print(
-        f"a million addresses: {million['cpu_s']:.1f} s of processor, {million['disk_mb']:.0f} MB on disk"
+        f"a million addresses: {million['cpu_s']:.1f} s of processor, "
+        f"{million['disk_mb']:.0f} MB on disk"
     )
 
 

@@ -1,6 +1,7 @@
-"""What benchmarks.crawl runs in other processes: the site, our crawler, Scrapy's and Crawlee's; each answers with one line of JSON.
+"""What benchmarks.crawl runs in other processes: the site and the crawlers.
 
-Runs under the interpreter of the peers too, so nothing of theirs or ours is imported before it is asked for.
+Each answers with one line of JSON. Runs under the interpreter of the peers too, so nothing of
+theirs or ours is imported before it is asked for.
 """
 
 import asyncio
@@ -42,17 +43,19 @@ def site(folder: str) -> None:
     for number, path in enumerate(sorted(root.rglob("*.html"))):
         body, tag = path.read_bytes(), f'"{number}"'
         name = "/" + path.relative_to(root).as_posix()
-        common = f"ETag: {tag}\r\nCache-Control: max-age=0\r\nLast-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\n"
-        answers[name] = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n{common}Content-Length: {len(body)}\r\n\r\n".encode()
-            + body
+        common = (
+            f"ETag: {tag}\r\nCache-Control: max-age=0\r\n"
+            "Last-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\n"
         )
+        answers[name] = (
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
+            f"{common}Content-Length: {len(body)}\r\n\r\n"
+        ).encode() + body
         unchanged[name] = tag.encode(), f"HTTP/1.1 304 Not Modified\r\n{common}\r\n".encode()
     robots = b"User-agent: *\nAllow: /\n"
     answers["/robots.txt"] = (
-        f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(robots)}\r\n\r\n".encode()
-        + robots
-    )
+        f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(robots)}\r\n\r\n"
+    ).encode() + robots
     missing = b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n"
 
     class Answer(asyncio.Protocol):
@@ -207,7 +210,8 @@ def crawlee(start: str, folder: str) -> None:
         @crawler.router.default_handler
         async def handle(context):  # type: ignore[no-untyped-def]
             pages[0] += 1
-            # Its own extract_links makes a request of every link and took seven times as long: only what is new is handed over.
+            # Its own extract_links makes a request of every link and took seven times as long: only
+            # what is new is handed over.
             found = {
                 urljoin(context.request.url, href).partition("#")[0]
                 for href in context.selector.css("a::attr(href)").getall()
@@ -229,7 +233,10 @@ def crawlee(start: str, folder: str) -> None:
 
 
 def frontier(start: str, folder: str) -> None:
-    """A million addresses of a thousand hosts, taken up 500 at a time as a crawl finds them, and a few leased of each."""
+    """A million addresses of a thousand hosts, taken up 500 at a time as a crawl finds them.
+
+    A few are leased of each.
+    """
     from tasks.collect.frontier import Found, Frontier
 
     cpu, wall = spent(), time.monotonic()
@@ -239,7 +246,8 @@ def frontier(start: str, folder: str) -> None:
         store.add(
             [
                 Found(
-                    f"http://host{(batch * 7 + place) % 1000}.example/section/{batch}/a-page-with-a-name-{place}.html",
+                    f"http://host{(batch * 7 + place) % 1000}.example/"
+                    f"section/{batch}/a-page-with-a-name-{place}.html",
                     rank=1,
                 )
                 for place in range(500)

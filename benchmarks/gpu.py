@@ -1,7 +1,8 @@
-"""python -m benchmarks.gpu [--minutes 2] [--size 124m] [--json]: a GPT on one GPU, killed and gone on with.
+"""python -m benchmarks.gpu [--minutes 2] [--size 124m] [--json]: a GPT on one GPU, killed once.
 
-Trains `text_generation` at GPT-2's size with the same command that trains it on a processor, on random tokens (what is
-measured is speed), prints tokens a second, MFU and peak memory, kills the training, goes on, and writes gpu-report.json.
+Trains `text_generation` at GPT-2's size with the same command that trains it on a processor, on
+random tokens (what is measured is speed), prints tokens a second, MFU and peak memory, kills the
+training, resumes it, and writes gpu-report.json.
 """
 
 import argparse

@@ -1,7 +1,8 @@
-"""python -m benchmarks.results [NAME ...] [--run] [--json]: README's table of what each application reaches.
+"""python -m benchmarks.results [NAME ...] [--run] [--json]: README's table of results.
 
-Read from the receipts of each application's last judged run; with --run from a run made now, from nothing,
-in a clone of its own, which also tells how long it takes. A row is known by the run's key.
+What each application reaches, read from the receipts of its last judged run; with --run from a run
+made now, from nothing, in a clone of its own, which also gives how long it takes. A row is known by
+the run's key.
 """
 
 import argparse
@@ -67,7 +68,10 @@ def row(name: str, root: Path) -> dict[str, Any] | None:
 
 
 def kept(name: str) -> dict[str, Any] | None:
-    """The row of the last run here, with the minutes of the last one from nothing; or that one's row."""
+    """The row of the last run here, with the minutes of the last one from nothing.
+
+    That one's row where there is none here.
+    """
     path = paths.state("results", f"{name}.json")
     timed = json.loads(path.read_text()) if path.is_file() else None
     found = row(name, paths.root())
@@ -103,7 +107,8 @@ def run(name: str) -> dict[str, Any]:
         wall = time.monotonic() - began
         if done.returncode:
             raise Refused(
-                f"the run of {name} ended with {done.returncode}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'it said nothing'}"
+                f"the run of {name} ended with {done.returncode}: "
+                f"{(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}"
             )
         made = row(name, clone)
     if made is None:
@@ -117,7 +122,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The rows as markdown."""
     level = f"{rows[0]['level']:.0%}" if rows else "90%"
     lines = [
-        f"| application | data (rows: train / test) | metric | simpler model | ours | interval ({level}) | minutes | verdict |",
+        (
+            "| application | data (rows: train / test) | metric | simpler model | ours | "
+            f"interval ({level}) | minutes | verdict |"
+        ),
         "|---|---|---|---|---|---|---|---|",
     ]
     for item in rows:
@@ -134,7 +142,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         )
         simpler = f"{item[item['simpler']]:.3f} ({item['simpler']})" if item["simpler"] else "none"
         lines.append(
-            f"| `{item['application']}` | {', '.join(item['data'])} ({seen}) | {item['metric']}, {item['better']} is better | {simpler} "
+            f"| `{item['application']}` | {', '.join(item['data'])} ({seen}) | "
+            f"{item['metric']}, {item['better']} is better | {simpler} "
             f"| **{item['candidate']:.3f}** | {interval} | {minutes} | {item['verdict']} |"
         )
     return "\n".join(lines)
@@ -146,7 +155,8 @@ def placed(page: str, text: str) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise Refused(
-            f"README.md has no place for the table; put the lines {BEGIN} and {END} where it belongs"
+            f"README.md has no place for the table; put the lines {BEGIN} and {END} where it "
+            "belongs"
         )
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
 

@@ -1,6 +1,7 @@
-"""What scoring costs over answering: `score` beside `predict` of the same session on the same test rows.
+"""What scoring costs over answering, by the same session on the same test rows.
 
-python -m benchmarks.score [APPLICATION ...] [--json]      applications that have a champion; by default all of them
+python -m benchmarks.score [APPLICATION ...] [--json]: applications that have a champion, by default
+all of them; `score` beside `predict`.
 """
 
 import json
@@ -69,7 +70,8 @@ def main() -> None:
         return
     for item in rows:
         print(
-            f"{item['name']}: score {item['ours']} s of processor, predict {item['peer']} s, ratio {item['ratio']} (goal {item['goal']})"
+            f"{item['name']}: score {item['ours']} s of processor, predict {item['peer']} s, "
+            f"ratio {item['ratio']} (goal {item['goal']})"
         )
 
 

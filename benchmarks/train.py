@@ -1,8 +1,10 @@
-"""python -m benchmarks.train [--peer FOLDER] [--steps N] [--json]: a character GPT of nanoGPT's CPU size, on the same text and cores.
+"""python -m benchmarks.train [--peer FOLDER] [--steps N] [--json]: a small character GPT.
 
-4 layers, 4 heads, 128 wide, blocks of 64 characters, 12 of them a step, 2,000 steps, on 1.1 MB of English prose. FOLDER is a
-clone of karpathy/nanoGPT, which trains in the same run by its own train.py with its README's arguments; both losses are taken
-over the whole validation text. Beside it: the same network in a bare torch loop, what checkpoints cost, and how long going on takes.
+It has nanoGPT's CPU size: 4 layers, 4 heads, 128 wide, blocks of 64 characters, 12 of them a step,
+2,000 steps, on 1.1 MB of English prose. FOLDER is a clone of karpathy/nanoGPT, which trains in the
+same run, on the same text and cores, by its own train.py with its README's arguments; both losses
+are taken over the whole validation text. Beside it: the same network in a bare torch loop, what
+checkpoints cost, and how long resuming takes.
 """
 
 import argparse
@@ -39,7 +41,10 @@ from tidemill.learners.lightning.resume import Stop
 from tidemill.records.archive import members
 
 BLOCK, BATCH, BARE_STEPS = 64, 12, 200
-PROSE = "orangecontrib/text/datasets/andersen.tab|orangecontrib/text/datasets/book-excerpts.tab|orangecontrib/text/datasets/grimm-tales.tab"
+PROSE = "|".join(
+    f"orangecontrib/text/datasets/{name}.tab"
+    for name in ("andersen", "book-excerpts", "grimm-tales")
+)
 HARDWARE = {
     "accelerator": "cpu",
     "devices": 1,
@@ -51,7 +56,10 @@ HARDWARE = {
 
 
 def prose() -> str:
-    """Tales and excerpts of English books: the longest column of three tables of the package that conf/source/tales.yaml pins."""
+    """Tales and excerpts of English books.
+
+    The longest column of three tables of the package that conf/source/tales.yaml pins.
+    """
     package = config.source("tales").package
     assert package is not None
     csv.field_size_limit(2**24)
@@ -125,7 +133,10 @@ class At(Callback):
 
 
 def bare(recipe: TextGeneration, data: Text) -> float:
-    """Median milliseconds of a step of the same network, batches and optimiser, in a loop of five lines."""
+    """Median milliseconds of a step in a loop of five lines.
+
+    Network, batches and optimiser are the same.
+    """
     lightning.seed_everything(1, verbose=False)
     module = Generator(recipe, data)
     trained = [
@@ -204,10 +215,13 @@ def nanogpt(
     times = [float(found) for found in re.findall(r"time ([\d.]+)ms", done.stdout)]
     code = (
         "import sys, torch, numpy as np; from model import GPT, GPTConfig;"
-        "c = torch.load(sys.argv[1] + '/ckpt.pt', map_location='cpu', weights_only=False); m = GPT(GPTConfig(**c['model_args'])); m.load_state_dict(c['model']); m.eval();"
-        "v = torch.from_numpy(np.fromfile(sys.argv[2], dtype=np.uint16).astype(np.int64)); n = (len(v) - 1) // 64;"
+        "c = torch.load(sys.argv[1] + '/ckpt.pt', map_location='cpu', weights_only=False); "
+        "m = GPT(GPTConfig(**c['model_args'])); m.load_state_dict(c['model']); m.eval();"
+        "v = torch.from_numpy(np.fromfile(sys.argv[2], dtype=np.uint16).astype(np.int64)); "
+        "n = (len(v) - 1) // 64;"
         "x, y = v[:n * 64].view(n, 64), v[1:n * 64 + 1].view(n, 64);"
-        "torch.set_grad_enabled(False); print(sum(float(m(a, b)[1]) * len(a) for a, b in zip(x.split(256), y.split(256))) / n)"
+        "torch.set_grad_enabled(False); print(sum(float(m(a, b)[1]) * len(a) for a, "
+        "b in zip(x.split(256), y.split(256))) / n)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, out.name, str(data / "val.bin")],

@@ -20,11 +20,20 @@ MARKS = {
     "not applicable": "not applicable",
 }
 ENDS = {"Promoted": "✅", "Held": "✋", "Rejected": "❌", "DryRun": "🧪"}  # of a run
+NEXT = {
+    "Held": "To let it out: the deployment `approve`, or `tidemill approve {application} --why "
+    "...`; or let the next night bring more rows.",
+    "Promoted": "To take it back: the deployment `rollback`, or `tidemill rollback {application} "
+    "--why ...`.",
+}  # what can be done after a run's end
 QUERY = "workflowType=machine_learning"  # without it MLflow's pages open in another mode
 
 
 def what_came_in(collected: list[Collected], stages: list[Stage], named: Snapshot) -> None:
-    """The night's data: what each source brought, what each step kept, and how the snapshot differs from the last one."""
+    """The night's data: what each source brought, and what each step kept.
+
+    Beside it, how the snapshot differs from the last one.
+    """
     new = [
         {
             "step": f"collect {item.source}",
@@ -40,9 +49,10 @@ def what_came_in(collected: list[Collected], stages: list[Stage], named: Snapsho
         }
         for item in collected
     ]
+    rows = ", ".join(f"{count} {part}" for part, count in named.rows.items())
     create_table_artifact(
         key="what-came-in",
-        description=f"Snapshot `{named.digest[:16]}`: {', '.join(f'{rows} {part}' for part, rows in named.rows.items())}. {changes(named)}",
+        description=f"Snapshot `{named.digest[:16]}`: {rows}. {changes(named)}",
         table=[
             *new,
             *(
@@ -60,7 +70,10 @@ def what_came_in(collected: list[Collected], stages: list[Stage], named: Snapsho
 
 
 def sources(collected: list[Collected]) -> None:
-    """The day's report of what was crawled: each host's counts, what waits for the next night, and every reason."""
+    """The day's report of what was crawled: each host's counts, and every reason.
+
+    Also what waits for the next night.
+    """
     rows: list[dict[str, object]] = []
     for item in collected:
         for host, counts in item.hosts.items():
@@ -107,7 +120,8 @@ def datasheet(words: str) -> None:
     create_markdown_artifact(
         key="datasheet",
         markdown=kept,
-        description="What the data is made of. Pictures and the description in Croissant: the run in MLflow, artifacts, datasheet.",
+        description="What the data is made of. Pictures and the description in Croissant: "
+        "the run in MLflow, artifacts, datasheet.",
     )
 
 
@@ -167,37 +181,48 @@ def verdict(
     registered: Registered | None = None,
     person: str = "",
 ) -> None:
-    """The verdict in words: what decided it (`person`: who let it out, and why), what a person should know, where to look and what can be done."""
-    counts = {answer: sum(item.answer == answer for item in judged.findings) for answer in MARKS}
+    """The verdict in words: what decided it, where to look and what can be done.
+
+    `person` says who let it out, and why.
+    """
     lines = [
         f"# {ENDS.get(state, '')} {application}: {state}",
         *([f"**{markdown(person)}**"] if person else []),
         f"**{judged.verdict}**: {markdown(judged.because)}",
-        f"{len(judged.findings)} findings: "
-        + ", ".join(f"{count} {MARKS[answer]}" for answer, count in counts.items() if count)
-        + (
-            f", beside version {judged.champion}"
-            if judged.champion
-            else ", without a champion to compare with"
-        )
-        + f". These test rows were looked at {judged.looks} times.",
+        counted(judged),
         *(f"> {markdown(note)}" for note in judged.notes),
+        *(pages(application, registered) if registered else []),
     ]
-    if registered:
-        base = pages_of_mlflow()
-        lines.append(f"[The run in MLflow]({base}{registered.page})")
-        if registered.version:
-            lines.append(
-                f"[Version {registered.version} of {application}]({base}/?{QUERY}#/models/{application}/versions/{registered.version}?{QUERY})"
-            )
-    if state == "Held":
-        lines.append(
-            f"To let it out: the deployment `approve`, or `tidemill approve {application} --why ...`; or let the next night bring more rows."
-        )
-    if state == "Promoted":
-        lines.append(
-            f"To take it back: the deployment `rollback`, or `tidemill rollback {application} --why ...`."
-        )
+    if state in NEXT:
+        lines.append(NEXT[state].format(application=application))
     create_markdown_artifact(
         key="verdict", markdown="\n\n".join(lines), description=f"{application}: {state}"
     )
+
+
+def counted(judged: Judged) -> str:
+    """How many findings there are of each answer, and beside which champion."""
+    counts = {answer: sum(item.answer == answer for item in judged.findings) for answer in MARKS}
+    champion = (
+        f"beside version {judged.champion}"
+        if judged.champion
+        else "without a champion to compare with"
+    )
+    return (
+        f"{len(judged.findings)} findings: "
+        + ", ".join(f"{count} {MARKS[answer]}" for answer, count in counts.items() if count)
+        + f", {champion}. These test rows were looked at {judged.looks} times."
+    )
+
+
+def pages(application: str, registered: Registered) -> list[str]:
+    """Links to the run, and to the version where one was registered."""
+    base = pages_of_mlflow()
+    links = [f"[The run in MLflow]({base}{registered.page})"]
+    if registered.version:
+        version = f"{application}/versions/{registered.version}"
+        links.append(
+            f"[Version {registered.version} of {application}]"
+            f"({base}/?{QUERY}#/models/{version}?{QUERY})"
+        )
+    return links

@@ -1,5 +1,6 @@
-"""python -m flows.deployments: what people trigger and what the clock triggers, served from one
-process.
+"""python -m flows.deployments: what people and the clock trigger.
+
+It is served from one process.
 
 On the way up it reaps what died with the machine, and lets missed nights collapse into one.
 """
@@ -72,8 +73,9 @@ def collect(source: Source) -> Any:
     persist_result=False,
 )
 def sweep(application: Application, overrides: list[str] = []) -> Any:
-    """Search the hyperparameters of one application on today's data; a retraining with the same
-    settings uses what was found.
+    """Search the hyperparameters of one application on today's data.
+
+    A retraining with the same settings uses what was found.
 
     Args:
         application: Which application; a file of conf/recipe.
@@ -93,8 +95,9 @@ def sweep(application: Application, overrides: list[str] = []) -> Any:
 
 
 def nights() -> list[Any]:
-    """One schedule for each cron and time zone that recipes name, with the applications of that
-    night.
+    """One schedule for each cron and time zone that recipes name.
+
+    It has the applications of that night.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for name, recipe in config.nightly().items():
@@ -132,8 +135,9 @@ def deployments() -> list[Any]:
 
 
 def watch() -> None:
-    """While the runner lives: a run whose process is gone is Crashed within 90 s, and a night that
-    did not come is told.
+    """While the runner lives, a run whose process is gone is Crashed within 90 s.
+
+    A night that did not come is logged.
     """
     while True:
         time.sleep(REAP_EVERY_S)

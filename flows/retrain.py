@@ -5,7 +5,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.states import Completed
@@ -51,6 +51,13 @@ from tidemill.runtime.lifetimes import stopping
 
 log = logging.getLogger(__name__)
 
+# How a run ends by its verdict, where no person is asked.
+STATES: dict[str, Literal["Promoted", "Held", "Rejected"]] = {
+    "PROMOTE": "Promoted",
+    "HOLD": "Held",
+    "REJECT": "Rejected",
+}
+
 
 # What a person reads in the list of runs: "retrain languages, Mon 23 Nov 14:05".
 run_name = named(lambda given: f"retrain {given.get('application', '')}, {hour()}")
@@ -64,13 +71,14 @@ def retrain(
     ask: bool = False,
     reason: str = "",
 ) -> Any:
-    """Retrain one application from what is new at its sources, and let it out if it was judged good.
+    """Retrain one application from what is new at its sources; promote it if the gates let it.
 
     Args:
         application: Which application; a file of conf/recipe.
         overrides: Settings of the model half for this run, each as key=value.
         dry_run: Stop after the verdict: nothing is registered or promoted.
-        ask: Where the evidence is not enough, wait for a person's form on this page (conf/config.yaml says how long).
+        ask: Where the evidence is not enough, wait for a person's form on this page
+            (conf/config.yaml says how long).
         reason: Why this run was started; it stands among this run's parameters.
     """
     stopping.keep()
@@ -131,7 +139,10 @@ def registry_in_order(application: str) -> None:
 
 
 def data_half(recipe: RecipeConfig, known: dict[str, Collected] | None = None) -> Snapshot:
-    """Collect (but for what the night has collected already), clean, select, label, split and name the data; each only where something changed."""
+    """Collect, clean, select, label, split and name the data; each only where something changed.
+
+    `known` is what the night has collected already: nothing is collected then.
+    """
     sources = [use.name for use in recipe.sources]
     name = recipe.application
     collecting = [] if known else [collect.submit(source) for source in sources]
@@ -140,6 +151,22 @@ def data_half(recipe: RecipeConfig, known: dict[str, Collected] | None = None) -
         if known
         else [future.result() for future in collecting]
     )
+    done, before = _stages(name, sources, collecting)
+    named: Snapshot = snapshot.submit(name, wait_for=before).result()
+    process.tell(
+        "data",
+        collected=[item.model_dump() for item in collected],
+        stages=[item.model_dump() for item in done],
+        snapshot=named.model_dump(),
+    )
+    artifacts.what_came_in(collected, done, named)
+    if not known:
+        artifacts.sources(collected)
+    return named
+
+
+def _stages(name: str, sources: list[str], collecting: list[Any]) -> tuple[list[Stage], list[Any]]:
+    """Clean each source, then select, label and split: their receipts, and the last future."""
     wanted = [
         *(f"clean@{source}" for source in sources),
         *(f"{step}@{name}" for step in ("select", "label", "split")),
@@ -159,39 +186,66 @@ def data_half(recipe: RecipeConfig, known: dict[str, Collected] | None = None) -
         done.append(future.result())
         changed = changed or done[-1].ran
         before = [future]
-    named: Snapshot = snapshot.submit(name, wait_for=before).result()
-    process.tell(
-        "data",
-        collected=[item.model_dump() for item in collected],
-        stages=[item.model_dump() for item in done],
-        snapshot=named.model_dump(),
-    )
-    artifacts.what_came_in(collected, done, named)
-    if not known:
-        artifacts.sources(collected)
-    return named
+    return done, before
 
 
 def model_half(this: plan.Plan, named: Snapshot, dry_run: bool) -> End:
-    """Sweep, train, export, score, judge, register and promote; what has a receipt is not done again."""
-    name = this.application
+    """Sweep, train, export, score, judge, register and promote.
+
+    What has a receipt is not done again.
+    """
     process.tell("plan", key=this.key, snapshot=this.snapshot, folder=str(this.folder))
-    ended, scored_before = (
-        plan.whole("end", End, this),
-        plan.whole("score", Scored, this),
+    unchanged = judged_before(this)
+    if unchanged is not None:
+        process.tell("judged", judged=_figures_of_verdict(this))
+        return unchanged
+    judging = trained_and_judged(this, named)
+    judged: Judged = judging.result()
+    process.tell("judged", judged=judged.figures())
+    artifacts.gates(judged)
+    because = judged.because + drifted(this)
+    if dry_run:
+        return dry_run_ended(this, judged, because)
+    registering = register.submit(this.application, this.path, wait_for=[judging])
+    registered: Registered = registering.result()
+    artifacts.link(registered)
+    end = decided(this, judged, registered, because)
+    if end.state == "Promoted":
+        moved: Promoted = promote.submit(
+            this.application,
+            registered.version,
+            "gates",
+            judged.because,
+            this.key,
+            wait_for=[registering],
+        ).result()
+        process.tell("promoted", promoted=moved.model_dump())
+    end.save(this.folder / "end.json")
+    artifacts.verdict(this.application, end.state, judged, registered)
+    return end
+
+
+def judged_before(this: plan.Plan) -> End | None:
+    """The end of an earlier run of the same data and configuration, as Unchanged.
+
+    None where there was none, and where its champion was unreachable: it may answer now.
+    """
+    ended, scored = plan.whole("end", End, this), plan.whole("score", Scored, this)
+    if ended is None or (scored and "champion" in scored.skipped):
+        return None
+    because = (
+        f"this data and configuration were judged before: {ended.state}, {ended.because}"
+        f"{drifted(this)}"
     )
-    if ended is not None and not (
-        scored_before and "champion" in scored_before.skipped
-    ):  # a champion that was silent may answer now
-        process.tell("judged", judged=_told(this))
-        return ended.model_copy(
-            update={
-                "state": "Unchanged",
-                "because": f"this data and configuration were judged before: {ended.state}, {ended.because}"
-                + drifted(this),
-            }
-        )
-    run = this.path
+    return ended.model_copy(update={"state": "Unchanged", "because": because})
+
+
+def trained_and_judged(this: plan.Plan, named: Snapshot) -> Any:
+    """The steps from the sweep to the verdict; gives the future of a `Judged` that is there.
+
+    Raises what the first step that failed raised.
+    """
+    name, run = this.application, this.path
     simpler = baselines.submit(name, run)
     swept = sweep.submit(name, run)
     trained = train.submit(name, run, wait_for=[swept])
@@ -201,48 +255,44 @@ def model_half(this: plan.Plan, named: Snapshot, dry_run: bool) -> End:
     scored = score.submit(name, run, wait_for=[exported, simpler])
     judging = judge.submit(name, run, wait_for=[scored])
     explaining = explain.submit(name, run, wait_for=[scored])
-    for future in (
-        simpler,
-        swept,
-        trained,
-        exported,
-        scored,
-    ):  # the first that failed says why; those after it only that it did
+    # The first that failed says why; those after it only that it did.
+    for future in (simpler, swept, trained, exported, scored):
         future.result()
     artifacts.forms(exported.result())
-    judged: Judged = judging.result()
-    because = judged.because + drifted(this)
-    with suppress(
-        Fault
-    ):  # a report that could not be made holds no model up; the step's log says why
+    judging.result()
+    # A report that could not be made holds no model up; the step's log says why.
+    with suppress(Fault):
         explaining.result()
     with suppress(Fault):
         artifacts.datasheet(sheet.result())
-    process.tell("judged", judged=judged.figures())
-    artifacts.gates(judged)
-    if dry_run:
-        artifacts.verdict(name, "DryRun", judged)
-        close(this, "DryRun", f"{judged.verdict}: {because}")
-        return End(
-            application=name,
-            state="DryRun",
-            because=f"{judged.verdict}: {because}",
-            key=this.key,
-            snapshot=this.snapshot,
-            at=_now(),
-        )
-    registering = register.submit(name, run, wait_for=[judging])
-    registered: Registered = registering.result()
-    artifacts.link(registered)
+    return judging
+
+
+def dry_run_ended(this: plan.Plan, judged: Judged, because: str) -> End:
+    """Note the verdict of a run that registers nothing."""
+    words = f"{judged.verdict}: {because}"
+    artifacts.verdict(this.application, "DryRun", judged)
+    close(this, "DryRun", words)
+    return End(
+        application=this.application,
+        state="DryRun",
+        because=words,
+        key=this.key,
+        snapshot=this.snapshot,
+        at=_now(),
+    )
+
+
+def decided(this: plan.Plan, judged: Judged, registered: Registered, because: str) -> End:
+    """What follows from the verdict; a recipe with `approval` leaves a PROMOTE to a person."""
+    name = this.application
     waits = judged.verdict == "PROMOTE" and this.recipe.approval
-    end = End(
+    if waits:
+        because = f"a person lets this one out (tidemill approve {name}); {because}"
+    return End(
         application=name,
-        state="Held"
-        if waits
-        else {"PROMOTE": "Promoted", "HOLD": "Held", "REJECT": "Rejected"}[judged.verdict],  # type: ignore[arg-type]
-        because=f"a person lets this one out (tidemill approve {name}); {because}"
-        if waits
-        else because,
+        state="Held" if waits else STATES[judged.verdict],
+        because=because,
         key=this.key,
         snapshot=this.snapshot,
         version=registered.version or None,
@@ -250,14 +300,6 @@ def model_half(this: plan.Plan, named: Snapshot, dry_run: bool) -> End:
         at=_now(),
         read=this.reads("end"),
     )
-    if end.state == "Promoted":
-        moved: Promoted = promote.submit(
-            name, registered.version, "gates", judged.because, this.key, wait_for=[registering]
-        ).result()
-        process.tell("promoted", promoted=moved.model_dump())
-    end.save(this.folder / "end.json")
-    artifacts.verdict(name, end.state, judged, registered)
-    return end
 
 
 def drifted(this: plan.Plan) -> str:
@@ -270,13 +312,19 @@ def drifted(this: plan.Plan) -> str:
 
 
 def asked(end: End, this: plan.Plan) -> End:
-    """Pause for a person's form; approved, the held version goes live, else the run stays Held. No lock is held meanwhile."""
+    """Pause for a person's form: approved, the held version goes live, else the run stays Held.
+
+    No lock is held meanwhile.
+    """
     from prefect.exceptions import FlowPauseTimeout
     from prefect.flow_runs import pause_flow_run
 
     from flows.approve import Approval
 
-    words = f"**{end.application} version {end.version} is held**: {end.because}\n\nThe gates table is among this run's artifacts."
+    words = (
+        f"**{end.application} version {end.version} is held**: {end.because}\n\n"
+        "The gates table is among this run's artifacts."
+    )
     try:
         given = pause_flow_run(
             wait_for_input=Approval.with_initial_data(description=words),
@@ -325,6 +373,6 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _told(this: plan.Plan) -> dict[str, Any] | None:
+def _figures_of_verdict(this: plan.Plan) -> dict[str, Any] | None:
     judged = Judged.load(this.folder / "judge.json")
     return judged.figures() if judged else None

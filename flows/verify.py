@@ -19,8 +19,9 @@ from tidemill.runtime.errors import Fault
     persist_result=False,
 )
 def verify(application: Application, version: str = "") -> Any:
-    """Train a version again from its pinned data, code and seed, and compare its weights; the
-    verdict stands on the version.
+    """Train a version again from its pinned data, code and seed, and compare its weights.
+
+    The verdict stands on the version.
 
     Args:
         application: Which application; a file of conf/recipe.

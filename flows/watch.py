@@ -1,4 +1,7 @@
-"""Evaluation that goes on after deployment: served questions are looked at, and a retraining begins where they moved."""
+"""Evaluation after deployment: what is served is compared with what was judged.
+
+A retraining starts where it moved.
+"""
 
 import logging
 from datetime import UTC, datetime
@@ -28,44 +31,24 @@ log = logging.getLogger(__name__)
     persist_result=False,
 )
 def watch(applications: list[Application] = [], retrain_them: bool = True) -> Any:
-    """Compare what is asked of each champion, and how well it is answered, with what it was judged on.
+    """Compare what each champion is asked, and how well it answers, with what it was judged on.
 
     Args:
         applications: Which ones; empty for all whose conf/recipe samples served questions.
-        retrain_them: Start a retraining where something moved, at most once a day for each application.
+        retrain_them: Start a retraining where something moved, at most once a day for each
+            application.
     """
     register_alive()
     ends: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
     for name in [str(name) for name in applications] or sampled():
         try:
-            found: Watched = watching.submit(name).result()
+            watched: Watched = watching.submit(name).result()
         except (Fault, Refused) as error:
             ends[name] = f"Failed: {error}"
             continue
-        rows += [
-            {
-                "application": name,
-                "version": found.version,
-                "rows": found.rows,
-                "what": key,
-                "figure": value,
-                "alarm": found.alarm,
-            }
-            for key, value in found.drift.items()
-        ]
-        if found.figure is not None:
-            rows.append(
-                {
-                    "application": name,
-                    "version": found.version,
-                    "rows": found.labelled,
-                    "what": found.metric,
-                    "figure": found.figure,
-                    "alarm": found.alarm,
-                }
-            )
-        ends[name] = acted(found) if found.alarm and retrain_them else line(found.because)
+        rows += table(name, watched)
+        ends[name] = acted(watched) if watched.alarm and retrain_them else line(watched.because)
     if rows:
         create_table_artifact(
             key="served",
@@ -76,11 +59,28 @@ def watch(applications: list[Application] = [], retrain_them: bool = True) -> An
         "; ".join(f"{name}: {end}" for name, end in ends.items())
         or "no application samples what it is asked (serve.sample in conf/recipe)"
     )
-    return (
-        Failed(message=words)
-        if any(end.startswith("Failed") for end in ends.values())
-        else Completed(name="Watched", message=words, data=ends)
-    )
+    if any(end.startswith("Failed") for end in ends.values()):
+        return Failed(message=words)
+    return Completed(name="Watched", message=words, data=ends)
+
+
+def table(name: str, watched: Watched) -> list[dict[str, Any]]:
+    """A row for each column's drift, and one for the metric on served rows with a label."""
+
+    def row(rows: int, what: str, figure: float) -> dict[str, Any]:
+        return {
+            "application": name,
+            "version": watched.version,
+            "rows": rows,
+            "what": what,
+            "figure": figure,
+            "alarm": watched.alarm,
+        }
+
+    lines = [row(watched.rows, column, value) for column, value in watched.drift.items()]
+    if watched.figure is not None:
+        lines.append(row(watched.labelled, watched.metric, watched.figure))
+    return lines
 
 
 def sampled() -> list[str]:
@@ -88,7 +88,10 @@ def sampled() -> list[str]:
 
 
 def acted(found: Watched) -> str:
-    """Start the retraining, unless one was started for this application today; how it ended, in words."""
+    """Start the retraining, unless one was started for this application today.
+
+    Gives how it ended, in words.
+    """
     path = paths.state("watch", f"{found.application}.json")
     today = datetime.now(UTC).date().isoformat()
     if (last := Started.load(path)) and last.day == today:

@@ -81,7 +81,7 @@ def note(event, arguments):
 
 sys.addaudithook(note)
 """
-"""Python runs this as it starts: each process notes when it resolves an application's configuration."""
+"""Python runs this as it starts: each process notes when it resolves a recipe's configuration."""
 CANARY = "canary-7f3a91c2-must-not-be-kept"
 
 
@@ -98,7 +98,8 @@ class Clone:
             },
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(folder),
-            "A_SITES_TOKEN": CANARY,  # a secret as a source's login would be: it must be found nowhere
+            # A secret as a source's login would be: it must be found nowhere.
+            "A_SITES_TOKEN": CANARY,
             "TIDEMILL_CACHE": str(HERE / ".tidemill" / "cache"),
         }
 
@@ -152,9 +153,10 @@ def make_clone(folder: Path, git: bool = True) -> Clone:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files in which most time goes come first, so that two workers (a file to each) end at about the same time.
+    """Files in which most time goes come first.
 
-    By file: xdist 3.8 groups tests by a name that pytest 9.2 no longer lets it set.
+    So two workers (a file to each) end at about the same time. By file: xdist 3.8 groups tests by a
+    name that pytest 9.2 no longer lets it set.
     """
     items.sort(
         key=lambda item: next(
@@ -184,7 +186,10 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> "Project":
-    """A clone with two small versions of each application in its registry. Tests that move an alias put it back."""
+    """A clone with two small versions of each application in its registry.
+
+    Tests that move an alias put it back.
+    """
     from tests.serving import made
 
     return made(tmp_path_factory.mktemp("served") / "clone", *contract.names())

@@ -1,7 +1,8 @@
-"""python -m tests.forked: trainings and sweeps that are killed, each in a process forked after the imports.
+"""python -m tests.forked: trainings and sweeps that are killed, each in a forked process.
 
-A job is a line of JSON on stdin; the answer is its exit status and what it wrote. `kill` is the optimiser step after
-whose batch the process sends SIGKILL to itself: a real kill, at a moment that can be repeated.
+It is forked after the imports. A job is a line of JSON on stdin; the answer is its exit status and
+what it wrote. `kill` is the optimiser step after whose batch the process sends SIGKILL to itself: a
+real kill, at a moment that can be repeated.
 """
 
 import json

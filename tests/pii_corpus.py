@@ -333,7 +333,8 @@ background: url(sprite@{2x|1.5x}.svg)
 @media (min-width: 1024px) {...}
 follow @rustlang and @python.org_fan on the site
 actions/checkout@v{3|4}
-image: registry.acme-x.io/tool@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+image: registry.acme-x.io/tool@sha256:\
+9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 version 1.2.{3|4}.4 of the driver
 Firmware v10.4.{3|7}.12 was released
 release 2.14.0.{1|2} fixes it

@@ -1,4 +1,7 @@
-"""An API of JSON pages on loopback: every record once, only what changed the next night, and no loop without an end."""
+"""An API of JSON pages on loopback: every record once, the next night only what changed.
+
+And no loop without an end.
+"""
 
 import asyncio
 import json
@@ -272,7 +275,10 @@ def test_a_page_that_fails_in_the_middle_is_named_and_the_rest_is_kept(project: 
 
 
 def test_what_a_broken_night_did_not_see_is_asked_for_again(project: Path) -> None:
-    """The newest come first, and the page after them fails: the next night must not begin at the newest."""
+    """The newest come first, and the page after them fails.
+
+    The next night must not begin at the newest.
+    """
     what = source(
         {"pages": "page", "changed": "at", "since": "since", "lag_minutes": 0}, max_failed=0.5
     )
@@ -430,7 +436,10 @@ def test_a_token_comes_from_the_environment_and_is_kept_nowhere(
     [
         (
             {"headers": {"Authorization": "Bearer abc"}},
-            r"api.headers.Authorization looks like a secret and is written out; say Authorization: \$A_TOKEN",
+            (
+                r"api.headers.Authorization looks like a secret and is written out; "
+                r"say Authorization: \$A_TOKEN"
+            ),
         ),
         ({"since": "since"}, "api.since needs api.changed"),
         ({"pages": "cursor"}, "which needs it"),

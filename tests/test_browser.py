@@ -1,4 +1,7 @@
-"""What a person does in the pages: start from the form, watch it end, open the artifacts, approve, follow the link."""
+"""What a person does in the pages.
+
+Start from the form, watch it end, open the artifacts, approve, follow the link.
+"""
 
 import json
 import os
@@ -92,7 +95,10 @@ def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the
 
 
 def second_generation(page, where: dict, run: str) -> None:
-    """Prefect's V2 pages have the form in the run's menu. They ask an outside host, which our policy stops."""
+    """Prefect's V2 pages have the form in the run's menu.
+
+    They ask an outside host, which our policy stops.
+    """
     other = page.context.browser.new_page(viewport={"width": 1400, "height": 1000})
     other.goto(f"{where['prefect']}/v2/runs/flow-run/{run}")
     other.get_by_role("button", name="Open menu").last.click(timeout=60_000)

@@ -1,4 +1,7 @@
-"""Whatever a night was doing when it was killed: nothing is lost, nothing is stored twice, and no host is asked too soon."""
+"""Whatever a night was doing when it was killed, nothing is lost.
+
+Nothing is stored twice, and no host is asked too soon.
+"""
 
 import contextlib
 import json
@@ -123,7 +126,7 @@ def test_a_night_killed_at_a_point_goes_on_where_it_was(
 
 
 def killed_again_and_again(folder: Path, times: int, seed: int) -> None:
-    """A night with a gap between requests, killed at random moments until it was killed often enough."""
+    """A night with a gap between requests, killed at random moments, often enough."""
     random.seed(seed)
     wanted = source("http://a.localhost/", depth=9, delay_s=0.05, revisit_days=(1.0, 30.0))
     with Web(a=tree) as web:
@@ -286,7 +289,7 @@ def test_a_full_disk_ends_a_night_in_one_line_and_the_next_goes_on(tmp_path: Pat
 
 
 def test_a_frontier_made_anew_brings_back_nothing_that_was_overtaken(tmp_path: Path) -> None:
-    """An old segment that no manifest names any more is not mistaken for one of a night that was cut off."""
+    """An old segment that no manifest names is not mistaken for one that was cut off."""
     said: dict[str, Reply | None] = {"/p": Reply(b"old words"), "/q": Reply(b"more old words")}
     wanted = source(*(f"http://a.localhost{path}" for path in said))
     with Web(a=lambda ask: said.get(ask.path)) as web:

@@ -1,4 +1,4 @@
-"""What our processes run with: no telemetry, no proxy before loopback, and the project's own code."""
+"""What our processes run with: no telemetry, no proxy before loopback, the project's own code."""
 
 import os
 import shutil

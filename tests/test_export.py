@@ -61,11 +61,14 @@ for name in sys.argv[1:]:
     made = paths.state("made", f"{name}-1"); package = paths.state("made", f"{name}-forms")
     shutil.rmtree(package, ignore_errors=True); shutil.copytree(made, package)
     application = contract.application(name)
-    chosen, table = best(name, application, package, pd.read_parquet(paths.data("splits", name) / "valid.parquet"), Export(forms=("int8-dynamic", "int8-static", "fp16"), requests=5))
+    valid = pd.read_parquet(paths.data("splits", name) / "valid.parquet")
+    settings = Export(forms=("int8-dynamic", "int8-static", "fp16"), requests=5)
+    chosen, table = best(name, application, package, valid, settings)
     application.open(package).predict(application.golden())
     odd = [why for path in package.iterdir() if (why := strange(path, path.name))]
-    print("@" + json.dumps([chosen, table, odd, [path.name for path in package.parent.iterdir() if path.name.startswith(f"{name}-forms.")],
-                            digests(package)[0] == digests(made)[0]]))
+    left = [path.name for path in package.parent.glob(f"{name}-forms.*")]
+    same = digests(package)[0] == digests(made)[0]
+    print("@" + json.dumps([chosen, table, odd, left, same]))
 """
 
 

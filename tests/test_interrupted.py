@@ -1,4 +1,4 @@
-"""A run that is stopped or killed: nothing is lost, nothing is left behind, and the next one goes on."""
+"""A run that is stopped or killed: nothing is lost or left behind, and the next one resumes."""
 
 import json
 import os
@@ -74,7 +74,10 @@ def test_without_git_the_run_says_what_is_lost_and_goes_on(tmp_path: Path) -> No
 def test_without_git_what_is_lost_is_said_before_anything_is_done(tmp_path: Path) -> None:
     """The short form of the test above."""
     clone = make_clone(tmp_path / "tarball", git=False)
-    code = "from tidemill.runtime import paths; from tidemill.engines.dvc import stages; paths.settle(); print(stages.prepare())"
+    code = (
+        "from tidemill.runtime import paths; from tidemill.engines.dvc import stages; "
+        "paths.settle(); print(stages.prepare())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=clone.folder,

@@ -1,4 +1,7 @@
-"""Sources that are packages, folders and buckets: fetched by their own clients, opened safely, read again only where they changed."""
+"""Sources that are packages, folders and buckets.
+
+They are fetched by their own clients, opened safely, and read again only where they changed.
+"""
 
 import io
 import json
@@ -409,7 +412,8 @@ from tidemill.engines.config.schema import Source
 folder = Path("data/raw/here")
 folder.mkdir(parents=True, exist_ok=True)
 told = collecting._files(Source.model_validate(json.loads(sys.argv[1])), folder)
-found = {row["uri"].split("#")[1]: body.decode() for row, body in warc.bodies(folder, warc.manifest(folder).values())}
+rows = warc.manifest(folder).values()
+found = {row["uri"].split("#")[1]: body.decode() for row, body in warc.bodies(folder, rows)}
 print(json.dumps([told.fetched, told.unchanged, found]))
 """
 FILL = """
@@ -417,13 +421,19 @@ import boto3, sys
 store = boto3.client("s3")
 for item in sys.argv[1:]:
     name, _, body = item.partition("=")
-    store.create_bucket(Bucket="shop") if not name else store.put_object(Bucket="shop", Key=name, Body=body.encode())
+    if name:
+        store.put_object(Bucket="shop", Key=name, Body=body.encode())
+    else:
+        store.create_bucket(Bucket="shop")
 """
 
 
 @pytest.mark.system
 def test_a_bucket_of_s3_is_read_and_a_night_costs_what_changed(tmp_path: Path) -> None:
-    """Against moto's server, which with s3fs is installed for this test alone; each night is a process, as a step is."""
+    """Against moto's server, which with s3fs is installed for this test alone.
+
+    Each night is a process, as a step is.
+    """
     extra = tmp_path / "extra"
     try:
         for name in (

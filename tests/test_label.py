@@ -94,7 +94,9 @@ def crowd(
     for place in truth:
         said = {
             f"v{number}": "k"
-            f"{place if random.random() < accuracy else (place + random.integers(1, kinds)) % kinds}"
+            + str(
+                place if random.random() < accuracy else (place + random.integers(1, kinds)) % kinds
+            )
             for number, accuracy in enumerate(accuracies)
             if random.random() < 0.9
         }

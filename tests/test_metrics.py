@@ -1,4 +1,7 @@
-"""Each metric is its library's, whole; and under weights it is what the library says of rows repeated as often."""
+"""Each metric is its library's, whole.
+
+Under weights it is what the library says of rows repeated as often.
+"""
 
 import numpy as np
 import pytest

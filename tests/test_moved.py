@@ -1,4 +1,7 @@
-"""A project that was copied, moved or renamed: it works where it is, and the one it came from is left alone."""
+"""A project that was copied, moved or renamed.
+
+It works where it is, and the one it came from is left alone.
+"""
 
 import json
 import shutil
@@ -35,7 +38,8 @@ import json, sys
 from tidemill.runtime import paths
 paths.settle()
 from tidemill.engines.mlflow import client, packages, registry, retention, runs
-here = packages.fetched(registry.version("languages", "1").run_id, paths.state("packages", "languages", "1"))
+run = registry.version("languages", "1").run_id
+here = packages.fetched(run, paths.state("packages", "languages", "1"))
 again = runs.start("languages", "key-two", "two")
 runs.log_text(again, "made in the copy", "words.txt")
 mlflow = client.connect()

@@ -1,4 +1,7 @@
-"""An application of a person's own: from a folder to a verdict, and nothing left behind where it cannot be."""
+"""An application of a person's own, from a folder to a verdict.
+
+Nothing is left behind where it cannot be made.
+"""
 
 import hashlib
 import json
@@ -242,11 +245,13 @@ from tidemill import contract
 from tidemill.contract import Run, Splits
 from tidemill.engines.config.schema import Trainer
 learner = contract.load("leaves")(hidden=8).learner(Splits(Path({str(tmp_path)!r}), 1))
-trainer = Trainer(accelerator="cpu", devices=1, strategy="auto", precision="32-true", deterministic=True, max_epochs=1)
+trainer = Trainer(accelerator="cpu", devices=1, strategy="auto", precision="32-true",
+                  deterministic=True, max_epochs=1)
 metrics = learner.fit(Run(trainer, 1, 1, "test")).metrics
 (Path({str(tmp_path)!r}) / "package").mkdir()
 apart = learner.export(Path({str(tmp_path)!r}) / "package")
-print(json.dumps([contract.names(), type(learner.module).__name__, sorted(metrics), apart, [str(path) for path in contract.code("leaves")]]))
+network, code = type(learner.module).__name__, [str(path) for path in contract.code("leaves")]
+print(json.dumps([contract.names(), network, sorted(metrics), apart, code]))
 """)
     done = shapes.run("trained", PYTHONPATH=f"{shapes.folder}:{tmp_path}:{tmp_path / 'site'}")
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,4 +1,7 @@
-"""When a night comes, what it may cost, and what is asked before anything is spent; no server is started here."""
+"""When a night comes, what it may cost, and what is asked before anything is spent.
+
+No server is started here.
+"""
 
 import json
 import subprocess
@@ -92,7 +95,8 @@ def test_a_night_that_never_comes_is_refused(cron: str, zone: str, words: str) -
 def test_a_night_comes_once_on_every_date_of_400_days(zone: str, cron: str) -> None:
     """Over a leap day and both changes of the clock.
 
-    A minute the clock skips at midnight (Cairo, 2028-04-28 00:15) comes an hour early, on the evening before: it is that date's night.
+    A minute the clock skips at midnight (Cairo, 2028-04-28 00:15) comes an hour early, on the
+    evening before: it is that date's night.
     """
     import asyncio
 

@@ -1,4 +1,7 @@
-"""Each way a page says no, case by case: the drafts' own examples among them; and that a no is heard, also one said later."""
+"""Each way a page says no, case by case; the drafts' own examples are among them.
+
+Also that a no is heard, even one said later.
+"""
 
 import json
 from pathlib import Path
@@ -103,7 +106,11 @@ METAS = [
     ([("description", "noai")], []),
     ([("robots", "noindex"), ("robots", "noai")], ["noindex", "noai"]),
 ]
-ATTACH = b"User-Agent: *\nAllow: /\nDisallow: /never/\nContent-Usage: train-ai=n\nContent-Usage: /ai-ok/ train-ai=y\n\nUser-Agent: ExampleBot\nAllow: /\nContent-Usage: train-ai=y\n"  # AIPREF attach-05, 3.4
+ATTACH = (
+    b"User-Agent: *\nAllow: /\nDisallow: /never/\nContent-Usage: train-ai=n\n"
+    b"Content-Usage: /ai-ok/ train-ai=y\n\nUser-Agent: ExampleBot\nAllow: /\n"
+    b"Content-Usage: train-ai=y\n"
+)  # AIPREF attach-05, 3.4
 SITES = [  # file, its text, token, path, what it says
     ("robots.txt", ATTACH, "tidemill", "/test", ["content-usage no"]),
     ("robots.txt", ATTACH, "tidemill", "/ai-ok/test", ["content-usage yes"]),
@@ -177,14 +184,20 @@ SITES = [  # file, its text, token, path, what it says
     ),
     (
         "tdmrep.json",
-        b'[{"location": "/directory-a/", "tdm-reservation": 1}, {"location": "/directory-b/images/*.jpg", "tdm-reservation": 0}]',
+        (
+            b'[{"location": "/directory-a/", "tdm-reservation": 1}, '
+            b'{"location": "/directory-b/images/*.jpg", "tdm-reservation": 0}]'
+        ),
         "t",
         "/directory-a/x",
         ["tdm-reservation no"],
     ),
     (
         "tdmrep.json",
-        b'[{"location": "/directory-a/", "tdm-reservation": 1}, {"location": "/directory-b/images/*.jpg", "tdm-reservation": 0}]',
+        (
+            b'[{"location": "/directory-a/", "tdm-reservation": 1}, '
+            b'{"location": "/directory-b/images/*.jpg", "tdm-reservation": 0}]'
+        ),
         "t",
         "/directory-b/images/x.jpg",
         ["tdm-reservation yes"],
@@ -229,7 +242,10 @@ SITES = [  # file, its text, token, path, what it says
 ]
 RSL = [  # RSL 1.0: the inside of <rsl>, path, what it says
     (
-        '<content url="/"><license><prohibits type="usage">ai-train</prohibits></license></content>',
+        (
+            '<content url="/"><license><prohibits type="usage">ai-train</prohibits></license>'
+            "</content>"
+        ),
         "/x",
         ["no"],
     ),
@@ -239,12 +255,18 @@ RSL = [  # RSL 1.0: the inside of <rsl>, path, what it says
         ["no"],
     ),
     (
-        '<content url="/"><license><permits type="usage">ai-train search</permits></license></content>',
+        (
+            '<content url="/"><license><permits type="usage">ai-train search</permits></license>'
+            "</content>"
+        ),
         "/x",
         ["yes"],
     ),
     (
-        '<content url="/"><license><permits type="usage">train-ai</permits><payment type="subscription"/></license></content>',
+        (
+            '<content url="/"><license><permits type="usage">train-ai</permits>'
+            '<payment type="subscription"/></license></content>'
+        ),
         "/x",
         ["no"],
     ),
@@ -255,12 +277,19 @@ RSL = [  # RSL 1.0: the inside of <rsl>, path, what it says
         [],
     ),
     (
-        '<content url="/"><license><prohibits type="usage">ai-train</prohibits></license></content><content url="/open/"><license><permits type="usage">all</permits></license></content>',
+        (
+            '<content url="/"><license><prohibits type="usage">ai-train</prohibits></license>'
+            '</content><content url="/open/"><license><permits type="usage">all</permits>'
+            "</license></content>"
+        ),
         "/open/x",
         ["yes"],
     ),
     (
-        '<content url="https://other.example/"><license><prohibits type="usage">all</prohibits></license></content>',
+        (
+            '<content url="https://other.example/"><license>'
+            '<prohibits type="usage">all</prohibits></license></content>'
+        ),
         "/x",
         [],
     ),
@@ -390,7 +419,7 @@ def test_signals_come_back_as_they_were_kept_and_old_manifests_are_read() -> Non
     )
 
 
-# At a crawl, and after it ---------------------------------------------------------------------------
+# At a crawl, and after it -------------------------------------------------------------------------
 
 
 def decisions(folder: Path) -> dict[str, dict]:
@@ -404,7 +433,10 @@ def test_a_page_that_refuses_is_not_stored_and_each_address_has_one_decision(
 ) -> None:
     with Web(
         a=pages(
-            robots="User-agent: *\nDisallow: /dis\nContent-Usage: /usage train-ai=n\nContent-Usage: /open train-ai=y\nLicense: /rsl.xml\n",
+            robots=(
+                "User-agent: *\nDisallow: /dis\nContent-Usage: /usage train-ai=n\n"
+                "Content-Usage: /open train-ai=y\nLicense: /rsl.xml\n"
+            ),
             tdmrep='[{"location": "/tdm", "tdm-reservation": 1}]',
             ai_txt="User-agent: *\nDisallow: /art\nAllow: /\n",
             dis="d",
@@ -421,19 +453,29 @@ def test_a_page_that_refuses_is_not_stored_and_each_address_has_one_decision(
             link=Reply(
                 b"l",
                 headers={
-                    "Link": '</next>; rel="next", </by-link.xml>; rel="license"; type="application/rsl+xml"'
+                    "Link": (
+                        '</next>; rel="next", </by-link.xml>; rel="license"; '
+                        'type="application/rsl+xml"'
+                    )
                 },
             ),
             head=html(
                 "h", head='<link rel="license" type="application/rsl+xml" href="/by-head.xml">'
             ),
             **{
-                f"by-{name}.xml": f'<rsl xmlns="https://rslstandard.org/rsl"><content url="/{name}"><license><prohibits type="usage">ai-train</prohibits></license></content></rsl>'
+                f"by-{name}.xml": (
+                    f'<rsl xmlns="https://rslstandard.org/rsl"><content url="/{name}"><license>'
+                    '<prohibits type="usage">ai-train</prohibits></license></content></rsl>'
+                )
                 for name in ("link", "head")
             },
             other=Reply(b"o", headers={"X-Robots-Tag": "otherbot: noai"}),
             **{
-                "rsl.xml": '<rsl xmlns="https://rslstandard.org/rsl"><content url="/paid"><license><permits type="usage">train-ai</permits><payment type="purchase"/></license></content></rsl>'
+                "rsl.xml": (
+                    '<rsl xmlns="https://rslstandard.org/rsl"><content url="/paid"><license>'
+                    '<permits type="usage">train-ai</permits><payment type="purchase"/></license>'
+                    "</content></rsl>"
+                )
             },
         )
     ) as web:

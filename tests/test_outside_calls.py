@@ -1,4 +1,7 @@
-"""What we start speaks with this machine alone: every connect(2) is looked at, whatever library makes it."""
+"""What we start speaks with this machine alone.
+
+Every connect(2) is looked at, whatever library makes it.
+"""
 
 import re
 import shutil

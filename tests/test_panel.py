@@ -89,7 +89,10 @@ def test_what_is_proposed_next_is_not_refused(
 
 
 def test_the_status_keeps_short_columns_whole_and_wraps_the_prose_at_eighty_columns() -> None:
-    long = "f1_macro 0.6120 against 0.6020 of the baseline, better by 0.0130, at least -0.0050 was asked (not worse)"
+    long = (
+        "f1_macro 0.6120 against 0.6020 of the baseline, better by 0.0130, "
+        "at least -0.0050 was asked (not worse)"
+    )
     rows = [
         {
             "application": "text_generation",
@@ -147,7 +150,8 @@ def test_a_picture_is_asked_by_its_path_and_a_missing_one_is_refused(tmp_path: P
     assert asking(kind, str(path)).image == asking(kind, f'{{"image": "{text}"}}').image == text
     with pytest.raises(
         Refused,
-        match=r"image is read from a file, and .*eight\.png cannot be \(No such file or directory\)",
+        match=r"image is read from a file, and .*eight\.png cannot be "
+        r"\(No such file or directory\)",
     ):
         asking(kind, str(tmp_path / "eight.png"))
     with pytest.raises(Refused, match=r"cannot be \(File name too long\)"):

@@ -17,9 +17,7 @@ SAID = [
 ]
 
 
-def test_text_perturbations_are_the_same_for_the_same_seed_and_do_not_depend_on_their_neighbours() -> (
-    None
-):
+def test_text_perturbations_depend_on_the_seed_and_not_on_their_neighbours() -> None:
     one = perturbations.texts(SAID, 1, 100)
     assert one == perturbations.texts(SAID, 1, 100) != perturbations.texts(SAID, 2, 100)
     assert {name: found[:1] for name, found in one.items()} == perturbations.texts(SAID[:1], 1, 100)

@@ -1,4 +1,7 @@
-"""What a run is planned with and what its steps read; a plan's figures, held against real networks."""
+"""What a run is planned with and what its steps read.
+
+A plan's figures are held against real networks.
+"""
 
 import json
 import shutil
@@ -57,7 +60,7 @@ def test_more_gpus_than_there_are_is_refused_before_any_work(
     config.check_hardware(config.recipe("text_generation", ["trainer=fsdp", "trainer.devices=2"]))
 
 
-# What a run is planned with -------------------------------------------------------------------------
+# What a run is planned with -----------------------------------------------------------------------
 
 
 class Project:

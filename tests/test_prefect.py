@@ -1,4 +1,7 @@
-"""What can fail in silence: a server that boots but never schedules (it did, with newer SQLAlchemy)."""
+"""What can fail in silence: a server that boots but never schedules.
+
+It did, with newer SQLAlchemy.
+"""
 
 import os
 import signal
@@ -26,7 +29,9 @@ def night(): pass
 async def main():
     async with get_client() as client:
         flow_id = await client.create_flow(night)
-        await client.create_deployment(flow_id, "nightly", schedules=[DeploymentScheduleCreate(schedule=CronSchedule(cron="0 3 * * *", timezone="UTC"), active=True)])
+        cron = CronSchedule(cron="0 3 * * *", timezone="UTC")
+        schedules = [DeploymentScheduleCreate(schedule=cron, active=True)]
+        await client.create_deployment(flow_id, "nightly", schedules=schedules)
         for _ in range(120):
             runs = await client.read_flow_runs()
             if runs:
@@ -65,7 +70,8 @@ with get_client(sync_client=True) as client:
     write_json(paths.state("alive", f"{made['ran']}.json"), here)
     dead = reap(everything=True)
     states = {run.name: run.state_name for run in client.read_flow_runs()}
-    print(sorted(dead), states["ran"], states["was cancelled"], states["was taken"], states["another's"])
+    names = ("ran", "was cancelled", "was taken", "another's")
+    print(sorted(dead), *(states[name] for name in names))
 """
 
 

@@ -1,4 +1,4 @@
-"""What every application keeps: asked of each in turn, on its own real data, whatever it is about."""
+"""What every application keeps, asked of each in turn on its own real data."""
 
 import json
 import math
@@ -91,7 +91,7 @@ def case(request: pytest.FixtureRequest, small: Clone) -> Case:
 
 @pytest.fixture(scope="module")
 def learned(case: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, Path, float]:
-    """A model that saw eight rows many times, its package, and how far the package is from torch."""
+    """A model that saw eight rows many times, its package, and its distance from torch."""
     package = tmp_path_factory.mktemp("package")
     return case, package, case.fitted(STEPS).export(package)
 
@@ -106,7 +106,8 @@ def test_it_knows_eight_rows_by_heart(learned: tuple[Case, Path, float], tmp_pat
     if hits is not None:
         assert hits.mean() >= 7 / 8
         return
-    # Where answers are not right or wrong, eight rows must at least be known better than by a model of one step.
+    # Where answers are not right or wrong, eight rows must at least be known better than by a model
+    # of one step.
     case.fitted(1).export(tmp_path)
     name, meaning = next(iter(application.metrics.items()))
     known, new = (
@@ -212,7 +213,10 @@ def test_bad_input_is_refused_by_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", contract.names())
 def test_importing_it_loads_no_torch(name: str) -> None:
-    code = f"import sys; from tidemill import contract; contract.application('{name}'); print([n for n in ('torch', 'lightning', 'sklearn') if n in sys.modules])"
+    code = (
+        f"import sys; from tidemill import contract; contract.application('{name}'); "
+        "print([n for n in ('torch', 'lightning', 'sklearn') if n in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
@@ -239,7 +243,10 @@ def test_its_yaml_and_its_class_speak_of_the_same_things(name: str) -> None:
 def drawn(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **weights: float
 ) -> tuple[Recipe, Path]:
-    """A small application on drawn data; in the named splits every third row has the weight said, the others 1."""
+    """A small application on drawn data.
+
+    In the named splits every third row has the given weight, the others 1.
+    """
     monkeypatch.setattr(paths, "root", lambda: folder)
     there = making.splits(name)
     for part, weight in weights.items():

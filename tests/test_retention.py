@@ -66,7 +66,8 @@ def test_a_copy_goes_only_where_todays_data_does_not_use_it_and_the_remote_has_i
 
     (project / ".dvc").mkdir()
     (project / ".dvc/config").write_text(
-        "[core]\n    no_scm = true\n    remote = local\n['remote \"local\"']\n    url = ../.tidemill/remote\n"
+        "[core]\n    no_scm = true\n    remote = local\n['remote \"local\"']\n"
+        "    url = ../.tidemill/remote\n"
     )
     path = project / "rows.txt"
 

@@ -25,7 +25,11 @@ def versions(clone: Clone) -> list[str]:
         [
             sys.executable,
             "-c",
-            "from tidemill.engines.mlflow import client, runs; print([v.version for v in client.connect().search_model_versions(\"name = 'languages'\")])",
+            (
+                "from tidemill.engines.mlflow import client, runs; "
+                'print([v.version for v in client.connect().search_model_versions("name = '
+                "'languages'\")])"
+            ),
         ],
         cwd=clone.folder,
         env=clone.env,
@@ -130,7 +134,7 @@ def test_snapshots_are_listed_and_one_is_the_same_as_itself(lived: Clone) -> Non
     )
 
 
-def test_a_snapshot_carries_a_card_that_its_checker_reads_and_that_lies_with_the_run_and_in_the_remote(
+def test_a_snapshot_carries_a_card_that_its_checker_reads_beside_the_run_and_in_the_remote(
     lived: Clone,
 ) -> None:
     told = json.loads(lived.first)  # type: ignore[attr-defined]
@@ -227,10 +231,15 @@ def test_the_champion_answers(lived: Clone) -> None:
 
 def test_the_run_in_mlflow_holds_configuration_data_gates_and_pictures(lived: Clone) -> None:
     code = (
-        "import json; from tidemill.engines.mlflow import client, runs; c = client.connect(); r = runs.recent(['languages'], 50)[-1]['run_id']; run = c.get_run(r);"
-        "walk = lambda p: [x for f in c.list_artifacts(r, p) for x in (walk(f.path) if f.is_dir else [f.path])];"
-        "trials = c.search_runs([run.info.experiment_id], filter_string=f\"tags.`mlflow.parentRunId` = '{r}'\");"
-        "print(json.dumps({'files': walk(''), 'tags': run.data.tags, 'datasets': [d.dataset.digest for d in run.inputs.dataset_inputs], 'params': run.data.params, 'trials': len(trials), 'status': run.info.status}))"
+        "import json; from tidemill.engines.mlflow import client, runs; c = client.connect(); "
+        "r = runs.recent(['languages'], 50)[-1]['run_id']; run = c.get_run(r);"
+        "walk = lambda p: [x for f in c.list_artifacts(r, p) for x in (walk(f.path) if "
+        "f.is_dir else [f.path])];"
+        "trials = c.search_runs([run.info.experiment_id], "
+        "filter_string=f\"tags.`mlflow.parentRunId` = '{r}'\");"
+        "print(json.dumps({'files': walk(''), 'tags': run.data.tags, "
+        "'datasets': [d.dataset.digest for d in run.inputs.dataset_inputs], "
+        "'params': run.data.params, 'trials': len(trials), 'status': run.info.status}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -262,7 +271,10 @@ def latest(clone: Clone, name: str) -> Path:
 
 
 def test_a_verdict_reached_without_todays_champion_is_not_used(lived: Clone) -> None:
-    """A dry run, or one that was cut off, leaves a verdict; meanwhile another version may have gone live."""
+    """A dry run, or one that was cut off, leaves a verdict.
+
+    Meanwhile another version may have gone live.
+    """
     ended(lived.tidemill("run", "languages", "model.lr=0.004", "--dry-run", "--json"))
     judged, scored = latest(lived, "judge"), latest(lived, "score")
     for path in (scored, judged):

@@ -9,10 +9,13 @@ from protego import Protego
 from tidemill.web import robots
 
 RFC = (
-    "User-Agent: *\nDisallow: *.gif$\nDisallow: /example/\nAllow: /publications/\n\nUser-Agent: foobot\nDisallow:/\nAllow:/example/page.html\nAllow:/example/allowed.gif\n\n"
-    "User-Agent: barbot\nUser-Agent: bazbot\nDisallow: /example/page.html\n\nUser-Agent: quxbot\n\nEOF"
+    "User-Agent: *\nDisallow: *.gif$\nDisallow: /example/\nAllow: /publications/\n\n"
+    "User-Agent: foobot\nDisallow:/\nAllow:/example/page.html\nAllow:/example/allowed.gif\n\n"
+    "User-Agent: barbot\nUser-Agent: bazbot\nDisallow: /example/page.html\n\n"
+    "User-Agent: quxbot\n\nEOF"
 )  # RFC 9309, 5.1
-LONGEST = "User-Agent: foobot\nAllow: /example/page/\nDisallow: /example/page/disallowed.gif\n"  # RFC 9309, 5.2
+# RFC 9309, 5.2
+LONGEST = "User-Agent: foobot\nAllow: /example/page/\nDisallow: /example/page/disallowed.gif\n"
 
 CASES = [  # robots.txt, token, path, allowed
     (RFC, "anybot", "/", True),
@@ -79,13 +82,19 @@ CASES = [  # robots.txt, token, path, allowed
     ("  User-agent : *  \n\tDisallow :\t/x  # why\n", "t", "/x", False),
     ("user-AGENT: *\ndisALLOW: /x\n", "t", "/x", False),
     (
-        "User-agent: a\nDisallow: /x\n\nUser-agent: t\nDisallow: /y\n\nUser-agent: t\nDisallow: /z\n",
+        (
+            "User-agent: a\nDisallow: /x\n\nUser-agent: t\nDisallow: /y\n\nUser-agent: t\n"
+            "Disallow: /z\n"
+        ),
         "t",
         "/y",
         False,
     ),
     (
-        "User-agent: a\nDisallow: /x\n\nUser-agent: t\nDisallow: /y\n\nUser-agent: t\nDisallow: /z\n",
+        (
+            "User-agent: a\nDisallow: /x\n\nUser-agent: t\nDisallow: /y\n\nUser-agent: t\n"
+            "Disallow: /z\n"
+        ),
         "t",
         "/z",
         False,
@@ -219,7 +228,10 @@ def test_crawl_delay(text: str, delay: float) -> None:
 
 def test_what_stands_outside_groups_and_in_them_is_found() -> None:
     rules = robots.parse(
-        b"Sitemap: http://a/s.xml\nLicense: http://a/all.xml\nUser-agent: t\nLicense: http://a/own.xml\nAllow: /\nSitemap: /b.xml\n",
+        (
+            b"Sitemap: http://a/s.xml\nLicense: http://a/all.xml\nUser-agent: t\n"
+            b"License: http://a/own.xml\nAllow: /\nSitemap: /b.xml\n"
+        ),
         "t",
     )
     assert (rules.sitemaps, rules.licenses, rules.group.licenses) == (

@@ -54,23 +54,34 @@ def test_a_check_that_makes_no_sense_is_refused_in_one_line(clone: Clone) -> Non
 def test_a_site_is_collected_cleaned_and_heard_when_it_says_no_through_the_command_line(
     clone: Clone,
 ) -> None:
-    """The whole door with a configuration of its own: a feed on a port of loopback, its pages, and a robots.txt that changes its mind."""
+    """A whole night with a configuration of its own.
+
+    A feed on a port of loopback, its pages, and a robots.txt that changes its mind.
+    """
     robots = {"text": "User-agent: *\nAllow: /\n"}
-    words = "All human beings are born free and equal in dignity and rights. They are endowed with reason and conscience. "
+    words = (
+        "All human beings are born free and equal in dignity and rights. "
+        "They are endowed with reason and conscience. "
+    )
     with Web(
         a=pages(
             robots=lambda ask: Reply(robots["text"].encode(), media="text/plain"),
             one=html(words * 3),
             two=html(words[::-1] * 3),
             feed=lambda ask: Reply(
-                f'<rss version="2.0"><channel><item><link>http://{ask.peer}/one</link></item><item><link>http://{ask.peer}/two</link></item></channel></rss>'.encode(),
+                (
+                    f'<rss version="2.0"><channel><item><link>http://{ask.peer}/one</link></item>'
+                    f"<item><link>http://{ask.peer}/two</link></item></channel></rss>"
+                ).encode(),
                 media="application/rss+xml",
             ),
         )
     ) as web:
         address, port = web.mirrors["a.localhost"]
         (clone.folder / "conf" / "source" / "small.yaml").write_text(
-            f"kind: feed\nlicence: CC0-1.0\nhosts: [{address}]\nseeds: ['http://{address}:{port}/feed']\nports: [{port}]\nallow_loopback: true\ndelay_s: 0\nrevisit_days: [0, 0]\n"
+            f"kind: feed\nlicence: CC0-1.0\nhosts: [{address}]\n"
+            f"seeds: ['http://{address}:{port}/feed']\nports: [{port}]\nallow_loopback: true\n"
+            "delay_s: 0\nrevisit_days: [0, 0]\n"
             "selector:\n  - {kind: whole, name: page}\nclean: {min_letters: 10}\n"
         )
         done = clone.run("tasks.collect", "small")

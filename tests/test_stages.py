@@ -1,4 +1,7 @@
-"""A model of several trainings: taught, pruned, or an ensemble; in one artefact, and killed or not with the same weights."""
+"""A model of several trainings: taught, pruned, or an ensemble.
+
+It is one artefact and, killed or not, has the same weights.
+"""
 
 import json
 import signal
@@ -68,7 +71,9 @@ def newest(clone: Clone) -> Path:
 def tags(clone: Clone) -> dict[str, Any]:
     key = json.loads((newest(clone) / "package/recipe.json").read_text())["key"]
     code = (
-        f"import json; from tidemill.runtime import paths; from tidemill.engines.mlflow import runs; paths.settle(); found = runs.data(runs.parent('images', {key!r}));"
+        "import json; from tidemill.runtime import paths; "
+        "from tidemill.engines.mlflow import runs; paths.settle(); "
+        f"found = runs.data(runs.parent('images', {key!r}));"
         "print(json.dumps({**found.tags, **found.metrics}))"
     )
     done = subprocess.run(

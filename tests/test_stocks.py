@@ -1,4 +1,7 @@
-"""Series: nothing of the future in a question, walk-forward, bad feeds refused, and promoted only with skill."""
+"""Series: nothing of the future in a question, and promoted only with skill.
+
+Also walk-forward, and bad feeds refused.
+"""
 
 import json
 from pathlib import Path
@@ -187,7 +190,7 @@ def test_the_whole_flow_on_series_promotes_skill_and_its_row_is_told(small: Clon
 
 
 def test_without_skill_nothing_is_promoted(small: Clone) -> None:
-    """The same network, whose first step is so long that it forgets what the window's own days say."""
+    """The same network, whose first step is so long that it forgets the window's own days."""
     done = small.tidemill("run", "stocks", "model.lr=1.0", "trainer.max_epochs=1", "--json")
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout)["state"] in ("Rejected", "Held")

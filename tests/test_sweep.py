@@ -167,10 +167,16 @@ def test_finalists_are_trained_with_more_seeds_and_trials_are_nested_runs_with_c
     )
     assert found["code"] == 0, found
     code = (
-        "import json; from tidemill.engines.mlflow import client; c = client.connect(); e = c.get_experiment_by_name('stocks').experiment_id;"
-        "p = c.search_runs([e], filter_string=\"tags.`tidemill.kind` = 'retraining'\")[0].info.run_id; k = c.search_runs([e], filter_string=f\"tags.`mlflow.parentRunId` = '{p}'\");"
-        "print(json.dumps({'files': [f.path for d in ('', 'figures') for f in c.list_artifacts(p, d)], 'states': sorted({r.data.tags['tidemill.state'] for r in k}), 'runs': len(k),"
-        "'curve': [len(c.get_metric_history(r.info.run_id, 'valid_skill')) for r in k], 'status': sorted({r.info.status for r in k})}))"
+        "import json; from tidemill.engines.mlflow import client; c = client.connect(); "
+        "e = c.get_experiment_by_name('stocks').experiment_id;"
+        'p = c.search_runs([e], filter_string="tags.`tidemill.kind` = '
+        "'retraining'\")[0].info.run_id; k = c.search_runs([e], "
+        "filter_string=f\"tags.`mlflow.parentRunId` = '{p}'\");"
+        "print(json.dumps({'files': [f.path for d in ('', "
+        "'figures') for f in c.list_artifacts(p, d)], "
+        "'states': sorted({r.data.tags['tidemill.state'] for r in k}), 'runs': len(k),"
+        "'curve': [len(c.get_metric_history(r.info.run_id, 'valid_skill')) for r in k], "
+        "'status': sorted({r.info.status for r in k})}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -1,4 +1,7 @@
-"""text_generation: the network against GPT-2's, packing, the cache, sampling, the n-gram it must beat, and bad input."""
+"""text_generation: the network against GPT-2's, and the n-gram it must beat.
+
+Also packing, the cache, sampling, and bad input.
+"""
 
 import json
 import math

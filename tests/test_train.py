@@ -1,4 +1,7 @@
-"""A training: killed at any moment it ends with the same weights; what it is told to do, it does; what it cannot, it says first."""
+"""A training: killed at any moment it ends with the same weights.
+
+What it is asked to do, it does; what it cannot, it says first.
+"""
 
 import json
 import math
@@ -240,7 +243,7 @@ def until(child: subprocess.Popen[str], word: str) -> None:
     raise AssertionError(f"it ended before it said {word!r}: {child.stderr.read()}")
 
 
-def test_sigterm_saves_and_exits_75_the_next_attempt_goes_on_in_the_same_run_and_one_waits_for_another(
+def test_sigterm_saves_and_exits_75_the_next_attempt_resumes_the_run_and_one_waits_for_another(
     pictures: Clone,
 ) -> None:
     from tidemill.runtime.files import locked
@@ -263,7 +266,8 @@ def test_sigterm_saves_and_exits_75_the_next_attempt_goes_on_in_the_same_run_and
     told = json.loads(said.strip().splitlines()[-1])
     assert told["resumes"] == 1 and not saved.parent.exists(), "checkpoints go with the receipt"
     code = (
-        "import json; from tidemill.engines.mlflow import client; c = client.connect(); e = c.get_experiment_by_name('images').experiment_id; r = c.search_runs([e]);"
+        "import json; from tidemill.engines.mlflow import client; c = client.connect(); "
+        "e = c.get_experiment_by_name('images').experiment_id; r = c.search_runs([e]);"
         "print(json.dumps([[x.data.tags, x.data.metrics] for x in r]))"
     )
     done = subprocess.run(
@@ -350,7 +354,10 @@ def test_checkpoints_come_by_steps_or_by_time_and_cost_their_share_at_most() -> 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """A network this small waits for a second thread longer than it saves, on a busy machine ten times."""
+    """A network this small waits for a second thread longer than it saves.
+
+    On a busy machine ten times longer.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -603,7 +610,10 @@ def test_a_batch_larger_than_the_data_and_a_label_of_one_row_are_refused(
     rows = len(pd.read_parquet(here / "train.parquet"))
     with pytest.raises(
         Refused,
-        match=f"model.batch is 8192 and images has {rows} training rows; say model.batch={rows} or less",
+        match=(
+            f"model.batch is 8192 and images has {rows} training rows; "
+            f"say model.batch={rows} or less"
+        ),
     ):
         check(this, contract.load("images")(batch=8192))
     path = here / "train.parquet"
@@ -631,7 +641,10 @@ def test_a_batch_larger_than_the_data_and_a_label_of_one_row_are_refused(
 
 @pytest.mark.system
 def test_two_processes_train_as_one_does_and_go_on_after_sigterm(tmp_path: Path) -> None:
-    """Each takes its half of every batch, so the network that answers gets the same gradients, summed in another order."""
+    """Each takes its half of every batch.
+
+    So the network that answers gets the same gradients, summed in another order.
+    """
     from safetensors.torch import load_file
 
     clone = make_clone(tmp_path / "clone", git=False)
@@ -687,7 +700,10 @@ def test_two_processes_train_as_one_does_and_go_on_after_sigterm(tmp_path: Path)
 def test_a_training_that_the_kernel_kills_for_memory_is_tried_with_half_a_batch(
     tmp_path: Path,
 ) -> None:
-    """In a memory group of its own; halving a batch of pictures this large is what lets it through, or what is said of it."""
+    """In a memory group of its own.
+
+    Halving a batch of pictures this large is what lets it through, or what is said of it.
+    """
     clone = make_clone(tmp_path / "clone", git=False)
     halved(clone, "images")
     given = ["sweep.trials=0", "model.width=64", "model.batch=3000", "trainer.max_epochs=1"]
@@ -698,7 +714,8 @@ def test_a_training_that_the_kernel_kills_for_memory_is_tried_with_half_a_batch(
         (group / "memory.limit_in_bytes").write_text(str(2000 * 2**20))
         code = (
             "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(os.getpid()));"
-            f"from tidemill.runtime import paths; paths.settle(); from tasks.train import train; from tidemill.run import plan;"
+            "from tidemill.runtime import paths; paths.settle(); "
+            "from tasks.train import train; from tidemill.run import plan;"
             f"train.work('images', plan.by_hand('images', {given!r}).path)"
         )
         said = [

@@ -1,4 +1,7 @@
-"""Canonical addresses: one spelling, and its own spelling; which folders are traps; which charset a page is in."""
+"""Canonical addresses: one spelling each, and which folders are traps.
+
+Also which charset a page is in.
+"""
 
 import json
 
@@ -114,10 +117,14 @@ def test_addresses_of_one_counter_have_one_shape() -> None:
 
 TEXTS = {
     "cp1251": "Все люди рождаются свободными и равными в своем достоинстве и правах.",
-    "shift_jis": "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。",
-    "euc-jp": "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。",
+    "shift_jis": "すべての人間は、生まれながらにして自由であり、"
+    "かつ、尊厳と権利とについて平等である。",
+    "euc-jp": "すべての人間は、生まれながらにして自由であり、"
+    "かつ、尊厳と権利とについて平等である。",
     "gb18030": "人人生而自由,在尊严和权利上一律平等。他们赋有理性和良心。",
-    "big5": "人人生而自由,在尊嚴和權利上一律平等。他們賦有理性和良心,並應以兄弟關係的精神相對待。人人有資格享受本宣言所載的一切權利和自由。",
+    "big5": "人人生而自由,在尊嚴和權利上一律平等。"
+    "他們賦有理性和良心,並應以兄弟關係的精神相對待。"
+    "人人有資格享受本宣言所載的一切權利和自由。",
     "utf-8": "Tous les êtres humains naissent libres et égaux",
 }
 

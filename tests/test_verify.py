@@ -37,7 +37,10 @@ def test_a_version_trained_again_has_the_same_weights_and_says_so(lived: Clone) 
         and told["version"] == "1"
     )
     assert not (lived.folder / ".tidemill/verify/languages-1").exists()
-    code = "from tidemill.engines.mlflow import registry, runs; print(registry.tag('languages', '1', 'tidemill.verified'))"
+    code = (
+        "from tidemill.engines.mlflow import registry, runs; print(registry.tag('languages', '1', "
+        "'tidemill.verified'))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=lived.folder,
@@ -89,7 +92,10 @@ def test_a_training_begun_from_the_champion_says_so_and_is_repeated_to_the_bit(
     assert again.returncode == 0, again.stderr[-2000:]
     told = json.loads(again.stdout)
     assert told["state"] == "Promoted" and told["version"] == "2"
-    code = "import sys; from tidemill.engines.mlflow import registry, runs; print(runs.data(sys.argv[1]).tags['tidemill.start'])"
+    code = (
+        "import sys; from tidemill.engines.mlflow import registry, runs; "
+        "print(runs.data(sys.argv[1]).tags['tidemill.start'])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, told["run_id"]],
         cwd=clone.folder,

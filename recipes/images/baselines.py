@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,6 @@ def frames(
 
     They use the validation rows too, having no use for them otherwise.
     """
-    from sklearn.decomposition import PCA
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
     from sklearn.svm import SVC
 
     rows = pd.concat(
@@ -32,45 +30,44 @@ def frames(
         ]
     )
     names = [json.loads(item)["label"] for item in rows["target"]]
-    labels, counts = np.unique(names, return_counts=True)
     seen = stack(rows["payload"], side).reshape(len(rows), -1) / 255
     bodies = [pictures.decoded(json.loads(item)["image"]) for item in examples["inputs"]]
-    wanted = [json.loads(item)["label"] for item in examples["target"]]
     asked = stack(bodies, side).reshape(len(examples), -1) / 255
+    wanted = [json.loads(item)["label"] for item in examples["target"]]
+    labels, counts = np.unique(names, return_counts=True)
     majority = np.tile(counts / counts.sum(), (len(examples), 1))
-    made = {"trivial": scored(wanted, labels.tolist(), majority)}
     # scikit-learn's defaults are gamma="scale" and C=1; the textbook's figure for MNIST is reached
     # with C=5 (Joachims' grid).
-    for name, model in (
-        ("baseline", SVC(C=5, gamma="scale", random_state=1)),
-        (
-            "logistic",
-            make_pipeline(
-                PCA(min(100, len(rows), seen.shape[1]), random_state=1),
-                LogisticRegression(max_iter=500),
-            ),
-        ),
-    ):
-        most = (
-            most_rows if name == "baseline" else len(names)
-        )  # ids are hashes, so the first rows are random ones
-        model.fit(seen[:most], names[:most])
-        if name == "baseline" and len(model.classes_) > 2:
-            # A kernel machine has no probabilities; a softmax over its one-against-rest scores
-            # orders them as it answers.
-            scores = model.decision_function(asked)
-            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-            scores /= scores.sum(axis=1, keepdims=True)
-        else:
-            scores = (
-                model.predict_proba(asked)
-                if hasattr(model, "predict_proba")
-                else np.eye(len(model.classes_))[
-                    np.searchsorted(model.classes_, model.predict(asked))
-                ]
-            )
-        made[name] = scored(wanted, [str(item) for item in model.classes_], scores)
+    kernel = SVC(C=5, gamma="scale", random_state=1)
+    # ids are hashes, so the first rows are random ones
+    kernel.fit(seen[:most_rows], names[:most_rows])
+    logistic = _logistic(min(100, len(rows), seen.shape[1]))
+    logistic.fit(seen, names)
+    made = {"trivial": scored(wanted, labels.tolist(), majority)}
+    for name, model in (("baseline", kernel), ("logistic", logistic)):
+        made[name] = scored(wanted, [str(item) for item in model.classes_], _scores(model, asked))
     return made
+
+
+def _logistic(components: int) -> Any:
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(PCA(components, random_state=1), LogisticRegression(max_iter=500))
+
+
+def _scores(model: Any, asked: np.ndarray) -> np.ndarray:
+    """(n, labels), each row of sum 1, as far as the model has any."""
+    if hasattr(model, "predict_proba"):
+        return np.asarray(model.predict_proba(asked))
+    if len(model.classes_) > 2:
+        # A kernel machine has no probabilities; a softmax over its one-against-rest scores orders
+        # them as it answers.
+        scores = model.decision_function(asked)
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return np.asarray(scores / scores.sum(axis=1, keepdims=True))
+    return np.eye(len(model.classes_))[np.searchsorted(model.classes_, model.predict(asked))]
 
 
 def confusion(frame: pd.DataFrame, path: Path) -> Path:

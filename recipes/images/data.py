@@ -48,10 +48,27 @@ class Copies(Shuffled):
 
 
 def varied(pixels: Tensor, fields: Fields, random: torch.Generator) -> Tensor:
-    """Copies (B, 1, S, S) that are turned, resized, moved, bent, partly erased and, if asked,
-    mirrored.
-    """
-    count, side = len(pixels), pixels.shape[-1]
+    """Copies (B, 1, S, S): turned, resized, moved, bent, partly erased; if asked, mirrored."""
+    # The numbers are drawn whether they are used or not, so that one setting moves no other.
+    matrix = _transform(len(pixels), pixels.shape[-1], fields, random)
+    if fields.turn or fields.zoom or fields.shift or fields.bend or fields.mirror:
+        grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
+        if fields.bend:
+            grid = grid + _bend(len(pixels), pixels.shape[-1], fields.bend, random)
+        pixels = F.grid_sample(
+            pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        )
+    if fields.erase:
+        hidden = _erased(len(pixels), pixels.shape[-1], fields.erase, random)
+        pixels = pixels.masked_fill(hidden, 0.0)
+    if fields.noise:
+        deviation = torch.rand(len(pixels), 1, 1, 1, generator=random) * fields.noise
+        pixels = (pixels + torch.randn(pixels.shape, generator=random) * deviation).clamp(0, 1)
+    return pixels
+
+
+def _transform(count: int, side: int, fields: Fields, random: torch.Generator) -> Tensor:
+    """Affine maps (B, 2, 3) in grid_sample's units, in which the side is 2."""
 
     def drawn(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=random) * 2 - 1
@@ -59,40 +76,34 @@ def varied(pixels: Tensor, fields: Fields, random: torch.Generator) -> Tensor:
     angle = drawn(count) * math.radians(fields.turn)
     scale = 1 + drawn(count, 2) * fields.zoom
     flip = torch.where((drawn(count) < 0) & fields.mirror, -1.0, 1.0)
-    moved = drawn(count, 2) * (2 * fields.shift / side)  # grid_sample's units: the side is 2
-    if fields.turn or fields.zoom or fields.shift or fields.bend or fields.mirror:
-        cos, sin = angle.cos(), angle.sin()
-        matrix = torch.stack(
-            [
-                torch.stack([cos * scale[:, 0] * flip, -sin * scale[:, 1], moved[:, 0]], 1),
-                torch.stack([sin * scale[:, 0] * flip, cos * scale[:, 1], moved[:, 1]], 1),
-            ],
-            1,
-        )
-        grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
-        if fields.bend:
-            field = torch.randn(count, 2, FIELD, FIELD, generator=random) * (2 * fields.bend / side)
-            grid = grid + F.interpolate(
-                field, size=(side, side), mode="bicubic", align_corners=True
-            ).permute(0, 2, 3, 1)
-        pixels = F.grid_sample(
-            pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False
-        )
-    if fields.erase:
-        size = max(1, side // 4)
-        corner = torch.randint(0, side - size + 1, (count, 2), generator=random)
-        line = torch.arange(side)
-        inside = (line >= corner[:, :, None]) & (line < corner[:, :, None] + size)  # (B, 2, S)
-        hidden = (
-            inside[:, 0, :, None]
-            & inside[:, 1, None, :]
-            & (torch.rand(count, generator=random) < fields.erase)[:, None, None]
-        )
-        pixels = pixels.masked_fill(hidden[:, None], 0.0)
-    if fields.noise:
-        deviation = torch.rand(count, 1, 1, 1, generator=random) * fields.noise
-        pixels = (pixels + torch.randn(pixels.shape, generator=random) * deviation).clamp(0, 1)
-    return pixels
+    moved = drawn(count, 2) * (2 * fields.shift / side)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack(
+        [
+            torch.stack([cos * scale[:, 0] * flip, -sin * scale[:, 1], moved[:, 0]], 1),
+            torch.stack([sin * scale[:, 0] * flip, cos * scale[:, 1], moved[:, 1]], 1),
+        ],
+        1,
+    )
+
+
+def _bend(count: int, side: int, pixels: float, random: torch.Generator) -> Tensor:
+    """An elastic field (B, S, S, 2) that moves each point by about so many pixels."""
+    field = torch.randn(count, 2, FIELD, FIELD, generator=random) * (2 * pixels / side)
+    return F.interpolate(field, size=(side, side), mode="bicubic", align_corners=True).permute(
+        0, 2, 3, 1
+    )
+
+
+def _erased(count: int, side: int, share: float, random: torch.Generator) -> Tensor:
+    """Where (B, 1, S, S) a square is erased; of `share` of the pictures."""
+    size = max(1, side // 4)
+    corner = torch.randint(0, side - size + 1, (count, 2), generator=random)
+    line = torch.arange(side)
+    inside = (line >= corner[:, :, None]) & (line < corner[:, :, None] + size)  # (B, 2, S)
+    chosen = torch.rand(count, generator=random) < share
+    hidden = inside[:, 0, :, None] & inside[:, 1, None, :] & chosen[:, None, None]
+    return hidden[:, None]
 
 
 class Data(lightning.LightningDataModule):

@@ -24,8 +24,9 @@ def ngrams(text: str, bits: int, longest: int = 4, max_chars: int = 600) -> np.n
 
 
 def padded(ids: list[np.ndarray], padding: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of ids as one array (B, T), filled up with `padding`, and their lengths (B,)
-    float32.
+    """Lists of ids as one array (B, T), filled up with `padding`.
+
+    Beside it their lengths (B,) float32.
     """
     lengths = np.array([len(item) for item in ids], dtype=np.float32)
     out = np.full((len(ids), max(map(len, ids))), padding, dtype=np.int64)

@@ -64,63 +64,67 @@ def label(documents: pd.DataFrame, min_examples: int) -> pd.DataFrame:
     A language of fewer than `min_examples` texts is left out: it can be neither learned nor judged.
     """
     entries = documents[documents["kind"] == "entry"]
-    regions = {
+    regions: dict[Any, str] = {
         row.language: json.loads(str(row.attributes)).get("region") or "unknown"
         for row in entries.sort_values("uri", ascending=False).itertuples()
     }
     texts = documents[documents["kind"] != "entry"]
     written = _scripts(texts)
-    ask = identifier()
-    rows = []
-    for row in _rows(texts):
-        target = row.language if row.kind == "article" else codes.locale(row.language)
-        voted, chance = ask(row.text)
-        scripts = written.get(target or "", set())
-        fits = row.letter_script in scripts if scripts else None
-        votes = {
-            "source": target,
-            "identifier": voted if voted in known() else None,
-            "script": fits,
-        }
-        ballots = (
-            [1.0]
-            + ([float(voted == target)] if voted and target in known() and chance >= 0.5 else [])
-            + ([float(fits)] if fits is not None else [])
-        )
-        confidence = sum(ballots) / len(ballots)
-        dropped = None
-        if not target or target == "und":
-            dropped = "its source names no language we have"
-        elif fits is False:
-            dropped = "its script contradicts its label"
-        slices = {
-            "domain": row.source,
-            "script": row.letter_script,
-            "region": regions.get(target or "", "unknown"),
-            "length": next(name for most, name in LENGTHS if row.chars <= most),
-            "language": target or "",
-        }
-        rows.append(
-            {
-                "doc_id": row.doc_id,
-                "inputs": json.dumps({"text": row.text}, ensure_ascii=False),
-                "target": json.dumps({"language": target}),
-                "confidence": round(confidence, 4),
-                "votes": json.dumps(votes, sort_keys=True),
-                # The languages are given, the texts are a sample of them. Translations of one
-                # string are hard or easy together; a whole declaration as a unit would draw
-                # languages, and most have
-                # only one.
-                "unit": row.uri if row.kind == "article" else f"{row.source}: {row.original}",
-                "slices": json.dumps(slices, sort_keys=True),
-                "dropped": dropped,
-            }
-        )
-    found = pd.DataFrame(rows)
-    counts = found[found["dropped"].isna()]["target"].value_counts()
-    few = found["dropped"].isna() & found["target"].map(counts).lt(min_examples)
-    found.loc[few, "dropped"] = f"fewer than {min_examples} texts of its language"
-    return found
+    examples = pd.DataFrame([_example(row, written, regions) for row in _rows(texts)])
+    kept = examples["dropped"].isna()
+    counts = examples[kept]["target"].value_counts()
+    few = kept & examples["target"].map(counts).lt(min_examples)
+    examples.loc[few, "dropped"] = f"fewer than {min_examples} texts of its language"
+    return examples
+
+
+def _example(row: Any, written: dict[str, set[str]], regions: dict[Any, str]) -> dict[str, Any]:
+    """A text with its votes and slices, and why it is dropped, if it is."""
+    target = row.language if row.kind == "article" else codes.locale(row.language)
+    scripts = written.get(target or "", set())
+    fits = row.letter_script in scripts if scripts else None
+    votes, confidence = _votes(row.text, target, fits)
+    dropped = None
+    if not target or target == "und":
+        dropped = "its source names no language we have"
+    elif fits is False:
+        dropped = "its script contradicts its label"
+    slices = {
+        "domain": row.source,
+        "script": row.letter_script,
+        "region": regions.get(target or "", "unknown"),
+        "length": next(name for most, name in LENGTHS if row.chars <= most),
+        "language": target or "",
+    }
+    return {
+        "doc_id": row.doc_id,
+        "inputs": json.dumps({"text": row.text}, ensure_ascii=False),
+        "target": json.dumps({"language": target}),
+        "confidence": round(confidence, 4),
+        "votes": json.dumps(votes, sort_keys=True),
+        # The languages are given, the texts are a sample of them. Translations of one string are
+        # hard or easy together; a whole declaration as a unit would draw languages, and most have
+        # only one.
+        "unit": row.uri if row.kind == "article" else f"{row.source}: {row.original}",
+        "slices": json.dumps(slices, sort_keys=True),
+        "dropped": dropped,
+    }
+
+
+def _votes(text: str, target: str | None, fits: bool | None) -> tuple[dict[str, Any], float]:
+    """Each labelling function's vote, and the share of those cast that are for the target."""
+    voted, chance = identifier()(text)
+    ballots = [1.0]
+    if voted and target in known() and chance >= 0.5:
+        ballots.append(float(voted == target))
+    if fits is not None:
+        ballots.append(float(fits))
+    votes = {
+        "source": target,
+        "identifier": voted if voted in known() else None,
+        "script": fits,
+    }
+    return votes, sum(ballots) / len(ballots)
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[Any]:
@@ -161,9 +165,7 @@ def _targets(examples: pd.DataFrame) -> np.ndarray:
 
 
 def naive_bayes_frame(splits: Path, examples: pd.DataFrame) -> pd.DataFrame:
-    """Multinomial naive Bayes over hashed character 1- to 4-grams (scikit-learn), trained on
-    the train rows.
-    """
+    """Multinomial naive Bayes over hashed character 1- to 4-grams, trained on the train rows."""
     from scipy import sparse
     from sklearn.feature_extraction.text import HashingVectorizer
     from sklearn.naive_bayes import MultinomialNB
@@ -180,9 +182,8 @@ def naive_bayes_frame(splits: Path, examples: pd.DataFrame) -> pd.DataFrame:
     model = MultinomialNB(alpha=0.01, fit_prior=False)
     texts, targets = _texts(train), _targets(train)
     classes = np.unique(targets)
-    for start in range(
-        0, len(texts), 8192
-    ):  # in parts: one-hot targets of all rows would take gigabytes
+    # In parts: one-hot targets of all rows would take gigabytes.
+    for start in range(0, len(texts), 8192):
         model.partial_fit(
             grams.transform(texts[start : start + 8192]), targets[start : start + 8192], classes
         )

@@ -35,11 +35,8 @@ COLUMNS = {
     "volume": "Volume",
     "adjusted": "Adj Close",
 }
-RANGES = (
-    (0.015, "calm"),
-    (0.03, "usual"),
-    (9.9, "wild"),
-)  # of the window's mean range, in logarithms
+# Of the window's mean range, in logarithms.
+RANGES = ((0.015, "calm"), (0.03, "usual"), (9.9, "wild"))
 SPIKE = 0.05
 
 
@@ -77,7 +74,7 @@ def label(documents: pd.DataFrame, window: int, names: dict[str, str]) -> pd.Dat
     Prices are relative to the last close (100), so an adjustment for what comes later, which scales
     all of the past alike, leaves no trace.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     document: Any
     for document in documents.itertuples(index=False):
         try:
@@ -86,67 +83,80 @@ def label(documents: pd.DataFrame, window: int, names: dict[str, str]) -> pd.Dat
             rows.append(_lost(document.doc_id, document.part, str(error)))
             continue
         if len(days) <= window:
-            rows.append(
-                _lost(document.doc_id, document.part, f"a series of no more than {window} days")
-            )
+            why = f"a series of no more than {window} days"
+            rows.append(_lost(document.doc_id, document.part, why))
             continue
-        wrong = np.array(
-            [
-                fault(table[at : at + 1], None, closes[at : at + 1]) is not None
-                for at in range(len(days))
-            ]
-        )
-        gaps = np.array([False, *((two - one).days > MOST_GAP_DAYS for one, two in pairwise(days))])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            whole = adjusted(table, closes)
-        for at in range(window, len(days)):
-            before = slice(at - window, at)
-            why = (
-                "a day that cannot be"
-                if wrong[at - window : at + 1].any()
-                else f"a gap of more than {MOST_GAP_DAYS} days"
-                if gaps[at - window + 1 : at + 1].any()
-                else None
-            )
-            if why:
-                rows.append(_lost(document.doc_id, days[at].isoformat(), why))
-                continue
-            last = whole[at - 1, 3]
-            prices, volume = (
-                whole[before, :4] * (100 / last),
-                whole[before, 4] * (last / table[at - 1, 3]),
-            )
-            question: dict[str, list[Any]] = {
-                name: [float(f"{value:.6g}") for value in prices[:, number]]
-                for number, name in enumerate(TARGETS)
-            }
-            question |= {
-                "volume": [float(f"{value:.5g}") for value in volume],
-                "dates": [day.isoformat() for day in days[before]],
-            }
-            answer = {
-                name: round(float(whole[at, number] / last - 1), 6)
-                for number, name in enumerate(TARGETS)
-            }
-            spread = float(np.log(whole[before, 1] / whole[before, 2]).mean())
-            slices = {
-                "series": document.part,
-                "year": str(days[at].year),
-                "range": next(title for edge, title in RANGES if spread < edge),
-            }
-            rows.append(
-                {
-                    "doc_id": document.doc_id,
-                    "inputs": json.dumps(question),
-                    "target": json.dumps({"returns": answer}),
-                    "confidence": 1.0,
-                    "votes": json.dumps({"next day": "given"}),
-                    "unit": days[at].isoformat(),
-                    "slices": json.dumps(slices),
-                    "dropped": None,
-                }
-            )
+        rows += _series_rows(document, days, table, closes, window)
     return pd.DataFrame(rows)
+
+
+def _series_rows(
+    document: Any, days: list[date], table: np.ndarray, closes: np.ndarray, window: int
+) -> list[dict[str, Any]]:
+    """A series' rows; a day whose window has a wrong day or a gap has its reason."""
+    wrong = np.array(
+        [
+            fault(table[at : at + 1], None, closes[at : at + 1]) is not None
+            for at in range(len(days))
+        ]
+    )
+    gaps = np.array([False, *((two - one).days > MOST_GAP_DAYS for one, two in pairwise(days))])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        whole = adjusted(table, closes)
+    rows = []
+    for at in range(window, len(days)):
+        why = None
+        if wrong[at - window : at + 1].any():
+            why = "a day that cannot be"
+        elif gaps[at - window + 1 : at + 1].any():
+            why = f"a gap of more than {MOST_GAP_DAYS} days"
+        rows.append(
+            _lost(document.doc_id, days[at].isoformat(), why)
+            if why
+            else _example(document, days, whole, table[at - 1, 3], at, window)
+        )
+    return rows
+
+
+def _example(
+    document: Any, days: list[date], whole: np.ndarray, close: float, at: int, window: int
+) -> dict[str, Any]:
+    """The row of one day: `whole` (days, 5) is adjusted, `close` is the last close as it was."""
+    before = slice(at - window, at)
+    last = whole[at - 1, 3]
+    returns = {
+        name: round(float(whole[at, number] / last - 1), 6) for number, name in enumerate(TARGETS)
+    }
+    spread = float(np.log(whole[before, 1] / whole[before, 2]).mean())
+    slices = {
+        "series": document.part,
+        "year": str(days[at].year),
+        "range": next(title for edge, title in RANGES if spread < edge),
+    }
+    return {
+        "doc_id": document.doc_id,
+        "inputs": json.dumps(_question(days[before], whole[before], last, close)),
+        "target": json.dumps({"returns": returns}),
+        "confidence": 1.0,
+        "votes": json.dumps({"next day": "given"}),
+        "unit": days[at].isoformat(),
+        "slices": json.dumps(slices),
+        "dropped": None,
+    }
+
+
+def _question(
+    days: list[date], whole: np.ndarray, last: float, close: float
+) -> dict[str, list[Any]]:
+    """The window (T, 5) with its last close at 100, and volumes scaled by what the close was."""
+    prices, volume = whole[:, :4] * (100 / last), whole[:, 4] * (last / close)
+    question: dict[str, list[Any]] = {
+        name: [float(f"{value:.6g}") for value in prices[:, number]]
+        for number, name in enumerate(TARGETS)
+    }
+    question["volume"] = [float(f"{value:.5g}") for value in volume]
+    question["dates"] = [day.isoformat() for day in days]
+    return question
 
 
 def _lost(doc_id: str, day: str, why: str) -> dict[str, Any]:

@@ -65,8 +65,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest matrix with singular values about one, by five quintic Newton-Schulz steps
-    (coefficients: Jordan et al. 2024).
+    """The nearest matrix with singular values about one.
+
+    By five quintic Newton-Schulz steps (coefficients: Jordan et al. 2024).
     """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     turned_ = wide / (wide.norm() + 1e-7)

@@ -109,8 +109,9 @@ def counts(text: str, seen: np.ndarray) -> dict[str, float]:
 
 
 def continued(session: TextPredictor, texts: Sequence[str], samples: int) -> dict[str, Any]:
-    """The counts of answers to the beginnings of some rows, at most a tenth, always the same
-    ones, and what was said; 0 and "" for the others.
+    """The counts of answers to the beginnings of some rows, and what was said.
+
+    The rows are at most a tenth, always the same ones; 0 and "" for the others.
     """
     import hashlib
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,6 @@ from tidemill.kit.graphs import opened
 EVALUATION = "evaluation.json"
 SAMPLES = 64  # of a package that does not say how many beginnings to continue
 CELLS = 16_000_000  # logits of one call: bounds its memory to 64 MB
-
-
 SPREAD = 24  # tokens; prompts that differ by more in length are not read side by side
 
 
@@ -34,6 +33,22 @@ class _Row:
         self.tokens: list[int] = []
         self.end: Finish | None = None
         self.text: str | None = None
+
+
+def _drawn(row: _Row, logits: np.ndarray) -> int:
+    """The next token of an answer, from the network's logits (V,)."""
+    question = row.question
+    penalised = sampling.penalised(logits, row.read, question.repetition_penalty)
+    chances = sampling.chances(penalised, question.temperature, question.top_k, question.top_p)
+    return sampling.drawn(chances, row.random)
+
+
+class _Window(NamedTuple):
+    """A part of a text that is read at once."""
+
+    text: int  # its number
+    tokens: np.ndarray
+    counted: int  # of its predictions, from the first on, were counted in an earlier window
 
 
 class TextPredictor:
@@ -83,42 +98,47 @@ class TextPredictor:
         A text longer than the context is read in windows that overlap by half, and each token is
         counted once, in the first window that has it.
         """
+        windows = self._windows(texts)
+        nats = np.zeros(len(texts))
+        at = 0
+        while at < len(windows):
+            stop = at + 1
+            while (
+                stop < len(windows)
+                and (len(windows[stop].tokens) - 1) * (stop + 1 - at) * self.size.vocabulary
+                <= CELLS
+            ):
+                stop += 1
+            for window, value in self._losses(windows[at:stop]):
+                nats[window.text] += value
+            at = stop
+        return nats
+
+    def _windows(self, texts: Sequence[str]) -> list[_Window]:
+        """What is read of the texts, the shortest first."""
         context, half = self.size.context, max(1, self.size.context // 2)
-        pieces: list[
-            tuple[int, np.ndarray, int]
-        ] = []  # row, tokens, how many of its questions an earlier window asked
+        windows = []
         for row, ids in enumerate(self.tokens.documents(texts)):
             start, asked = 0, 0
             while asked < len(ids) - 1:
                 stop = min(start + context, len(ids) - 1)
-                pieces.append((row, ids[start : stop + 1], asked - start))
+                windows.append(_Window(row, ids[start : stop + 1], asked - start))
                 start, asked = start + half, stop
-        pieces.sort(key=lambda piece: len(piece[1]))
-        lost = np.zeros(len(texts))
-        at = 0
-        while at < len(pieces):
-            stop = at + 1
-            while (
-                stop < len(pieces)
-                and (len(pieces[stop][1]) - 1) * (stop + 1 - at) * self.size.vocabulary <= CELLS
-            ):
-                stop += 1
-            part = pieces[at:stop]
-            ids = np.full((len(part), len(part[-1][1]) - 1), self.tokens.end, dtype=np.int64)
-            for place, (_, tokens, _) in enumerate(
-                part
-            ):  # what fills up comes after, and nothing sees what comes after it
-                ids[place, : len(tokens) - 1] = tokens[:-1]
-            logits = self.step(ids)[0]
-            top = logits.max(axis=2)
-            norm = np.log(np.exp(logits - top[..., None]).sum(axis=2, dtype=np.float64)) + top
-            for place, (row, tokens, skip) in enumerate(part):
-                where = np.arange(skip, len(tokens) - 1)
-                lost[row] += float(
-                    (norm[place, where] - logits[place, where, tokens[where + 1]]).sum()
-                )
-            at = stop
-        return lost
+        return sorted(windows, key=lambda window: len(window.tokens))
+
+    def _losses(self, part: Sequence[_Window]) -> Iterator[tuple[_Window, float]]:
+        """Each window's negative log-likelihood; all go through the network in one call."""
+        # What fills up comes after, and nothing sees what comes after it.
+        ids = np.full((len(part), len(part[-1].tokens) - 1), self.tokens.end, dtype=np.int64)
+        for place, window in enumerate(part):
+            ids[place, : len(window.tokens) - 1] = window.tokens[:-1]
+        logits = self.step(ids)[0]
+        top = logits.max(axis=2)
+        norm = np.log(np.exp(logits - top[..., None]).sum(axis=2, dtype=np.float64)) + top
+        for place, window in enumerate(part):
+            where = np.arange(window.counted, len(window.tokens) - 1)
+            chosen = logits[place, where, window.tokens[where + 1]]
+            yield window, float((norm[place, where] - chosen).sum())
 
     def begun(self, question: Question) -> tuple[np.ndarray, str | None]:
         """The tokens an answer goes on from, and the limit where they are not the whole prompt."""
@@ -212,35 +232,12 @@ class TextPredictor:
         live = rows
         while True:
             for place, row in enumerate(live):
-                if (
-                    len(row.read) == done and not row.end
-                ):  # its prompt is read: the answer's next token
-                    told = sampling.penalised(
-                        logits[place, -1], row.read, row.question.repetition_penalty
-                    )
-                    self._took(
-                        row,
-                        sampling.drawn(
-                            sampling.chances(
-                                told,
-                                row.question.temperature,
-                                row.question.top_k,
-                                row.question.top_p,
-                            ),
-                            row.random,
-                        ),
-                    )
+                # Its prompt is read: the answer's next token.
+                if len(row.read) == done and not row.end:
+                    self._took(row, _drawn(row, logits[place, -1]))
             keep = [place for place, row in enumerate(live) if not row.end]
             if not keep:
-                return [
-                    Answer(
-                        text=row.text if row.text is not None else self.tokens.text(row.tokens),
-                        finish=row.end or "end",
-                        tokens=len(row.tokens),
-                        limit=row.limit,
-                    )
-                    for row in rows
-                ]
+                return [self._answered(row) for row in rows]
             if len(keep) < len(live):
                 live, past = [live[place] for place in keep], [part[:, keep] for part in past]
             done += 1
@@ -252,6 +249,10 @@ class TextPredictor:
                 logits, *past = self.step(
                     np.array([[row.read[done - 1]] for row in live]), (past[0], past[1])
                 )
+
+    def _answered(self, row: _Row) -> Answer:
+        text = row.text if row.text is not None else self.tokens.text(row.tokens)
+        return self._answer(text, row.end or "end", row.tokens, row.limit)
 
     def _took(self, row: _Row, token: int) -> None:
         row.tokens.append(token)

@@ -53,9 +53,8 @@ class Size:
     def parameters(self) -> int:
         """All of them, the tied embedding once."""
         norm = self.width * (2 if self.norm == "layer" else 1)
-        biases = (
-            5 * self.width + self.between() if self.norm == "layer" else 0
-        )  # 3 D for q, k, v; D out; 4 D up; D down
+        # 3 D for q, k, v; D out; 4 D up; D down.
+        biases = 5 * self.width + self.between() if self.norm == "layer" else 0
         places = self.context * self.width if self.positions == "learned" else 0
         return (
             self.vocabulary * self.width
@@ -141,46 +140,17 @@ def budget(
 
     `blocks` are those of one step on one device. ddp keeps everything on each device; fsdp gives
     each device its share of parameters, gradients and optimiser, and one whole layer at a time
-    while it computes. Activations of a layer are 34 B T D bytes at 16 bits (Korthikanti et al.
-    2022, without dropout's masks and with attention that keeps no T x T matrix); 43 where rotations
-    and RMSNorm, which torch makes of several operations, keep their parts too (tests/test_plan.py
-    counts both). The logits and their gradient at 32 bits stand beside them.
+    while it computes.
     """
-    parameters = size.parameters()
-    sharded = devices if "fsdp" in strategy else 1
-    half = not precision.startswith("32")
-    compute = (
-        2 if half and "true" in precision else 4
-    )  # bytes of a parameter and its gradient; mixed keeps both at 32 bits
     tokens = blocks * size.context
-    layer = (
-        tokens
-        * size.width
-        * (43 if (size.positions, size.norm) == ("rotary", "rms") else 34)
-        * (1 if half else 2)
-    )
-    activation = (
-        (tokens * size.width * (2 if half else 4) * size.layers + layer)
-        if checkpointing
-        else layer * size.layers
-    )
-    logits = tokens * size.vocabulary * 4 * 2
-    gathered = (
-        (size.matrices() // size.layers + (size.vocabulary * size.width)) * compute
-        if sharded > 1
-        else 0
-    )
-    mb = {
-        "parameters_mb": parameters * compute / sharded,
-        "gradients_mb": parameters * compute / sharded,
-        "optimiser_mb": parameters * 2 * 4 / sharded,
-        "gathered_mb": gathered,
-        "activations_mb": activation,
-        "logits_mb": logits,
-    }
     every = tokens * devices * steps
+    mb = {
+        **_states(size, devices if "fsdp" in strategy else 1, precision),
+        "activations_mb": _activations(size, tokens, not precision.startswith("32"), checkpointing),
+        "logits_mb": tokens * size.vocabulary * 4 * 2,  # and their gradient, at 32 bits
+    }
     return {
-        "parameters": parameters,
+        "parameters": size.parameters(),
         "devices": devices,
         "strategy": strategy,
         "precision": precision,
@@ -190,3 +160,34 @@ def budget(
         "tokens": every,
         "flops": size.flops() * every,
     }
+
+
+def _states(size: Size, shares: int, precision: str) -> dict[str, float]:
+    """Bytes of parameters, gradients and optimiser on one of the devices that share them.
+
+    Also those of one whole layer, which a device gathers while it computes.
+    """
+    # Bytes of a parameter and its gradient; mixed keeps both at 32 bits.
+    each = 2 if not precision.startswith("32") and "true" in precision else 4
+    parameters = size.parameters()
+    layer = size.matrices() // size.layers + size.vocabulary * size.width
+    return {
+        "parameters_mb": parameters * each / shares,
+        "gradients_mb": parameters * each / shares,
+        "optimiser_mb": parameters * 2 * 4 / shares,
+        "gathered_mb": layer * each if shares > 1 else 0,
+    }
+
+
+def _activations(size: Size, tokens: int, half: bool, checkpointing: bool) -> int:
+    """Bytes of what the backward pass needs of `tokens`; `half` where it is at 16 bits.
+
+    A layer's are 34 B T D bytes at 16 bits (Korthikanti et al. 2022, without dropout's masks and
+    with attention that keeps no T x T matrix); 43 where rotations and RMSNorm, which torch makes of
+    several operations, keep their parts too (tests/test_plan.py counts both).
+    """
+    at_16_bits = 43 if (size.positions, size.norm) == ("rotary", "rms") else 34
+    layer = tokens * size.width * at_16_bits * (1 if half else 2)
+    if checkpointing:
+        return tokens * size.width * (2 if half else 4) * size.layers + layer
+    return layer * size.layers

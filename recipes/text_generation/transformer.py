@@ -49,8 +49,9 @@ class Layer(nn.Module):
         turn: tuple[Tensor, Tensor] | None,
         past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, D) to the same, with the keys and values (B, H, S, E) that the next token
-        will ask for.
+        """(B, T, D) to the same, with keys and values (B, H, S, E).
+
+        The next token will ask for these.
         """
         blocks, asked, width = states.shape
         parts = (

@@ -203,8 +203,9 @@ def _bodies(
 
 
 def stored(folder: Path, rows: list[Row], failed: dict[str, str]) -> Iterator[tuple[Row, bytes]]:
-    """The records' bytes, those that are still what was collected; why a record's are not stands in
-    `failed`.
+    """The records' bytes, of those that are still what was collected.
+
+    Why a record's are not stands in `failed`.
 
     Raises Fault where a file is gone: that is no damaged record.
     """
@@ -299,8 +300,9 @@ def _cuts(
 
 
 class Table:
-    """A parquet file that grows by batches and appears when it is whole; equal rows give equal
-    bytes.
+    """A parquet file that grows by batches and appears when it is whole.
+
+    Equal rows give equal bytes.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:

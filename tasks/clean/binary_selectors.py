@@ -1,8 +1,7 @@
-"""Selectors of what is no text: pictures, data sets of pictures in one file, sounds, and tables of
-rows in time.
+"""Selectors of what is no text: pictures, sounds, and tables of rows in time.
 
-Their parts carry a payload: the picture's own bytes, a PNG, a FLAC of one channel, or the rows of a
-series as CSV.
+Also data sets of pictures in one file. Their parts carry a payload: the picture's own bytes, a PNG,
+a FLAC of one channel, or the rows of a series as CSV.
 """
 
 import csv
@@ -20,9 +19,8 @@ from tidemill.engines.config.schema import Rule
 from tidemill.kit import pictures, sounds
 
 MOST_MB = 512  # of a member once it is unpacked
-MOST_ROWS = (
-    1_000_000  # of a table or a series; a data set of more pictures than that is no one file
-)
+# Of a table or a series; a data set of more pictures than that is no one file.
+MOST_ROWS = 1_000_000
 MOST_CELL = 10_000_000  # characters
 
 
@@ -53,8 +51,9 @@ def picture(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
 
 
 def audio(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
-    """One sound a page, as one channel of 16 bits; its label and its language are named in the
-    address.
+    """One sound a page, as one channel of 16 bits.
+
+    Its label and its language are named in the address.
     """
     try:
         samples, rate = sounds.mono(*sounds.opened(body, rule.most_seconds), rule.rate)
@@ -103,8 +102,9 @@ def pixels(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
 
 
 def idx(rule: Rule, uri: str, body: bytes, beside: Callable[[str], bytes | None]) -> Iterator[Part]:
-    """The IDX format (LeCun's MNIST page): magic, sizes, bytes; three dimensions are pictures, one
-    is labels.
+    """The IDX format (LeCun's MNIST page): magic, sizes, bytes.
+
+    Three dimensions are pictures, one is labels.
     """
     images = array(unpacked(body))
     if images.ndim != 3:
@@ -157,43 +157,52 @@ def _picture(rule: Rule, number: int, pixels: np.ndarray, label: str, original: 
 
 
 def series(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
-    """Rows of a table with a head, grouped by a column: each group one document, its rows as CSV in
-    their order.
+    """Rows of a table with a head, grouped by a column.
+
+    Each group is one document, its rows as CSV in their order.
     """
     csv.field_size_limit(MOST_CELL)
     try:
         rows = csv.reader(io.StringIO(unpacked(body).decode("utf-8-sig")), strict=True)
         head = next(rows, [])
-        missing = [
-            name
-            for name in (*rule.columns, *([rule.group] if rule.group else []))
-            if name not in head
-        ]
-        if missing:
-            raise Unreadable(f"no column {', '.join(missing)}; it has {', '.join(head)[:80]}")
-        kept = [
-            head.index(name)
-            for name in rule.columns or tuple(name for name in head if name != rule.group)
-        ]
-        groups: dict[str, list[list[str]]] = {}
-        for number, row in enumerate(rows, 2):
-            if number > MOST_ROWS + 1:
-                raise Unreadable(f"more than {MOST_ROWS:,} rows")
-            if len(row) != len(head):
-                raise Unreadable(f"line {number} has {len(row)} values, the head has {len(head)}")
-            groups.setdefault(row[head.index(rule.group)] if rule.group else "", []).append(
-                [row[at] for at in kept]
-            )
+        kept = _kept_columns(rule, head)
+        groups = _groups(rule, head, rows, kept)
     except (UnicodeDecodeError, csv.Error) as error:
         raise Unreadable("not a CSV table in UTF-8") from error
-    for name, found in sorted(groups.items()):
+    for name, values in sorted(groups.items()):
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([[head[at] for at in kept], *found])
+        csv.writer(out, lineterminator="\n").writerows([[head[at] for at in kept], *values])
         yield Part(
             rule.name,
             name,
             "",
-            attributes={"rows": str(len(found)), **({rule.group: name} if rule.group else {})},
+            attributes={"rows": str(len(values)), **({rule.group: name} if rule.group else {})},
             payload=out.getvalue().encode(),
             media="text/csv",
         )
+
+
+def _kept_columns(rule: Rule, head: list[str]) -> list[int]:
+    """Where the columns are that the rule names; without names all but the group's."""
+    wanted = [*rule.columns, *([rule.group] if rule.group else [])]
+    missing = [name for name in wanted if name not in head]
+    if missing:
+        raise Unreadable(f"no column {', '.join(missing)}; it has {', '.join(head)[:80]}")
+    return [
+        head.index(name)
+        for name in rule.columns or tuple(name for name in head if name != rule.group)
+    ]
+
+
+def _groups(
+    rule: Rule, head: list[str], rows: Iterator[list[str]], kept: list[int]
+) -> dict[str, list[list[str]]]:
+    groups: dict[str, list[list[str]]] = {}
+    for number, row in enumerate(rows, 2):
+        if number > MOST_ROWS + 1:
+            raise Unreadable(f"more than {MOST_ROWS:,} rows")
+        if len(row) != len(head):
+            raise Unreadable(f"line {number} has {len(row)} values, the head has {len(head)}")
+        group = row[head.index(rule.group)] if rule.group else ""
+        groups.setdefault(group, []).append([row[at] for at in kept])
+    return groups

@@ -124,8 +124,9 @@ class Done:
         return tuple(found)
 
     def add(self, key: bytes, marks: bytes, body: bytes) -> None:
-        """Keep an entry; every few of them are on the disk, so that a killed night goes on where it
-        was.
+        """Keep an entry.
+
+        Every few of them are on the disk, so that a killed night resumes where it was.
         """
         try:
             self.file.execute(

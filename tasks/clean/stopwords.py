@@ -1,5 +1,6 @@
-"""Words that a text of a language has, if it is written in sentences: what Gopher's rule of two
-stop words asks for.
+"""Words that a text of a language has, if it is written in sentences.
+
+Gopher's rule of two stop words asks for them.
 
 English: the eight of Rae et al. 2021 (arXiv:2112.11446). The others: FineWeb-2's published
 configurations (Penedo et al. 2025, arXiv:2506.20920, github.com/huggingface/fineweb-2, Apache-2.0),

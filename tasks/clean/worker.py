@@ -1,5 +1,6 @@
-"""A child that reads records for tasks/clean/__main__.py; it is asked over its stdin and answers on
-its stdout.
+"""A child that reads records for tasks/clean/__main__.py.
+
+It is asked over its stdin and answers on its stdout.
 """
 
 import os

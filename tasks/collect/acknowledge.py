@@ -36,8 +36,9 @@ def failed(reason: str, at: float) -> Outcome:
 
 
 def unhandled(uri: str, error: Exception, at: float) -> Outcome:
-    """An answer that nobody foresaw: its address fails, named and counted, and the night is the
-    others'.
+    """An answer that nobody foresaw.
+
+    Its address fails, named and counted, and the night is the others'.
     """
     log.warning("%s: its answer cannot be handled", uri, exc_info=error)
     return failed(f"its answer cannot be handled: {type(error).__name__}", at)

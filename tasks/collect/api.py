@@ -1,12 +1,10 @@
 """An API that answers JSON in pages: what is new since the last night, merged by key.
 
 Each page that brought something is kept as it came, in a WARC; a record is a place within it. Where
-the API says when
-a record changed, a night asks for what changed since the newest one of the last night that saw
-every page, less a
-window for those that come late. That time is noted with the digest of what was collected then;
-where it is lost, or
-belongs to other data, everything is asked for.
+the API says when a record changed, a night asks for what changed since the newest one of the last
+night that saw every page, less a window for those that come late. That time is noted with the
+digest of what was collected then; where it is lost, or belongs to other data, everything is asked
+for.
 """
 
 import asyncio
@@ -89,8 +87,9 @@ class Night:
         self.judge()
 
     def doubt(self) -> None:
-        """What the settings name and no answer has: a misspelt path would else look like an API of
-        one page, or without times.
+        """What the settings name and no answer has.
+
+        A misspelt path would else look like an API of one page, or without times.
         """
         times = [row["modified"] for uri, row in self.rows.items() if uri in self.seen]
         if self.api.changed and times and not any(times):
@@ -345,8 +344,7 @@ class Night:
         """Whether an answer says that there is no such page any more.
 
         A 404 in the middle is a fault, so another sign has to be there: the page before was not
-        full, or every
-        record that the API says it has was seen.
+        full, or every record that the API says it has was seen.
         """
         if status == 204:
             return True
@@ -361,8 +359,9 @@ class Night:
         return f"answered {status}: are the variables of api.headers ({names}) right?"
 
     async def turn(self) -> bool:
-        """Wait until the host may be asked again, no longer than the night; False where that is too
-        long.
+        """Wait until the host may be asked again, no longer than the night.
+
+        False where that is too long.
 
         The time is on disk before the request, so that it holds after a kill.
         """

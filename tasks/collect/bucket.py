@@ -1,9 +1,8 @@
 """A bucket, or whatever else fsspec can list and read: s3, gs, az, ftp, sftp, smb, hdfs.
 
 Which it was is told by the store's own marks (an ETag, or time and size), so a night costs one
-listing and what changed.
-Keys and passwords come from the environment, by the names each store has for them or as
-FSSPEC_FTP_PASSWORD: never from conf/.
+listing and what changed. Keys and passwords come from the environment, by the names each store has
+for them or as FSSPEC_FTP_PASSWORD: never from conf/.
 """
 
 import re

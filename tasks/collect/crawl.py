@@ -1,10 +1,9 @@
 """One night over the pages of one source: what is due, politely, and nothing twice.
 
 A single loop hands each host its turn. A page is leased, asked for, understood (`interpret`),
-written to the open
-WARC segment (`journal`), and acknowledged in the frontier once the segment is on disk
-(`acknowledge`); then the
-manifest follows in one go (`report`). What a site is asked first is in `site_files`.
+written to the open WARC segment (`journal`), and acknowledged in the frontier once the segment is
+on disk (`acknowledge`); then the manifest follows in one go (`report`). What a site is asked first
+is in `site_files`.
 """
 
 import asyncio
@@ -149,8 +148,9 @@ class Visits:
         self.frontier.commit()
 
     async def run(self) -> None:
-        """Give each host its turn as its time comes, until nothing is left that this night will
-        wait for.
+        """Give each host its turn as its time comes.
+
+        It ends when nothing is left that this night will wait for.
         """
         try:
             while self._more():

@@ -94,8 +94,9 @@ class Answer:
         return headers.links(self.all("link"))
 
     def head(self) -> bytes:
-        """The head as a WARC keeps it: what describes the connection or an encoding that is gone is
-        left out.
+        """The head as a WARC keeps it.
+
+        What describes the connection or an encoding that is gone is left out.
         """
         lines = [
             f"HTTP/1.1 {self.status} OK" if self.status == 200 else f"HTTP/1.1 {self.status} -"
@@ -169,8 +170,7 @@ class Fetcher:
             skip_auto_headers=("Accept",),
         )
         # The client would ask once more, at once, where a kept connection was reset (RFC 9112,
-        # 9.3.1). When we ask
-        # again is the host's turn to say, and the client has no setting for it
+        # 9.3.1). When we ask again is the host's turn to say, and the client has no setting for it
         # (tests/test_crawl.py counts).
         self.session._retry_connection = False
         return self

@@ -1,5 +1,6 @@
-"""A person's own folder, one file, or a bucket: what is new in it is kept as one archive a night,
-so that what was trained on can be shown later.
+"""A person's own folder, one file, or a bucket.
+
+What is new in it is kept as one archive a night, so that what was trained on can be shown later.
 
 No link is followed and no name leaves the folder: who may write into it decides what is in it, and
 not what else is read.
@@ -212,8 +213,9 @@ class FolderNight:
         return True
 
     def close(self) -> bool:
-        """Write the manifest where something changed, and put archives together where most of what
-        they hold is old; whether anything was written.
+        """Write the manifest where something changed; whether anything was written.
+
+        Archives are put together where most of what they hold is old.
         """
         same = {uri: (row["sha256"], row["etag"]) for uri, row in self.rows.items()} == {
             uri: (row["sha256"], row["etag"]) for uri, row in self.known.items()

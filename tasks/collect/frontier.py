@@ -1,11 +1,11 @@
-"""What is known of every address and every host of a source, in SQLite under .tidemill/: PENDING,
-LEASED, ACKED.
+"""What is known of every address and every host of a source.
+
+It is in SQLite under .tidemill/: PENDING, LEASED, ACKED.
 
 A page is leased before it is asked for, together with its host's next allowed time, and
-acknowledged when its
-WARC record is on disk. Whatever is killed between finds the page pending again, or its record in
-the open
-segment. All of it but the hosts' times can be made anew from data/raw.
+acknowledged when its WARC record is on disk. Whatever is killed between finds the page pending
+again, or its record in the open segment. All of it but the hosts' times can be made anew from
+data/raw.
 """
 
 import hashlib
@@ -432,8 +432,9 @@ class Frontier:
             yield uri, reason.removeprefix(prefix)
 
     def keep_itself(self, uri: str, hops: int) -> None:
-        """Let a page be asked for once more, with so many hops behind it that it is followed
-        nowhere.
+        """Let a page be asked for once more.
+
+        It has so many hops behind it that it is followed nowhere.
         """
         self.db.execute(
             """UPDATE pages SET state = 0, attempts = 0, after = 0, hops = ?, decision = NULL,
@@ -511,8 +512,9 @@ class Frontier:
         return row[0] if row else None
 
     def agree(self, rows: Iterable[Mapping[str, Any]], manifest: Path) -> bool:
-        """Make the frontier say what the manifest says, where they differ: the manifest is what we
-        have.
+        """Make the frontier say what the manifest says, where they differ.
+
+        The manifest is what we have.
 
         True where it did something.
         """

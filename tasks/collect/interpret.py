@@ -115,8 +115,9 @@ class Reader:
     def _not_modified(
         self, lease: Lease, answer: Answer, said: Sequence[optout.Signal], at: float
     ) -> Outcome:
-        """A page that is as it was, but for its headers: those of a 304 are the current ones (RFC
-        9110, 15.4.5).
+        """A page that is as it was, but for its headers.
+
+        Those of a 304 are the current ones (RFC 9110, 15.4.5).
         """
         changed = _seen(lease, False, self.source, at)
         changed |= {
@@ -343,10 +344,9 @@ def wait_days(visits: int, changes: int, days: float, bounds: tuple[float, float
     """How long until a page has changed with probability `LIKELY`, in days, within bounds.
 
     The rate is estimated from whether, not how often, it had changed between visits, so a bias of
-    the naive ratio
-    is taken out (Cho and Garcia-Molina 2003, "Estimating frequency of change", 4.2):
-    -log((n - X + .5) / (n + .5)) per interval.
-    With no change seen the prior of half a change in one more visit keeps the estimate from nought.
+    the naive ratio is taken out (Cho and Garcia-Molina 2003, "Estimating frequency of change",
+    4.2): -log((n - X + .5) / (n + .5)) per interval. With no change seen the prior of half a change
+    in one more visit keeps the estimate from nought.
     """
     least, most = bounds
     if not visits:

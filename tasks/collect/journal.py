@@ -1,5 +1,6 @@
-"""The open WARC segments of a night: what is written there is there, whatever becomes of the
-process.
+"""The open WARC segments of a night.
+
+What is written there is there, whatever becomes of the process.
 """
 
 import json

@@ -1,10 +1,8 @@
 """What one HTML page says to a crawler: its links, what it is a copy of, how it may be used.
 
 Read as a browser's tokeniser reads it, tag by tag, and without a tree: a tree of hostile markup
-costs the square of its
-length in time (20,000 open <div>) or in memory (<p><b id=1>, <p><b id=2>, ...). Each character is
-looked at a few times,
-whatever the page (decision 0020).
+costs the square of its length in time (20,000 open <div>) or in memory (<p><b id=1>, <p><b id=2>,
+...). Each character is looked at a few times, whatever the page (decision 0020).
 """
 
 import hashlib

@@ -73,6 +73,7 @@ class Host:
 
     def gap_s(self, factor: float) -> float:
         """Between two requests: what was configured or asked for, or longer where the host is slow.
+
         A mirror of our own has none.
         """
         asked = max(self.delay_s, self.rules.delay_s if self.rules else 0.0)
@@ -103,8 +104,9 @@ class Host:
             self.next_at = max(self.next_at, now + self.gap_s(factor))
 
     def failed(self, now: float, retry_after_s: float | None) -> None:
-        """It did not answer, or asked for patience: what it named is kept to the second, else twice
-        as long each time.
+        """It did not answer, or asked for patience.
+
+        What it named is kept to the second, else twice as long each time.
         """
         self.failures += 1
         if retry_after_s is not None:

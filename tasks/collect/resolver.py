@@ -1,10 +1,10 @@
-"""Where we may connect to: public addresses, checked when a name is resolved and again when a
-socket is made.
+"""Where we may connect to: public addresses.
+
+They are checked when a name is resolved and again when a socket is made.
 
 Python's `is_global` is wrong for NAT64, 6to4, 192.0.0.0/24 and multicast, so what an address
-carries within
-is taken out and looked at. Of IPv4 a table says no; of IPv6, most of which is given to nobody, a
-table says yes.
+carries within is taken out and looked at. Of IPv4 a table says no; of IPv6, most of which is given
+to nobody, a table says yes.
 """
 
 import asyncio

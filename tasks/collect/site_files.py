@@ -1,5 +1,6 @@
-"""What a night asks of each site before its pages: where it is, its robots.txt, and what it says of
-use.
+"""What a night asks of each site before its pages.
+
+Where it is, its robots.txt, and what it says of use.
 
 All of it in the host's own time.
 """
@@ -180,8 +181,7 @@ class SiteFiles:
         """A small file's answer after redirects, each hop checked and in its host's time.
 
         With it goes whether asking again can help. One that leads to where we may not go, or
-        through too many
-        redirects, is as if there were none (RFC 9309, 2.3.1.2).
+        through too many redirects, is as if there were none (RFC 9309, 2.3.1.2).
         """
         uri = first
         for hop in range(MOST_REDIRECTS + 1):
@@ -199,8 +199,9 @@ class SiteFiles:
         return Answer(404, [], b""), False
 
     def _may_ask(self, uri: str, first: str) -> bool:
-        """Whether a hop stays within the source's hosts, or where the file itself is, and on its
-        ports.
+        """Whether a hop stays within the source's hosts, and on its ports.
+
+        Or where the file itself is.
         """
         name = urls.host(uri)
         if name not in self.scope.mirrors and urls.port(uri) not in self.night.source.ports:

@@ -1,11 +1,9 @@
 """Sitemaps, feeds and what they list: addresses with the time each was changed, where one is given.
 
 A sitemap or an index of them (also gzipped, also one address a line), RSS 0.9 to 2.0, Atom and JSON
-Feed.
-Read piece by piece; entities and the network stay closed. What a browser would mend is mended
-first: blanks before
-the declaration, an ampersand that stands for itself, names of HTML, bytes that are none of the
-encoding.
+Feed. Read piece by piece; entities and the network stay closed. What a browser would mend is mended
+first: blanks before the declaration, an ampersand that stands for itself, names of HTML, bytes that
+are none of the encoding.
 """
 
 import codecs

@@ -1,4 +1,7 @@
-"""Datasheet: what a snapshot is made of, for people (datasheet.md with pictures) and for machines (croissant.json)."""
+"""Datasheet: what a snapshot is made of.
+
+For people (datasheet.md with pictures) and for machines (croissant.json).
+"""
 
 import sys
 from pathlib import Path
@@ -14,7 +17,10 @@ def folder(recipe: str, digest: str) -> Path:
 
 @step("datasheet {application}")
 def datasheet(application: str, run: str, names: list[str]) -> str:
-    """Count a snapshot, draw it, describe it in Croissant; put the card beside the snapshot and into the run in MLflow. Gives its words."""
+    """Count a snapshot, draw it and describe it in Croissant. Gives the datasheet's words.
+
+    The card goes beside the snapshot and into the run in MLflow.
+    """
     from tidemill.engines.dvc import snapshots
     from tidemill.run import plan
     from tidemill.runtime import process

@@ -1,10 +1,13 @@
-"""python -m tasks.datasheet --run PATH: the card of the data as it lies there, into .tidemill/snapshots/RECIPE/DIGEST and MLflow's run."""
+"""python -m tasks.datasheet --run PATH: the card of the data as it lies there.
+
+It goes into .tidemill/snapshots/RECIPE/DIGEST and MLflow's run.
+"""
 
 import shutil
 from pathlib import Path
 
 from tasks.datasheet import folder
-from tasks.datasheet.counts import Facts, counts, shares
+from tasks.datasheet.counts import SPLITS, Facts, counts, shares
 from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import RecipeConfig
@@ -17,6 +20,7 @@ from tidemill.runtime.files import locked, write
 from tidemill.runtime.paths import state
 
 MOST = 60  # lines of a table
+LISTED = 40  # slices that are named
 
 
 def datasheet(this: plan.Plan) -> None:
@@ -54,89 +58,112 @@ def words(
     recipe: RecipeConfig, facts: Facts, about: dict[str, str], sources: dict, pictures: list[str]
 ) -> str:
     """The datasheet, by the questions of Gebru et al. 2021 as far as the data can answer them."""
-    rows = facts.examples
-    languages = sum(bool(value) for value in rows["language"].unique())
     lines = [
-        f"# The data of {recipe.application}",
-        f"Snapshot `{facts.digest}`: {len(rows):,} rows, "
-        + ", ".join(
-            f"{int((rows['split'] == split).sum()):,} {split}"
-            for split in ("train", "valid", "test")
-        )
-        + ".",
+        *heading(recipe, facts),
         "## Motivation",
         about.get("intended use", recipe.summary),
         "## Composition",
-        f"{rows['doc_id'].nunique():,} documents of {len(sources)} sources, {rows['target'].nunique():,} different answers"
+        *composition(facts, len(sources), pictures),
+        "## Collection",
+        *collection(facts, sources),
+        "## Cleaning and labelling",
+        *cleaning(facts),
+        "## Uses",
+        *(f"- {name}: {text}" for name, text in about.items()),
+        "## Maintenance",
+        "A new snapshot is made on a night when a source changed; this one stays, and "
+        "`tidemill data restore` brings it back by its name. `tidemill trace` names the pages of "
+        "each model.",
+    ]
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def heading(recipe: Recipe, facts: Facts) -> list[str]:
+    by_split = facts.examples["split"]
+    sizes = [f"{int((by_split == split).sum()):,} {split}" for split in SPLITS]
+    return [
+        f"# The data of {recipe.application}",
+        f"Snapshot `{facts.digest}`: {len(by_split):,} rows, {', '.join(sizes)}.",
+    ]
+
+
+def composition(facts: Facts, sources: int, pictures: list[str]) -> list[str]:
+    rows = facts.examples
+    languages = sum(bool(value) for value in rows["language"].unique())
+    return [
+        f"{rows['doc_id'].nunique():,} documents of {sources} sources, "
+        f"{rows['target'].nunique():,} different answers"
         + (f", {languages:,} languages" if languages else "")
         + ".",
         *(f"![{name.removesuffix('.png').replace('-', ' ')}]({name})" for name in pictures),
         table("source", shares(rows, "source")),
         table("licence", shares(rows, "licence")),
         table("host", shares(rows, "host", MOST)),
-        *([table("language", shares(rows, "language", MOST))] if languages else []),
-        "## Collection",
+        table("language", shares(rows, "language", MOST)) if languages else "",
+    ]
+
+
+def collection(facts: Facts, sources: dict) -> list[str]:
+    first, last = facts.fetched
+    opt_outs = [f"{count:,} documents {markdown(what)}" for what, count in facts.opt_outs.items()]
+    return [
         *(f"- {name}: {source.kind}, {source.licence}" for name, source in sorted(sources.items())),
-        f"Fetched between {facts.fetched[0]} and {facts.fetched[1]}. What the pages' owners say of training was heard when they were fetched: "
-        + ", ".join(
-            f"{count:,} documents {markdown(what)}" for what, count in facts.opt_outs.items()
-        )
-        + "; a page that refuses is not kept.",
-        "## Cleaning and labelling",
-        *(
-            f"- {step}: {kept:,} left"
-            + (
-                f"; dropped {', '.join(f'{count:,} {markdown(why)}' for why, count in lost.items())}"
-                if lost
-                else ""
-            )
-            for step, kept, lost in facts.steps
-        ),
+        f"Fetched between {first} and {last}. What the pages' owners say of training was heard "
+        f"when they were fetched: {', '.join(opt_outs)}; a page that refuses is not kept.",
+    ]
+
+
+def cleaning(facts: Facts) -> list[str]:
+    """What each step left; a line is empty where there is nothing to say."""
+    doubtful = (
+        f"The labels of {facts.weighted:,} examples are doubtful: in training these count by the "
+        "quality of their labels (the column `weight`); in validation and test all rows count "
+        "alike."
+        if facts.weighted is not None
+        else ""
+    )
+    marks = [f"{count:,} {markdown(kind)}" for kind, count in facts.personal.most_common()]
+    pooled = [pooled_slices(column, names) for column, names in facts.small.items()]
+    return [
+        *(step_line(*step) for step in facts.steps),
         voting(facts.voters),
-        *(
-            [
-                f"The labels of {facts.weighted:,} examples are doubtful: in training these count by the quality of their labels (the column `weight`); in validation and test all rows count alike."
-            ]
-            if facts.weighted is not None
-            else []
-        ),
-        *(
-            [
-                f"Replaced by marks: {', '.join(f'{count:,} {markdown(kind)}' for kind, count in facts.personal.most_common())}."
-            ]
-            if facts.personal
-            else []
-        ),
-        *(
-            [
-                f"Too small to be judged alone, so pooled: {'; '.join(f'{column} {len(names)} ({markdown(chr(44).join(names[:40]))}' + (' ...' if len(names) > 40 else '') + ')' for column, names in facts.small.items())}."
-            ]
-            if facts.small
-            else []
-        ),
-        "## Uses",
-        *(f"- {name}: {text}" for name, text in about.items()),
-        "## Maintenance",
-        "A new snapshot is made on a night when a source changed; this one stays, and `tidemill data restore` brings it back by its name. `tidemill trace` names the pages of each model.",
+        doubtful,
+        f"Replaced by marks: {', '.join(marks)}." if marks else "",
+        f"Too small to be judged alone, so pooled: {'; '.join(pooled)}." if pooled else "",
     ]
-    return "\n\n".join(line for line in lines if line) + "\n"
 
 
-def voting(found: list[dict]) -> str:
-    """The voters' table; nothing where nobody votes."""
-    if not found:
+def step_line(step: str, kept: int, lost: dict[str, int]) -> str:
+    dropped = ", ".join(f"{count:,} {markdown(why)}" for why, count in lost.items())
+    return f"- {step}: {kept:,} left" + (f"; dropped {dropped}" if lost else "")
+
+
+def pooled_slices(column: str, names: list[str]) -> str:
+    listed = markdown(",".join(names[:LISTED])) + (" ..." if len(names) > LISTED else "")
+    return f"{column} {len(names)} ({listed})"
+
+
+def voting(voters: list[dict]) -> str:
+    """The table of labelling functions; nothing where there are none."""
+    if not voters:
         return ""
-    lines = [
-        f"| {markdown(row['voter'])} ({row['kind']}) | {row['coverage']:.1%} | {row['overlap']:.1%} | {row['conflict']:.1%} | {'' if row['accuracy'] is None else format(row['accuracy'], '.1%')} | {markdown(row['measured_on'])} |"
-        for row in found
-    ]
     return "\n".join(
         [
             "| voter | coverage | overlap | conflict | accuracy | measured on |",
             "|---|---:|---:|---:|---:|---|",
-            *lines,
+            *(_voter_line(row) for row in voters),
         ]
     )
+
+
+def _voter_line(row: dict) -> str:
+    cells = [
+        f"{markdown(row['voter'])} ({row['kind']})",
+        *(f"{row[share]:.1%}" for share in ("coverage", "overlap", "conflict")),
+        "" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
+        markdown(row["measured_on"]),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def table(name: str, found: list[tuple[str, dict[str, int]]]) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -34,51 +35,71 @@ class Facts:
 
 def counts(recipe: RecipeConfig) -> Facts:
     """Read a recipe's data as it lies there."""
-    name = recipe.application
-    splits = paths.data("splits", name)
+    splits = paths.data("splits", recipe.application)
     report = json.loads((splits / "report.json").read_text())
-    parts = []
-    for split in SPLITS:
-        part = pd.read_parquet(
-            splits / f"{split}.parquet", columns=["doc_id", "source", "inputs", "target", "slices"]
-        )
-        part["language"] = [
-            str(json.loads(item).get("language", "")) for item in part.pop("slices")
-        ]
-        part["chars"] = [
-            sum(len(value) for value in json.loads(item).values() if isinstance(value, str))
-            for item in part.pop("inputs")
-        ]
-        parts.append(part.assign(split=split))
-    examples = pd.concat(parts, ignore_index=True)
+    examples = pd.concat([_examples(splits, split) for split in SPLITS], ignore_index=True)
     wanted = set(examples["doc_id"])
-    documents, days, opt_outs, signals, personal = [], [], Counter[str](), [], Counter[str]()
-    for use in recipe.sources:
-        folder = paths.data("clean", use.name)
-        found = pq.read_table(
-            folder / "documents.parquet",
-            columns=["doc_id", "host", "licence", "opt_out", "quality", "pii"],
-        ).to_pandas()
-        found = found[found["doc_id"].isin(wanted)]
-        documents.append(found)
-        signals += [json.loads(item) for item in found["quality"] if item]
-        for item in found["pii"]:
-            personal.update(json.loads(item) if item else {})
-        opt_outs.update(
+    documents = pd.concat([_documents(use.name, wanted) for use in recipe.sources])
+    days = [day for use in recipe.sources for day in _days(use.name)]
+    personal = Counter[str]()
+    for item in documents["pii"]:
+        personal.update(json.loads(item) if item else {})
+    steps, voters, weighted = _steps(recipe)
+    return Facts(
+        digest=report["snapshot"],
+        examples=examples.merge(documents[["doc_id", "host", "licence"]], on="doc_id", how="left"),
+        steps=steps,
+        opt_outs=Counter(
             "said nothing" if not item else "signals, none of which refuses"
-            for item in found["opt_out"]
-        )
-        lineage = pq.read_table(folder / "lineage.parquet", columns=["fetched"]).column("fetched")
-        days += [
-            day
-            for day in (min(lineage.to_pylist(), default=""), max(lineage.to_pylist(), default=""))
-            if day
-        ]
-    examples = examples.merge(
-        pd.concat(documents)[["doc_id", "host", "licence"]], on="doc_id", how="left"
+            for item in documents["opt_out"]
+        ),
+        fetched=(min(days, default="")[:10], max(days, default="")[:10]),
+        signals=pd.DataFrame([json.loads(item) for item in documents["quality"] if item]),
+        personal=personal,
+        voters=voters,
+        small=report.get("small", {}),
+        weighted=weighted,
     )
-    steps, voters, weighted = [], [], None
-    for step, folder_name, names in (
+
+
+def _examples(splits: Path, split: str) -> pd.DataFrame:
+    """The rows of one split: where they come from, their language, length and answer."""
+    rows = pd.read_parquet(
+        splits / f"{split}.parquet", columns=["doc_id", "source", "inputs", "target", "slices"]
+    )
+    rows["language"] = [str(json.loads(item).get("language", "")) for item in rows.pop("slices")]
+    rows["chars"] = [
+        sum(len(value) for value in json.loads(item).values() if isinstance(value, str))
+        for item in rows.pop("inputs")
+    ]
+    return rows.assign(split=split)
+
+
+def _documents(source: str, wanted: set[str]) -> pd.DataFrame:
+    """The documents of a source that a row came from."""
+    table = pq.read_table(
+        paths.data("clean", source) / "documents.parquet",
+        columns=["doc_id", "host", "licence", "opt_out", "quality", "pii"],
+    ).to_pandas()
+    return table[table["doc_id"].isin(wanted)]
+
+
+def _days(source: str) -> list[str]:
+    """When the first and the last of a source's records were fetched; empty without records."""
+    lineage = pq.read_table(paths.data("clean", source) / "lineage.parquet", columns=["fetched"])
+    times = lineage.column("fetched").to_pylist()
+    return [day for day in (min(times, default=""), max(times, default="")) if day]
+
+
+def _steps(
+    recipe: Recipe,
+) -> tuple[list[tuple[str, int, dict[str, int]]], list[dict[str, Any]], int | None]:
+    """What each step kept and dropped, the labelling functions, and the examples of less weight."""
+    name = recipe.application
+    steps: list[tuple[str, int, dict[str, int]]] = []
+    voters: list[dict[str, Any]] = []
+    weighted = None
+    for step, folder, names in (
         ("clean", "clean", [use.name for use in recipe.sources]),
         ("select", "select", [name]),
         ("label", "labels", [name]),
@@ -86,24 +107,13 @@ def counts(recipe: RecipeConfig) -> Facts:
     ):
         kept, lost = 0, Counter[str]()
         for each in names:
-            told = json.loads((paths.data(folder_name, each) / "report.json").read_text())
-            kept += told["rows"]
-            voters += told.get("voters", [])
-            lost.update(told["dropped"])
-            weighted = told.get("issues", {}).get("weighted", weighted)
+            report = json.loads((paths.data(folder, each) / "report.json").read_text())
+            kept += report["rows"]
+            voters += report.get("voters", [])
+            lost.update(report["dropped"])
+            weighted = report.get("issues", {}).get("weighted", weighted)
         steps.append((step, kept, dict(lost.most_common())))
-    return Facts(
-        report["snapshot"],
-        examples,
-        steps,
-        opt_outs,
-        (min(days, default="")[:10], max(days, default="")[:10]),
-        pd.DataFrame(signals),
-        personal,
-        voters,
-        report.get("small", {}),
-        weighted,
-    )
+    return steps, voters, weighted
 
 
 def shares(examples: Any, column: str, most: int = 40) -> list[tuple[str, dict[str, int]]]:

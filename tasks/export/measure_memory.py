@@ -1,4 +1,7 @@
-"""python -m tasks.export.measure_memory APPLICATION PACKAGE: MB of memory that opening a package and asking it takes."""
+"""python -m tasks.export.measure_memory APPLICATION PACKAGE: MB of memory that a package takes.
+
+It is opened and asked its golden questions.
+"""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Other forms of an exported network: smaller or faster ones, each measured and scored here, one chosen by what was found.
+"""Other forms of an exported network, smaller or faster; one is chosen by what was measured.
 
-No rule says which form pays: dynamic int8 is twice as fast on a transformer and half as fast on a convolution,
-where static int8 gains (docs/decisions/0015).
+Each is timed and scored here. No rule says which form pays: dynamic int8 is twice as fast on a
+transformer and half as fast on a convolution, where static int8 gains (docs/decisions/0015).
 """
 
 import shutil
@@ -33,67 +33,100 @@ def best(
 
     A form that cannot be made or opened has its reason in the table, and is not taken.
     """
-    from tidemill.package.latency import measured
-
     rows = valid.sort_values("example_id", kind="stable").head(settings.rows)
     metric = settings.metric or next(iter(application.metrics))
     table: list[dict[str, Any]] = []
     predictors: dict[str, Predictor[Any, Any]] = {}
-    folders: dict[str, Path] = {
-        "fp32": package,
-        **{form: package.parent / f"{package.name}.{form}" for form in settings.forms},
+    others: dict[str, Path] = {
+        form: package.with_name(f"{package.name}.{form}") for form in settings.forms
     }
     try:
-        feeds = (
-            recorded(application, package, rows.head(settings.calibration))
-            if "int8-static" in settings.forms
-            else {}
-        )
-        for form, folder in folders.items():
-            row: dict[str, Any] = {"form": form}
-            table.append(row)
+        feeds = _calibration(application, package, rows, settings)
+        for form, folder in [("fp32", package), *others.items()]:
+            table.append(row := {"form": form})
             try:
                 if form != "fp32":
-                    shutil.rmtree(folder, ignore_errors=True)
-                    shutil.copytree(package, folder)
-                    for graph in sorted(package.glob("*.onnx")):
-                        convert(form, graph, folder / graph.name, feeds.get(graph.stem, []))
-                    if isinstance(application, Calibratable):
-                        application.calibrate(folder, valid)
-                predictor = application.open(folder)
-                frame = application.evaluate(predictor, rows)
-                row[metric] = float(application.metric(frame, np.ones((1, len(frame))))[metric][0])
-                row["mb"] = round(sum(path.stat().st_size for path in folder.iterdir()) / 1e6, 3)
-                row["memory_mb"] = weighed(name, folder)
-                predictors[form] = predictor
+                    make(form, package, folder, feeds)
+                    calibrate(application, folder, valid)
+                predictors[form] = _measure(row, name, application, folder, rows, metric)
             except Exception as error:
                 # Whatever the converter or the engine makes of a graph: this form is not to be had.
                 row["why"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        questions = [
-            application.Input.model_validate_json(item)
-            for item in rows.head(settings.requests)["inputs"]
-        ]
-        times, _ = measured(predictors, questions, settings.requests, batches=2)
-        for row in table:
-            if found := times.get(row["form"]):
-                row |= {name: round(found[name], 3) for name in ("p50_ms", "p95_ms")} | {
-                    "per_second": round(found["per_second"], 1)
-                }
+        _time(table, predictors, application, rows, settings.requests)
         chosen = choose(table, metric, application.metrics[metric], settings)
         if chosen != "fp32":
-            for path in folders[chosen].iterdir():
+            for path in others[chosen].iterdir():
                 shutil.copyfile(path, package / path.name)
         return chosen, table
     finally:
-        for form, folder in folders.items():
-            if form != "fp32":
-                shutil.rmtree(folder, ignore_errors=True)
+        for folder in others.values():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _calibration(
+    application: Application[Any, Any, Any], package: Path, rows: pd.DataFrame, settings: Export
+) -> dict[str, Feeds]:
+    """What a static form takes its ranges from; nothing where none is asked for."""
+    if "int8-static" not in settings.forms:
+        return {}
+    return recorded(application, package, rows.head(settings.calibration))
+
+
+def make(form: str, package: Path, folder: Path, feeds: dict[str, Feeds]) -> None:
+    """Write a copy of a package with all its graphs in another form."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(package, folder)
+    for graph in sorted(package.glob("*.onnx")):
+        convert(form, graph, folder / graph.name, feeds.get(graph.stem, []))
+
+
+def calibrate(application: Application[Any, Any, Any], folder: Path, valid: pd.DataFrame) -> None:
+    if isinstance(application, Calibratable):
+        application.calibrate(folder, valid)
+
+
+def _measure(
+    row: dict[str, Any],
+    name: str,
+    application: Application[Any, Any, Any],
+    folder: Path,
+    rows: pd.DataFrame,
+    metric: str,
+) -> Predictor[Any, Any]:
+    """Open a package and write its metric and its MB into the table's row."""
+    predictor = application.open(folder)
+    frame = application.evaluate(predictor, rows)
+    row[metric] = float(application.metric(frame, np.ones((1, len(frame))))[metric][0])
+    row["mb"] = round(sum(path.stat().st_size for path in folder.iterdir()) / 1e6, 3)
+    row["memory_mb"] = weighed(name, folder)
+    return predictor
+
+
+def _time(
+    table: list[dict[str, Any]],
+    predictors: dict[str, Predictor[Any, Any]],
+    application: Application[Any, Any, Any],
+    rows: pd.DataFrame,
+    requests: int,
+) -> None:
+    """Ask all forms the same questions in turn, and write their times into their rows."""
+    from tidemill.package.latency import measured
+
+    questions = [
+        application.Input.model_validate_json(item) for item in rows.head(requests)["inputs"]
+    ]
+    times, _ = measured(predictors, questions, requests, batches=2)
+    for row in table:
+        if figures := times.get(row["form"]):
+            row |= {name: round(figures[name], 3) for name in ("p50_ms", "p95_ms")}
+            row["per_second"] = round(figures["per_second"], 1)
 
 
 def choose(table: list[dict[str, Any]], metric: str, meaning: Metric, settings: Export) -> str:
-    """The smallest of those within `gain` of the fastest, among forms whose metric is not worse than fp32's by more than the margin.
+    """The smallest of the forms within `gain` of the fastest.
 
-    Writes into each row whether it was taken, and why not.
+    Only forms whose metric is not worse than fp32's by more than the margin count. Writes into each
+    row whether it was taken, and why not.
     """
     base = table[0]
     sign = 1 if meaning.better == "higher" else -1
@@ -118,11 +151,9 @@ def choose(table: list[dict[str, Any]], metric: str, meaning: Metric, settings: 
     ):
         taken = base  # neither smaller nor faster by enough: what was exported stays
     for row in fit:
-        row["why"] = (
-            "taken"
-            if row is taken
-            else f"{row['p50_ms'] / taken['p50_ms']:.2f} times its latency, {row['mb'] / taken['mb']:.2f} times its size"
-        )
+        latency, size = row["p50_ms"] / taken["p50_ms"], row["mb"] / taken["mb"]
+        compared = f"{latency:.2f} times its latency, {size:.2f} times its size"
+        row["why"] = "taken" if row is taken else compared
     return taken["form"]
 
 
@@ -149,7 +180,10 @@ def _dynamic(graph: Path, to: Path, feeds: Feeds) -> None:
 
 
 def _static(graph: Path, to: Path, feeds: Feeds) -> None:
-    """Weights signed, each output channel with a scale of its own; activations unsigned, their ranges taken from `feeds`."""
+    """Weights signed, each output channel with a scale of its own.
+
+    Activations are unsigned, their ranges taken from `feeds`.
+    """
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -178,7 +212,10 @@ def _static(graph: Path, to: Path, feeds: Feeds) -> None:
 
 
 def _half(graph: Path, to: Path, feeds: Feeds) -> None:
-    """Weights stored in 16 bits and cast where they are used: half the size on disk, computed in 32 bits as before."""
+    """Weights stored in 16 bits and cast where they are used.
+
+    Half the size on disk; computed in 32 bits as before.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

@@ -138,8 +138,9 @@ class Calibration:
                 yield sign * _filled(room, shape, bins.weights, bound)
 
     def _shown(self, gaps: np.ndarray) -> Iterator[np.ndarray]:
-        """The error that a model with these true gaps would show, by rows and by units: (R,)
-        each.
+        """The error that a model with these true gaps would show: (R,) each.
+
+        By rows and by units.
         """
         bins = self.bins
         chance = np.clip(bins.confidence + gaps, 0, 1)

@@ -39,8 +39,9 @@ def base(gate: Gate, where: Where, metric: str = "") -> dict[str, Any]:
 
 
 def undecided(where: Where, too_few_units: bool = False) -> Answer:
-    """What an unclear finding does: it holds, but for a slice that is too small and not
-    required.
+    """What an unclear finding does: it holds.
+
+    But for a slice that is too small and not required.
     """
     if where.required:
         return "unclear"

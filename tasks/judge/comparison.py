@@ -274,8 +274,9 @@ class Comparison:
         ]
 
     def slices(self, columns: tuple[str, ...], required: tuple[str, ...]) -> list[Where]:
-        """The slices of one column or of several crossed; those of too few rows pooled at the
-        end.
+        """The slices of one column or of several crossed.
+
+        Those of too few rows pooled at the end.
         """
         for column in columns:
             if column not in self.rows:

@@ -1,5 +1,6 @@
-"""python -m tasks.judge.explain --run PATH: which inputs moved the answer, of the worst rows and
-of some others.
+"""python -m tasks.judge.explain --run PATH: which inputs moved the answer.
+
+Of the worst rows and of some others.
 """
 
 import pandas as pd
@@ -46,8 +47,9 @@ def explain(this: plan.Plan) -> Explained:
 
 
 def chosen(frame: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
-    """The ten rows of largest loss, and ten others, always the same ones: columns kind and
-    place.
+    """The ten rows of largest loss, and ten others: columns kind and place.
+
+    The others are always the same ones.
     """
     worst = (
         frame["loss"].sort_values(ascending=False, kind="stable").head(ROWS).index

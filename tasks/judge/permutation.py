@@ -102,8 +102,9 @@ class Swapped:
         )
 
     def error(self) -> float:
-        """The jackknife's standard error, about the figure: a little large rather than too
-        small.
+        """The jackknife's standard error, about the figure.
+
+        It is a little large rather than too small.
         """
         groups = len(self.left_out)
         squares = ((self.left_out - self.figure) ** 2).sum()
@@ -145,8 +146,9 @@ class Swapped:
         return float((shifted >= shifted[0] - self.tolerance).mean())
 
     def _by_unseen(self, gap: float) -> float:
-        """The chance that rows which would close the gap were not seen: the rule of three,
-        exactly.
+        """The chance that rows which would close the gap were not seen.
+
+        It is the rule of three, exactly.
         """
         if not np.isfinite(self.reach[0]):
             return 0.0
@@ -165,8 +167,9 @@ class Swapped:
 
 
 class Together:
-    """Several estimates of one figure: a claim needs all of them. The first one's figure is
-    shown.
+    """Several estimates of one figure: a claim needs all of them.
+
+    The first one's figure is shown.
     """
 
     def __init__(self, *estimates: Any) -> None:

@@ -32,14 +32,6 @@ def fast(gate: Gate, comparison: Comparison) -> list[Finding]:
         answer = "pass"
     elif ours["p95_low_ms"] > min(broken):
         answer = "fail"
-    reason = (
-        f"one request takes {ours['p50_ms']:.2f} ms at p50, {ours['p95_ms']:.2f} at p95, "
-        f"{ours['p99_ms']:.2f} at p99"
-        + (f", the champion's {theirs['p95_ms']:.2f}" if theirs else "")
-        + f"; {ours['per_second']:.0f} a second in batches; the bound is {bound:.3g}"
-    )
-    if highest is None:
-        reason += f"; fewer than {FEWEST_REQUESTS} requests give p95 no upper end (score.requests)"
     return [
         Finding(
             **known,
@@ -48,9 +40,24 @@ def fast(gate: Gate, comparison: Comparison) -> list[Finding]:
             low=round(ours["p95_low_ms"], 3),
             high=None if highest is None else round(highest, 3),
             bound=round(bound, 3),
-            reason=reason,
+            reason=_times(ours, theirs, bound),
         )
     ]
+
+
+def _times(ours: dict[str, float], theirs: dict[str, float] | None, bound: float) -> str:
+    """What was measured, in words."""
+    champion = f", the champion's {theirs['p95_ms']:.2f}" if theirs else ""
+    few = (
+        f"; fewer than {FEWEST_REQUESTS} requests give p95 no upper end (score.requests)"
+        if ours.get("p95_high_ms") is None
+        else ""
+    )
+    return (
+        f"one request takes {ours['p50_ms']:.2f} ms at p50, {ours['p95_ms']:.2f} at p95, "
+        f"{ours['p99_ms']:.2f} at p99{champion}; {ours['per_second']:.0f} a second in batches; "
+        f"the bound is {bound:.3g}{few}"
+    )
 
 
 def small(gate: Gate, comparison: Comparison) -> list[Finding]:

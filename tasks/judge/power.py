@@ -1,5 +1,6 @@
-"""How small a change each gate can see, from the test rows there are: before anything is
-trained.
+"""How small a change each gate can see, from the test rows there are.
+
+It is known before anything is trained.
 """
 
 from dataclasses import dataclass
@@ -62,8 +63,9 @@ def smallest_limit(rows: float, bound: float, alpha: float) -> float:
 
 
 def smallest_error(rows: float, alpha: float) -> float:
-    """The bound of a calibration error that an honest model of accuracy .9 keeps four times in
-    five.
+    """The bound of a calibration error that an honest model keeps four times in five.
+
+    The model's accuracy is .9.
 
     Both ends are folded normal in each bin: the error of an honest model, and of one at the bound.
     """

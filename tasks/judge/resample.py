@@ -30,8 +30,9 @@ Ratio = tuple[np.ndarray, np.ndarray]
 
 @cache
 def _exponential() -> np.ndarray:
-    """Two random bytes to a standard exponential number: (65536,) float32, the quantiles'
-    middles.
+    """Two random bytes to a standard exponential number: (65536,) float32.
+
+    They are the quantiles' middles.
     """
     quantiles = -np.log1p(-(np.arange(65536) + 0.5) / 65536)
     return (quantiles / quantiles.mean()).astype(np.float32)
@@ -69,8 +70,9 @@ class Units:
 
 
 class Draws:
-    """The weights of one set of rows, the same for every model. Seed and units alone decide
-    them.
+    """The weights of one set of rows, the same for every model.
+
+    Seed and units alone decide them.
     """
 
     def __init__(self, units: Units, resamples: int, seed: int) -> None:

@@ -74,8 +74,9 @@ def examined(recipe: RecipeConfig, documents: pd.DataFrame) -> pd.DataFrame:
 
 
 def alike_labels(examples: pd.DataFrame, field: str) -> dict[str, Any]:
-    """Answers that differ in spaces, case or Unicode form alone: probably one answer, spelled in
-    several ways.
+    """Answers that differ in spaces, case or Unicode form alone.
+
+    Probably they are one answer, spelled in several ways.
     """
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for target in examples.loc[examples["dropped"].isna(), "target"]:

@@ -1,5 +1,6 @@
-"""Labels that are probably wrong, found by cleanlab from what a simple model says of rows that it
-was not trained on.
+"""Labels that are probably wrong, found by cleanlab.
+
+It looks at what a simple model says of rows that it was not trained on.
 
 Confident learning (Northcutt, Jiang and Chuang 2021). Planted at 10 % it finds 8 of 10 and 4 of 10
 that it finds were right (docs/clean.md has our own figures), so it reports; dropping is a recipe's
@@ -19,55 +20,53 @@ LEAST = 5  # rows of an answer, below which nothing is said of them
 
 
 def issues(examples: pd.DataFrame, field: str) -> pd.DataFrame:
-    """example_id, given, suggested, quality (0 to 1, low is doubtful), issue (cleanlab's own
-    threshold); in the order of quality.
+    """example_id, given, suggested, quality and issue, in the order of quality.
+
+    Quality is 0 to 1, low is doubtful; issue is cleanlab's own threshold.
     """
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    empty = pd.DataFrame(
-        {
-            "example_id": [],
-            "given": [],
-            "suggested": [],
-            "quality": np.zeros(0),
-            "issue": np.zeros(0, bool),
-        }
-    )
     given = np.array([json.loads(item)[field] for item in examples["target"]], dtype=object)
     names, counts = np.unique(given.astype(str), return_counts=True)
-    enough = set(names[counts >= LEAST])
-    rows = np.flatnonzero([name in enough for name in given])
-    kept = sorted(enough)
-    if len(kept) < 2:
-        return empty
+    kept = sorted(set(names[counts >= LEAST]))
     place = {name: number for number, name in enumerate(kept)}
+    rows = np.flatnonzero([name in place for name in given])
+    if len(kept) < 2:
+        return _none()
     labels = np.array([place[name] for name in given[rows]])
     chances = beside(examples.iloc[rows], labels, len(kept))
     # A model that never saw an answer says nothing of who gave it.
     heard = chances[np.arange(len(labels)), labels] > 0
     rows, labels, chances = rows[heard], labels[heard], chances[heard]
     if len(np.unique(labels)) < 2:
-        return empty
+        return _none()
     chances = np.maximum(chances, 1e-6)
     chances /= chances.sum(axis=1, keepdims=True)
-    quality = get_label_quality_scores(labels, chances)
-    flagged = find_label_issues(labels, chances, n_jobs=1)
-    found = pd.DataFrame(
+    table = pd.DataFrame(
         {
             "example_id": examples["example_id"].to_numpy()[rows],
             "given": given[rows],
             "suggested": np.array(kept, dtype=object)[chances.argmax(axis=1)],
-            "quality": quality.round(6),
-            "issue": flagged,
+            "quality": get_label_quality_scores(labels, chances).round(6),
+            "issue": find_label_issues(labels, chances, n_jobs=1),
         }
     )
-    return found.sort_values(["quality", "example_id"], kind="stable", ignore_index=True)
+    return table.sort_values(["quality", "example_id"], kind="stable", ignore_index=True)
+
+
+def _none() -> pd.DataFrame:
+    """The table without rows, where answers are too few to compare."""
+    names = ("example_id", "given", "suggested")
+    return pd.DataFrame(
+        {**{name: [] for name in names}, "quality": np.zeros(0), "issue": np.zeros(0, bool)}
+    )
 
 
 def beside(examples: pd.DataFrame, labels: np.ndarray, kinds: int) -> np.ndarray:
-    """(N, K): each row's probabilities by a model that has not seen its unit; 0 where the model had
-    not seen the answer either.
+    """(N, K): each row's probabilities by a model that has not seen its unit.
+
+    0 where the model had not seen the answer either.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.naive_bayes import MultinomialNB

@@ -91,8 +91,9 @@ def newest(given: Iterable[Given]) -> dict[tuple[str, str], Given]:
 
 
 def answers(recipe: str) -> dict[str, str]:
-    """What most people say of each example, each with one voice; where as many say otherwise
-    nothing is taken.
+    """What most people say of each example, each with one voice.
+
+    Where as many say otherwise nothing is taken.
     """
     votes: dict[str, Counter[str]] = {}
     for given in newest(lines(recipe)).values():

@@ -65,8 +65,10 @@ def _checks(votes: list[Any]) -> np.ndarray:
 def figures(
     votes: Votes, given: Sequence[str | None], true: Sequence[str | None], measured_on: str
 ) -> list[dict[str, Any]]:
-    """A row a voter: coverage, overlap (who else voted too), conflict (who else said otherwise),
-    accuracy where the answer is known.
+    """A row a voter: coverage, overlap, conflict and accuracy.
+
+    Overlap is who else voted too, conflict who else said otherwise; accuracy is where the answer is
+    known.
 
     A checker's accuracy is how often it said yes to an answer that is known to be right, or no to
     one that is wrong.
@@ -134,8 +136,9 @@ def majority(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dawid_skene(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
-    """Each voter's own confusions are estimated with the answers (Dawid and Skene 1979, by EM from
-    majority's answers): answers (N,) and their probability (N,).
+    """Answers (N,) and their probability (N,), with each voter's own confusions.
+
+    They are estimated with the answers (Dawid and Skene 1979, by EM from majority's answers).
 
     Only answers somebody gave are considered for a row, so memory grows with the votes and not with
     N times K.
@@ -194,8 +197,9 @@ def _likelihood(
 def decided(
     votes: Votes, true: Mapping[int, str] | Sequence[str | None]
 ) -> tuple[str, np.ndarray, np.ndarray, dict[str, float]]:
-    """Majority or Dawid-Skene, whichever is right more often where the answer is known: its name,
-    answers (N,), confidences (N,), both accuracies.
+    """Majority or Dawid-Skene, whichever is right more often where the answer is known.
+
+    Its name, answers (N,), confidences (N,), both accuracies.
     """
     truth = votes.places(
         true

@@ -1,4 +1,7 @@
-"""python -m tasks.register --run PATH, or RECIPE [key=value ...]: the judged run and its package to MLflow."""
+"""python -m tasks.register --run PATH, or RECIPE [key=value ...]: the judged run to MLflow.
+
+Its package goes with it.
+"""
 
 import json
 import tempfile

@@ -1,6 +1,7 @@
 """Pictures of a verdict: intervals beside their bounds, calibration, and latency."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,29 +34,28 @@ def forest(findings: list[Finding], path: Path) -> Path | None:
         len(gates), 1, squeeze=False, height_ratios=[len(items) + 0.8 for items in gates.values()]
     )[:, 0]
     for axes, (gate, items) in zip(panels, gates.items(), strict=True):
-        for place, item in enumerate(items[::-1]):
-            colour = COLOURS.get(item.answer, INK)
-            axes.plot([item.low, item.high], [place, place], color=colour, linewidth=2)
-            axes.plot([item.figure], [place], "o", color=colour, markersize=5)
-        bound = items[0].bound
-        if bound is not None:
-            axes.axvline(bound, color="#c53030", linestyle="--", linewidth=1)
-        axes.set_yticks(
-            range(len(items)),
-            [plot(item.slice.split("=", 1)[-1]) for item in items[::-1]],
-            fontsize=8,
-        )
-        axes.set_ylim(-0.6, len(items) - 0.4)
-        axes.set_title(
-            f"{gate}: {items[0].metric}, bound {bound:g}" if bound is not None else gate,
-            fontsize=9,
-            loc="left",
-        )
-        axes.tick_params(axis="x", labelsize=8)
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
+        _panel(axes, gate, items)
     figure.savefig(path, dpi=110)
     return path
+
+
+def _panel(axes: Any, gate: str, items: list[Finding]) -> None:
+    for place, item in enumerate(items[::-1]):
+        colour = COLOURS.get(item.answer, INK)
+        axes.plot([item.low, item.high], [place, place], color=colour, linewidth=2)
+        axes.plot([item.figure], [place], "o", color=colour, markersize=5)
+    bound = items[0].bound
+    title = gate
+    if bound is not None:
+        axes.axvline(bound, color="#c53030", linestyle="--", linewidth=1)
+        title = f"{gate}: {items[0].metric}, bound {bound:g}"
+    names = [plot(item.slice.split("=", 1)[-1]) for item in items[::-1]]
+    axes.set_yticks(range(len(items)), names, fontsize=8)
+    axes.set_ylim(-0.6, len(items) - 0.4)
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.tick_params(axis="x", labelsize=8)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
 
 
 def reliability(frame: pd.DataFrame, right: np.ndarray, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""python -m tasks.score --run PATH, or RECIPE [key=value ...]: every model on the same test rows."""
+"""python -m tasks.score --run PATH, or RECIPE [key=value ...]: all models on the same rows."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -157,7 +157,10 @@ def perturbed(
     count: int,
     seed: int,
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Frames as `score` gives them, of some rows with their questions perturbed; the other rows are left out (NaN)."""
+    """Frames as `score` gives them, of some rows with their questions perturbed.
+
+    The other rows are left out (NaN).
+    """
     chosen = sample(examples, count).sort_index()
     if chosen.empty or not isinstance(application, Robust):
         return
@@ -165,7 +168,8 @@ def perturbed(
     for name, changed in application.perturbations(questions, seed).items():
         if len(changed) != len(questions):
             raise Fault(
-                f"the perturbation {name} gave {len(changed)} questions for {len(questions)}; correct the application's perturbations"
+                f"the perturbation {name} gave {len(changed)} questions for {len(questions)}; "
+                "correct the application's perturbations"
             )
         asked = chosen.assign(
             inputs=[question.model_dump_json(exclude_unset=True) for question in changed]

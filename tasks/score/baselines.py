@@ -1,7 +1,7 @@
-"""python -m tasks.score.baselines --run PATH: the simpler models on the test rows, and which of
-those training saw.
+"""python -m tasks.score.baselines --run PATH: the simpler models on the test rows.
 
-They depend on data, code and the recipe's `baseline_fields`, so a changed learning rate makes none anew.
+Also which of those rows training saw. They depend on data, code and the recipe's `baseline_fields`,
+so a changed learning rate makes none anew.
 """
 
 from typing import Any

@@ -18,8 +18,9 @@ RARE_ROWS = 10  # values of fewer, on both sides together, are pooled
 
 
 def drift(application: str, champion: str, snapshot: str, splits: Path) -> dict[str, float]:
-    """PSI by column, and the AUC of a classifier that tells the two apart; empty where the
-    champion's rows are not to be had.
+    """PSI by column, and the AUC of a classifier that tells the two apart.
+
+    Empty where the champion's rows are not to be had.
     """
     theirs = registry.tag(application, champion, tags.SNAPSHOT)
     if theirs == snapshot:
@@ -107,8 +108,9 @@ def psi(before: pd.Series, now: pd.Series) -> float:
 
 
 def told_apart(before: pd.Series, now: pd.Series) -> float:
-    """The cross-validated AUC of a linear classifier over character n-grams (two-sample test,
-    Lopez-Paz and Oquab 2017); .5 is none.
+    """The cross-validated AUC of a linear classifier over character n-grams; .5 is none.
+
+    A two-sample test (Lopez-Paz and Oquab 2017).
     """
     from sklearn.feature_extraction.text import HashingVectorizer
     from sklearn.linear_model import SGDClassifier

@@ -1,5 +1,6 @@
-"""Which test rows training saw: the same words, a run of 13 words (Brown et al. 2020), or
-nearly the same words.
+"""Which test rows training saw.
+
+The same words, a run of 13 words (Brown et al. 2020), or nearly the same words.
 """
 
 import hashlib
@@ -13,8 +14,9 @@ RUN = 13
 
 
 def overlap(train: pd.DataFrame, test: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """One row per test row: columns exact, run, near. Rows of other targets count too: an answer
-    can leak from anywhere.
+    """One row per test row: columns exact, run, near.
+
+    Rows of other targets count too: an answer can leak from anywhere.
 
     A near copy is sought among rows of the same target, as the split does it.
     """
@@ -37,8 +39,9 @@ def overlap(train: pd.DataFrame, test: pd.DataFrame, threshold: float) -> pd.Dat
 
 
 def _said(examples: pd.DataFrame) -> list[str]:
-    """A question's words: the values of its JSON; a picture or a sound by the digest of its
-    bytes.
+    """A question's words: the values of its JSON.
+
+    A picture or a sound is taken by the digest of its bytes.
     """
     texts = [
         " ".join(str(value) for value in json.loads(item).values()) for item in examples["inputs"]

@@ -63,8 +63,9 @@ def _with_reason(reasons: np.ndarray, places: np.ndarray, table: pa.Table) -> pa
 
 @dataclass
 class Sought:
-    """What is known of the documents among which copies are sought, in the order in which they were
-    read.
+    """What is known of the documents among which copies are sought.
+
+    It is in the order in which they were read.
     """
 
     bands: int
@@ -92,8 +93,9 @@ class Sought:
 
 
 def judge(recipe: RecipeConfig, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """The places of the rows in order of role and address, and by place why each is left out, or
-    None.
+    """The places of the rows in order of role and address.
+
+    Also, by place, why each is left out, or None.
     """
     threshold = recipe.select.near_duplicates
     reasons = np.full(rows.count, None, dtype=object)

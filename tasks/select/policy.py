@@ -1,5 +1,6 @@
-"""Which documents a quality policy leaves out, and for which signal: the measuring is clean's, the
-decision the recipe's.
+"""Which documents a quality policy leaves out, and for which signal.
+
+The measuring is clean's, the decision the recipe's.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""The documents of a recipe's sources where they lie: in memory is where each one is, and row
-groups one at a time.
+"""The documents of a recipe's sources where they lie.
+
+In memory is where each one is, and row groups one at a time.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,8 +52,9 @@ class Rows:
         self.bytes = np.maximum(self.bytes, np.concatenate(chars) if chars else 0)
 
     def scan(self, columns: Iterable[str]) -> Iterator[tuple[int, SourceUse, pa.Table, np.ndarray]]:
-        """Every row group: its first row's place, its source, these columns, and which rows have a
-        payload.
+        """Every row group: its first row's place, its source and these columns.
+
+        Also which rows have a payload.
         """
         for part, (number, group) in enumerate(self.parts):
             yield (
@@ -153,8 +155,9 @@ def _opened(source: str) -> pq.ParquetFile:
 
 
 def _bytes(group: pq.RowGroupMetaData) -> int:
-    """How large a row of a row group is, about: unpacked, but what is the same in many rows counts
-    once.
+    """How large a row of a row group is, about.
+
+    Unpacked, but what is the same in many rows counts once.
     """
     return int(
         sum(group.column(place).total_uncompressed_size for place in range(group.num_columns))

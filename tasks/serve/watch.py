@@ -54,36 +54,40 @@ def watch(application: str) -> Watched:
         packages.fetch(application, number),
         registry.tag(application, number, tags.DIGEST) or "",
     )
+    return compared(application, model, served, settings)
+
+
+def compared(
+    application: str, model: LoadedModel, served: pd.DataFrame, settings: Serve
+) -> Watched:
+    """The drift and the accuracy of served questions, against the champion's test rows."""
     rows = judged_on(application, model)
     asked = rows.sort_values("example_id", kind="stable").head(REFERENCE)
-    questions = [model.recipe.Input.model_validate_json(item) for item in asked["inputs"]]
-    usual = pd.DataFrame(
-        [
-            contract.noted(model.recipe, *pair)
-            for pair in zip(questions, model.answers(questions), strict=True)
-        ]
-    )
-    drift = moved(usual, pd.DataFrame([json.loads(item) for item in served["noted"]]))
+    drift = moved(usual(model, asked), pd.DataFrame([json.loads(item) for item in served["noted"]]))
     name, meaning = next(iter(model.recipe.metrics.items()))
     labelled = since(application, served, model)
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "application": application,
-        "version": number,
+        "version": model.version,
         "rows": len(served),
         "labelled": len(labelled),
         "metric": name,
         "drift": {key: round(value, 4) for key, (value, _) in drift.items()},
     }
     if len(labelled) >= LABELLED:
-        found |= {"figure": figure(model, labelled, name), "expected": figure(model, asked, name)}
-    return Watched(
-        **found,
-        **judged(
-            found,
-            {key for key, (_, sure) in drift.items() if sure},
-            1 if meaning.better == "higher" else -1,
-            settings,
-        ),
+        figures["figure"] = figure(model, labelled, name)
+        figures["expected"] = figure(model, asked, name)
+    sure = {key for key, (_, is_sure) in drift.items() if is_sure}
+    sign = 1 if meaning.better == "higher" else -1
+    return Watched(**figures, **judged(figures, sure, sign, settings))
+
+
+def usual(model: LoadedModel, asked: pd.DataFrame) -> pd.DataFrame:
+    """What is noted of the champion's own test rows, as of served questions."""
+    questions = [model.recipe.Input.model_validate_json(item) for item in asked["inputs"]]
+    answers = model.answers(questions)
+    return pd.DataFrame(
+        [contract.noted(model.recipe, *pair) for pair in zip(questions, answers, strict=True)]
     )
 
 

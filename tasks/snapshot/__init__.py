@@ -1,4 +1,7 @@
-"""Snapshot: the data of a run gets a name by which it can be brought back (tidemill/engines/dvc/version.py)."""
+"""Snapshot: a run's data gets a name by which it can be restored.
+
+See tidemill/engines/dvc/snapshots.py.
+"""
 
 from tidemill.engines.prefect.step import step
 from tidemill.records.receipts import Snapshot

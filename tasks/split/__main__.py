@@ -160,8 +160,9 @@ def _by_values(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
 
 
 def timed(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
-    """Train before `valid` begins, valid before `test` begins; days of the embargo before either
-    belong to neither.
+    """Train before `valid` begins, valid before `test` begins.
+
+    Days of the embargo before either belong to neither.
     """
     dates = rows[rule.column]
     wrong = dates[~dates.map(_is_date)]

@@ -1,5 +1,6 @@
-"""Rows of train and valid that are copies of test rows: they would make a model look better than it
-is.
+"""Rows of train and valid that are copies of test rows.
+
+They would make a model look better than it is.
 
 Exact means that the inputs are equal. Near copies and words in a row are sought in fields that are
 prose alone: of a table's numbers or of short names, likeness says nothing.
@@ -27,8 +28,9 @@ NEIGHBOURS = 32  # pictures of a bucket that one is compared with
 
 @dataclass(frozen=True)
 class Question:
-    """What is compared of a row: `exact` with equality, `prose` by its words, among rows of the
-    same `group`.
+    """What is compared of a row.
+
+    `exact` with equality, `prose` by its words, among rows of the same `group`.
     """
 
     exact: str
@@ -80,7 +82,7 @@ def _fields(target: str) -> dict[str, object]:
 
 
 def _form(value: object) -> object:
-    """A value by which equal inputs are equal: of text the words, of what has no letter all of it."""
+    """A value by which equal inputs are equal: a text's words; all of what has no letter."""
     if not isinstance(value, str):
         return value
     has_letter = any(map(str.isalpha, value))

@@ -17,7 +17,10 @@ PROCESSORS_A_WORKER = 2
 
 @step("sweep {application}")
 def sweep(application: str, run: str) -> Swept:
-    """Short trainings over the recipe's space, judged on validation rows, by as many workers as `sweep.workers` says."""
+    """Short trainings over the recipe's space, judged on validation rows.
+
+    `sweep.workers` says by how many workers.
+    """
     from tidemill.run import plan
 
     this = plan.load(run)
@@ -33,9 +36,8 @@ def sweep(application: str, run: str) -> Swept:
     )
     with told(f"sweep {application}"):
         working = [worker.submit(application, run, number + 2) for number in range(others)]
-        for left in range(
-            3 * settings.trials, -1, -1
-        ):  # each death costs a trial one of its three attempts
+        # Each death costs a trial one of its three attempts.
+        for left in range(3 * settings.trials, -1, -1):
             try:
                 receipt = plan.do("sweep", Swept, this)
                 break

@@ -1,9 +1,12 @@
-"""python -m tasks.sweep --run PATH, or RECIPE [key=value ...]: short trainings over the recipe's space, and what was best.
+"""python -m tasks.sweep --run PATH, or RECIPE [key=value ...]: the best of short trainings.
 
-Killed at any moment, the same command goes on: the trial that died is tried again with its parameters and seed.
+They cover the recipe's space. Killed at any moment, the same command resumes: the trial that died
+is tried again with its parameters and seed.
 """
 
 import json
+import statistics
+from typing import TYPE_CHECKING, Any
 
 from tidemill.contract import Splits
 from tidemill.engines.mlflow import runs
@@ -13,6 +16,9 @@ from tidemill.run.tracked import begin
 from tidemill.runtime import process
 from tidemill.runtime.files import locked
 from tidemill.runtime.paths import state
+
+if TYPE_CHECKING:
+    from tidemill.engines.optuna.study import Study
 
 
 def sweep(this: plan.Plan) -> Swept:
@@ -47,49 +53,46 @@ def sweep(this: plan.Plan) -> Swept:
 
 
 def chosen(study: object, parent: str) -> tuple[dict, float]:
-    """The best parameters and their metric; where more seeds are asked for, by the mean over them."""
-    import statistics
-
-    from tasks.sweep.trial import seed, trained
+    """The best parameters and their metric, by the mean over seeds where more are asked for."""
     from tidemill.engines.optuna.study import Study
 
     assert isinstance(study, Study)
-    settings, means = study.settings, []
-    splits = Splits(study.this.splits, study.this.recipe.seed, settings.rows)
+    settings = study.settings
     finalists = study.best(settings.finalists if settings.seeds > 1 else 1)
+    means: list[float] = []
     for trial in finalists:
-        slot = trial.user_attrs["slot"]
-        values = [trial.values[0]]
-        for again in range(1, settings.seeds):
-            name = f"again:{slot}:{again}"
-            if name not in study.study.user_attrs:
-                recipe = study.kind(**{**study.this.recipe.model, **trial.params})
-                learner = recipe.learner(splits)
-                what = f"trial {slot} again"
-                metrics = trained(study, learner, seed(study, slot, again), what)
-                study.study.set_user_attr(name, metrics[settings.metric])
-            values.append(study.study.user_attrs[name])
-        means.append(statistics.fmean(values))
+        means.append(statistics.fmean(over_seeds(study, trial)))
         process.progress(len(means), len(finalists), "finalists", value=round(means[-1], 4))
     if settings.seeds > 1:
-        runs.log_text(
-            parent,
-            json.dumps(
-                [
-                    {
-                        "trial": trial.user_attrs["slot"],
-                        "mean": mean,
-                        "seeds": settings.seeds,
-                        **trial.params,
-                    }
-                    for trial, mean in zip(finalists, means, strict=True)
-                ],
-                indent=1,
-            ),
-            "finalists.json",
-        )
+        rows = [
+            {
+                "trial": trial.user_attrs["slot"],
+                "mean": mean,
+                "seeds": settings.seeds,
+                **trial.params,
+            }
+            for trial, mean in zip(finalists, means, strict=True)
+        ]
+        runs.log_text(parent, json.dumps(rows, indent=1), "finalists.json")
     at = max(range(len(means)), key=lambda number: study.sign * means[number])
     return finalists[at].params, means[at]
+
+
+def over_seeds(study: "Study", trial: Any) -> list[float]:
+    """A trial's metric for each seed; the study keeps those of the trainings after the first."""
+    from tasks.sweep.trial import seed, trained
+
+    settings, slot = study.settings, trial.user_attrs["slot"]
+    splits = Splits(study.this.splits, study.this.recipe.seed, settings.rows)
+    values = [trial.values[0]]
+    for again in range(1, settings.seeds):
+        name = f"again:{slot}:{again}"
+        if name not in study.study.user_attrs:
+            learner = study.kind(**{**study.this.recipe.model, **trial.params}).learner(splits)
+            metrics = trained(study, learner, seed(study, slot, again), f"trial {slot} again")
+            study.study.set_user_attr(name, metrics[settings.metric])
+        values.append(study.study.user_attrs[name])
+    return values
 
 
 def pictures(study: object, parent: str) -> None:

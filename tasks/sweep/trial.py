@@ -43,7 +43,8 @@ class Rungs(Callback):
         settings = self.study.settings
         if settings.metric not in trainer.callback_metrics:
             raise Fault(
-                f"no metric '{settings.metric}' for the sweep; the training gives {', '.join(sorted(trainer.callback_metrics))}"
+                f"no metric '{settings.metric}' for the sweep; the training gives "
+                f"{', '.join(sorted(trainer.callback_metrics))}"
             )
         value = float(trainer.callback_metrics[settings.metric])
         step = steps_done(trainer)
@@ -87,8 +88,12 @@ def work(study: Study, parent: str) -> None:
 def attempt(
     study: Study, learner: Learner, params: Params, trial: Any, slot: int, parent: str
 ) -> tuple[list[float], TrialState]:
-    """Train once, with the slot's seed; its run in MLflow is the slot's, however often it is tried."""
-    gc.collect()  # a trainer and its module refer to each other; the last trial's would stay beside this one's
+    """Train once, with the slot's seed.
+
+    Its run in MLflow is the slot's, however often it is tried.
+    """
+    # A trainer and its module refer to each other: the last trial's would stay beside this one's.
+    gc.collect()
     run_id = runs.start(
         study.this.application,
         f"{study.name}/{slot}",
@@ -139,13 +144,17 @@ def trained(
     metrics = learner.fit(run).metrics
     if sweep.metric not in metrics:
         raise Fault(
-            f"no metric '{sweep.metric}' for the sweep; the training gives {', '.join(sorted(metrics))}"
+            f"no metric '{sweep.metric}' for the sweep; the training gives "
+            f"{', '.join(sorted(metrics))}"
         )
     return metrics
 
 
 def seed(study: Study, slot: int, again: int) -> int:
-    """Of a trial's training: from the base seed and the slot; another one for each time a finalist is trained again."""
+    """Of a trial's training, from the base seed and the slot.
+
+    Another one for each time a finalist is trained again.
+    """
     return (study.this.recipe.seed + slot + 100_003 * again) % 2**32
 
 

@@ -8,7 +8,10 @@ from tidemill.runtime.errors import Fault
 
 @step("train {application}")
 def train(application: str, run: str) -> Trained:
-    """Train on all rows; same data, configuration and seed give the same weights on a CPU, killed on the way or not."""
+    """Train on all rows.
+
+    Same data, configuration and seed give the same weights on a CPU, killed on the way or not.
+    """
     from tidemill.learners.lightning import memory
     from tidemill.run import plan
 

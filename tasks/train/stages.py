@@ -1,7 +1,9 @@
-"""The trainings that one model may take: its teachers', its own, the one after pruning, those of an ensemble's other members.
+"""The trainings that one model may take.
 
-Each has checkpoints in a folder of its own, and its weights lie beside once it has ended: killed at any moment, the same
-command does not do again what ended, goes on with what did not, and ends with the same weights.
+They are its teachers', its own, the one after pruning, and those of an ensemble's other members.
+Each has checkpoints in a folder of its own, and its weights lie beside once it has ended: killed at
+any moment, the same command does not repeat what ended, resumes what did not, and ends with the
+same weights.
 """
 
 import json
@@ -44,9 +46,8 @@ class Work:
     folder: Path  # of what is kept on the way
     start: Start
     keep: Callable[[str], Kept]  # a training's name to how it is kept; "" is the model's own
-    others: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # an ensemble's further members: their fields
+    # The fields of an ensemble's further members.
+    others: list[dict[str, Any]] = field(default_factory=list)
     teacher: str = ""  # the version that teaches
     what: str = "train"
 

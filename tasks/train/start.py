@@ -1,4 +1,4 @@
-"""What a training needs to know before its first step: whether it makes sense, what it begins from, at which rate."""
+"""What a training needs before its first step: sense, the weights it begins from, and its rate."""
 
 import json
 from collections import Counter
@@ -56,12 +56,14 @@ def check(this: plan.Plan, recipe: Recipe) -> None:
     rows = pd.read_parquet(this.splits / "train.parquet", columns=["target"])
     if not len(rows):
         raise Refused(
-            f"{this.application} has no training row; see split.rules in conf/recipe/{this.application}.yaml and data/splits/{this.application}/report.json"
+            f"{this.application} has no training row; see split.rules in "
+            f"conf/recipe/{this.application}.yaml and data/splits/{this.application}/report.json"
         )
     batch = recipe.batch if isinstance(recipe, Batched) else 0
     if batch > len(rows):
         raise Refused(
-            f"model.batch is {batch} and {this.application} has {len(rows)} training rows; say model.batch={len(rows)} or less"
+            f"model.batch is {batch} and {this.application} has {len(rows)} training rows; "
+            f"say model.batch={len(rows)} or less"
         )
     if issubclass(recipe.application, Classes):
         counts = Counter(next(iter(json.loads(target).values())) for target in rows["target"])
@@ -73,7 +75,8 @@ def check(this: plan.Plan, recipe: Recipe) -> None:
                 else f"all training rows have {next(iter(counts))!r}"
             )
             raise Refused(
-                f"{this.application}: {why}, from which nothing can be learned; bring more rows of it, or leave the class out (label in conf/recipe/{this.application}.yaml)"
+                f"{this.application}: {why}, from which nothing can be learned; bring more rows of "
+                f"it, or leave the class out (label in conf/recipe/{this.application}.yaml)"
             )
 
 
@@ -134,17 +137,20 @@ def weights_of(application: str, number: str) -> Path:
     path = paths.run(key) / "weights.safetensors"
     if version is None or not key or not path.is_file():
         raise Refused(
-            f"the weights of {application} version {number}, to begin from, are not on this machine; say trainer.start=scratch"
+            f"the weights of {application} version {number}, to begin from, are not on this "
+            "machine; say trainer.start=scratch"
         )
     logged = runs.data(version.run_id).tags
     if tags.MEMBERS in logged:
         raise Refused(
-            f"{application} version {number} is an ensemble of {logged[tags.MEMBERS]} networks, and one is needed; say trainer.start=scratch, teach.by=nobody"
+            f"{application} version {number} is an ensemble of {logged[tags.MEMBERS]} networks, "
+            "and one is needed; say trainer.start=scratch, teach.by=nobody"
         )
     wanted = logged.get(tags.WEIGHTS)
     if wanted and sha256(path) != wanted:
         raise Refused(
-            f"the weights of {application} version {number}, to begin from, are not those that were trained; say trainer.start=scratch"
+            f"the weights of {application} version {number}, to begin from, are not those that "
+            "were trained; say trainer.start=scratch"
         )
     return path
 

@@ -1,6 +1,7 @@
-"""A small web on loopback: many hosts on 127.0.0.x, each of which may misbehave in any way that bytes can.
+"""A small web on loopback: many hosts on 127.0.0.x.
 
-It runs in a thread of its own, keeps what it was asked, and speaks plain sockets, so that nothing mends what it says.
+Each may misbehave in any way that bytes can. It runs in a thread of its own, keeps what it was
+asked, and speaks plain sockets, so that nothing mends what it says.
 """
 
 import asyncio
@@ -34,7 +35,10 @@ class Ask:
 
 @dataclass
 class Reply:
-    """What is written for an answer. `pieces` are written one by one, with pauses; `end` is how the connection is left."""
+    """What is written for an answer.
+
+    `pieces` are written one by one, with pauses; `end` is how the connection is left.
+    """
 
     body: bytes = b""
     status: int = 200
@@ -160,7 +164,10 @@ class Web:
 
 
 def pages(**bodies: str | bytes | Reply | Callable[[Ask], Reply]) -> Answering:
-    """A host of fixed pages: `index` is /, `robots` is /robots.txt, `sitemap` is /sitemap.xml, others as they are named."""
+    """A host of fixed pages, under their names.
+
+    `index` is /, `robots` is /robots.txt, `sitemap` is /sitemap.xml.
+    """
     names = {
         "index": "/",
         "robots": "/robots.txt",
@@ -207,7 +214,10 @@ def sitemap(*places: str, more: str = "") -> str:
 
 
 def source(*seeds: str, **more: object) -> Source:
-    """A source over hosts of the small web; without a gap between requests where a test does not ask for one."""
+    """A source over hosts of the small web.
+
+    It has no gap between requests where a test does not ask for one.
+    """
     hosts = tuple(dict.fromkeys(seed.split("/")[2] for seed in seeds))
     fields: dict[str, object] = {
         "name": "site",
@@ -270,7 +280,10 @@ def endless(first: bytes, again: bytes, pause_s: float = 0.0) -> Callable[[], As
 
 @contextlib.contextmanager
 def memory() -> Iterator[list[float]]:
-    """How much more memory this process held at most, in MB: what the kernel says of its peak, reset before."""
+    """How much more memory this process held at most, in MB.
+
+    It is what the kernel says of the peak, which is reset before.
+    """
     Path("/proc/self/clear_refs").write_text("5")
 
     def peak(name: str) -> float:

@@ -1,6 +1,7 @@
-"""python -m tests.site.night: one night in a process of its own, which may be told to die at one point.
+"""python -m tests.site.night: one night in a process of its own, which may die at one point.
 
-Reads from stdin {"folder", "mirrors", "source", "settings", "die"}; `die` is [place, "before" or "after", which time].
+Reads {"folder", "mirrors", "source", "settings", "die"} from stdin; `die` is [place, "before" or
+"after", which time].
 """
 
 import asyncio

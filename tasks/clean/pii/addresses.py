@@ -101,8 +101,9 @@ def emails(text: str) -> Iterator[Span]:
 
 
 def _mailbox(match: re.Match[str]) -> bool:
-    """Whether what has the form of a mailbox is one: no file, release or account of a version
-    control system.
+    """Whether what has the form of a mailbox is one.
+
+    A file, a release or an account of a version control system is none.
     """
     local, domain, top = match.groups()
     if top.lower() in FILES or _DENSITY.match(domain) or _RELEASE.match(domain):
@@ -145,8 +146,9 @@ def ipv6(text: str) -> Iterator[Span]:
 
 
 def _public(value: str) -> bool:
-    """Whether it is an address that somebody on the internet has; a private or documented one is
-    nobody's.
+    """Whether it is an address that somebody on the internet has.
+
+    A private or documented one is nobody's.
     """
     try:
         address = ipaddress.ip_address(value)

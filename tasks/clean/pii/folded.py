@@ -1,5 +1,6 @@
-"""A text as the recognisers read it: ASCII digits, one kind of space and of hyphen, nothing
-invisible.
+"""A text as the recognisers read it.
+
+ASCII digits, one kind of space and of hyphen, nothing invisible.
 """
 
 import re
@@ -65,8 +66,9 @@ def _tables() -> tuple[dict[int, str | None], re.Pattern[str], re.Pattern[str]]:
 
 
 def _plain(letter: str) -> str:
-    """One ASCII character for a digit, a space, a hyphen, or what is ASCII but for its width or
-    weight.
+    """One ASCII character for a digit, a space or a hyphen.
+
+    Also for what is ASCII but for its width or weight.
     """
     category = unicodedata.category(letter)
     if category == "Nd":

@@ -1,5 +1,6 @@
-"""What must not be learned by heart: addresses, numbers of people and keys, replaced by typed
-marks.
+"""What must not be learned by heart, replaced by typed marks.
+
+It is addresses, numbers of people and keys.
 
 Found: e-mail, public IPv4 and IPv6, telephone numbers (international, North American, or after a
 word that says so), payment cards (Luhn, issuer, length), IBAN (ISO 13616, mod 97), national numbers
@@ -24,8 +25,9 @@ LONGEST = 512  # characters of a value that a limit must not cut in two
 
 
 def marked(text: str, before: str = "", limit: int | None = None) -> tuple[str, dict[str, int]]:
-    """The text with each finding replaced by its mark, as [EMAIL], and how many of each kind there
-    were.
+    """The text with each finding replaced by its mark, as [EMAIL].
+
+    Also how many of each kind there were.
 
     `before` is what a reader sees before the text: the block above, the name of the column. Of a
     text that is longer than `limit` characters the rest is left out, and with it a value that lies
@@ -63,8 +65,9 @@ def found(text: str, before: str = "") -> list[Span]:
 
 
 def _recognisers(text: str, before: str) -> Iterator[Callable[[str], Iterator[Span]]]:
-    """The recognisers that can find anything in a text, the most certain first; most texts need
-    few.
+    """The recognisers that can find anything in a text, the most certain first.
+
+    Most texts need few.
     """
     yield secrets.secrets
     if addresses.may_have_email(text):

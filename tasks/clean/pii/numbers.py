@@ -60,8 +60,9 @@ _NATIONAL: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 
 
 def windows(text: str) -> Windows:
-    """Where a number of a person can be, with a little room to both sides; all forms of numbers are
-    tried there alone.
+    """Where a number of a person can be, with a little room to both sides.
+
+    All forms of numbers are tried there alone.
     """
     runs: Windows = []
     for match in _RUN.finditer(text):

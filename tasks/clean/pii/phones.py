@@ -122,8 +122,9 @@ def _labelled(text: str, match: re.Match[str], before: str) -> bool:
 
 
 def label(tail: str) -> str:
-    """What the end of a text says of a number behind it: a `strong` label, a `loose` or a `weak`
-    one, or nothing.
+    """What the end of a text says of a number behind it.
+
+    A `strong` label, a `loose` or a `weak` one, or nothing.
     """
     tokens = list(_TOKENS.finditer(tail))
     end = len(tail)

@@ -1,5 +1,6 @@
-"""Keys, tokens and passwords: by their issuer's form, or by the name before a value that looks
-drawn by chance.
+"""Keys, tokens and passwords.
+
+Known by their issuer's form, or by the name before a value that looks drawn by chance.
 """
 
 import math
