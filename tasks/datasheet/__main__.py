@@ -78,7 +78,7 @@ def words(
     return "\n\n".join(line for line in lines if line) + "\n"
 
 
-def heading(recipe: Recipe, facts: Facts) -> list[str]:
+def heading(recipe: RecipeConfig, facts: Facts) -> list[str]:
     by_split = facts.examples["split"]
     sizes = [f"{int((by_split == split).sum()):,} {split}" for split in SPLITS]
     return [

@@ -92,7 +92,7 @@ def _days(source: str) -> list[str]:
 
 
 def _steps(
-    recipe: Recipe,
+    recipe: RecipeConfig,
 ) -> tuple[list[tuple[str, int, dict[str, int]]], list[dict[str, Any]], int | None]:
     """What each step kept and dropped, the labelling functions, and the examples of less weight."""
     name = recipe.application

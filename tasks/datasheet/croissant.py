@@ -65,7 +65,7 @@ def croissant(
     return json.dumps(metadata.to_json(), indent=1, ensure_ascii=False, default=str) + "\n"
 
 
-def _file(recipe: Recipe, facts: Facts, split: str) -> "mlc.FileObject":
+def _file(recipe: RecipeConfig, facts: Facts, split: str) -> "mlc.FileObject":
     import mlcroissant as mlc
 
     path = paths.data("splits", recipe.application) / f"{split}.parquet"
@@ -98,7 +98,7 @@ def _records(facts: Facts, split: str) -> "mlc.RecordSet":
     return mlc.RecordSet(id=split, name=split, description=f"The {split} rows.", fields=fields)
 
 
-def _identity(recipe: Recipe, facts: Facts, sources: dict[str, Any]) -> dict[str, Any]:
+def _identity(recipe: RecipeConfig, facts: Facts, sources: dict[str, Any]) -> dict[str, Any]:
     """What the snapshot is called, and what is said of it as a whole."""
     name, short = recipe.application, facts.digest[:16]
     languages = sorted(value for value in facts.examples["language"].unique() if value)
@@ -138,7 +138,7 @@ def _collection(facts: Facts, sources: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _preparation(recipe: Recipe) -> dict[str, Any]:
+def _preparation(recipe: RecipeConfig) -> dict[str, Any]:
     """How documents became labelled rows."""
     return {
         "data_preprocessing_protocol": [
@@ -155,7 +155,7 @@ def _preparation(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _use(recipe: Recipe, about: dict[str, str]) -> dict[str, Any]:
+def _use(recipe: RecipeConfig, about: dict[str, str]) -> dict[str, Any]:
     """What the data is fit for, and what must be known of it before."""
     return {
         "data_biases": [about.get("limits", "Not studied beyond the slices that the gates judge.")],
