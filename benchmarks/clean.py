@@ -195,7 +195,7 @@ def main_text() -> list[dict[str, Any]]:
         bodies = [path.read_bytes() for path in pages[name]]
         page.read(bodies[0], None)
         began = time.process_time()
-        read, host = [page.read(body, None) for body in bodies], page.Host()
+        read, host = [page.read(body, None) for body in bodies], page.HostBlocks()
         marks = [page.marks(one) for one in read]
         for one in marks:
             host.add(one)

@@ -11,7 +11,7 @@ from prefect.states import Completed, Failed
 from flows import artifacts
 from flows.forms import Application
 from flows.limits import spent
-from flows.retrain import Night, retraining, run_name
+from flows.retrain import RetrainOptions, retraining, run_name
 from tasks.collect import collect
 from tidemill.engines import config
 from tidemill.engines.config.schema import RecipeConfig
@@ -42,7 +42,9 @@ def follow(application: str, collected: dict[str, Any]) -> Any:
     return retraining(
         application,
         [],
-        Night(collected={name: Collected.model_validate(item) for name, item in collected.items()}),
+        RetrainOptions(
+            collected={name: Collected.model_validate(item) for name, item in collected.items()}
+        ),
     )
 
 

@@ -83,11 +83,11 @@ def retrain(
     """
     stopping.keep()
     register_alive()
-    return retraining(str(application), list(overrides), Night(dry_run=dry_run, ask=ask))
+    return retraining(str(application), list(overrides), RetrainOptions(dry_run=dry_run, ask=ask))
 
 
 @dataclass(frozen=True)
-class Night:
+class RetrainOptions:
     """How one retraining is done: what its night has collected already, and where it stops."""
 
     collected: dict[str, Collected] | None = None
@@ -95,7 +95,7 @@ class Night:
     ask: bool = False
 
 
-def retraining(application: str, given: list[str], night: Night) -> Any:
+def retraining(application: str, given: list[str], night: RetrainOptions) -> Any:
     """The retraining itself, as the command line, the form and the night do it."""
     try:
         recipe = config.recipe(application, given)

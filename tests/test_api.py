@@ -16,7 +16,7 @@ from aiohttp import web
 from pydantic import ValidationError
 from warcio.archiveiterator import ArchiveIterator
 
-from tasks.collect.api import Night
+from tasks.collect.api import ApiNight
 from tidemill.engines import config
 from tidemill.engines.config.schema import Source
 from tidemill.records import warc
@@ -54,10 +54,10 @@ def source(more: dict[str, Any] | None = None, **fields: Any) -> Source:
     )
 
 
-def night(project: Path, what: Source, answer: Shop, asked: list[str] | None = None) -> Night:
+def night(project: Path, what: Source, answer: Shop, asked: list[str] | None = None) -> ApiNight:
     """One night against a server whose answers `answer` gives."""
 
-    async def go() -> Night:
+    async def go() -> ApiNight:
         async def handle(request: web.Request) -> web.Response:
             if asked is not None:
                 asked.append(request.path_qs)
@@ -69,7 +69,7 @@ def night(project: Path, what: Source, answer: Shop, asked: list[str] | None = N
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         try:
-            found = Night(
+            found = ApiNight(
                 what, SETTINGS, folder, {"api.localhost": ("127.0.0.1", runner.addresses[0][1])}
             )
             await found.run()

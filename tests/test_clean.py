@@ -613,12 +613,12 @@ def test_a_host_whose_pages_are_nearly_all_the_same_does_not_lose_them() -> None
     pages = [
         page.read(f"<body>{body}<p>{number}</p></body>".encode(), None) for number in range(10)
     ]
-    host = page.Host()
+    host = page.HostBlocks()
     for one in pages:
         host.add(page.marks(one))
     text = page.main_text(pages[0].blocks, page.cuts(page.marks(pages[0]), host.repeated()))
     assert prose(1)[0] in text
-    same = page.Host()
+    same = page.HostBlocks()
     for _ in range(10):
         same.add(page.marks(pages[0]))
     assert same.pages == 1 and not same.repeated(), "a page that is there ten times teaches nothing"

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from tasks.judge import calibration, permutation
-from tasks.judge.resample import Draws, Range, Reweighted, Units
+from tasks.judge.resample import Range, Resamples, Reweighted, Units
 from tasks.judge.series import diebold_mariano, long_run_variance
 from tasks.judge.verdict import adjusted, answered, holm, spare, verdict
 from tidemill.kit.metrics import macro_f1
@@ -106,7 +106,7 @@ SHARE = Range(0, 1)
 def shares(right: np.ndarray, units: Units, resamples: int = 4000) -> Reweighted:
     """The share of 1 among rows, as the comparison measures it."""
     ratio = (right, np.ones(len(right)))
-    sums = Draws(units, resamples, 1).ratios({"a": {"m": ratio}})["m"]["a"]
+    sums = Resamples(units, resamples, 1).ratios({"a": {"m": ratio}})["m"]["a"]
     return Reweighted.of(sums, units, SHARE)
 
 

@@ -274,11 +274,15 @@ def test_recipes_leave_few_types_unsaid() -> None:
     assert len(ignores) <= 5, ignores
 
 
-def test_a_class_name_of_tidemill_stands_for_one_thing() -> None:
-    named_twice = house.twice_named(ROOT)
-    ours = {
-        name: places
-        for name, places in named_twice.items()
-        if any(within(place, ("tidemill",)) for place in places)
+def test_a_class_name_stands_for_one_thing() -> None:
+    """A recipe's folder reads alone: its Data, Net, Fields, Question and Answer are its own."""
+    twice = {
+        name: [place for place in places if not within(place, ("recipes",))]
+        for name, places in house.twice_named(ROOT).items()
     }
-    assert not ours, ours
+    assert not {name: places for name, places in twice.items() if len(places) > 1}
+
+
+def test_functions_are_read_without_scrolling() -> None:
+    long = [name for name, each in house.functions(ROOT, house.CODE) if house.length(each) > 40]
+    assert not long

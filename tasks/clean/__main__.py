@@ -282,7 +282,7 @@ def _cuts(
     rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done
 ) -> dict[str, tuple[int, ...]]:
     """Which blocks of each page are its host's."""
-    hosts: dict[str, page.Host] = defaultdict(page.Host)
+    hosts: dict[str, page.HostBlocks] = defaultdict(page.HostBlocks)
     read = [(row["uri"], _host(row)) for row in rows if row["uri"] not in failed]
     held, size = [], 0  # type: list[bytes], int
     for (_, host), marks in zip(read, done.marks(keys[uri] for uri, _ in read), strict=True):

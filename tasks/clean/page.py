@@ -52,7 +52,7 @@ BREAK = "\x1e"  # a line break of the page's author, until white space is collap
 
 
 @dataclass
-class Page:
+class MainText:
     title: str = ""
     language: str = ""
     blocks: list[tuple[str, bool]] = field(default_factory=list)  # text, whether it is of links
@@ -69,7 +69,7 @@ def mended(text: str) -> str:
     return fix_encoding(text) if not text.isascii() and is_bad(text) else text
 
 
-def read(body: bytes, header: str | None) -> Page:
+def read(body: bytes, header: str | None) -> MainText:
     """A page's title, language and blocks.
 
     `header` is the charset that the server declared. Raises Unreadable.
@@ -86,7 +86,7 @@ def read(body: bytes, header: str | None) -> Page:
     if root:
         language = root.attributes.get("lang") or root.attributes.get("xml:lang") or ""
     _without_navigation(tree.body)
-    page = Page(" ".join(mended(title.text()).split()) if title else "", language[:40], [])
+    page = MainText(" ".join(mended(title.text()).split()) if title else "", language[:40], [])
     for text, linked in _blocks(tree.body):
         page.blocks.append((mended(text), linked))
         if len(page.blocks) > MOST_BLOCKS:
@@ -234,7 +234,7 @@ def _place(node: Any, tag: str, places: dict[int, _Place]) -> _Place:
     return above
 
 
-def marks(page: Page) -> bytes:
+def marks(page: MainText) -> bytes:
     """Each block as eight bytes: its hash, the lowest bit saying whether it is of links."""
     found = []
     for text, linked in page.blocks:
@@ -249,7 +249,7 @@ def numbers(marked: bytes) -> tuple[int, ...]:
     return struct.unpack(f">{len(marked) // 8}Q", marked)
 
 
-class Host:
+class HostBlocks:
     """What a host's pages have in common. Pages that are the same count once."""
 
     def __init__(self) -> None:

@@ -66,9 +66,9 @@ def _web(source: Source, folder: Path) -> Collected:
 
 
 def _api(source: Source, folder: Path) -> Collected:
-    from tasks.collect.api import Night
+    from tasks.collect.api import ApiNight
 
-    night = Night(source, config.general().collect, folder)
+    night = ApiNight(source, config.general().collect, folder)
     asyncio.run(night.run())
     after = _kept(folder, night.known, night.rows)
     night.finished(after)

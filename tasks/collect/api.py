@@ -33,7 +33,7 @@ PAST_THE_END = (400, 404, 410, 416, 422)  # how an API that counts pages answers
 TOTALS = ("x-total-count", "x-total", "x-wp-total")
 
 
-class Night:
+class ApiNight:
     """One night at one API: the manifest's rows as they are afterwards, and what went wrong."""
 
     def __init__(

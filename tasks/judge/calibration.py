@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.judge.resample import Draws, Units
+from tasks.judge.resample import Resamples, Units
 
 BINS = 15
 BIN_ROWS = 20  # at least so many in a bin, or there are fewer bins
@@ -94,7 +94,7 @@ class Calibration:
         centred = gaps[bins.order] - bins.gaps[of_bin]
         table = np.zeros((units.count, len(bins.rows)))
         np.add.at(table, (units.codes[bins.order], of_bin), centred)
-        draws = Draws(units, self.draws, self.seed)
+        draws = Resamples(units, self.draws, self.seed)
         noise = np.concatenate([(block - 1) @ table for block in draws.weights()])
         small_sample = np.sqrt(units.count / max(1, units.count - 1))
         return noise * small_sample / bins.rows.sum()

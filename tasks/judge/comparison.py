@@ -11,7 +11,7 @@ import pandas as pd
 
 from tasks.judge import permutation
 from tasks.judge.permutation import Together
-from tasks.judge.resample import Draws, Range, Ratio, Reweighted, Sums, Units
+from tasks.judge.resample import Range, Ratio, Resamples, Reweighted, Sums, Units
 from tasks.judge.series import diebold_mariano
 from tidemill import contract
 from tidemill.contract import Metric
@@ -210,7 +210,7 @@ class Comparison:
         """How often something happens on these rows: `happened` (n,) of 0 and 1."""
         units, limits = self.units(where), Range(0, 1)
         ratio = (np.asarray(happened, dtype=float), np.ones(len(happened)))
-        draws = Draws(units, self.settings.resamples, self.seed)
+        draws = Resamples(units, self.settings.resamples, self.seed)
         sums = draws.ratios({"candidate": {"share": ratio}})["share"]["candidate"]
         weighted = Reweighted.of(sums, units, limits)
         if not self.scarce(where):
@@ -259,7 +259,7 @@ class Comparison:
         """Models' ratios under the draws of these rows, all their metrics measured at once."""
         missing = [model for model in models if (where.key, model) not in self._sums]
         if missing:
-            draws = Draws(self.units(where), self.settings.resamples, self.seed)
+            draws = Resamples(self.units(where), self.settings.resamples, self.seed)
             ratios = {model: self._all_ratios(where, model) for model in missing}
             measured = draws.ratios(ratios)
             for model in missing:

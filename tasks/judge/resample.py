@@ -69,7 +69,7 @@ class Units:
         return float(np.clip(self.rows * by_row / by_unit, self.effective, self.rows))
 
 
-class Draws:
+class Resamples:
     """The weights of one set of rows, the same for every model.
 
     Seed and units alone decide them.

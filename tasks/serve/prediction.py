@@ -17,7 +17,7 @@ from tasks.serve.loaded_model import LoadedModel
 from tasks.serve.measure import LATENCY, REQUESTS
 from tasks.serve.problem_json import Refusal, failed
 from tasks.serve.protocol import HUNG_UP
-from tasks.serve.reading import Reader
+from tasks.serve.reading import BodyReader
 from tasks.serve.version_follower import ServedApplication, VersionFollower
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Predictions:
     ) -> None:
         self.follower, self.admission, self.challengers = follower, admission, challengers
         self.body_s = body_s
-        self.readers: dict[str, Reader] = {}
+        self.readers: dict[str, BodyReader] = {}
 
     def served(self, name: str) -> ServedApplication:
         served = self.follower.served.get(name)
@@ -45,9 +45,9 @@ class Predictions:
             raise Refusal(404, f"no application of that name is served here; there are: {there}")
         return served
 
-    def reader(self, served: ServedApplication) -> Reader:
+    def reader(self, served: ServedApplication) -> BodyReader:
         if served.name not in self.readers:
-            self.readers[served.name] = Reader(served.name, served.settings, self.body_s)
+            self.readers[served.name] = BodyReader(served.name, served.settings, self.body_s)
         return self.readers[served.name]
 
     def quick(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None] | None:

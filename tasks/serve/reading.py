@@ -23,7 +23,7 @@ class DuplicateKey(ValueError):
     """A name that an object has twice: readers differ in which of the two they take."""
 
 
-class Reader:
+class BodyReader:
     """One application's bodies; those whose checks are costly are decoded in a thread of its own.
 
     A picture is decoded to see that it is one, which takes up to seconds: never in the event loop,

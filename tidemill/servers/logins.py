@@ -24,7 +24,8 @@ KNOWN = {"admin:pass", "admin:password", "admin:admin", "prefect:prefect", "user
 def check(name: str) -> None:
     """Refuse a name that is none, and a server without a login of its own."""
     if not re.fullmatch(
-        r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)+",
+        r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+        r"(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)+",
         name,
     ):
         raise Refused(

@@ -15,7 +15,8 @@ from tidemill.web import charset
 HTML = ("text/html", "application/xhtml+xml")
 TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
 PARAMETER = re.compile(
-    r"""\s*;\s*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;,\s"]*)))?)?""",
+    r"""\s*;\s*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)"""
+    r"""(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;,\s"]*)))?)?""",
     re.DOTALL,
 )
 TARGET = re.compile(r"[\s,]*<([^>]*)>")

@@ -15,7 +15,8 @@ MOST_SEGMENTS = 20
 REPEATS = 3  # times that one segment of a path may come again
 # names of query parameters that say who came from where, or whose session it is
 VISITS = re.compile(
-    r"utm_\w+|[gdfyt]clid|fbclid|msclkid|twclid|ttclid|igshid|mc_[ce]id|_ga|_gl|_hsenc|_hsmi|__hstc|hsctatracking|mkt_tok|vero_id|oly_(?:anon|enc)_id"
+    r"utm_\w+|[gdfyt]clid|fbclid|msclkid|twclid|ttclid|igshid|mc_[ce]id|_ga|_gl|_hsenc|_hsmi|__hstc"
+    r"|hsctatracking|mkt_tok|vero_id|oly_(?:anon|enc)_id"
     r"|wickedid|ref_src|s_cid|phpsessid|jsessionid|aspsessionid\w*|session_?id|zenid|cfid|cftoken",
     re.IGNORECASE,
 )

@@ -120,8 +120,8 @@ class LightningLearner(ABC, Generic[R, D, M]):
             module.training_step = step_of(module)  # type: ignore[method-assign]
         if run.trainer.optimiser != "recipe":
             refuse_by_hand(module, run.trainer)
-            rate = learning_rate(run.trainer, self.recipe)
-            module.configure_optimizers = configure(module, run.trainer, rate)  # type: ignore[method-assign]
+            optimisers = configure(module, run.trainer, learning_rate(run.trainer, self.recipe))
+            module.configure_optimizers = optimisers  # type: ignore[method-assign]
         return fit(module, data, run) if run.epochs else validated(module, data, run)
 
     def find_rate(self, run: Run) -> float:
@@ -134,7 +134,8 @@ class LightningLearner(ABC, Generic[R, D, M]):
                 "trainer.lr=auto: this network steps its optimisers itself; say trainer.lr=recipe"
             )
         if run.trainer.optimiser != "recipe":
-            module.configure_optimizers = configure(module, run.trainer, 1.0)  # type: ignore[method-assign]
+            optimisers = configure(module, run.trainer, 1.0)
+            module.configure_optimizers = optimisers  # type: ignore[method-assign]
         return find(module, data)
 
 
