@@ -172,7 +172,8 @@ def _ready(path: Any, names: list[str]) -> None:
             with get_client(sync_client=True) as client:
                 known = {item.name for item in client.read_deployments()}
             if set(names) <= known:
-                Mail.register_type_and_schema(_sync=True)  # type: ignore[call-arg]  # so that the page Blocks offers it
+                # So that the page Blocks offers it.
+                Mail.register_type_and_schema(_sync=True)  # type: ignore[call-arg]
                 collapse()
                 write(path, "ready\n")
                 return

@@ -4,5 +4,6 @@ from enum import StrEnum
 
 from tidemill.engines import config
 
-Application = StrEnum("Application", {name: name for name in config.files("recipe")})  # type: ignore[misc]
+_applications = {name: name for name in config.files("recipe")}
+Application = StrEnum("Application", _applications)  # type: ignore[misc]
 Source = StrEnum("Source", {name: name for name in config.files("source")})  # type: ignore[misc]

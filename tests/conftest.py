@@ -43,7 +43,8 @@ SMALL = {
     ),
     "django": lambda body: body.update(
         members="|".join(
-            f"django/conf/locale/{name}/LC_MESSAGES/*.po|django/contrib/a*/locale/{name}/LC_MESSAGES/*.po"
+            f"django/conf/locale/{name}/LC_MESSAGES/*.po"
+            f"|django/contrib/a*/locale/{name}/LC_MESSAGES/*.po"
             for name in ("de", "fr", "nl", "ru")
         )
     ),

@@ -82,7 +82,9 @@ def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the
         told = "\n".join(artifacts(where, run, "verdict"))
         assert "# languages: Held" in told and "tidemill approve languages" in told
         assert "# languages: Promoted" in told and "Ada approved: seen and wanted" in told
-        page.goto(re.search(r"\[Version 1 of languages\]\((http[^)]*)\)", told).group(1))  # type: ignore[union-attr]
+        link = re.search(r"\[Version 1 of languages\]\((http[^)]*)\)", told)
+        assert link is not None
+        page.goto(link.group(1))
         page.get_by_text("tidemill.verdict", exact=False).first.wait_for(timeout=60_000)
         if shots:
             page.screenshot(path=f"{shots}/version.png")
@@ -129,7 +131,8 @@ def start(page, where: dict) -> None:
             }
         )
     )
-    page.goto(f"{where['prefect']}/deployments/deployment/{found['id']}/run?parameters={filled}")  # type: ignore[index]
+    deployment = f"{where['prefect']}/deployments/deployment/{found['id']}"  # type: ignore[index]
+    page.goto(f"{deployment}/run?parameters={filled}")
     for words in (
         "Which application",
         "each as key=value",

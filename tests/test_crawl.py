@@ -310,8 +310,8 @@ FEEDS = {
     b"<item><link>http://a.localhost/p1</link><pubDate>Mon, 23 Nov 2026 10:00:00 GMT</pubDate>"
     b"</item>"
     b"<item><guid>http://a.localhost/p2</guid></item></channel></rss>",
-    "atom": b'<feed xmlns="http://www.w3.org/2005/Atom"><link href="http://a.localhost/home"/><entry>'
-    b'<link rel="alternate" href="/p1"/><link rel="edit" href="/edit"/>'
+    "atom": b'<feed xmlns="http://www.w3.org/2005/Atom"><link href="http://a.localhost/home"/>'
+    b'<entry><link rel="alternate" href="/p1"/><link rel="edit" href="/edit"/>'
     b"<updated>2026-11-23T10:00:00Z</updated></entry>"
     b'<entry><link href="/p2"/></entry></feed>',
     "rdf": (
@@ -869,7 +869,8 @@ def test_traps_are_cut_by_pattern_and_budget_and_reported(tmp_path: Path) -> Non
             html(
                 "shop",
                 *(
-                    f"/page{n};jsessionid={len(web.asked):x}?PHPSESSID={len(web.asked)}&utm_source=x"
+                    f"/page{n};jsessionid={len(web.asked):x}"
+                    f"?PHPSESSID={len(web.asked)}&utm_source=x"
                     for n in range(3)
                 ),
             )

@@ -456,7 +456,8 @@ def test_a_server_of_somebody_else_on_our_port_is_not_taken_for_ours() -> None:
         port = int(sleeper.stdout.readline())
         with socket.create_server(("127.0.0.1", 0)) as other:
             assert ours(sleeper, f"http://127.0.0.1:{port}")  # type: ignore[arg-type]
-            assert not ours(sleeper, f"http://127.0.0.1:{other.getsockname()[1]}")  # type: ignore[arg-type]
+            others = other.getsockname()[1]
+            assert not ours(sleeper, f"http://127.0.0.1:{others}")  # type: ignore[arg-type]
     finally:
         for child in psutil.Process(sleeper.pid).children():
             child.kill()

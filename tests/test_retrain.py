@@ -259,7 +259,8 @@ def test_the_run_in_mlflow_holds_configuration_data_gates_and_pictures(lived: Cl
         "model/MLmodel",
     } <= set(told["files"])
     assert not [name for name in told["files"] if name.endswith((".pkl", ".pt", ".ckpt", ".bin"))]
-    assert told["datasets"] == [json.loads(lived.first)["snapshot"][:36]]  # type: ignore[attr-defined]
+    first = json.loads(lived.first)  # type: ignore[attr-defined]
+    assert told["datasets"] == [first["snapshot"][:36]]
     assert told["trials"] == 1 and told["status"] == "FINISHED"
     assert told["tags"]["tidemill.verdict"] == "PROMOTE" and "package.torch" in told["tags"]
 

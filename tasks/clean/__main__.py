@@ -190,7 +190,9 @@ def _bodies(
 ) -> Iterator[tuple[Row, Row, bytes]]:
     known = {row["uri"]: row for row in rows}
     for row, body in stored(folder, new, failed):
-        beside, whole, lost = {}, body, {}  # type: dict[str, tuple[int, int]], bytes, dict[str, str]
+        whole = body
+        beside: dict[str, tuple[int, int]] = {}
+        lost: dict[str, str] = {}
         for uri in _others(source, row):
             if uri in known:
                 for _, other in stored(folder, [known[uri]], lost):
@@ -306,7 +308,9 @@ class Table:
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.schema, self.rows, self.size, self.count = schema, [], 0, 0  # type: tuple[pa.Schema, list[Row], int, int]
+        self.schema = schema
+        self.rows: list[Row] = []
+        self.size, self.count = 0, 0
         self._aside = aside(path)
         self.writer = pq.ParquetWriter(self._aside.__enter__(), schema, compression="zstd")
 

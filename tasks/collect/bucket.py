@@ -79,7 +79,8 @@ class Bucket:
                     f"{self.where}: {path} has {info['size'] / 2**20:.0f} MB, the limit of one "
                     f"file is {MAX_MEMBER_MB}; cut it in parts"
                 )
-            marks[sound(name, PurePosixPath(path), self.where)] = mark(info)  # type: ignore[arg-type]
+            place = sound(name, PurePosixPath(path), self.where)  # type: ignore[arg-type]
+            marks[place] = mark(info)
         self.single = self.root if list(found) == [self.root] else None
         return marks
 

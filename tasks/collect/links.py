@@ -39,7 +39,8 @@ SCRIPT = re.compile(
     rf"<script(?=[\s/])({_ATTRIBUTES})>((?s:.)*?)(?:</script(?=[\s/>])|\Z)", re.IGNORECASE
 )
 MARKUP = re.compile(
-    r"<(?:[a-rt-z/][^>]*+>?|!--(?:-?>|(?s:.)*?(?:--!?>|\Z))|(script|style)(?=[\s/>])(?s:.)*?(?:</\1(?=[\s/>])[^>]*+>?|\Z)|[s!?][^>]*+>?)",
+    r"<(?:[a-rt-z/][^>]*+>?|!--(?:-?>|(?s:.)*?(?:--!?>|\Z))"
+    r"|(script|style)(?=[\s/>])(?s:.)*?(?:</\1(?=[\s/>])[^>]*+>?|\Z)|[s!?][^>]*+>?)",
     re.IGNORECASE,
 )
 
