@@ -182,31 +182,31 @@ def test_the_card_and_the_datasheet_show_it(tmp_path: Path) -> None:
     from tidemill.engines import config
 
     found = judged()
-    told = {
-        "application": "languages",
-        "summary": "a summary",
-        "snapshot": "s" * 64,
-        "key": "k" * 64,
-        "digest": "d" * 64,
-        "metric": "accuracy",
-        "better": "higher",
-        "definition": "",
-        "facts": dict.fromkeys(("intended use", "out of scope", "limits", "risks"), "a fact"),
-        "sources": [{"name": HOSTILE, "role": "train", "licence": HOSTILE}],
-        "model": {"dim": 4},
-        "seed": 1,
-        "trainer": {"name": "cpu", "precision": "32-true"},
-        "steps": 1,
-        "files": {"model.onnx": ""},
-        "mb": 1.0,
-        "verdict": found.verdict,
-        "because": found.because,
-        "notes": found.notes,
-        "alpha": 0.05,
-        "table": found.table,
-        "findings": [item.model_dump(mode="json") for item in found.findings],
-    }
-    text = card.render(told)
+    written = card.Card(
+        application="languages",
+        summary="a summary",
+        snapshot="s" * 64,
+        key="k" * 64,
+        digest="d" * 64,
+        metric="accuracy",
+        better="higher",
+        definition="",
+        facts=dict.fromkeys(("intended use", "out of scope", "limits", "risks"), "a fact"),
+        sources=[card.Use(name=HOSTILE, role="train", licence=HOSTILE)],
+        model={"dim": 4},
+        seed=1,
+        trainer={"name": "cpu", "precision": "32-true"},
+        steps=1,
+        files={"model.onnx": ""},
+        mb=1.0,
+        verdict=found.verdict,
+        because=found.because,
+        notes=found.notes,
+        alpha=0.05,
+        table=found.table,
+        findings=found.findings,
+    )
+    text = card.render(written)
     harmless(text.split("---", 2)[2])
     assert not unseen(text)
     row = {
