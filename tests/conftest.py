@@ -178,6 +178,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     found = make_clone(tmp_path_factory.mktemp("lived") / "clone")
     noted = tmp_path_factory.mktemp("audit") / "resolved.txt"
     (found.folder / "sitecustomize.py").write_text(AUDIT.format(path=str(noted)))
+    (found.folder / ".git" / "info" / "exclude").write_text("sitecustomize.py\n")
     done = found.tidemill("run", "--json", timeout=900)
     assert done.returncode == 0, done.stderr
     found.first = done.stdout  # type: ignore[attr-defined]
