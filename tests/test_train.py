@@ -508,7 +508,8 @@ def test_the_best_is_kept_and_no_patience_ends_early(here: Path) -> None:
     _, metrics, steps = trained(
         here, epochs=60, keep="best", patience=2, validate_share=1.0, lr=1e-9, optimiser="sgd"
     )
-    assert steps <= 3 * 7 and "valid_accuracy" in metrics
+    # Batch norm's statistics settle over the first epochs, whatever the rate.
+    assert steps <= 10 * 7 and "valid_accuracy" in metrics
     whole = trained(here, epochs=12, patience=0, lr=1e-9, optimiser="sgd")[2]
     assert trained(here, epochs=12, patience=2, lr=1e-9, optimiser="sgd")[2] < whole, (
         "two validations that were no better end it"
