@@ -16,7 +16,7 @@ NONE: frozenset[str] = frozenset()
 
 MOVES: dict[str, tuple[str, frozenset[str], frozenset[str], bool]] = {
     # file: data steps, recipes whose labels move, recipes whose trainings move, drift
-    "tasks/clean/pii.py": ("clean", NONE, NONE, False),
+    "tasks/clean/pii/phones.py": ("clean", NONE, NONE, False),
     "tasks/clean/worker.py": ("clean", NONE, NONE, False),
     "tasks/clean/__init__.py": ("", NONE, NONE, False),
     "tasks/select/policy.py": ("select", NONE, NONE, False),
@@ -31,13 +31,13 @@ MOVES: dict[str, tuple[str, frozenset[str], frozenset[str], bool]] = {
     "tidemill/text/duplicates.py": ("select split", NONE, NONE, True),
     "tidemill/text/lsh.py": ("select split", NONE, NONE, True),
     "tidemill/text/normal.py": ("clean select split", NONE, NONE, True),
-    "tidemill/kit/sounds.py": ("clean", NONE, NONE, False),
-    "tidemill/kit/pictures.py": ("clean", RECIPES, frozenset({"images"}), False),
+    "tidemill/kit/sounds.py": ("clean split", NONE, NONE, False),
+    "tidemill/kit/pictures.py": ("clean split", RECIPES, frozenset({"images"}), False),
     "tidemill/kit/batches.py": ("", NONE, RECIPES, False),
-    "tidemill/web/robots.py": ("clean", NONE, NONE, False),
+    "tidemill/web/robots.py": ("clean", NONE, NONE, True),
     "tidemill/records/tables.py": ("clean select split", RECIPES, NONE, False),
     "tidemill/records/receipts.py": ("", NONE, NONE, True),
-    "tidemill/contract.py": ("", RECIPES, RECIPES, False),
+    "tidemill/contract.py": ("split", RECIPES, RECIPES, False),
     "tidemill/learners/lightning/loop.py": ("", NONE, RECIPES, False),
     "tidemill/runtime/process.py": ("", NONE, NONE, True),
     "tidemill/engines/config/load.py": ("", NONE, NONE, True),
