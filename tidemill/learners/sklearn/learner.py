@@ -113,54 +113,6 @@ class SklearnLearner(ABC, Generic[R]):
         return worst
 
 
-class LinearLearner(SklearnLearner[R]):
-    """Logistic regression (scikit-learn). The recipe has `c`, the inverse of its penalty."""
-
-    coefficients: np.ndarray
-    intercepts: np.ndarray
-
-    def train(self, data: FeatureRows, run: Run) -> int:
-        from sklearn.linear_model import LogisticRegression
-
-        strength = float(self.recipe.model_dump().get("c", 1.0))
-        model = LogisticRegression(C=strength, max_iter=1000, random_state=run.seed)
-        model.fit(data.x, data.y)
-        coefficients, intercepts = model.coef_, model.intercept_
-        if len(data.labels) == 2:  # one row of coefficients says both classes
-            coefficients = np.concatenate([0 * coefficients, coefficients])
-            intercepts = np.concatenate([0 * intercepts, intercepts])
-        self.coefficients = coefficients.astype(np.float32)
-        self.intercepts = intercepts.astype(np.float32)
-        return int(model.n_iter_.max())
-
-    def probabilities(self, x: np.ndarray) -> np.ndarray:
-        scores = x @ self.coefficients.T + self.intercepts
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        shares: np.ndarray = scores / scores.sum(axis=1, keepdims=True)
-        return shares
-
-    def state(self) -> dict[str, np.ndarray]:
-        return {"coefficients": self.coefficients, "intercepts": self.intercepts}
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        self.coefficients, self.intercepts = state["coefficients"], state["intercepts"]
-
-    def graph(self) -> Any:
-        from onnx import TensorProto, helper, numpy_helper
-
-        labels, features = self.coefficients.shape
-        asked = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", features])
-        told = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", labels])
-        nodes = [
-            helper.make_node("Gemm", ["x", "coefficients", "intercepts"], ["scores"], transB=1),
-            helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
-        ]
-        weights = [numpy_helper.from_array(value, name) for name, value in self.state().items()]
-        graph = helper.make_graph(nodes, "linear", [asked], [told], weights)
-        opsets = [helper.make_opsetid("", OPSET)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
-
-
 class BoostedLearner(SklearnLearner[R]):
     """Gradient-boosted trees (LightGBM, Ke et al. 2017), all rows and features in each tree.
 
