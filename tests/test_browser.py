@@ -80,8 +80,8 @@ def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the
         if shots:
             page.screenshot(path=f"{shots}/mlflow.png")
         told = "\n".join(artifacts(where, run, "verdict"))
-        assert "# languages: Held" in told and "tidemill approve languages" in told
-        assert "# languages: Promoted" in told and "Ada approved: seen and wanted" in told
+        assert "# ✋ languages: Held" in told and "tidemill approve languages" in told
+        assert "# ✅ languages: Promoted" in told and "Ada approved: seen and wanted" in told
         link = re.search(r"\[Version 1 of languages\]\((http[^)]*)\)", told)
         assert link is not None
         page.goto(link.group(1))

@@ -102,7 +102,7 @@ STEPS = ("sweep", "train", "export", "score", "explain", "judge", "register", "e
     [
         ("approval=true", "register end"),
         ("score.alpha=0.01", "judge register end"),
-        ("score.requests=7", "score explain judge register end"),
+        ("score.requests=77", "score explain judge register end"),
         ("export.rows=77", "export score explain judge register end"),
     ],
 )

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import re
 import shutil
 import signal
 import socket
@@ -573,7 +574,8 @@ def described(running: Running, phases: str, examples: int, seconds: float) -> N
         cwd=running.log.parent,
     )
     assert done.returncode == 0, done.stdout[-6000:]
-    assert "No issues found" in done.stdout, done.stdout[-3000:]
+    # Not "No issues found": that most of what is generated is no picture is a warning.
+    assert re.search(r"(\d+) generated, \1 passed", done.stdout), done.stdout[-3000:]
     print(done.stdout[-1200:])  # noqa: T201
 
 
