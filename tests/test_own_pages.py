@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.serving import until
+from tests.support.serving import until
 from tidemill.servers.own_pages import IN_PROCESS, ForeignRequest, OwnPages
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -186,7 +186,7 @@ def test_the_bytes_of_start_weights_are_in_the_key(here: Project) -> None:
 
 def champion(name: str, number: str, key: str, weights: bytes) -> None:
     """A live version whose training left these weights."""
-    from tests.making import make_live
+    from tests.support.making import make_live
     from tidemill.engines.mlflow import registry, runs
 
     run_id = runs.start(name, key, key)
