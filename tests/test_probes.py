@@ -250,6 +250,8 @@ def painter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
 def test_a_gan_with_two_optimisers_is_trained_and_judged_as_a_set(painter: Probe) -> None:
     predictor, told = painter.trained(painter.folder)
     assert told["parity"] < 1e-5
+    for graph in (painter.folder / "package").glob("*.onnx"):
+        assert str(HERE).encode() not in graph.read_bytes(), "a package says where it was made"
     frame, figures = painter.scored(predictor)
     flat = frame.assign(to_x=0.0, to_y=0.0)
     nothing = contract.application("painter").metric(flat, np.ones((1, len(flat))))["energy"][0]
