@@ -90,7 +90,7 @@ class Questions:
         try:
             with self.path.open(encoding="utf-8-sig", newline="") as file:
                 for row in csv.DictReader(file, delimiter=delimiter, restval=""):
-                    row.pop(None, None)  # type: ignore[call-overload]  # cells beyond the head
+                    row.pop(None, None)  # cells beyond the head
                     yield row
         except (UnicodeDecodeError, csv.Error) as error:
             raise Refused(f"{self.path}: no table in UTF-8 ({error}); save it as UTF-8") from error
