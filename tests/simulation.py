@@ -20,7 +20,7 @@ from tidemill.contract import Metric
 from tidemill.engines.config.schema import Gate, Score
 from tidemill.engines.mlflow.ledger import best
 from tidemill.kit.metrics import macro_f1
-from tidemill.records.receipts import Finding, Scored
+from tidemill.records.receipts import Finding, Reuse, Scored
 
 ALPHA = 0.05
 
@@ -64,7 +64,12 @@ class World:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def findings(self, seed: int) -> list[Finding]:
-        frames, rows = self.make(np.random.default_rng(seed))
+        return self.asked(*self.make(np.random.default_rng(seed)), seed)
+
+    def asked(
+        self, frames: dict[str, pd.DataFrame], rows: pd.DataFrame, seed: int, tries: float = 1
+    ) -> list[Finding]:
+        """The gate's findings of these rows, by the candidate number `tries` that is asked them."""
         slices = tuple(column for column in rows if column not in ("example_id", "unit"))
         settings = {"resamples": 1000, "slices": slices, "min_units": 6} | self.settings
         made = Comparison(
@@ -73,7 +78,9 @@ class World:
             Score(**settings),
             Measured(),
             seed=seed,
-            scored=Scored(frames={}, rows=len(rows), champion="1"),
+            scored=Scored(
+                frames={}, rows=len(rows), champion="1", reuse=Reuse(tries=tries, asked=int(tries))
+            ),
         )
         return ask(Gate(name=self.name, why="a simulation", **self.gate), made)
 
@@ -415,3 +422,24 @@ def slide(nights: int, rows: int, margin: float, step: float, anchored: bool) ->
             figures[str(night + 1)] = float(frames["candidate"]["right"].mean())
         live.append(quality)
     return live
+
+
+EQUAL_TRIES = World("500 rows, equal", gate("better", **ACCURATE), pair(500, 0.0, base=0.8))
+"""The champion and, of many candidates, the first: each has .8 of the rows right."""
+
+
+def promoted_among(tries: int, seed: int) -> bool:
+    """Whether any of so many candidates, none better than the champion, is promoted on one test
+    set.
+    """
+    frames, rows = EQUAL_TRIES.make(np.random.default_rng(seed))
+    champion = frames["champion"]
+    for number in range(1, tries + 1):
+        random = np.random.default_rng([seed, number])
+        right = champion["right"].to_numpy(float).copy()
+        anew = random.random(len(right)) < 0.2
+        right[anew] = random.random(int(anew.sum())) < 0.8
+        models = {"champion": champion, "candidate": _answered(pd.DataFrame({"right": right}))}
+        if verdict(EQUAL_TRIES.asked(models, rows, seed, number))[0] == "PROMOTE":
+            return True
+    return False

@@ -13,7 +13,7 @@ from tasks.judge.verdict import verdict
 from tidemill import contract
 from tidemill.engines.config.schema import Gate, Score
 from tidemill.families.classifier import frame
-from tidemill.records.receipts import Exported, Scored
+from tidemill.records.receipts import Exported, Reuse, Scored
 from tidemill.runtime.errors import Fault
 
 ROWS = 1200
@@ -312,12 +312,42 @@ def test_power_says_what_the_rows_can_show() -> None:
     )
     seen = sights(made.rows, gates, made.settings, contract.application("languages").metrics, 0.05)
     assert [item.rows for item in seen] == [ROWS, ROWS, 450, ROWS]
-    assert seen[0].smallest == pytest.approx(0.0169, abs=0.001)
+    assert seen[0].smallest == pytest.approx(0.0184, abs=0.001)
+    worn = sights(made.rows, gates[:1], made.settings, made.recipe.metrics, 0.05, tries=10)
+    assert worn[0].smallest == pytest.approx(0.0285, abs=0.001), "rows that were asked ten times"
     assert seen[1].smallest is None and "no range declared" in seen[1].words
     assert "smallest of 2: b, 1 smaller ones are reported" in seen[2].slice
     assert power_of(60, 0.01, 0.05, 0.05) == 0.0, "the rule of three"
     assert power_of(3290, 0.01, 0.05, 0.05) == pytest.approx(0.8, abs=0.01)
     assert 0.005 < smallest_limit(1000, 0.95, 0.05) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("better", {"metric": "accuracy"}),
+        ("better", {"metric": "macro_f1"}),
+        ("no_worse", {"metric": "accuracy", "margin": 0.02}),
+        ("limit", {"metric": "accuracy", "at_least": 0.85}),
+        ("calibrated", {"at_most": 0.15}),
+    ],
+)
+def test_rows_that_were_asked_every_night_of_a_year_can_still_show_what_is_clear(
+    kind: str, more: dict
+) -> None:
+    worn = comparison(candidate=0.95, reuse=Reuse(tries=365, asked=365))
+    (clear,) = ask(gate(kind, **more), worn)
+    assert clear.answer == "pass" and clear.p is not None and clear.p < 2e-7
+    assert clear.low is not None and clear.bound is not None
+    if kind != "calibrated":
+        assert clear.low > clear.bound, "the interval says what the answer says"
+
+
+def test_what_the_first_candidate_shows_a_later_one_does_not() -> None:
+    close = gate("no_worse", metric="accuracy", margin=0.04)
+    assert ask(close, comparison())[0].answer == "pass"
+    (held,) = ask(close, comparison(reuse=Reuse(tries=40, asked=40)))
+    assert held.answer == "unclear" and "asked 40 times" in held.reason
 
 
 def test_fewer_than_59_requests_give_p95_no_upper_end() -> None:

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from tasks.judge.verdict import verdict
-from tests.simulation import ALARMS, ALPHA, FALSE, TRUE, Share, World, promotions, slide
+from tests.simulation import (
+    ALARMS,
+    ALPHA,
+    FALSE,
+    TRUE,
+    Share,
+    World,
+    promoted_among,
+    promotions,
+    slide,
+)
 
 TRIALS = 25
 # Whose false promotions, before the tests were made honest, were found in so few trials.
@@ -75,3 +85,14 @@ def test_nights_that_are_each_a_little_worse_do_not_add_up() -> None:
 def test_after_200_nights_quality_is_within_two_margins() -> None:
     kept = slide(200, 8000, 0.01, 0.003, anchored=True)
     assert kept[0] - kept[-1] <= 0.02
+
+
+def test_of_many_candidates_no_better_than_the_champion_none_goes_live_by_luck() -> None:
+    promoted = Share(sum(promoted_among(40, seed) for seed in range(6)), 6)
+    assert promoted.at_most(ALPHA), f"{promoted}: one time in twenty each, six of seven together"
+
+
+@pytest.mark.system
+def test_of_200_candidates_no_better_than_the_champion_none_goes_live_by_luck() -> None:
+    promoted = Share(sum(promoted_among(200, seed) for seed in range(100)), 100)
+    assert promoted.at_most(ALPHA), str(promoted)

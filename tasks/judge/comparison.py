@@ -12,6 +12,7 @@ import pandas as pd
 from tasks.judge import permutation
 from tasks.judge.permutation import Together
 from tasks.judge.resample import Range, Ratio, Resamples, Reweighted, Sums, Units
+from tasks.judge.reuse import pass_level
 from tasks.judge.series import diebold_mariano
 from tidemill import contract
 from tidemill.contract import Metric
@@ -89,6 +90,9 @@ class Comparison:
             name: frame.notna().all(axis=1).to_numpy() for name, frame in self.frames.items()
         }
         self.all = Where("all", np.arange(len(rows)), required=True)
+        self.tries = self.scored.reuse.tries
+        # A pass is a claim that any of the candidates tried may make; a fail is one of this alone.
+        self.pass_alpha = pass_level(settings.alpha, self.tries)
         self._units: dict[str, Units] = {}
         self._frames: dict[tuple[str, str], pd.DataFrame] = {}
         self._ratios: dict[tuple[str, str], dict[str, Ratio]] = {}

@@ -14,7 +14,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from tasks.judge.resample import ANYWHERE, CHUNK_CELLS, ROUNDING, Metric, Range, Ratio, Units
+from tasks.judge.resample import (
+    ANYWHERE,
+    CHUNK_CELLS,
+    ROUNDING,
+    TAIL_DRAWS,
+    Metric,
+    Range,
+    Ratio,
+    Units,
+)
 
 EXACT_UNITS = 12  # 4,096 ways; above that as many are drawn
 SWAPS = 4_096
@@ -138,12 +147,19 @@ class Swapped:
         """For a value other than 0 all rows' differences are thought to be shifted by it.
 
         A swap turns a row's shift round with its difference, so each way is shifted by as much as
-        the rows that kept their model outweigh the others.
+        the rows that kept their model outweigh the others. Of many units ways are drawn; where too
+        few of them reach the figure to be counted, the tail is a normal one, as that of a sum of
+        signed parts is nearly.
         """
         if not len(self.swapped):
             return 0.0
         shifted = self.swapped - value * self.kept
-        return float((shifted >= shifted[0] - self.tolerance).mean())
+        reached = int(np.count_nonzero(shifted >= shifted[0] - self.tolerance))
+        all_ways = len(self.left_out) <= EXACT_UNITS
+        if all_ways or reached >= TAIL_DRAWS:
+            return reached / len(shifted)
+        spread = float(np.sqrt((shifted**2).mean()))
+        return float(stats.norm.sf(float(shifted[0]) / spread))
 
     def _by_unseen(self, gap: float) -> float:
         """The chance that rows which would close the gap were not seen.

@@ -11,16 +11,14 @@ from tasks.score.baselines import baselines, save
 from tasks.score.drift import drift
 from tidemill import contract
 from tidemill.contract import Application, Robust
-from tidemill.engines.mlflow import ledger, packages, registry, runs, tags
+from tidemill.engines.mlflow import ledger, packages, registry, reuse, tags
 from tidemill.engines.mlflow.live import live
 from tidemill.package.latency import measured, rss_mb
 from tidemill.package.package import verify
 from tidemill.records.receipts import Exported, Scored
 from tidemill.run import main, plan
-from tidemill.run.tracked import begin
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault
-from tidemill.runtime.files import digest
 
 
 def score(this: plan.Plan) -> Scored:
@@ -51,7 +49,6 @@ def score(this: plan.Plan) -> Scored:
     process.progress(3, 4, "parts", part="baselines")
     frames = asked.frames | baselines(this).frames
     process.progress(4, 4, "parts")
-    ids = digest(asked.examples["example_id"].tolist())
     return Scored(
         frames=frames,
         champion=champion,
@@ -60,7 +57,7 @@ def score(this: plan.Plan) -> Scored:
         skipped=asked.skipped,
         latency=latency,
         drift=moved,
-        looks=runs.looks(this.application, ids, begin(this)),
+        reuse=reuse.note(this.application, exported.digest, asked.examples["example_id"]),
         unclear=now.difference,
     )
 

@@ -43,10 +43,10 @@ class Score(Strict):
     )
     min_units: int = Field(
         default=6,
-        ge=5,
+        ge=6,
         description=(
-            "effective units; with fewer nothing is claimed: 2^4 ways of swapping cannot give a "
-            "p-value of .05"
+            "effective units; with fewer nothing is claimed: 2^5 ways of swapping cannot give a "
+            "p-value of .03"
         ),
     )
     few_units: int = Field(
@@ -66,7 +66,13 @@ class Score(Strict):
         ),
     )
     alpha: float = Field(
-        default=0.05, gt=0, le=0.1, description="the chance that one claim of a gate is false"
+        default=0.05,
+        gt=0,
+        le=0.1,
+        description=(
+            "the chance that a claim of a gate is false, of all the candidates together that are "
+            "tried on the same test rows until one goes live"
+        ),
     )
     perturbed_rows: int = Field(
         default=2_000,
