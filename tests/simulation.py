@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 from scipy.signal import lfilter
 
 from tasks.judge.comparison import Comparison
@@ -116,6 +116,11 @@ def promotions(world: World, trials: int, seed: int = 1) -> Share:
     return Share(sum(world.promoted(seed * 1_000_000 + trial) for trial in range(trials)), trials)
 
 
+def rejections(world: World, trials: int, seed: int = 0) -> Share:
+    seeds = (seed * 1_000_000 + trial for trial in range(trials))
+    return Share(sum(verdict(world.findings(seed))[0] == "REJECT" for seed in seeds), trials)
+
+
 def rows_of(count: int, unit: np.ndarray | None = None, **slices: np.ndarray) -> pd.DataFrame:
     units = np.arange(count) if unit is None else unit
     return pd.DataFrame({"example_id": np.arange(count), "unit": units, **slices})
@@ -151,7 +156,12 @@ def pair(rows: int, loses: float, wins: float = 0.0, base: float = 1.0) -> Maker
     return make
 
 
-def clusters(count: int, size: int, worse: float, spread: float = 0.5) -> Maker:
+SPREAD = 0.5  # of units between models
+# The share of rows that a model of `clusters` has right: a logistic over a normal distribution.
+CLUSTERS_WIN = float(stats.norm(1.2, np.hypot(0.8, SPREAD)).expect(special.expit))
+
+
+def clusters(count: int, size: int, worse: float, spread: float = SPREAD) -> Maker:
     """Units of very unequal size (mean `size`), each easy or hard for each model; worse by so
     much.
     """
@@ -267,6 +277,8 @@ ACCURATE = {"metric": "accuracy"}
 BY_LABEL = gate("no_worse", **ACCURATE, margin=0.05, by="label")
 BOUNDED = gate("no_worse", metric="bounded_loss", margin=0.005 * 0.95)
 UNBOUNDED = gate("no_worse", metric="loss", margin=0.005 * 0.95)
+# A winner of `clusters` loses this share of its rows: so many rows of all it is worse by.
+CLUSTERED = gate("no_worse", **ACCURATE, margin=0.05 * CLUSTERS_WIN)
 BY_DAY = gate("better", metric="loss", method="diebold_mariano")
 
 FALSE: tuple[World, ...] = (
@@ -300,6 +312,8 @@ FALSE: tuple[World, ...] = (
     World("10 units, equal", gate("better", **ACCURATE), clusters(10, 100, 0.0)),
     World("30 units, equal", gate("better", **ACCURATE), clusters(30, 50, 0.0)),
     World("300 units, equal", gate("better", **ACCURATE), clusters(300, 6, 0.0)),
+    World("30 units, worse by the margin", CLUSTERED, clusters(30, 50, 0.05)),
+    World("300 units, worse by the margin", CLUSTERED, clusters(300, 6, 0.05)),
     World("60 rows, a disaster in 200", BOUNDED, disaster(60, "bounded_loss")),
     World("250 rows, a disaster in 200", BOUNDED, disaster(250, "bounded_loss")),
     World("1,000 rows, a disaster in 200", BOUNDED, disaster(1000, "bounded_loss")),
@@ -309,6 +323,7 @@ FALSE: tuple[World, ...] = (
     World("3,000 rows, no range, a disaster in 200", UNBOUNDED, disaster(3000, "loss")),
     World("a label worse by the margin", BY_LABEL, sliced(100, 10, 0.05)),
     World("a label worse by two margins", BY_LABEL, sliced(100, 10, 0.1)),
+    World("150 labels, all wrong on one", BY_LABEL, sliced(100, 150, 0.9)),
     World(
         "600 rows, 40 classes, equal",
         gate("better", metric="macro_f1"),
@@ -358,8 +373,25 @@ TRUE: tuple[World, ...] = (
     ),
     World("987 rows, honest", gate("calibrated", at_most=0.05), confident(987, 0.0)),
     World("5,000 rows, honest", gate("calibrated", at_most=0.03), confident(5000, 0.0)),
+    World(
+        "600 units of 5 rows, honest",
+        gate("calibrated", at_most=0.06),
+        confident(3000, 0.0, 5, 0.05),
+    ),
 )
 """Truth is good: PROMOTE is right, and its share is the power."""
+
+CAUGHT: tuple[World, ...] = (
+    World("150 labels, all wrong on one", BY_LABEL, sliced(100, 150, 0.9)),
+    World("1,000 rows, error .1", gate("calibrated", at_most=0.05), confident(1000, 0.1)),
+    World("5,000 rows, error .06", gate("calibrated", at_most=0.03), confident(5000, 0.06)),
+    World(
+        "500 rows, worse by three margins",
+        gate("no_worse", **ACCURATE, margin=0.05),
+        pair(500, 0.2, 0.05, 0.9),
+    ),
+)
+"""Truth is past the bound, by far: REJECT is right, and its share is the power to catch it."""
 
 ALARMS: tuple[World, ...] = (
     World("ten labels, equal", BY_LABEL, sliced(100, 10, 0.0)),

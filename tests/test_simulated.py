@@ -5,16 +5,17 @@ benchmarks/judge.py.
 import numpy as np
 import pytest
 
-from tasks.judge.verdict import verdict
 from tests.simulation import (
     ALARMS,
     ALPHA,
+    CAUGHT,
     FALSE,
     TRUE,
     Share,
     World,
     promoted_among,
     promotions,
+    rejections,
     slide,
 )
 
@@ -29,6 +30,7 @@ SHORT = (
     "500 rows, error .1",
     "250 days, correlation .8",
     "10 units, equal",
+    "300 units, worse by the margin",
 )
 
 
@@ -56,15 +58,21 @@ def test_a_good_model_is_promoted(name: str) -> None:
 @pytest.mark.system
 @pytest.mark.parametrize("world", FALSE, ids=named(FALSE))
 def test_a_model_at_its_bound_is_promoted_one_time_in_twenty_of_400(world: World) -> None:
-    found = promotions(world, 400, seed=7)
+    found = promotions(world, 20 if world.name.startswith("150 labels") else 400, seed=7)
     assert found.at_most(ALPHA), f"{world.name}: {found}"
 
 
 @pytest.mark.system
 @pytest.mark.parametrize("world", ALARMS, ids=named(ALARMS))
 def test_a_model_within_its_bound_is_rejected_one_time_in_twenty(world: World) -> None:
-    hits = sum(verdict(world.findings(trial))[0] == "REJECT" for trial in range(200))
-    assert Share(hits, 200).at_most(ALPHA), f"{world.name}: {hits} of 200"
+    found = rejections(world, 200)
+    assert found.at_most(ALPHA), f"{world.name}: {found}"
+
+
+@pytest.mark.parametrize("world", CAUGHT, ids=named(CAUGHT))
+def test_a_model_far_past_its_bound_is_rejected(world: World) -> None:
+    trials = 1 if world.name.startswith("150 labels") else 4
+    assert rejections(world, trials).value >= 0.75, world.name
 
 
 def test_a_share_is_told_from_one_in_twenty_by_its_exact_interval() -> None:

@@ -147,7 +147,7 @@ def _decided(
     where, estimate, alpha = claim.where, claim.estimate, comparison.settings.alpha
     answer = answered(*p_values, comparison.pass_alpha, alpha)
     least = estimate.detectable(comparison.pass_alpha)
-    low, high = estimate.interval(comparison.pass_alpha)[0], estimate.interval(alpha)[1]
+    low, high = estimate.interval(comparison.pass_alpha, alpha)
     bound = claim.bound
     if not claim.upwards:
         low, high, bound = -high, -low, -bound

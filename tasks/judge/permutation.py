@@ -123,11 +123,16 @@ class Swapped:
     def degrees(self) -> int:
         return max(1, len(self.left_out) - 1)
 
-    def interval(self, alpha: float) -> tuple[float, float]:
-        reach = float(stats.t.ppf(1 - alpha, self.degrees)) * self.error()
-        share = 1 - alpha ** (1 / max(1.0, self._rows()))
-        below, above = (share * end if np.isfinite(end) else 0.0 for end in self.reach)
-        return self.figure - max(reach, below), self.figure + max(reach, above)
+    def interval(self, alpha: float, above: float | None = None) -> tuple[float, float]:
+        levels = (alpha, alpha if above is None else above)
+        low, high = (self._reach(level, end) for level, end in zip(levels, self.reach, strict=True))
+        return self.figure - low, self.figure + high
+
+    def _reach(self, alpha: float, end: float) -> float:
+        """How far a bound at `alpha` lies from the figure, where unseen rows reach to `end`."""
+        unseen = 1 - alpha ** (1 / max(1.0, self._rows()))
+        by_t = float(stats.t.ppf(1 - alpha, self.degrees)) * self.error()
+        return max(by_t, unseen * end) if np.isfinite(end) else by_t
 
     def p_at_most(self, value: float) -> float:
         """The p-value of "the true figure is at most `value`": the largest of the tests'."""
@@ -209,8 +214,8 @@ class Together:
     def error(self) -> float:
         return float(max(estimate.error() for estimate in self.estimates))
 
-    def interval(self, alpha: float) -> tuple[float, float]:
-        lows, highs = zip(*(item.interval(alpha) for item in self.estimates), strict=True)
+    def interval(self, alpha: float, above: float | None = None) -> tuple[float, float]:
+        lows, highs = zip(*(item.interval(alpha, above) for item in self.estimates), strict=True)
         return min(lows), max(highs)
 
     def p_at_most(self, value: float) -> float:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-CHUNK_CELLS = 4_000_000  # weights in one call: bounds the memory of a chunk to tens of MB
+CHUNK_CELLS = 1_000_000  # weights in one call: bounds the memory of a chunk to tens of MB
 ROUNDING = 2e-6  # of a figure: what sums in float32 may be off; one row of 70,000 is 1.4e-5
 TAIL_DRAWS = 20  # a share of fewer draws than this is read off a fitted curve
 
@@ -37,6 +37,12 @@ def _exponential() -> np.ndarray:
     """
     quantiles = -np.log1p(-(np.arange(65536) + 0.5) / 65536)
     return (quantiles / quantiles.mean()).astype(np.float32)
+
+
+def _drawn(random: np.random.Generator, count: int) -> np.ndarray:
+    """Standard exponential numbers (count,) float32; sixteen random bits make one."""
+    words = random.integers(0, 2**64, -(-count // 4), dtype=np.uint64)  # six times `bytes`' speed
+    return _exponential().take(words.view(np.uint16)[:count], mode="clip")
 
 
 class Units:
@@ -85,8 +91,7 @@ class Resamples:
         step = max(1, CHUNK_CELLS // max(1, self.units.count))
         for start in range(0, self.resamples, step):
             size = min(step, self.resamples - start)
-            bits = np.frombuffer(random.bytes(2 * size * self.units.count), dtype=np.uint16)
-            yield _exponential()[bits].reshape(size, self.units.count)
+            yield _drawn(random, size * self.units.count).reshape(size, self.units.count)
 
     def unseen(self) -> np.ndarray:
         """How much the unit counts that nobody has seen: (R,)."""
@@ -238,9 +243,9 @@ class Reweighted:
         """The standard error."""
         return float(self.plain.std(ddof=1))
 
-    def interval(self, alpha: float) -> tuple[float, float]:
-        """A one-sided bound at `alpha` to each side: a (1 - 2 alpha) interval."""
-        return self._lowest(alpha), -(-self)._lowest(alpha)
+    def interval(self, alpha: float, above: float | None = None) -> tuple[float, float]:
+        """A one-sided bound at `alpha` to each side, a (1 - 2 alpha) interval, or at `above`."""
+        return self._lowest(alpha), -(-self)._lowest(alpha if above is None else above)
 
     def _lowest(self, alpha: float) -> float:
         """The bound below, where there are too few draws beyond it read off the fitted curve."""
