@@ -209,6 +209,18 @@ def sliced(per_slice: int, slices: int, worse: float, chance: float = 0.9) -> Ma
     return make
 
 
+def groups(rows: int, chances: Sequence[float]) -> Maker:
+    """One model that is right with another chance in each group of so many rows."""
+
+    def make(random: np.random.Generator) -> Made:
+        group = np.repeat(np.arange(len(chances)), rows)
+        right = (random.random(len(group)) < np.asarray(chances)[group]).astype(float)
+        frame = _answered(pd.DataFrame({"right": right}))
+        return {"candidate": frame}, rows_of(len(group), group=group.astype(str))
+
+    return make
+
+
 def classes(rows: int, count: int, noise: float = 0.2) -> Maker:
     """Two equal models of many classes, rare ones among them."""
 
@@ -279,6 +291,7 @@ BOUNDED = gate("no_worse", metric="bounded_loss", margin=0.005 * 0.95)
 UNBOUNDED = gate("no_worse", metric="loss", margin=0.005 * 0.95)
 # A winner of `clusters` loses this share of its rows: so many rows of all it is worse by.
 CLUSTERED = gate("no_worse", **ACCURATE, margin=0.05 * CLUSTERS_WIN)
+FAIR = gate("fair", **ACCURATE, at_most=0.1, by="group")
 BY_DAY = gate("better", metric="loss", method="diebold_mariano")
 
 FALSE: tuple[World, ...] = (
@@ -342,6 +355,9 @@ FALSE: tuple[World, ...] = (
         gate("calibrated", at_most=0.05),
         confident(1000, 0.05, 5, 0.05),
     ),
+    World("two groups of 200, .1 apart", FAIR, groups(200, (0.9, 0.8))),
+    World("two groups of 150, .1 apart, near 1", FAIR, groups(150, (0.99, 0.89))),
+    World("five groups of 300, .1 apart", FAIR, groups(300, (0.9, 0.85, 0.8, 0.85, 0.9))),
     World("400 rows, flips .03", gate("flips", at_most=0.03), pair(400, 0.03, 0.03, 0.9)),
 )
 """Truth is at the bound, or past it: PROMOTE is a mistake."""
@@ -371,6 +387,7 @@ TRUE: tuple[World, ...] = (
         days(250, 0.5, -0.05),
         {"tail_rows": 50},
     ),
+    World("three groups of 800, equal", FAIR, groups(800, (0.9, 0.9, 0.9))),
     World("987 rows, honest", gate("calibrated", at_most=0.05), confident(987, 0.0)),
     World("5,000 rows, honest", gate("calibrated", at_most=0.03), confident(5000, 0.0)),
     World(
@@ -385,6 +402,7 @@ CAUGHT: tuple[World, ...] = (
     World("150 labels, all wrong on one", BY_LABEL, sliced(100, 150, 0.9)),
     World("1,000 rows, error .1", gate("calibrated", at_most=0.05), confident(1000, 0.1)),
     World("5,000 rows, error .06", gate("calibrated", at_most=0.03), confident(5000, 0.06)),
+    World("three groups of 300, .25 apart", FAIR, groups(300, (0.9, 0.9, 0.65))),
     World(
         "500 rows, worse by three margins",
         gate("no_worse", **ACCURATE, margin=0.05),
@@ -400,6 +418,7 @@ ALARMS: tuple[World, ...] = (
         gate("no_worse", **ACCURATE, margin=0.05),
         pair(500, 0.1, 0.05, 0.9),
     ),
+    World("four groups of 300, .1 apart", FAIR, groups(300, (0.9, 0.8, 0.8, 0.9))),
     World("987 rows, at the bound", gate("calibrated", at_most=0.03), confident(987, 0.03)),
     World(
         "200 units of 5 rows, honest",

@@ -6,6 +6,7 @@ from scipy import stats
 from tasks.judge.comparison import Comparison, Where
 from tasks.judge.gates import ask
 from tasks.judge.reuse import pass_level
+from tasks.judge.segments import weak
 from tasks.judge.verdict import verdict
 from tidemill.records.receipts import Exported, Finding, Judged, Reuse, Scored
 from tidemill.run import main, plan
@@ -32,7 +33,8 @@ def judge(this: plan.Plan) -> Judged:
         table=table(comparison),
         champion=scored.champion,
         reuse=scored.reuse,
-        notes=notes(findings, scored.reuse, this.recipe.score.alpha),
+        notes=notes(findings, scored.reuse, this.recipe.score.alpha)
+        + [str(segment) for segment in weak(comparison)],
     )
 
 

@@ -85,9 +85,11 @@ class Comparison:
         seed: int = 1,
         scored: Scored | None = None,
         exported: Exported = NO_EXPORT,
+        training: "Comparison | None" = None,
     ) -> None:
         self.frames, self.rows, self.settings, self.recipe = dict(frames), rows, settings, recipe
         self.seed, self.exported = seed, exported
+        self.training = training  # the candidate on some of the rows it was trained on
         self.scored = scored or Scored(frames={}, rows=len(rows))
         self.answered = {
             name: frame.notna().all(axis=1).to_numpy() for name, frame in self.frames.items()
@@ -107,14 +109,20 @@ class Comparison:
         frames = {name: pd.read_parquet(file.open()) for name, file in scored.frames.items()}
         rows = frames.pop("rows")
         recipe: Measures = contract.application(this.application)
+        settings, seed = this.recipe.score, this.recipe.seed
+        training = None
+        if "train" in frames:
+            seen = {"candidate": frames.pop("train")}
+            training = cls(seen, frames.pop("train rows"), settings, recipe, seed=seed)
         return cls(
             frames,
             rows,
-            this.recipe.score,
+            settings,
             recipe,
-            seed=this.recipe.seed,
+            seed=seed,
             scored=scored,
             exported=exported,
+            training=training,
         )
 
     def better(self, metric: str) -> int:

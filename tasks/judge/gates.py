@@ -17,7 +17,8 @@ from tasks.judge.claims import (
     undecided,
 )
 from tasks.judge.comparison import Comparison, Where
-from tasks.judge.plain import clean, drift, fast, same, small
+from tasks.judge.groups import fair, gap
+from tasks.judge.plain import batch, clean, drift, fast, golden, same, small
 from tasks.judge.verdict import answered, holm
 from tidemill.engines.config.schema import Gate
 from tidemill.kit.metrics.classes import right
@@ -289,4 +290,8 @@ KINDS: dict[str, Callable[[Gate, Comparison], list[Finding]]] = {
     "same": same,
     "clean": clean,
     "drift": drift,
+    "golden": golden,
+    "batch": batch,
+    "gap": gap,
+    "fair": fair,
 }

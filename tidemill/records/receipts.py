@@ -118,6 +118,10 @@ class Scored(RunReceipt):
     rows: int
     reuse: Reuse = Reuse()  # of the test rows
     skipped: dict[str, str] = {}  # models that could not be scored, and why
+    golden: int = 0  # golden rows that were asked
+    missed: list[str] = []  # of them, those whose answer was another one: in words
+    batch: int = 0  # rows that were asked alone and in one batch
+    batch_differs: int = 0  # of them, those whose answers differ
     latency: dict[str, dict[str, float]] = {}  # model to p50_ms, p95_ms, ... measured in turn
     drift: dict[
         str, float
