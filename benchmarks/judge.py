@@ -22,7 +22,7 @@ from scipy import stats
 
 from tasks.judge.comparison import Comparison
 from tasks.judge.gates import ask
-from tests.simulation import (
+from tests.support.simulation import (
     ALARMS,
     ALPHA,
     CAUGHT,

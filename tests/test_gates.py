@@ -607,7 +607,7 @@ def test_the_training_rows_may_be_answered_better_by_so_much(
 
 def segmented(seed: int, worse: float) -> Comparison:
     """A model that is right in .8 of the rows, and worse in one segment."""
-    from tests.simulation import Measured, rows_of
+    from tests.support.simulation import Measured, rows_of
 
     random = np.random.default_rng(seed)
     domain, length = random.choice(list("abc"), ROWS), random.choice(["long", "short"], ROWS)
@@ -630,7 +630,7 @@ def test_a_weak_segment_that_nobody_named_is_found() -> None:
 
 def test_of_equal_rows_a_weak_segment_is_reported_one_time_in_twenty() -> None:
     from tasks.judge.segments import weak
-    from tests.simulation import Share
+    from tests.support.simulation import Share
 
     reported = Share(sum(bool(weak(segmented(seed, worse=0.0))) for seed in range(40)), 40)
     assert reported.at_most(0.05), str(reported)

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests import making
 from tests.conftest import HERE
+from tests.support import making
 from tidemill.runtime import paths
 
 

@@ -5,7 +5,7 @@ benchmarks/judge.py.
 import numpy as np
 import pytest
 
-from tests.simulation import (
+from tests.support.simulation import (
     ALARMS,
     ALPHA,
     CAUGHT,
