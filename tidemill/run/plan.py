@@ -27,6 +27,9 @@ SCORING = (
     "score.slices",
     "score.perturbed_rows",
     "score.requests",
+    "score.golden",
+    "score.batch_rows",
+    "score.train_rows",
     "score.anchor.days",
 )
 JUDGING = ("export", "score", "gates")

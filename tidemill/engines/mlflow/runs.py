@@ -166,18 +166,6 @@ def log_curve(run_id: str, name: str, points: Iterable[tuple[int, float]]) -> No
         connect().log_batch(run_id, metrics=told[start : start + 1000])
 
 
-def looks(application: str, digest: str, run_id: str) -> int:
-    """How many runs have looked at these test rows, this one included; notes that it does."""
-    mlflow = connect()
-    mlflow.set_tag(run_id, names.TEST, digest)
-    seen = mlflow.search_runs(
-        [experiment(application)],
-        filter_string=f"tags.`{names.TEST}` = '{digest}'",
-        max_results=1000,
-    )
-    return len(seen)
-
-
 def log_files(run_id: str, folder: Path, to: str) -> None:
     connect().log_artifacts(run_id, str(folder), to)
 
