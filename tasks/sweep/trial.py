@@ -138,6 +138,9 @@ def trained(
             "patience": 0,
             "validate_share": min(1.0, epochs / sweep.rungs),
             "start": "scratch",
+            "devices": 1,
+            "nodes": 1,
+            "strategy": "auto",
         }
     )
     run = Run(short, seed, epochs, what, share=sweep.share, callbacks=callbacks)

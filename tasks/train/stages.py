@@ -28,10 +28,12 @@ from tidemill.contract import (
 )
 from tidemill.engines.config.schema import RecipeConfig
 from tidemill.engines.mlflow import packages, tags
-from tidemill.learners.lightning.loop import Kept, rank
+from tidemill.learners.lightning.loop import Kept
+from tidemill.learners.lightning.whole_batch import wait
 from tidemill.package.package import described
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import digest, sha256, write
+from tidemill.runtime.rank import rank
 
 OWN = "the model itself"  # among its teachers, and the members of its ensemble
 
@@ -152,7 +154,9 @@ def prune(work: Work, ended: Ended, pruned: Recipe, run: Run) -> None:
     shrunk, begin = pruned.learner(splits), work.folder / "pruned-begin.safetensors"
     assert isinstance(ended.learner, Shrinks)
     ended.learner.shrink(shrunk)
-    shrunk.save(begin)
+    if not rank():
+        shrunk.save(begin)
+    wait()
     slower = pruned
     if isinstance(pruned, Rated):
         slower = pruned.model_copy(update={"lr": pruned.lr * prune.rate})

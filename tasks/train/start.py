@@ -1,6 +1,7 @@
 """What a training needs before its first step: sense, the weights it begins from, and its rate."""
 
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from tidemill.run import plan
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import digest, sha256, write
+from tidemill.runtime.rank import rank
 
 
 @dataclass
@@ -114,7 +116,8 @@ def tokens(recipe: Recipe, settings: Trainer) -> int:
     """Of a step; 0 where the recipe counts none."""
     if not isinstance(recipe, Budgeted):
         return 0
-    told = recipe.plan(1, settings.devices, settings.strategy, settings.precision)
+    devices = settings.devices * settings.nodes
+    told = recipe.plan(1, devices, settings.strategy, settings.precision)
     return int(told.get("tokens_per_step", 0))
 
 
@@ -160,6 +163,8 @@ def found_rate(this: plan.Plan, learner: Learner, settings: Trainer) -> float:
     from tidemill.learners.lightning.loop import LightningLearner
 
     noted = this.folder / "rate.json"
+    while rank() and not noted.is_file():
+        time.sleep(0.2)  # the first process finds it for all; should it end, so does this one
     if not noted.is_file():
         if not isinstance(learner, LightningLearner):
             raise Refused(

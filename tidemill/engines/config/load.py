@@ -123,6 +123,7 @@ def recipe(name: str, overrides: Sequence[str] = ()) -> RecipeConfig:
     application = load_recipe(name)
     _check_model(application, judged.model, where, "model")
     _check_sweep(application, judged, where)
+    _check_batch(application, judged, where)
     _check_capabilities(application, judged, where)
     if wrong := misread(judged.gates, application_of(name).metrics):
         raise Refused(f"{where}: {'; '.join(wrong)}")
@@ -171,6 +172,17 @@ def _check_sweep(application: type[contract.Recipe], judged: RecipeConfig, where
         raise Refused(
             f"{where}: sweep.metric={judged.sweep.metric}: the training gives "
             f"{', '.join(application.validation)}"
+        )
+
+
+def _check_batch(application: type[contract.Recipe], judged: RecipeConfig, where: str) -> None:
+    """Each device needs a row of every batch."""
+    fields = application(**judged.model)
+    devices = judged.trainer.devices * judged.trainer.nodes
+    if isinstance(fields, contract.Batched) and fields.batch < devices:
+        raise Refused(
+            f"{where}: model.batch={fields.batch} is shared by {devices} devices, each of which "
+            f"needs a row; say model.batch={devices} or more"
         )
 
 
