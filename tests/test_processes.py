@@ -12,8 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import HERE, Clone, make_clone
-from tests.making import inside, splits
+from tests.forked import HARDWARE
+from tests.making import inside, splits, tiny
+from tidemill import contract
+from tidemill.contract import Run, Splits
 from tidemill.engines import config
+from tidemill.engines.config.schema import Trainer
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.rank import GLOBAL, LOCAL, rank
 
@@ -81,6 +85,35 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
     assert one.keys() == two.keys()
     for name, weight in one.items():
         assert torch.allclose(weight, two[name], rtol=1e-9, atol=1e-9), name
+
+
+@pytest.mark.parametrize(
+    ("batches", "share", "accumulated", "limit"),
+    [
+        (4, 0.15, 1, 1),  # 150 pictures in batches of 32 and a share of .15
+        (59, 0.15, 1, 8),
+        (10, 0.5, 4, 4),  # whole steps of four batches
+        (3, 0.5, 4, 3),
+        (7, 1.0, 2, 1.0),
+    ],
+)
+def test_a_share_is_of_whole_steps_and_at_least_one(
+    batches: int, share: float, accumulated: int, limit: float
+) -> None:
+    from tidemill.learners.lightning.loop import limited
+
+    found = limited(lambda: range(batches), share, accumulated)
+    assert (found, type(found)) == (limit, type(limit))
+
+
+def test_a_share_below_one_step_trains_one(tmp_path: Path) -> None:
+    shutil.copytree(HERE / "conf", tmp_path / "conf")
+    with inside(tmp_path):
+        learner = contract.load("images")(**tiny("images").FIELDS, batch=16).learner(
+            Splits(splits("images"), 1)
+        )
+        settings = Trainer(**HARDWARE)
+        assert learner.fit(Run(settings, 1, 1, "test", share=0.15)).steps == 1
 
 
 def test_a_batch_with_fewer_rows_than_devices_is_refused() -> None:

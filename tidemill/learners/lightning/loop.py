@@ -3,6 +3,7 @@
 import logging
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -177,6 +178,8 @@ class Training:
         refuse_by_hand(module, settings, self.parts)
         dataset = positioned(data, self.parts)
         self.whole_batch = WholeBatch(dataset.count if dataset else None)
+        accumulated = settings.accumulate * self.parts
+        self.limit = limited(data.train_dataloader, run.share, accumulated)
         newest = self.kept.checkpoints.newest() if self.kept else None
         self.path = str(newest[0]) if newest else None
         self.content = go_on(dataset, newest[1], self.parts) if newest else None
@@ -252,7 +255,7 @@ def fit(module: Any, data: Any, run: Run) -> Fitted:
         enable_model_summary=False,
         log_every_n_steps=METRICS_EVERY,
         num_sanity_val_steps=0,
-        limit_train_batches=run.share,
+        limit_train_batches=training.limit,
         # Steps share a batch among processes themselves; every process validates on all rows.
         use_distributed_sampler=False,
     )
@@ -322,6 +325,17 @@ def positioned(data: Any, parts: int) -> Steps | None:
     dataset.epoch, dataset.step, dataset.parts = 0, 0, parts
     data.train_dataloader = lambda: loader
     return dataset
+
+
+def limited(loader: Callable[[], Any], share: float, accumulated: int) -> int | float:
+    """How many of an epoch's batches are trained with: of whole steps, at least one.
+
+    A step is made of `accumulated` batches. Lightning refuses a share below one batch.
+    """
+    if share == 1:
+        return 1.0  # all; of a whole number, Lightning takes so many batches
+    batches = len(loader())
+    return min(batches, max(1, int(batches / accumulated * share)) * accumulated)
 
 
 def warm(module: Any, path: Path) -> None:
