@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.making import inside, splits
+from tests.support.making import inside, splits
 
 HERE = Path(__file__).resolve().parent.parent
 GOAL_S = 0.2

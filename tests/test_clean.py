@@ -18,7 +18,7 @@ from tasks.clean import language, page, pool, quality, read
 from tasks.clean.cache import packed, unpacked
 from tasks.clean.part import Part, Unreadable
 from tasks.clean.selectors import cut
-from tests.rooms import HERE, Room, html, prose, site
+from tests.support.rooms import HERE, Room, html, prose, site
 from tidemill.engines import config
 from tidemill.engines.config.schema import Rule, Source
 from tidemill.records import warc
@@ -202,7 +202,7 @@ def test_another_version_of_a_library_that_reads_is_a_reason_to_read_again(
 
 def test_a_record_that_hangs_or_kills_its_reader_costs_that_record_alone() -> None:
     words = ["a", "hang", "b", "die", "c", "leave", "d"]
-    with pool.Pool("tests.poison", "{}", 3.0) as children:
+    with pool.Pool("tests.support.poison", "{}", 3.0) as children:
         answers = list(children.asked(((word, {}, word.encode()) for word in words), 2))
     found = {
         task: (None if head is None else head["said"], body.decode())
@@ -724,6 +724,40 @@ def test_line_breaks_and_indentation_are_kept(rule: dict, body: bytes) -> None:
     )
     [document] = read.documents(source, {"uri": "a", "media": "text/plain"}, body)
     assert document["text"] == KEPT
+
+
+@pytest.mark.parametrize(
+    ("media", "body", "text", "unread"),
+    [
+        ("text/html", b"<p>a &lt; b</p><p>c</p>", "a < b\nc", None),
+        ("text/plain", b"if a <b> c:\n  d\n\nnext &amp;", "if a <b> c:\n  d\nnext &amp;", None),
+        (None, b"<!doctype html><p>a &lt; b</p>", "a < b", None),
+        (None, b"1 <p> 2", "1 <p> 2", None),
+        ("*/*", b"a &lt; b", "a &lt; b", None),
+        ("application/pdf", b"%PDF-1.7 <p>x</p>", "", "media type application/pdf"),
+        ("text/css", b"p {}", "", "media type text/css"),
+    ],
+)
+def test_a_page_is_html_by_the_crawlers_own_rule(
+    media: str | None, body: bytes, text: str, unread: str | None
+) -> None:
+    source = Source.model_validate(
+        {
+            "name": "site",
+            "kind": "web",
+            "hosts": ["a.localhost"],
+            "seeds": ["http://a.localhost/"],
+            "licence": "CC0-1.0",
+            "selector": [{"kind": "page", "name": "page"}],
+            "clean": {},
+        }
+    )
+    row = {"uri": "http://a.localhost/", "media": media, "charset": None}
+    found, _ = read.pages(source, row, body)
+    if unread is not None:
+        assert unread in found["unread"]
+    else:
+        assert "\n".join(block for block, _ in found["blocks"]) == text
 
 
 def test_true_and_false_in_a_record_are_words() -> None:

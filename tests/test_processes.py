@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import HERE, Clone, make_clone
-from tests.forked import HARDWARE
-from tests.making import inside, splits, tiny
+from tests.support.forked import HARDWARE
+from tests.support.making import inside, splits, tiny
 from tidemill import contract
 from tidemill.contract import Run, Splits
 from tidemill.engines import config
@@ -73,7 +73,7 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
     with inside(tmp_path):
         splits("images")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.shared_batch"],
+        [sys.executable, "-m", "tests.support.shared_batch"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import HERE, Clone, make_clone
-from tests.forked import HARDWARE
-from tests.test_recipes import halved
-from tests.test_train import Job, server
+from tests.support.forked import HARDWARE
+from tests.support.splits import halved
+from tests.support.trainings import Job, server
 from tidemill.engines.config.schema import Dimension, Sweep, Trainer
 from tidemill.engines.optuna.samplers import inside, outside, quasi
 from tidemill.runtime.errors import Fault

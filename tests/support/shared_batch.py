@@ -1,4 +1,4 @@
-"""python -m tests.shared_batch: short trainings of `images`, by one process and by two.
+"""python -m tests.support.shared_batch: short trainings of `images`, by one process and by two.
 
 In double precision, so that a difference is one of the steps and not of sums. The first process of
 each leaves the weights in weights-COUNT.safetensors of the working directory, which has conf/ and
@@ -12,7 +12,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from tests.making import tiny
+from tests.support.making import tiny
 from tidemill import contract
 from tidemill.contract import Run, Splits
 from tidemill.engines.config.schema import Trainer
