@@ -128,7 +128,8 @@ def ready(tmp_path: Path) -> Clone:
 
 @pytest.mark.system
 def test_a_run_with_two_processes_is_promoted_and_verified(ready: Clone) -> None:
-    given = (*DDP, "sweep.trials=1", "sweep.max_epochs=1")
+    network = ("model.width=16", "model.stages=3", "trainer.max_epochs=14")
+    given = (*DDP, *network, "sweep.trials=1", "sweep.max_epochs=1")
     done = ready.tidemill("run", "images", *given, "--json", timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout)["state"] == "Promoted", done.stdout
