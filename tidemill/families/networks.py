@@ -31,7 +31,7 @@ class Shuffled(Steps):
     def steps(self) -> int:
         return math.ceil(self.rows / self.batch)
 
-    def whole(self, epoch: int, step: int, processes: int) -> Batch:
+    def whole(self, epoch: int, step: int) -> Batch:
         places = order(self.seed, epoch, self.rows)
         return self.take(places[step * self.batch : (step + 1) * self.batch], epoch, step)
 

@@ -25,6 +25,7 @@ from tidemill.runtime.escape import line, one_line_logs
 from tidemill.runtime.files import canonical
 from tidemill.runtime.lifetimes import kernel, owner
 from tidemill.runtime.paths import environment, root, state
+from tidemill.runtime.rank import rank
 from tidemill.runtime.receipt import Receipt
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,9 @@ def tell(step: str, **event: object) -> None:
 
 
 def progress(done: float, total: float | None, unit: str, **more: object) -> None:
-    """From a child: how far this step is."""
+    """From a child: how far this step is. Of several processes one says it."""
+    if rank():
+        return
     print(PROGRESS + canonical({"done": done, "total": total, "unit": unit, **more}), flush=True)
 
 
@@ -257,8 +260,16 @@ def answer(
     return found
 
 
-def main(work: Callable[[list[str]], Receipt | None], usage: str) -> NoReturn:
-    """The shell side of a step: run `work` on the arguments, leave its receipt, exit by it."""
+def main(
+    work: Callable[[list[str]], Receipt | None], usage: str, all_ranks: bool = False
+) -> NoReturn:
+    """The shell side of a step: run `work` on the arguments, leave its receipt, exit by it.
+
+    Started once for each process of a training, as torchrun does it, a step is done by the first
+    one alone, unless it is a training for all of them.
+    """
+    if rank() and not all_ranks:
+        sys.exit(0)
     settle_child()
     arguments = sys.argv[1:]
     if arguments and arguments[0] in ("-h", "--help"):

@@ -124,6 +124,8 @@ def recipe(name: str, overrides: Sequence[str] = ()) -> RecipeConfig:
     application = load_recipe(name)
     _check_model(application, judged.model, where, "model")
     _check_sweep(application, judged, where)
+    _check_batch(application, judged, where)
+    _check_rate(application, judged, where)
     _check_capabilities(application, judged, where)
     _check_golden(application.application, judged)
     if wrong := misread(judged.gates, application_of(name).metrics):
@@ -205,6 +207,26 @@ def _check_sweep(application: type[contract.Recipe], judged: RecipeConfig, where
         raise Refused(
             f"{where}: sweep.metric={judged.sweep.metric}: the training gives "
             f"{', '.join(application.validation)}"
+        )
+
+
+def _check_batch(application: type[contract.Recipe], judged: RecipeConfig, where: str) -> None:
+    """Each device needs a row of every batch."""
+    fields = application(**judged.model)
+    devices = judged.trainer.devices * judged.trainer.nodes
+    if isinstance(fields, contract.Batched) and fields.batch < devices:
+        raise Refused(
+            f"{where}: model.batch={fields.batch} is shared by {devices} devices, each of which "
+            f"needs a row; say model.batch={devices} or more"
+        )
+
+
+def _check_rate(application: type[contract.Recipe], judged: RecipeConfig, where: str) -> None:
+    own = judged.trainer.optimiser == "recipe"
+    if judged.trainer.lr != "recipe" and own and "lr" not in application.model_fields:
+        raise Refused(
+            f"{where}: trainer.lr: {judged.application} has no field lr that its own optimiser "
+            "reads; name one, as trainer.optimiser=adamw"
         )
 
 
@@ -317,6 +339,11 @@ def check_hardware(config: RecipeConfig) -> None:
             f"trainer={trainer.name} wants {trainer.devices} GPUs and this machine has {_gpus()}; "
             f"say trainer.devices={_gpus()}"
         )
+
+
+def gpus() -> int:
+    """How many GPUs this machine has."""
+    return _gpus()
 
 
 @lru_cache
