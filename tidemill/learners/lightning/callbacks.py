@@ -194,6 +194,39 @@ class Penalty(Callback):
                     weight.grad.add_(weight.sign(), alpha=self.l1)
 
 
+class LastValidation(Callback):
+    """Has the weights of the end validated, wherever the last validation before them was.
+
+    Lightning validates every so many batches of an epoch, and where those do not divide the epoch
+    its last steps stay unseen. It does validate before it stops a training, so the last batch asks
+    it to stop.
+    """
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        if trainer.is_last_batch and trainer.current_epoch + 1 >= trainer.max_epochs:
+            trainer.should_stop = True
+
+
+class PartialAccumulation(Callback):
+    """Makes an epoch's last step the mean of the batches that it has.
+
+    Lightning divides each batch's gradient by the batches of a whole step, so a last step of one
+    batch instead of four would count a quarter.
+    """
+
+    @torch.no_grad()
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        whole = trainer.accumulate_grad_batches
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready % whole
+        if not batches:
+            return
+        for weight in module.parameters():
+            if weight.grad is not None:
+                weight.grad.mul_(whole / batches)
+
+
 class TimeBudget(Callback):
     """Ends a training properly once its minutes are spent, those before a kill included."""
 

@@ -19,6 +19,8 @@ from tidemill.kit.batches import Steps
 from tidemill.learners.lightning.callbacks import (
     Average,
     Best,
+    LastValidation,
+    PartialAccumulation,
     Penalty,
     Progress,
     Rates,
@@ -198,7 +200,12 @@ class Training:
 
     def _callbacks(self, run: Run) -> list[Callback]:
         settings = run.trainer
-        callbacks: list[Callback] = [Progress(run.what), *run.callbacks]
+        callbacks: list[Callback] = [
+            Progress(run.what),
+            LastValidation(),
+            PartialAccumulation(),
+            *run.callbacks,
+        ]
         if self.keeping:
             callbacks.append(self.keeping)
         if run.logger:
