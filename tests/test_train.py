@@ -641,6 +641,7 @@ def test_l1_makes_weights_smaller(here: Path) -> None:
 def test_a_rate_is_found_the_same_each_time_and_within_its_range(here: Path) -> None:
     import lightning
 
+    from tidemill.learners.lightning.loop import one_device
     from tidemill.learners.lightning.lr_range_test import HIGH, LOW, find, steepest
 
     recipe = contract.load("images")(**SMALL)
@@ -648,7 +649,7 @@ def test_a_rate_is_found_the_same_each_time_and_within_its_range(here: Path) -> 
     for _ in range(2):
         lightning.seed_everything(1, verbose=False)
         learner: Any = recipe.learner(Splits(here, 1, 400))
-        found.append(find(learner.network(), learner.data))
+        found.append(find(learner.network(), learner.data, one_device(Trainer(**HARDWARE))))
     assert found[0] == found[1] and 1e-5 < found[0] < HIGH
     assert steepest([2.0] * 50 + [1.0] + [1.0] * 49) == pytest.approx(
         LOW * (HIGH / LOW) ** 0.49, rel=0.05

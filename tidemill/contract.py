@@ -399,6 +399,7 @@ class Run:
     begin: Path | None = None  # weights to begin from
     logger: Any = None  # one of Lightning's
     kept: Any = None  # tidemill.learners.lightning.loop.Kept: checkpoints on the way
+    parts: int = 1  # into which a batch is cut, where `kept` does not say it
     callbacks: Sequence[Any] = ()  # Lightning's
     lessons: Lessons | None = None
 

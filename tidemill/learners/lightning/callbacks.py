@@ -17,12 +17,52 @@ from tidemill.runtime import process
 from tidemill.runtime.errors import Fault
 
 TOLD_EVERY_S = 0.5
+READ_EVERY = 10  # batches; to read a loss waits for the accelerator, or for the other processes
+
+
+class FiniteLoss(Callback):
+    """Stops a training at a loss that is NaN or infinite, all of its processes together.
+
+    One process on a CPU looks at each loss at once. Otherwise the last few are read together, and
+    before each validation; the step that is named is the one whose loss it was.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what, self.losses = what, list[tuple[int, Any]]()
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        self.losses.append((steps_done(trainer), loss_of(trainer, outputs)))
+        waits = trainer.world_size > 1 or trainer.strategy.root_device.type != "cpu"
+        if len(self.losses) >= (READ_EVERY if waits else 1):
+            self.read(trainer)
+
+    def on_validation_start(self, trainer: Any, module: Any) -> None:
+        self.read(trainer)
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        self.read(trainer)
+
+    def read(self, trainer: Any) -> None:
+        """Raises Fault where a loss since the last reading is not finite, in any process."""
+        losses = [(step, float(loss)) for step, loss in self.losses if loss is not None]
+        self.losses = []
+        bad = next(((step, loss) for step, loss in losses if not math.isfinite(loss)), None)
+        if trainer.strategy.reduce_boolean_decision(bad is None, all=True):
+            return
+        where = (
+            f"the loss is {bad[1]} at step {bad[0]}"
+            if bad
+            else f"the loss of another process is NaN or infinite by step {steps_done(trainer)}"
+        )
+        raise Fault(f"{self.what}: {where}; lower the learning rate")
 
 
 class Progress(Callback):
     """Tells which training it is, epoch, step, loss, rate and the time left.
 
-    Once also from which step it resumes. It stops the training at a loss that is no number.
+    Once also from which step it resumes.
     """
 
     def __init__(self, what: str) -> None:
@@ -42,13 +82,9 @@ class Progress(Callback):
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        loss, done = loss_of(trainer, outputs), steps_done(trainer)
-        if loss is not None and not math.isfinite(loss):
-            raise Fault(f"{self.what}: the loss is {loss} at step {done}; lower the learning rate")
-        now = time.monotonic()
-        total = self.total
+        done, now, total = steps_done(trainer), time.monotonic(), self.total
         if now - self.told > TOLD_EVERY_S or done == total:
-            self.told = now
+            self.told, loss = now, loss_of(trainer, outputs)
             left = (now - self.began) / max(1, done - self.first) * (total - done)
             process.progress(
                 done,
@@ -56,7 +92,7 @@ class Progress(Callback):
                 "steps",
                 training=self.what,
                 epoch=trainer.current_epoch + 1,
-                loss=None if loss is None else round(loss, 4),
+                loss=None if loss is None else round(float(loss), 4),
                 rate=float(f"{rate(trainer):.3g}"),
                 left_s=round(left),
             )
@@ -92,10 +128,11 @@ class Average(Callback):
         self.own: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
+        weights = dict(module.named_parameters())
         if not self.mean:
-            self.mean = {
-                name: weight.detach().clone() for name, weight in module.named_parameters()
-            }
+            self.mean = {name: weight.detach().clone() for name, weight in weights.items()}
+        # A checkpoint is read into the CPU's memory.
+        self.mean = {name: mean.to(weights[name].device) for name, mean in self.mean.items()}
 
     @torch.no_grad()
     def on_train_batch_end(

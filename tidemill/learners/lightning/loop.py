@@ -4,6 +4,7 @@ import logging
 import os
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -12,6 +13,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from tidemill.contract import Fitted, Rated, Recipe, Run, Splits
 from tidemill.engines.config.schema import Trainer
@@ -19,6 +21,7 @@ from tidemill.kit.batches import Steps
 from tidemill.learners.lightning.callbacks import (
     Average,
     Best,
+    FiniteLoss,
     LastValidation,
     PartialAccumulation,
     Penalty,
@@ -30,7 +33,7 @@ from tidemill.learners.lightning.checkpoints import CheckpointClock, Checkpoints
 from tidemill.learners.lightning.distillation import Teacher, taught
 from tidemill.learners.lightning.lr_range_test import find
 from tidemill.learners.lightning.optimisers import configure
-from tidemill.learners.lightning.resume import Keeping, Stop, go_on, steps_done
+from tidemill.learners.lightning.resume import Keeping, Place, Stop, go_on, steps_done
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import aside
 
@@ -124,7 +127,9 @@ class LightningLearner(ABC, Generic[R, D, M]):
             refuse_by_hand(module, run.trainer)
             optimisers = configure(module, run.trainer, learning_rate(run.trainer, self.recipe))
             module.configure_optimizers = optimisers  # type: ignore[method-assign]
-        return fit(module, data, run) if run.epochs else validated(module, data, run)
+        fitted = fit(module, data, run) if run.epochs else validated(module, data, run)
+        module.float()  # a training at half precision leaves weights that no graph is made of
+        return fitted
 
     def find_rate(self, run: Run) -> float:
         """The learning rate of a range test, on a module that is thrown away."""
@@ -138,7 +143,7 @@ class LightningLearner(ABC, Generic[R, D, M]):
         if run.trainer.optimiser != "recipe":
             optimisers = configure(module, run.trainer, 1.0)
             module.configure_optimizers = optimisers  # type: ignore[method-assign]
-        return find(module, data)
+        return find(module, data, one_device(run.trainer))
 
 
 def _module(learner: Any) -> lightning.LightningModule:
@@ -175,12 +180,14 @@ class Training:
 
     def __init__(self, module: Any, data: Any, run: Run) -> None:
         settings, self.kept = run.trainer, run.kept
-        self.parts: int = self.kept.parts if self.kept else 1
+        self.parts: int = self.kept.parts if self.kept else run.parts
         refuse_by_hand(module, settings, self.parts)
         dataset = positioned(data, self.parts)
+        refuse_unvalidated(data)
         newest = self.kept.checkpoints.newest() if self.kept else None
         self.path = str(newest[0]) if newest else None
         self.content = go_on(dataset, newest[1], self.parts) if newest else None
+        self.place = Place(dataset) if dataset is not None else None
         self.keeping = self._keeping(settings, dataset)
         self.best = Best(run.watch) if settings.keep == "best" and run.watch else None
         self.budget = (
@@ -201,11 +208,14 @@ class Training:
     def _callbacks(self, run: Run) -> list[Callback]:
         settings = run.trainer
         callbacks: list[Callback] = [
+            FiniteLoss(run.what),
             Progress(run.what),
             LastValidation(),
             PartialAccumulation(),
             *run.callbacks,
         ]
+        if self.place:
+            callbacks.append(self.place)
         if self.keeping:
             callbacks.append(self.keeping)
         if run.logger:
@@ -295,6 +305,17 @@ def refuse_by_hand(module: Any, settings: Trainer, parts: int = 1) -> None:
         )
 
 
+def refuse_unvalidated(data: Any) -> None:
+    """Refuse a training that nothing would be judged by. Raises Refused."""
+    loader = data.val_dataloader()
+    if hasattr(loader, "__len__") and not len(loader):
+        raise Refused(
+            "no validation row is of use to this training: none is left, or all have labels that "
+            "no training row has; give split.rules in conf/recipe a larger share for `valid`"
+        )
+    data.val_dataloader = lambda: loader  # to make it may take long
+
+
 def hardware(settings: Trainer) -> dict[str, Any]:
     return {
         "accelerator": settings.accelerator,
@@ -304,6 +325,11 @@ def hardware(settings: Trainer) -> dict[str, Any]:
         "precision": settings.precision,
         "deterministic": settings.deterministic,
     }
+
+
+def one_device(settings: Trainer) -> dict[str, Any]:
+    """The same hardware, of which one process takes one device."""
+    return {**hardware(settings), "devices": 1, "num_nodes": 1, "strategy": "auto"}
 
 
 def measured(trainer: Any) -> dict[str, float]:
@@ -343,9 +369,7 @@ def warm(module: Any, path: Path) -> None:
 
 def save(module: Any, path: Path) -> None:
     """The weights as safetensors: data only, nothing that runs."""
-    weights = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()
-    }
+    weights = apart(module.state_dict())
     odd = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
     if odd:
         raise Fault(
@@ -354,6 +378,18 @@ def save(module: Any, path: Path) -> None:
         )
     with aside(path) as part:
         save_file(weights, str(part))
+
+
+def apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, each in memory of its own: safetensors refuses names that share it."""
+    separate: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in weights.items():
+        own = tensor.detach().cpu().contiguous()
+        storage = own.untyped_storage().data_ptr()
+        separate[name] = own.clone() if storage in storages else own
+        storages.add(storage)
+    return separate
 
 
 def rank() -> int:
