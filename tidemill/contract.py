@@ -270,6 +270,10 @@ class Recipe(BaseModel, ABC):
     baseline_fields: ClassVar[frozenset[str]] = frozenset()
     """The fields that the application's baselines depend on."""
 
+    def unfit(self, strategy: str) -> str:
+        """Why these fields cannot be trained by this strategy of Lightning; "" where they can."""
+        return ""
+
     @abstractmethod
     def learner(self, splits: Splits) -> Learner:
         """One training of these fields on these rows, not begun."""

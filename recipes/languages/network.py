@@ -48,8 +48,9 @@ class Net(nn.Module):
 
     def bagged(self, ids: Tensor, offsets: Tensor, lengths: Tensor) -> Tensor:
         """Training's way, (N,) and (B,) to (B, L): only the rows that occur get a gradient."""
+        sparse = sparse_gradients(self.table)
         return self.logits(
-            F.embedding_bag(ids, self.table, offsets, mode="sum", sparse=sparse_gradients()),
+            F.embedding_bag(ids, self.table, offsets, mode="sum", sparse=sparse),
             lengths,
         )
 

@@ -90,11 +90,14 @@ class ClassifierModule(lightning.LightningModule):
         self.log("valid_accuracy", right, batch_size=rows, on_epoch=True)
 
 
-def sparse_gradients() -> bool:
+def sparse_gradients(table: Tensor) -> bool:
     """Whether a table's gradient may name its used rows alone.
 
-    Several processes add up such gradients by gloo; NCCL refuses them.
+    Several processes add up such gradients by gloo where each has the whole table; NCCL refuses
+    them, and shards have no rows.
     """
+    if not isinstance(table, nn.Parameter):  # a view of shards that were put together
+        return False
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()):
         return True

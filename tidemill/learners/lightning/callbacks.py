@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tidemill.contract import Watch
 from tidemill.learners.lightning.resume import Keeping, loss_of, steps_done
+from tidemill.learners.lightning.sharding import in_shards, spread, weights_of
 from tidemill.runtime import process
 from tidemill.runtime.errors import Fault
 
@@ -129,6 +130,8 @@ class Average(Callback):
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         weights = dict(module.named_parameters())
+        if self.mean and in_shards(trainer):
+            self.mean = spread(trainer, module, self.mean)
         if not self.mean:
             self.mean = {name: weight.detach().clone() for name, weight in weights.items()}
         # A checkpoint is read into the CPU's memory.
@@ -165,6 +168,15 @@ class Average(Callback):
     def on_train_end(self, trainer: Any, module: Any) -> None:
         self.swap(module, self.mean)
 
+    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        if not in_shards(trainer):
+            return
+        own = {name: weight.detach().clone() for name, weight in module.named_parameters()}
+        self.swap(module, self.mean)
+        mean = weights_of(trainer, module)
+        self.swap(module, own)
+        checkpoint["callbacks"][self.state_key]["mean"] = mean
+
     def state_dict(self) -> dict[str, Any]:
         return {"mean": self.mean, "step": self.step}
 
@@ -190,9 +202,7 @@ class Best(Callback):
         value = self.sign * float(trainer.callback_metrics[self.metric])
         if value > self.value:
             self.value, self.step = value, steps_done(trainer)
-            self.weights = {
-                name: weight.detach().clone() for name, weight in module.state_dict().items()
-            }
+            self.weights = weights_of(trainer, module)
             self.metrics = {name: float(told) for name, told in trainer.callback_metrics.items()}
 
     def state_dict(self) -> dict[str, Any]:

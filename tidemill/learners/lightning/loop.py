@@ -13,11 +13,12 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tidemill.contract import Fitted, Rated, Recipe, Run, Splits
 from tidemill.engines.config.schema import Trainer
 from tidemill.kit.batches import Steps
+from tidemill.learners.lightning import sharding
 from tidemill.learners.lightning.callbacks import (
     Average,
     Best,
@@ -127,7 +128,12 @@ class LightningLearner(ABC, Generic[R, D, M]):
             refuse_by_hand(module, run.trainer)
             optimisers = configure(module, run.trainer, learning_rate(run.trainer, self.recipe))
             module.configure_optimizers = optimisers  # type: ignore[method-assign]
-        fitted = fit(module, data, run) if run.epochs else validated(module, data, run)
+        if not run.epochs:
+            return validated(module, data, run)
+        fitted, weights = fit(module, data, run)
+        if weights is not None:
+            self._module = module = self.network()
+            module.load_state_dict(weights)
         module.float()  # a training at half precision leaves weights that no graph is made of
         return fitted
 
@@ -164,8 +170,9 @@ def learning_rate(settings: Trainer, recipe: Recipe) -> float:
 
 def validated(module: Any, data: Any, run: Run) -> Fitted:
     """The metrics of a module that is not trained."""
+    alone = run.trainer.strategy.startswith(sharding.NAME)
     trainer = lightning.Trainer(
-        **hardware(run.trainer),
+        **(one_device(run.trainer) if alone else hardware(run.trainer, module)),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -193,7 +200,15 @@ class Training:
         self.budget = (
             TimeBudget(settings.budget_minutes, self.keeping) if settings.budget_minutes else None
         )
+        sharded = settings.strategy.startswith(sharding.NAME)
+        self.whole = sharding.Whole() if sharded else None
+        # By hand where the weights are in shards: Lightning refuses to.
+        self.clip = None if sharded else settings.gradient_clip
         self.callbacks = self._callbacks(run)
+        if self.whole:
+            self.callbacks.append(self.whole)  # after Average, which leaves the weights averaged
+        if sharded and settings.gradient_clip:
+            self.callbacks.append(sharding.Clip(settings.gradient_clip))
 
     def _keeping(self, settings: Trainer, dataset: Steps | None) -> Keeping | None:
         if not self.kept:
@@ -248,14 +263,17 @@ class Training:
             self.kept.over_budget = bool(self.budget and self.budget.spent)
 
 
-def fit(module: Any, data: Any, run: Run) -> Fitted:
-    """Train a module; it has the weights of the end afterwards, or those of the best validation."""
+def fit(module: Any, data: Any, run: Run) -> tuple[Fitted, dict[str, Tensor] | None]:
+    """Train a module; it has the weights of the end afterwards, or those of the best validation.
+
+    Where it was trained in shards it has a part of them, and the whole weights are given beside.
+    """
     settings = run.trainer
     training = Training(module, data, run)
     by_hand = not module.automatic_optimization
     trainer = lightning.Trainer(
-        **hardware(settings),
-        gradient_clip_val=settings.gradient_clip,
+        **hardware(settings, module),
+        gradient_clip_val=training.clip,
         max_epochs=run.epochs,
         min_epochs=0,
         logger=run.logger or False,
@@ -277,11 +295,12 @@ def fit(module: Any, data: Any, run: Run) -> Fitted:
         trainer.fit(compiled, data, ckpt_path=training.path, weights_only=True)
     finally:
         training.note(trainer)
-    best = training.best
+    best, whole = training.best, training.whole
     if best and best.weights:
-        module.load_state_dict(best.weights)
-        return Fitted(best.metrics, best.step)
-    return Fitted(measured(trainer), steps_done(trainer))
+        if not whole:
+            module.load_state_dict(best.weights)
+        return Fitted(best.metrics, best.step), best.weights if whole else None
+    return Fitted(measured(trainer), steps_done(trainer)), whole.weights if whole else None
 
 
 def refuse_by_hand(module: Any, settings: Trainer, parts: int = 1) -> None:
@@ -316,20 +335,21 @@ def refuse_unvalidated(data: Any) -> None:
     data.val_dataloader = lambda: loader  # to make it may take long
 
 
-def hardware(settings: Trainer) -> dict[str, Any]:
+def hardware(settings: Trainer, module: nn.Module) -> dict[str, Any]:
     return {
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "num_nodes": settings.nodes,
-        "strategy": settings.strategy,
+        "strategy": sharding.strategy(settings.strategy, module),
         "precision": settings.precision,
         "deterministic": settings.deterministic,
     }
 
 
 def one_device(settings: Trainer) -> dict[str, Any]:
-    """The same hardware, of which one process takes one device."""
-    return {**hardware(settings), "devices": 1, "num_nodes": 1, "strategy": "auto"}
+    """The trainer's hardware, of which one process takes one device."""
+    alone = settings.model_copy(update={"devices": 1, "nodes": 1, "strategy": "auto"})
+    return hardware(alone, nn.Module())
 
 
 def measured(trainer: Any) -> dict[str, float]:
