@@ -23,7 +23,7 @@ from scipy import stats
 from tasks.judge.comparison import Comparison
 from tasks.judge.gates import ask
 from tasks.judge.verdict import verdict
-from tests.simulation import (
+from tests.support.simulation import (
     ALARMS,
     ALPHA,
     FALSE,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.making import tiny
+from tests.support.making import tiny
 from tidemill import contract
 from tidemill.cli.tour import copied
 from tidemill.runtime import paths
 
 if TYPE_CHECKING:
-    from tests.serving import Project
+    from tests.support.serving import Project
 
 paths.settle()
 HERE = Path(__file__).resolve().parent.parent
@@ -192,6 +192,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> "Project":
 
     Tests that move an alias put it back.
     """
-    from tests.serving import made
+    from tests.support.serving import made
 
     return made(tmp_path_factory.mktemp("served") / "clone", *contract.names())

@@ -153,12 +153,12 @@ def test_the_version_is_told(
 def test_an_interrupted_command_is_one_line_and_code_130(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tidemill.engines.mlflow import registry
+    from tidemill.engines.mlflow import condition
 
-    def interrupted() -> list[str]:
+    def interrupted() -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(registry, "applications", interrupted)
+    monkeypatch.setattr(condition, "conditions", interrupted)
     assert typed(monkeypatch, "status") == 130
     assert capsys.readouterr().err.startswith("error: stopped;")
 

@@ -80,8 +80,8 @@ def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the
         if shots:
             page.screenshot(path=f"{shots}/mlflow.png")
         told = "\n".join(artifacts(where, run, "verdict"))
-        assert "# languages: Held" in told and "tidemill approve languages" in told
-        assert "# languages: Promoted" in told and "Ada approved: seen and wanted" in told
+        assert "# ✋ languages: Held" in told and "tidemill approve languages" in told
+        assert "# ✅ languages: Promoted" in told and "Ada approved: seen and wanted" in told
         link = re.search(r"\[Version 1 of languages\]\((http[^)]*)\)", told)
         assert link is not None
         page.goto(link.group(1))
@@ -117,7 +117,7 @@ def start(page, where: dict) -> None:
     """The form of the deployment, as a link fills it, looked at and sent."""
     from playwright.sync_api import TimeoutError
 
-    from tests.test_operate import ask
+    from tests.support.prefect_api import ask
 
     found = ask(f"{where['prefect']}/api/deployments/name/retrain/retrain")
     filled = quote(
@@ -155,7 +155,7 @@ def start(page, where: dict) -> None:
 
 
 def paused(clone: Clone, where: dict) -> str:
-    from tests.test_operate import ask, until
+    from tests.support.prefect_api import ask, until
 
     api = f"{where['prefect']}/api"
     found: list = []
@@ -184,7 +184,7 @@ def mlflow_link(where: dict, run: str) -> str:
 
 def artifacts(where: dict, run: str, key: str) -> list[str]:
     """The texts of a run's artifacts of one key."""
-    from tests.test_operate import ask
+    from tests.support.prefect_api import ask
 
     found = ask(
         f"{where['prefect']}/api/artifacts/filter",

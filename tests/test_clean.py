@@ -18,7 +18,7 @@ from tasks.clean import language, page, pool, quality, read
 from tasks.clean.cache import packed, unpacked
 from tasks.clean.part import Part, Unreadable
 from tasks.clean.selectors import cut
-from tests.rooms import HERE, Room, html, prose, site
+from tests.support.rooms import HERE, Room, html, prose, site
 from tidemill.engines import config
 from tidemill.engines.config.schema import Rule, Source
 from tidemill.records import warc
@@ -202,7 +202,7 @@ def test_another_version_of_a_library_that_reads_is_a_reason_to_read_again(
 
 def test_a_record_that_hangs_or_kills_its_reader_costs_that_record_alone() -> None:
     words = ["a", "hang", "b", "die", "c", "leave", "d"]
-    with pool.Pool("tests.poison", "{}", 3.0) as children:
+    with pool.Pool("tests.support.poison", "{}", 3.0) as children:
         answers = list(children.asked(((word, {}, word.encode()) for word in words), 2))
     found = {
         task: (None if head is None else head["said"], body.decode())

@@ -1,4 +1,4 @@
-"""The crawler against a small hostile web on loopback: tests/site."""
+"""The crawler against a small hostile web on loopback: tests/support/site."""
 
 import asyncio
 import gzip
@@ -23,7 +23,8 @@ from tasks.collect import links
 from tasks.collect.fetch import Failed, Fetcher
 from tasks.collect.interpret import wait_days
 from tasks.collect.resolver import Names, NotPublic, permitted
-from tests.site import (
+from tests.support.feeds import FEEDS
+from tests.support.site import (
     ROBOTS,
     Ask,
     Reply,
@@ -303,27 +304,6 @@ def test_sitemaps_may_be_indexes_gzipped_named_by_robots_txt_and_in_several_lang
     assert sorted(manifest(tmp_path)) == [
         f"http://a.localhost/{page}" for page in ("", "de", "en", "text")
     ]
-
-
-FEEDS = {
-    "rss": b'<?xml version="1.0"?><rss version="2.0"><channel><link>http://a.localhost/home</link>'
-    b"<item><link>http://a.localhost/p1</link><pubDate>Mon, 23 Nov 2026 10:00:00 GMT</pubDate>"
-    b"</item>"
-    b"<item><guid>http://a.localhost/p2</guid></item></channel></rss>",
-    "atom": b'<feed xmlns="http://www.w3.org/2005/Atom"><link href="http://a.localhost/home"/>'
-    b'<entry><link rel="alternate" href="/p1"/><link rel="edit" href="/edit"/>'
-    b"<updated>2026-11-23T10:00:00Z</updated></entry>"
-    b'<entry><link href="/p2"/></entry></feed>',
-    "rdf": (
-        b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" '
-        b'xmlns="http://purl.org/rss/1.0/"><item><link>http://a.localhost/p1</link></item><item>'
-        b"<link>/p2</link></item></rdf:RDF>"
-    ),
-    "json": (
-        b'{"version": "https://jsonfeed.org/version/1.1", "items": [{"id": "1", '
-        b'"url": "http://a.localhost/p1"}, {"id": "2", "url": "/p2"}]}'
-    ),
-}
 
 
 @pytest.mark.parametrize("kind", sorted(FEEDS))

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
-from tests.site import Ask, Reply, Web, html, night, pages, source
-from tests.test_layout import ROOT
+from tests.conftest import HERE
+from tests.support.site import Ask, Reply, Web, html, night, pages, source
 from tidemill.engines.config.schema import Source
 from tidemill.records import warc
 
@@ -27,8 +27,8 @@ def started(
     folder: Path, web: Web, wanted: Source, die: tuple[str, str, int] | None = None, **more: object
 ) -> subprocess.Popen[str]:
     child = subprocess.Popen(
-        [sys.executable, "-m", "tests.site.night"],
-        cwd=ROOT,
+        [sys.executable, "-m", "tests.support.site.night"],
+        cwd=HERE,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

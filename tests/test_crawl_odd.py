@@ -7,8 +7,19 @@ from pathlib import Path
 import pytest
 
 from tasks.collect import sitemaps
-from tests.site import ROBOTS, Answering, Ask, Reply, Web, html, night, pages, sitemap, source
-from tests.test_crawl import FEEDS
+from tests.support.feeds import FEEDS
+from tests.support.site import (
+    ROBOTS,
+    Answering,
+    Ask,
+    Reply,
+    Web,
+    html,
+    night,
+    pages,
+    sitemap,
+    source,
+)
 from tidemill.engines.config.schema import NightBudget
 from tidemill.records import warc
 from tidemill.runtime.errors import Fault

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tasks.clean.selectors import Unreadable, cut
 from tasks.split.__main__ import leaks, place, refuse_empty, share
-from tests.rooms import shingles
+from tests.support.rooms import shingles
 from tidemill.engines.config.schema import Rule, SplitRule
 from tidemill.runtime.errors import Refused
 from tidemill.text import normal

@@ -17,7 +17,7 @@ from matplotlib.cbook import is_math_text
 from rich.console import Console
 
 from tests.conftest import Clone
-from tests.site import Reply, Web, pages
+from tests.support.site import Reply, Web, pages
 from tidemill.runtime import escape
 
 HOSTILE = (

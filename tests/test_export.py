@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tasks.export.quantise import choose
-from tests.serving import Project
+from tests.support.serving import Project
 from tidemill.contract import Metric
 from tidemill.engines.config.schema import Export
 

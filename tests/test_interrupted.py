@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Clone, make_clone
-from tests.test_retrain import ended, versions
+from tests.support.runs import ended, versions
 
 
 @pytest.mark.system

@@ -208,11 +208,18 @@ def strings(path: Path) -> list[str]:
 
 def test_no_application_is_named_outside_its_own_folder_and_yaml() -> None:
     names = re.compile(rf"(?<![\w.])({'|'.join(config.files('recipe'))})(?![\w ])")
-    shared = [ROOT / "tests" / name for name in ("conftest.py", "making.py", "serving.py")]
+    shared = [ROOT / "tests" / "conftest.py", *(ROOT / "tests" / "support").glob("*.py")]
     for path in [*modules("tidemill"), *modules("tasks"), *modules("flows"), *shared]:
         if path.relative_to(ROOT).as_posix() in OTHER_WORDS:
             continue
         assert [text for text in strings(path) if names.search(text)] == [], path
+
+
+def test_what_test_files_share_lies_in_support_and_none_imports_another() -> None:
+    other = re.compile(r"(?:from|import) tests\.test_|from tests import test_")
+    for path in (*ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/**/*.py")):
+        lines = path.read_text().splitlines()
+        assert [line for line in lines if other.search(line) and path.stem not in line] == [], path
 
 
 def test_no_step_reads_a_field_of_a_recipe_by_getattr() -> None:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import HERE
-from tests.making import inside
+from tests.support.making import inside
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault, Refused
 

@@ -128,7 +128,7 @@ def test_a_night_ends_properly_at_its_limits() -> None:
 
 
 def test_who_runs_is_told_from_who_had_its_number_before(tmp_path: Path) -> None:
-    from tidemill.runtime.process import lives, me
+    from tidemill.runtime.lifetimes.identity import lives, me
 
     now = me()
     assert lives(now)

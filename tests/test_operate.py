@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.conftest import CANARY, HERE, Clone, make_clone
+from tests.support.prefect_api import ask, until
 from tidemill.engines import config
 
 LEAVES_ONE = """
@@ -22,29 +23,6 @@ import subprocess, time
 print(subprocess.Popen(["sleep", "60"]).pid, flush=True)
 time.sleep(60)
 """
-
-
-def ask(url: str, body: dict | None = None) -> object:
-    """One question to a server.
-
-    A 503 is asked again, as Prefect's own client does while its SQLite is busy.
-    """
-    request = urllib.request.Request(
-        url,
-        None if body is None else json.dumps(body).encode(),
-        {"content-type": "application/json"},
-    )
-    for again in range(5, -1, -1):
-        try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-                request, timeout=20
-            ) as answer:
-                return json.loads(answer.read() or "null")
-        except urllib.error.HTTPError as error:
-            if error.code != 503 or not again:
-                raise
-            time.sleep(1)
-    return None
 
 
 def answered(url: str, **headers: str) -> int:
@@ -61,13 +39,6 @@ def answered(url: str, **headers: str) -> int:
 
 def flow_run(api: str, run: str) -> dict:
     return ask(f"{api}/flow_runs/{run}")  # type: ignore[return-value]
-
-
-def until(condition, seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.3)
 
 
 def start(clone: Clone, *more: str) -> dict:

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.clean.__main__ import reason
 from tasks.clean.read import documents
-from tests.site import Ask, Reply, Web, html, night, pages, settings, source
+from tests.support.site import Ask, Reply, Web, html, night, pages, settings, source
 from tidemill.engines.config import general
 from tidemill.engines.config.schema import OptOut
 from tidemill.records import warc
@@ -357,7 +357,7 @@ def test_rsl(inside: str, path: str, wanted: list[str]) -> None:
 
 
 def test_there_are_at_least_150_cases() -> None:
-    from tests.test_robots import CASES, OURS
+    from tests.support.robots_cases import CASES, OURS
 
     assert (
         len(USAGE) + len(SIGNAL) + len(TDM) + len(TAGS) + len(METAS) + len(SITES) + len(RSL) >= 100

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tasks.clean import __main__ as room
 from tasks.clean import pii
-from tests import pii_corpus
-from tests.rooms import Room, sentence
+from tests.support import pii_corpus
+from tests.support.rooms import Room, sentence
 
 log = logging.getLogger(__name__)
 R = random.Random(20261125)

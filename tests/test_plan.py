@@ -102,7 +102,7 @@ STEPS = ("sweep", "train", "export", "score", "explain", "judge", "register", "e
     [
         ("approval=true", "register end"),
         ("score.alpha=0.01", "judge register end"),
-        ("score.requests=7", "score explain judge register end"),
+        ("score.requests=77", "score explain judge register end"),
         ("export.rows=77", "export score explain judge register end"),
     ],
 )
@@ -186,7 +186,7 @@ def test_the_bytes_of_start_weights_are_in_the_key(here: Project) -> None:
 
 def champion(name: str, number: str, key: str, weights: bytes) -> None:
     """A live version whose training left these weights."""
-    from tests.making import make_live
+    from tests.support.making import make_live
     from tidemill.engines.mlflow import registry, runs
 
     run_id = runs.start(name, key, key)

@@ -17,8 +17,9 @@ import yaml
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from tests import making
 from tests.conftest import HERE, Clone, make_clone
+from tests.support import making
+from tests.support.splits import halved
 from tidemill import contract
 from tidemill.contract import Application, Recipe, Robust, RowWeighted, Run, Splits
 from tidemill.engines import config
@@ -58,23 +59,6 @@ class Case:
         epochs = max(1, math.ceil(steps / len(learner.data.train_dataloader())))
         learner.fit(Run(TRAINER, 1, epochs, "test"))
         return learner
-
-
-def halved(clone: Clone, name: str) -> Path:
-    """The splits of an application by its data half alone, without DVC."""
-    for source in [
-        use["name"]
-        for use in yaml.safe_load((clone.folder / f"conf/recipe/{name}.yaml").read_text())[
-            "sources"
-        ]
-    ]:
-        for step in ("collect", "clean"):
-            done = clone.run(f"tasks.{step}", source)
-            assert done.returncode == 0, done.stderr[-2000:]
-    for step in ("select", "label", "split"):
-        done = clone.run(f"tasks.{step}", name)
-        assert done.returncode == 0, done.stderr[-2000:]
-    return clone.folder / "data" / "splits" / name
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_runs_without_a_version_that_stays_leave_mlflow_with_their_artifacts(project: Path) -> None:
-    from tests.making import make_live
+    from tests.support.making import make_live
     from tidemill.engines.mlflow import client, registry, runs
     from tidemill.engines.mlflow.retention import forget, old
 

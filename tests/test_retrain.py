@@ -12,31 +12,8 @@ import pytest
 
 from tasks.datasheet.croissant import check
 from tests.conftest import Clone
+from tests.support.runs import ended, versions
 from tidemill.runtime.files import sha256
-
-
-def ended(done: subprocess.CompletedProcess[str]) -> dict:
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
-
-
-def versions(clone: Clone) -> list[str]:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            (
-                "from tidemill.engines.mlflow import client, runs; "
-                'print([v.version for v in client.connect().search_model_versions("name = '
-                "'languages'\")])"
-            ),
-        ],
-        cwd=clone.folder,
-        env=clone.env,
-        capture_output=True,
-        text=True,
-    )
-    return json.loads(done.stdout.strip().splitlines()[-1].replace("'", '"'))
 
 
 def test_the_first_run_promotes_and_the_second_is_unchanged_without_training(lived: Clone) -> None:
@@ -342,7 +319,7 @@ def test_status_says_how_each_run_ended_and_a_rollback_brings_the_previous_champ
 def test_an_experiment_that_was_deleted_in_mlflow_is_told_before_anything_is_spent(
     lived: Clone,
 ) -> None:
-    from tests.making import inside
+    from tests.support.making import inside
     from tidemill.engines.mlflow import client, runs
 
     with inside(lived.folder):
@@ -363,7 +340,7 @@ def test_an_experiment_that_was_deleted_in_mlflow_is_told_before_anything_is_spe
 def test_where_the_alias_was_deleted_a_run_is_held_until_a_person_says_what_is_live(
     lived: Clone,
 ) -> None:
-    from tests.making import inside
+    from tests.support.making import inside
     from tidemill.engines.mlflow import registry
 
     with inside(lived.folder):

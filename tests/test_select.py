@@ -20,7 +20,7 @@ from tasks.clean import __main__ as clean_room
 from tasks.clean import quality
 from tasks.select import __main__ as room
 from tasks.select import policy, rows
-from tests.rooms import HERE, Room, html, prose, sentence, shingles, site
+from tests.support.rooms import HERE, Room, html, prose, sentence, shingles, site
 from tidemill.engines import config
 from tidemill.engines.config.schema import Quality, Select
 from tidemill.records.tables import CLEANED, DOCUMENTS, DROPPED, save

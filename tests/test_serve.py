@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import re
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ import pytest
 
 from tasks.serve import __main__ as main
 from tests.conftest import HERE
-from tests.serving import Load, Project, Running, serving, until
+from tests.support.serving import Load, Project, Running, serving, until
 from tidemill.engines.config.schema import Serving
 
 NAMES = ("languages", "images", "stocks", "text_generation")
@@ -573,7 +574,8 @@ def described(running: Running, phases: str, examples: int, seconds: float) -> N
         cwd=running.log.parent,
     )
     assert done.returncode == 0, done.stdout[-6000:]
-    assert "No issues found" in done.stdout, done.stdout[-3000:]
+    # Not "No issues found": that most of what is generated is no picture is a warning.
+    assert re.search(r"(\d+) generated, \1 passed", done.stdout), done.stdout[-3000:]
     print(done.stdout[-1200:])  # noqa: T201
 
 
@@ -695,7 +697,7 @@ def test_a_canary_answers_a_stable_share_of_the_clients(project: Project) -> Non
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("http", marks=pytest.mark.system)])
 def test_what_mlflow_wrote_is_read_without_its_client(tmp_path: Path, kind: str) -> None:
-    from tests.test_register import mlflow_server
+    from tests.support.mlflow_server import mlflow_server
 
     code = (
         "import sys\n"

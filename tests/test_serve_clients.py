@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 from tasks.serve import protocol
 from tasks.serve.protocol import HEAD_BYTES, LINE, LimitedProtocol, Limits
 from tests.conftest import HERE
-from tests.serving import Project, Running, serving, until
+from tests.support.serving import Project, Running, serving, until
 
 KEY = "Authorization: Bearer a-token-of-24-characters\r\n"
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import Project, serving
+from tests.support.serving import Project, serving
 
 shots = os.environ.get("TIDEMILL_PICTURES")  # a folder: the pages are kept there, for docs/serve.md
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import HERE
-from tests.serving import Project, Running, serving, until
+from tests.support.serving import Project, Running, serving, until
 
 ORIGIN = "https://pages.example:8443"
 QUESTION = {"text": "Jeder Mensch hat das Recht auf Leben"}

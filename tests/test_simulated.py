@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks.judge.verdict import verdict
-from tests.simulation import ALARMS, ALPHA, FALSE, TRUE, Share, World, promotions, slide
+from tests.support.simulation import ALARMS, ALPHA, FALSE, TRUE, Share, World, promotions, slide
 
 TRIALS = 25
 # Whose false promotions, before the tests were made honest, were found in so few trials.

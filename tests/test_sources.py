@@ -3,7 +3,7 @@
 import json
 
 from tests.conftest import Clone
-from tests.site import Reply, Web, html, pages
+from tests.support.site import Reply, Web, html, pages
 
 
 def files(clone: Clone) -> dict[str, bytes]:

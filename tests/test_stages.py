@@ -17,7 +17,7 @@ import torch
 from pydantic import ValidationError
 
 from tests.conftest import Clone, make_clone
-from tests.test_recipes import halved
+from tests.support.splits import halved
 from tidemill import contract
 from tidemill.contract import Splits
 from tidemill.engines import config

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from benchmarks import results
 from recipes.stocks.windows import label
 from tests.conftest import Clone, make_clone
-from tests.test_recipes import halved
+from tests.support.splits import halved
 from tidemill import contract
 from tidemill.contract import Splits
 from tidemill.runtime.errors import Refused

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Clone, make_clone
-from tests.test_recipes import halved
-from tests.test_train import Job, server
+from tests.support.splits import halved
+from tests.support.trainings import Job, server
 from tidemill.engines.config.schema import Dimension
 from tidemill.engines.optuna.samplers import inside, outside, quasi
 

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from pydantic import ValidationError
 
-from tests.conftest import HERE, Clone, make_clone
-from tests.forked import HARDWARE
-from tests.test_recipes import halved
+from tests.conftest import Clone, make_clone
+from tests.support.forked import HARDWARE
+from tests.support.splits import halved
+from tests.support.trainings import Job, server
 from tidemill import contract
 from tidemill.contract import Run, Splits
 from tidemill.engines import config
@@ -36,7 +37,6 @@ from tidemill.learners.lightning.loop import Kept
 from tidemill.learners.lightning.resume import Stop
 from tidemill.runtime.errors import Fault, Refused
 
-Job = Callable[..., dict[str, Any]]
 SMALL = {"width": 4, "stages": 2, "batch": 32, "dropout": 0.1}
 
 
@@ -52,39 +52,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 @pytest.fixture(scope="module")
 def forked(pictures: Clone) -> Iterator[Job]:
     yield from server(pictures)
-
-
-def server(clone: Clone) -> Iterator[Job]:
-    """Asks tests/forked.py, in the clone's folder."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.forked"],
-        cwd=clone.folder,
-        env={**clone.env, "PYTHONPATH": str(HERE)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdin and process.stdout
-
-    def ask(**job: Any) -> dict[str, Any]:
-        assert process.stdin and process.stdout
-        process.stdin.write(
-            json.dumps(
-                {
-                    key: str(value) if isinstance(value, Path) else value
-                    for key, value in job.items()
-                }
-            )
-            + "\n"
-        )
-        process.stdin.flush()
-        told: dict[str, Any] = json.loads(process.stdout.readline())
-        return told
-
-    yield ask
-    process.stdin.close()
-    process.wait(timeout=30)
 
 
 def fields(clone: Clone, name: str) -> dict[str, Any]:

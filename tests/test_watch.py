@@ -14,7 +14,7 @@ import pytest
 
 from tasks.serve.watch import moved
 from tests.conftest import HERE, Clone
-from tests.serving import Project, serving
+from tests.support.serving import Project, serving
 
 
 def test_a_column_that_moved_is_told_from_one_that_only_varies() -> None:

@@ -1,4 +1,4 @@
-"""python tests/making.py NAME ...: small real packages, registered as versions 1 and 2.
+"""python tests/support/making.py NAME ...: small real packages, registered as versions 1 and 2.
 
 Networks of a few steps on a few rows drawn here: real graphs of the real recipes, made in seconds,
 in the project it is started in. Version 2 says otherwise than version 1, so that a test can tell

@@ -17,7 +17,7 @@ import yaml
 from tidemill.records import warc
 from tidemill.text import normal
 
-HERE = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parents[2]
 WORDS = [
     line.split()[0]
     for line in (

@@ -1,4 +1,4 @@
-"""python -m tests.site.night: one night in a process of its own, which may die at one point.
+"""python -m tests.support.site.night: one night in its own process, which may die at one point.
 
 Reads {"folder", "mirrors", "source", "settings", "die"} from stdin; `die` is [place, "before" or
 "after", which time].
@@ -14,7 +14,7 @@ from typing import Any
 
 from tasks.collect import frontier
 from tasks.collect.crawl import Crawl
-from tests.site import settings
+from tests.support.site import settings
 from tidemill.engines.config.schema import OptOut, Source
 from tidemill.records import warc
 

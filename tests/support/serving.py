@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.conftest import HERE, Clone, make_clone
-from tests.making import inside, make_live
+from tests.support.making import inside, make_live
 from tidemill.engines.mlflow.direct import Stored
 
 JSON = {"Content-Type": "application/json"}
@@ -57,7 +57,7 @@ class Project:
 def made(folder: Path, *names: str) -> Project:
     clone = make_clone(folder, git=False)
     done = subprocess.run(
-        [sys.executable, str(HERE / "tests" / "making.py"), *names],
+        [sys.executable, str(HERE / "tests" / "support" / "making.py"), *names],
         cwd=folder,
         env={**clone.env, "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -1,4 +1,4 @@
-"""python -m tests.forked: trainings and sweeps that are killed, each in a forked process.
+"""python -m tests.support.forked: trainings and sweeps that are killed, each in a forked process.
 
 It is forked after the imports. A job is a line of JSON on stdin; the answer is its exit status and
 what it wrote. `kill` is the optimiser step after whose batch the process sends SIGKILL to itself: a
