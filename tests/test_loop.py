@@ -14,8 +14,8 @@ from lightning.pytorch.callbacks import Callback
 
 from tasks.train.start import check
 from tests.conftest import HERE
-from tests.forked import HARDWARE
-from tests.making import learner, splits, tiny
+from tests.support.forked import HARDWARE
+from tests.support.making import learner, splits, tiny
 from tidemill import contract
 from tidemill.contract import Run, Splits
 from tidemill.engines import config
@@ -254,20 +254,20 @@ def test_a_card_is_known_by_its_whole_name() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("part", ["train", "valid", "test"])
 def test_a_split_without_rows_is_refused_before_anything_is_trained(
-    name: str, part: str, project: Path
+    name: str, project: Path
 ) -> None:
-    folder = splits(name)
-    frame = pd.read_parquet(folder / f"{part}.parquet")
-    this = plan.by_hand(name, [])
-    frame.head(0).to_parquet(folder / f"{part}.parquet")
-    words = rf"{name} has no {part}\w* row; correct split\.rules in conf/recipe/{name}\.yaml"
-    with pytest.raises(Refused, match=words):
-        check(this, contract.load(name)(**tiny(name).FIELDS))
-    report = {"snapshot": "e" * 64, "counts": {"train": 9, "valid": 9, "test": 9, part: 0}}
+    folder, this = splits(name), plan.by_hand(name, [])
+    words = rf"{name} has no {{}} row; correct split\.rules in conf/recipe/{name}\.yaml"
+    for part, called in (("train", "training"), ("valid", "validation"), ("test", "test")):
+        whole = pd.read_parquet(folder / f"{part}.parquet")
+        whole.head(0).to_parquet(folder / f"{part}.parquet")
+        with pytest.raises(Refused, match=words.format(called)):
+            check(this, contract.load(name)(**tiny(name).FIELDS))
+        whole.to_parquet(folder / f"{part}.parquet")
+    report = {"snapshot": "e" * 64, "counts": {"train": 9, "valid": 0, "test": 9}}
     (folder / "report.json").write_text(json.dumps(report))
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(Refused, match=words.format("validation")):
         plan.by_hand(name, [])
 
 

@@ -45,6 +45,12 @@ def test_a_child_that_shows_progress_may_take_any_time() -> None:
     assert process.run("a step", [sys.executable, "-c", code], silent_s=3.0).wall_s > 3.0
 
 
+def test_lines_of_progress_that_were_mixed_end_nothing() -> None:
+    mixed = '@progress {"done": 1, "total": 9}@progress {"done": 2'
+    command = [sys.executable, "-c", f"print({mixed!r}); print('@progress 7')"]
+    assert process.run("a step", command).wall_s > 0
+
+
 def test_a_full_disk_is_called_so_whoever_notices_it() -> None:
     for error in (
         OSError(28, "No space left on device", "data/x"),

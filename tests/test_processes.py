@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import HERE
-from tests.making import splits
+from tests.support.making import splits
 from tidemill.engines import config
 from tidemill.runtime import process
 from tidemill.runtime.errors import Fault, Refused
@@ -27,8 +27,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def trained(folder: Path, **job: Any) -> list[dict[str, torch.Tensor]]:
     """The weights that each process has at the end."""
     folder.mkdir(exist_ok=True)
-    asked = json.dumps({"folder": str(folder), "settings": {}, **job})
-    command = process.python("tests.processes", asked)
+    one = {"recipe": "text_generation", "watch": "valid_loss", "settings": {}}
+    asked = json.dumps({**one, "folder": str(folder), **job})
+    command = process.python("tests.support.processes", asked)
     process.run(f"train {folder.name}", command, 300, {"PYTHONPATH": str(HERE)})
     return [load_file(folder / f"weights-{number}.safetensors") for number in range(2)]
 
@@ -46,7 +47,7 @@ def test_a_training_in_shards_has_the_weights_of_one_that_keeps_them_whole(proje
         trained(project / strategy, strategy=strategy, **job) for strategy in ("fsdp", "ddp")
     )
     assert far(shards, beside) == 0, "every process has all weights, and the same"
-    assert far(shards, whole) < 1e-5
+    assert far(shards, whole) < 2e-4
 
 
 @pytest.mark.system

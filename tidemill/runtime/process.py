@@ -45,7 +45,10 @@ def tell(step: str, **event: object) -> None:
 
 def progress(done: float, total: float | None, unit: str, **more: object) -> None:
     """From a child: how far this step is."""
-    print(PROGRESS + canonical({"done": done, "total": total, "unit": unit, **more}), flush=True)
+    said = canonical({"done": done, "total": total, "unit": unit, **more})
+    # In one write, since several processes of a training share the output.
+    sys.stdout.write(f"{PROGRESS}{said}\n")
+    sys.stdout.flush()
 
 
 class Child:
@@ -72,8 +75,8 @@ class _Log:
             for raw in stdout:
                 self.heard = time.monotonic()
                 line = raw.decode(errors="replace").rstrip()
-                if line.startswith(PROGRESS):
-                    tell(self.step, **json.loads(line[len(PROGRESS) :]))
+                if (event := _event(line)) is not None:
+                    tell(self.step, **event)
                 elif line:
                     file.write(line + "\n")
                     log.info("%s", line)
@@ -82,6 +85,17 @@ class _Log:
     @property
     def shown(self) -> str:
         return self.path.relative_to(root()).as_posix()
+
+
+def _event(line: str) -> dict[str, object] | None:
+    """What a line of progress says; None for any other, and for one that was mixed with another."""
+    if not line.startswith(PROGRESS):
+        return None
+    try:
+        event = json.loads(line[len(PROGRESS) :])
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
 
 
 def _is_error(line: str) -> bool:
@@ -331,5 +345,6 @@ def settle_child() -> None:
 
 
 def _say(error: object, code: int) -> int:
-    print(ERROR + line(error), file=sys.stderr, flush=True)
+    sys.stderr.write(f"{ERROR}{line(error)}\n")
+    sys.stderr.flush()
     return code

@@ -84,7 +84,7 @@ class Progress(Callback):
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
     ) -> None:
         done, now, total = steps_done(trainer), time.monotonic(), self.total
-        if now - self.told > TOLD_EVERY_S or done == total:
+        if trainer.is_global_zero and (now - self.told > TOLD_EVERY_S or done == total):
             self.told, loss = now, loss_of(trainer, outputs)
             left = (now - self.began) / max(1, done - self.first) * (total - done)
             process.progress(

@@ -1,14 +1,13 @@
-"""python -m tests.processes JOB: one training by several processes of this machine's CPU.
+"""python -m tests.support.processes JOB: one training by several processes of this machine's CPU.
 
-JOB is JSON: folder, strategy, settings, fields, and what happens to it: `kill` is the step after
-which every process kills itself, `poison` the step at which the weights of rank 1 become NaN. The
-folder gets each process's weights and `done.json`.
+JOB is JSON: recipe, watch, folder, strategy, settings, fields and what happens to it: `kill` is the
+step after which every process kills itself, `poison` the step at which the loss of rank 1 becomes
+NaN. The folder gets each process's weights and `done.json`.
 """
 
 import json
 import os
 import signal
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from tests.forked import HARDWARE
-from tests.making import tiny
+from tests.support.forked import HARDWARE
+from tests.support.making import tiny
 from tidemill import contract
 from tidemill.contract import Run, Splits
 from tidemill.engines.config.schema import Trainer
@@ -26,8 +25,6 @@ from tidemill.learners.lightning.checkpoints import Checkpoints
 from tidemill.learners.lightning.loop import Kept, rank
 from tidemill.learners.lightning.resume import Stop
 from tidemill.runtime import paths, process
-
-NAME, METRIC = "text_generation", "valid_loss"
 
 
 class Killed(Callback):
@@ -52,7 +49,7 @@ def main(arguments: list[str]) -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     job = json.loads(arguments[0])
-    folder = Path(job["folder"])
+    name, folder = job["recipe"], Path(job["folder"])
     more: list[Callback] = []
     if job.get("kill"):
         more.append(Killed(job["kill"]))
@@ -60,11 +57,11 @@ def main(arguments: list[str]) -> None:
         more.append(Poisoned(job["poison"]))
     settings = {"strategy": job["strategy"], "devices": 2, "max_epochs": 2, **job["settings"]}
     trainer = Trainer(**{**HARDWARE, **settings})
-    recipe = contract.load(NAME)(**{**tiny(NAME).FIELDS, "batch": 2, **job.get("fields", {})})
-    learner = recipe.learner(Splits(paths.data("splits", NAME), 1))
+    recipe = contract.load(name)(**{**tiny(name).FIELDS, "batch": 2, **job.get("fields", {})})
+    learner = recipe.learner(Splits(paths.data("splits", name), 1))
     kept = Kept(Checkpoints(folder / "checkpoints", {"of": str(folder)}), Stop())
-    watch = contract.watch(NAME, METRIC)
-    fitted = learner.fit(Run(trainer, 1, 2, NAME, watch=watch, kept=kept, callbacks=more))
+    watch = contract.watch(name, job["watch"])
+    fitted = learner.fit(Run(trainer, 1, 2, name, watch=watch, kept=kept, callbacks=more))
     learner.save(folder / f"weights-{rank()}.safetensors")
     if not rank():
         done = {"metrics": fitted.metrics, "resumed_at": kept.resumed_at}
