@@ -145,6 +145,8 @@ def export(
     The first of `asked` is what the graph is traced with. `dynamic` names each input's axes whose
     length may vary: input to axis to name.
     """
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
     net = net.eval().cpu()
     names = {name for axes in dynamic.values() for name in axes.values()}
     lengths = {name: torch.export.Dim(name) for name in sorted(names)}
@@ -163,6 +165,7 @@ def export(
         verbose=False,
     )
     assert program is not None
+    ClearMetadataAndDocStringPass()(program.model)  # paths of this machine, a stack for each node
     program.save(str(path), external_data=False)
     return _largest_difference(net, path, asked)
 

@@ -252,7 +252,7 @@ def variables() -> dict[str, str]:
         **os.environ,
         **environment(),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(root()),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(root()), os.environ.get("PYTHONPATH")])),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         owner.OWNER: str(os.getpid()),
     }
