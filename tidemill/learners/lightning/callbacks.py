@@ -13,7 +13,12 @@ from torch import Tensor
 
 from tidemill.contract import Watch
 from tidemill.learners.lightning.resume import Keeping, loss_of, steps_done
-from tidemill.learners.lightning.sharding import in_shards, spread, weights_of
+from tidemill.learners.lightning.sharding import (
+    forget_gathered,
+    in_shards,
+    spread,
+    weights_of,
+)
 from tidemill.runtime import process
 from tidemill.runtime.errors import Fault
 
@@ -151,30 +156,31 @@ class Average(Callback):
             self.mean[name].lerp_(weight.detach(), 1 - decay)
 
     @torch.no_grad()
-    def swap(self, module: Any, to: dict[str, Tensor]) -> None:
+    def swap(self, trainer: Any, module: Any, to: dict[str, Tensor]) -> None:
         for name, weight in module.named_parameters():
             weight.copy_(to[name])
+        forget_gathered(trainer)
 
     def on_validation_start(self, trainer: Any, module: Any) -> None:
         if self.mean:
             self.own = {name: weight.detach().clone() for name, weight in module.named_parameters()}
-            self.swap(module, self.mean)
+            self.swap(trainer, module, self.mean)
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         if self.own:
-            self.swap(module, self.own)
+            self.swap(trainer, module, self.own)
             self.own = {}
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
-        self.swap(module, self.mean)
+        self.swap(trainer, module, self.mean)
 
     def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
         if not in_shards(trainer):
             return
         own = {name: weight.detach().clone() for name, weight in module.named_parameters()}
-        self.swap(module, self.mean)
+        self.swap(trainer, module, self.mean)
         mean = weights_of(trainer, module)
-        self.swap(module, own)
+        self.swap(trainer, module, own)
         checkpoint["callbacks"][self.state_key]["mean"] = mean
 
     def state_dict(self) -> dict[str, Any]:

@@ -113,6 +113,21 @@ def weights_of(trainer: Any, module: nn.Module) -> dict[str, Tensor]:
         return {name: weight.detach().clone() for name, weight in model.state_dict().items()}
 
 
+def forget_gathered(trainer: Any) -> None:
+    """Have shards that were changed put together anew.
+
+    A validation leaves the outermost layer's weights together, and the next step would take those.
+    """
+    if not in_shards(trainer):
+        return
+    from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
+
+    for part in FSDP.fsdp_modules(trainer.strategy.model):
+        handle = part._handle  # no public call frees what lies together already (torch 2.13)
+        if handle is not None and not handle.needs_unshard():
+            handle.reshard(True)
+
+
 class Whole(Callback):
     """Takes the whole weights as a training in shards ends."""
 
