@@ -86,7 +86,7 @@ def test_an_average_that_was_read_from_a_checkpoint_goes_where_the_weights_are()
     average = Average(0.9)
     average.load_state_dict({"mean": {"weight": torch.ones(2, 3)}, "step": 4})
     module = torch.nn.Linear(3, 2, bias=False, device="meta")  # stands for a GPU
-    average.on_train_start(None, module)
+    average.on_train_start(SimpleNamespace(strategy=None), module)
     assert average.mean["weight"].device == module.weight.device
 
 
