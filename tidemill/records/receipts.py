@@ -168,6 +168,19 @@ class Registered(RunReceipt):
     page: str  # the path of the run's page in MLflow
 
 
+class Predicted(Receipt):
+    """What became of a file's rows."""
+
+    application: str
+    version: str
+    digest: str
+    rows: int
+    answered: int
+    resumed_at: int  # rows that an earlier run had answered
+    first_error: str | None
+    out: str
+
+
 class Verified(Receipt):
     """A version that was trained again."""
 
