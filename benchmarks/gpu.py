@@ -8,6 +8,7 @@ training, resumes it, and writes gpu-report.json.
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,16 @@ PEAK = {
     "T4": 65,
 }
 BATCH = 16
+
+
+def peak_tflops(card: str) -> int | None:
+    """Of a card as its driver calls it, by whole words: an L40 is no L4."""
+    words = re.split(r"[ _-]", card.upper())
+    for name, peak in PEAK.items():
+        wanted = name.split()
+        if any(words[at : at + len(wanted)] == wanted for at in range(len(words))):
+            return peak
+    return None
 
 
 def child(folder: Path, minutes: float, size: str) -> None:
@@ -77,7 +88,7 @@ def child(folder: Path, minutes: float, size: str) -> None:
             steps, took = trainer.global_step - self.first, time.monotonic() - self.began
             tokens = steps * BATCH * size_.context / max(took, 1e-9)
             card = torch.cuda.get_device_name()
-            peak = next((peak for name, peak in PEAK.items() if name in card), None)
+            peak = peak_tflops(card)
             (folder / "report.json").write_text(
                 json.dumps(
                     {

@@ -32,11 +32,23 @@ def test_a_child_that_was_asked_answers_or_says_why_not(code: int, kind: type[Ex
     assert process.ask("what", [sys.executable, "-c", "print('an answer')"]) == "an answer\n"
 
 
-def test_a_child_that_takes_too_long_is_ended() -> None:
+def test_a_child_that_hangs_is_ended() -> None:
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
-    with pytest.raises(Fault, match=r"took longer than .* and was stopped") as fault:
-        process.run("a step", command, timeout_s=0.5)
+    with pytest.raises(Fault, match=r"showed no progress for .* and was stopped") as fault:
+        process.run("a step", command, silent_s=0.5)
     assert fault.value.heals
+
+
+def test_a_child_that_shows_progress_may_take_any_time() -> None:
+    says = """print('@progress {"done": 1, "total": 9}', flush=True)"""
+    code = f"import time\nfor _ in range(9):\n    {says}\n    time.sleep(0.5)"
+    assert process.run("a step", [sys.executable, "-c", code], silent_s=3.0).wall_s > 3.0
+
+
+def test_lines_of_progress_that_were_mixed_end_nothing() -> None:
+    mixed = '@progress {"done": 1, "total": 9}@progress {"done": 2'
+    command = [sys.executable, "-c", f"print({mixed!r}); print('@progress 7')"]
+    assert process.run("a step", command).wall_s > 0
 
 
 def test_a_full_disk_is_called_so_whoever_notices_it() -> None:

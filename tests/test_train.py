@@ -483,6 +483,114 @@ def test_the_best_is_kept_and_no_patience_ends_early(here: Path) -> None:
     )
 
 
+class Validations(Callback):
+    """The step of each validation."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        self.steps.append(trainer.global_step)
+
+
+@pytest.mark.parametrize(
+    ("share", "epochs", "expected"),
+    [
+        (0.7, 2, [4, 11, 14]),  # every four batches of seven, and the end
+        (0.5, 1, [3, 6, 7]),
+        (1 / 3, 1, [2, 4, 6, 7]),  # as a trial of three rungs is validated
+        (1.0, 2, [7, 14]),
+    ],
+)
+def test_the_last_validation_is_of_the_weights_of_the_end(
+    here: Path, share: float, epochs: int, expected: list[int]
+) -> None:
+    validations = Validations()
+    module, metrics, steps = trained(here, epochs=epochs, validate_share=share, more=(validations,))
+    assert validations.steps == expected and steps == expected[-1]
+    assert metrics["valid_loss"] == pytest.approx(validation_loss(here, module), rel=1e-5)
+
+
+def validation_loss(splits: Path, module: Any) -> float:
+    """Of all validation rows, by the weights as they are."""
+    learner: Any = contract.load("images")(**SMALL).learner(Splits(splits, 1, 200))
+    batches = list(learner.data.val_dataloader())
+    module.eval()
+    with torch.no_grad():
+        losses = [
+            torch.nn.functional.cross_entropy(module.logits(batch), batch[1], reduction="sum")
+            for batch in batches
+        ]
+    return float(sum(losses) / sum(len(batch[1]) for batch in batches))
+
+
+def test_the_average_and_the_best_are_judged_by_the_weights_of_the_end(here: Path) -> None:
+    averaged, metrics, _ = trained(here, epochs=2, validate_share=0.7, ema=0.5)
+    assert metrics["valid_loss"] == pytest.approx(validation_loss(here, averaged), rel=1e-5)
+    best, metrics, _ = trained(here, epochs=2, validate_share=0.7, keep="best")
+    assert metrics["valid_loss"] == pytest.approx(validation_loss(here, best), rel=1e-5)
+
+
+class Gradients(Callback):
+    """The gradients of each step as the optimiser sees them, and the batches before it."""
+
+    def __init__(self) -> None:
+        self.batches: list[Any] = []
+        self.steps: list[tuple[list[Any], list[torch.Tensor], dict[str, torch.Tensor]]] = []
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
+        self.batches.append(batch)
+
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        gradients = [weight.grad.clone() for weight in module.parameters()]
+        before = {name: weight.clone() for name, weight in module.state_dict().items()}
+        self.steps.append((self.batches, gradients, before))
+        self.batches = []
+
+
+@pytest.mark.parametrize(("accumulate", "batches"), [(4, [4, 1]), (3, [3, 2]), (2, [2, 2, 1])])
+def test_the_last_step_of_an_epoch_counts_its_own_batches(
+    accumulate: int, batches: list[int]
+) -> None:
+    import lightning
+
+    from tidemill.learners.lightning.loop import fit
+
+    class Line(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.line = torch.nn.Linear(3, 1)
+
+        def training_step(self, batch: Any, step: int) -> torch.Tensor:
+            return (self.line(batch[0])[:, 0] - batch[1]).square().mean()
+
+        def validation_step(self, batch: Any, step: int) -> None:
+            self.log("valid_loss", self.training_step(batch, step))
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    class Rows(lightning.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            rows = [(torch.rand(8, 3), torch.rand(8)) for _ in range(5)]
+            return torch.utils.data.DataLoader(rows, batch_size=None)  # type: ignore[arg-type]
+
+        val_dataloader = train_dataloader
+
+    torch.manual_seed(1)
+    gradients = Gradients()
+    trainer = Trainer(**{**HARDWARE, "accumulate": accumulate})
+    fit(Line(), Rows(), Run(trainer, 1, 1, "test", callbacks=(gradients,)))
+    assert [len(step[0]) for step in gradients.steps] == batches
+    for seen, found, before in gradients.steps:
+        line = Line()
+        line.load_state_dict(before)
+        torch.stack([line.training_step(batch, 0) for batch in seen]).mean().backward()
+        for weight, gradient in zip(line.parameters(), found, strict=True):
+            assert weight.grad is not None
+            assert torch.allclose(weight.grad, gradient, rtol=1e-5), len(seen)
+
+
 def test_averaged_weights_are_what_comes_out(here: Path) -> None:
     last, averaged = (trained(here, epochs=2, ema=ema)[0].state_dict() for ema in (0.0, 0.999))
     assert any(not torch.equal(last[name], averaged[name]) for name in last)
@@ -500,6 +608,7 @@ def test_l1_makes_weights_smaller(here: Path) -> None:
 def test_a_rate_is_found_the_same_each_time_and_within_its_range(here: Path) -> None:
     import lightning
 
+    from tidemill.learners.lightning.loop import one_device
     from tidemill.learners.lightning.lr_range_test import HIGH, LOW, find, steepest
 
     recipe = contract.load("images")(**SMALL)
@@ -507,7 +616,7 @@ def test_a_rate_is_found_the_same_each_time_and_within_its_range(here: Path) -> 
     for _ in range(2):
         lightning.seed_everything(1, verbose=False)
         learner: Any = recipe.learner(Splits(here, 1, 400))
-        found.append(find(learner.network(), learner.data))
+        found.append(find(learner.network(), learner.data, one_device(Trainer(**HARDWARE))))
     assert found[0] == found[1] and 1e-5 < found[0] < HIGH
     assert steepest([2.0] * 50 + [1.0] + [1.0] * 49) == pytest.approx(
         LOW * (HIGH / LOW) ** 0.49, rel=0.05

@@ -270,6 +270,10 @@ class Recipe(BaseModel, ABC):
     baseline_fields: ClassVar[frozenset[str]] = frozenset()
     """The fields that the application's baselines depend on."""
 
+    def unfit(self, strategy: str) -> str:
+        """Why these fields cannot be trained by this strategy of Lightning; "" where they can."""
+        return ""
+
     @abstractmethod
     def learner(self, splits: Splits) -> Learner:
         """One training of these fields on these rows, not begun."""
@@ -399,6 +403,7 @@ class Run:
     begin: Path | None = None  # weights to begin from
     logger: Any = None  # one of Lightning's
     kept: Any = None  # tidemill.learners.lightning.loop.Kept: checkpoints on the way
+    parts: int = 1  # into which a batch is cut, where `kept` does not say it
     callbacks: Sequence[Any] = ()  # Lightning's
     lessons: Lessons | None = None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -36,34 +37,72 @@ class Copies(Shuffled):
         super().__init__(len(data.targets), data.fields.batch, data.seed)
         self.data = data
 
-    def take(self, rows: Tensor, epoch: int, step: int) -> Batch:
+    def take(self, rows: Tensor, epoch: int, step: int) -> Any:
+        """What a batch is made of: its rows, their weights, and what is drawn for all of it."""
         data = self.data
-        drawn = np.random.SeedSequence([data.seed, epoch, step]).generate_state(1, np.uint64)
-        random = torch.Generator().manual_seed(int(drawn[0]))
-        pixels = varied(data.pixels[rows].float()[:, None] / 255, data.fields, random)
-        if data.weights is None:
-            return pixels, data.targets[rows]
-        weighted = data.weights[rows]
-        return pixels, data.targets[rows], weighted / weighted.mean()
+        seed = np.random.SeedSequence([data.seed, epoch, step]).generate_state(1, np.uint64)
+        random = torch.Generator().manual_seed(int(seed[0]))
+        weights = None if data.weights is None else data.weights[rows] / data.weights[rows].mean()
+        return rows, weights, drawn(len(rows), data.fields, random)
+
+    def cut(self, whole: Any, rows: slice) -> Batch:
+        places, weights, changes = whole
+        chosen, data = places[rows], self.data
+        pixels = changed(data.pixels[chosen].float()[:, None] / 255, changes.of(rows))
+        if weights is None:
+            return pixels, data.targets[chosen]
+        return pixels, data.targets[chosen], weights[rows]
 
 
-def varied(pixels: Tensor, fields: Fields, random: torch.Generator) -> Tensor:
+@dataclass(frozen=True)
+class Changes:
+    """How each picture of a batch is changed; None where none is in that way."""
+
+    matrix: Tensor | None  # (B, 2, 3)
+    field: Tensor | None  # (B, 2, FIELD, FIELD)
+    hidden: Tensor | None  # (B, 1, S, S)
+    noise: Tensor | None  # (B, 1, S, S)
+
+    def of(self, rows: slice) -> Changes:
+        """Those of some of the pictures."""
+        parts = (self.matrix, self.field, self.hidden, self.noise)
+        return Changes(*(None if part is None else part[rows] for part in parts))
+
+
+def drawn(count: int, fields: Fields, random: torch.Generator) -> Changes:
+    """So many random changes.
+
+    The numbers of `matrix` are drawn whether they are used or not, so that one setting moves no
+    other.
+    """
+    side = fields.side
+    matrix = _transform(count, side, fields, random)
+    moved = fields.turn or fields.zoom or fields.shift or fields.bend or fields.mirror
+    field = None
+    if fields.bend:
+        points = torch.randn(count, 2, FIELD, FIELD, generator=random)
+        field = points * (2 * fields.bend / side)
+    hidden = _erased(count, side, fields.erase, random) if fields.erase else None
+    noise = None
+    if fields.noise:
+        deviation = torch.rand(count, 1, 1, 1, generator=random) * fields.noise
+        noise = torch.randn(count, 1, side, side, generator=random) * deviation
+    return Changes(matrix if moved else None, field, hidden, noise)
+
+
+def changed(pixels: Tensor, changes: Changes) -> Tensor:
     """Copies (B, 1, S, S): turned, resized, moved, bent, partly erased; if asked, mirrored."""
-    # The numbers are drawn whether they are used or not, so that one setting moves no other.
-    matrix = _transform(len(pixels), pixels.shape[-1], fields, random)
-    if fields.turn or fields.zoom or fields.shift or fields.bend or fields.mirror:
-        grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
-        if fields.bend:
-            grid = grid + _bend(len(pixels), pixels.shape[-1], fields.bend, random)
+    if changes.matrix is not None:
+        grid = F.affine_grid(changes.matrix, list(pixels.shape), align_corners=False)
+        if changes.field is not None:
+            grid = grid + _bend(changes.field, pixels.shape[-1])
         pixels = F.grid_sample(
             pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False
         )
-    if fields.erase:
-        hidden = _erased(len(pixels), pixels.shape[-1], fields.erase, random)
-        pixels = pixels.masked_fill(hidden, 0.0)
-    if fields.noise:
-        deviation = torch.rand(len(pixels), 1, 1, 1, generator=random) * fields.noise
-        pixels = (pixels + torch.randn(pixels.shape, generator=random) * deviation).clamp(0, 1)
+    if changes.hidden is not None:
+        pixels = pixels.masked_fill(changes.hidden, 0.0)
+    if changes.noise is not None:
+        pixels = (pixels + changes.noise).clamp(0, 1)
     return pixels
 
 
@@ -87,9 +126,8 @@ def _transform(count: int, side: int, fields: Fields, random: torch.Generator) -
     )
 
 
-def _bend(count: int, side: int, pixels: float, random: torch.Generator) -> Tensor:
-    """An elastic field (B, S, S, 2) that moves each point by about so many pixels."""
-    field = torch.randn(count, 2, FIELD, FIELD, generator=random) * (2 * pixels / side)
+def _bend(field: Tensor, side: int) -> Tensor:
+    """By how much each point is moved, (B, S, S, 2), of a field's few points."""
     return F.interpolate(field, size=(side, side), mode="bicubic", align_corners=True).permute(
         0, 2, 3, 1
     )
@@ -137,6 +175,5 @@ class Data(lightning.LightningDataModule):
 
     def val_dataloader(self) -> Any:
         pixels, targets = (part.split(VALIDATED) for part in self.valid)
-        return loader(
-            [(one.float()[:, None] / 255, two) for one, two in zip(pixels, targets, strict=True)]
-        )
+        batches = zip(pixels, targets, strict=True)
+        return loader([(one.float()[:, None] / 255, two) for one, two in batches if len(two)])

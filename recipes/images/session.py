@@ -21,7 +21,8 @@ def grey(body: bytes, side: int) -> np.ndarray:
 
 def stack(payloads: Iterable[bytes], side: int) -> np.ndarray:
     """(n, side, side) uint8 of payloads."""
-    return np.stack([grey(body, side) for body in payloads])
+    pictures = [grey(body, side) for body in payloads]
+    return np.stack(pictures) if pictures else np.zeros((0, side, side), np.uint8)
 
 
 class PicturePredictor(ClassifierPredictor[Picture, Label]):

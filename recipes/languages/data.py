@@ -22,6 +22,9 @@ from tidemill.kit.batches import Steps, weights
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # ids (N,), offsets (B,), lengths (B,), targets (B,)
 
+Drawn = int | str
+"""A row whose text is taken whole, or a part of a text."""
+
 
 def bag(ids: list[np.ndarray], targets: np.ndarray) -> Batch:
     lengths = np.array([len(item) for item in ids])
@@ -48,7 +51,7 @@ class Draws(Steps):
     def steps(self) -> int:
         return self.data.fields.steps
 
-    def whole(self, epoch: int, step: int) -> tuple[list[np.ndarray], np.ndarray]:
+    def whole(self, epoch: int, step: int) -> tuple[list[Drawn], np.ndarray]:
         data = self.data
         random = np.random.default_rng([data.seed, epoch, step])
         rows = np.searchsorted(
@@ -57,17 +60,19 @@ class Draws(Steps):
         rows = rows.clip(0, len(data.targets) - 1)
         return [self.crop(row, random) for row in rows], data.targets[rows]
 
-    def cut(self, whole: tuple[list[np.ndarray], np.ndarray], rows: slice) -> Batch:
-        return bag(whole[0][rows], whole[1][rows])
+    def cut(self, whole: tuple[list[Drawn], np.ndarray], rows: slice) -> Batch:
+        return bag([self.ngrams(one) for one in whole[0][rows]], whole[1][rows])
 
     def count(self, batch: Batch) -> int:
         return len(batch[3])
 
-    def crop(self, row: int, random: np.random.Generator) -> np.ndarray:
-        """The n-grams of a row, or of a few words of it.
+    def ngrams(self, drawn: Drawn) -> np.ndarray:
+        if isinstance(drawn, str):
+            return ngrams(drawn, self.data.fields.bits)
+        return self.data.ids[drawn]
 
-        Of a few characters where it has no words.
-        """
+    def crop(self, row: int, random: np.random.Generator) -> Drawn:
+        """A row, or a few words of it; a few characters where it has no words."""
         data = self.data
         if random.random() < data.fields.crop:
             text = data.texts[row]
@@ -75,12 +80,12 @@ class Draws(Steps):
             if len(words) > 3:
                 size = int(min(len(words), 2 ** random.uniform(0, 5)))
                 start = random.integers(0, len(words) - size + 1)
-                return ngrams(" ".join(words[start : start + size]), data.fields.bits)
+                return " ".join(words[start : start + size])
             if len(text) > 30:
                 size = int(2 ** random.uniform(1.5, 6))
                 start = random.integers(0, max(1, len(text) - size))
-                return ngrams(text[start : start + size], data.fields.bits)
-        return data.ids[row]
+                return text[start : start + size]
+        return row
 
 
 class Data(lightning.LightningDataModule):

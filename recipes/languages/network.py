@@ -18,7 +18,13 @@ from torch.nn import functional as F
 from recipes.languages.data import Batch, Data
 from recipes.languages.features import ngrams, padded
 from recipes.languages.schema import Fields
-from tidemill.families.networks import ClassifierModule, export, scheduled, total_steps
+from tidemill.families.networks import (
+    ClassifierModule,
+    export,
+    scheduled,
+    sparse_gradients,
+    total_steps,
+)
 from tidemill.learners.lightning.loop import LightningLearner
 
 # Three of different lengths: what the exported graph is compared with torch on.
@@ -42,8 +48,10 @@ class Net(nn.Module):
 
     def bagged(self, ids: Tensor, offsets: Tensor, lengths: Tensor) -> Tensor:
         """Training's way, (N,) and (B,) to (B, L): only the rows that occur get a gradient."""
+        sparse = sparse_gradients(self.table)
         return self.logits(
-            F.embedding_bag(ids, self.table, offsets, mode="sum", sparse=True), lengths
+            F.embedding_bag(ids, self.table, offsets, mode="sum", sparse=sparse),
+            lengths,
         )
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:

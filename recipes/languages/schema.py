@@ -65,3 +65,11 @@ class Fields(BaseModel):
         default=0.7, ge=0, le=1, description="share of a batch from sources of whole paragraphs"
     )
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
+
+    def unfit(self, strategy: str) -> str:
+        if "fsdp" not in strategy:
+            return ""
+        return (
+            "languages has weights of no dimension, which fsdp does not share out; say "
+            "trainer=ddp or trainer=gpu"
+        )

@@ -100,7 +100,8 @@ class Forecaster(lightning.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor, int], step: int) -> None:
         steps, start, scale, true, number = batch
-        logs = self.nets[int(number)](steps, start).sort(dim=2).values
+        found = self.nets[int(number)](steps, start).float()  # whatever precision it computes in
+        logs, scale, true = found.sort(dim=2).values, scale.float(), true.float()
         wanted = torch.log1p(true) / scale[:, None]
         self.missed.append(torch.maximum(logs[:, :, 0] - wanted, wanted - logs[:, :, 2]))
         found = torch.expm1(logs * scale[:, None, None])

@@ -39,29 +39,33 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _turned(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
-        assert weight.grad is not None
-        state = self.state[weight]
+        gradient, state = whole(weight), self.state[weight]
         if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-        looked = weight.grad.lerp(state["momentum"], group["momentum"])
+            state["momentum"] = torch.zeros_like(gradient)
+        state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        looked = gradient.lerp(state["momentum"], group["momentum"])
         return orthogonal(looked) * (0.2 * math.sqrt(max(weight.shape)))
 
     def _adam(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
-        assert weight.grad is not None
-        state = self.state[weight]
+        gradient, state = whole(weight), self.state[weight]
         if not state:
             state |= {
                 "step": 0,
-                "mean": torch.zeros_like(weight),
-                "square": torch.zeros_like(weight),
+                "mean": torch.zeros_like(gradient),
+                "square": torch.zeros_like(gradient),
             }
         state["step"] += 1
         first, second = group["betas"]
-        state["mean"].lerp_(weight.grad, 1 - first)
-        state["square"].lerp_(weight.grad.square(), 1 - second)
+        state["mean"].lerp_(gradient, 1 - first)
+        state["square"].lerp_(gradient.square(), 1 - second)
         scale = (state["square"] / (1 - second ** state["step"])).sqrt_().add_(1e-8)
         return state["mean"] / (1 - first ** state["step"]) / scale
+
+
+def whole(weight: Tensor) -> Tensor:
+    """The gradient at 32 bits: at 16, squares of small ones and the 1e-8 beside them are zero."""
+    assert weight.grad is not None
+    return weight.grad.float()
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

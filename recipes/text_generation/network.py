@@ -27,6 +27,8 @@ from tidemill.learners.lightning.loop import LightningLearner
 class Generator(lightning.LightningModule):
     """The transformer in training."""
 
+    sharded_layers = (Layer,)
+
     def __init__(self, fields: Fields, data: Data) -> None:
         super().__init__()
         self.fields, self.data = fields, data
@@ -35,6 +37,12 @@ class Generator(lightning.LightningModule):
             folder.load(self.net, fields.start)
             if fields.lora_rank:
                 self.net = adapted(self.net, fields.lora_rank)
+        # Noted here, since a shard of a matrix is none, and its name is another.
+        self.matrices = {
+            id(weight)
+            for name, weight in self.net.named_parameters()
+            if weight.dim() == 2 and name.startswith("layers.") and ".lora_" not in name
+        }
 
     def logits(self, batch: Packed) -> Tensor:
         """(B T, V)."""
@@ -65,21 +73,9 @@ class Generator(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         fields = self.fields
-        if fields.optimiser == "muon" and "FSDP" in type(self.trainer.strategy).__name__:
-            raise ValueError(
-                "model.optimiser=muon needs whole matrices and fsdp keeps shards of them; "
-                "use model.optimiser=adamw"
-            )
-        trained = [
-            (name, weight) for name, weight in self.net.named_parameters() if weight.requires_grad
-        ]
-        matrices = [
-            weight
-            for name, weight in trained
-            if weight.dim() == 2 and name.startswith("layers.") and ".lora_" not in name
-        ]
-        chosen = {id(weight) for weight in matrices}
-        others = [weight for _, weight in trained if id(weight) not in chosen]
+        trained = [weight for weight in self.net.parameters() if weight.requires_grad]
+        matrices = [weight for weight in trained if id(weight) in self.matrices]
+        others = [weight for weight in trained if id(weight) not in self.matrices]
         groups: list[dict[str, Any]] = [
             {"params": matrices, "decay": fields.decay, "muon": fields.optimiser == "muon"},
             {"params": others},

@@ -155,6 +155,14 @@ class Fields(BaseModel):
             )
         return self
 
+    def unfit(self, strategy: str) -> str:
+        if self.optimiser == "muon" and "fsdp" in strategy:
+            return (
+                "model.optimiser=muon needs whole matrices and fsdp keeps shards of them; "
+                "say model.optimiser=adamw"
+            )
+        return ""
+
     def shape(self) -> Size:
         """The network's size: the start's, or the named one with what the fields replace."""
         if self.start:

@@ -106,10 +106,10 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
 
-    def frequencies(self, places: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Cosine and sine of each place's rotation, (B, 1, T, E/2).
+    def frequencies(self, places: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """Cosine and sine of each place's rotation, (B, 1, T, E/2), in the states' precision.
 
-        None where positions are learned.
+        None where positions are learned. Angles are of 32 bits: at 16, far places fall together.
         """
         if self.places is not None:
             return None
@@ -119,7 +119,7 @@ class Transformer(nn.Module):
             * (-math.log(ROTARY_BASE) / half)
         )
         angles = places[:, None, :, None].to(torch.float32) * rates
-        return angles.cos(), angles.sin()
+        return angles.cos().to(dtype), angles.sin().to(dtype)
 
     def states(
         self, ids: Tensor, places: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None = None
@@ -132,7 +132,7 @@ class Transformer(nn.Module):
         if self.places is not None:
             states = states + self.places(places)
         states = F.dropout(states, self.dropout if self.training else 0.0)
-        turn = self.frequencies(places)
+        turn = self.frequencies(places, self.embedding.weight.dtype)
         keys, values = [], []
         for number, layer in enumerate(self.layers):
             states, key, value = layer(

@@ -77,7 +77,8 @@ def refuse_empty(name: str, where: pd.Series, reasons: pd.Series) -> None:
             continue
         if not mine.any():
             raise Refused(
-                f"recipe {name}: no {part} example; correct split.rules in conf/recipe/{name}.yaml"
+                f"recipe {name}: no {called} example; give a rule of split.rules in "
+                f"conf/recipe/{name}.yaml a share, values or a day for {part}"
             )
         of = "test" if reasons[mine].str.contains("a test row").all() else "test or validation"
         why = reasons[mine].value_counts()

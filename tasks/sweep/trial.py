@@ -16,6 +16,7 @@ from tidemill.engines.mlflow import runs, tags
 from tidemill.engines.optuna.samplers import Params
 from tidemill.engines.optuna.storage import StorageUnavailable
 from tidemill.engines.optuna.study import Study, TrialState
+from tidemill.learners.lightning import memory
 from tidemill.learners.lightning.loop import METRICS_EVERY
 from tidemill.learners.lightning.rate import by_range_test, resolved
 from tidemill.learners.lightning.resume import loss_of, steps_done
@@ -36,12 +37,15 @@ class Rungs(Callback):
         self.losses: list[tuple[int, float]] = []
         self.stopped = False
 
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self.curve, self.losses = [], []  # of a training before it that found no memory
+
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
     ) -> None:
         step, loss = steps_done(trainer), loss_of(trainer, outputs)
         if step % METRICS_EVERY == 0 and loss is not None:
-            self.losses.append((step, loss))
+            self.losses.append((step, float(loss)))
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         settings = self.study.settings
@@ -179,7 +183,7 @@ def trained(
     recipe, short = resolved(recipe, short, lambda: by_range_test(plain, short, whole.seed))
     learner = recipe.learner(splits)
     run = Run(short, seed, short.max_epochs, what, share=sweep.share, callbacks=callbacks)
-    metrics = learner.fit(run).metrics
+    metrics = memory.fitted(learner, run).metrics
     if sweep.metric not in metrics:
         raise Fault(
             f"no metric '{sweep.metric}' for the sweep; the training gives "

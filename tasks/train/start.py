@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from tidemill.contract import (
     Batched,
@@ -53,12 +54,10 @@ def identity(this: plan.Plan, recipe: Recipe) -> dict[str, str]:
 
 def check(this: plan.Plan, recipe: Recipe) -> None:
     """Refuse what cannot be trained, before anything is spent."""
-    rows = pd.read_parquet(this.splits / "train.parquet", columns=["target"])
-    if not len(rows):
-        raise Refused(
-            f"{this.application} has no training row; see split.rules in "
-            f"conf/recipe/{this.application}.yaml and data/splits/{this.application}/report.json"
-        )
+    rows, counts = pd.read_parquet(this.splits / "train.parquet", columns=["target"]), {}
+    for part in ("train", "valid", "test"):
+        counts[part] = pq.read_metadata(this.splits / f"{part}.parquet").num_rows
+    plan.refuse_empty(this.application, counts)
     batch = recipe.batch if isinstance(recipe, Batched) else 0
     if batch > len(rows):
         raise Refused(

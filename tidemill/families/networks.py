@@ -31,13 +31,13 @@ class Shuffled(Steps):
     def steps(self) -> int:
         return math.ceil(self.rows / self.batch)
 
-    def whole(self, epoch: int, step: int) -> Batch:
+    def whole(self, epoch: int, step: int) -> Any:
         places = order(self.seed, epoch, self.rows)
         return self.take(places[step * self.batch : (step + 1) * self.batch], epoch, step)
 
     @abstractmethod
-    def take(self, rows: Tensor, epoch: int, step: int) -> Batch:
-        """The batch of these rows."""
+    def take(self, rows: Tensor, epoch: int, step: int) -> Any:
+        """The batch of these rows, or what `cut` makes it from."""
 
 
 class TensorRows(Shuffled):
@@ -88,6 +88,20 @@ class ClassifierModule(lightning.LightningModule):
         right = (logits.argmax(dim=1) == targets).float().mean()
         self.log("valid_loss", loss, batch_size=rows, on_epoch=True)
         self.log("valid_accuracy", right, batch_size=rows, on_epoch=True)
+
+
+def sparse_gradients(table: Tensor) -> bool:
+    """Whether a table's gradient may name its used rows alone.
+
+    Several processes add up such gradients by gloo where each has the whole table; NCCL refuses
+    them, and shards have no rows.
+    """
+    if not isinstance(table, nn.Parameter):  # a view of shards that were put together
+        return False
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return True
+    return distributed.get_backend() == "gloo"
 
 
 def scheduled(optimiser: torch.optim.Optimizer, rate: Callable[[int], float]) -> dict[str, Any]:

@@ -25,11 +25,14 @@ class Steps(torch.utils.data.IterableDataset):
 
     A batch is that of the whole step, whatever trains it. It can be cut into equal parts: several
     processes take their own each, and a memory that does not hold it whole takes `parts` one after
-    the other. All parts together are the same rows as the whole.
+    the other. All parts together are the same rows as the whole. A DataLoader may make the batches
+    in workers: each makes every so many parts, and the loader gives them in their order.
     """
 
     def __init__(self) -> None:
         self.epoch, self.step, self.parts = 0, 0, 1
+        # Which of how many processes trains with it; asked of torch where a loop has not said it.
+        self.place: tuple[int, int] | None = None
 
     @property
     @abstractmethod
@@ -38,7 +41,11 @@ class Steps(torch.utils.data.IterableDataset):
 
     @abstractmethod
     def whole(self, epoch: int, step: int) -> Any:
-        """The batch of this step for all processes; what `cut` takes parts of."""
+        """The batch of this step for all processes; what `cut` takes parts of.
+
+        Its first entry has as many rows as the batch. What takes long belongs into `cut`, which is
+        asked for the rows of one process alone.
+        """
 
     def cut(self, whole: Any, rows: slice) -> Any:
         """Some rows of a batch; as it stands, of a tuple of tensors."""
@@ -57,10 +64,14 @@ class Steps(torch.utils.data.IterableDataset):
     def __iter__(self) -> Iterator[Any]:
         epoch, first = self.epoch, self.step
         self.epoch, self.step = epoch + 1, 0
-        here, processes = place()
+        here, processes = self.place or place()
+        worker = torch.utils.data.get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         for step in range(first, self.steps):
-            whole = self.whole(epoch, step)
-            for part in range(self.parts):
+            before = (step - first) * self.parts
+            mine = [part for part in range(self.parts) if (before + part) % workers == number]
+            whole: Any = self.whole(epoch, step) if mine else None
+            for part in mine:
                 yield self.cut(
                     whole, share(len(whole[0]), part * processes + here, self.parts * processes)
                 )

@@ -134,7 +134,9 @@ def _planned(judged: RecipeConfig) -> tuple[Plan, Plan | None]:
     report = paths.data("splits", name) / "report.json"
     if not report.is_file():
         raise Refused(f"data/splits/{name} is empty; run: dvc repro split@{name}")
-    snapshot = json.loads(report.read_text())["snapshot"]
+    told = json.loads(report.read_text())
+    refuse_empty(name, told.get("counts", {}))
+    snapshot = told["snapshot"]
     own, beside = imports.code_digest(code.of_key(name)), code.beside(name)
     begun = start.weights(judged)
     parts = [name, snapshot, judged.training(), own, begun]
@@ -153,6 +155,16 @@ def _planned(judged: RecipeConfig) -> tuple[Plan, Plan | None]:
         digest="",
     )
     return plan.sealed(), before
+
+
+def refuse_empty(name: str, rows: Mapping[str, int]) -> None:
+    """Refuse a split without rows, before anything is spent. Raises Refused."""
+    words = {"train": "training", "valid": "validation", "test": "test"}
+    if none := [words[part] for part, count in rows.items() if part in words and not count]:
+        raise Refused(
+            f"{name} has no {' and no '.join(none)} row; correct split.rules in "
+            f"conf/recipe/{name}.yaml and run: dvc repro split@{name}"
+        )
 
 
 def _trained_beside(before: Plan | None, beside: dict[str, str]) -> dict[str, str]:

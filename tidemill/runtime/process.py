@@ -48,7 +48,10 @@ def progress(done: float, total: float | None, unit: str, **more: object) -> Non
     """From a child: how far this step is. Of several processes one says it."""
     if rank():
         return
-    print(PROGRESS + canonical({"done": done, "total": total, "unit": unit, **more}), flush=True)
+    told = canonical({"done": done, "total": total, "unit": unit, **more})
+    # In one write, since several processes of a training share the output.
+    sys.stdout.write(f"{PROGRESS}{told}\n")
+    sys.stdout.flush()
 
 
 class Child:
@@ -67,14 +70,16 @@ class _Log:
         self.path = state("logs", "steps", f"{name}.log")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.lines: list[str] = []  # the last one, and what the child itself called an error
+        self.heard = time.monotonic()  # of the child, last
 
     def follow(self, stdout: IO[bytes]) -> None:
         """Read until the child closes its output."""
         with self.path.open("a", errors="replace") as file:
             for raw in stdout:
+                self.heard = time.monotonic()
                 line = raw.decode(errors="replace").rstrip()
-                if line.startswith(PROGRESS):
-                    tell(self.step, **json.loads(line[len(PROGRESS) :]))
+                if (event := _event(line)) is not None:
+                    tell(self.step, **event)
                 elif line:
                     file.write(line + "\n")
                     log.info("%s", line)
@@ -83,6 +88,17 @@ class _Log:
     @property
     def shown(self) -> str:
         return self.path.relative_to(root()).as_posix()
+
+
+def _event(line: str) -> dict[str, object] | None:
+    """What a line of progress says; None for any other, and for one that was mixed with another."""
+    if not line.startswith(PROGRESS):
+        return None
+    try:
+        event = json.loads(line[len(PROGRESS) :])
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
 
 
 def _is_error(line: str) -> bool:
@@ -100,17 +116,19 @@ def why(lines: Sequence[str]) -> tuple[str, bool]:
 
 
 def run(
-    step: str, command: list[str], timeout_s: float | None = None, env: dict[str, str] | None = None
+    step: str, command: list[str], silent_s: float | None = None, env: dict[str, str] | None = None
 ) -> Child:
     """Run a command to its end; its lines go to the log of the step.
 
-    Raises `Refused` where it exits with 2, `Fault` otherwise; a kill and a time-out can heal.
+    It may take as long as it likes, and is killed where it prints nothing, no progress either, for
+    `silent_s`. Raises `Refused` where it exits with 2, `Fault` otherwise; a kill can heal.
     """
     started = time.monotonic()
     output = _Log(step)
     child = _start(step, command, env or {})
+    hung = threading.Event()
     try:
-        with _ended_after(child, timeout_s):
+        with _ended_when_silent(child, output, silent_s, hung):
             assert child.stdout is not None
             output.follow(child.stdout)
             _, status, usage = os.wait4(child.pid, 0)
@@ -123,7 +141,7 @@ def run(
             child.stdout.close()
     wall = time.monotonic() - started
     if child.returncode:
-        raise _failure(output, child.returncode, wall, timeout_s)
+        raise _failure(output, child.returncode, wall, silent_s if hung.is_set() else None)
     return Child(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
@@ -143,28 +161,39 @@ def _start(step: str, command: list[str], env: Mapping[str, str]) -> "subprocess
 
 
 @contextmanager
-def _ended_after(child: "subprocess.Popen[bytes]", timeout_s: float | None) -> Iterator[None]:
-    """Kill the child where the block takes longer than `timeout_s`."""
-    if timeout_s is None:
+def _ended_when_silent(
+    child: "subprocess.Popen[bytes]", output: _Log, silent_s: float | None, hung: threading.Event
+) -> Iterator[None]:
+    """Kill the child, and set `hung`, where it prints nothing for `silent_s` within the block."""
+    if silent_s is None:
         yield
         return
-    timer = threading.Timer(timeout_s, child.kill)
-    timer.daemon = True
-    timer.start()
+    over = threading.Event()
+
+    def watch(limit_s: float) -> None:
+        while (left_s := output.heard + limit_s - time.monotonic()) > 0:
+            if over.wait(left_s):
+                return
+        hung.set()
+        child.kill()
+
+    threading.Thread(target=watch, args=(silent_s,), daemon=True).start()
     try:
         yield
     finally:
-        timer.cancel()
+        over.set()
 
 
-def _failure(output: _Log, code: int, wall_s: float, timeout_s: float | None) -> Exception:
+def _failure(output: _Log, code: int, wall_s: float, silent_s: float | None) -> Exception:
     """How a child's end is called: by its own words where it had any."""
     step, (words, own) = output.step, why(output.lines)
     if code == EXIT_REFUSED:
         return Refused(words)
-    if code < 0 and timeout_s and wall_s >= timeout_s:
+    if code < 0 and silent_s:
         return Fault(
-            f"{step} took longer than {timeout_s / 60:.0f} minutes and was stopped", heals=True
+            f"{step} showed no progress for {silent_s / 60:.0f} minutes (step.timeout_minutes) "
+            f"and was stopped (log: {output.shown})",
+            heals=True,
         )
     name = signal.Signals(-code).name if code < 0 else ""
     if name and own:  # it said why, and was ended afterwards, as one rank is with the others
@@ -238,7 +267,7 @@ def answer(
     arguments: list[str],
     kind: type[R],
     receipt: Path | None = None,
-    timeout_s: float | None = None,
+    silent_s: float | None = None,
     env: dict[str, str] | None = None,
 ) -> R:
     """Run `python -m MODULE ARGUMENTS` and read the receipt it leaves."""
@@ -247,7 +276,7 @@ def answer(
         child = run(
             step,
             python(module, *arguments),
-            timeout_s,
+            silent_s,
             {**(env or {}), "TIDEMILL_RECEIPT": str(path)},
         )
         found = kind.load(path)
@@ -327,5 +356,6 @@ def settle_child() -> None:
 
 
 def _say(error: object, code: int) -> int:
-    print(ERROR + line(error), file=sys.stderr, flush=True)
+    sys.stderr.write(f"{ERROR}{line(error)}\n")
+    sys.stderr.flush()
     return code

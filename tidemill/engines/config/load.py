@@ -123,6 +123,8 @@ def recipe(name: str, overrides: Sequence[str] = ()) -> RecipeConfig:
     judged = _judged(RecipeConfig, _merged(name, overrides), where)
     application = load_recipe(name)
     _check_model(application, judged.model, where, "model")
+    if why := application(**judged.model).unfit(judged.trainer.strategy):
+        raise Refused(f"{where}: {why}")
     _check_sweep(application, judged, where)
     _check_batch(application, judged, where)
     _check_rate(application, judged, where)

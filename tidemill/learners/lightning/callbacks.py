@@ -13,16 +13,62 @@ from torch import Tensor
 
 from tidemill.contract import Watch
 from tidemill.learners.lightning.resume import Keeping, loss_of, steps_done
+from tidemill.learners.lightning.sharding import (
+    forget_gathered,
+    in_shards,
+    spread,
+    weights_of,
+)
 from tidemill.runtime import process
 from tidemill.runtime.errors import Fault
 
 TOLD_EVERY_S = 0.5
+READ_EVERY = 10  # batches; to read a loss waits for the accelerator, or for the other processes
+
+
+class FiniteLoss(Callback):
+    """Stops a training at a loss that is NaN or infinite, all of its processes together.
+
+    One process on a CPU looks at each loss at once. Otherwise the last few are read together, and
+    before each validation; the step that is named is the one whose loss it was.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what, self.losses = what, list[tuple[int, Any]]()
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        self.losses.append((steps_done(trainer), loss_of(trainer, outputs)))
+        waits = trainer.world_size > 1 or trainer.strategy.root_device.type != "cpu"
+        if len(self.losses) >= (READ_EVERY if waits else 1):
+            self.read(trainer)
+
+    def on_validation_start(self, trainer: Any, module: Any) -> None:
+        self.read(trainer)
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        self.read(trainer)
+
+    def read(self, trainer: Any) -> None:
+        """Raises Fault where a loss since the last reading is not finite, in any process."""
+        losses = [(step, float(loss)) for step, loss in self.losses if loss is not None]
+        self.losses = []
+        bad = next(((step, loss) for step, loss in losses if not math.isfinite(loss)), None)
+        if trainer.strategy.reduce_boolean_decision(bad is None, all=True):
+            return
+        where = (
+            f"the loss is {bad[1]} at step {bad[0]}"
+            if bad
+            else f"the loss of another process is NaN or infinite by step {steps_done(trainer)}"
+        )
+        raise Fault(f"{self.what}: {where}; lower the learning rate")
 
 
 class Progress(Callback):
     """Tells which training it is, epoch, step, loss, rate and the time left.
 
-    Once also from which step it resumes. It stops the training at a loss that is no number.
+    Once also from which step it resumes.
     """
 
     def __init__(self, what: str) -> None:
@@ -42,13 +88,9 @@ class Progress(Callback):
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        loss, done = loss_of(trainer, outputs), steps_done(trainer)
-        if loss is not None and not math.isfinite(loss):
-            raise Fault(f"{self.what}: the loss is {loss} at step {done}; lower the learning rate")
-        now = time.monotonic()
-        total = self.total
-        if now - self.told > TOLD_EVERY_S or done == total:
-            self.told = now
+        done, now, total = steps_done(trainer), time.monotonic(), self.total
+        if trainer.is_global_zero and (now - self.told > TOLD_EVERY_S or done == total):
+            self.told, loss = now, loss_of(trainer, outputs)
             left = (now - self.began) / max(1, done - self.first) * (total - done)
             process.progress(
                 done,
@@ -56,7 +98,7 @@ class Progress(Callback):
                 "steps",
                 training=self.what,
                 epoch=trainer.current_epoch + 1,
-                loss=None if loss is None else round(loss, 4),
+                loss=None if loss is None else round(float(loss), 4),
                 rate=float(f"{rate(trainer):.3g}"),
                 left_s=round(left),
             )
@@ -92,10 +134,13 @@ class Average(Callback):
         self.own: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
+        weights = dict(module.named_parameters())
+        if self.mean and in_shards(trainer):
+            self.mean = spread(trainer, module, self.mean)
         if not self.mean:
-            self.mean = {
-                name: weight.detach().clone() for name, weight in module.named_parameters()
-            }
+            self.mean = {name: weight.detach().clone() for name, weight in weights.items()}
+        # A checkpoint is read into the CPU's memory.
+        self.mean = {name: mean.to(weights[name].device) for name, mean in self.mean.items()}
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -111,22 +156,32 @@ class Average(Callback):
             self.mean[name].lerp_(weight.detach(), 1 - decay)
 
     @torch.no_grad()
-    def swap(self, module: Any, to: dict[str, Tensor]) -> None:
+    def swap(self, trainer: Any, module: Any, to: dict[str, Tensor]) -> None:
         for name, weight in module.named_parameters():
             weight.copy_(to[name])
+        forget_gathered(trainer)
 
     def on_validation_start(self, trainer: Any, module: Any) -> None:
         if self.mean:
             self.own = {name: weight.detach().clone() for name, weight in module.named_parameters()}
-            self.swap(module, self.mean)
+            self.swap(trainer, module, self.mean)
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         if self.own:
-            self.swap(module, self.own)
+            self.swap(trainer, module, self.own)
             self.own = {}
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
-        self.swap(module, self.mean)
+        self.swap(trainer, module, self.mean)
+
+    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        if not in_shards(trainer):
+            return
+        own = {name: weight.detach().clone() for name, weight in module.named_parameters()}
+        self.swap(trainer, module, self.mean)
+        mean = weights_of(trainer, module)
+        self.swap(trainer, module, own)
+        checkpoint["callbacks"][self.state_key]["mean"] = mean
 
     def state_dict(self) -> dict[str, Any]:
         return {"mean": self.mean, "step": self.step}
@@ -153,9 +208,7 @@ class Best(Callback):
         value = self.sign * float(trainer.callback_metrics[self.metric])
         if value > self.value:
             self.value, self.step = value, steps_done(trainer)
-            self.weights = {
-                name: weight.detach().clone() for name, weight in module.state_dict().items()
-            }
+            self.weights = weights_of(trainer, module)
             self.metrics = {name: float(told) for name, told in trainer.callback_metrics.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -192,6 +245,39 @@ class Penalty(Callback):
                     weight.grad = weight.grad.to_dense()
                 if self.l1:
                     weight.grad.add_(weight.sign(), alpha=self.l1)
+
+
+class LastValidation(Callback):
+    """Has the weights of the end validated, wherever the last validation before them was.
+
+    Lightning validates every so many batches of an epoch, and where those do not divide the epoch
+    its last steps stay unseen. It does validate before it stops a training, so the last batch asks
+    it to stop.
+    """
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        if trainer.is_last_batch and trainer.current_epoch + 1 >= trainer.max_epochs:
+            trainer.should_stop = True
+
+
+class PartialAccumulation(Callback):
+    """Makes an epoch's last step the mean of the batches that it has.
+
+    Lightning divides each batch's gradient by the batches of a whole step, so a last step of one
+    batch instead of four would count a quarter.
+    """
+
+    @torch.no_grad()
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        whole = trainer.accumulate_grad_batches
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready % whole
+        if not batches:
+            return
+        for weight in module.parameters():
+            if weight.grad is not None:
+                weight.grad.mul_(whole / batches)
 
 
 class TimeBudget(Callback):

@@ -3,7 +3,7 @@
 import logging
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -12,13 +12,18 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from tidemill.contract import Fitted, Rated, Recipe, Run, Splits
 from tidemill.engines.config.schema import Trainer
 from tidemill.kit.batches import Steps
+from tidemill.learners.lightning import sharding
 from tidemill.learners.lightning.callbacks import (
     Average,
     Best,
+    FiniteLoss,
+    LastValidation,
+    PartialAccumulation,
     Penalty,
     Progress,
     Rates,
@@ -28,7 +33,7 @@ from tidemill.learners.lightning.checkpoints import CheckpointClock, Checkpoints
 from tidemill.learners.lightning.distillation import Teacher, taught
 from tidemill.learners.lightning.lr_range_test import find
 from tidemill.learners.lightning.optimisers import configure
-from tidemill.learners.lightning.resume import Keeping, Stop, go_on, steps_done
+from tidemill.learners.lightning.resume import Keeping, Place, Stop, go_on, steps_done
 from tidemill.learners.lightning.whole_batch import SameDraws, WholeBatch
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import aside
@@ -123,7 +128,14 @@ class LightningLearner(ABC, Generic[R, D, M]):
             refuse_by_hand(module, run.trainer)
             optimisers = configure(module, run.trainer, learning_rate(run.trainer, self.recipe))
             module.configure_optimizers = optimisers  # type: ignore[method-assign]
-        return fit(module, data, run) if run.epochs else validated(module, data, run)
+        if not run.epochs:
+            return validated(module, data, run)
+        fitted, weights = fit(module, data, run)
+        if weights is not None:
+            self._module = module = self.network()
+            module.load_state_dict(weights)
+        module.float()  # a training at half precision leaves weights that no graph is made of
+        return fitted
 
     def find_rate(self, run: Run) -> float:
         """The learning rate of a range test, on a module that is thrown away."""
@@ -137,7 +149,7 @@ class LightningLearner(ABC, Generic[R, D, M]):
         if run.trainer.optimiser != "recipe":
             optimisers = configure(module, run.trainer, 1.0)
             module.configure_optimizers = optimisers  # type: ignore[method-assign]
-        return find(module, data)
+        return find(module, data, one_device(run.trainer))
 
 
 def _module(learner: Any) -> lightning.LightningModule:
@@ -158,8 +170,9 @@ def learning_rate(settings: Trainer, recipe: Recipe) -> float:
 
 def validated(module: Any, data: Any, run: Run) -> Fitted:
     """The metrics of a module that is not trained."""
+    alone = run.trainer.strategy.startswith(sharding.NAME)
     trainer = lightning.Trainer(
-        **hardware(run.trainer),
+        **(one_device(run.trainer) if alone else hardware(run.trainer, module)),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -174,21 +187,31 @@ class Training:
 
     def __init__(self, module: Any, data: Any, run: Run) -> None:
         settings, self.kept = run.trainer, run.kept
-        self.parts: int = self.kept.parts if self.kept else 1
+        self.parts: int = self.kept.parts if self.kept else run.parts
         refuse_by_hand(module, settings, self.parts)
         dataset = positioned(data, self.parts)
         self.whole_batch = WholeBatch(dataset.count if dataset else None)
         accumulated = settings.accumulate * self.parts
         self.limit = limited(data.train_dataloader, run.share, accumulated)
+        refuse_unvalidated(data)
         newest = self.kept.checkpoints.newest() if self.kept else None
         self.path = str(newest[0]) if newest else None
         self.content = go_on(dataset, newest[1], self.parts) if newest else None
+        self.place = Place(dataset) if dataset is not None else None
         self.keeping = self._keeping(settings, dataset)
         self.best = Best(run.watch) if settings.keep == "best" and run.watch else None
         self.budget = (
             TimeBudget(settings.budget_minutes, self.keeping) if settings.budget_minutes else None
         )
+        sharded = settings.strategy.startswith(sharding.NAME)
+        self.whole = sharding.Whole() if sharded else None
+        # By hand where the weights are in shards: Lightning refuses to.
+        self.clip = None if sharded else settings.gradient_clip
         self.callbacks = self._callbacks(run)
+        if self.whole:
+            self.callbacks.append(self.whole)  # after Average, which leaves the weights averaged
+        if sharded and settings.gradient_clip:
+            self.callbacks.append(sharding.Clip(settings.gradient_clip))
 
     def _keeping(self, settings: Trainer, dataset: Steps | None) -> Keeping | None:
         if not self.kept:
@@ -202,7 +225,16 @@ class Training:
 
     def _callbacks(self, run: Run) -> list[Callback]:
         settings = run.trainer
-        callbacks: list[Callback] = [SameDraws(), Progress(run.what), *run.callbacks]
+        callbacks: list[Callback] = [
+            SameDraws(),
+            FiniteLoss(run.what),
+            Progress(run.what),
+            LastValidation(),
+            PartialAccumulation(),
+            *run.callbacks,
+        ]
+        if self.place:
+            callbacks.append(self.place)
         if self.keeping:
             callbacks.append(self.keeping)
         if run.logger:
@@ -235,14 +267,17 @@ class Training:
             self.kept.over_budget = bool(self.budget and self.budget.spent)
 
 
-def fit(module: Any, data: Any, run: Run) -> Fitted:
-    """Train a module; it has the weights of the end afterwards, or those of the best validation."""
+def fit(module: Any, data: Any, run: Run) -> tuple[Fitted, dict[str, Tensor] | None]:
+    """Train a module; it has the weights of the end afterwards, or those of the best validation.
+
+    Where it was trained in shards it has a part of them, and the whole weights are given beside.
+    """
     settings = run.trainer
     training = Training(module, data, run)
     by_hand = not module.automatic_optimization
     trainer = lightning.Trainer(
-        **hardware(settings),
-        gradient_clip_val=settings.gradient_clip,
+        **hardware(settings, module),
+        gradient_clip_val=training.clip,
         max_epochs=run.epochs,
         min_epochs=0,
         logger=run.logger or False,
@@ -264,11 +299,12 @@ def fit(module: Any, data: Any, run: Run) -> Fitted:
         trainer.fit(compiled, data, ckpt_path=training.path, weights_only=True)
     finally:
         training.note(trainer)
-    best = training.best
+    best, whole = training.best, training.whole
     if best and best.weights:
-        module.load_state_dict(best.weights)
-        return Fitted(best.metrics, best.step)
-    return Fitted(measured(trainer), steps_done(trainer))
+        if not whole:
+            module.load_state_dict(best.weights)
+        return Fitted(best.metrics, best.step), best.weights if whole else None
+    return Fitted(measured(trainer), steps_done(trainer)), whole.weights if whole else None
 
 
 def refuse_by_hand(module: Any, settings: Trainer, parts: int = 1) -> None:
@@ -292,15 +328,32 @@ def refuse_by_hand(module: Any, settings: Trainer, parts: int = 1) -> None:
         )
 
 
-def hardware(settings: Trainer) -> dict[str, Any]:
+def refuse_unvalidated(data: Any) -> None:
+    """Refuse a training that nothing would be judged by. Raises Refused."""
+    loader = data.val_dataloader()
+    if hasattr(loader, "__len__") and not len(loader):
+        raise Refused(
+            "no validation row is of use to this training: none is left, or all have labels that "
+            "no training row has; give split.rules in conf/recipe a larger share for `valid`"
+        )
+    data.val_dataloader = lambda: loader  # to make it may take long
+
+
+def hardware(settings: Trainer, module: nn.Module) -> dict[str, Any]:
     return {
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "num_nodes": settings.nodes,
-        "strategy": settings.strategy,
+        "strategy": sharding.strategy(settings.strategy, module),
         "precision": settings.precision,
         "deterministic": settings.deterministic,
     }
+
+
+def one_device(settings: Trainer) -> dict[str, Any]:
+    """The trainer's hardware, of which one process takes one device."""
+    alone = settings.model_copy(update={"devices": 1, "nodes": 1, "strategy": "auto"})
+    return hardware(alone, nn.Module())
 
 
 def measured(trainer: Any) -> dict[str, float]:
@@ -351,9 +404,7 @@ def warm(module: Any, path: Path) -> None:
 
 def save(module: Any, path: Path) -> None:
     """The weights as safetensors: data only, nothing that runs."""
-    weights = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()
-    }
+    weights = apart(module.state_dict())
     odd = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
     if odd:
         raise Fault(
@@ -362,3 +413,15 @@ def save(module: Any, path: Path) -> None:
         )
     with aside(path) as part:
         save_file(weights, str(part))
+
+
+def apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, each in memory of its own: safetensors refuses names that share it."""
+    separate: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in weights.items():
+        own = tensor.detach().cpu().contiguous()
+        storage = own.untyped_storage().data_ptr()
+        separate[name] = own.clone() if storage in storages else own
+        storages.add(storage)
+    return separate

@@ -1,6 +1,7 @@
 """A learning rate that is found: the range test of Smith 2017, on a network that is thrown away."""
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -28,8 +29,7 @@ class Test(Callback):
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        loss = loss_of(trainer, outputs)
-        assert loss is not None
+        loss = float(loss_of(trainer, outputs))
         self.mean = SMOOTH * self.mean + (1 - SMOOTH) * loss
         smoothed = self.mean / (1 - SMOOTH ** (len(self.losses) + 1))
         if not math.isfinite(smoothed) or (
@@ -52,8 +52,8 @@ def steepest(losses: list[float]) -> float:
     return float(f"{LOW * (HIGH / LOW) ** (at / STEPS):.3g}")
 
 
-def find(module: Any, data: Any) -> float:
-    """A rate for this module's own optimiser.
+def find(module: Any, data: Any, hardware: Mapping[str, Any]) -> float:
+    """A rate for this module's own optimiser, on this hardware, as Lightning's Trainer takes it.
 
     The module has learned from it afterwards and is of no more use.
     """
@@ -72,8 +72,7 @@ def find(module: Any, data: Any) -> float:
     module.configure_optimizers = growing
     test = Test()
     lightning.Trainer(
-        accelerator="cpu" if not torch.cuda.is_available() else "auto",
-        devices=1,
+        **hardware,
         max_steps=STEPS,
         max_epochs=-1,
         logger=False,

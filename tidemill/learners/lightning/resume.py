@@ -36,14 +36,16 @@ def steps_done(trainer: Any) -> int:
     return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)
 
 
-def loss_of(trainer: Any, outputs: Any) -> float | None:
-    """The loss of the batch that ended.
+def loss_of(trainer: Any, outputs: Any) -> Any:
+    """The loss of the batch that ended, a number or a tensor of one; None where there is none.
+
+    To make a number of a tensor waits for the accelerator.
 
     A module that optimises by hand gives none back; then it is what it logged as `train_loss`.
     """
     if isinstance(outputs, dict):
         outputs = outputs.get("loss", trainer.callback_metrics.get("train_loss"))
-    return None if outputs is None else float(outputs)
+    return outputs.detach() if isinstance(outputs, torch.Tensor) else outputs
 
 
 class Stop:
@@ -75,7 +77,9 @@ def drawn() -> dict[str, Any]:
             "cached": float(cached),
         },
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # Of this process's own card: of the others no number is drawn here, and a machine that the
+        # training resumes on need not have them.
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
 
 
@@ -94,8 +98,38 @@ def draw_from(state: dict[str, Any]) -> None:
         )
     )
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def of_all(trainer: Any, state: dict[str, Any]) -> list[dict[str, Any]]:
+    """The states of all processes, by rank."""
+    if trainer.world_size == 1:
+        return [state]
+    states: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(states, state)
+    return states
+
+
+class Place(Callback):
+    """Says to a recipe's Steps where the training stands.
+
+    A loader's workers hold copies that are made as each epoch begins: what a copy counts, the
+    original does not hear, and no copy knows the other processes.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self.began: int | None = None  # the epoch whose place `go_on` has set
+
+    def setup(self, trainer: Any, module: Any, stage: str) -> None:
+        self.dataset.place = trainer.global_rank, trainer.world_size
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        if self.began is None:
+            self.began = trainer.current_epoch
+        elif trainer.current_epoch != self.began:
+            self.dataset.epoch, self.dataset.step = trainer.current_epoch, 0
 
 
 class Keeping(Callback):
@@ -143,7 +177,8 @@ class Keeping(Callback):
             self.first = False
             if self.resumed is not None:
                 trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
-                draw_from(self.resumed[RNG])
+                states = self.resumed[RNG]
+                draw_from(states[trainer.global_rank % len(states)])
         if batch_index % trainer.accumulate_grad_batches or (self.dataset is None and batch_index):
             return  # in the midst of a step
         step = steps_done(trainer)
@@ -161,8 +196,10 @@ class Keeping(Callback):
         return trainer.strategy.broadcast(told) if trainer.world_size > 1 else told
 
     def save(self, trainer: Any, module: Any, step: int) -> None:
-        """Nothing is saved of weights that are no numbers: what was good last stays."""
-        if not all(bool(torch.isfinite(weight).all()) for weight in module.parameters()):
+        """Nothing is saved of weights that are NaN or infinite: what was good last stays."""
+        finite = all(bool(torch.isfinite(weight).all()) for weight in module.parameters())
+        # Together, since a process may have a part of the weights, and saving takes all of them.
+        if not trainer.strategy.reduce_boolean_decision(finite, all=True):
             return
         began = time.monotonic()
         trainer.save_checkpoint(self.checkpoints.path(step), weights_only=False)
@@ -175,7 +212,7 @@ class Keeping(Callback):
         checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
         checkpoint |= {
             "identity": self.checkpoints.identity,
-            RNG: drawn(),
+            RNG: of_all(trainer, drawn()),
             "parts": self.parts,
             "steps": steps_done(trainer),
             "spent_s": self.spent_s,

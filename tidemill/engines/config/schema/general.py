@@ -47,7 +47,11 @@ def comes(cron: str, timezone: str) -> None:
 class StepPolicy(Strict):
     retries: int = Field(ge=0, le=10)
     retry_delay_s: tuple[float, ...]
-    timeout_minutes: float = Field(gt=0)
+    timeout_minutes: float = Field(
+        gt=0,
+        description="without a line of progress, after which a step is stopped and tried again; a "
+        "step that goes on may take any time",
+    )
 
 
 class OptOut(Strict):

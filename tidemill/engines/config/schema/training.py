@@ -103,6 +103,12 @@ class Trainer(Strict):
             raise ValueError(
                 f"trainer.momentum is for sgd and rmsprop, trainer.optimiser is {self.optimiser}"
             )
+        if "fsdp" in self.strategy and self.accelerator == "cpu" and self.precision != "32-true":
+            raise ValueError(
+                f"trainer.strategy={self.strategy} on a CPU computes at 32 bits alone, "
+                f"trainer.precision is {self.precision}; say trainer.precision=32-true, or "
+                "trainer.accelerator=gpu"
+            )
         if self.l2 and self.optimiser == "recipe":
             raise ValueError(
                 "trainer.l2 belongs to a named optimiser; say "
