@@ -210,12 +210,15 @@ def trial(rows: int) -> dict[str, float]:
     import tasks.sweep.trial as trials
 
     settings = config.recipe("images", ["sweep.share=1"])
-    settings = settings.model_copy(update={"trainer": Trainer(**HARDWARE)})
-    study: Any = SimpleNamespace(this=SimpleNamespace(recipe=settings), settings=settings.sweep)
-    one: Any = contract.load("images")(**tiny("images").FIELDS, batch=8).learner(
-        Splits(splits("images"), 1)
+    model = {**settings.model, **tiny("images").FIELDS, "batch": 8}
+    settings = settings.model_copy(update={"trainer": Trainer(**HARDWARE), "model": model})
+    study: Any = SimpleNamespace(
+        this=SimpleNamespace(recipe=settings),
+        settings=settings.sweep,
+        kind=contract.load("images"),
     )
-    return trials.trained(study, one, 1, "trial 3", Hungry(rows))
+    own = Splits(splits("images"), 1)
+    return trials.trained(study, own, {}, 1, "trial 3", Hungry(rows))[1]
 
 
 def test_a_trial_that_finds_no_memory_is_made_with_half_batches(project: Path) -> None:
