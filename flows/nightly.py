@@ -20,7 +20,7 @@ from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.notices import notify
 from tidemill.engines.prefect.reap import register_alive
 from tidemill.records.receipts import Collected
-from tidemill.runtime import paths, process
+from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import holding, write_json
 
@@ -116,7 +116,6 @@ def _night(applications: list[str]) -> Any:
         {"at": datetime.now().astimezone().isoformat(timespec="seconds"), "ends": ends},
     )
     words = "; ".join(f"{name} {end}" for name, end in ends.items())
-    process.tell("night", ends=ends)
     failed = [name for name, end in ends.items() if end.startswith("Failed")]
     return Failed(message=words) if failed else Completed(name="Night", message=words, data=ends)
 
