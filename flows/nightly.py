@@ -36,16 +36,10 @@ night_name = named(_night_name)
 
 
 @flow(name="retrain", flow_run_name=run_name, persist_result=False)
-def follow(application: str, collected: dict[str, Any]) -> Any:
+def follow(application: str, collected: dict[str, Collected]) -> Any:
     """One application's part of the night; its sources are in already."""
     register_alive()
-    return retraining(
-        application,
-        [],
-        RetrainOptions(
-            collected={name: Collected.model_validate(item) for name, item in collected.items()}
-        ),
-    )
+    return retraining(application, [], RetrainOptions(collected=collected))
 
 
 @flow(name="nightly", flow_run_name=night_name, persist_result=False)
@@ -108,9 +102,7 @@ def _night(applications: list[str]) -> Any:
             ends[name] = f"Failed: {'; '.join(lost[source] for source in missing)}"
             notify(f"{name}: Failed", ends[name], "Failed")
         else:
-            ends[name] = _one(
-                name, {use.name: collected[use.name].model_dump() for use in recipe.sources}
-            )
+            ends[name] = _one(name, {use.name: collected[use.name] for use in recipe.sources})
     write_json(
         paths.state("night.json"),
         {"at": datetime.now().astimezone().isoformat(timespec="seconds"), "ends": ends},
@@ -120,7 +112,7 @@ def _night(applications: list[str]) -> Any:
     return Failed(message=words) if failed else Completed(name="Night", message=words, data=ends)
 
 
-def _one(name: str, collected: dict[str, Any]) -> str:
+def _one(name: str, collected: dict[str, Collected]) -> str:
     """How one application's part ended, in words; whatever it is, the night goes on."""
     try:
         state: Any = follow(name, collected, return_state=True)

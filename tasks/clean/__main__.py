@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from tasks.clean import page, pool
 from tasks.clean.cache import Damaged, Done, unpacked
 from tasks.clean.read import unreadable
-from tasks.clean.rows import Document, DroppedDocument, Head, Origin, Record
+from tasks.clean.rows import Document, DroppedDocument, MessageHead, Origin, Record
 from tidemill.engines import config
 from tidemill.engines.config.schema import Clean, Source
 from tidemill.records import warc
@@ -74,7 +74,7 @@ BATCH_ROWS, BATCH_MB = 20_000, 16
 MARKS_MB = 32  # of pages' marks in memory: some hundred bytes to a page
 
 TableRow = Document | DroppedDocument | Origin
-Asked = tuple[ManifestRow, Head, bytes]
+Asked = tuple[ManifestRow, MessageHead, bytes]
 
 
 def clean(name: str) -> None:
@@ -188,7 +188,7 @@ def bring(
         again = [row for row in rows if row["uri"] in cut and later[row["uri"]] not in there]
         log.info("%d of %d pages to be measured", len(again), len(rows))
         requests: Iterator[Asked] = (
-            (row, Head(cut=cut[row["uri"]]), done.body(keys[row["uri"]])) for row in again
+            (row, MessageHead(cut=cut[row["uri"]]), done.body(keys[row["uri"]])) for row in again
         )
         _ask(children, requests, later, len(again), done, failed)
     return later, failed
@@ -283,7 +283,7 @@ def _ask(
     done.commit()
 
 
-def _head(head: Head, row: ManifestRow) -> Head:
+def _head(head: MessageHead, row: ManifestRow) -> MessageHead:
     """What a child is asked, and of which record."""
     record: Record = {"uri": row["uri"], "media": row["media"], "charset": row["charset"]}
     return {**head, "row": record}

@@ -18,29 +18,29 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import IO, Any
 
-from tasks.clean.rows import Head
+from tasks.clean.rows import MessageHead
 from tidemill.runtime import process
 from tidemill.runtime.lifetimes import kernel
 
 HEAD = struct.Struct(">IQ")
 MB = 2**20
 
-Request = tuple[Any, Head, bytes]  # what it is for, head, bytes
+Request = tuple[Any, MessageHead, bytes]  # what it is for, head, bytes
 Answer = tuple[
-    Any, Head | None, bytes
+    Any, MessageHead | None, bytes
 ]  # what it was for; None where the child gave no answer: the bytes say why
 
 NOTHING: Request = (None, {}, b"")
 
 
-def send(stream: IO[bytes], head: Head, body: bytes) -> None:
+def send(stream: IO[bytes], head: MessageHead, body: bytes) -> None:
     first = json.dumps(head).encode()
     stream.write(HEAD.pack(len(first), len(body)) + first)
     stream.write(body)
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> tuple[Head, bytes] | None:
+def receive(stream: IO[bytes]) -> tuple[MessageHead, bytes] | None:
     """The next message; None where the other side is gone."""
     sizes = stream.read(HEAD.size)
     if len(sizes) < HEAD.size:
@@ -68,7 +68,7 @@ class Worker:
         self.until = 0.0
         send(self.stdin, {"settings": settings}, b"")
 
-    def ask(self, task: Any, head: Head, body: bytes, limit_s: float) -> None:
+    def ask(self, task: Any, head: MessageHead, body: bytes, limit_s: float) -> None:
         self.task, self.until = task, time.monotonic() + limit_s
         with suppress(BrokenPipeError):  # it is found dead when its answer is read
             send(self.stdin, head, body)

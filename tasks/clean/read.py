@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from tasks.clean import language, page, pii, quality
 from tasks.clean.part import Part, Unreadable
-from tasks.clean.rows import Content, Document, Measures, Record
+from tasks.clean.rows import Content, Document, Record, TextMeasures
 from tasks.clean.selectors import Beside, cut
 from tidemill.engines.config.schema import Source
 from tidemill.kit import content
@@ -204,7 +204,7 @@ def _series_without_personal(payload: bytes) -> tuple[bytes, dict[str, int]]:
     return out.getvalue().encode(), dict(counts)
 
 
-def _measured(part: Part) -> Measures:
+def _measured(part: Part) -> TextMeasures:
     """What is counted in a part's text."""
     letter_script = normal.script(part.text)
     guess, score = language.found(part.text)

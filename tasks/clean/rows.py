@@ -11,7 +11,7 @@ class Record(TypedDict):
     charset: str | None  # as the server declared it
 
 
-class Measures(TypedDict):
+class TextMeasures(TypedDict):
     """What is counted in a document's text."""
 
     script: str
@@ -25,7 +25,7 @@ class Measures(TypedDict):
     quality: str  # JSON: the signals of tasks/clean/quality.py
 
 
-class Document(Measures):
+class Document(TextMeasures):
     """A row of documents.parquet."""
 
     doc_id: str
@@ -78,7 +78,7 @@ class Content(TypedDict, total=False):
     found: dict[str, dict[str, int]]  # what was personal, by kind, of a block by its place
 
 
-class Head(TypedDict, total=False):
+class MessageHead(TypedDict, total=False):
     """What goes before the bytes of a message between cleaning and its children."""
 
     settings: str  # of the first message: the source as JSON
