@@ -211,7 +211,7 @@ def counted(judged: Judged) -> str:
     return (
         f"{len(judged.findings)} findings: "
         + ", ".join(f"{count} {MARKS[answer]}" for answer, count in counts.items() if count)
-        + f", {champion}. These test rows were looked at {judged.looks} times."
+        + f", {champion}. Candidates that were asked these test rows: {judged.reuse.asked}."
     )
 
 

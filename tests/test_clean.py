@@ -726,6 +726,40 @@ def test_line_breaks_and_indentation_are_kept(rule: dict, body: bytes) -> None:
     assert document["text"] == KEPT
 
 
+@pytest.mark.parametrize(
+    ("media", "body", "text", "unread"),
+    [
+        ("text/html", b"<p>a &lt; b</p><p>c</p>", "a < b\nc", None),
+        ("text/plain", b"if a <b> c:\n  d\n\nnext &amp;", "if a <b> c:\n  d\nnext &amp;", None),
+        (None, b"<!doctype html><p>a &lt; b</p>", "a < b", None),
+        (None, b"1 <p> 2", "1 <p> 2", None),
+        ("*/*", b"a &lt; b", "a &lt; b", None),
+        ("application/pdf", b"%PDF-1.7 <p>x</p>", "", "media type application/pdf"),
+        ("text/css", b"p {}", "", "media type text/css"),
+    ],
+)
+def test_a_page_is_html_by_the_crawlers_own_rule(
+    media: str | None, body: bytes, text: str, unread: str | None
+) -> None:
+    source = Source.model_validate(
+        {
+            "name": "site",
+            "kind": "web",
+            "hosts": ["a.localhost"],
+            "seeds": ["http://a.localhost/"],
+            "licence": "CC0-1.0",
+            "selector": [{"kind": "page", "name": "page"}],
+            "clean": {},
+        }
+    )
+    row = {"uri": "http://a.localhost/", "media": media, "charset": None}
+    found, _ = read.pages(source, row, body)
+    if unread is not None:
+        assert unread in found["unread"]
+    else:
+        assert "\n".join(block for block, _ in found["blocks"]) == text
+
+
 def test_true_and_false_in_a_record_are_words() -> None:
     [part] = cut(
         Rule(kind="json", name="r", text="t", attributes={"spam": "is.spam", "none": "n"}),

@@ -58,6 +58,9 @@ def test_a_bad_override_is_refused_by_name_with_the_choices(override: str, says:
     assert "\n" not in str(refusal.value)
 
 
+KIND = {"name": "f", "why": "w"}
+GAP = KIND | {"kind": "gap", "metric": "accuracy"}
+FAIR = KIND | {"kind": "fair", "metric": "accuracy", "by": "domain", "at_most": 0.1}
 NO_WORSE = {"name": "g", "kind": "no_worse", "metric": "accuracy", "margin": 0.01, "why": "w"}
 FLOOR = {"name": "f", "kind": "limit", "metric": "accuracy", "at_least": 0.5, "why": "w"}
 
@@ -78,6 +81,18 @@ FLOOR = {"name": "f", "kind": "limit", "metric": "accuracy", "at_least": 0.5, "w
         ),
         ([NO_WORSE | {"action": "warn"}], "every gate has action: warn"),
         ([FLOOR], "no gate compares with the champion"),
+        ([NO_WORSE, KIND | {"kind": "golden"}], "gate f: there are no golden rows; write some in"),
+        ([NO_WORSE, KIND | {"kind": "golden", "at_most": 0}], "golden does not read at_most"),
+        ([NO_WORSE, KIND | {"kind": "batch"}], "gate f: batch needs at_most"),
+        ([NO_WORSE, KIND | {"kind": "batch", "at_most": 0.0}], "score.batch_rows=0"),
+        ([NO_WORSE, KIND | {"kind": "batch", "at_most": 2}], "at_most=2: it is a share"),
+        ([NO_WORSE, KIND | {"kind": "gap", "at_most": 0.1}], "gate f: gap needs a metric"),
+        ([NO_WORSE, GAP | {"at_most": 0.1}], "gate f: score.train_rows=0"),
+        ([NO_WORSE, GAP | {"at_most": -0.1}], "no number of rows shows that there is no"),
+        ([NO_WORSE, GAP | {"at_most": 1.5}], "gate f: score.train_rows=0"),
+        ([NO_WORSE, FAIR | {"by": []}], "gate f: fair needs `by`"),
+        ([NO_WORSE, FAIR | {"by": "planet"}], "no slice column 'planet'"),
+        ([NO_WORSE, FAIR | {"at_most": 3}], "gate f: at_most=3 allows everything"),
         ([NO_WORSE | {"against": "baseline"}], "no gate compares with the champion"),
     ],
 )
@@ -215,3 +230,29 @@ def test_a_damaged_file_of_conf_is_refused_by_name(
     with pytest.raises(Refused, match=r"conf/recipe/languages\.yaml") as refusal:
         config.recipe("languages")
     assert says in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"inputs": {"text": "Guten Tag"}', "languages.jsonl line 1 is not JSON"),
+        ('{"inputs": {"text": "Guten Tag"}}', "score.golden.0.answer"),
+        ('{"inputs": {"texts": "Guten"}, "answer": {"language": "deu"}}', "row 1"),
+        ('{"inputs": {"text": "Guten Tag"}, "answer": {"lang": "deu"}}', "row 1"),
+        ('["deu"]', "score.golden.0"),
+    ],
+)
+def test_a_golden_row_that_is_no_question_or_no_answer_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, says: str
+) -> None:
+    conf = tmp_path / "conf"
+    shutil.copytree(paths.conf(), conf)
+    (conf / "golden").mkdir()
+    golden = conf / "golden" / "languages.jsonl"
+    golden.write_text(line + "\n")
+    monkeypatch.setattr(load, "conf", lambda: conf)
+    with pytest.raises(Refused) as refusal:
+        config.recipe("languages")
+    assert says in str(refusal.value) and "\n" not in str(refusal.value)
+    golden.write_text('\n{"inputs": {"text": "Guten Tag"}, "answer": {"language": "deu"}}\n')
+    assert config.recipe("languages").score.golden[0].answer == {"language": "deu"}

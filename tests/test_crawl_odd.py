@@ -293,6 +293,30 @@ def test_one_rule_says_what_is_html(tmp_path: Path, media: str, followed: bool) 
     assert len(rows(tmp_path)) == (0 if followed else 1)
 
 
+@pytest.mark.parametrize(
+    ("header", "kept"),
+    [
+        ((b"Refresh", b"0; url=/b"), ["/", "/b"]),
+        ((b"refresh", b'5;URL="/b"'), ["/", "/b"]),
+        ((b"Link", b'</b>; rel="canonical"'), ["/b"]),
+        ((b"link", b'</x>; rel=prev, <b>; rel="Canonical alternate"'), ["/b"]),
+        ((b"Link", b'</b>; rel=canonical; anchor="/else"'), ["/"]),
+        ((b"Link", b"<http://[::1>; rel=canonical"), ["/"]),
+    ],
+)
+@pytest.mark.parametrize("media", [b"text/html", b"text/plain"])
+def test_what_a_page_may_say_in_its_head_its_headers_may_say(
+    tmp_path: Path, header: tuple[bytes, bytes], kept: list[str], media: bytes
+) -> None:
+    def answer(ask: Ask) -> Reply | None:
+        lines = [(b"Content-Type", media), *([header] if ask.path == "/" else [])]
+        return bare(200, lines, b"<p>" + ask.path.encode()) if ask.path in ("/", "/b") else None
+
+    with Web(a=answer) as web:
+        night(tmp_path, web, source("http://a.localhost/"))
+    assert sorted(rows(tmp_path)) == [f"http://a.localhost{path}" for path in kept]
+
+
 RSL = (
     '<rsl xmlns="https://rslstandard.org/rsl"><content url="/"><license>'
     "<prohibits type='usage'>ai-train</prohibits></license></content></rsl>"

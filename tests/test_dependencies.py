@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from tests.conftest import HERE
+from tasks.clean import read
+from tests.conftest import HERE, Clone
+from tidemill.engines.config.schema import RecipeConfig, Source
+from tidemill.engines.dvc import graph
+from tidemill.runtime import paths
 
 RECIPES = frozenset({"images", "languages", "stocks", "text_generation"})
 NONE: frozenset[str] = frozenset()
@@ -139,3 +144,47 @@ def test_code_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) -> None
     (tmp_path / "broken.py").write_text("x = 1\ndef (:\n")
     with pytest.raises(Refused, match=r"broken\.py, line 2: "):
         imports.closure([], files=[tmp_path / "broken.py"])
+
+
+@pytest.fixture
+def settings_read(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The fields of conf/recipe and conf/source that code outside the configuration reads."""
+    read: set[str] = set()
+
+    def noting(kind: type[BaseModel]) -> None:
+        plain = kind.__getattribute__
+
+        def noted(model: BaseModel, name: str) -> Any:
+            caller = sys._getframe(1).f_globals["__name__"]
+            if name in kind.model_fields and not caller.startswith("tidemill.engines.config"):
+                read.add(name)
+            return plain(model, name)
+
+        monkeypatch.setattr(kind, "__getattribute__", noted)
+
+    noting(RecipeConfig)
+    noting(Source)
+    return read
+
+
+def test_a_data_step_depends_on_every_setting_that_it_reads(
+    lived: Clone, monkeypatch: pytest.MonkeyPatch, settings_read: set[str]
+) -> None:
+    from tasks.clean import __main__ as cleaning
+    from tasks.label.__main__ import label
+    from tasks.select.__main__ import select
+    from tasks.split.__main__ import split
+    from tidemill.engines.config import load
+
+    monkeypatch.setattr(paths, "root", lambda: lived.folder)
+    stages = graph.graph()["stages"]
+    steps = {"clean": cleaning.clean, "select": select, "label": label, "split": split}
+    for step, work in steps.items():
+        settings_read.clear()
+        work("software" if step == "clean" else "languages")
+        if step == "clean":  # what its children read
+            row = {"uri": "a", "media": "text/x-po", "charset": None}
+            read.documents(load.source("software"), row, b'msgid "a"\nmsgstr "b"\n')
+        declared = next(iter(stages[step]["do"]["params"][0].values()))
+        assert settings_read - {"name", "application"} <= {*declared}, step
+        assert {*declared} <= settings_read, step

@@ -13,7 +13,7 @@ from tasks.judge.verdict import verdict
 from tidemill import contract
 from tidemill.engines.config.schema import Gate, Score
 from tidemill.families.classifier import frame
-from tidemill.records.receipts import Exported, Scored
+from tidemill.records.receipts import Exported, Reuse, Scored
 from tidemill.runtime.errors import Fault
 
 ROWS = 1200
@@ -312,12 +312,42 @@ def test_power_says_what_the_rows_can_show() -> None:
     )
     seen = sights(made.rows, gates, made.settings, contract.application("languages").metrics, 0.05)
     assert [item.rows for item in seen] == [ROWS, ROWS, 450, ROWS]
-    assert seen[0].smallest == pytest.approx(0.0169, abs=0.001)
+    assert seen[0].smallest == pytest.approx(0.0184, abs=0.001)
+    worn = sights(made.rows, gates[:1], made.settings, made.recipe.metrics, 0.05, tries=10)
+    assert worn[0].smallest == pytest.approx(0.0285, abs=0.001), "rows that were asked ten times"
     assert seen[1].smallest is None and "no range declared" in seen[1].words
     assert "smallest of 2: b, 1 smaller ones are reported" in seen[2].slice
     assert power_of(60, 0.01, 0.05, 0.05) == 0.0, "the rule of three"
     assert power_of(3290, 0.01, 0.05, 0.05) == pytest.approx(0.8, abs=0.01)
     assert 0.005 < smallest_limit(1000, 0.95, 0.05) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("better", {"metric": "accuracy"}),
+        ("better", {"metric": "macro_f1"}),
+        ("no_worse", {"metric": "accuracy", "margin": 0.02}),
+        ("limit", {"metric": "accuracy", "at_least": 0.85}),
+        ("calibrated", {"at_most": 0.15}),
+    ],
+)
+def test_rows_that_were_asked_every_night_of_a_year_can_still_show_what_is_clear(
+    kind: str, more: dict
+) -> None:
+    worn = comparison(candidate=0.95, reuse=Reuse(tries=365, asked=365))
+    (clear,) = ask(gate(kind, **more), worn)
+    assert clear.answer == "pass" and clear.p is not None and clear.p < 2e-7
+    assert clear.low is not None and clear.bound is not None
+    if kind != "calibrated":
+        assert clear.low > clear.bound, "the interval says what the answer says"
+
+
+def test_what_the_first_candidate_shows_a_later_one_does_not() -> None:
+    close = gate("no_worse", metric="accuracy", margin=0.04)
+    assert ask(close, comparison())[0].answer == "pass"
+    (held,) = ask(close, comparison(reuse=Reuse(tries=40, asked=40)))
+    assert held.answer == "unclear" and "asked 40 times" in held.reason
 
 
 def test_fewer_than_59_requests_give_p95_no_upper_end() -> None:
@@ -504,3 +534,103 @@ def test_overlap_names_what_training_saw() -> None:
     )
     assert found["exact"].tolist() == [True, False, False]
     assert found["run"].tolist() == [False, True, False]
+
+
+# One model compared with itself -------------------------------------------------------------------
+
+
+def test_a_golden_row_that_is_missed_rejects() -> None:
+    missed = ['{"text": "Guten Tag"} is to be {"language": "deu"} and is {"language": "nld"}']
+    for asked, wrong, expected in ((3, [], "pass"), (3, missed, "fail"), (0, [], "fail")):
+        (found,) = ask(gate("golden"), comparison(golden=asked, missed=wrong))
+        assert found.answer == expected and found.rows == asked
+    assert (
+        "1 of 3 golden rows" in ask(gate("golden"), comparison(golden=3, missed=missed))[0].reason
+    )
+
+
+def test_rows_that_are_answered_otherwise_in_a_batch_are_counted() -> None:
+    for asked, differs, expected in ((64, 0, "pass"), (64, 3, "fail"), (0, 0, "fail")):
+        (found,) = ask(gate("batch", at_most=0.01), comparison(batch=asked, batch_differs=differs))
+        assert found.answer == expected
+
+
+def worse_on(made: Comparison, value: str, share: float) -> Comparison:
+    """The same with the candidate wrong on a share of the rows of one domain."""
+    frame = made.frames["candidate"].copy()
+    here = (made.rows["domain"] == value).to_numpy()
+    wrong = here & (np.random.default_rng(8).random(len(here)) < share)
+    target = frame["target"].astype(str)
+    answer = frame["answer"].astype(str).where(~wrong, "zzz")
+    return changed(made, candidate=contract_frame(target, answer, frame["loss"]))
+
+
+def contract_frame(target: pd.Series, answer: pd.Series, loss: pd.Series) -> pd.DataFrame:
+    return frame(target.to_numpy(), answer.to_numpy(), loss.to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("worse", "at_most", "expected"),
+    [(0.0, 0.15, "pass"), (0.0, 0.03, "unclear"), (0.6, 0.15, "fail")],
+)
+def test_groups_may_differ_by_so_much(worse: float, at_most: float, expected: str) -> None:
+    fair = gate("fair", metric="accuracy", by="domain", at_most=at_most)
+    found = ask(fair, worse_on(comparison(), "b", worse))
+    assert [item.answer for item in found] == [expected]
+    assert "domain=a" in found[0].reason and "domain=b" in found[0].reason
+    assert (expected == "unclear") == ("not enough evidence" in found[0].reason)
+
+
+def test_one_group_alone_is_no_difference() -> None:
+    made = comparison()
+    made.rows["domain"] = "a"
+    found = ask(gate("fair", metric="accuracy", by="domain", at_most=0.2), made)
+    assert found[-1].answer == "unclear" and "between two" in found[-1].reason
+
+
+@pytest.mark.parametrize(
+    ("seen", "at_most", "expected"),
+    [(0.82, 0.15, "pass"), (0.82, 0.04, "unclear"), (1.0, 0.1, "fail")],
+)
+def test_the_training_rows_may_be_answered_better_by_so_much(
+    seen: float, at_most: float, expected: str
+) -> None:
+    made = comparison()
+    made.training = changed(
+        comparison(candidate=seen), champion=None, trivial=None, baseline=None, overlap=None
+    )
+    (found,) = ask(gate("gap", metric="accuracy", at_most=at_most), made)
+    assert found.answer == expected and "1200 training rows" in found.reason
+    made.training = None
+    assert ask(gate("gap", metric="accuracy", at_most=0.1), made)[0].answer == "unclear"
+
+
+def segmented(seed: int, worse: float) -> Comparison:
+    """A model that is right in .8 of the rows, and worse in one segment."""
+    from tests.support.simulation import Measured, rows_of
+
+    random = np.random.default_rng(seed)
+    domain, length = random.choice(list("abc"), ROWS), random.choice(["long", "short"], ROWS)
+    right = (random.random(ROWS) < 0.8).astype(float)
+    right[(domain == "b") & (length == "short") & (random.random(ROWS) < worse)] = 0
+    answers = pd.DataFrame({"right": right, "target": 1.0, "answer": right})
+    settings = Score(resamples=500, min_rows=60, slices=("domain", "length"))
+    rows = rows_of(ROWS, domain=domain, length=length)
+    return Comparison({"candidate": answers}, rows, settings, Measured(), seed=seed)
+
+
+def test_a_weak_segment_that_nobody_named_is_found() -> None:
+    from tasks.judge.segments import weak
+
+    (segment,) = weak(segmented(1, worse=0.4))
+    assert "domain is b" in segment.words and "length" in segment.words
+    assert segment.figure < 0.6 < 0.75 < segment.rest and segment.least > 0.1
+    assert "worse by" in str(segment)
+
+
+def test_of_equal_rows_a_weak_segment_is_reported_one_time_in_twenty() -> None:
+    from tasks.judge.segments import weak
+    from tests.support.simulation import Share
+
+    reported = Share(sum(bool(weak(segmented(seed, worse=0.0))) for seed in range(40)), 40)
+    assert reported.at_most(0.05), str(reported)

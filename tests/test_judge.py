@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tasks.judge import calibration, permutation
+from tasks.judge import calibration, permutation, reuse
+from tasks.judge.__main__ import worn
 from tasks.judge.resample import Range, Resamples, Reweighted, Units
 from tasks.judge.series import diebold_mariano, long_run_variance
 from tasks.judge.verdict import adjusted, answered, holm, spare, verdict
 from tidemill.kit.metrics import macro_f1
-from tidemill.records.receipts import Finding
+from tidemill.records.receipts import Finding, Reuse
 
 
 def finding(answer: str) -> Finding:
@@ -52,7 +53,7 @@ def test_findings_make_one_of_three_answers(answers: list[str], expected: str) -
 def test_a_finding_needs_its_claim_or_the_contrary_shown(
     p_good: float, p_bad: float, expected: str
 ) -> None:
-    assert answered(p_good, p_bad, 0.05) == expected
+    assert answered(p_good, p_bad, 0.05, 0.05) == expected
 
 
 def test_the_words_of_a_verdict_name_where_and_why() -> None:
@@ -237,7 +238,7 @@ def test_an_honest_model_is_shown_to_be_one_and_a_boasting_one_not() -> None:
 
     def claimed(chance: np.ndarray, bound: float) -> calibration.Claimed:
         right = (random.random(3000) < chance).astype(float)
-        return calibration.Calibration(confidence, right, units, 500, 1).claimed(bound, 0.05)
+        return calibration.Calibration(confidence, right, units, 500, 1).claimed(bound, 0.05, 0.05)
 
     honest, boasting = claimed(confidence, 0.05), claimed(confidence - 0.4, 0.05)
     assert honest.p_good <= 0.05 and honest.high < 0.05 and honest.low < 0.02
@@ -264,3 +265,20 @@ def test_macro_f1_is_scikit_learns() -> None:
         )
     kind = pd.CategoricalDtype(list("abcdez"))
     assert macro_f1(target.astype(kind), answer.astype(kind), weights) == pytest.approx(ours)
+
+
+# Test rows that are asked again ---------------------------------------------------------------
+
+
+def test_all_candidates_that_are_tried_on_the_same_rows_share_alpha() -> None:
+    levels = [reuse.pass_level(0.05, tries) for tries in range(1, 100_000)]
+    assert sum(levels) <= 0.05 and sum(levels) == pytest.approx(0.05, abs=1e-4)
+    assert levels[0] == pytest.approx(0.0304, abs=1e-4)
+    assert reuse.pass_level(0.05, 1.5) < levels[0], "half of the rows are worn"
+    assert reuse.described(1.0) == "" and "asked 2.5 times" in reuse.described(2.5)
+
+
+def test_the_worn_rows_are_told_beside_the_verdict() -> None:
+    told = " ".join(worn([], Reuse(tries=4, asked=9), 0.05))
+    assert "candidate 4 that is asked these test rows" in told and "0.0019" in told
+    assert worn([], Reuse(), 0.05) == []

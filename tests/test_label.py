@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from tasks.label import people
-from tasks.label.__main__ import LEAST_WEIGHT, answered, doubted, label
+from tasks.label.__main__ import LEAST_WEIGHT, alike_labels, answered, doubted, label
 from tasks.label.voting import NOTHING, Votes, dawid_skene, decided, figures, majority
 from tasks.split.__main__ import split
 from tidemill import contract
@@ -431,6 +431,25 @@ def test_a_first_row_without_an_answer_hides_nothing(project: Path) -> None:
         "its source names no language we have",
     ]
     assert weighed("languages", frame, LabelPolicy())[0]["voters"]
+
+
+def test_a_target_without_its_field_is_one_line_with_the_row(project: Path) -> None:
+    frame = examples()
+    frame.loc[4, "target"] = '{"languages": "deu"}'
+    with pytest.raises(Refused, match=r"target of 1 rows has no 'language', first row e04 of doc"):
+        weighed("languages", frame, LabelPolicy())
+
+
+def test_labels_that_differ_in_spaces_case_or_unicode_form_alone_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spelled = ["Café", "cafe\u0301", "CAF\u00c9 ", "tea", "t ea", "cocoa", None]
+    frame = pd.DataFrame(
+        {"target": [json.dumps({"drink": one}) for one in spelled], "dropped": None}
+    )
+    frame.loc[4, "dropped"] = "a reason"
+    assert alike_labels(frame, "drink") == {"alike": [{"CAFÉ ": 1, "cafe\u0301": 1, "Café": 1}]}
+    assert "labels that differ in spaces, case or Unicode form alone: 'CAFÉ ' (1)" in caplog.text
 
 
 def test_voters_decide_only_where_they_are_asked_to_and_are_measured_by_people(

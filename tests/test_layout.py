@@ -126,7 +126,7 @@ def test_what_a_package_says_of_itself_is_short() -> None:
 
 
 STEPS = ("main.of_data(", "main.of_run(")
-OTHERS = {"serve", "verify"}  # a server, and a command that takes a version
+OTHERS = {"predict", "serve", "verify"}  # a server, and commands that take a version
 
 
 def test_every_step_is_started_in_the_same_way() -> None:

@@ -549,3 +549,76 @@ def test_what_another_registrar_removed_already_is_no_error(project: Path) -> No
         mlflow.delete_model_version(fruit, number)
 
     assert once(lambda: next(answers), lambda: None, drop) == "1"
+
+
+# Which test rows were asked before --------------------------------------------------------------
+
+
+def tried(name: str, candidate: str, rows: range) -> float:
+    from tidemill.engines.mlflow import reuse
+
+    return reuse.note(name, candidate * 64, [f"row {number}" for number in rows]).tries
+
+
+def test_test_rows_wear_by_how_many_of_them_each_candidate_was_asked(project: Path) -> None:
+    from tidemill.engines.mlflow import client, runs
+
+    name = application("PROMOTE", live="1")
+    assert tried(name, "a", range(3000)) == 1
+    assert tried(name, "b", range(3001)) == 2, "one more row begins nothing anew"
+    assert tried(name, "b", range(3001)) == 2, "the same candidate again is one try"
+    half_new = tried(name, "c", range(1500, 4500))
+    assert half_new == pytest.approx(2, abs=0.3), "two candidates were asked half of them"
+    assert tried(name, "d", range(9000, 12_000)) == 1, "nobody was asked these"
+    connected = client.connect()
+    for run in connected.search_runs([runs.experiment(name)]):
+        connected.delete_run(run.info.run_id)
+    assert tried(name, "e", range(3000)) == pytest.approx(3.5, abs=0.2), "runs may be cleaned away"
+
+
+def test_a_new_champion_ends_the_wear_and_a_rollback_does_not(project: Path) -> None:
+    name = application("PROMOTE", "PROMOTE", live="1")
+    for candidate in "abc":
+        worn = tried(name, candidate, range(500))
+    assert worn == 3
+    promote(name, "2", "1")
+    assert tried(name, "d", range(500)) == 1
+    promote(name, "1", "2")
+    assert tried(name, "e", range(500)) == 2
+
+
+def test_a_record_of_test_rows_that_was_changed_counts_whole(project: Path) -> None:
+    from tidemill.engines.mlflow import client, reuse, runs
+
+    name = application("PROMOTE", live="1")
+    tried(name, "a", range(500))
+    where = runs.experiment(name)
+    connected = client.connect()
+    (tag,) = [tag for tag in connected.get_experiment(where).tags if tag.startswith(reuse.PREFIX)]
+    body = json.loads(connected.get_experiment(where).tags[tag])
+    body["content"]["hashes"] = ""
+    connected.set_experiment_tag(where, tag, json.dumps(body))
+    assert tried(name, "b", range(500)) == 2
+
+
+def test_a_few_rows_of_a_large_test_set_count_as_asked(project: Path) -> None:
+    name = application("PROMOTE", live="1")
+    tried(name, "a", range(100_000))
+    assert tried(name, "b", range(50)) == 2
+
+
+def test_records_of_earlier_champions_are_kept_so_long(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tidemill.engines.mlflow import client, reuse, runs
+
+    monkeypatch.setattr(reuse, "KEPT", 2)
+    name = application("PROMOTE", "PROMOTE", live="1")
+    for candidate in "abcd":
+        tried(name, candidate, range(20))
+    promote(name, "2", "1")
+    for candidate in "ef":
+        tried(name, candidate, range(20))
+    tags = client.connect().get_experiment(runs.experiment(name)).tags
+    left = [tag[len(reuse.PREFIX)] for tag in tags if tag.startswith(reuse.PREFIX)]
+    assert len(left) == 4 and {"e", "f"} <= set(left)

@@ -1,10 +1,14 @@
 """The main job, whole, on small slices of its real sources, with every engine real."""
 
+import contextlib
+import http.server
 import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -253,15 +257,28 @@ def test_a_verdict_reached_without_todays_champion_is_not_used(lived: Clone) -> 
 
     Meanwhile another version may have gone live.
     """
-    ended(lived.tidemill("run", "languages", "model.lr=0.004", "--dry-run", "--json"))
+    asked = (
+        "model.lr=0.004",
+        "score.batch_rows=16",
+        "score.train_rows=200",
+        "score.golden=[{inputs: {text: Guten Tag}, answer: {language: none}}]",
+    )
+    ended(lived.tidemill("run", "languages", *asked, "--dry-run", "--json"))
     judged, scored = latest(lived, "judge"), latest(lived, "score")
+    asked_too = json.loads(scored.read_text())
+    assert asked_too["batch"] == 16 and asked_too["batch_differs"] == 0
+    assert asked_too["golden"] == 1 and 'is to be {"language": "none"}' in asked_too["missed"][0]
+    assert {"train", "train rows"} <= set(asked_too["frames"])
+    # The first run's candidate was asked these rows too, before it went live.
+    assert asked_too["reuse"]["asked"] >= 2 and asked_too["reuse"]["tries"] >= 1
     for path in (scored, judged):
         body = json.loads(path.read_text())
         assert body["champion"] == "1"
         body["champion"] = None
         path.write_text(json.dumps(body))
-    ended(lived.tidemill("run", "languages", "model.lr=0.004", "--dry-run", "--json"))
+    ended(lived.tidemill("run", "languages", *asked, "--dry-run", "--json"))
     assert json.loads(judged.read_text())["champion"] == "1"
+    assert json.loads(scored.read_text())["reuse"] == asked_too["reuse"], "one candidate, one try"
     assert not [
         item
         for item in json.loads(judged.read_text())["findings"]
@@ -341,15 +358,70 @@ def test_where_the_alias_was_deleted_a_run_is_held_until_a_person_says_what_is_l
     lived: Clone,
 ) -> None:
     from tests.support.making import inside
-    from tidemill.engines.mlflow import registry
+    from tidemill.engines.mlflow import registry, runs
 
     with inside(lived.folder):
         registry.drop("languages", "champion")
-    held = ended(lived.tidemill("run", "languages", "model.lr=0.007", "--json"))
+    with webhook(lived) as heard:
+        held = ended(lived.tidemill("run", "languages", "model.lr=0.007", "--json"))
     assert held["state"] == "Held" and "names none" in held["because"]
+    assert any("nothing is promoted" in text and "names none" in text for text in heard)
+    assert any("languages: Held" in text for text in heard)
     refused = lived.tidemill("rollback", "languages")
     assert refused.returncode == 2 and "--to 1" in refused.stderr
     ended(lived.tidemill("rollback", "languages", "--to", "1", "--why", "a test", "--json"))
     assert ended(lived.tidemill("status", "--json"))["problems"] == []
     ended(lived.tidemill("approve", "languages", "--why", "a test", "--json"))
     assert ended(lived.tidemill("status", "--json"))["live"][0]["champion"] == held["version"]
+    # Version 1 was the better one: tonight's model is compared with it too.
+    with inside(lived.folder):
+        first = registry.version("languages", "1")
+        assert first
+        runs.log(first.run_id, metrics={"test.macro_f1.candidate": 0.99})
+    ended(lived.tidemill("run", "languages", "model.lr=0.008", "--dry-run", "--json"))
+    scored = json.loads(latest(lived, "score").read_text())
+    assert (scored["champion"], scored["anchor"]) == (held["version"], "1")
+    gates = {
+        item["gate"]: item for item in json.loads(latest(lived, "judge").read_text())["findings"]
+    }
+    assert "of the anchor" in gates["champion, anchor"]["reason"]
+
+
+@contextlib.contextmanager
+def webhook(clone: Clone) -> Iterator[list[str]]:
+    """What a webhook hears that the project's notices go to."""
+    heard: list[str] = []
+
+    class Sink(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.rfile.read(int(self.headers["content-length"])).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    sink = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sink)
+    threading.Thread(target=sink.serve_forever, daemon=True).start()
+    code = (
+        "from tidemill.runtime import paths; paths.settle()\n"
+        "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Hook\n"
+        f"Hook(name='sink', url='http://127.0.0.1:{sink.server_port}/', "
+        "json_data={'text': '{{subject}}: {{body}}'}).save('sink', overwrite=True)\n"
+    )
+    settings = clone.folder / "conf" / "config.yaml"
+    before = settings.read_text()
+    saved = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=clone.folder,
+        env=clone.env,
+        capture_output=True,
+        text=True,
+    )
+    assert saved.returncode == 0, saved.stderr[-2000:]
+    clone.edit("config.yaml", lambda body: body["notices"].update(blocks=["custom-webhook/sink"]))
+    try:
+        yield heard
+    finally:
+        settings.write_text(before)
+        sink.shutdown()

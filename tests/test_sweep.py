@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +15,13 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Clone, make_clone
+from tests.conftest import HERE, Clone, make_clone
+from tests.support.forked import HARDWARE
 from tests.support.splits import halved
 from tests.support.trainings import Job, server
-from tidemill.engines.config.schema import Dimension
+from tidemill.engines.config.schema import Dimension, Sweep, Trainer
 from tidemill.engines.optuna.samplers import inside, outside, quasi
+from tidemill.runtime.errors import Fault
 
 GIVEN = [
     "trainer.max_epochs=2",
@@ -195,6 +199,114 @@ def test_finalists_are_trained_with_more_seeds_and_trials_are_nested_runs_with_c
     )
 
 
+def test_a_trial_that_raises_fails_alone_and_trials_keep_to_the_trainers_rate_and_minutes(
+    series: Clone, forked: Job, tmp_path: Path
+) -> None:
+    forgotten(series)
+    path = series.folder / "conf" / "recipe" / "stocks.yaml"
+    own = path.read_text()
+    space = {"dropout": {"low": 0.0, "high": 0.3}}
+    series.edit("recipe/stocks.yaml", lambda body: body["sweep"].update(space=space))
+    job = {
+        "do": "sweep",
+        "recipe": "stocks",
+        "overrides": [
+            *(item for item in GIVEN if not item.startswith(("sweep.trials", "sweep.rungs"))),
+            "sweep.trials=3",
+            "sweep.rungs=4",
+            "trainer.lr=0.02",
+            "trainer.budget_minutes=0.00001",
+        ],
+        "folder": tmp_path,
+        "watched": True,
+    }
+    try:
+        found = forked(**job, raises=[1])
+        assert found["code"] == 0 and (found["complete"], found["failed"]) == (2, 1), found
+        assert set(found["rates"].values()) == {0.02}
+        assert set(found["steps"].values()) == {1}, "its minutes are over after the first step"
+        forgotten(series)
+        shutil.rmtree(series.folder / ".tidemill" / "runs")
+        none = forked(**job, raises=[0, 1, 2])
+        assert none["code"] == 1
+        assert "no trial of stocks-" in none["error"] and "KeyError: 'a column" in none["error"]
+    finally:
+        path.write_text(own)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "epochs", "share", "part"),
+    [(None, 2, 0.5, None), (60.0, 2, 0.5, 6.0), (60.0, 20, 1.0, 60.0)],
+)
+def test_a_trial_runs_on_one_device_with_its_part_of_the_minutes(
+    minutes: float | None, epochs: int, share: float, part: float | None
+) -> None:
+    from tasks.sweep.trial import shortened
+
+    several = {"devices": 8, "nodes": 2, "strategy": "fsdp", "max_epochs": 10}
+    whole = Trainer(**{**HARDWARE, **several, "budget_minutes": minutes})
+    sweep = Sweep(trials=0, metric="valid_skill", max_epochs=epochs, share=share)
+    short = shortened(whole, sweep)
+    assert (short.devices, short.nodes, short.strategy) == (1, 1, "auto")
+    assert short.budget_minutes == part
+
+
+@pytest.mark.parametrize(
+    ("number", "gpus", "named", "wanted"),
+    [
+        (2, 0, "", None),
+        (2, 1, "", None),
+        (2, 4, "", "1"),
+        (6, 4, "", "1"),
+        (3, 8, "4,5,7", "7"),
+        (2, 8, "3", None),
+    ],
+)
+def test_workers_of_a_sweep_have_a_gpu_each(
+    number: int, gpus: int, named: str, wanted: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.sweep.devices import device
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    monkeypatch.setattr("tidemill.engines.config.load._gpus", lambda: gpus)
+    assert device(number).get("CUDA_VISIBLE_DEVICES") == wanted
+
+
+def locked_storage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, sqlite3.Connection]:
+    """A study, and another connection that has just locked its storage."""
+    import optuna
+
+    import tidemill.engines.optuna.study  # noqa: F401  (which silences Optuna)
+    from tidemill.engines.optuna import storage
+
+    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{folder}/sweeps.db")
+    monkeypatch.setattr(storage, "LOCK_WAIT_S", 0.01)
+    monkeypatch.setattr(storage, "PAUSES_S", (0.3, 0.3, 0.3))
+    study = optuna.create_study(storage=storage.opened())
+    other = sqlite3.connect(folder / "sweeps.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    return study, other
+
+
+def test_a_storage_that_stays_locked_is_a_fault_that_heals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, other = locked_storage(tmp_path, monkeypatch)
+    with pytest.raises(Fault, match=r"storage is not available: database is locked") as fault:
+        study.ask()
+    assert fault.value.heals
+    other.execute("ROLLBACK")
+    assert study.ask().number == 0, "what failed was not done in part"
+
+
+def test_a_storage_that_is_locked_for_a_moment_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, other = locked_storage(tmp_path, monkeypatch)
+    threading.Timer(0.4, lambda: other.execute("ROLLBACK")).start()
+    assert study.ask().number == 0
+
+
 @pytest.mark.system
 def test_two_workers_share_a_sweep_and_one_killed_costs_no_trial(series: Clone) -> None:
     import psutil
@@ -356,3 +468,16 @@ def test_a_sweep_lives_in_postgresql_too(series: Clone, tmp_path: Path) -> None:
             server.terminate()
             server.wait(timeout=30)
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.mark.system
+def test_the_benchmark_of_a_trials_orchestration_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.sweep", "--trials", "2", "--json"],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = json.loads(done.stdout[done.stdout.index("[\n") :])
+    assert [set(row) for row in rows] == [{"name", "ours", "goal", "holds"}]

@@ -324,12 +324,12 @@ class Budgeted(ABC):
     def plan(
         self, epochs: int, devices: int, strategy: str, precision: str
     ) -> dict[str, float | int | str]:
-        """Parameters, memory of a device, tokens and FLOPs."""
+        """Parameters, memory of one of `devices`, tokens and FLOPs of the training."""
 
 
 @runtime_checkable
 class Batched(Protocol):
-    """Fields with a number of rows in a step."""
+    """Fields with a number of rows in a step, which all devices share."""
 
     batch: int
 

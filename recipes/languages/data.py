@@ -48,7 +48,7 @@ class Draws(Steps):
     def steps(self) -> int:
         return self.data.fields.steps
 
-    def whole(self, epoch: int, step: int, processes: int) -> tuple[list[np.ndarray], np.ndarray]:
+    def whole(self, epoch: int, step: int) -> tuple[list[np.ndarray], np.ndarray]:
         data = self.data
         random = np.random.default_rng([data.seed, epoch, step])
         rows = np.searchsorted(
@@ -59,6 +59,9 @@ class Draws(Steps):
 
     def cut(self, whole: tuple[list[np.ndarray], np.ndarray], rows: slice) -> Batch:
         return bag(whole[0][rows], whole[1][rows])
+
+    def count(self, batch: Batch) -> int:
+        return len(batch[3])
 
     def crop(self, row: int, random: np.random.Generator) -> np.ndarray:
         """The n-grams of a row, or of a few words of it.

@@ -48,10 +48,7 @@ def pack(documents: list[np.ndarray], context: int) -> np.ndarray:
 
 
 class Blocks(Steps):
-    """A fixed number of steps; the documents are packed in a new order for each pass over them.
-
-    Each process takes `batch` blocks.
-    """
+    """A fixed number of steps; the documents are packed in a new order for each pass over them."""
 
     def __init__(self, data: Data) -> None:
         super().__init__()
@@ -83,8 +80,8 @@ class Blocks(Steps):
             )
         return self.packed[2]
 
-    def whole(self, epoch: int, step: int, processes: int) -> Packed:
-        size = self.data.fields.batch * processes
+    def whole(self, epoch: int, step: int) -> Packed:
+        size = self.data.fields.batch
         at, parts = step * size, []
         while size:
             number, first = divmod(at, self.each)
@@ -94,6 +91,9 @@ class Blocks(Steps):
             torch.from_numpy(part.copy()) for part in np.concatenate(parts, axis=1)
         )
         return ids, targets, places, documents
+
+    def count(self, batch: Packed) -> int:
+        return int((batch[1] != NO_TARGET).sum())
 
 
 class Data(lightning.LightningDataModule):

@@ -118,7 +118,9 @@ class Fields(BaseModel):
         description="warmed up over 1/20 of the steps, then falling linearly to 0",
     )
     decay: float = Field(default=0.1, ge=0, le=10, description="weight decay of the matrices")
-    batch: int = Field(default=8, ge=1, le=65_536, description="blocks of a step, on each device")
+    batch: int = Field(
+        default=8, ge=1, le=65_536, description="blocks of a step, which all devices share"
+    )
     steps: int = Field(
         default=800,
         ge=1,

@@ -138,12 +138,12 @@ def budget(
 ) -> dict[str, float | int | str]:
     """What a training takes: parameters, bytes on each device, tokens and FLOPs.
 
-    `blocks` are those of one step on one device. ddp keeps everything on each device; fsdp gives
-    each device its share of parameters, gradients and optimiser, and one whole layer at a time
-    while it computes.
+    `blocks` are those of one step, which the devices share. ddp keeps everything on each device;
+    fsdp gives each device its share of parameters, gradients and optimiser, and one whole layer at
+    a time while it computes.
     """
-    tokens = blocks * size.context
-    every = tokens * devices * steps
+    step = blocks * size.context
+    tokens = -(-blocks // devices) * size.context  # of one device
     mb = {
         **_states(size, devices if "fsdp" in strategy else 1, precision),
         "activations_mb": _activations(size, tokens, not precision.startswith("32"), checkpointing),
@@ -156,9 +156,9 @@ def budget(
         "precision": precision,
         **{name: round(value / 1e6, 1) for name, value in mb.items()},
         "device_mb": round(sum(mb.values()) / 1e6, 1),
-        "tokens_per_step": tokens * devices,
-        "tokens": every,
-        "flops": size.flops() * every,
+        "tokens_per_step": step,
+        "tokens": step * steps,
+        "flops": size.flops() * step * steps,
     }
 
 

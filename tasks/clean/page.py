@@ -76,8 +76,7 @@ def read(body: bytes, header: str | None) -> MainText:
     """
     from selectolax.lexbor import LexborHTMLParser
 
-    if b"\0" in body[:1024] and not body.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise Unreadable("not a page: it has bytes of a binary file")
+    _no_binary(body)
     tree = LexborHTMLParser(charset.decode(body, header))
     if tree.body is None:
         raise Unreadable("a page without a body")
@@ -92,6 +91,21 @@ def read(body: bytes, header: str | None) -> MainText:
         if len(page.blocks) > MOST_BLOCKS:
             raise Unreadable(f"more than {MOST_BLOCKS:,} blocks")
     return page
+
+
+def plain(body: bytes, header: str | None) -> MainText:
+    """A plain text's paragraphs as blocks; nothing in it is markup. Raises Unreadable."""
+    _no_binary(body)
+    paragraphs = re.split(r"\n[ \t]*\n", charset.decode(body, header).replace("\r\n", "\n"))
+    blocks = [(mended(text.strip("\n")), False) for text in paragraphs if text.strip()]
+    if len(blocks) > MOST_BLOCKS:
+        raise Unreadable(f"more than {MOST_BLOCKS:,} blocks")
+    return MainText(blocks=blocks)
+
+
+def _no_binary(body: bytes) -> None:
+    if b"\0" in body[:1024] and not body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Unreadable("not a page: it has bytes of a binary file")
 
 
 def named_as_navigation(names: str) -> bool:

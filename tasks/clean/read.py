@@ -18,6 +18,7 @@ from tasks.clean.selectors import Beside, cut
 from tidemill.engines.config.schema import Source
 from tidemill.kit import content
 from tidemill.text import normal
+from tidemill.web import headers
 
 MOST_PARTS = 1_000_000  # of one record; a table of more rows is dropped
 MOST_TITLE = 500
@@ -93,7 +94,7 @@ def pages(source: Source, row: Record, body: bytes) -> tuple[Content, bytes]:
     What is personal is replaced here, before anything is kept.
     """
     try:
-        read = page.read(body, row.get("charset"))
+        read = _page(row, body)
     except Unreadable as error:
         return {"unread": str(error)}, b""
     personal: dict[str, dict[str, int]] = {}
@@ -111,6 +112,16 @@ def pages(source: Source, row: Record, body: bytes) -> tuple[Content, bytes]:
         "blocks": read.blocks,
         "found": personal,
     }, page.marks(read)
+
+
+def _page(row: Record, body: bytes) -> page.MainText:
+    """A page by its media type, as the crawler decides it. Raises Unreadable."""
+    media = row.get("media")
+    if headers.is_html(media, body):
+        return page.read(body, row.get("charset"))
+    if media is None or media in (*headers.UNKNOWN, headers.PLAIN):
+        return page.plain(body, row.get("charset"))
+    raise Unreadable(f"media type {media}: neither HTML nor plain text")
 
 
 def of_page(source: Source, row: Record, read: Content, cut: Iterable[int]) -> list[Document]:

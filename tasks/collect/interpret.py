@@ -82,7 +82,16 @@ class Reader:
         return self._page(lease, answer, said, page, at, fetched)
 
     def page(self, lease: Lease, answer: Answer) -> links.Page:
-        """An answer's page, read once."""
+        """An answer's page, read once; what its headers say where the page says nothing."""
+        page = self._body(lease, answer)
+        if page.refresh is None and (match := links.REFRESH.match(answer.get("refresh") or "")):
+            page.refresh = urls.joined(lease.uri, match[1])
+        canonical = [link for link in answer.links() if "canonical" in link.relations]  # RFC 6596
+        if page.canonical is None and canonical:
+            page.canonical = urls.joined(lease.uri, canonical[0].target)
+        return page
+
+    def _body(self, lease: Lease, answer: Answer) -> links.Page:
         media, declared = answer.media()
         if not headers.is_html(media, answer.body):
             return links.Page(text=hashlib.sha256(answer.body).hexdigest())

@@ -68,7 +68,7 @@ class Preparation(TypedDict):
     machine_annotation_tools: list[str]
 
 
-class Use(TypedDict):
+class FitUse(TypedDict):
     """Keys of RAI: what the data is fit for, and what must be known of it before."""
 
     data_biases: list[str]
@@ -196,7 +196,7 @@ def _preparation(recipe: RecipeConfig) -> Preparation:
     }
 
 
-def _use(recipe: RecipeConfig, about: dict[str, str]) -> Use:
+def _use(recipe: RecipeConfig, about: dict[str, str]) -> FitUse:
     return {
         "data_biases": [about.get("limits", "Not studied beyond the slices that the gates judge.")],
         "data_limitations": [about.get("limits", "Not written down.")],

@@ -1,15 +1,17 @@
 """python -m tasks.judge --run PATH, or RECIPE [key=value ...]: ask every gate."""
 
 import numpy as np
+from scipy import stats
 
 from tasks.judge.comparison import Comparison, Where
 from tasks.judge.gates import ask
+from tasks.judge.reuse import pass_level
+from tasks.judge.segments import weak
 from tasks.judge.verdict import verdict
-from tidemill.records.receipts import Exported, Finding, Judged, Scored
+from tidemill.records.receipts import Exported, Finding, Judged, Reuse, Scored
 from tidemill.run import main, plan
 from tidemill.runtime import process
 
-WORN_LOOKS = 100
 Row = dict[str, str | int | float | None]
 
 
@@ -30,36 +32,48 @@ def judge(this: plan.Plan) -> Judged:
         findings=findings,
         table=table(comparison),
         champion=scored.champion,
-        looks=scored.looks,
-        notes=notes(findings, scored.looks),
+        reuse=scored.reuse,
+        notes=notes(findings, scored.reuse, this.recipe.score.alpha)
+        + [str(segment) for segment in weak(comparison)],
     )
 
 
-def notes(findings: list[Finding], looks: int) -> list[str]:
+def notes(findings: list[Finding], reuse: Reuse, alpha: float) -> list[str]:
     """What a person should know and no gate decides: the worst slice, and how worn the rows are."""
-    lines = []
     compared = [item for item in findings if item.kind in ("no_worse", "better")]
     sliced = [
         item
         for item in compared
         if "=" in item.slice and item.figure is not None and item.low is not None
     ]
+    lines = []
     if sliced:
         worst = min(sliced, key=lambda item: item.figure or 0.0)
         lines.append(f"the worst slice is {worst.slice}: {worst.reason}")
-    errors = [
-        item.detectable / 2.49 for item in compared if item.slice == "all" and item.detectable
-    ]
-    if looks > 1 and errors:
-        # The largest of n equal models' errors is about sqrt(2 ln n) standard errors (Cramer 1946).
-        luck = max(errors) * float(np.sqrt(2 * np.log(looks)))
-        line = (
-            f"these test rows were looked at {looks} times; of as many equal models the luckiest "
-            f"looks better by about {luck:.4f}"
+    return lines + worn(compared, reuse, alpha)
+
+
+def worn(compared: list[Finding], reuse: Reuse, alpha: float) -> list[str]:
+    """How often these test rows were asked, and what follows of it."""
+    lines = []
+    level = pass_level(alpha, reuse.tries)
+    if reuse.tries > 1:
+        lines.append(
+            f"this is candidate {reuse.tries:.3g} that is asked these test rows for the next "
+            f"promotion, so a pass needs a p-value of {level:.2g}, where the first needed "
+            f"{pass_level(alpha, 1):.2g}; new test rows lessen it, a new champion ends it"
         )
-        if looks >= WORN_LOOKS:
-            line += "; they are being worn out, add new test rows"
-        lines.append(line)
+    reach = float(stats.norm.isf(level) + stats.norm.ppf(0.8))
+    errors = [
+        item.detectable / reach for item in compared if item.slice == "all" and item.detectable
+    ]
+    if reuse.asked > 1 and errors:
+        # The largest of n equal models' errors is about sqrt(2 ln n) standard errors (Cramer 1946).
+        luck = max(errors) * float(np.sqrt(2 * np.log(reuse.asked)))
+        lines.append(
+            f"{reuse.asked} candidates were ever asked some of these test rows; of as many equal "
+            f"models the luckiest looks better by about {luck:.4f}"
+        )
     return lines
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
-from tasks.judge.resample import Resamples, Units
+from tasks.judge.resample import TAIL_DRAWS, Resamples, Units
 
 BINS = 15
 BIN_ROWS = 20  # at least so many in a bin, or there are fewer bins
@@ -99,7 +100,7 @@ class Calibration:
         small_sample = np.sqrt(units.count / max(1, units.count - 1))
         return noise * small_sample / bins.rows.sum()
 
-    def claimed(self, bound: float, alpha: float) -> Claimed:
+    def claimed(self, bound: float, pass_alpha: float, alpha: float) -> Claimed:
         error = self.bins.error()
         honest = self._honest()
         by_chance = float(np.quantile(np.concatenate(honest), 1 - alpha))
@@ -107,7 +108,7 @@ class Calibration:
             error,
             float(np.mean([part.mean() for part in honest])),
             max(0.0, error - by_chance),
-            self._highest(error, alpha),
+            self._highest(error, pass_alpha),
             self.p_at_least(bound),
             max(_share(bound + part >= error) for part in honest),
         )
@@ -121,7 +122,7 @@ class Calibration:
         """The p-value of "the true error is at least `bound`"."""
         error = self.bins.error()
         shares = [
-            _share(shown <= error + 1e-12)
+            _share_below(shown, error)
             for gaps in self._patterns(bound)
             for shown in self._shown(gaps)
         ]
@@ -156,6 +157,21 @@ class Calibration:
             middle = (low + high) / 2
             low, high = (low, middle) if self.p_at_least(middle) <= alpha else (middle, high)
         return high
+
+
+def _share_below(shown: np.ndarray, error: float) -> float:
+    """The share of `shown` (R,) that is at most `error`.
+
+    Where too few are to be counted, the tail is a normal one: the error is a sum over bins.
+    """
+    hits = shown <= error + 1e-12
+    if np.count_nonzero(hits) >= TAIL_DRAWS:
+        return _share(hits)
+    mean = float(shown.mean())
+    below = shown[shown <= mean] - mean
+    spread = float(np.sqrt((below**2).mean()))
+    normal = float(stats.norm.cdf((error - mean) / spread)) if spread > 0 else 0.0
+    return min(_share(hits), normal) if error < mean else _share(hits)
 
 
 def _share(hits: np.ndarray) -> float:

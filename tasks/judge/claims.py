@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tasks.judge.comparison import Comparison, Estimate, Where
+from tasks.judge.reuse import described
 from tasks.judge.verdict import adjusted, answered
 from tidemill.engines.config.schema import Gate
 from tidemill.records.receipts import Answer, Finding
@@ -144,9 +145,9 @@ def _decided(
     gate: Gate, comparison: Comparison, claim: Claim, p_values: tuple[float, float]
 ) -> Finding:
     where, estimate, alpha = claim.where, claim.estimate, comparison.settings.alpha
-    answer = answered(*p_values, alpha)
-    least = estimate.detectable(alpha)
-    low, high = estimate.interval(alpha)
+    answer = answered(*p_values, comparison.pass_alpha, alpha)
+    least = estimate.detectable(comparison.pass_alpha)
+    low, high = estimate.interval(comparison.pass_alpha, alpha)
     bound = claim.bound
     if not claim.upwards:
         low, high, bound = -high, -low, -bound
@@ -154,7 +155,8 @@ def _decided(
     if where.pooled:
         before = f"{where.pooled} slices under {comparison.settings.min_rows} rows, pooled: "
     if answer == "unclear":
-        before += f"not enough evidence (it would take a difference of {least:.4f}); "
+        reused = described(comparison.tries)
+        before += f"not enough evidence ({reused}it would take a difference of {least:.4f}); "
         answer = undecided(where)
     return Finding(
         **base(gate, where),

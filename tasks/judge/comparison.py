@@ -12,6 +12,7 @@ import pandas as pd
 from tasks.judge import permutation
 from tasks.judge.permutation import Together
 from tasks.judge.resample import Range, Ratio, Resamples, Reweighted, Sums, Units
+from tasks.judge.reuse import pass_level
 from tasks.judge.series import diebold_mariano
 from tidemill import contract
 from tidemill.contract import Metric
@@ -33,7 +34,10 @@ class Estimate(Protocol):
     def sound(self) -> bool: ...
     def doubt(self, tail_rows: int) -> str: ...
     def error(self) -> float: ...
-    def interval(self, alpha: float) -> tuple[float, float]: ...
+    def interval(self, alpha: float, above: float | None = None) -> tuple[float, float]:
+        """One-sided bounds: at `alpha` below, and at `above` (by default the same) above."""
+        ...
+
     def p_at_most(self, value: float) -> float: ...
     def p_at_least(self, value: float) -> float: ...
     def detectable(self, alpha: float, power: float = 0.8) -> float: ...
@@ -81,14 +85,19 @@ class Comparison:
         seed: int = 1,
         scored: Scored | None = None,
         exported: Exported = NO_EXPORT,
+        training: "Comparison | None" = None,
     ) -> None:
         self.frames, self.rows, self.settings, self.recipe = dict(frames), rows, settings, recipe
         self.seed, self.exported = seed, exported
+        self.training = training  # the candidate on some of the rows it was trained on
         self.scored = scored or Scored(frames={}, rows=len(rows))
         self.answered = {
             name: frame.notna().all(axis=1).to_numpy() for name, frame in self.frames.items()
         }
         self.all = Where("all", np.arange(len(rows)), required=True)
+        self.tries = self.scored.reuse.tries
+        # A pass is a claim that any of the candidates tried may make; a fail is one of this alone.
+        self.pass_alpha = pass_level(settings.alpha, self.tries)
         self._units: dict[str, Units] = {}
         self._frames: dict[tuple[str, str], pd.DataFrame] = {}
         self._ratios: dict[tuple[str, str], dict[str, Ratio]] = {}
@@ -100,14 +109,20 @@ class Comparison:
         frames = {name: pd.read_parquet(file.open()) for name, file in scored.frames.items()}
         rows = frames.pop("rows")
         recipe: Measures = contract.application(this.application)
+        settings, seed = this.recipe.score, this.recipe.seed
+        training = None
+        if "train" in frames:
+            seen = {"candidate": frames.pop("train")}
+            training = cls(seen, frames.pop("train rows"), settings, recipe, seed=seed)
         return cls(
             frames,
             rows,
-            this.recipe.score,
+            settings,
             recipe,
-            seed=this.recipe.seed,
+            seed=seed,
             scored=scored,
             exported=exported,
+            training=training,
         )
 
     def better(self, metric: str) -> int:

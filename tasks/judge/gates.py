@@ -17,7 +17,8 @@ from tasks.judge.claims import (
     undecided,
 )
 from tasks.judge.comparison import Comparison, Where
-from tasks.judge.plain import clean, drift, fast, same, small
+from tasks.judge.groups import fair, gap
+from tasks.judge.plain import batch, clean, drift, fast, golden, same, small
 from tasks.judge.verdict import answered, holm
 from tidemill.engines.config.schema import Gate
 from tidemill.kit.metrics.classes import right
@@ -224,7 +225,7 @@ def calibrated(gate: Gate, comparison: Comparison) -> list[Finding]:
             measured.append((where, *_calibration(gate, comparison, where)))
     bad = holm([p_bad for _, _, _, p_bad in measured])
     for (where, finding, p_good, _), p_bad in zip(measured, bad, strict=True):
-        answer = answered(p_good, p_bad, comparison.settings.alpha)
+        answer = answered(p_good, p_bad, comparison.pass_alpha, comparison.settings.alpha)
         few = comparison.units(where).effective < comparison.settings.min_units
         if few or answer == "unclear":
             answer = undecided(where, few)
@@ -257,7 +258,7 @@ def _calibration(gate: Gate, comparison: Comparison, where: Where) -> tuple[Find
     units = comparison.units(where)
     confidence = frame["confidence"].to_numpy(float)
     measured = Calibration(confidence, hits, units, CALIBRATION_DRAWS, comparison.seed)
-    claim = measured.claimed(gate.at_most, comparison.settings.alpha)
+    claim = measured.claimed(gate.at_most, comparison.pass_alpha, comparison.settings.alpha)
     finding = Finding(
         **base(gate, where, "calibration error"),
         units=units.count,
@@ -289,4 +290,8 @@ KINDS: dict[str, Callable[[Gate, Comparison], list[Finding]]] = {
     "same": same,
     "clean": clean,
     "drift": drift,
+    "golden": golden,
+    "batch": batch,
+    "gap": gap,
+    "fair": fair,
 }

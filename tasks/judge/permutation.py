@@ -14,7 +14,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from tasks.judge.resample import ANYWHERE, CHUNK_CELLS, ROUNDING, Metric, Range, Ratio, Units
+from tasks.judge.resample import (
+    ANYWHERE,
+    CHUNK_CELLS,
+    ROUNDING,
+    TAIL_DRAWS,
+    Metric,
+    Range,
+    Ratio,
+    Units,
+)
 
 EXACT_UNITS = 12  # 4,096 ways; above that as many are drawn
 SWAPS = 4_096
@@ -114,11 +123,16 @@ class Swapped:
     def degrees(self) -> int:
         return max(1, len(self.left_out) - 1)
 
-    def interval(self, alpha: float) -> tuple[float, float]:
-        reach = float(stats.t.ppf(1 - alpha, self.degrees)) * self.error()
-        share = 1 - alpha ** (1 / max(1.0, self._rows()))
-        below, above = (share * end if np.isfinite(end) else 0.0 for end in self.reach)
-        return self.figure - max(reach, below), self.figure + max(reach, above)
+    def interval(self, alpha: float, above: float | None = None) -> tuple[float, float]:
+        levels = (alpha, alpha if above is None else above)
+        low, high = (self._reach(level, end) for level, end in zip(levels, self.reach, strict=True))
+        return self.figure - low, self.figure + high
+
+    def _reach(self, alpha: float, end: float) -> float:
+        """How far a bound at `alpha` lies from the figure, where unseen rows reach to `end`."""
+        unseen = 1 - alpha ** (1 / max(1.0, self._rows()))
+        by_t = float(stats.t.ppf(1 - alpha, self.degrees)) * self.error()
+        return max(by_t, unseen * end) if np.isfinite(end) else by_t
 
     def p_at_most(self, value: float) -> float:
         """The p-value of "the true figure is at most `value`": the largest of the tests'."""
@@ -138,12 +152,19 @@ class Swapped:
         """For a value other than 0 all rows' differences are thought to be shifted by it.
 
         A swap turns a row's shift round with its difference, so each way is shifted by as much as
-        the rows that kept their model outweigh the others.
+        the rows that kept their model outweigh the others. Of many units ways are drawn; where too
+        few of them reach the figure to be counted, the tail is a normal one, as that of a sum of
+        signed parts is nearly.
         """
         if not len(self.swapped):
             return 0.0
         shifted = self.swapped - value * self.kept
-        return float((shifted >= shifted[0] - self.tolerance).mean())
+        reached = int(np.count_nonzero(shifted >= shifted[0] - self.tolerance))
+        all_ways = len(self.left_out) <= EXACT_UNITS
+        if all_ways or reached >= TAIL_DRAWS:
+            return reached / len(shifted)
+        spread = float(np.sqrt((shifted**2).mean()))
+        return float(stats.norm.sf(float(shifted[0]) / spread))
 
     def _by_unseen(self, gap: float) -> float:
         """The chance that rows which would close the gap were not seen.
@@ -193,8 +214,8 @@ class Together:
     def error(self) -> float:
         return float(max(estimate.error() for estimate in self.estimates))
 
-    def interval(self, alpha: float) -> tuple[float, float]:
-        lows, highs = zip(*(item.interval(alpha) for item in self.estimates), strict=True)
+    def interval(self, alpha: float, above: float | None = None) -> tuple[float, float]:
+        lows, highs = zip(*(item.interval(alpha, above) for item in self.estimates), strict=True)
         return min(lows), max(highs)
 
     def p_at_most(self, value: float) -> float:

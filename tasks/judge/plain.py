@@ -121,6 +121,34 @@ def drift(gate: Gate, comparison: Comparison) -> list[Finding]:
     return [finding.model_copy(update={"answer": answer, "metric": "PSI", "reason": reason})]
 
 
+def golden(gate: Gate, comparison: Comparison) -> list[Finding]:
+    """The questions that no version may get wrong."""
+    asked, missed = comparison.scored.golden, comparison.scored.missed
+    known = base(gate, comparison.all, "golden rows") | {"rows": asked}
+    if not asked:
+        reason = "no golden row was asked"
+        return [Finding(**known, answer="fail", figure=None, reason=reason)]
+    first = f": {'; '.join(missed[:3])}" if missed else ""
+    return [
+        Finding(
+            **known,
+            answer="fail" if missed else "pass",
+            figure=float(len(missed)),
+            bound=0.0,
+            reason=f"{len(missed)} of {asked} golden rows are answered otherwise{first}",
+        )
+    ]
+
+
+def batch(gate: Gate, comparison: Comparison) -> list[Finding]:
+    """The share of rows that are answered otherwise in a batch than alone."""
+    asked, differs = comparison.scored.batch, comparison.scored.batch_differs
+    share = differs / asked if asked else float("nan")
+    what = "of the rows are answered otherwise in a batch than alone"
+    finding = plain(gate, share, what)
+    return [finding.model_copy(update={"rows": asked})]
+
+
 def plain(gate: Gate, figure: float, what: str) -> Finding:
     """A figure without a sampling error against its bound; NaN is a no."""
     bound = gate.at_most if gate.at_most is not None else gate.at_least

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from tasks.judge.resample import Units
+from tasks.judge.reuse import pass_level
 from tidemill.contract import Metric
 from tidemill.engines.config.schema import Gate, Score
 from tidemill.engines.config.schema.judging import FEWEST_REQUESTS
@@ -88,10 +89,15 @@ def sights(
     settings: Score,
     metrics: dict[str, Metric],
     disagree: float,
+    tries: float = 1.0,
 ) -> list[Sight]:
-    """What every gate can see. `rows`: unit and the slice columns of each test row."""
+    """What every gate can see. `rows`: unit and the slice columns of each test row.
+
+    `tries`: the candidates that are asked these rows for one promotion.
+    """
+    alpha = pass_level(settings.alpha, tries)
     return [
-        _sight(gate, name, part, settings, metrics, disagree)
+        _sight(gate, name, part, settings, metrics, disagree, alpha)
         for gate in gates
         for name, part in _parts(gate, rows, settings)
     ]
@@ -126,6 +132,7 @@ def _sight(
     settings: Score,
     metrics: dict[str, Metric],
     disagree: float,
+    alpha: float,
 ) -> Sight:
     units = Units(part["unit"]).effective if len(part) else 0.0
     bound = gate.at_least if gate.at_least is not None else gate.at_most
@@ -139,7 +146,7 @@ def _sight(
     elif units < settings.min_units:
         words = f"under {settings.min_units} effective units: no claim"
     else:
-        smallest, words = _statistical(gate, part, units, settings, metrics, disagree)
+        smallest, words = _statistical(gate, part, units, settings, metrics, disagree, alpha)
     return Sight(gate.name, name, len(part), round(units, 1), margin, smallest, words)
 
 
@@ -150,9 +157,9 @@ def _statistical(
     settings: Score,
     metrics: dict[str, Metric],
     disagree: float,
+    alpha: float,
 ) -> tuple[float | None, str]:
     """The smallest change of a gate that measures, at worst: as if a unit's rows went together."""
-    alpha = settings.alpha
     if gate.kind == "calibrated":
         return smallest_error(units, alpha), "an honest model keeps such a bound"
     if gate.kind == "flips":

@@ -48,9 +48,12 @@ class Studentised:
     def error(self) -> float:
         return self.standard_error
 
-    def interval(self, alpha: float) -> tuple[float, float]:
-        reach = float(stats.t.ppf(1 - alpha, self.degrees)) * self.standard_error
-        return self.figure - reach, self.figure + reach
+    def interval(self, alpha: float, above: float | None = None) -> tuple[float, float]:
+        below, over = (
+            float(stats.t.ppf(1 - level, self.degrees)) * self.standard_error
+            for level in (alpha, alpha if above is None else above)
+        )
+        return self.figure - below, self.figure + over
 
     def p_at_most(self, value: float) -> float:
         """The p-value of "the true figure is at most `value`"."""

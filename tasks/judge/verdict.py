@@ -46,13 +46,13 @@ def spare(finding: Finding) -> float | None:
     return gap / width if width > 0 else None
 
 
-def answered(p_good: float, p_bad: float, alpha: float) -> Answer:
+def answered(p_good: float, p_bad: float, pass_alpha: float, alpha: float) -> Answer:
     """pass: the claim is shown. fail: its contrary is shown. unclear: neither.
 
     `p_good` is the p-value of what a pass refutes (the figure is on the wrong side of the bound),
-    `p_bad` of what a fail refutes. A p-value that is NaN refutes nothing.
+    at `pass_alpha`; `p_bad` of what a fail refutes. A p-value that is NaN refutes nothing.
     """
-    if p_good <= alpha:
+    if p_good <= pass_alpha:
         return "pass"
     return "fail" if p_bad <= alpha else "unclear"
 

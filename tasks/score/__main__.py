@@ -11,16 +11,14 @@ from tasks.score.baselines import baselines, save
 from tasks.score.drift import drift
 from tidemill import contract
 from tidemill.contract import Application, Robust
-from tidemill.engines.mlflow import ledger, packages, registry, runs, tags
+from tidemill.engines.mlflow import ledger, packages, registry, reuse, tags
 from tidemill.engines.mlflow.live import live
 from tidemill.package.latency import measured, rss_mb
 from tidemill.package.package import verify
 from tidemill.records.receipts import Exported, Scored
 from tidemill.run import main, plan
-from tidemill.run.tracked import begin
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault
-from tidemill.runtime.files import digest
 
 
 def score(this: plan.Plan) -> Scored:
@@ -48,19 +46,25 @@ def score(this: plan.Plan) -> Scored:
         asked.version("anchor", anchor, asked.rows_alone)
     process.progress(2, 4, "parts", part="latency")
     latency = asked.timed()
+    asked.trained_on()
+    missed = asked.golden()
+    batch, batch_differs = asked.batched()
     process.progress(3, 4, "parts", part="baselines")
     frames = asked.frames | baselines(this).frames
     process.progress(4, 4, "parts")
-    ids = digest(asked.examples["example_id"].tolist())
     return Scored(
         frames=frames,
         champion=champion,
         anchor=anchor,
         rows=len(asked.examples),
         skipped=asked.skipped,
+        golden=len(this.recipe.score.golden),
+        missed=missed,
+        batch=batch,
+        batch_differs=batch_differs,
         latency=latency,
         drift=moved,
-        looks=runs.looks(this.application, ids, begin(this)),
+        reuse=reuse.note(this.application, exported.digest, asked.examples["example_id"]),
         unclear=now.difference,
     )
 
@@ -136,6 +140,41 @@ class Asked:
             name: {**found, "memory_mb": self.memory_mb[name]} for name, found in figures.items()
         }
 
+    def trained_on(self) -> None:
+        """Some of the rows that the candidate was trained on."""
+        count = self.settings.train_rows
+        if not count:
+            return
+        seen = sample(pd.read_parquet(self.plan.splits / "train.parquet"), count)
+        self._save("train rows", rows(seen, self.settings.slices))
+        self._save("train", judged(self.application, self.predictors["candidate"], seen))
+
+    def golden(self) -> list[str]:
+        """The golden rows that the candidate answers otherwise, in words."""
+        rows = self.settings.golden
+        if not rows:
+            return []
+        questions = [self.application.Input.model_validate(row.inputs) for row in rows]
+        wanted = [self.application.Output.model_validate(row.answer) for row in rows]
+        given = self.predictors["candidate"].predict(questions)
+        return [
+            f"{short(row.inputs)} is to be {short(row.answer)} and is {short(answer.model_dump())}"
+            for row, want, answer in zip(rows, wanted, given, strict=True)
+            if not self.application.same(answer, want)
+        ]
+
+    def batched(self) -> tuple[int, int]:
+        """How many rows were asked alone and in one batch, and how many answers differ."""
+        chosen = sample(self.examples, self.settings.batch_rows)["inputs"]
+        questions = [self.application.Input.model_validate_json(item) for item in chosen]
+        if not questions:
+            return 0, 0
+        predictor = self.predictors["candidate"]
+        together = predictor.predict(questions)
+        alone = [predictor.predict([question])[0] for question in questions]
+        pairs = zip(together, alone, strict=True)
+        return len(questions), sum(not self.application.same(one, two) for one, two in pairs)
+
     def _opened(self, folder: Path) -> Any:
         predictor = self.application.open(folder)
         predictor.predict(self.application.golden()[:1])
@@ -143,6 +182,12 @@ class Asked:
 
     def _save(self, name: str, frame: pd.DataFrame) -> None:
         self.frames[name] = save(self.plan, name, frame)
+
+
+def short(value: dict[str, Any]) -> str:
+    """A question or an answer in one short line."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def sample(examples: pd.DataFrame, count: int) -> pd.DataFrame:

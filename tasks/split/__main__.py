@@ -59,7 +59,12 @@ def left_out(recipe: RecipeConfig, examples: pd.DataFrame, where: pd.Series) -> 
     prose = contract.application(recipe.application).prose
     policy = recipe.split
     reasons[~held] = leaks(
-        examples[~held], where[~held], policy.near_duplicates, policy.ngram, prose
+        examples[~held],
+        where[~held],
+        policy.near_duplicates,
+        policy.ngram,
+        prose,
+        policy.copies == "rows",
     )
     return reasons
 
@@ -80,7 +85,8 @@ def refuse_empty(name: str, where: pd.Series, reasons: pd.Series) -> None:
         raise Refused(
             f"recipe {name}: all {int(mine.sum()):,} {called} rows were left out as copies of "
             f"{of} rows ({counts}); correct split.near_duplicates, split.ngram or what the "
-            f"application calls prose"
+            f"application calls prose; where one question has many right answers, set "
+            f"split.copies: rows"
         )
 
 

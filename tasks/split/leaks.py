@@ -39,10 +39,15 @@ class Question:
 
     @classmethod
     def of(
-        cls, inputs: str, target: str, payload: bytes | None, prose: Sequence[str] | None
+        cls,
+        inputs: str,
+        target: str,
+        payload: bytes | None,
+        prose: Sequence[str] | None,
+        many_answers: bool = False,
     ) -> "Question":
         fields = json.loads(inputs)
-        group = target if is_class(target) else ""
+        group = target if many_answers or is_class(target) else ""
         asks = payload is not None or any(str(value).strip() for value in fields.values())
         if not asks:  # the answer is the text: copies of it are copies of the row
             fields, group = _fields(target), ""
@@ -95,6 +100,7 @@ def leaks(
     threshold: float,
     ngram: int = 0,
     prose: Sequence[str] | None = None,
+    many_answers: bool = False,
 ) -> pd.Series:
     """Why a row of train or valid is left out, or None.
 
@@ -107,7 +113,7 @@ def leaks(
     rank = where.map({part: number for number, part in enumerate(SPLITS)}).tolist()
     payloads = examples["payload"] if "payload" in examples else [None] * len(examples)
     rows = zip(examples["inputs"], examples["target"], payloads, strict=True)
-    questions = [Question.of(*row, prose) for row in rows]
+    questions = [Question.of(*row, prose, many_answers) for row in rows]
     exact, near = _clusters(questions, list(payloads), threshold)
     strictest_exact, strictest_near = _strictest(exact, rank), _strictest(near, rank)
     shared = _shared_runs(questions, rank, ngram) if ngram else [0] * len(examples)

@@ -5,6 +5,7 @@ import os
 import sys
 from contextlib import suppress
 
+from tasks.sweep.devices import device
 from tidemill.engines.prefect.progress import told
 from tidemill.engines.prefect.step import step
 from tidemill.records.receipts import Swept
@@ -27,13 +28,8 @@ def sweep(application: str, run: str) -> Swept:
     if found := plan.whole("sweep", Swept, this):
         return found
     settings = this.recipe.sweep
-    others = (
-        min(
-            settings.workers or max(1, (os.cpu_count() or 1) // PROCESSORS_A_WORKER),
-            settings.trials,
-        )
-        - 1
-    )
+    workers = settings.workers or max(1, (os.cpu_count() or 1) // PROCESSORS_A_WORKER)
+    others = min(workers, settings.trials) - 1
     with told(f"sweep {application}"):
         working = [worker.submit(application, run, number + 2) for number in range(others)]
         # Each death costs a trial one of its three attempts.
@@ -57,4 +53,5 @@ def worker(application: str, run: str, number: int) -> None:
     process.run(
         f"sweep {application} {number}",
         [sys.executable, "-m", "tasks.sweep.worker", "--run", run],
+        env=device(number),
     )

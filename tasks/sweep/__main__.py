@@ -14,6 +14,7 @@ from tidemill.records.receipts import Swept
 from tidemill.run import main, plan
 from tidemill.run.tracked import begin
 from tidemill.runtime import process
+from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import locked
 from tidemill.runtime.paths import state
 
@@ -59,23 +60,47 @@ def chosen(study: object, parent: str) -> tuple[dict, float]:
     assert isinstance(study, Study)
     settings = study.settings
     finalists = study.best(settings.finalists if settings.seeds > 1 else 1)
-    means: list[float] = []
-    for trial in finalists:
-        means.append(statistics.fmean(over_seeds(study, trial)))
-        process.progress(len(means), len(finalists), "finalists", value=round(means[-1], 4))
+    means = over_all_seeds(study, finalists)
+    finalists = [trial for trial in finalists if trial.user_attrs["slot"] in means]
     if settings.seeds > 1:
         rows = [
             {
                 "trial": trial.user_attrs["slot"],
-                "mean": mean,
+                "mean": means[trial.user_attrs["slot"]],
                 "seeds": settings.seeds,
                 **trial.params,
             }
-            for trial, mean in zip(finalists, means, strict=True)
+            for trial in finalists
         ]
         runs.log_text(parent, json.dumps(rows, indent=1), "finalists.json")
-    at = max(range(len(means)), key=lambda number: study.sign * means[number])
-    return finalists[at].params, means[at]
+    best = max(finalists, key=lambda trial: study.sign * means[trial.user_attrs["slot"]])
+    return best.params, means[best.user_attrs["slot"]]
+
+
+def over_all_seeds(study: "Study", finalists: list[Any]) -> dict[int, float]:
+    """The mean metric of each finalist by its slot; one that fails with another seed is left out.
+
+    Raises Fault where all of them do.
+    """
+    from tasks.sweep.trial import why
+    from tidemill.engines.optuna.storage import StorageUnavailable
+
+    means: dict[int, float] = {}
+    fault = ""
+    for number, trial in enumerate(finalists, 1):
+        slot = trial.user_attrs["slot"]
+        try:
+            means[slot] = statistics.fmean(over_seeds(study, trial))
+        except StorageUnavailable:
+            raise
+        except Exception as error:
+            fault = f"finalist {slot} with another seed: {why(error)}"
+            print(fault)
+            continue
+        process.progress(number, len(finalists), "finalists", value=round(means[slot], 4))
+    if not means:
+        raise Fault(f"no finalist of the sweep could be trained again; {fault}")
+    return means
 
 
 def over_seeds(study: "Study", trial: Any) -> list[float]:
@@ -88,8 +113,8 @@ def over_seeds(study: "Study", trial: Any) -> list[float]:
     for again in range(1, settings.seeds):
         name = f"again:{slot}:{again}"
         if name not in study.study.user_attrs:
-            learner = study.kind(**{**study.this.recipe.model, **trial.params}).learner(splits)
-            metrics = trained(study, learner, seed(study, slot, again), f"trial {slot} again")
+            what, own = f"trial {slot} again", seed(study, slot, again)
+            metrics = trained(study, splits, trial.params, own, what)[1]
             study.study.set_user_attr(name, metrics[settings.metric])
         values.append(study.study.user_attrs[name])
     return values

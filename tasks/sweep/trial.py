@@ -1,6 +1,7 @@
 """One trial: a short training, its metric, and where asked the latency of what it would become."""
 
 import gc
+import math
 import statistics
 import tempfile
 import time
@@ -10,13 +11,16 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 
 from tidemill.contract import Application, Learner, Run, Splits
+from tidemill.engines.config.schema import Sweep, Trainer
 from tidemill.engines.mlflow import runs, tags
 from tidemill.engines.optuna.samplers import Params
+from tidemill.engines.optuna.storage import StorageUnavailable
 from tidemill.engines.optuna.study import Study, TrialState
 from tidemill.learners.lightning.loop import METRICS_EVERY
+from tidemill.learners.lightning.rate import by_range_test, resolved
 from tidemill.learners.lightning.resume import loss_of, steps_done
 from tidemill.runtime import process
-from tidemill.runtime.errors import Fault
+from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import canonical
 from tidemill.runtime.process import PROGRESS
 
@@ -52,12 +56,14 @@ class Rungs(Callback):
         rung = len(self.curve)
         if settings.rungs > 1 and step < trainer.estimated_stepping_batches:
             self.trial.report(value, rung)
-            self.stopped = trainer.should_stop = self.study.stops(self.slot, rung, value)
+            if self.study.stops(self.slot, rung, value):  # else it may stop for another reason
+                self.stopped = trainer.should_stop = True
 
 
 def work(study: Study, parent: str) -> None:
     """Take slots until none is left; wait for those that other workers have, since they may die."""
     splits = Splits(study.this.splits, study.this.recipe.seed, study.settings.rows)
+    gc.freeze()  # the libraries stay: to look through them took most of a small trial's time
     while not study.over():
         taken = study.take()
         if taken is None:
@@ -65,14 +71,13 @@ def work(study: Study, parent: str) -> None:
             continue
         trial, slot, params = taken
         try:
-            recipe = study.kind(**{**study.this.recipe.model, **params})
             _row(slot, params, "running")
             with study.beating(trial):
-                values, state = attempt(study, recipe.learner(splits), params, trial, slot, parent)
+                values, state = attempt(study, splits, params, trial, slot, parent)
+        except StorageUnavailable:
+            raise  # no fault of the trial, which is tried again
         except Exception as error:
-            if not isinstance(error, Fault | MemoryError | ValueError | RuntimeError):
-                raise
-            fault = " ".join(str(error).split())[:500] or type(error).__name__
+            fault = why(error)
             trial.set_user_attr("fault", fault)
             study.study.tell(trial, state=TrialState.FAIL)
             print(f"trial {slot}: {fault}")
@@ -85,8 +90,15 @@ def work(study: Study, parent: str) -> None:
         )
 
 
+def why(error: Exception) -> str:
+    """An error of a training on one line."""
+    words = " ".join(str(error).split())[:500]
+    known = isinstance(error, Fault | Refused)
+    return words if known and words else f"{type(error).__name__}: {words}".removesuffix(": ")
+
+
 def attempt(
-    study: Study, learner: Learner, params: Params, trial: Any, slot: int, parent: str
+    study: Study, splits: Splits, params: Params, trial: Any, slot: int, parent: str
 ) -> tuple[list[float], TrialState]:
     """Train once, with the slot's seed.
 
@@ -101,53 +113,81 @@ def attempt(
         {tags.KIND: "trial"},
         parent,
     )
-    runs.log(run_id, params=params)
-    rungs = Rungs(study, trial, slot)
-    metrics = trained(study, learner, seed(study, slot, 0), f"trial {slot}", rungs)
+    try:
+        return finished(study, splits, params, Rungs(study, trial, slot), run_id)
+    except Exception as error:
+        noted = {tags.STATE: "failed", tags.SLOT: str(slot), tags.BECAUSE: why(error)}
+        runs.log_all(run_id, params, {}, {}, noted)
+        runs.finish(run_id, failed=True)
+        raise
+
+
+def finished(
+    study: Study, splits: Splits, params: Params, rungs: Rungs, run_id: str
+) -> tuple[list[float], TrialState]:
+    """A trial's values and state, once they are logged."""
+    slot = rungs.slot
+    what, own = f"trial {slot}", seed(study, slot, 0)
+    learner, metrics = trained(study, splits, params, own, what, rungs)
     values = [metrics[study.settings.metric]]
     if study.settings.latency_ms:
         values.append(latency(study.kind.application(), learner))
         metrics["latency_ms"] = values[1]
-    runs.log_curve(run_id, "train_loss", rungs.losses)
-    runs.log_curve(run_id, study.settings.metric, rungs.curve)
     state = TrialState.PRUNED if rungs.stopped else TrialState.COMPLETE
-    runs.log(
+    curves = {"train_loss": rungs.losses, study.settings.metric: rungs.curve}
+    runs.log_all(
         run_id,
-        metrics={
-            name: value
-            for name, value in metrics.items()
-            if name not in ("train_loss", study.settings.metric)
-        },
-        tags={
-            tags.STATE: "pruned" if rungs.stopped else "complete",
-            tags.SLOT: str(slot),
-        },
+        params,
+        curves,
+        {name: value for name, value in metrics.items() if name not in curves},
+        {tags.STATE: "pruned" if rungs.stopped else "complete", tags.SLOT: str(slot)},
     )
     runs.finish(run_id)
     return values, state
 
 
-def trained(
-    study: Study, learner: Learner, seed: int, what: str, *callbacks: Callback
-) -> dict[str, float]:
-    settings, sweep = study.this.recipe.trainer, study.settings
+def shortened(settings: Trainer, sweep: Sweep) -> Trainer:
+    """The trainer of a trial: on one device, in one process, with its part of the minutes.
+
+    That is the part of the whole training's steps that it makes.
+    """
     epochs = min(sweep.max_epochs, settings.max_epochs)
-    short = settings.model_copy(
+    minutes = settings.budget_minutes
+    return settings.model_copy(
         update={
+            "max_epochs": epochs,
             "keep": "last",
             "patience": 0,
             "validate_share": min(1.0, epochs / sweep.rungs),
             "start": "scratch",
+            "devices": 1,
+            "nodes": 1,
+            "strategy": "auto",
+            "budget_minutes": minutes and minutes * epochs * sweep.share / settings.max_epochs,
         }
     )
-    run = Run(short, seed, epochs, what, share=sweep.share, callbacks=callbacks)
+
+
+def trained(
+    study: Study, splits: Splits, params: Params, seed: int, what: str, *callbacks: Callback
+) -> tuple[Learner, dict[str, float]]:
+    """A short training of these parameters, and its metrics."""
+    sweep, whole = study.settings, study.this.recipe
+    short = shortened(whole.trainer, sweep)
+    recipe = study.kind(**{**whole.model, **params})
+    plain = recipe.learner(splits)
+    recipe, short = resolved(recipe, short, lambda: by_range_test(plain, short, whole.seed))
+    learner = recipe.learner(splits)
+    run = Run(short, seed, short.max_epochs, what, share=sweep.share, callbacks=callbacks)
     metrics = learner.fit(run).metrics
     if sweep.metric not in metrics:
         raise Fault(
             f"no metric '{sweep.metric}' for the sweep; the training gives "
             f"{', '.join(sorted(metrics))}"
         )
-    return metrics
+    if not math.isfinite(metrics[sweep.metric]):
+        raise Fault(f"{what}: {sweep.metric} is {metrics[sweep.metric]}")
+    return learner, metrics
 
 
 def seed(study: Study, slot: int, again: int) -> int:

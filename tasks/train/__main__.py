@@ -19,6 +19,7 @@ from tidemill.run.tracked import begin
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import locked
+from tidemill.runtime.rank import rank
 from tidemill.runtime.receipt import File
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 def train(this: plan.Plan) -> Trained | None:
     from tasks.train.stages import trained
-    from tidemill.learners.lightning.loop import rank
     from tidemill.learners.lightning.resume import Stop
 
     stop = Stop().listen()
@@ -145,4 +145,4 @@ def figures(
 
 
 if __name__ == "__main__":
-    main.of_run(train, "train")
+    main.of_run(train, "train", all_ranks=True)

@@ -26,12 +26,14 @@ from tidemill.contract import (
     Splits,
     Teachable,
 )
-from tidemill.engines.config.schema import RecipeConfig
+from tidemill.engines.config.schema import RecipeConfig, Trainer
 from tidemill.engines.mlflow import packages, tags
-from tidemill.learners.lightning.loop import Kept, rank
+from tidemill.learners.lightning.loop import Kept
+from tidemill.learners.lightning.whole_batch import wait
 from tidemill.package.package import described
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import digest, sha256, write
+from tidemill.runtime.rank import rank
 
 OWN = "the model itself"  # among its teachers, and the members of its ensemble
 
@@ -152,12 +154,16 @@ def prune(work: Work, ended: Ended, pruned: Recipe, run: Run) -> None:
     shrunk, begin = pruned.learner(splits), work.folder / "pruned-begin.safetensors"
     assert isinstance(ended.learner, Shrinks)
     ended.learner.shrink(shrunk)
-    shrunk.save(begin)
+    if not rank():
+        shrunk.save(begin)
+    wait()
     slower = pruned
     if isinstance(pruned, Rated):
         slower = pruned.model_copy(update={"lr": pruned.lr * prune.rate})
     learner = slower.learner(splits)
-    settings = work.start.settings.model_copy(update={"max_epochs": prune.epochs})
+    settings = slowed(work.start.settings, prune.rate).model_copy(
+        update={"max_epochs": prune.epochs}
+    )
     again = replace(run, trainer=settings, epochs=prune.epochs, begin=begin, logger=None)
     fitted = stage(work, ended, "pruned", learner, again)
     ended.more |= {f"whole.{name}": value for name, value in ended.metrics.items()} | {
@@ -175,6 +181,13 @@ def prune(work: Work, ended: Ended, pruned: Recipe, run: Run) -> None:
     ended.tags[tags.PRUNED] = words
     ended.learner, ended.recipe, ended.metrics = learner, pruned, fitted.metrics
     ended.steps += fitted.steps
+
+
+def slowed(settings: Trainer, rate: float) -> Trainer:
+    """Settings with a share of their learning rate, where they have one of their own."""
+    if not isinstance(settings.lr, float):
+        return settings
+    return settings.model_copy(update={"lr": settings.lr * rate})
 
 
 # Teachers -----------------------------------------------------------------------------------------

@@ -1,30 +1,30 @@
 """What a training needs before its first step: sense, the weights it begins from, and its rate."""
 
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from tidemill import contract
 from tidemill.contract import (
     Batched,
     Budgeted,
     Classes,
     Learner,
-    Rated,
     Recipe,
-    Run,
     Splits,
     WarmStartableByFields,
 )
 from tidemill.engines.config.schema import Trainer
 from tidemill.engines.mlflow import packages, registry, runs, tags
+from tidemill.learners.lightning.rate import by_range_test, resolved
 from tidemill.run import plan
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import digest, sha256, write
+from tidemill.runtime.rank import rank
 
 
 @dataclass
@@ -95,18 +95,9 @@ def prepared(this: plan.Plan, recipe: Recipe) -> Start:
     splits = Splits(this.splits, this.recipe.seed)
     if package is not None and (why := recipe.learner(splits).incompatible(package)):
         raise Refused(f"trainer.start=champion: {why}; say trainer.start=scratch")
-    if settings.lr != "recipe":
-        if settings.optimiser == "recipe" and not isinstance(recipe, Rated):
-            raise Refused(
-                f"trainer.lr: {this.application} has no field lr that its own optimiser reads; "
-                "name one, as trainer.optimiser=adamw"
-            )
-        rate = settings.lr
-        if rate == "auto":
-            rate = found_rate(this, recipe.learner(splits), settings)
-        settings = settings.model_copy(update={"lr": rate})
-        if isinstance(recipe, Rated):
-            recipe = contract.load(this.application)(**{**recipe.model_dump(), "lr": rate})
+    recipe, settings = resolved(
+        recipe, settings, lambda: found_rate(this, recipe.learner(splits), settings)
+    )
     return Start(recipe, settings, splits, weights, told, tokens(recipe, settings), number)
 
 
@@ -114,7 +105,8 @@ def tokens(recipe: Recipe, settings: Trainer) -> int:
     """Of a step; 0 where the recipe counts none."""
     if not isinstance(recipe, Budgeted):
         return 0
-    told = recipe.plan(1, settings.devices, settings.strategy, settings.precision)
+    devices = settings.devices * settings.nodes
+    told = recipe.plan(1, devices, settings.strategy, settings.precision)
     return int(told.get("tokens_per_step", 0))
 
 
@@ -157,16 +149,11 @@ def weights_of(application: str, number: str) -> Path:
 
 def found_rate(this: plan.Plan, learner: Learner, settings: Trainer) -> float:
     """The rate of a range test; found once in a run, so that a resumed training has the same."""
-    from tidemill.learners.lightning.loop import LightningLearner
-
     noted = this.folder / "rate.json"
+    while rank() and not noted.is_file():
+        time.sleep(0.2)  # the first process finds it for all; should it end, so does this one
     if not noted.is_file():
-        if not isinstance(learner, LightningLearner):
-            raise Refused(
-                f"trainer.lr=auto: {this.application} is not trained step by step; "
-                "say trainer.lr=recipe"
-            )
-        rate = learner.find_rate(Run(settings, this.recipe.seed, 1, "range test"))
+        rate = by_range_test(learner, settings, this.recipe.seed)
         write(noted, json.dumps({"rate": rate}) + "\n")
     return float(json.loads(noted.read_text())["rate"])
 

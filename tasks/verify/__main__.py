@@ -8,6 +8,7 @@ TOLERANCE.
 import importlib.metadata
 import math
 import shutil
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,9 +28,10 @@ from tidemill.run.code import PACKAGES
 from tidemill.runtime import imports, paths, process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked
+from tidemill.runtime.rank import rank
 
 if TYPE_CHECKING:
-    from tasks.train.stages import Work
+    from tasks.train.stages import Ended, Work
 
 Verdict = Literal["identical", "within tolerance", "different"]
 # Of a metric, relative to its size: what another processor's order of sums makes of a training
@@ -37,25 +39,14 @@ Verdict = Literal["identical", "within tolerance", "different"]
 TOLERANCE = 0.02
 
 
-def main(arguments: list[str]) -> Verified:
-    if not arguments or arguments[0] not in contract.names():
-        raise Refused(
-            f"no recipe '{' '.join(arguments[:1])}'; recipes/ has {', '.join(contract.names())}"
-        )
-    application = arguments[0]
-    number = (arguments[1] if len(arguments) > 1 else "") or live(application).version
-    if number is None:
-        raise Refused(
-            f"{application} has no champion yet; name a version, or run: tidemill run {application}"
-        )
-    version = registry.version(application, number)
-    if version is None:
-        raise Refused(
-            f"no version {number} of {application}; tidemill history {application} lists what was "
-            f"live"
-        )
+def main(arguments: list[str]) -> Verified | None:
+    application, number, version = asked(arguments)
+    sys.argv[1:] = [application, number]  # what Lightning starts its other processes with
     logged = runs.data(version.run_id)
     refuse(application, number, logged)
+    if rank():  # beside the process that writes
+        trained_again(version, logged)
+        return None
     with locked(paths.state("locks", f"train-{application}")):
         weights, metrics = again(version, logged)
     wanted = logged.tags[tags.WEIGHTS]
@@ -72,6 +63,27 @@ def main(arguments: list[str]) -> Verified:
         found=weights,
         metrics=metrics,
     )
+
+
+def asked(arguments: list[str]) -> tuple[str, str, Version]:
+    """The application and the version that are asked for, by default the live one."""
+    if not arguments or arguments[0] not in contract.names():
+        raise Refused(
+            f"no recipe '{' '.join(arguments[:1])}'; recipes/ has {', '.join(contract.names())}"
+        )
+    application = arguments[0]
+    number = (arguments[1] if len(arguments) > 1 else "") or live(application).version
+    if number is None:
+        raise Refused(
+            f"{application} has no champion yet; name a version, or run: tidemill run {application}"
+        )
+    version = registry.version(application, number)
+    if version is None:
+        raise Refused(
+            f"no version {number} of {application}; tidemill history {application} lists what was "
+            f"live"
+        )
+    return application, number, version
 
 
 def refuse(application: str, number: str, logged: Any) -> None:
@@ -111,19 +123,30 @@ def again(version: Version, logged: Any) -> tuple[str, dict[str, float]]:
 
     It is trained on the version's snapshot, with its configuration and seed.
     """
-    from tasks.train.stages import signature, trained
+    from tasks.train.stages import signature
 
-    folder = paths.state("verify", f"{version.application}-{version.number}")
+    folder = place(version)
     shutil.rmtree(folder, ignore_errors=True)
     process.progress(0, 3, "parts", part="snapshot")
     snapshot = logged.tags[tags.SNAPSHOT]
     restore(f"{version.application}-{snapshot[:16]}", folder / "splits")
-    ended = trained(work(version, logged, folder))
+    ended = trained_again(version, logged)
     path = folder / "weights.safetensors"
     ended.learner.save(path)
     digest = signature(path, ended.members)
     shutil.rmtree(folder, ignore_errors=True)
     return digest, ended.metrics
+
+
+def place(version: Version) -> Path:
+    return paths.state("verify", f"{version.application}-{version.number}")
+
+
+def trained_again(version: Version, logged: Any) -> "Ended":
+    """This process's part of the training."""
+    from tasks.train.stages import trained
+
+    return trained(work(version, logged, place(version)))
 
 
 def work(version: Version, logged: Any, folder: Path) -> "Work":
@@ -196,4 +219,4 @@ def judged(
 
 
 if __name__ == "__main__":
-    process.main(main, "python -m tasks.verify RECIPE [VERSION]")
+    process.main(main, "python -m tasks.verify RECIPE [VERSION]", all_ranks=True)

@@ -36,7 +36,7 @@ class Plants(Classifier[Measures, Label, TablePredictor]):
         rows = documents[["doc_id"]].assign(unit=documents["doc_id"], confidence=1.0, dropped=None)
         told = [json.loads(item) for item in documents["attributes"]]
         return rows.assign(
-            inputs=[json.dumps({"values": one["values"]}) for one in told],
+            inputs=[json.dumps({"values": json.loads(one["values"])}) for one in told],
             target=[json.dumps({"label": one["label"]}) for one in told],
             votes=[json.dumps({"source": one["label"]}) for one in told],
             slices="{}",

@@ -101,7 +101,7 @@ class Painting(Application[Seed, Point, PainterPredictor]):
 
 def points(examples: pd.DataFrame) -> np.ndarray:
     """The real ones (n, 2) float32."""
-    rows = [json.loads(item)["point"] for item in examples["slices"]]
+    rows = [json.loads(json.loads(item)["point"]) for item in examples["slices"]]
     return np.array(rows, dtype=np.float32)
 
 

@@ -78,17 +78,23 @@ def sweep(job: dict[str, Any]) -> dict[str, Any]:
     from tasks.sweep import __main__ as main
     from tasks.sweep import trial
 
-    if kill := job.get("kill"):
+    kill, raises = job.get("kill"), job.get("raises", [])
+    rates: dict[int, float] = {}
+    steps: dict[int, int] = {}
 
-        class Dying(trial.Rungs):
-            def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-                super().on_train_batch_end(trainer, *args)
-                if [self.slot, trainer.global_step] == kill:
-                    os.kill(os.getpid(), signal.SIGKILL)
+    class Watched(trial.Rungs):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            super().on_train_batch_end(trainer, *args)
+            rates[self.slot] = trainer.optimizers[0].param_groups[0]["initial_lr"]
+            steps[self.slot] = trainer.global_step
+            if [self.slot, trainer.global_step] == kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.slot in raises:
+                raise KeyError("a column that is not there")
 
-        trial.Rungs = Dying  # type: ignore[misc]
+    trial.Rungs = Watched  # type: ignore[misc]
     found: dict[str, Any] = main.sweep(plan.by_hand(job["recipe"], job["overrides"])).model_dump()
-    return found
+    return {**found, "rates": rates, "steps": steps} if job.get("watched") else found
 
 
 def main() -> None:

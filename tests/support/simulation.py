@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 from scipy.signal import lfilter
 
 from tasks.judge.comparison import Comparison
@@ -20,7 +20,7 @@ from tidemill.contract import Metric
 from tidemill.engines.config.schema import Gate, Score
 from tidemill.engines.mlflow.ledger import best
 from tidemill.kit.metrics import macro_f1
-from tidemill.records.receipts import Finding, Scored
+from tidemill.records.receipts import Finding, Reuse, Scored
 
 ALPHA = 0.05
 
@@ -64,7 +64,12 @@ class World:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def findings(self, seed: int) -> list[Finding]:
-        frames, rows = self.make(np.random.default_rng(seed))
+        return self.asked(*self.make(np.random.default_rng(seed)), seed)
+
+    def asked(
+        self, frames: dict[str, pd.DataFrame], rows: pd.DataFrame, seed: int, tries: float = 1
+    ) -> list[Finding]:
+        """The gate's findings of these rows, by the candidate number `tries` that is asked them."""
         slices = tuple(column for column in rows if column not in ("example_id", "unit"))
         settings = {"resamples": 1000, "slices": slices, "min_units": 6} | self.settings
         made = Comparison(
@@ -73,7 +78,9 @@ class World:
             Score(**settings),
             Measured(),
             seed=seed,
-            scored=Scored(frames={}, rows=len(rows), champion="1"),
+            scored=Scored(
+                frames={}, rows=len(rows), champion="1", reuse=Reuse(tries=tries, asked=int(tries))
+            ),
         )
         return ask(Gate(name=self.name, why="a simulation", **self.gate), made)
 
@@ -107,6 +114,11 @@ class Share:
 
 def promotions(world: World, trials: int, seed: int = 1) -> Share:
     return Share(sum(world.promoted(seed * 1_000_000 + trial) for trial in range(trials)), trials)
+
+
+def rejections(world: World, trials: int, seed: int = 0) -> Share:
+    seeds = (seed * 1_000_000 + trial for trial in range(trials))
+    return Share(sum(verdict(world.findings(seed))[0] == "REJECT" for seed in seeds), trials)
 
 
 def rows_of(count: int, unit: np.ndarray | None = None, **slices: np.ndarray) -> pd.DataFrame:
@@ -144,7 +156,12 @@ def pair(rows: int, loses: float, wins: float = 0.0, base: float = 1.0) -> Maker
     return make
 
 
-def clusters(count: int, size: int, worse: float, spread: float = 0.5) -> Maker:
+SPREAD = 0.5  # of units between models
+# The share of rows that a model of `clusters` has right: a logistic over a normal distribution.
+CLUSTERS_WIN = float(stats.norm(1.2, np.hypot(0.8, SPREAD)).expect(special.expit))
+
+
+def clusters(count: int, size: int, worse: float, spread: float = SPREAD) -> Maker:
     """Units of very unequal size (mean `size`), each easy or hard for each model; worse by so
     much.
     """
@@ -188,6 +205,18 @@ def sliced(per_slice: int, slices: int, worse: float, chance: float = 0.9) -> Ma
         ours[change] = (random.random(int(change.sum())) < chance).astype(float)
         ours[(label == 0) & (random.random(len(label)) < worse / chance)] = 0.0
         return _frames(right=(ours, theirs)), rows_of(len(label), label=label.astype(str))
+
+    return make
+
+
+def groups(rows: int, chances: Sequence[float]) -> Maker:
+    """One model that is right with another chance in each group of so many rows."""
+
+    def make(random: np.random.Generator) -> Made:
+        group = np.repeat(np.arange(len(chances)), rows)
+        right = (random.random(len(group)) < np.asarray(chances)[group]).astype(float)
+        frame = _answered(pd.DataFrame({"right": right}))
+        return {"candidate": frame}, rows_of(len(group), group=group.astype(str))
 
     return make
 
@@ -260,6 +289,9 @@ ACCURATE = {"metric": "accuracy"}
 BY_LABEL = gate("no_worse", **ACCURATE, margin=0.05, by="label")
 BOUNDED = gate("no_worse", metric="bounded_loss", margin=0.005 * 0.95)
 UNBOUNDED = gate("no_worse", metric="loss", margin=0.005 * 0.95)
+# A winner of `clusters` loses this share of its rows: so many rows of all it is worse by.
+CLUSTERED = gate("no_worse", **ACCURATE, margin=0.05 * CLUSTERS_WIN)
+FAIR = gate("fair", **ACCURATE, at_most=0.1, by="group")
 BY_DAY = gate("better", metric="loss", method="diebold_mariano")
 
 FALSE: tuple[World, ...] = (
@@ -293,6 +325,8 @@ FALSE: tuple[World, ...] = (
     World("10 units, equal", gate("better", **ACCURATE), clusters(10, 100, 0.0)),
     World("30 units, equal", gate("better", **ACCURATE), clusters(30, 50, 0.0)),
     World("300 units, equal", gate("better", **ACCURATE), clusters(300, 6, 0.0)),
+    World("30 units, worse by the margin", CLUSTERED, clusters(30, 50, 0.05)),
+    World("300 units, worse by the margin", CLUSTERED, clusters(300, 6, 0.05)),
     World("60 rows, a disaster in 200", BOUNDED, disaster(60, "bounded_loss")),
     World("250 rows, a disaster in 200", BOUNDED, disaster(250, "bounded_loss")),
     World("1,000 rows, a disaster in 200", BOUNDED, disaster(1000, "bounded_loss")),
@@ -302,6 +336,7 @@ FALSE: tuple[World, ...] = (
     World("3,000 rows, no range, a disaster in 200", UNBOUNDED, disaster(3000, "loss")),
     World("a label worse by the margin", BY_LABEL, sliced(100, 10, 0.05)),
     World("a label worse by two margins", BY_LABEL, sliced(100, 10, 0.1)),
+    World("150 labels, all wrong on one", BY_LABEL, sliced(100, 150, 0.9)),
     World(
         "600 rows, 40 classes, equal",
         gate("better", metric="macro_f1"),
@@ -320,6 +355,9 @@ FALSE: tuple[World, ...] = (
         gate("calibrated", at_most=0.05),
         confident(1000, 0.05, 5, 0.05),
     ),
+    World("two groups of 200, .1 apart", FAIR, groups(200, (0.9, 0.8))),
+    World("two groups of 150, .1 apart, near 1", FAIR, groups(150, (0.99, 0.89))),
+    World("five groups of 300, .1 apart", FAIR, groups(300, (0.9, 0.85, 0.8, 0.85, 0.9))),
     World("400 rows, flips .03", gate("flips", at_most=0.03), pair(400, 0.03, 0.03, 0.9)),
 )
 """Truth is at the bound, or past it: PROMOTE is a mistake."""
@@ -349,10 +387,29 @@ TRUE: tuple[World, ...] = (
         days(250, 0.5, -0.05),
         {"tail_rows": 50},
     ),
+    World("three groups of 800, equal", FAIR, groups(800, (0.9, 0.9, 0.9))),
     World("987 rows, honest", gate("calibrated", at_most=0.05), confident(987, 0.0)),
     World("5,000 rows, honest", gate("calibrated", at_most=0.03), confident(5000, 0.0)),
+    World(
+        "600 units of 5 rows, honest",
+        gate("calibrated", at_most=0.06),
+        confident(3000, 0.0, 5, 0.05),
+    ),
 )
 """Truth is good: PROMOTE is right, and its share is the power."""
+
+CAUGHT: tuple[World, ...] = (
+    World("150 labels, all wrong on one", BY_LABEL, sliced(100, 150, 0.9)),
+    World("1,000 rows, error .1", gate("calibrated", at_most=0.05), confident(1000, 0.1)),
+    World("5,000 rows, error .06", gate("calibrated", at_most=0.03), confident(5000, 0.06)),
+    World("three groups of 300, .25 apart", FAIR, groups(300, (0.9, 0.9, 0.65))),
+    World(
+        "500 rows, worse by three margins",
+        gate("no_worse", **ACCURATE, margin=0.05),
+        pair(500, 0.2, 0.05, 0.9),
+    ),
+)
+"""Truth is past the bound, by far: REJECT is right, and its share is the power to catch it."""
 
 ALARMS: tuple[World, ...] = (
     World("ten labels, equal", BY_LABEL, sliced(100, 10, 0.0)),
@@ -361,6 +418,7 @@ ALARMS: tuple[World, ...] = (
         gate("no_worse", **ACCURATE, margin=0.05),
         pair(500, 0.1, 0.05, 0.9),
     ),
+    World("four groups of 300, .1 apart", FAIR, groups(300, (0.9, 0.8, 0.8, 0.9))),
     World("987 rows, at the bound", gate("calibrated", at_most=0.03), confident(987, 0.03)),
     World(
         "200 units of 5 rows, honest",
@@ -415,3 +473,24 @@ def slide(nights: int, rows: int, margin: float, step: float, anchored: bool) ->
             figures[str(night + 1)] = float(frames["candidate"]["right"].mean())
         live.append(quality)
     return live
+
+
+EQUAL_TRIES = World("500 rows, equal", gate("better", **ACCURATE), pair(500, 0.0, base=0.8))
+"""The champion and, of many candidates, the first: each has .8 of the rows right."""
+
+
+def promoted_among(tries: int, seed: int) -> bool:
+    """Whether any of so many candidates, none better than the champion, is promoted on one test
+    set.
+    """
+    frames, rows = EQUAL_TRIES.make(np.random.default_rng(seed))
+    champion = frames["champion"]
+    for number in range(1, tries + 1):
+        random = np.random.default_rng([seed, number])
+        right = champion["right"].to_numpy(float).copy()
+        anew = random.random(len(right)) < 0.2
+        right[anew] = random.random(int(anew.sum())) < 0.8
+        models = {"champion": champion, "candidate": _answered(pd.DataFrame({"right": right}))}
+        if verdict(EQUAL_TRIES.asked(models, rows, seed, number))[0] == "PROMOTE":
+            return True
+    return False

@@ -61,7 +61,8 @@ def planned(application: str, overrides: list[str]) -> dict[str, Any]:
     trainer = settings.trainer
     if not isinstance(recipe, contract.Budgeted):
         raise Refused(f"{application} has no plan: its recipe counts neither parameters nor memory")
-    return recipe.plan(trainer.max_epochs, trainer.devices, trainer.strategy, trainer.precision)
+    devices = trainer.devices * trainer.nodes
+    return recipe.plan(trainer.max_epochs, devices, trainer.strategy, trainer.precision)
 
 
 def words(name: str) -> str:

@@ -21,6 +21,14 @@ def power(
             max=1.0,
         ),
     ] = 0.05,
+    tries: Annotated[
+        float | None,
+        typer.Option(
+            help="How many candidates are asked these rows for one promotion; by default, one "
+            "more than the registry says were asked since the champion went live.",
+            min=1,
+        ),
+    ] = None,
     figure: Annotated[
         Path | None, typer.Option(help="Draw power over rows and margin into this PNG.")
     ] = None,
@@ -28,18 +36,25 @@ def power(
 ) -> None:
     """How small a change each gate can see on today's test rows and slices; nothing is trained."""
     from tasks.judge.power import draw, sights
+    from tasks.judge.reuse import pass_level
     from tidemill import contract
     from tidemill.engines import config
 
     settings = config.recipe(application)
     rows = _test_rows(application, settings.score.slices)
     metrics = contract.application(application).metrics
-    seen = sights(rows, settings.gates, settings.score, metrics, disagree)
+    reused = _tries(application, rows["example_id"]) if tries is None else tries
+    level = pass_level(settings.score.alpha, reused)
+    seen = sights(rows, settings.gates, settings.score, metrics, disagree, reused)
     if figure is not None:
-        draw(figure, disagree, settings.score.alpha, len(rows))
+        draw(figure, disagree, level, len(rows))
     if as_json:
         out([asdict(item) for item in seen])
         return
+    typer.echo(
+        f"candidate {reused:.3g} that is asked these {len(rows)} test rows for one promotion: a "
+        f"pass needs a p-value of {level:.2g}"
+    )
     for item in seen:
         bound = "" if item.margin is None else f", margin or bound {item.margin:g}"
         sees = "" if item.smallest is None else f" sees {item.smallest:.4f}"
@@ -49,8 +64,14 @@ def power(
         )
 
 
+def _tries(application: str, rows: Iterable[str]) -> float:
+    from tidemill.engines.mlflow import reuse
+
+    return reuse.known(application, rows).tries
+
+
 def _test_rows(application: str, slices: Iterable[str]) -> Any:
-    """The unit and the named slices of each of today's test rows, as a pandas frame."""
+    """The id, the unit and the named slices of each of today's test rows, as a pandas frame."""
     import json
 
     import pandas as pd
@@ -63,7 +84,8 @@ def _test_rows(application: str, slices: Iterable[str]) -> Any:
         raise Refused(
             f"data/splits/{application} has no test rows; run: dvc repro split@{application}"
         )
-    examples = pd.read_parquet(test, columns=["unit", "slices"])
+    examples = pd.read_parquet(test, columns=["example_id", "unit", "slices"])
     columns = [json.loads(item) for item in examples["slices"]]
     values = {name: [str(item.get(name, "")) for item in columns] for name in slices}
-    return pd.DataFrame({"unit": examples["unit"].to_numpy(), **values})
+    known = {name: examples[name].to_numpy() for name in ("example_id", "unit")}
+    return pd.DataFrame({**known, **values})

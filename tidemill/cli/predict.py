@@ -1,4 +1,4 @@
-"""tidemill predict: one answer, in this process."""
+"""tidemill predict: one answer in this process, or those to all rows of a file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,16 +18,66 @@ def predict(
         str,
         typer.Argument(
             help="The input's first field: as text, or a file's path where "
-            "it is a picture; or the whole input as JSON.",
+            "it is a picture; or the whole input as JSON. With --out: a CSV, TSV, JSON lines or "
+            "parquet file, or a folder, every row of which is answered.",
             metavar="INPUT",
         ),
     ],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Answer every row of the file INPUT, into this .jsonl, .csv or "
+            ".parquet; a run that was killed goes on where it was.",
+        ),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="With --out: FIELD=COLUMN, where a column has another name."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="With --out: replace the file.")] = False,
     version: Annotated[
         str, typer.Option(help="A version's number; without it, the champion.")
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """One answer from the champion."""
+    """One answer from the champion, or with --out those to every row of a file."""
+    if to is not None:
+        files = [str(Path(question).absolute()), "--out", str(to.absolute())]
+        _all_rows(application, version, files, column, overwrite, as_json)
+        return
+    _one(application, question, version, as_json)
+
+
+def _all_rows(
+    application: str,
+    version: str,
+    arguments: list[str],
+    columns: list[str] | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    from tidemill.records.receipts import Predicted
+    from tidemill.runtime.process import answer
+
+    named = f"{application}@{version}" if version else application
+    renamed = [part for one in columns or [] for part in ("--column", one)]
+    more = [*renamed, *(["--overwrite"] if overwrite else [])]
+    told = answer(f"predict {named}", "tasks.predict", [named, *arguments, *more], Predicted)
+    if as_json:
+        out(told.model_dump())
+        return
+    typer.echo(
+        f"{told.application} version {told.version}: {told.answered:,} of {told.rows:,} rows "
+        f"answered, in {terminal(told.out)}"
+    )
+    if told.first_error:
+        typer.echo(
+            f"column `error` says why a row has no answer; the first: {terminal(told.first_error)}"
+        )
+
+
+def _one(application: str, question: str, version: str, as_json: bool) -> None:
     from pydantic import ValidationError
 
     from tidemill import contract

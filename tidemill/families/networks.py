@@ -31,7 +31,7 @@ class Shuffled(Steps):
     def steps(self) -> int:
         return math.ceil(self.rows / self.batch)
 
-    def whole(self, epoch: int, step: int, processes: int) -> Batch:
+    def whole(self, epoch: int, step: int) -> Batch:
         places = order(self.seed, epoch, self.rows)
         return self.take(places[step * self.batch : (step + 1) * self.batch], epoch, step)
 
@@ -131,6 +131,8 @@ def export(
     The first of `asked` is what the graph is traced with. `dynamic` names each input's axes whose
     length may vary: input to axis to name.
     """
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
     net = net.eval().cpu()
     names = {name for axes in dynamic.values() for name in axes.values()}
     lengths = {name: torch.export.Dim(name) for name in sorted(names)}
@@ -149,6 +151,7 @@ def export(
         verbose=False,
     )
     assert program is not None
+    ClearMetadataAndDocStringPass()(program.model)  # paths of this machine, a stack for each node
     program.save(str(path), external_data=False)
     return _largest_difference(net, path, asked)
 

@@ -23,9 +23,9 @@ import torch
 class Steps(torch.utils.data.IterableDataset):
     """Epoch after epoch; `epoch` and `step` say which batch comes next.
 
-    A batch can be cut into equal parts: several processes take their own each, and a memory that
-    does not hold it whole takes `parts` one after the other. All parts together are the same rows
-    as the whole.
+    A batch is that of the whole step, whatever trains it. It can be cut into equal parts: several
+    processes take their own each, and a memory that does not hold it whole takes `parts` one after
+    the other. All parts together are the same rows as the whole.
     """
 
     def __init__(self) -> None:
@@ -37,12 +37,19 @@ class Steps(torch.utils.data.IterableDataset):
         """Whole batches of an epoch."""
 
     @abstractmethod
-    def whole(self, epoch: int, step: int, processes: int) -> Any:
+    def whole(self, epoch: int, step: int) -> Any:
         """The batch of this step for all processes; what `cut` takes parts of."""
 
     def cut(self, whole: Any, rows: slice) -> Any:
         """Some rows of a batch; as it stands, of a tuple of tensors."""
         return tuple(part[rows] for part in whole)
+
+    def count(self, batch: Any) -> int:
+        """The rows that the loss of a batch is the mean over; as it stands, of a tuple of tensors.
+
+        By it the losses of several processes are weighted, whose parts may differ by a row.
+        """
+        return len(batch[0])
 
     def __len__(self) -> int:
         return self.steps * self.parts
@@ -52,7 +59,7 @@ class Steps(torch.utils.data.IterableDataset):
         self.epoch, self.step = epoch + 1, 0
         here, processes = place()
         for step in range(first, self.steps):
-            whole = self.whole(epoch, step, processes)
+            whole = self.whole(epoch, step)
             for part in range(self.parts):
                 yield self.cut(
                     whole, share(len(whole[0]), part * processes + here, self.parts * processes)

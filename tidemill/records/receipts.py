@@ -122,14 +122,25 @@ class Baselines(RunReceipt):
     frames: dict[str, File]
 
 
+class Reuse(BaseModel, frozen=True, extra="forbid"):
+    """How often today's test rows were asked, today's candidate included."""
+
+    tries: float = 1.0  # since today's champion went live; who was asked half of them counts half
+    asked: int = 1  # candidates that were ever asked some of them
+
+
 class Scored(RunReceipt):
     frames: dict[str, File]
     champion: str | None = None  # version that was scored beside the candidate
     anchor: str | None = None  # the best version of the ledger, where it is not the champion
     unclear: str = ""  # which version is live, where ledger and alias differ: nothing is promoted
     rows: int
-    looks: int = 1  # runs that looked at these test rows, this one included
+    reuse: Reuse = Reuse()  # of the test rows
     skipped: dict[str, str] = {}  # models that could not be scored, and why
+    golden: int = 0  # golden rows that were asked
+    missed: list[str] = []  # of them, those whose answer was another one: in words
+    batch: int = 0  # rows that were asked alone and in one batch
+    batch_differs: int = 0  # of them, those whose answers differ
     latency: dict[str, dict[str, float]] = {}  # model to p50_ms, p95_ms, ... measured in turn
     drift: dict[
         str, float
@@ -170,7 +181,7 @@ class Judged(RunReceipt):
         dict[str, str | int | float | None]
     ]  # every model, per domain: rows, metric, interval
     champion: str | None = None
-    looks: int = 1  # how often these test rows were looked at, this time included
+    reuse: Reuse = Reuse()  # of the test rows
     notes: list[str] = []  # what a person should know and no gate decides
 
 
@@ -185,6 +196,19 @@ class Registered(RunReceipt):
     digest: str
     run_id: str
     page: str  # the path of the run's page in MLflow
+
+
+class Predicted(Receipt):
+    """What became of a file's rows."""
+
+    application: str
+    version: str
+    digest: str
+    rows: int
+    answered: int
+    resumed_at: int  # rows that an earlier run had answered
+    first_error: str | None
+    out: str
 
 
 class Verified(Receipt):

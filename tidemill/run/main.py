@@ -25,10 +25,13 @@ def of_data(work: Callable[[str], Receipt | None], kind: str) -> NoReturn:
     process.main(child, usage)
 
 
-def of_run(work: Callable[[Plan], RunReceipt | None], step: str = "") -> NoReturn:
+def of_run(
+    work: Callable[[Plan], RunReceipt | None], step: str = "", all_ranks: bool = False
+) -> NoReturn:
     """A step of the model half, `python -m tasks.STEP --run PATH`; with `step` it leaves a receipt.
 
     A person may name the recipe instead, with settings as key=value; then the run is planned first.
+    `all_ranks` is as for `process.main`.
     """
     usage = f"python -m {_module()} --run PATH, or RECIPE [key=value ...]"
 
@@ -41,7 +44,7 @@ def of_run(work: Callable[[Plan], RunReceipt | None], step: str = "") -> NoRetur
         stamped.save(this.folder / f"{step}.json")
         return stamped
 
-    process.main(child, usage)
+    process.main(child, usage, all_ranks)
 
 
 def _planned(arguments: list[str], usage: str) -> Plan:

@@ -18,6 +18,7 @@ from tidemill.run.start import Champion
 from tidemill.runtime import imports, paths, process
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import digest, held
+from tidemill.runtime.rank import rank
 from tidemill.runtime.receipt import File, Receipt
 
 R = TypeVar("R", bound=RunReceipt)
@@ -27,6 +28,9 @@ SCORING = (
     "score.slices",
     "score.perturbed_rows",
     "score.requests",
+    "score.golden",
+    "score.batch_rows",
+    "score.train_rows",
     "score.anchor.days",
 )
 JUDGING = ("export", "score", "gates")
@@ -116,7 +120,7 @@ def make(judged: RecipeConfig) -> Plan:
 def by_hand(application: str, overrides: list[str]) -> Plan:
     """The plan of a step that a person starts alone; refused where it changed that of a run."""
     plan, before = _planned(config.recipe(application, overrides))
-    if plan == before:
+    if plan == before or rank():
         return plan
     if before and held(paths.state("locks", f"run-{application}")):
         raise Refused(f"a run of {application} is on, and conf/ or code changed since; wait for it")

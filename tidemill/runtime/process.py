@@ -26,6 +26,7 @@ from tidemill.runtime.events import Event, StepCost, StepProgress, TrialRow
 from tidemill.runtime.files import canonical
 from tidemill.runtime.lifetimes import kernel, owner
 from tidemill.runtime.paths import environment, root, state
+from tidemill.runtime.rank import rank
 from tidemill.runtime.receipt import Receipt
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,9 @@ def tell(step: str, event: Event) -> None:
 
 
 def progress(done: float, total: float | None, unit: str, **more: object) -> None:
-    """From a child: how far this step is."""
+    """From a child: how far this step is. Of several processes one says it."""
+    if rank():
+        return
     print(PROGRESS + canonical({"done": done, "total": total, "unit": unit, **more}), flush=True)
 
 
@@ -226,7 +229,7 @@ def variables() -> dict[str, str]:
         **os.environ,
         **environment(),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(root()),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(root()), os.environ.get("PYTHONPATH")])),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         owner.OWNER: str(os.getpid()),
     }
@@ -260,8 +263,16 @@ def answer(
     return answered
 
 
-def main(work: Callable[[list[str]], Receipt | None], usage: str) -> NoReturn:
-    """The shell side of a step: run `work` on the arguments, leave its receipt, exit by it."""
+def main(
+    work: Callable[[list[str]], Receipt | None], usage: str, all_ranks: bool = False
+) -> NoReturn:
+    """The shell side of a step: run `work` on the arguments, leave its receipt, exit by it.
+
+    Started once for each process of a training, as torchrun does it, a step is done by the first
+    one alone, unless it is a training for all of them.
+    """
+    if rank() and not all_ranks:
+        sys.exit(0)
     settle_child()
     arguments = sys.argv[1:]
     if arguments and arguments[0] in ("-h", "--help"):

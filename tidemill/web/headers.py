@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from tidemill.web import charset
 
 HTML = ("text/html", "application/xhtml+xml")
+PLAIN = "text/plain"
 TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
 PARAMETER = re.compile(
     r"""\s*;\s*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)"""

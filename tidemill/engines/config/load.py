@@ -3,6 +3,7 @@
 Every refusal names the key, the value and the choices.
 """
 
+import json
 import logging
 import re
 import sys
@@ -123,7 +124,10 @@ def recipe(name: str, overrides: Sequence[str] = ()) -> RecipeConfig:
     application = load_recipe(name)
     _check_model(application, judged.model, where, "model")
     _check_sweep(application, judged, where)
+    _check_batch(application, judged, where)
+    _check_rate(application, judged, where)
     _check_capabilities(application, judged, where)
+    _check_golden(application.application, judged)
     if wrong := misread(judged.gates, application_of(name).metrics):
         raise Refused(f"{where}: {'; '.join(wrong)}")
     if judged.teach.model:
@@ -150,7 +154,39 @@ def _merged(name: str, overrides: Sequence[str]) -> layers.Settings:
         file = chosen.get(kind) or str(settings.get("name", default))
         machine[kind] = layers.merge([_file(kind, file), settings, {"name": file}])
     seed = _read(conf() / "config.yaml").get("seed", 1)
-    return layers.merge([{"seed": seed, "application": name}, machine, own, *dotted])
+    golden = golden_rows(name)
+    asked: layers.Settings = {"score": {"golden": golden}} if golden else {}
+    return layers.merge([{"seed": seed, "application": name}, machine, own, asked, *dotted])
+
+
+def golden_rows(name: str) -> list[Any]:
+    """The lines of conf/golden/NAME.jsonl; none where there is no such file."""
+    path = conf() / "golden" / f"{name}.jsonl"
+    if not path.is_file():
+        return []
+    rows = []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not text.strip():
+            continue
+        try:
+            rows.append(json.loads(text))
+        except ValueError as error:
+            raise Refused(f"conf/golden/{name}.jsonl line {number} is not JSON: {error}") from error
+    return rows
+
+
+def _check_golden(application: type[contract.Application], judged: RecipeConfig) -> None:
+    """Refuse golden rows that are no question or no answer of the application."""
+    for number, row in enumerate(judged.score.golden, 1):
+        for kind, part, given in (
+            (application.Input, "inputs", row.inputs),
+            (application.Output, "answer", row.answer),
+        ):
+            try:
+                kind.model_validate(given)
+            except ValidationError as error:
+                where = f"conf/golden/{judged.application}.jsonl, row {number}"
+                raise Refused(problems(error, where, kind, before=part)) from error
 
 
 def _check_model(application: Any, model: dict[str, Any], where: str, key: str) -> None:
@@ -171,6 +207,26 @@ def _check_sweep(application: type[contract.Recipe], judged: RecipeConfig, where
         raise Refused(
             f"{where}: sweep.metric={judged.sweep.metric}: the training gives "
             f"{', '.join(application.validation)}"
+        )
+
+
+def _check_batch(application: type[contract.Recipe], judged: RecipeConfig, where: str) -> None:
+    """Each device needs a row of every batch."""
+    fields = application(**judged.model)
+    devices = judged.trainer.devices * judged.trainer.nodes
+    if isinstance(fields, contract.Batched) and fields.batch < devices:
+        raise Refused(
+            f"{where}: model.batch={fields.batch} is shared by {devices} devices, each of which "
+            f"needs a row; say model.batch={devices} or more"
+        )
+
+
+def _check_rate(application: type[contract.Recipe], judged: RecipeConfig, where: str) -> None:
+    own = judged.trainer.optimiser == "recipe"
+    if judged.trainer.lr != "recipe" and own and "lr" not in application.model_fields:
+        raise Refused(
+            f"{where}: trainer.lr: {judged.application} has no field lr that its own optimiser "
+            "reads; name one, as trainer.optimiser=adamw"
         )
 
 
@@ -283,6 +339,11 @@ def check_hardware(config: RecipeConfig) -> None:
             f"trainer={trainer.name} wants {trainer.devices} GPUs and this machine has {_gpus()}; "
             f"say trainer.devices={_gpus()}"
         )
+
+
+def gpus() -> int:
+    """How many GPUs this machine has."""
+    return _gpus()
 
 
 @lru_cache

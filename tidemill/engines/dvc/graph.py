@@ -40,7 +40,7 @@ def graph() -> dict[str, Any]:
                 "clean",
                 ["data/raw/${item}"],
                 [
-                    {"conf/source/${item}.yaml": ["licence", "selector", "clean"]},
+                    {"conf/source/${item}.yaml": ["kind", "licence", "selector", "clean"]},
                     {"conf/config.yaml": ["optout", "collect.user_agent"]},
                 ],
                 sources,

@@ -18,6 +18,7 @@ from tidemill.runtime.errors import Refused
 from tidemill.runtime.events import Cell
 
 ACTIVE = "active"
+BATCH = 900  # metrics in a request; MLflow takes a thousand, parameters and tags included
 
 
 class RecentRun(TypedDict):
@@ -173,20 +174,36 @@ def log_curve(run_id: str, name: str, points: Iterable[tuple[int, float]]) -> No
 
     now = int(datetime.now(UTC).timestamp() * 1000)
     told = [Metric(name, float(value), now, step) for step, value in points if value == value]
-    for start in range(0, len(told), 1000):  # MLflow takes a thousand at a time
-        connect().log_batch(run_id, metrics=told[start : start + 1000])
+    for start in range(0, len(told), BATCH):
+        connect().log_batch(run_id, metrics=told[start : start + BATCH])
 
 
-def looks(application: str, digest: str, run_id: str) -> int:
-    """How many runs have looked at these test rows, this one included; notes that it does."""
-    mlflow = connect()
-    mlflow.set_tag(run_id, names.TEST, digest)
-    seen = mlflow.search_runs(
-        [experiment(application)],
-        filter_string=f"tags.`{names.TEST}` = '{digest}'",
-        max_results=1000,
+def log_all(
+    run_id: str,
+    params: Mapping[str, Any],
+    curves: Mapping[str, Iterable[tuple[int, float]]],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+) -> None:
+    """Log what a short training has in as few requests as MLflow allows.
+
+    `curves` are steps and values by name. A parameter that is there must have the same value.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    points = [(name, 0, value) for name, value in metrics.items()]
+    points += [(name, step, value) for name, curve in curves.items() for step, value in curve]
+    figures = [Metric(name, float(value), now, step) for name, step, value in points]
+    figures = [figure for figure in figures if figure.value == figure.value]
+    connect().log_batch(
+        run_id,
+        metrics=figures[:BATCH],
+        params=[Param(name, str(value)[:6000]) for name, value in params.items()],
+        tags=[RunTag(name, str(value)[:8000]) for name, value in tags.items()],
     )
-    return len(seen)
+    for start in range(BATCH, len(figures), BATCH):
+        connect().log_batch(run_id, metrics=figures[start : start + BATCH])
 
 
 def log_files(run_id: str, folder: Path, to: str) -> None:

@@ -27,7 +27,6 @@ CHANGED = "tidemill.changed"  # what a later plan of the same training changed
 PLAN = "tidemill.plan"  # the digest of run.json
 STATE = "tidemill.state"
 VERSION = "tidemill.version"
-TEST = "tidemill.test"  # the digest of the test rows that were looked at
 DATASHEET = "tidemill.datasheet"
 SLOT = "tidemill.slot"
 CHAMPION = "tidemill.champion"

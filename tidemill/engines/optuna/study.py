@@ -5,7 +5,6 @@ others it begins with what the last one found best.
 """
 
 import json
-import os
 import re
 import socket
 import threading
@@ -22,13 +21,13 @@ from tidemill import contract
 from tidemill.engines.mlflow import registry, runs
 from tidemill.engines.mlflow.live import live
 from tidemill.engines.optuna.samplers import Params, inside, outside, quasi, sampler, suggested
+from tidemill.engines.optuna.storage import HEARTBEAT_S, opened
 from tidemill.run import plan
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import digest, locked
 from tidemill.runtime.lifetimes import identity
 
-HEARTBEAT_S, GRACE_S = 20, 90  # a worker of another machine that was silent for so long is dead
 MOST_DEATHS = 3  # of a slot: then it is given up, as a trial that eats all memory
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
 
@@ -49,13 +48,7 @@ class Study:
             name for name in self.settings.space if self.kind.model_fields[name].annotation is int
         )
         self.name = f"{this.application}-{key(this)[:16]}"
-        url = os.environ["OPTUNA_STORAGE"]
-        self.storage = optuna.storages.RDBStorage(
-            url,
-            heartbeat_interval=HEARTBEAT_S,
-            grace_period=GRACE_S,
-            engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
-        )
+        self.storage = opened()
         first = "maximize" if self.sign > 0 else "minimize"
         aims: Any = [first, "minimize"] if self.settings.latency_ms else [first]
         with self.alone():
@@ -197,11 +190,15 @@ class Study:
                     return None
                 attempts = trials.get(free, [])
                 fixed = self.given(free) or (attempts[-1].params if attempts else {})
-                self.study.enqueue_trial(fixed, user_attrs={"slot": free}, skip_if_exists=False)
+                self.study.enqueue_trial(
+                    fixed, user_attrs={"slot": free, **identity.me()}, skip_if_exists=False
+                )
             trial = self.study.ask()
             slot = int(trial.user_attrs["slot"])
+            noted = trial.user_attrs
             for name, value in identity.me().items():
-                trial.set_user_attr(name, value)
+                if noted.get(name) != value:  # who enqueued it died before it was begun
+                    trial.set_user_attr(name, value)
             self.study.sampler = sampler(self.this.recipe.seed, slot, bool(busy))
             return trial, slot, suggested(trial, self.settings.space, self.whole)
 

@@ -1,9 +1,9 @@
 """Lightning as every training here uses it: seeded, quiet, with progress, resumed when killed."""
 
 import logging
-import os
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -29,6 +29,7 @@ from tidemill.learners.lightning.distillation import Teacher, taught
 from tidemill.learners.lightning.lr_range_test import find
 from tidemill.learners.lightning.optimisers import configure
 from tidemill.learners.lightning.resume import Keeping, Stop, go_on, steps_done
+from tidemill.learners.lightning.whole_batch import SameDraws, WholeBatch
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import aside
 
@@ -176,6 +177,9 @@ class Training:
         self.parts: int = self.kept.parts if self.kept else 1
         refuse_by_hand(module, settings, self.parts)
         dataset = positioned(data, self.parts)
+        self.whole_batch = WholeBatch(dataset.count if dataset else None)
+        accumulated = settings.accumulate * self.parts
+        self.limit = limited(data.train_dataloader, run.share, accumulated)
         newest = self.kept.checkpoints.newest() if self.kept else None
         self.path = str(newest[0]) if newest else None
         self.content = go_on(dataset, newest[1], self.parts) if newest else None
@@ -198,7 +202,7 @@ class Training:
 
     def _callbacks(self, run: Run) -> list[Callback]:
         settings = run.trainer
-        callbacks: list[Callback] = [Progress(run.what), *run.callbacks]
+        callbacks: list[Callback] = [SameDraws(), Progress(run.what), *run.callbacks]
         if self.keeping:
             callbacks.append(self.keeping)
         if run.logger:
@@ -245,13 +249,13 @@ def fit(module: Any, data: Any, run: Run) -> Fitted:
         callbacks=training.callbacks,
         accumulate_grad_batches=1 if by_hand else settings.accumulate * training.parts,
         val_check_interval=settings.validate_share,
-        plugins=[Files(training.content)],
+        plugins=[Files(training.content), training.whole_batch],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=METRICS_EVERY,
         num_sanity_val_steps=0,
-        limit_train_batches=run.share,
+        limit_train_batches=training.limit,
         # Steps share a batch among processes themselves; every process validates on all rows.
         use_distributed_sampler=False,
     )
@@ -323,6 +327,17 @@ def positioned(data: Any, parts: int) -> Steps | None:
     return dataset
 
 
+def limited(loader: Callable[[], Any], share: float, accumulated: int) -> int | float:
+    """How many of an epoch's batches are trained with: of whole steps, at least one.
+
+    A step is made of `accumulated` batches. Lightning refuses a share below one batch.
+    """
+    if share == 1:
+        return 1.0  # all; of a whole number, Lightning takes so many batches
+    batches = len(loader())
+    return min(batches, max(1, int(batches / accumulated * share)) * accumulated)
+
+
 def warm(module: Any, path: Path) -> None:
     """Begin from these weights; Fault where they are of another shape."""
     try:
@@ -347,8 +362,3 @@ def save(module: Any, path: Path) -> None:
         )
     with aside(path) as part:
         save_file(weights, str(part))
-
-
-def rank() -> int:
-    """Which process of a training this is; 0 is the one that writes."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))

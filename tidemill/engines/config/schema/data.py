@@ -138,6 +138,12 @@ class SplitRule(Strict):
 
 class Split(Strict):
     rules: tuple[SplitRule, ...] = Field(min_length=1)
+    copies: Literal["inputs", "rows"] = Field(
+        default="inputs",
+        description="which rows are copies of each other: those of equal inputs, or `rows`, those "
+        "whose target is equal too; for one question with many right answers, such as what a "
+        "person will choose next",
+    )
     near_duplicates: float = Field(
         default=0.8,
         ge=0.42,

@@ -33,6 +33,13 @@ class Anchor(Strict):
     )
 
 
+class GoldenRow(Strict):
+    """A question and the answer that no version may get wrong."""
+
+    inputs: dict[str, Any] = Field(min_length=1)
+    answer: dict[str, Any] = Field(min_length=1)
+
+
 class Score(Strict):
     resamples: int = Field(default=10_000, ge=100, le=100_000)
     slices: tuple[str, ...] = ()
@@ -43,10 +50,10 @@ class Score(Strict):
     )
     min_units: int = Field(
         default=6,
-        ge=5,
+        ge=6,
         description=(
-            "effective units; with fewer nothing is claimed: 2^4 ways of swapping cannot give a "
-            "p-value of .05"
+            "effective units; with fewer nothing is claimed: 2^5 ways of swapping cannot give a "
+            "p-value of .03"
         ),
     )
     few_units: int = Field(
@@ -66,7 +73,13 @@ class Score(Strict):
         ),
     )
     alpha: float = Field(
-        default=0.05, gt=0, le=0.1, description="the chance that one claim of a gate is false"
+        default=0.05,
+        gt=0,
+        le=0.1,
+        description=(
+            "the chance that a claim of a gate is false, of all the candidates together that are "
+            "tried on the same test rows until one goes live"
+        ),
     )
     perturbed_rows: int = Field(
         default=2_000,
@@ -79,6 +92,25 @@ class Score(Strict):
         description=(
             "single questions whose latency is measured, of candidate and champion in turn"
         ),
+    )
+    golden: tuple[GoldenRow, ...] = Field(
+        default=(),
+        description=(
+            "questions that the gate `golden` asks; the lines of conf/golden/NAME.jsonl, if there "
+            "is one"
+        ),
+    )
+    batch_rows: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="test rows that are asked alone and in one batch, for the gate `batch`",
+    )
+    train_rows: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="training rows that the candidate is asked too, for the gate `gap`",
     )
     anchor: Anchor = Anchor()
 
@@ -97,6 +129,10 @@ READS: dict[str, frozenset[str]] = {
     "same": frozenset({"at_most", "at_least"}),
     "clean": frozenset({"at_most"}),
     "drift": frozenset({"at_most"}),
+    "golden": frozenset(),
+    "batch": frozenset({"at_most"}),
+    "gap": frozenset({"metric", "at_most"}),
+    "fair": frozenset({"metric", "at_most", "by"}),
 }
 
 
@@ -117,6 +153,10 @@ class Gate(Strict):
         "clean",
         "drift",
         "sane",
+        "golden",
+        "batch",
+        "gap",
+        "fair",
     ]
     metric: str = ""
     against: Literal["champion", "baseline"] = "champion"
@@ -152,14 +192,18 @@ class Gate(Strict):
         one = (self.at_least is None) != (self.at_most is None)
         if self.kind in ("limit", "small", "same") and not one:
             return f"{self.kind} needs at_least or at_most, one of them"
-        if self.kind in ("calibrated", "clean", "drift", "flips") and self.at_most is None:
+        bounded = ("calibrated", "clean", "drift", "flips", "batch", "gap", "fair")
+        if self.kind in bounded and self.at_most is None:
             return f"{self.kind} needs at_most"
         if self.kind == "fast" and self.at_most is None and not self.margin:
             return (
                 "fast needs at_most (ms of one request, p95) or margin (a share of the champion's)"
             )
-        if self.kind in ("limit", "no_worse", "better", "sane", "robust") and not self.metric:
+        measured = ("limit", "no_worse", "better", "sane", "robust", "gap", "fair")
+        if self.kind in measured and not self.metric:
             return f"{self.kind} needs a metric"
+        if self.kind == "fair" and not self.by:
+            return "fair needs `by`, the slice columns whose values are the groups"
         return ""
 
     def _unread(self) -> str:
@@ -171,6 +215,7 @@ class Gate(Strict):
             if getattr(self, name) != type(self).model_fields[name].default
         )
         reads = ", ".join(sorted(READS[self.kind]))
+        reads = reads or "nothing but name, action and why"
         return f"{self.kind} does not read {', '.join(unread)}; it reads {reads}" if unread else ""
 
     def _shape(self) -> str:
@@ -182,9 +227,12 @@ class Gate(Strict):
             return f"small reads metric: memory or none, and not '{self.metric}'"
         if self.kind == "robust" and self.at_most is not None and self.margin:
             return "robust reads at_most (a ceiling) or margin (beside the champion), not both"
-        share = self.at_most if self.kind in ("calibrated", "flips", "clean") else None
+        shares = ("calibrated", "flips", "clean", "batch")
+        share = self.at_most if self.kind in shares else None
         if share is not None and not 0 <= share < 1:
             return f"at_most={share:g}: it is a share, between 0 and 1"
+        if self.kind in ("gap", "fair") and self.at_most is not None and self.at_most <= 0:
+            return f"at_most={self.at_most:g}: no number of rows shows that there is no difference"
         if self.kind == "calibrated" and share == 0:
             return "at_most=0: no number of rows shows an error of 0"
         return ""
@@ -211,12 +259,25 @@ def unanswerable(gates: tuple[Gate, ...], score: Score) -> list[str]:
             problems.append(
                 f"gate {gate.name}: no slice column '{columns}'; score.slices has {has}"
             )
+        if problem := _nothing_asked(gate, score):
+            problems.append(f"gate {gate.name}: {problem}")
         if gate.kind == "fast" and gate.action == "stop" and score.requests < FEWEST_REQUESTS:
             problems.append(
                 f"gate {gate.name}: score.requests={score.requests} gives p95 no upper end; "
                 f"it takes {FEWEST_REQUESTS}"
             )
     return problems
+
+
+def _nothing_asked(gate: Gate, score: Score) -> str:
+    """Why a gate would have nothing to judge, empty where it has something."""
+    if gate.kind == "golden" and not score.golden:
+        return "there are no golden rows; write some in conf/golden/NAME.jsonl"
+    if gate.kind == "batch" and score.batch_rows < 2:
+        return f"score.batch_rows={score.batch_rows}: a batch has two rows at least; say 64"
+    if gate.kind == "gap" and not score.train_rows:
+        return "score.train_rows=0: no training row is asked; say 2000"
+    return ""
 
 
 def misread(gates: tuple[Gate, ...], metrics: Mapping[str, Metric]) -> list[str]:
@@ -246,6 +307,9 @@ def _outside(gate: Gate, metric: Metric) -> str:
     )
     if low is not None and high is not None and gate.margin >= high - low:
         return f"margin={gate.margin:g} allows everything: {span}"
+    if gate.kind in ("gap", "fair"):
+        wide = low is not None and high is not None and (gate.at_most or 0.0) >= high - low
+        return f"at_most={gate.at_most:g} allows everything: {span}" if wide else ""
     if gate.kind == "robust":
         return ""
     for name, bound in (("at_least", gate.at_least), ("at_most", gate.at_most)):

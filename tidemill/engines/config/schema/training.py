@@ -28,7 +28,10 @@ class Trainer(Strict):
     )
     max_epochs: int = Field(ge=0)
     budget_minutes: float | None = Field(
-        default=None, gt=0, description="of training; then it ends properly with what it has"
+        default=None,
+        gt=0,
+        description="of training; then it ends properly with what it has. A trial of the sweep has "
+        "the part of them that its steps are of all",
     )
     start: Literal["scratch", "champion"] = Field(
         default="scratch",
@@ -141,7 +144,10 @@ class Sweep(Strict):
     max_epochs: int = Field(default=1, ge=1, description="of a trial")
     rows: int = Field(default=0, ge=0, description="training rows of a trial; 0: all")
     share: float = Field(
-        default=1.0, gt=0, le=1, description="of an epoch's steps that a trial makes"
+        default=1.0,
+        gt=0,
+        le=1,
+        description="of an epoch's steps that a trial makes, in whole steps and at least one",
     )
     metric: str = Field(description="of validation: one of the recipe's `validation`")
     latency_ms: float = Field(
@@ -241,7 +247,10 @@ class Prune(Strict):
     )
     epochs: int = Field(default=2, ge=0, description="of the training afterwards")
     rate: float = Field(
-        default=0.3, gt=0, le=1, description="its learning rate, as a share of the recipe's `lr`"
+        default=0.3,
+        gt=0,
+        le=1,
+        description="its learning rate, as a share of `trainer.lr` or the recipe's `lr`",
     )
     margin: float = Field(
         default=0.005,

@@ -1,0 +1,190 @@
+"""Every row of a file answered by one version, part by part; a killed run goes on where it was."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from tasks.predict import results
+from tasks.predict.rows import Questions, Row, batched, lines
+from tasks.serve.loaded_model import LoadedModel, UnsoundAnswer, as_json
+from tidemill.engines import config
+from tidemill.records.receipts import Predicted
+from tidemill.runtime import process
+from tidemill.runtime.errors import Refused
+from tidemill.runtime.escape import line
+from tidemill.runtime.files import locked, swept, write, write_json
+
+log = logging.getLogger(__name__)
+PART_ROWS = 1024  # what a kill costs at most
+BATCH_ROWS = 64
+ANSWER = "answer_"  # before the name of a field of the answer
+ERROR = "error"  # why a row has no answer
+
+
+def score(
+    model: LoadedModel, questions: Questions, out: Path, overwrite: bool = False
+) -> Predicted:
+    """Answer each row of `questions` and write them to `out`. Raises Refused.
+
+    A row keeps its columns but for what is no text, such as a picture, and gets the fields of its
+    answer, the version and its digest, or why it has no answer.
+    """
+    results.check(out, overwrite)
+    folder = out.absolute().parent / f".{out.name}.parts"
+    folder.mkdir(exist_ok=True)
+    with locked(folder / "lock"):
+        swept(folder)
+        finished = _resumed(folder, _head(model, questions))
+        done = sum(_count(path) for path in finished)
+        resumed_at = done
+        parts = batched(questions.rows(done), PART_ROWS)
+        for number, rows in enumerate(parts, start=len(finished)):
+            if number == 0:
+                questions.check(rows[0])
+            part = folder / f"{number:06d}.jsonl"
+            write(part, lines(_answered(model, questions, rows)))
+            finished.append(part)
+            done += len(rows)
+            process.progress(done, None, "rows")
+        if not finished:
+            shutil.rmtree(folder)
+            raise Refused(f"{questions.path} has no row")
+        results.joined(finished, out)
+        summary = _summary(model, finished, resumed_at, out)
+    shutil.rmtree(folder)
+    return summary
+
+
+def _head(model: LoadedModel, questions: Questions) -> dict[str, Any]:
+    """What finished parts are of; parts of anything else are made again."""
+    return {
+        "application": model.application,
+        "version": model.version,
+        "digest": model.digest,
+        "rows": questions.fingerprint(),
+        "columns": questions.columns,
+        "part_rows": PART_ROWS,
+    }
+
+
+def _resumed(folder: Path, head: dict[str, Any]) -> list[Path]:
+    """The parts that an earlier run of the same left; those of another are removed."""
+    path = folder / "head.json"
+    parts = sorted(folder.glob("*.jsonl"))
+    if path.is_file() and json.loads(path.read_text()) == head:
+        if parts:
+            log.info("%d finished parts are kept", len(parts))
+        return parts
+    for part in parts:
+        part.unlink()
+    write_json(path, head)
+    return []
+
+
+def _count(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def _answered(model: LoadedModel, questions: Questions, rows: Iterable[Row]) -> list[Row]:
+    """Rows with their answers, or with why they have none."""
+    answered = []
+    for batch in batched(rows, BATCH_ROWS):
+        asked = [_question(questions, row) for row in batch]
+        answers = _answers(model, [one for one in asked if isinstance(one, BaseModel)])
+        for row, question in zip(batch, asked, strict=True):
+            told = answers.pop(0) if isinstance(question, BaseModel) else question
+            answered.append({**_kept(questions, row), **_columns(model, told)})
+    return answered
+
+
+def _question(questions: Questions, row: Row) -> BaseModel | str:
+    """A row as the application's input, or what is wrong with it.
+
+    A cell of a table that is no text may stand there as JSON.
+    """
+    asked = questions.asked(row)
+    try:
+        return questions.kind.model_validate(asked)
+    except ValidationError as error:
+        first = error
+    try:
+        return questions.kind.model_validate({key: _value(cell) for key, cell in asked.items()})
+    except ValidationError:
+        return config.problems(first, "input", questions.kind)
+
+
+def _value(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    try:
+        return json.loads(cell)
+    except ValueError:
+        return cell
+
+
+def _answers(model: LoadedModel, asked: list[BaseModel]) -> list[dict[str, Any] | str]:
+    """Each question's answer, or why there is none; one that breaks the model costs no other."""
+    if not asked:
+        return []
+    try:
+        return [_sound(model, answer) for answer in model.answers(asked)]
+    except Exception as error:
+        if len(asked) == 1:
+            return [f"{type(error).__name__}: {line(error)[:300]}"]
+    return [told for one in asked for told in _answers(model, [one])]
+
+
+def _sound(model: LoadedModel, answer: BaseModel) -> dict[str, Any] | str:
+    try:
+        return dict(json.loads(as_json(answer, model.recipe.Output)))
+    except UnsoundAnswer as error:
+        return str(error)
+
+
+def _kept(questions: Questions, row: Row) -> Row:
+    """A row's columns without encoded bytes."""
+    encoded = {
+        questions.columns.get(name, name)
+        for name, field in questions.kind.model_fields.items()
+        if isinstance(field.json_schema_extra, dict)
+        and "contentEncoding" in field.json_schema_extra
+    }
+    return {name: value for name, value in row.items() if name not in encoded}
+
+
+def _columns(model: LoadedModel, told: dict[str, Any] | str) -> Row:
+    fields = told if isinstance(told, dict) else {}
+    return {
+        **{f"{ANSWER}{name}": value for name, value in fields.items()},
+        "version": model.version,
+        "digest": model.digest,
+        ERROR: told if isinstance(told, str) else None,
+    }
+
+
+def _summary(model: LoadedModel, parts: list[Path], resumed_at: int, out: Path) -> Predicted:
+    rows = answered = 0
+    first: str | None = None
+    for path in parts:
+        with path.open("rb") as file:
+            for text in file:
+                error = json.loads(text)[ERROR]
+                rows += 1
+                answered += error is None
+                first = first or error
+    return Predicted(
+        application=model.application,
+        version=model.version,
+        digest=model.digest,
+        rows=rows,
+        answered=answered,
+        resumed_at=resumed_at,
+        first_error=first,
+        out=str(out),
+    )

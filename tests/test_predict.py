@@ -1,0 +1,193 @@
+"""A whole file answered: every row has its answer or a reason, and a killed run goes on."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tasks.predict import results, rows, scoring
+from tasks.predict.__main__ import main, version
+from tasks.predict.rows import Questions
+from tests.conftest import HERE
+from tests.support.serving import Project
+from tidemill.runtime import paths
+from tidemill.runtime.errors import Refused
+
+TEXTS = ["guten Morgen", "good morning to you", "", "buenos dias amigos", "bonjour tout le monde"]
+
+
+@pytest.fixture
+def here(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(paths, "root", lambda: project.folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.folder}/.tidemill/mlflow.db")
+    yield tmp_path
+
+
+def table(path: Path, texts: list[str]) -> Path:
+    pd.DataFrame({"id": range(len(texts)), "Comment": texts}).to_csv(path, index=False)
+    return path
+
+
+def test_every_row_of_a_table_keeps_its_columns_and_has_an_answer_or_a_reason(
+    project: Project, tmp_path: Path
+) -> None:
+    path = table(tmp_path / "in.csv", TEXTS)
+    out = tmp_path / "out.csv"
+    arguments = ["predict", "languages", str(path), "--out", str(out), "--json"]
+    done = project.clone.tidemill(*arguments)
+    assert done.returncode == 2 and "no column 'text'" in done.stderr, done.stderr
+    assert "name one with --column text=COLUMN" in done.stderr and not out.exists()
+    done = project.clone.tidemill(*arguments, "--column", "text=Comment")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["rows"], told["answered"]) == (5, 4) and "text" in told["first_error"]
+    with out.open(newline="") as file:
+        answered = list(csv.DictReader(file))
+    assert [row["Comment"] for row in answered] == TEXTS
+    assert [bool(row["error"]) for row in answered] == [not text for text in TEXTS]
+    assert {row["version"] for row in answered} == {told["version"]}
+    one = project.clone.tidemill("predict", "languages", TEXTS[0], "--json")
+    answer = json.loads(one.stdout)["answer"]
+    assert answered[0]["answer_language"] == answer["language"]
+    assert float(answered[0]["answer_confidence"]) == pytest.approx(answer["confidence"], abs=1e-4)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "PART_ROWS", 4)
+    texts = [f"the text number {number} of the file" for number in range(18)]
+    model = version("languages", "")
+    asked = Questions(table(here / "in.csv", texts), model.recipe.Input, {"text": "Comment"})
+    whole = scoring.score(model, asked, here / "whole.parquet")
+    assert (whole.rows, whole.resumed_at) == (18, 0)
+    parts: list[Path] = []
+    plain = scoring.write
+
+    def dies(path: Path, content: Any) -> None:
+        if len(parts) == 3:
+            raise Killed
+        parts.append(path)
+        plain(path, content)
+
+    monkeypatch.setattr(scoring, "write", dies)
+    with pytest.raises(Killed):
+        scoring.score(model, asked, here / "again.parquet")
+    assert not (here / "again.parquet").exists()
+    monkeypatch.setattr(scoring, "write", plain)
+    again = scoring.score(model, asked, here / "again.parquet")
+    assert (again.rows, again.resumed_at) == (18, 12)
+    assert (here / "again.parquet").read_bytes() == (here / "whole.parquet").read_bytes()
+    with pytest.raises(Refused, match="exists; name another file, or say --overwrite"):
+        scoring.score(model, asked, here / "again.parquet")
+
+
+def test_parts_of_other_rows_are_not_taken(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "PART_ROWS", 2)
+    model = version("languages", "")
+    columns = {"text": "Comment"}
+    asked = Questions(table(here / "in.csv", TEXTS), model.recipe.Input, columns)
+    monkeypatch.setattr(results, "joined", lambda parts, out: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        scoring.score(model, asked, here / "out.jsonl")
+    monkeypatch.undo()
+    monkeypatch.setattr(scoring, "PART_ROWS", 2)
+    table(here / "in.csv", ["another text", *TEXTS[1:]])
+    told = scoring.score(model, asked, here / "out.jsonl")
+    first = json.loads((here / "out.jsonl").read_text().splitlines()[0])
+    assert told.resumed_at == 0 and first["Comment"] == "another text"
+
+
+def test_a_folder_of_pictures_is_answered_file_by_file(here: Path) -> None:
+    from PIL import Image
+
+    (here / "pictures" / "sub").mkdir(parents=True)
+    for number, name in enumerate(("a.png", "sub/b.png")):
+        Image.new("L", (28, 28), 40 * number).save(here / "pictures" / name)
+    (here / "pictures" / "notes.txt").write_text("no picture")
+    out = here / "out.jsonl"
+    told = main(["images", str(here / "pictures"), "--out", str(out)])
+    answered = [json.loads(line) for line in out.read_text().splitlines()]
+    assert (told.rows, told.answered) == (3, 2)
+    assert [row["file"] for row in answered] == ["a.png", "notes.txt", "sub/b.png"]
+    assert "image" not in answered[0] and answered[0]["answer_label"]
+    assert answered[1]["error"] and answered[0]["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "words"),
+    [
+        ("in.xlsx", b"PK", "read are a folder and files .csv"),
+        ("gone.csv", None, "no such file or folder"),
+        ("in.csv", b"text\n\xff\xfe", "no table in UTF-8"),
+        ("in.csv", b"", "has no row"),
+        ("in.jsonl", b'{"text": "a"}\n[1]\n', "line 2: a JSON object is wanted"),
+        ("in.jsonl", b'{"text": "a"}\nx\n', "line 2: no JSON"),
+        ("in.parquet", b"x", "no parquet file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(
+    here: Path, name: str, body: bytes | None, words: str
+) -> None:
+    if body is not None:
+        (here / name).write_bytes(body)
+    with pytest.raises(Refused, match=words) as refused:
+        main(["languages", str(here / name), "--out", str(here / "out.csv")])
+    assert "\n" not in str(refused.value) and not (here / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nobody", "x", "--out", "y.csv"], "no recipe 'nobody'"),
+        (["languages", "x.csv", "--out", "y.xlsx"], r"written are \.jsonl"),
+        (["languages", "x.csv", "--out", "no/such/y.csv"], "no folder"),
+        (["languages", "x.csv"], "--out"),
+        (["languages", "x.csv", "--out", "y.csv", "--column", "text"], "FIELD=COLUMN is wanted"),
+    ],
+)
+def test_what_is_asked_wrongly_is_one_line(here: Path, arguments: list[str], words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        main(arguments)
+
+
+CELLS = (
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text() | st.lists(st.integers())
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), CELLS), min_size=1, max_size=5))
+def test_what_a_table_holds_of_mixed_rows_is_read_again(
+    tmp_path: Path, some: list[dict[str, Any]]
+) -> None:
+    part = tmp_path / "0.jsonl"
+    part.write_bytes(rows.lines([{"z": 1, **row} for row in some]))
+    results.joined([part, part], tmp_path / "out.parquet")
+    read = pd.read_parquet(tmp_path / "out.parquet")
+    assert read["z"].tolist() == [1] * (2 * len(some))
+    for row, back in zip(some, read.to_dict("records"), strict=False):
+        for name, value in row.items():
+            there = back[name]
+            if value is None:
+                assert pd.isna(there)
+            else:
+                assert there == value or json.loads(there) == value
+    results.joined([part], tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == len(some)
+
+
+def test_the_docs_name_it() -> None:
+    assert "--out" in (HERE / "docs" / "serve.md").read_text()
