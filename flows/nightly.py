@@ -20,7 +20,7 @@ from tidemill.engines.prefect.names import hour, named
 from tidemill.engines.prefect.notices import notify
 from tidemill.engines.prefect.reap import register_alive
 from tidemill.records.receipts import Collected
-from tidemill.runtime import paths, process
+from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import holding, write_json
 
@@ -36,16 +36,10 @@ night_name = named(_night_name)
 
 
 @flow(name="retrain", flow_run_name=run_name, persist_result=False)
-def follow(application: str, collected: dict[str, Any]) -> Any:
+def follow(application: str, collected: dict[str, Collected]) -> Any:
     """One application's part of the night; its sources are in already."""
     register_alive()
-    return retraining(
-        application,
-        [],
-        RetrainOptions(
-            collected={name: Collected.model_validate(item) for name, item in collected.items()}
-        ),
-    )
+    return retraining(application, [], RetrainOptions(collected=collected))
 
 
 @flow(name="nightly", flow_run_name=night_name, persist_result=False)
@@ -108,20 +102,17 @@ def _night(applications: list[str]) -> Any:
             ends[name] = f"Failed: {'; '.join(lost[source] for source in missing)}"
             notify(f"{name}: Failed", ends[name], "Failed")
         else:
-            ends[name] = _one(
-                name, {use.name: collected[use.name].model_dump() for use in recipe.sources}
-            )
+            ends[name] = _one(name, {use.name: collected[use.name] for use in recipe.sources})
     write_json(
         paths.state("night.json"),
         {"at": datetime.now().astimezone().isoformat(timespec="seconds"), "ends": ends},
     )
     words = "; ".join(f"{name} {end}" for name, end in ends.items())
-    process.tell("night", ends=ends)
     failed = [name for name, end in ends.items() if end.startswith("Failed")]
     return Failed(message=words) if failed else Completed(name="Night", message=words, data=ends)
 
 
-def _one(name: str, collected: dict[str, Any]) -> str:
+def _one(name: str, collected: dict[str, Collected]) -> str:
     """How one application's part ended, in words; whatever it is, the night goes on."""
     try:
         state: Any = follow(name, collected, return_state=True)

@@ -35,6 +35,7 @@ from tidemill.engines.prefect.reap import register_alive
 from tidemill.engines.prefect.tags import tag
 from tidemill.records.receipts import (
     Collected,
+    DataHalf,
     End,
     Judged,
     Promoted,
@@ -119,7 +120,7 @@ def retraining(application: str, given: list[str], night: RetrainOptions) -> Any
         notify(f"{application}: Failed", str(error), "Failed")
         raise
     notify(f"{application}: {end.state}", end.because, end.state)
-    process.tell("end", end=end.figures())
+    process.tell("end", end)
     tag(end.state)
     return Completed(name=end.state, message=end.because, data=end.figures())
 
@@ -153,12 +154,7 @@ def data_half(recipe: RecipeConfig, known: dict[str, Collected] | None = None) -
     )
     done, before = _stages(name, sources, collecting)
     named: Snapshot = snapshot.submit(name, wait_for=before).result()
-    process.tell(
-        "data",
-        collected=[item.model_dump() for item in collected],
-        stages=[item.model_dump() for item in done],
-        snapshot=named.model_dump(),
-    )
+    process.tell("data", DataHalf(collected=collected, stages=done, snapshot=named))
     artifacts.what_came_in(collected, done, named)
     if not known:
         artifacts.sources(collected)
@@ -194,14 +190,14 @@ def model_half(this: plan.Plan, named: Snapshot, dry_run: bool) -> End:
 
     What has a receipt is not done again.
     """
-    process.tell("plan", key=this.key, snapshot=this.snapshot, folder=str(this.folder))
     unchanged = judged_before(this)
     if unchanged is not None:
-        process.tell("judged", judged=_figures_of_verdict(this))
+        if before := Judged.load(this.folder / "judge.json"):
+            process.tell("judged", before)
         return unchanged
     judging = trained_and_judged(this, named)
     judged: Judged = judging.result()
-    process.tell("judged", judged=judged.figures())
+    process.tell("judged", judged)
     artifacts.gates(judged)
     because = judged.because + drifted(this)
     if dry_run:
@@ -219,7 +215,7 @@ def model_half(this: plan.Plan, named: Snapshot, dry_run: bool) -> End:
             this.key,
             wait_for=[registering],
         ).result()
-        process.tell("promoted", promoted=moved.model_dump())
+        process.tell("promoted", moved)
     end.save(this.folder / "end.json")
     artifacts.verdict(this.application, end.state, judged, registered)
     return end
@@ -339,7 +335,7 @@ def asked(end: End, this: plan.Plan) -> End:
         return end.model_copy(update={"because": f"{person} said no: {why}; {end.because}"})
     assert end.version is not None
     moved: Promoted = promote.submit(end.application, end.version, person, why, this.key).result()
-    process.tell("promoted", promoted=moved.model_dump())
+    process.tell("promoted", moved)
     promoted = end.model_copy(update={"state": "Promoted", "because": f"{person} approved: {why}"})
     promoted.save(this.folder / "end.json")
     if judged := Judged.load(this.folder / "judge.json"):
@@ -371,8 +367,3 @@ def close(this: plan.Plan, state: str, because: str) -> None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _figures_of_verdict(this: plan.Plan) -> dict[str, Any] | None:
-    judged = Judged.load(this.folder / "judge.json")
-    return judged.figures() if judged else None

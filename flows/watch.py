@@ -5,7 +5,7 @@ A retraining starts where it moved.
 
 import logging
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
@@ -25,6 +25,17 @@ from tidemill.runtime.escape import line
 log = logging.getLogger(__name__)
 
 
+class ServedRow(TypedDict):
+    """A row of the table of served questions on Prefect's page."""
+
+    application: str
+    version: str
+    rows: int
+    what: str  # a noted column, or the metric
+    figure: float  # the column's drift (PSI), or the metric on served rows
+    alarm: bool
+
+
 @flow(
     name="watch",
     flow_run_name=named(lambda given: f"watch what is served, {hour()}"),
@@ -40,7 +51,7 @@ def watch(applications: list[Application] = [], retrain_them: bool = True) -> An
     """
     register_alive()
     ends: dict[str, str] = {}
-    rows: list[dict[str, Any]] = []
+    rows: list[ServedRow] = []
     for name in [str(name) for name in applications] or sampled():
         try:
             watched: Watched = watching.submit(name).result()
@@ -53,7 +64,7 @@ def watch(applications: list[Application] = [], retrain_them: bool = True) -> An
         create_table_artifact(
             key="served",
             description="Served questions against the rows the champion was judged on.",
-            table=rows,
+            table=[dict(row) for row in rows],
         )
     words = (
         "; ".join(f"{name}: {end}" for name, end in ends.items())
@@ -64,10 +75,10 @@ def watch(applications: list[Application] = [], retrain_them: bool = True) -> An
     return Completed(name="Watched", message=words, data=ends)
 
 
-def table(name: str, watched: Watched) -> list[dict[str, Any]]:
+def table(name: str, watched: Watched) -> list[ServedRow]:
     """A row for each column's drift, and one for the metric on served rows with a label."""
 
-    def row(rows: int, what: str, figure: float) -> dict[str, Any]:
+    def row(rows: int, what: str, figure: float) -> ServedRow:
         return {
             "application": name,
             "version": watched.version,
@@ -87,26 +98,26 @@ def sampled() -> list[str]:
     return [name for name, recipe in config.sound().items() if recipe.serve.sample]
 
 
-def acted(found: Watched) -> str:
+def acted(watched: Watched) -> str:
     """Start the retraining, unless one was started for this application today.
 
     Gives how it ended, in words.
     """
-    path = paths.state("watch", f"{found.application}.json")
+    path = paths.state("watch", f"{watched.application}.json")
     today = datetime.now(UTC).date().isoformat()
     if (last := Started.load(path)) and last.day == today:
-        return f"{found.because}; a retraining was started for it today already"
-    Started(day=today, because=found.because).save(path)
+        return f"{watched.because}; a retraining was started for it today already"
+    Started(day=today, because=watched.because).save(path)
     state: Any = retrain(
-        Application(found.application),
+        Application(watched.application),
         [],
         False,
         False,
-        f"watch: {found.because}",
+        f"watch: {watched.because}",
         return_state=True,
     )
     return (
-        f"{found.because}; retrained: {state.name}"
+        f"{watched.because}; retrained: {state.name}"
         if state.is_completed()
-        else f"Failed: {found.because}; the retraining failed: {state.message}"
+        else f"Failed: {watched.because}; the retraining failed: {state.message}"
     )

@@ -247,17 +247,21 @@ def test_the_card_and_the_datasheet_show_it(tmp_path: Path) -> None:
 
 def test_the_panel_shows_it() -> None:
     from tidemill.cli.panel import NightPanel
+    from tidemill.records.receipts import Collected, DataHalf, End, Snapshot, Stage
+    from tidemill.runtime.events import StepNote
 
     out = io.StringIO()
     with NightPanel(Console(file=out, force_terminal=False, width=200)) as night:
         night.line(HOSTILE)
-        night.said["end"] = {"end": {"application": "a", "state": "Held", "because": HOSTILE}}
-        night.said["judged"] = {"judged": judged().model_dump(mode="json")}
-        item = {"source": HOSTILE, "records": 1}
+        end = {"application": "a", "state": "Held", "because": HOSTILE, "key": "", "at": ""}
+        night("end", End.model_validate({**end, "snapshot": ""}))
+        night("judged", judged())
         counts = dict.fromkeys(("fetched", "unchanged", "gone", "refused", "failed"), 1)
-        stage = {"stage": "clean", "name": HOSTILE, "rows": 1, "dropped": {HOSTILE: 2}}
-        night.said["data"] = {"collected": [{**item, **counts}], "stages": [stage]}
-        night.notes.append(HOSTILE)
+        item = Collected(source=HOSTILE, records=1, raw="", **counts)
+        stage = Stage(stage="clean", name=HOSTILE, ran=True, rows=1, dropped={HOSTILE: 2})
+        named = Snapshot(recipe="a", digest="", rows={HOSTILE: 1}, names=[HOSTILE], pushed=True)
+        night("data", DataHalf(collected=[item], stages=[stage], snapshot=named))
+        night("snapshot a", StepNote(HOSTILE))
         night.console.print(night.panel())
     assert not unseen(out.getvalue()) and "[/b]" in out.getvalue() and ":smile:" in out.getvalue()
 

@@ -532,7 +532,9 @@ def cleaned(folder: Path) -> dict[str, str | None]:
     """What the clean step says of each stored page: None, or why it is dropped."""
     stated = optout.Stated(warc.statements(folder / "raw"), settings())
     rows = [
-        stated.now(row) for row in warc.manifest(folder / "raw").values() if row["status"] == 200
+        {**row, "signals": stated.now(row["uri"], row["signals"])}
+        for row in warc.manifest(folder / "raw").values()
+        if row["status"] == 200
     ]
     wanted = source("http://a.localhost/x")
     return {

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,30 @@ from tidemill.cli.panel import NightPanel, then
 from tidemill.cli.predict import asking
 from tidemill.cli.status import table
 from tidemill.engines.prefect.progress import ProgressPage
+from tidemill.records.receipts import End, Promoted, Swept
+from tidemill.runtime import process
 from tidemill.runtime.errors import Refused
+from tidemill.runtime.events import Event, StepBegan, StepEnded, StepProgress, TrialRow
 
 STEP = "train images"
 
 
-def event(training: str, done: int, **more: Any) -> dict[str, Any]:
-    return {"training": training, "done": done, "total": 177, "unit": "steps", **more}
+def event(training: str, done: int, **more: Any) -> StepProgress:
+    return StepProgress.of(done, training=training, total=177, unit="steps", **more)
 
 
-def read(*events: dict[str, Any], terminal: bool = False) -> str:
+def ended(application: str, state: str, version: str | None = None) -> End:
+    whole = {"because": "", "key": "", "snapshot": "", "at": ""}
+    return End.model_validate(
+        {**whole, "application": application, "state": state, "version": version}
+    )
+
+
+def read(*events: StepProgress, terminal: bool = False) -> str:
     console = Console(file=io.StringIO(), width=200, force_terminal=terminal)
     with NightPanel(console) as night:
         night.began -= 60  # what came within the first ten seconds is not worth a line
-        night(STEP, {"began": True})
+        night(STEP, StepBegan())
         for one in events:
             night(STEP, one)
     assert isinstance(console.file, io.StringIO)
@@ -68,6 +79,43 @@ def test_the_log_names_the_training_too(caplog: pytest.LogCaptureFixture) -> Non
     ]
 
 
+def test_a_child_s_progress_lines_are_events_with_the_figures_that_it_named() -> None:
+    events: list[Event] = []
+
+    def listen(step: str, event: Event) -> None:
+        events.append(event)
+
+    process.listeners.append(listen)
+    try:
+        code = (
+            "from tidemill.runtime import process\n"
+            "process.progress(3, 9, 'steps', training='a', loss=0.5, epoch=1)\n"
+            'print(process.PROGRESS + \'{"row": {"trial": 1}}\')\n'
+            "print(process.PROGRESS + '{}')"
+        )
+        process.run("a step", [sys.executable, "-c", code])
+    finally:
+        process.listeners.remove(listen)
+    assert events == [
+        StepProgress(3, 9, "steps", training="a", figures={"epoch": 1, "loss": 0.5}),
+        TrialRow({"trial": 1}),
+    ]
+
+
+def test_the_panel_tells_of_the_best_trial_and_of_the_version_that_went_live() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    with NightPanel(console) as night:
+        swept = Swept(trials=2, complete=2, metric="f1", value=0.5, params={"lr": 0.25, "bits": 14})
+        night("sweep images", StepEnded(swept, 1.0))
+        night("promoted", Promoted(name="images", version="2", previous="1", moved=True))
+        night("end", ended("images", "Promoted", "2"))
+        console.print(night.panel())
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "2 trials, f1 0.5000; lr 0.25, bits 14" in text
+    assert "images 2, now @champion" in text
+
+
 @pytest.mark.parametrize(
     ("state", "version", "live", "waiting", "first"),
     [
@@ -83,9 +131,9 @@ def test_the_log_names_the_training_too(caplog: pytest.LogCaptureFixture) -> Non
 def test_what_is_proposed_next_is_not_refused(
     state: str, version: str | None, live: str | None, waiting: str | None, first: str
 ) -> None:
-    found = then({"application": "images", "state": state, "version": version}, live, waiting)
-    assert found[0] == first and found[-2:] == ["tidemill status", "tidemill up"]
-    assert any("predict" in words for words in found) == bool(live)
+    commands = then(ended("images", state, version), live, waiting)
+    assert commands[0] == first and commands[-2:] == ["tidemill status", "tidemill up"]
+    assert any("predict" in words for words in commands) == bool(live)
 
 
 def test_the_status_keeps_short_columns_whole_and_wraps_the_prose_at_eighty_columns() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -537,7 +538,8 @@ def test_documents_lie_in_the_order_of_role_and_address_however_many_row_groups_
         ("documents", DOCUMENTS, expected.to_dict("records")),
         ("dropped", DROPPED, []),
     ):
-        save(mill.folder / "whole.parquet", [row | {"payload": None} for row in some], schema)
+        rows = [row | {"payload": None} for row in some]
+        save(mill.folder / "whole.parquet", pa.Table.from_pylist(rows, schema=schema), schema)
         assert (mill.folder / "whole.parquet").read_bytes() == (
             mill.folder / "data/select/languages" / f"{name}.parquet"
         ).read_bytes(), "as if they had been written at once"

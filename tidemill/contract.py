@@ -306,7 +306,7 @@ class Teachable(ABC):
     """
 
     @abstractmethod
-    def batches(self) -> dict[str, Any]:
+    def batches(self) -> dict[str, int]:
         """What decides how a batch looks: a teacher's must be the student's."""
 
 

@@ -29,6 +29,7 @@ from tidemill.contract import (
 )
 from tidemill.families.classifier import VALIDATION, Classifier, Label
 from tidemill.kit import pictures
+from tidemill.kit.examples import ExampleRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ class PictureClassification(
         import pandas as pd
 
         names = {str(key): str(value) for key, value in dict(options.get("names", {})).items()}
-        rows = []
+        rows: list[ExampleRow] = []
         for document in documents.to_dict("records"):
             body: bytes | None = document["payload"]
             if body is None:
@@ -176,7 +177,7 @@ def drawn(kind: str, mode: str, side: int) -> bytes:
     return out.getvalue()
 
 
-def _no_picture(doc_id: str) -> dict[str, Any]:
+def _no_picture(doc_id: str) -> ExampleRow:
     return {
         "doc_id": doc_id,
         "inputs": "{}",
@@ -205,7 +206,7 @@ class Images(Fields, Recipe, WarmStartable, Teachable, RowWeighted, Prunable):
 
         return PictureLearner(self, splits)
 
-    def batches(self) -> dict[str, Any]:
+    def batches(self) -> dict[str, int]:
         return {"side": self.side}
 
     def pruned(self, fraction: float) -> Images:

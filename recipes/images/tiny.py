@@ -1,12 +1,10 @@
 """The application in small; see tidemill/kit/drawn.py."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from tidemill.kit import pictures
-from tidemill.kit.drawn import halves, row
+from tidemill.kit.drawn import RecipeYaml, halves, row
 
 FIELDS = {"width": 4, "stages": 2}
 COUNT = 36
@@ -25,7 +23,7 @@ def splits() -> dict[str, pd.DataFrame]:
     return halves(rows)
 
 
-def small(conf: dict[str, Any]) -> None:
+def small(conf: RecipeYaml) -> None:
     conf["model"] = {"width": 8, "stages": 2, "lr": 0.01, "svm_rows": 500}
     conf["trainer"].update(max_epochs=3)
     conf["sweep"].update(trials=0)

@@ -135,5 +135,5 @@ class Languages(Fields, Recipe, Teachable, RowWeighted):
 
         return LanguageLearner(self, splits)
 
-    def batches(self) -> dict[str, Any]:
+    def batches(self) -> dict[str, int]:
         return {"bits": self.bits}

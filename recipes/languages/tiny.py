@@ -1,10 +1,8 @@
 """The application in small; see tidemill/kit/drawn.py."""
 
-from typing import Any
-
 import pandas as pd
 
-from tidemill.kit.drawn import halves, row
+from tidemill.kit.drawn import RecipeYaml, halves, row
 
 FIELDS = {"bits": 10, "steps": 5, "batch": 16}
 TEXTS = {
@@ -24,7 +22,7 @@ def splits() -> dict[str, pd.DataFrame]:
     )
 
 
-def small(conf: dict[str, Any]) -> None:
+def small(conf: RecipeYaml) -> None:
     conf["model"] = {"bits": 12, "steps": 40, "batch": 64}
     conf["sweep"].update(trials=1)
     conf["score"].update(resamples=400, min_rows=20)

@@ -10,13 +10,14 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
 
 from recipes.languages import codes
 from tidemill.families.classifier import frame
+from tidemill.kit.examples import ExampleRow
 
 WRITTEN_AS = {"Hans": "Hani", "Hant": "Hani", "Hang": "Kore", "Zyyy": ""}
 ALSO = {"Jpan": "Hani", "Kore": "Hani"}
@@ -78,7 +79,15 @@ def label(documents: pd.DataFrame, min_examples: int) -> pd.DataFrame:
     return examples
 
 
-def _example(row: Any, written: dict[str, set[str]], regions: dict[Any, str]) -> dict[str, Any]:
+class Ballot(TypedDict):
+    """Each labelling function's vote; None where it has none."""
+
+    source: str | None  # a language
+    identifier: str | None  # a language
+    script: bool | None  # whether the text's script is one of the source's language
+
+
+def _example(row: Any, written: dict[str, set[str]], regions: dict[Any, str]) -> ExampleRow:
     """A text with its votes and slices, and why it is dropped, if it is."""
     target = row.language if row.kind == "article" else codes.locale(row.language)
     scripts = written.get(target or "", set())
@@ -111,7 +120,7 @@ def _example(row: Any, written: dict[str, set[str]], regions: dict[Any, str]) ->
     }
 
 
-def _votes(text: str, target: str | None, fits: bool | None) -> tuple[dict[str, Any], float]:
+def _votes(text: str, target: str | None, fits: bool | None) -> tuple[Ballot, float]:
     """Each labelling function's vote, and the share of those cast that are for the target."""
     voted, chance = identifier()(text)
     ballots = [1.0]
@@ -119,7 +128,7 @@ def _votes(text: str, target: str | None, fits: bool | None) -> tuple[dict[str, 
         ballots.append(float(voted == target))
     if fits is not None:
         ballots.append(float(fits))
-    votes = {
+    votes: Ballot = {
         "source": target,
         "identifier": voted if voted in known() else None,
         "script": fits,

@@ -1,12 +1,12 @@
 """The application in small; see tidemill/kit/drawn.py."""
 
 import hashlib
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from recipes.stocks.windows import label
+from tidemill.kit.drawn import RecipeYaml
 
 FIELDS = {"hidden": 4, "folds": 1}
 DAYS, TESTED = 90, 8
@@ -36,7 +36,7 @@ def splits() -> dict[str, pd.DataFrame]:
     }
 
 
-def small(conf: dict[str, Any]) -> None:
+def small(conf: RecipeYaml) -> None:
     conf["model"] = {"hidden": 8, "folds": 2}
     conf["trainer"].update(max_epochs=3)
     conf["sweep"].update(trials=0)

@@ -24,6 +24,7 @@ from recipes.stocks.features import (
     features,
 )
 from recipes.stocks.schema import Series
+from tidemill.kit.examples import ExampleRow
 from tidemill.kit.perturbations import generator
 
 COLUMNS = {
@@ -74,7 +75,7 @@ def label(documents: pd.DataFrame, window: int, names: dict[str, str]) -> pd.Dat
     Prices are relative to the last close (100), so an adjustment for what comes later, which scales
     all of the past alike, leaves no trace.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[ExampleRow] = []
     document: Any
     for document in documents.itertuples(index=False):
         try:
@@ -92,7 +93,7 @@ def label(documents: pd.DataFrame, window: int, names: dict[str, str]) -> pd.Dat
 
 def _series_rows(
     document: Any, days: list[date], table: np.ndarray, closes: np.ndarray, window: int
-) -> list[dict[str, Any]]:
+) -> list[ExampleRow]:
     """A series' rows; a day whose window has a wrong day or a gap has its reason."""
     wrong = np.array(
         [
@@ -120,7 +121,7 @@ def _series_rows(
 
 def _example(
     document: Any, days: list[date], whole: np.ndarray, close: float, at: int, window: int
-) -> dict[str, Any]:
+) -> ExampleRow:
     """The row of one day: `whole` (days, 5) is adjusted, `close` is the last close as it was."""
     before = slice(at - window, at)
     last = whole[at - 1, 3]
@@ -159,7 +160,7 @@ def _question(
     return question
 
 
-def _lost(doc_id: str, day: str, why: str) -> dict[str, Any]:
+def _lost(doc_id: str, day: str, why: str) -> ExampleRow:
     return {
         "doc_id": doc_id,
         "inputs": json.dumps({"day": day}),

@@ -58,17 +58,17 @@ def place(row: dict[Any, Any]) -> str:
     return match.group(1) if match else row["uri"]
 
 
-def spelled(languages: dict[str, Any]) -> dict[str, str]:
+def spelled(languages: dict[str, str | list[str]]) -> dict[str, str]:
     """What sources call a language to its name here.
 
     ValueError where two languages claim one spelling.
     """
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name, spellings in languages.items():
         for spelling in {name, *([spellings] if isinstance(spellings, str) else spellings)}:
-            if found.setdefault(str(spelling), name) != name:
+            if names.setdefault(str(spelling), name) != name:
                 raise ValueError(
-                    f"label.languages: '{spelling}' is given to {found[spelling]} and to "
+                    f"label.languages: '{spelling}' is given to {names[spelling]} and to "
                     f"{name}; keep one"
                 )
-    return found
+    return names

@@ -208,7 +208,7 @@ class TextGeneration(Fields, Recipe, WarmStartableByFields, Teachable, Prunable,
             }
         )
 
-    def batches(self) -> dict[str, Any]:
+    def batches(self) -> dict[str, int]:
         shape = self.shape()
         return {"vocabulary": shape.vocabulary, "context": shape.context}
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -108,16 +108,17 @@ def counts(text: str, seen: np.ndarray) -> dict[str, float]:
     }
 
 
-def continued(session: TextPredictor, texts: Sequence[str], samples: int) -> dict[str, Any]:
+def continued(
+    session: TextPredictor, texts: Sequence[str], samples: int
+) -> dict[str, np.ndarray | list[str]]:
     """The counts of answers to the beginnings of some rows, and what was said.
 
     The rows are at most a tenth, always the same ones; 0 and "" for the others.
     """
     import hashlib
 
-    columns: dict[str, Any] = {name: np.zeros(len(texts)) for name in COUNTED} | {
-        "sample": [""] * len(texts)
-    }
+    columns = {name: np.zeros(len(texts)) for name in COUNTED}
+    shown = [""] * len(texts)
     order = sorted(
         range(len(texts)),
         key=lambda row: hashlib.sha256(texts[row].encode("utf-8", "surrogatepass")).digest(),
@@ -125,10 +126,10 @@ def continued(session: TextPredictor, texts: Sequence[str], samples: int) -> dic
     for row in order[: min(samples, max(4, len(texts) // 10))]:
         beginning = texts[row][: min(80, int(len(texts[row]) * BEGINNING))]
         answer = session.answer(Question(prompt=beginning, seed=row)).text
-        columns["sample"][row] = f"{beginning} | {answer}"
+        shown[row] = f"{beginning} | {answer}"
         for name, value in counts(answer, session.seen).items():
             columns[name][row] = value
-    return columns
+    return {**columns, "sample": shown}
 
 
 def simpler(splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:

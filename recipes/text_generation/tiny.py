@@ -1,10 +1,8 @@
 """The application in small; see tidemill/kit/drawn.py."""
 
-from typing import Any
-
 import pandas as pd
 
-from tidemill.kit.drawn import halves, row
+from tidemill.kit.drawn import RecipeYaml, halves, row
 
 FIELDS = {
     "layers": 1,
@@ -33,7 +31,7 @@ def splits() -> dict[str, pd.DataFrame]:
     )
 
 
-def small(conf: dict[str, Any]) -> None:
+def small(conf: RecipeYaml) -> None:
     conf["model"] = {
         "layers": 2,
         "heads": 2,

@@ -29,10 +29,12 @@ import pyarrow.parquet as pq
 from tasks.clean import page, pool
 from tasks.clean.cache import Damaged, Done, unpacked
 from tasks.clean.read import unreadable
+from tasks.clean.rows import Document, DroppedDocument, MessageHead, Origin, Record
 from tidemill.engines import config
 from tidemill.engines.config.schema import Clean, Source
 from tidemill.records import warc
 from tidemill.records.tables import CLEANED, DROPPED, LINEAGE, without_pandas
+from tidemill.records.warc import ManifestRow
 from tidemill.run import main
 from tidemill.runtime import imports, paths, process
 from tidemill.runtime.errors import Fault, Refused
@@ -71,14 +73,19 @@ A_CHILD = 32  # records that are worth starting another child for
 BATCH_ROWS, BATCH_MB = 20_000, 16
 MARKS_MB = 32  # of pages' marks in memory: some hundred bytes to a page
 
-Row = dict[str, Any]
+TableRow = Document | DroppedDocument | Origin
+Asked = tuple[ManifestRow, MessageHead, bytes]
 
 
 def clean(name: str) -> None:
     source = config.source(name)
     folder = paths.data("raw", name)
     stated = optout.Stated(warc.statements(folder), config.general().collect)
-    rows = [stated.now(row) for row in warc.manifest(folder).values() if row["status"] == 200]
+    rows: list[ManifestRow] = [
+        {**row, "signals": stated.now(row["uri"], row["signals"])}
+        for row in warc.manifest(folder).values()
+        if row["status"] == 200
+    ]
     if not rows:
         raise Refused(
             f"source {name} is empty: data/raw/{name} has no page; collect it first: python -m "
@@ -100,7 +107,7 @@ def clean(name: str) -> None:
             _clean(source, folder, rows, path)
 
 
-def _clean(source: Source, folder: Path, rows: list[Row], path: Path) -> None:
+def _clean(source: Source, folder: Path, rows: list[ManifestRow], path: Path) -> None:
     done = Done(path)
     try:
         keys, failed = bring(source, folder, rows, done)
@@ -117,7 +124,7 @@ def _clean(source: Source, folder: Path, rows: list[Row], path: Path) -> None:
 # Reading what changed -----------------------------------------------------------------------------
 
 
-def _first_keys(source: Source, rows: list[Row]) -> dict[str, bytes]:
+def _first_keys(source: Source, rows: list[ManifestRow]) -> dict[str, bytes]:
     """Each record's key: all that its documents depend on."""
     base = digest(
         [
@@ -149,7 +156,7 @@ def _first_keys(source: Source, rows: list[Row]) -> dict[str, bytes]:
     }
 
 
-def _others(source: Source, row: Row) -> list[str]:
+def _others(source: Source, row: ManifestRow) -> list[str]:
     """The members that a record is read together with."""
     return [
         row["uri"].replace(*rule.labels)
@@ -159,7 +166,7 @@ def _others(source: Source, row: Row) -> list[str]:
 
 
 def bring(
-    source: Source, folder: Path, rows: list[Row], done: Done
+    source: Source, folder: Path, rows: list[ManifestRow], done: Done
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """Read every record that is not known yet.
 
@@ -180,14 +187,20 @@ def bring(
             later[uri] = hashlib.sha256(keys[uri] + json.dumps(places_cut).encode()).digest()[:16]
         again = [row for row in rows if row["uri"] in cut and later[row["uri"]] not in there]
         log.info("%d of %d pages to be measured", len(again), len(rows))
-        requests = ((row, {"cut": cut[row["uri"]]}, done.body(keys[row["uri"]])) for row in again)
+        requests: Iterator[Asked] = (
+            (row, MessageHead(cut=cut[row["uri"]]), done.body(keys[row["uri"]])) for row in again
+        )
         _ask(children, requests, later, len(again), done, failed)
     return later, failed
 
 
 def _bodies(
-    source: Source, folder: Path, new: list[Row], rows: list[Row], failed: dict[str, str]
-) -> Iterator[tuple[Row, Row, bytes]]:
+    source: Source,
+    folder: Path,
+    new: list[ManifestRow],
+    rows: list[ManifestRow],
+    failed: dict[str, str],
+) -> Iterator[Asked]:
     known = {row["uri"]: row for row in rows}
     for row, body in stored(folder, new, failed):
         whole = body
@@ -204,14 +217,16 @@ def _bodies(
             yield row, {"size": len(body), "beside": beside}, whole
 
 
-def stored(folder: Path, rows: list[Row], failed: dict[str, str]) -> Iterator[tuple[Row, bytes]]:
+def stored(
+    folder: Path, rows: list[ManifestRow], failed: dict[str, str]
+) -> Iterator[tuple[ManifestRow, bytes]]:
     """The records' bytes, of those that are still what was collected.
 
     Why a record's are not stands in `failed`.
 
     Raises Fault where a file is gone: that is no damaged record.
     """
-    files: dict[str, list[Row]] = defaultdict(list)
+    files: dict[str, list[ManifestRow]] = defaultdict(list)
     for row in rows:
         files[row["raw_file"]].append(row)
     for name, some in sorted(files.items()):
@@ -227,18 +242,20 @@ def stored(folder: Path, rows: list[Row], failed: dict[str, str]) -> Iterator[tu
             log.warning("%s is damaged (%s); its records are read one by one", name, error)
             for row in list(left.values()):
                 try:
-                    found = [body for _, body in warc.bodies(folder, [row])]
+                    alone = [body for _, body in warc.bodies(folder, [row])]
                 except DAMAGE:
-                    found = []
-                if found:
-                    yield from _whole(row, found[0], failed)
+                    alone = []
+                if alone:
+                    yield from _whole(row, alone[0], failed)
                 else:
                     failed[row["uri"]] = (
                         "damaged: it cannot be read from the file that was collected"
                     )
 
 
-def _whole(row: Row, body: bytes, failed: dict[str, str]) -> Iterator[tuple[Row, bytes]]:
+def _whole(
+    row: ManifestRow, body: bytes, failed: dict[str, str]
+) -> Iterator[tuple[ManifestRow, bytes]]:
     if hashlib.sha256(body).hexdigest() == row["sha256"]:
         yield row, body
     else:
@@ -247,7 +264,7 @@ def _whole(row: Row, body: bytes, failed: dict[str, str]) -> Iterator[tuple[Row,
 
 def _ask(
     children: pool.Pool,
-    requests: Iterator[tuple[Row, Row, bytes]],
+    requests: Iterator[Asked],
     keys: dict[str, bytes],
     total: int,
     done: Done,
@@ -255,10 +272,7 @@ def _ask(
 ) -> None:
     """Have children read; what hangs or kills them is not kept, so it is tried again."""
     wanted = min(pool.processes(config.runtime().processes), max(1, total // A_CHILD))
-    asked = (
-        (row, {**head, "row": {key: row[key] for key in ("uri", "media", "charset")}}, body)
-        for row, head, body in requests
-    )
+    asked = ((row, _head(head, row), body) for row, head, body in requests)
     for number, (row, head, body) in enumerate(children.asked(asked, wanted), 1):
         if head is None:
             failed[row["uri"]] = body.decode()
@@ -269,17 +283,23 @@ def _ask(
     done.commit()
 
 
+def _head(head: MessageHead, row: ManifestRow) -> MessageHead:
+    """What a child is asked, and of which record."""
+    record: Record = {"uri": row["uri"], "media": row["media"], "charset": row["charset"]}
+    return {**head, "row": record}
+
+
 @lru_cache(maxsize=4096)
 def _hostname(start: str) -> str | None:
     return urlsplit(start).hostname
 
 
-def _host(row: Row) -> str:
+def _host(row: ManifestRow) -> str:
     return _hostname("/".join(row["uri"].split("/", 3)[:3])) or str(row["uri"]).split("#")[0]
 
 
 def _cuts(
-    rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done
+    rows: list[ManifestRow], keys: dict[str, bytes], failed: dict[str, str], done: Done
 ) -> dict[str, tuple[int, ...]]:
     """Which blocks of each page are its host's."""
     hosts: dict[str, page.HostBlocks] = defaultdict(page.HostBlocks)
@@ -309,15 +329,16 @@ class Table:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.schema = schema
-        self.rows: list[Row] = []
+        self.rows: list[TableRow] = []
         self.size, self.count = 0, 0
         self._aside = aside(path)
         self.writer = pq.ParquetWriter(self._aside.__enter__(), schema, compression="zstd")
 
-    def add(self, row: Row) -> None:
+    def add(self, row: TableRow, size: int = 0) -> None:
+        """A further row; `size` is how much of it is text and payload."""
         self.rows.append(row)
         self.count += 1
-        self.size += len(row.get("text") or "") + len(row.get("payload") or b"")
+        self.size += size
         if len(self.rows) >= BATCH_ROWS or self.size >= BATCH_MB * 2**20:
             self._batch()
 
@@ -337,7 +358,11 @@ class Table:
 
 
 def write(
-    source: Source, rows: list[Row], keys: dict[str, bytes], failed: dict[str, str], done: Done
+    source: Source,
+    rows: list[ManifestRow],
+    keys: dict[str, bytes],
+    failed: dict[str, str],
+    done: Done,
 ) -> None:
     """The output: every document is kept or dropped with its reason, in the records' order."""
     out = paths.data("clean", source.name)
@@ -348,15 +373,16 @@ def write(
         Table(out / "lineage.parquet", LINEAGE) as lineage,
     ):
         for row in rows:
-            for document in _found(source, row, keys, failed, done):
+            for document in _read(source, row, keys, failed, done):
                 unread = document.pop("unread", None)
                 document |= {"licence": source.licence, "opt_out": row["signals"] or ""}
                 why = unread or reason(source.clean, document)
                 if why:
                     reasons[why] += 1
-                    dropped.add(_dropped(document, why))
+                    start = _dropped(document, why)
+                    dropped.add(start, len(start["text"]))
                 else:
-                    kept.add(document)
+                    kept.add(document, len(document["text"]) + len(document["payload"] or b""))
                     lineage.add(_origin(document, row))
         counts = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
         if not kept.count:
@@ -365,12 +391,16 @@ def write(
     write_json(out / "report.json", {"rows": kept.count, "dropped": counts, "counts": totals})
 
 
-def _dropped(document: Row, why: str) -> Row:
-    same = {name: document[name] for name in ("doc_id", "uri")}
-    return {**same, "reason": why, "text": document["text"][:200]}
+def _dropped(document: Document, why: str) -> DroppedDocument:
+    return {
+        "doc_id": document["doc_id"],
+        "uri": document["uri"],
+        "reason": why,
+        "text": document["text"][:200],
+    }
 
 
-def _origin(document: Row, row: Row) -> Row:
+def _origin(document: Document, row: ManifestRow) -> Origin:
     return {
         "doc_id": document["doc_id"],
         "uri": document["uri"],
@@ -389,16 +419,15 @@ def _nothing_left(source: Source, counts: dict[str, int]) -> str:
     )
 
 
-def _found(
-    source: Source, row: Row, keys: dict[str, bytes], failed: dict[str, str], done: Done
-) -> list[Row]:
+def _read(
+    source: Source, row: ManifestRow, keys: dict[str, bytes], failed: dict[str, str], done: Done
+) -> list[Document]:
     if row["uri"] in failed:
         return [unreadable(source, row, failed[row["uri"]])]
-    documents: list[Row] = unpacked(done.body(keys[row["uri"]]))["documents"]
-    return documents
+    return unpacked(done.body(keys[row["uri"]]))["documents"]
 
 
-def reason(policy: Clean, document: dict[str, Any]) -> str | None:
+def reason(policy: Clean, document: Document) -> str | None:
     """Why a document is dropped, or None."""
     if not document["text"] and not document["payload"]:
         return EMPTY_DROPPED

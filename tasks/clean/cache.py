@@ -17,33 +17,37 @@ from typing import Any
 
 from backports import zstd
 
+from tasks.clean.rows import Content
+
 log = logging.getLogger(__name__)
 
 ASKED = 500  # entries whose marks are read at once
 
-Content = dict[str, Any]
-
 
 def packed(content: Content) -> bytes:
     """JSON, with the payloads of its documents behind it."""
-    payloads = []
-    for document in content.get("documents", ()):
-        payload = document["payload"]
-        if payload is not None:
-            document["payload"] = len(payload)
-            payloads.append(payload)
-    head = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    documents = content.get("documents", [])
+    payloads = [document["payload"] or b"" for document in documents]
+    stored: Any = content
+    if documents:
+        stored = {"documents": [{**each, "payload": _size(each["payload"])} for each in documents]}
+    head = json.dumps(stored, ensure_ascii=False, separators=(",", ":")).encode()
     return zstd.compress(struct.pack(">Q", len(head)) + head + b"".join(payloads), 1)
+
+
+def _size(payload: bytes | None) -> int | None:
+    return None if payload is None else len(payload)
 
 
 def unpacked(body: bytes) -> Content:
     whole = zstd.ZstdDecompressor().decompress(body)
     at = 8 + struct.unpack_from(">Q", whole)[0]
-    content: Content = json.loads(whole[8:at])
-    for document in content.get("documents", ()):
+    stored: Any = json.loads(whole[8:at])
+    for document in stored.get("documents", ()):
         if document["payload"] is not None:
             size, document["payload"] = document["payload"], whole[at : at + document["payload"]]
             at += size
+    content: Content = stored
     return content
 
 

@@ -18,35 +18,38 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import IO, Any
 
+from tasks.clean.rows import MessageHead
 from tidemill.runtime import process
 from tidemill.runtime.lifetimes import kernel
 
 HEAD = struct.Struct(">IQ")
 MB = 2**20
 
-Request = tuple[Any, dict[str, Any], bytes]  # what it is for, head, bytes
+Request = tuple[Any, MessageHead, bytes]  # what it is for, head, bytes
 Answer = tuple[
-    Any, dict[str, Any] | None, bytes
+    Any, MessageHead | None, bytes
 ]  # what it was for; None where the child gave no answer: the bytes say why
 
+NOTHING: Request = (None, {}, b"")
 
-def send(stream: IO[bytes], head: dict[str, Any], body: bytes) -> None:
-    told = json.dumps(head).encode()
-    stream.write(HEAD.pack(len(told), len(body)) + told)
+
+def send(stream: IO[bytes], head: MessageHead, body: bytes) -> None:
+    first = json.dumps(head).encode()
+    stream.write(HEAD.pack(len(first), len(body)) + first)
     stream.write(body)
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
+def receive(stream: IO[bytes]) -> tuple[MessageHead, bytes] | None:
     """The next message; None where the other side is gone."""
     sizes = stream.read(HEAD.size)
     if len(sizes) < HEAD.size:
         return None
     first, second = HEAD.unpack(sizes)
-    told, body = stream.read(first), stream.read(second)
-    if len(told) < first or len(body) < second:
+    head, body = stream.read(first), stream.read(second)
+    if len(head) < first or len(body) < second:
         return None
-    return json.loads(told), body
+    return json.loads(head), body
 
 
 class Worker:
@@ -65,7 +68,7 @@ class Worker:
         self.until = 0.0
         send(self.stdin, {"settings": settings}, b"")
 
-    def ask(self, task: Any, head: dict[str, Any], body: bytes, limit_s: float) -> None:
+    def ask(self, task: Any, head: MessageHead, body: bytes, limit_s: float) -> None:
         self.task, self.until = task, time.monotonic() + limit_s
         with suppress(BrokenPipeError):  # it is found dead when its answer is read
             send(self.stdin, head, body)
@@ -105,7 +108,7 @@ class Pool:
         with selectors.DefaultSelector() as chooser:
             while True:
                 while len(busy) < processes:
-                    task, head, body = next(waiting, (None, {}, b""))
+                    task, head, body = next(waiting, NOTHING)
                     if task is None:
                         break
                     worker = self.idle.pop() if self.idle else Worker(self.module, self.settings)
@@ -129,10 +132,10 @@ class Pool:
                     yield self._answer(worker, worker in ready)
 
     def _answer(self, worker: Worker, ready: bool) -> Answer:
-        found = receive(worker.stdout) if ready else None
-        if found:
+        answer = receive(worker.stdout) if ready else None
+        if answer:
             self.idle.append(worker)
-            return worker.task, *found
+            return worker.task, *answer
         if ready:  # its pipe is closed: let the system say how it ended
             worker.child.wait()
         died_of = worker.end()

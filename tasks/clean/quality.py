@@ -12,7 +12,6 @@ characters, `repeated_n` what lies within n-grams that were there before, each c
 
 import re
 from collections import Counter
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,11 @@ _ENDING = re.compile(r"[.!?…。！？؟۔।॥]+(?=[\s\"'”’»」』]|$|(?
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
-def signals(text: str, language: str) -> dict[str, Any]:
+Signals = dict[str, str | float | None]
+"""`unit` (word or character), and numbers: counts and shares of 1."""
+
+
+def signals(text: str, language: str) -> Signals:
     """What there is to know, as numbers; shares are of 1.
 
     `language` by ISO 639-1, "" where it is not known.
@@ -37,34 +40,34 @@ def signals(text: str, language: str) -> dict[str, Any]:
     by_character = language in BY_CHARACTER
     tokens = [letter for letter in text if not letter.isspace()] if by_character else text.split()
     lines = [line for line in text.split("\n") if line]
-    words, letters = len(tokens), sum(map(len, tokens))
-    if not words:
+    count, letters = len(tokens), sum(map(len, tokens))
+    if not count:
         return {}
-    found: dict[str, Any] = {
+    words = count // 2 if by_character else count
+    measured: Signals = {
         "unit": "character" if by_character else "word",
-        "words": words // 2 if by_character else words,
+        "words": words,
         "lines": len(lines),
     }
     if not by_character:
-        found["mean_word"] = letters / words
-        found["alpha_words"] = (
-            sum(1 for word in tokens if word.isalpha() or any(map(str.isalpha, word))) / words
+        measured["mean_word"] = letters / count
+        measured["alpha_words"] = (
+            sum(1 for word in tokens if word.isalpha() or any(map(str.isalpha, word))) / count
         )
     else:
-        found["alpha_words"] = sum(map(str.isalpha, tokens)) / words
-    found["symbols"] = (
-        max(text.count("#"), text.count("...") + text.count("…")) / found["words"]
-        if found["words"]
-        else 0.0
+        measured["alpha_words"] = sum(map(str.isalpha, tokens)) / count
+    measured["symbols"] = (
+        max(text.count("#"), text.count("...") + text.count("…")) / words if words else 0.0
     )
-    found |= _lines(lines, text, found["words"])
-    found["stop_words"] = _stops(tokens, text, language, by_character)
-    found["sentences"] = len(_ENDING.findall(text))
-    found["braces"] = int("{" in text)
-    found["lorem_ipsum"] = int("lorem ipsum" in text.lower())
-    found |= _grams(tokens, 2 if by_character else 1)
+    measured.update(_lines(lines, text, words))
+    measured["stop_words"] = _stops(tokens, text, language, by_character)
+    measured["sentences"] = len(_ENDING.findall(text))
+    measured["braces"] = int("{" in text)
+    measured["lorem_ipsum"] = int("lorem ipsum" in text.lower())
+    measured.update(_grams(tokens, 2 if by_character else 1))
     return {
-        key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()
+        key: round(value, 4) if isinstance(value, float) else value
+        for key, value in measured.items()
     }
 
 

@@ -9,11 +9,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 from urllib.parse import urlsplit
 
 from tasks.clean import language, page, pii, quality
 from tasks.clean.part import Part, Unreadable
+from tasks.clean.rows import Content, Document, Record, TextMeasures
 from tasks.clean.selectors import Beside, cut
 from tidemill.engines.config.schema import Source
 from tidemill.kit import content
@@ -24,35 +24,32 @@ MOST_PARTS = 1_000_000  # of one record; a table of more rows is dropped
 MOST_TITLE = 500
 LONGEST_LABEL = 60  # characters of a block that may name what stands in the next
 
-# A row of documents.parquet, but for licence and opt_out, and `unread`: why nothing could be read.
-Document = dict[str, Any]
-
 
 def documents(
-    source: Source, row: dict[str, Any], body: bytes, beside: Beside = lambda uri: None
+    source: Source, row: Record, body: bytes, beside: Beside = lambda uri: None
 ) -> list[Document]:
     """A record's documents; one that says why where there is none."""
-    found: list[Document] = []
+    cut_out: list[Document] = []
     why = "no part matches the selector"
     times: Counter[str] = Counter()
     names: set[str] = set()
     for rule in source.selector:
-        before = len(found)
+        before = len(cut_out)
         try:
             for part in cut(rule, row["uri"], body, beside):
                 if source.clean.marks_pii(source.kind):  # a series is named by its group
                     part.part = pii.marked(part.part)[0]
                 part.part = _own(part.part, times, names)
-                found.append(sound(source, row, part))
-                if len(found) > MOST_PARTS:
+                cut_out.append(sound(source, row, part))
+                if len(cut_out) > MOST_PARTS:
                     raise Unreadable(f"more than {MOST_PARTS:,} parts")
         except Unreadable as error:
             why = str(error)
-            del found[before:]  # a record is read whole or not at all
+            del cut_out[before:]  # a record is read whole or not at all
         except RecursionError:  # want of memory ends the child: it says nothing of the record
             why = "not readable: RecursionError"
-            del found[before:]
-    return found or [unreadable(source, row, why)]
+            del cut_out[before:]
+    return cut_out or [unreadable(source, row, why)]
 
 
 def _own(name: str, times: Counter[str], names: set[str]) -> str:
@@ -68,11 +65,11 @@ def _own(name: str, times: Counter[str], names: set[str]) -> str:
     return own
 
 
-def unreadable(source: Source, row: dict[str, Any], why: str) -> Document:
+def unreadable(source: Source, row: Record, why: str) -> Document:
     return {**described(source, row, Part("page", "", "")), "unread": why}
 
 
-def sound(source: Source, row: dict[str, Any], part: Part) -> Document:
+def sound(source: Source, row: Record, part: Part) -> Document:
     """A part as a document, or the reason why it cannot be one: text that no table can hold."""
     try:
         return described(source, row, part)
@@ -91,7 +88,7 @@ def sound(source: Source, row: dict[str, Any], part: Part) -> Document:
         }
 
 
-def pages(source: Source, row: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+def pages(source: Source, row: Record, body: bytes) -> tuple[Content, bytes]:
     """A page before its host is known: what it holds, and its blocks as marks.
 
     What is personal is replaced here, before anything is kept.
@@ -100,7 +97,7 @@ def pages(source: Source, row: dict[str, Any], body: bytes) -> tuple[dict[str, A
         read = _page(row, body)
     except Unreadable as error:
         return {"unread": str(error)}, b""
-    found: dict[str, dict[str, int]] = {}
+    personal: dict[str, dict[str, int]] = {}
     if source.clean.marks_pii(source.kind):
         read.title = pii.marked(read.title, limit=MOST_TITLE)[0]
         before = ""
@@ -108,16 +105,16 @@ def pages(source: Source, row: dict[str, Any], body: bytes) -> tuple[dict[str, A
             plain, counts = pii.marked(block, before)
             before = block if len(block) <= LONGEST_LABEL else ""
             if counts:
-                read.blocks[place], found[str(place)] = (plain, linked), counts
+                read.blocks[place], personal[str(place)] = (plain, linked), counts
     return {
         "title": read.title[:MOST_TITLE],
         "language": read.language,
         "blocks": read.blocks,
-        "found": found,
+        "found": personal,
     }, page.marks(read)
 
 
-def _page(row: dict[str, Any], body: bytes) -> page.MainText:
+def _page(row: Record, body: bytes) -> page.MainText:
     """A page by its media type, as the crawler decides it. Raises Unreadable."""
     media = row.get("media")
     if headers.is_html(media, body):
@@ -127,9 +124,7 @@ def _page(row: dict[str, Any], body: bytes) -> page.MainText:
     raise Unreadable(f"media type {media}: neither HTML nor plain text")
 
 
-def of_page(
-    source: Source, row: dict[str, Any], read: dict[str, Any], cut: Iterable[int]
-) -> list[Document]:
+def of_page(source: Source, row: Record, read: Content, cut: Iterable[int]) -> list[Document]:
     """The document of a page whose host is known by now."""
     if "unread" in read:
         return [unreadable(source, row, read["unread"])]
@@ -155,7 +150,7 @@ def of_page(
     ]
 
 
-def described(source: Source, row: dict[str, Any], part: Part) -> Document:
+def described(source: Source, row: Record, part: Part) -> Document:
     """A part as a row of documents.parquet. Raises UnicodeEncodeError."""
     part, counts = _without_personal(source, part)
     attributes = json.dumps(part.attributes, sort_keys=True, ensure_ascii=False)
@@ -220,7 +215,7 @@ def _series_without_personal(payload: bytes) -> tuple[bytes, dict[str, int]]:
     return out.getvalue().encode(), dict(counts)
 
 
-def _measured(part: Part) -> Document:
+def _measured(part: Part) -> TextMeasures:
     """What is counted in a part's text."""
     letter_script = normal.script(part.text)
     guess, score = language.found(part.text)

@@ -8,6 +8,7 @@ import sys
 
 from tasks.clean import pool, read
 from tasks.clean.cache import packed, unpacked
+from tasks.clean.rows import Content
 from tidemill.engines.config.schema import Source
 
 
@@ -20,20 +21,15 @@ def work() -> None:
     source = Source.model_validate_json(first[0]["settings"])
     while (asked := pool.receive(stdin)) is not None:
         head, body = asked
-        row = head["row"]
+        row, marks = head["row"], b""
+        answer: Content
         if "cut" in head:
-            answer, marks = (
-                {"documents": read.of_page(source, row, unpacked(body), head["cut"])},
-                b"",
-            )
+            answer = {"documents": read.of_page(source, row, unpacked(body), head["cut"])}
         elif source.pages:
             answer, marks = read.pages(source, row, body)
         else:
             beside = {name: body[start:end] for name, (start, end) in head["beside"].items()}
-            answer, marks = (
-                {"documents": read.documents(source, row, body[: head["size"]], beside.get)},
-                b"",
-            )
+            answer = {"documents": read.documents(source, row, body[: head["size"]], beside.get)}
         pool.send(stdout, {"marks": len(marks)}, marks + packed(answer))
 
 

@@ -6,7 +6,7 @@ import mimetypes
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from tasks.collect.package import fetch
 from tidemill.engines import config
@@ -19,7 +19,20 @@ from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import aside, locked, sha256, write_json
 
-COUNTED = {"records", "fetched", "unchanged", "failed", "refused", "gone", "reasons"}
+
+class NightNote(TypedDict):
+    """How a source's last night went, for `tidemill sources`."""
+
+    at: str  # when it began: UTC, ISO 8601
+    ok: bool
+    why: NotRequired[str]  # it failed; then there are no counts
+    records: NotRequired[int]
+    fetched: NotRequired[int]
+    unchanged: NotRequired[int]
+    refused: NotRequired[int]
+    failed: NotRequired[int]
+    gone: NotRequired[int]
+    reasons: NotRequired[dict[str, int]]
 
 
 def collect(name: str) -> Collected:
@@ -36,11 +49,25 @@ def collect(name: str) -> Collected:
         except (Fault, Refused) as error:
             _note(name, {"at": began, "ok": False, "why": str(error)})
             raise
-        _note(name, {"at": began, "ok": True, **receipt.model_dump(include=COUNTED)})
+        _note(name, _good(began, receipt))
         return receipt
 
 
-def _note(name: str, night: dict[str, Any]) -> None:
+def _good(began: str, receipt: Collected) -> NightNote:
+    return {
+        "at": began,
+        "ok": True,
+        "records": receipt.records,
+        "fetched": receipt.fetched,
+        "unchanged": receipt.unchanged,
+        "refused": receipt.refused,
+        "failed": receipt.failed,
+        "gone": receipt.gone,
+        "reasons": receipt.reasons,
+    }
+
+
+def _note(name: str, night: NightNote) -> None:
     """For `tidemill sources`; a night that was killed leaves the one before."""
     write_json(paths.state("collect", f"{name}.night.json"), night)
 

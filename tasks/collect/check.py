@@ -8,9 +8,9 @@ import json
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from tasks.collect.frontier import answered, last_report
+from tasks.collect.frontier import NightReport, answered, last_report
 from tidemill.engines import config
 from tidemill.engines.config.schema import NightBudget, Source
 from tidemill.runtime import paths
@@ -19,7 +19,46 @@ from tidemill.web import optout, urls
 from tidemill.web.headers import product
 
 
-def check(name: str, uri: str) -> dict[str, Any]:
+class SignalFound(TypedDict):
+    signal: str
+    where: str
+    value: str
+    says: str  # yes, no or nothing
+
+
+class Allowed(TypedDict):
+    """What a site allows of an address."""
+
+    decision: str
+    because: str
+    robots: str  # how its robots.txt stands, in words
+    delay_s: float
+    files: dict[str, int]  # the site's own, by their answers' status
+    signals: list[SignalFound]
+
+
+class CheckedAddress(Allowed):
+    source: str
+    url: str
+
+
+class SourceNight(TypedDict):
+    """A source's last night; None where a number is not known."""
+
+    source: str
+    kind: str
+    night: str | None  # when: UTC, ISO 8601
+    pages: int | None
+    fetched: int | None
+    unchanged: int | None
+    failed: int | None
+    refused: int | None
+    gone: int | None
+    waiting: int | None  # hosts with pages left
+    why: str
+
+
+def check(name: str, uri: str) -> CheckedAddress:
     """Whether an address may be fetched and trained on, and by whose word.
 
     The page is asked for where the site's files allow it.
@@ -52,7 +91,7 @@ def check(name: str, uri: str) -> dict[str, Any]:
         folder = Path(text)
         with suppress(Fault):  # what was found is read below
             asyncio.run(mirrored(folder))
-        return {"source": name, "url": there, **_found(folder / "state" / "frontier.db", there)}
+        return {"source": name, "url": there, **_allowed(folder / "state" / "frontier.db", there)}
 
 
 def _alone(source: Source, uri: str) -> Source:
@@ -73,7 +112,7 @@ def _alone(source: Source, uri: str) -> Source:
     )
 
 
-def _found(path: Path, uri: str) -> dict[str, Any]:
+def _allowed(path: Path, uri: str) -> Allowed:
     page = answered(path, uri)
     agent = product(config.general().collect.user_agent)
     signals = optout.read(page.signals) or optout.of_site(page.bodies, uri, agent)
@@ -100,19 +139,23 @@ def _found(path: Path, uri: str) -> dict[str, Any]:
     }
 
 
-COUNTED = ("fetched", "unchanged", "failed", "refused", "gone")
-
-
-def nights() -> list[dict[str, Any]]:
+def nights() -> list[SourceNight]:
     """Each source's last night: when, how long, pages, what failed and what was refused."""
     return [_night(name) for name in config.files("source")]
 
 
-def _night(name: str) -> dict[str, Any]:
-    row: dict[str, Any] = {
+def _night(name: str) -> SourceNight:
+    row: SourceNight = {
         "source": name,
         "kind": "?",
-        **dict.fromkeys(("night", "pages", *COUNTED, "waiting")),
+        "night": None,
+        "pages": None,
+        "fetched": None,
+        "unchanged": None,
+        "failed": None,
+        "refused": None,
+        "gone": None,
+        "waiting": None,
         "why": "",
     }
     try:
@@ -121,36 +164,42 @@ def _night(name: str) -> dict[str, Any]:
         return {**row, "why": str(error)}
     report = last_report(paths.state("collect", name, "frontier.db"))
     if report:
-        row |= {
+        row = {
+            **_counted(row, report),
             "night": report["ended"],
-            "pages": report["records"],
             "waiting": len(report["waiting"]),
-            "why": _foremost(report["reasons"]),
-            **{field: report[field] for field in COUNTED},
         }
-    return row | _noted(paths.state("collect", f"{name}.night.json"), row)
+    return _noted(paths.state("collect", f"{name}.night.json"), row)
+
+
+def _counted(row: SourceNight, report: NightReport) -> SourceNight:
+    return {
+        **row,
+        "pages": report["records"],
+        "fetched": report["fetched"],
+        "unchanged": report["unchanged"],
+        "failed": report["failed"],
+        "refused": report["refused"],
+        "gone": report["gone"],
+        "why": _foremost(report["reasons"]),
+    }
 
 
 def _foremost(reasons: dict[str, int]) -> str:
     return "; ".join(f"{count} {why}" for why, count in list(reasons.items())[:3])
 
 
-def _noted(path: Path, row: dict[str, Any]) -> dict[str, Any]:
-    """What the last night left beside.
+def _noted(path: Path, row: SourceNight) -> SourceNight:
+    """The row with what the last night left beside.
 
     It is all there is of sources that are no pages, and of any source why it failed.
     """
     try:
         report = json.loads(path.read_text())
         if not report["ok"]:
-            return {"night": report["at"], "why": report["why"]}
+            return {**row, "night": report["at"], "why": report["why"]}
         if row["night"]:
-            return {}
-        return {
-            "night": report["at"],
-            "pages": report["records"],
-            "why": _foremost(report["reasons"]),
-            **{field: report[field] for field in COUNTED},
-        }
+            return row
+        return {**_counted(row, report), "night": report["at"]}
     except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        return row

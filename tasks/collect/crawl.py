@@ -16,7 +16,7 @@ from typing import Any
 
 from tasks.collect.acknowledge import ITS_OWN, Acknowledgements, failed, unhandled
 from tasks.collect.fetch import Answer, Failed, Fetcher, TooMuch
-from tasks.collect.frontier import PAGE, Found, Frontier, Lease
+from tasks.collect.frontier import PAGE, Found, Frontier, Lease, PageChange
 from tasks.collect.intake import Intake
 from tasks.collect.interpret import AGAIN, DAY_S, Outcome, kept
 from tasks.collect.journal import Journal
@@ -421,8 +421,13 @@ class Visits:
         if self.texts[host.site + text] <= self.settings.same_text:
             return outcome
         why = "same words as other pages"
-        changed = {"decision": "refused", "reason": why, "sha256": lease.sha256}
-        return Outcome("refused", why, changed={**outcome.changed, **changed})
+        changed: PageChange = {
+            **outcome.changed,
+            "decision": "refused",
+            "reason": why,
+            "sha256": lease.sha256,
+        }
+        return Outcome("refused", why, changed=changed)
 
     def _not_had(
         self,
@@ -444,7 +449,7 @@ class Visits:
 
 
 def _refused(lease: Lease, reason: str, at: float, by_signal: bool = False) -> Outcome:
-    changed: dict[str, Any] = {"visited": at, "due": 0}
+    changed: PageChange = {"visited": at, "due": 0}
     if lease.kind == PAGE:
         changed |= {"decision": "refused", "reason": reason}
     return Outcome("refused", reason.partition(":")[0], changed=changed, by_signal=by_signal)

@@ -12,13 +12,14 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
-from tidemill.records.warc import ManifestRow
+from tidemill.records.receipts import Collected
+from tidemill.records.warc import DecisionRow, ManifestRow, StatementRow
 from tidemill.runtime.files import sha256
 from tidemill.web import urls
 
@@ -69,6 +70,36 @@ LEASE = (
     "id, uri, kind, rank, hops, listed, attempts, visits, changes, gone, status, etag, modified,"
     " sha256, text, stored, first, visited"
 )
+
+
+class PageChange(TypedDict, total=False):
+    """Columns of a page that a visit changes."""
+
+    status: int  # -1: it failed
+    visited: float  # seconds since 1970, as the other times
+    first: float
+    due: float
+    visits: int  # after the first
+    changes: int
+    gone: int  # nights in a row that it was not there
+    decision: str | None
+    reason: str | None
+    signals: str | None
+    sha256: str | None
+    etag: str | None
+    modified: str | None
+    text: str | None
+    stored: str | None  # its row of the manifest as JSON
+
+
+NOT_STORED: PageChange = {
+    "sha256": None,
+    "etag": None,
+    "modified": None,
+    "text": None,
+    "stored": None,
+}
+"""Of a page whose bytes are not in the manifest any more."""
 
 
 class Lease(NamedTuple):
@@ -191,10 +222,10 @@ class Frontier:
         self.db.execute("UPDATE hosts SET pages = 0, bytes = 0")
         return number, False
 
-    def end(self, night: int, now: float, report: dict[str, Any]) -> None:
+    def end(self, night: int, now: float, report: Collected) -> None:
         self.db.execute(
             "UPDATE nights SET ended = ?, report = ? WHERE id = ?",
-            (now, json.dumps(report, sort_keys=True), night),
+            (now, json.dumps(report.model_dump(), sort_keys=True), night),
         )
         self.db.execute("DELETE FROM counts WHERE night < ?", (night - 30,))
         self.db.execute("DELETE FROM nights WHERE id < ?", (night - 400,))
@@ -286,14 +317,13 @@ class Frontier:
             (number, name, status, fetched, hashlib.sha256(body).hexdigest(), body),
         )
 
-    def statements(self) -> Iterator[dict[str, Any]]:
-        """Every file of every host, as a row of `hosts.parquet`."""
-        names = ("site", "name", "status", "fetched", "sha256", "body")
+    def statements(self) -> Iterator[StatementRow]:
+        """Every file of every host."""
         for row in self.db.execute(
             """SELECT hosts.site, name, status, fetched, sha256, body
             FROM files JOIN hosts ON hosts.id = files.host ORDER BY 1, 2"""
         ):
-            yield dict(zip(names, row, strict=True))
+            yield StatementRow(*row)
 
     def waiting(self, number: int) -> int:
         """How many of a host's addresses wait."""
@@ -374,7 +404,7 @@ class Frontier:
     def give_back(self, lease: Lease) -> None:
         self.db.execute("UPDATE pages SET state = 0 WHERE id = ?", (lease.id,))
 
-    def done(self, number: int, night: int, **changed: Any) -> None:
+    def done(self, number: int, night: int, **changed: Unpack[PageChange]) -> None:
         """Acknowledge an address with what is known of it now."""
         names = ", ".join(f"{name} = ?" for name in changed)
         self.db.execute(
@@ -477,6 +507,7 @@ class Frontier:
         """Stage every stored page that no list named this night as gone; how many."""
         count = 0
         named = set(hosts)
+        left: PageChange = {**NOT_STORED, "status": 410}
         for uri, number, row in self.db.execute(
             """SELECT uri, id, stored FROM pages
             WHERE kind = 0 AND sha256 IS NOT NULL AND gone >= 0 AND listed < ?""",
@@ -485,16 +516,7 @@ class Frontier:
             if urls.host(uri) in named and row:
                 stored: ManifestRow = json.loads(row)
                 self.stage({**stored, "status": 410, "signals": "no longer listed"})
-                self.done(
-                    number,
-                    night,
-                    sha256=None,
-                    etag=None,
-                    modified=None,
-                    text=None,
-                    stored=None,
-                    status=410,
-                )
+                self.done(number, night, **left)
                 count += 1
         return count
 
@@ -511,7 +533,7 @@ class Frontier:
         row = self.db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
 
-    def agree(self, rows: Iterable[Mapping[str, Any]], manifest: Path) -> bool:
+    def agree(self, rows: Iterable[ManifestRow], manifest: Path) -> bool:
         """Make the frontier say what the manifest says, where they differ.
 
         The manifest is what we have.
@@ -531,7 +553,7 @@ class Frontier:
         self.note("manifest", there)
         return True
 
-    def _known(self, row: Mapping[str, Any]) -> None:
+    def _known(self, row: ManifestRow) -> None:
         """A page as the manifest has it."""
         when = datetime.fromisoformat(row["fetched"].replace("Z", "+00:00")).timestamp()
         self.db.execute(
@@ -553,13 +575,27 @@ class Frontier:
             ),
         )
 
-    def decisions(self) -> Iterator[dict[str, Any]]:
+    def decisions(self) -> Iterator[DecisionRow]:
         """One record for each address that was decided on, in the order of the addresses."""
         for row in self.db.execute(
             """SELECT uri, decision, reason, signals FROM pages
             WHERE decision IS NOT NULL ORDER BY uri"""
         ):
-            yield dict(zip(("uri", "decision", "reason", "signals"), row, strict=True))
+            yield DecisionRow(*row)
+
+
+class NightReport(TypedDict):
+    """How a night ended: the counts of its receipt, `Collected`, and when that was."""
+
+    ended: str  # UTC, ISO 8601
+    records: int
+    fetched: int
+    unchanged: int
+    failed: int
+    refused: int
+    gone: int
+    reasons: dict[str, int]
+    waiting: dict[str, str]
 
 
 class Answered(NamedTuple):
@@ -604,7 +640,7 @@ def answered(path: Path, uri: str) -> Answered:
     )
 
 
-def last_report(path: Path) -> dict[str, Any] | None:
+def last_report(path: Path) -> NightReport | None:
     """The report of the last night that ended, with its time; None where there is none."""
     if not path.is_file():
         return None
@@ -619,4 +655,5 @@ def last_report(path: Path) -> dict[str, Any] | None:
     if row is None:
         return None
     ended = datetime.fromtimestamp(row[0], UTC).isoformat(timespec="seconds")
-    return {**json.loads(row[1]), "ended": ended}
+    report: NightReport = json.loads(row[1])
+    return {**report, "ended": ended}

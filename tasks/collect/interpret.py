@@ -11,11 +11,10 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from tasks.collect import links, sitemaps
 from tasks.collect.fetch import Answer
-from tasks.collect.frontier import FEED, KINDS, PAGE, Found, Lease
+from tasks.collect.frontier import FEED, KINDS, NOT_STORED, PAGE, Found, Lease, PageChange
 from tidemill.engines.config.schema import Collect, OptOut, Source
 from tidemill.records import warc
 from tidemill.web import headers, optout, urls
@@ -36,7 +35,7 @@ class Outcome:
     why: str = ""
     body: bytes = b""  # to be stored
     row: warc.ManifestRow | None = None  # raw_file and raw_locator are filled in when it is stored
-    changed: dict[str, Any] = field(default_factory=dict)  # in the frontier
+    changed: PageChange = field(default_factory=PageChange)  # in the frontier
     found: list[Found] = field(default_factory=list)
     refused: int = 0  # of what was found: not of this source
     by_signal: bool = False  # refused by the words of the page or its site
@@ -73,7 +72,7 @@ class Reader:
         if answer.status in (404, 410):
             return _gone(lease, answer.status, self.settings, at)
         if answer.status not in HAD:
-            changed = {"status": -1, "visited": at, "due": at}
+            changed: PageChange = {"status": -1, "visited": at, "due": at}
             return Outcome("failed", f"status {answer.status}", changed=changed)
         if lease.kind != PAGE:
             return _list(lease, answer, at)
@@ -116,10 +115,14 @@ class Reader:
     def _not_kept(self, media: str | None, at: float) -> Outcome:
         reason = f"media type {media or 'none'}"
         due = at + self.source.revisit_days[1] * DAY_S
-        changed = {"status": 200, "visited": at, "due": due}
-        return Outcome(
-            "refused", reason, changed={**changed, "decision": "refused", "reason": reason}
-        )
+        changed: PageChange = {
+            "status": 200,
+            "visited": at,
+            "due": due,
+            "decision": "refused",
+            "reason": reason,
+        }
+        return Outcome("refused", reason, changed=changed)
 
     def _not_modified(
         self, lease: Lease, answer: Answer, said: Sequence[optout.Signal], at: float
@@ -129,11 +132,10 @@ class Reader:
         Those of a 304 are the current ones (RFC 9110, 15.4.5).
         """
         changed = _seen(lease, False, self.source, at)
-        changed |= {
-            column: value
-            for column, name in (("etag", "etag"), ("modified", "last-modified"))
-            if (value := answer.get(name))
-        }
+        if etag := answer.get("etag"):
+            changed["etag"] = etag
+        if modified := answer.get("last-modified"):
+            changed["modified"] = modified
         if not lease.stored:
             return Outcome("unchanged", "304", changed=changed)
         row: warc.ManifestRow = json.loads(lease.stored)
@@ -156,14 +158,14 @@ class Reader:
         if lease.stored:
             stored: warc.ManifestRow = json.loads(lease.stored)
             row = {**stored, "status": 451, "signals": words}
-        changed = {
+        changed: PageChange = {
             "status": 200,
             "visited": at,
             "due": at + min(self.source.revisit_days[1], 1.0) * DAY_S,
             "decision": "refused",
             "reason": reason,
             "signals": words,
-            **dict.fromkeys(("sha256", "etag", "modified", "text", "stored")),
+            **NOT_STORED,
         }
         why = reason.partition(":")[0]
         return Outcome("refused", why, row=row, changed=changed, by_signal=True)
@@ -204,7 +206,7 @@ class Reader:
         return urls.host(canonical) == urls.host(lease.uri)
 
     def _copy(self, lease: Lease, canonical: str, at: float) -> Outcome:
-        changed = {
+        changed: PageChange = {
             "status": 200,
             "visited": at,
             "due": at + self.source.revisit_days[1] * DAY_S,
@@ -226,7 +228,7 @@ class Reader:
         digest = hashlib.sha256(answer.body).hexdigest()
         etag, modified = answer.get("etag"), answer.get("last-modified")
         same = lease.sha256 == digest
-        changed = {
+        changed: PageChange = {
             "etag": etag,
             "modified": modified,
             "text": page.text,
@@ -250,7 +252,7 @@ class Reader:
 
 def _moved(lease: Lease, answer: Answer, at: float) -> Outcome:
     there = urls.joined(lease.uri, answer.get("location") or "")
-    changed = {"status": answer.status, "visited": at, "due": at}
+    changed: PageChange = {"status": answer.status, "visited": at, "due": at}
     if there is None:
         return Outcome("failed", "redirect to no address", changed={**changed, "status": -1})
     if there == lease.uri or lease.hops >= HOPS:
@@ -277,7 +279,7 @@ def _gone(lease: Lease, status: int, settings: Collect, at: float) -> Outcome:
     One bad deployment takes nothing away.
     """
     times = lease.gone + 1
-    changed: dict[str, Any] = {
+    changed: PageChange = {
         "status": status,
         "gone": times,
         "visited": at,
@@ -286,13 +288,13 @@ def _gone(lease: Lease, status: int, settings: Collect, at: float) -> Outcome:
     if lease.stored and times >= settings.gone:
         stored: warc.ManifestRow = json.loads(lease.stored)
         row: warc.ManifestRow = {**stored, "status": status}
-        changed |= dict.fromkeys(("sha256", "etag", "modified", "text", "stored"))
+        changed |= NOT_STORED
         return Outcome("gone", f"status {status}", row=row, changed=changed)
     return Outcome("gone", f"status {status}", changed=changed)
 
 
 def _list(lease: Lease, answer: Answer, at: float) -> Outcome:
-    changed = {"status": 200, "visited": at}
+    changed: PageChange = {"status": 200, "visited": at}
     try:
         entries = sitemaps.listed(answer.body, answer.media()[0] or "")
     except sitemaps.NotAList as error:
@@ -330,7 +332,7 @@ def kept(media: str | None, source: Source) -> bool:
     )
 
 
-def _seen(lease: Lease, changed: bool, source: Source, at: float) -> dict[str, Any]:
+def _seen(lease: Lease, changed: bool, source: Source, at: float) -> PageChange:
     """The frontier's columns after a page was there.
 
     They say how often it was looked at and had changed, and when it is due.

@@ -68,7 +68,7 @@ class Report:
         self._tables()
         receipt = self._receipt(digest, pages)
         frontier.published(night.folder / "manifest.parquet")
-        frontier.end(night.number, night.clock.now(), receipt.model_dump())
+        frontier.end(night.number, night.clock.now(), receipt)
         frontier.commit()
         journal.trim()
         return receipt

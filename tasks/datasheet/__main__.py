@@ -10,8 +10,9 @@ from tasks.datasheet import folder
 from tasks.datasheet.counts import SPLITS, Facts, counts, shares
 from tidemill import contract
 from tidemill.engines import config
-from tidemill.engines.config.schema import RecipeConfig
+from tidemill.engines.config.schema import RecipeConfig, Source
 from tidemill.engines.mlflow import runs, tags
+from tidemill.records.reports import VoterRow
 from tidemill.run import main, plan
 from tidemill.run.tracked import begin
 from tidemill.runtime.errors import Refused
@@ -55,7 +56,11 @@ def make(recipe: RecipeConfig, there: Path) -> None:
 
 
 def words(
-    recipe: RecipeConfig, facts: Facts, about: dict[str, str], sources: dict, pictures: list[str]
+    recipe: RecipeConfig,
+    facts: Facts,
+    about: dict[str, str],
+    sources: dict[str, Source],
+    pictures: list[str],
 ) -> str:
     """The datasheet, by the questions of Gebru et al. 2021 as far as the data can answer them."""
     lines = [
@@ -103,7 +108,7 @@ def composition(facts: Facts, sources: int, pictures: list[str]) -> list[str]:
     ]
 
 
-def collection(facts: Facts, sources: dict) -> list[str]:
+def collection(facts: Facts, sources: dict[str, Source]) -> list[str]:
     first, last = facts.fetched
     opt_outs = [f"{count:,} documents {markdown(what)}" for what, count in facts.opt_outs.items()]
     return [
@@ -143,7 +148,7 @@ def pooled_slices(column: str, names: list[str]) -> str:
     return f"{column} {len(names)} ({listed})"
 
 
-def voting(voters: list[dict]) -> str:
+def voting(voters: list[VoterRow]) -> str:
     """The table of labelling functions; nothing where there are none."""
     if not voters:
         return ""
@@ -156,7 +161,7 @@ def voting(voters: list[dict]) -> str:
     )
 
 
-def _voter_line(row: dict) -> str:
+def _voter_line(row: VoterRow) -> str:
     cells = [
         f"{markdown(row['voter'])} ({row['kind']})",
         *(f"{row[share]:.1%}" for share in ("coverage", "overlap", "conflict")),

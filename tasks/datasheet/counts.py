@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from tidemill.engines.config.schema import RecipeConfig
+from tidemill.records.reports import VoterRow
 from tidemill.runtime import paths
 
 SPLITS = ("train", "valid", "test")
@@ -28,7 +29,7 @@ class Facts:
     fetched: tuple[str, str]  # the first and the last day
     signals: Any  # a frame: a document's quality signals a row; of longer texts only
     personal: Counter[str]  # what was marked, by kind
-    voters: list[dict[str, Any]]  # what each covers, contradicts and gets right
+    voters: list[VoterRow]  # what each covers, contradicts and gets right
     small: dict[str, list[str]]  # slices too small to be judged by themselves
     weighted: int | None  # examples that count less in training; None where all count alike
 
@@ -93,11 +94,11 @@ def _days(source: str) -> list[str]:
 
 def _steps(
     recipe: RecipeConfig,
-) -> tuple[list[tuple[str, int, dict[str, int]]], list[dict[str, Any]], int | None]:
+) -> tuple[list[tuple[str, int, dict[str, int]]], list[VoterRow], int | None]:
     """What each step kept and dropped, the labelling functions, and the examples of less weight."""
     name = recipe.application
     steps: list[tuple[str, int, dict[str, int]]] = []
-    voters: list[dict[str, Any]] = []
+    voters: list[VoterRow] = []
     weighted = None
     for step, folder, names in (
         ("clean", "clean", [use.name for use in recipe.sources]),

@@ -7,10 +7,10 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from tasks.datasheet.counts import SPLITS, Facts
-from tidemill.engines.config.schema import RecipeConfig
+from tidemill.engines.config.schema import RecipeConfig, Source
 from tidemill.runtime import paths
 from tidemill.runtime.files import sha256
 
@@ -35,11 +35,55 @@ WEIGHT = {
         "whatever it says."
     )
 }
+
+
+class Naming(TypedDict):
+    """Keys of Croissant: what the snapshot is called, and what is said of it as a whole."""
+
+    name: str
+    description: str
+    license: list[str]
+    in_language: list[str] | None
+    date_published: str | None
+    url: str
+    keywords: list[str]
+    cite_as: str
+
+
+class Collection(TypedDict):
+    """Keys of RAI: where the data came from, and what of it is missing."""
+
+    data_collection: str
+    data_collection_type: list[str]
+    data_collection_timeframe: list[str]
+    data_collection_raw_data: str
+    data_collection_missing_data: str
+
+
+class Preparation(TypedDict):
+    """Keys of RAI: how documents became labelled rows."""
+
+    data_preprocessing_protocol: list[str]
+    data_annotation_protocol: str
+    machine_annotation_tools: list[str]
+
+
+class FitUse(TypedDict):
+    """Keys of RAI: what the data is fit for, and what must be known of it before."""
+
+    data_biases: list[str]
+    data_limitations: list[str]
+    data_use_cases: list[str]
+    data_social_impact: str | None
+    personal_sensitive_information: list[str]
+    data_release_maintenance_plan: str
+
+
 NUMBERS = ("confidence", "weight")  # the columns of numbers; the others are texts
 
 
 def croissant(
-    recipe: RecipeConfig, facts: Facts, about: dict[str, str], sources: dict[str, Any]
+    recipe: RecipeConfig, facts: Facts, about: dict[str, str], sources: dict[str, Source]
 ) -> str:
     """The description, as JSON-LD. Raises where mlcroissant finds it wrong."""
     # Its loaders would look for data sets of torch's kind: a description needs none of it.
@@ -98,8 +142,7 @@ def _records(facts: Facts, split: str) -> "mlc.RecordSet":
     return mlc.RecordSet(id=split, name=split, description=f"The {split} rows.", fields=fields)
 
 
-def _identity(recipe: RecipeConfig, facts: Facts, sources: dict[str, Any]) -> dict[str, Any]:
-    """What the snapshot is called, and what is said of it as a whole."""
+def _identity(recipe: RecipeConfig, facts: Facts, sources: dict[str, Source]) -> Naming:
     name, short = recipe.application, facts.digest[:16]
     languages = sorted(value for value in facts.examples["language"].unique() if value)
     return {
@@ -117,8 +160,7 @@ def _identity(recipe: RecipeConfig, facts: Facts, sources: dict[str, Any]) -> di
     }
 
 
-def _collection(facts: Facts, sources: dict[str, Any]) -> dict[str, Any]:
-    """Where the data came from, and what of it is missing."""
+def _collection(facts: Facts, sources: dict[str, Source]) -> Collection:
     dropped = sum(sum(lost.values()) for _, _, lost in facts.steps)
     crawled = any(source.kind in ("web", "feed") for source in sources.values())
     return {
@@ -138,8 +180,7 @@ def _collection(facts: Facts, sources: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _preparation(recipe: RecipeConfig) -> dict[str, Any]:
-    """How documents became labelled rows."""
+def _preparation(recipe: RecipeConfig) -> Preparation:
     return {
         "data_preprocessing_protocol": [
             "clean: cut into parts, NFC, control characters and runs of white space out",
@@ -155,8 +196,7 @@ def _preparation(recipe: RecipeConfig) -> dict[str, Any]:
     }
 
 
-def _use(recipe: RecipeConfig, about: dict[str, str]) -> dict[str, Any]:
-    """What the data is fit for, and what must be known of it before."""
+def _use(recipe: RecipeConfig, about: dict[str, str]) -> FitUse:
     return {
         "data_biases": [about.get("limits", "Not studied beyond the slices that the gates judge.")],
         "data_limitations": [about.get("limits", "Not written down.")],

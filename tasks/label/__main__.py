@@ -19,6 +19,7 @@ from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import LabelPolicy, RecipeConfig
 from tidemill.engines.dvc import graph
+from tidemill.records.reports import Decided, LabelReport
 from tidemill.records.tables import EXAMPLES, ISSUES, LOST, WEIGHT, save
 from tidemill.run import main
 from tidemill.runtime import paths, process
@@ -44,8 +45,8 @@ def label(name: str) -> None:
         report, field, by_people = answered(name, examples, recipe.label)
         once(examples, documents, by_people)
         doubtful = doubted(examples, field, by_people, recipe.label, report)
-        if field:
-            report |= alike_labels(examples, field)
+        if field and (alike := alike_labels(examples, field)):
+            report["alike"] = alike
         _save(name, out, documents, examples, doubtful, report, recipe.label)
         process.progress(len(documents), len(documents), "documents")
 
@@ -73,7 +74,7 @@ def examined(recipe: RecipeConfig, documents: pd.DataFrame) -> pd.DataFrame:
     return examples
 
 
-def alike_labels(examples: pd.DataFrame, field: str) -> dict[str, Any]:
+def alike_labels(examples: pd.DataFrame, field: str) -> list[dict[str, int]]:
     """Answers that differ in spaces, case or Unicode form alone.
 
     Probably they are one answer, spelled in several ways.
@@ -88,7 +89,7 @@ def alike_labels(examples: pd.DataFrame, field: str) -> dict[str, Any]:
     for counts in alike:
         words = ", ".join(f"{answer!r} ({count:,})" for answer, count in counts.items())
         log.warning("labels that differ in spaces, case or Unicode form alone: %s", words)
-    return {"alike": alike} if alike else {}
+    return alike
 
 
 def _save(
@@ -97,7 +98,7 @@ def _save(
     documents: pd.DataFrame,
     examples: pd.DataFrame,
     doubtful: pd.DataFrame,
-    report: dict[str, Any],
+    report: LabelReport,
     policy: LabelPolicy,
 ) -> None:
     """Write the tables and the report. Raises Refused where no example is left."""
@@ -124,10 +125,10 @@ def _save(
         "agreed": int((wide["confidence"] >= 0.999).sum()),
         "targets": int(wide["target"].nunique()),
     }
-    dropped = lost["reason"].value_counts().sort_index().to_dict()
-    write_json(
-        out / "report.json", {"rows": len(wide), "dropped": dropped, "counts": counts, **report}
-    )
+    reasons = lost["reason"].value_counts().sort_index()
+    dropped = {str(reason): int(count) for reason, count in reasons.items()}
+    whole: LabelReport = {"rows": len(wide), "dropped": dropped, "counts": counts, **report}
+    write_json(out / "report.json", whole)
 
 
 def _nothing_left(name: str, lost: pd.DataFrame) -> str:
@@ -141,7 +142,7 @@ def _nothing_left(name: str, lost: pd.DataFrame) -> str:
 
 def answered(
     name: str, examples: pd.DataFrame, policy: LabelPolicy
-) -> tuple[dict[str, Any], str, dict[str, str]]:
+) -> tuple[LabelReport, str, dict[str, str]]:
     """Let the voters decide where that is asked for, then the people, who win. Changes `examples`.
 
     Gives the report, the answers' one field, and what people answered.
@@ -163,7 +164,7 @@ def answered(
     count = sum(answer is not None for answer in true)
     enough = count >= policy.least_people
     measured_on = "people's labels" if enough else "the given labels"
-    report: dict[str, Any] = {
+    report: LabelReport = {
         "voters": figures(votes, given, true if enough else given, measured_on),
         "people": count,
     }
@@ -204,7 +205,7 @@ def _refuse_without(name: str, usable: pd.DataFrame, field: str) -> None:
 
 def _decide(
     columns: dict[str, list[Any]], votes: Votes, true: list[str | None], field: str
-) -> dict[str, Any]:
+) -> Decided:
     """Relabel every row by what its voters say; which way was taken, and how right each was."""
     way, answers, confidence, scores = decided(votes, true)
     for place, (answer, sure) in enumerate(zip(answers, confidence, strict=True)):
@@ -226,7 +227,7 @@ def _take(columns: dict[str, list[Any]], place: int, field: str, answer: str) ->
         columns["dropped"][place] = None
 
 
-def once(examples: pd.DataFrame, documents: pd.DataFrame, said: dict[str, str]) -> None:
+def once(examples: pd.DataFrame, documents: pd.DataFrame, by_people: dict[str, str]) -> None:
     """Of examples of a source that ask the same with the same answer one stays.
 
     It is the first, or the one that people answered. Where all answers are the same, as in an
@@ -239,7 +240,7 @@ def once(examples: pd.DataFrame, documents: pd.DataFrame, said: dict[str, str]) 
         .merge(documents[["doc_id", "source"]], on="doc_id", how="left")
         .assign(place=np.flatnonzero(examples["dropped"].isna()))
     )
-    order = order.sort_values("example_id", key=lambda ids: ~ids.isin(said), kind="stable")
+    order = order.sort_values("example_id", key=lambda ids: ~ids.isin(by_people), kind="stable")
     twice = order["place"][order.duplicated(["source", "inputs", "target"])]
     examples.loc[examples.index[twice], "dropped"] = "its source asks this question twice"
 
@@ -247,9 +248,9 @@ def once(examples: pd.DataFrame, documents: pd.DataFrame, said: dict[str, str]) 
 def doubted(
     examples: pd.DataFrame,
     field: str,
-    said: dict[str, str],
+    by_people: dict[str, str],
     policy: LabelPolicy,
-    told: dict[str, Any],
+    report: LabelReport,
 ) -> pd.DataFrame:
     """Doubt what looks wrong, by policy with a consequence.
 
@@ -259,25 +260,24 @@ def doubted(
         return pd.DataFrame({column: [] for column in ISSUES.names})
     from tasks.label.issues import issues
 
-    found = issues(
+    judged = issues(
         examples[examples["dropped"].isna()].sort_values("example_id", kind="stable"), field
     )
-    flagged = found["issue"].to_numpy(bool) & ~found["example_id"].isin(said).to_numpy(
-        bool
-    )  # what people said is not doubted
-    told["issues"] = {"rows": len(found), "doubtful": int(flagged.sum())}
+    answered = judged["example_id"].isin(by_people).to_numpy(bool)  # by people: not doubted
+    flagged = judged["issue"].to_numpy(bool) & ~answered
+    report["issues"] = {"rows": len(judged), "doubtful": int(flagged.sum())}
     if policy.issues == "weight":
         quality = {
             example: round(max(float(value), LEAST_WEIGHT), 6)
             for example, value in zip(
-                found.loc[flagged, "example_id"], found.loc[flagged, "quality"], strict=True
+                judged.loc[flagged, "example_id"], judged.loc[flagged, "quality"], strict=True
             )
         }
         examples[WEIGHT.name] = [quality.get(example, 1.0) for example in examples["example_id"]]
     if policy.issues == "drop":
-        wrong = set(found.loc[flagged, "example_id"])
+        wrong = set(judged.loc[flagged, "example_id"])
         examples.loc[examples["example_id"].isin(wrong), "dropped"] = "its label is probably wrong"
-    return found[flagged]
+    return judged[flagged]
 
 
 def relabel(

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import pandas as pd
 
@@ -33,6 +33,52 @@ MOST_ANSWERS = 2_000
 
 def path(recipe: str) -> Path:
     return paths.data("people", recipe).with_suffix(".jsonl")
+
+
+class TaskData(TypedDict):
+    """What people are shown, and of which example it is."""
+
+    example_id: str
+    source: str
+    text: NotRequired[str]
+    image: NotRequired[str]  # a data: address; one of the two is there
+
+
+class Choices(TypedDict):
+    choices: list[str]
+
+
+class ChoiceResult(TypedDict):
+    """An answer in Label Studio's terms: by which control, about which object."""
+
+    from_name: str
+    to_name: str
+    type: str
+    value: Choices
+
+
+class Prediction(TypedDict):
+    model_version: str
+    score: float
+    result: list[ChoiceResult]
+
+
+class StudioTask(TypedDict):
+    """A task for Label Studio, with the answer of the votes."""
+
+    data: TaskData
+    predictions: list[Prediction]
+
+
+@dataclass(frozen=True)
+class ExportedTask:
+    """What an export says of a task beside its answers; empty where it says nothing."""
+
+    example_id: str
+    text: str
+    project: str
+    at: str  # when it last changed, in UTC
+    is_whole: bool  # it has a list of annotations; a line of JSON-MIN has one answer
 
 
 @dataclass(frozen=True)
@@ -130,7 +176,7 @@ def field(examples: pd.DataFrame, recipe: str) -> str:
     return str(next(iter(target)))
 
 
-def tasks(examples: pd.DataFrame, recipe: str, rows: int) -> tuple[list[dict[str, Any]], str]:
+def tasks(examples: pd.DataFrame, recipe: str, rows: int) -> tuple[list[StudioTask], str]:
     """Label Studio's tasks for the least certain examples, and its labelling configuration."""
     name = field(examples, recipe)
     names = sorted({json.loads(item)[name] for item in examples["target"].unique()})
@@ -143,18 +189,25 @@ def tasks(examples: pd.DataFrame, recipe: str, rows: int) -> tuple[list[dict[str
     order = open_examples.sort_values(["confidence", "example_id"], kind="stable").head(rows)
     pictures = "payload" in order and order["payload"].notna().any()
     payloads = order["payload"] if pictures else [None] * len(order)
-    exported = []
+    exported: list[StudioTask] = []
     row: Any
     for row, payload in zip(order.itertuples(index=False), payloads, strict=True):
-        shown = {"image": uri(payload)} if payload is not None else {"text": shown_text(row.inputs)}
-        answer = {
+        data: TaskData = {"example_id": row.example_id, "source": row.source}
+        if payload is not None:
+            data["image"] = uri(payload)
+        else:
+            data["text"] = shown_text(row.inputs)
+        answer: ChoiceResult = {
             "from_name": "answer",
             "to_name": "question",
             "type": "choices",
             "value": {"choices": [json.loads(row.target)[name]]},
         }
-        guess = {"model_version": "votes", "score": float(row.confidence), "result": [answer]}
-        data = {"example_id": row.example_id, "source": row.source, **shown}
+        guess: Prediction = {
+            "model_version": "votes",
+            "score": float(row.confidence),
+            "result": [answer],
+        }
         exported.append({"data": data, "predictions": [guess]})
     return exported, _configuration([*names, NONE], bool(pictures))
 
@@ -201,12 +254,12 @@ def taken(recipe: str, file: Path, examples: pd.DataFrame, new: bool = False) ->
     counts: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
     for task in exported:
-        given = annotations(task)
-        why = _foreign(task, texts)
+        given, about = annotations(task), _about(task)
+        why = _foreign(about, texts)
         if why:
             counts[why] += max(1, len(given))
             continue
-        given += _deleted(task, given, kept)
+        given += _deleted(about, given, kept)
         counts["not answered"] += all(answer.answer == WITHDRAWN for answer in given)
         for answer in given:
             if not sound(answer.answer) or not (new or answer.answer in allowed):
@@ -244,42 +297,45 @@ def _exported(file: Path) -> list[Any]:
     return exported
 
 
-def _data(task: Any) -> dict[str, Any]:
-    """What was exported for a task: beside its annotations, or in one with them in JSON-MIN."""
+def _about(task: Any) -> ExportedTask:
+    """What was exported with a task: beside its annotations, or in one with them in JSON-MIN."""
     if not isinstance(task, dict) or not isinstance(task.get("data", {}), dict):
-        return {}
-    return task.get("data") or task
-
-
-def _foreign(task: Any, texts: dict[str, str]) -> str:
-    """Why a task's answers are for no example of today; empty where they are."""
-    data = _data(task)
-    example = str(data.get("example_id", ""))
-    if example not in texts:
-        return "of examples that are not here"
+        return ExportedTask("", "", "", "", False)
+    data = task.get("data") or task
     text = data.get("text")
-    is_known = isinstance(text, str) and any(map(str.isalpha, text))
-    edited = is_known and text != shown_text(texts[example])
+    return ExportedTask(
+        str(data.get("example_id", "")),
+        text if isinstance(text, str) else "",
+        str(task.get("project") or ""),
+        utc(task.get("updated_at")),
+        isinstance(task.get("annotations"), list),
+    )
+
+
+def _foreign(about: ExportedTask, texts: dict[str, str]) -> str:
+    """Why a task's answers are for no example of today; empty where they are."""
+    if about.example_id not in texts:
+        return "of examples that are not here"
+    is_known = any(map(str.isalpha, about.text))
+    edited = is_known and about.text != shown_text(texts[about.example_id])
     return "of texts that were edited since" if edited else ""
 
 
 def _deleted(
-    task: dict[str, Any], given: list[Given], kept: dict[tuple[str, str], Given]
+    about: ExportedTask, given: list[Given], kept: dict[tuple[str, str], Given]
 ) -> list[Given]:
     """Answers of this project that the task has no longer, as withdrawn when it last changed."""
-    if not isinstance(task.get("annotations"), list):
+    if not about.is_whole:
         return []
-    example, project = str(_data(task).get("example_id", "")), str(task.get("project") or "")
     here = {answer.person for answer in given}
-    at = utc(task.get("updated_at"))
     return [
-        Given(example, before.person, WITHDRAWN, at, project)
+        Given(about.example_id, before.person, WITHDRAWN, about.at, about.project)
         for before in kept.values()
-        if before.example_id == example
-        and before.project == project
+        if before.example_id == about.example_id
+        and before.project == about.project
         and before.person not in here
         and before.answer != WITHDRAWN
-        and (not at or at >= before.at)
+        and (not about.at or about.at >= before.at)
     ]
 
 
@@ -310,12 +366,11 @@ def annotations(task: Any) -> list[Given]:
 
     One that was cancelled, or that has not one choice, is an answer that was withdrawn.
     """
-    data = _data(task)
-    example = str(data.get("example_id", ""))
-    if not data or not example:
+    about = _about(task)
+    example, project = about.example_id, about.project
+    if not example:
         return []
-    project = str(task.get("project") or "")
-    if not isinstance(task.get("annotations"), list):  # JSON-MIN has one answer a line
+    if not about.is_whole:  # JSON-MIN has one answer a line
         answer = task.get("answer")
         if not isinstance(answer, str):
             return []
@@ -325,7 +380,7 @@ def annotations(task: Any) -> list[Given]:
         Given(
             example,
             person(item.get("completed_by")),
-            _choice(item),
+            _choice(item.get("result"), bool(item.get("was_cancelled"))),
             utc(item.get("updated_at") or item.get("created_at")),
             project,
         )
@@ -335,21 +390,19 @@ def annotations(task: Any) -> list[Given]:
     return list(newest(given).values())
 
 
-def _choice(item: dict[str, Any]) -> str:
-    """The one choice of an annotation."""
-    results = item.get("result") if isinstance(item.get("result"), list) else []
+def _choice(results: object, was_cancelled: bool) -> str:
+    """The one choice of an annotation, by its results as they were exported."""
     chosen = [
         choice
-        for result in results or []
+        for result in (results if isinstance(results, list) else [])
         if isinstance(result, dict) and result.get("type") == "choices"
-        for choice in _choices(result)
+        for choice in _choices(result.get("value"))
     ]
-    is_answer = not item.get("was_cancelled") and len(chosen) == 1
+    is_answer = not was_cancelled and len(chosen) == 1
     return str(chosen[0]) if is_answer else WITHDRAWN
 
 
-def _choices(result: dict[str, Any]) -> list[Any]:
-    value = result.get("value")
+def _choices(value: object) -> list[Any]:
     choices = value.get("choices") if isinstance(value, dict) else None
     return choices if isinstance(choices, list) else []
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tidemill.records.reports import VoterRow
+
 NOTHING = -1
 ROUNDS, ENOUGH = 100, 1e-6
 LEAST_TRUE = 30  # rows with a known answer, below which nothing is said to validate better
@@ -64,7 +66,7 @@ def _checks(votes: list[Any]) -> np.ndarray:
 
 def figures(
     votes: Votes, given: Sequence[str | None], true: Sequence[str | None], measured_on: str
-) -> list[dict[str, Any]]:
+) -> list[VoterRow]:
     """A row a voter: coverage, overlap, conflict and accuracy.
 
     Overlap is who else voted too, conflict who else said otherwise; accuracy is where the answer is
@@ -103,7 +105,7 @@ class Seen:
     good: np.ndarray
 
 
-def _row(name: str, kind: str, seen: Seen, measured_on: str) -> dict[str, Any]:
+def _row(name: str, kind: str, seen: Seen, measured_on: str) -> VoterRow:
     def share(part: np.ndarray) -> float:
         return round(float(part.sum()) / max(1, len(part)), 4)
 

@@ -4,8 +4,6 @@ Also which of those rows training saw. They depend on data, code and the recipe'
 so a changed learning rate makes none anew.
 """
 
-from typing import Any
-
 import pandas as pd
 
 from tasks.score.overlap import overlap
@@ -51,7 +49,7 @@ def baselines(this: plan.Plan) -> Baselines:
         return made
 
 
-def fields(this: plan.Plan) -> dict[str, Any]:
+def fields(this: plan.Plan) -> dict[str, str | float | bool | None]:
     """The recipe's fields that its baselines depend on."""
     kind = contract.load(this.application)
     return kind(**this.recipe.model).model_dump(include=set(kind.baseline_fields))

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypedDict
 
 from pydantic import BaseModel
 
@@ -25,10 +25,21 @@ log = logging.getLogger(__name__)
 ROWS, SECONDS = 500, 30.0  # a file is written after so many rows, or so long
 
 
+class NotedRow(TypedDict):
+    """A served question as it is noted: a row of data/served/APPLICATION."""
+
+    at: str  # UTC, ISO 8601
+    version: str
+    question_digest: str
+    noted: str  # JSON: column to value, of question and answer
+    question: str | None  # JSON; where serve.keep_text says so, as the answer
+    answer: str | None
+
+
 class Sampler:
     def __init__(self, application: str, settings: Serve) -> None:
         self.application, self.settings = application, settings
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[NotedRow] = []
         self.began = time.monotonic()
         self.number = 0
         self.writing = threading.Lock()
@@ -62,7 +73,7 @@ class Sampler:
         if rows:
             self._write(rows)
 
-    def _write(self, rows: list[dict[str, Any]]) -> None:
+    def _write(self, rows: list[NotedRow]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from tasks.serve import nudge
 from tasks.serve.loaded_model import LoadedModel, checked, load
@@ -22,6 +22,30 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.1  # how often the nudge is looked at
 # A version that was refused is tried again after this long: its package may have been repaired.
 AGAIN_S = 60.0
+
+
+class Standing(TypedDict):
+    """What answers for an application, and what ought to."""
+
+    version: str | None
+    since: str | None
+    wanted: NotRequired[str]  # the version that is live, where it does not answer yet
+    refused: NotRequired[str]  # and why
+    difference: NotRequired[str]  # between ledger and alias
+
+
+class RegistryHealth(TypedDict):
+    answers: bool
+    silent_s: NotRequired[float]
+    meanwhile: NotRequired[str]
+
+
+class Health(TypedDict):
+    """What GET /health answers."""
+
+    status: str  # ok or degraded
+    registry: RegistryHealth
+    applications: dict[str, Standing]
 
 
 @dataclass(frozen=True)
@@ -250,15 +274,15 @@ class VersionFollower(threading.Thread):
             )
         return True
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> Health:
         """What a person on call asks: is the registry there, what answers, what was refused."""
-        applications: dict[str, dict[str, Any]] = {
+        applications: dict[str, Standing] = {
             name: {"version": None, "since": None, "refused": public(words)}
             for name, words in self.unread.items()
         }
         for name, served in sorted(self.served.items()):
             champion = served.pair.champion
-            standing: dict[str, Any] = {
+            standing: Standing = {
                 "version": champion.version if champion else None,
                 "since": champion.loaded if champion else None,
             }
@@ -274,12 +298,10 @@ class VersionFollower(threading.Thread):
             "wanted" not in one and "difference" not in one and one["version"]
             for one in applications.values()
         )
-        registry: dict[str, Any] = {"answers": not self.unreachable}
+        registry: RegistryHealth = {"answers": not self.unreachable}
         if self.unreachable:
-            registry.update(
-                silent_s=round(time.time() - self.unreachable[0], 1),
-                meanwhile="the versions below answer on",
-            )
+            registry["silent_s"] = round(time.time() - self.unreachable[0], 1)
+            registry["meanwhile"] = "the versions below answer on"
         return {
             "status": "ok" if well else "degraded",
             "registry": registry,

@@ -9,7 +9,6 @@ champion's on its test rows.
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,20 +65,21 @@ def compared(
     drift = moved(usual(model, asked), pd.DataFrame([json.loads(item) for item in served["noted"]]))
     name, meaning = next(iter(model.recipe.metrics.items()))
     labelled = since(application, served, model)
-    figures: dict[str, Any] = {
-        "application": application,
-        "version": model.version,
-        "rows": len(served),
-        "labelled": len(labelled),
-        "metric": name,
-        "drift": {key: round(value, 4) for key, (value, _) in drift.items()},
-    }
-    if len(labelled) >= LABELLED:
-        figures["figure"] = figure(model, labelled, name)
-        figures["expected"] = figure(model, asked, name)
+    enough = len(labelled) >= LABELLED
+    seen = Watched(
+        application=application,
+        version=model.version,
+        rows=len(served),
+        because="",
+        labelled=len(labelled),
+        metric=name,
+        drift={key: round(value, 4) for key, (value, _) in drift.items()},
+        figure=figure(model, labelled, name) if enough else None,
+        expected=figure(model, asked, name) if enough else None,
+    )
     sure = {key for key, (_, is_sure) in drift.items() if is_sure}
     sign = 1 if meaning.better == "higher" else -1
-    return Watched(**figures, **judged(figures, sure, sign, settings))
+    return judged(seen, sure, sign, settings)
 
 
 def usual(model: LoadedModel, asked: pd.DataFrame) -> pd.DataFrame:
@@ -91,25 +91,21 @@ def usual(model: LoadedModel, asked: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def judged(found: dict[str, Any], sure: set[str], sign: int, settings: Serve) -> dict[str, Any]:
-    """Whether it is an alarm, and the words for it."""
+def judged(seen: Watched, sure: set[str], sign: int, settings: Serve) -> Watched:
+    """What was seen, with whether it is an alarm, and the words for it."""
     alarms = [
         f"{name} drifted by {value:.2f} (PSI; {settings.drift:g} is allowed)"
-        for name, value in found["drift"].items()
+        for name, value in seen.drift.items()
         if value > settings.drift and name in sure
     ]
-    if (
-        found.get("figure") is not None
-        and sign * (found["expected"] - found["figure"]) > settings.drop
-    ):
+    figure, expected = seen.figure, seen.expected
+    if figure is not None and expected is not None and sign * (expected - figure) > settings.drop:
         alarms.append(
-            f"{found['metric']} is {found['figure']:.3f} on {found['labelled']} served rows that "
-            f"were labelled since, {found['expected']:.3f} on the test rows"
+            f"{seen.metric} is {figure:.3f} on {seen.labelled} served rows that "
+            f"were labelled since, {expected:.3f} on the test rows"
         )
-    return {
-        "alarm": bool(alarms),
-        "because": "; ".join(alarms) or "what is asked and how it is answered is as it was judged",
-    }
+    calm = "what is asked and how it is answered is as it was judged"
+    return seen.model_copy(update={"alarm": bool(alarms), "because": "; ".join(alarms) or calm})
 
 
 def noted(application: str, number: str) -> pd.DataFrame:

@@ -12,8 +12,9 @@ def snapshot(recipe: str) -> Snapshot:
     """Push the data to the DVC remote, see that all of it is there, tag dvc.lock."""
     from tidemill.engines.dvc import snapshots
     from tidemill.runtime import process
+    from tidemill.runtime.events import StepNote
 
-    found = snapshots.snapshot(recipe)
-    for note in found.notes:
-        process.tell(f"snapshot {recipe}", note=note)
-    return found
+    receipt = snapshots.snapshot(recipe)
+    for note in receipt.notes:
+        process.tell(f"snapshot {recipe}", StepNote(note))
+    return receipt

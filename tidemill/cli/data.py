@@ -1,10 +1,14 @@
 """tidemill data list and diff: which snapshots there are, and how two of them differ."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidemill.cli.arguments import Json, add_row, out
+
+if TYPE_CHECKING:
+    from tidemill.engines.dvc.snapshots import ListedSnapshot
+    from tidemill.records.receipts import DiffRow
 
 Remote = Annotated[
     str, typer.Option(help="A DVC remote's folder or URL; without it, this project's own.")
@@ -31,17 +35,17 @@ def listed(
 
     if recipe and not remote and recipe not in contract.names():
         raise Refused(f"no recipe '{recipe}'; recipes/ has {', '.join(contract.names())}")
-    found = snapshots(recipe, last, remote or None)
+    rows = snapshots(recipe, last, remote or None)
     if as_json:
-        out(found)
+        out(rows)
         return
-    if not found:
+    if not rows:
         typer.echo("no snapshot yet; tidemill run makes the first")
         return
-    _show_snapshots(found)
+    _show_snapshots(rows)
 
 
-def _show_snapshots(found: list[dict[str, Any]]) -> None:
+def _show_snapshots(rows: "list[ListedSnapshot]") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -51,7 +55,7 @@ def _show_snapshots(found: list[dict[str, Any]]) -> None:
         table.add_column(name, no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("since the one before", overflow="fold")
-    for one in found:
+    for one in rows:
         add_row(
             table,
             one["recipe"],
@@ -77,24 +81,25 @@ def diff(
     """What changed from the first snapshot to the second, by source and language."""
     from tidemill.engines.dvc.snapshots import compared
 
-    found = compared(old, new, remote or None)
+    between = compared(old, new, remote or None)
     if as_json:
-        out(found)
+        out(between)
         return
+    old_rows, new_rows = (sum(rows.values()) for rows in between["rows"])
     typer.echo(
-        f"{found['recipe']} {found['old'][:16]} ({sum(found['rows'][0].values()):,} rows) and "
-        f"{found['new'][:16]} ({sum(found['rows'][1].values()):,} rows): "
+        f"{between['recipe']} {between['old'][:16]} ({old_rows:,} rows) and "
+        f"{between['new'][:16]} ({new_rows:,} rows): "
         + (
-            ", ".join(f"{count:,} {what}" for what, count in found["changed"].items())
-            if found["by"]
+            ", ".join(f"{count:,} {what}" for what, count in between["changed"].items())
+            if between["by"]
             else "the same rows"
         )
     )
-    if found["by"]:
-        _show_changes(found["by"])
+    if between["by"]:
+        _show_changes(between["by"])
 
 
-def _show_changes(by: list[dict[str, Any]]) -> None:
+def _show_changes(by: "list[DiffRow]") -> None:
     """A row for each source and language, those that changed most first."""
     from rich.console import Console
     from rich.table import Table
@@ -107,7 +112,7 @@ def _show_changes(by: list[dict[str, Any]]) -> None:
     for row in sorted(
         by,
         key=lambda row: (
-            -(row["added"] + row["changed"] + row["gone"]),
+            -_changes(row),
             row["source"],
             row["language"],
         ),
@@ -116,13 +121,19 @@ def _show_changes(by: list[dict[str, Any]]) -> None:
             table,
             row["source"],
             row["language"],
-            *(f"{row[name]:,}" for name in ("added", "changed", "gone")),
+            *(f"{count:,}" for count in (row["added"], row["changed"], row["gone"])),
         )
     Console().print(table)
 
 
-def in_words(by: list[dict[str, Any]] | None) -> str:
+def _changes(row: "DiffRow") -> int:
+    return row["added"] + row["changed"] + row["gone"]
+
+
+def in_words(by: "list[DiffRow] | None") -> str:
     """Sums by source, and the languages most of it is in."""
+    from tidemill.engines.dvc.snapshot_diff import totals
+
     if by is None:
         return "the first one"
     if not by:
@@ -130,14 +141,10 @@ def in_words(by: list[dict[str, Any]] | None) -> str:
     words = []
     for source in sorted({row["source"] for row in by}):
         mine = [row for row in by if row["source"] == source]
-        counts = ", ".join(
-            f"{total:,} {name}"
-            for name in ("added", "changed", "gone")
-            if (total := sum(row[name] for row in mine))
-        )
+        counts = ", ".join(f"{total:,} {name}" for name, total in totals(mine).items() if total)
         named = sorted(
             (row for row in mine if row["language"]),
-            key=lambda row: -(row["added"] + row["changed"] + row["gone"]),
+            key=lambda row: -_changes(row),
         )
         more = f" (and {len(named) - 3} more)" if len(named) > 3 else ""
         words.append(

@@ -5,11 +5,14 @@ The least certain examples go out; and it is said what the voters are worth.
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tidemill.cli.arguments import Application, Json, add_row, out
+
+if TYPE_CHECKING:
+    from tidemill.records.reports import Decided, VoterRow
 
 label = typer.Typer(
     no_args_is_help=True,
@@ -59,22 +62,22 @@ def exported(
     from tidemill.runtime.files import write
 
     there = examples(application)
-    found, configuration = people.tasks(there, application, rows)
+    tasks, configuration = people.tasks(there, application, rows)
     alike = there["confidence"].nunique() == 1
     path = to or paths.state("labels", f"{application}.json")
-    write(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+    write(path, json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
     labelling = path.with_suffix(".xml")
     write(labelling, configuration)
-    told = {
+    exports = {
         "application": application,
-        "tasks": len(found),
+        "tasks": len(tasks),
         "file": str(path),
         "configuration": str(labelling),
     }
     typer.echo(
-        json.dumps(told, indent=1)
+        json.dumps(exports, indent=1)
         if as_json
-        else f"{len(found):,} tasks are in {path}; make a project of Label Studio with the "
+        else f"{len(tasks):,} tasks are in {path}; make a project of Label Studio with the "
         f"configuration {path.with_suffix('.xml')}, import "
         f"them{'; all labels are believed alike, so these are any' if alike else ''}, and "
         f"bring the export back: tidemill label import {application} FILE"
@@ -94,10 +97,10 @@ def imported(
     from tasks.label import people
 
     counts = people.taken(application, file, examples(application), new)
-    told = {"application": application, "file": str(people.path(application)), **counts}
+    merged = {"application": application, "file": str(people.path(application)), **counts}
     words = ", ".join(f"{count:,} {what}" for what, count in counts.items()) or "nothing"
     typer.echo(
-        json.dumps(told, indent=1)
+        json.dumps(merged, indent=1)
         if as_json
         else f"{words}; people have the word on {len(people.answers(application)):,} examples of "
         f"{application} from the next run on"
@@ -116,13 +119,13 @@ def reported(application: Application, as_json: Json = False) -> None:
     examples(application)
     path = paths.data("labels", application) / "report.json"
     try:
-        told = json.loads(path.read_text())
+        report = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise Fault(
             f"{path} cannot be read; make it again: dvc repro -f --single-item label@{application}"
         ) from error
     names = ("voters", "people", "decided", "issues", "alike")
-    kept = {name: told[name] for name in names if name in told}
+    kept = {name: report[name] for name in names if name in report}
     if as_json:
         out({"application": application, **kept})
         return
@@ -144,7 +147,7 @@ def reported(application: Application, as_json: Json = False) -> None:
         typer.echo(f"labels that differ in spaces, case or Unicode form alone: {words}")
 
 
-def _print_voters(voters: list[dict[str, Any]]) -> None:
+def _print_voters(voters: "list[VoterRow]") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -160,7 +163,7 @@ def _print_voters(voters: list[dict[str, Any]]) -> None:
             table,
             row["voter"],
             row["kind"],
-            *(f"{row[name]:.1%}" for name in ("coverage", "overlap", "conflict")),
+            *(f"{share:.1%}" for share in (row["coverage"], row["overlap"], row["conflict"])),
             "" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
             f"{row['rows']:,}",
             row["measured_on"],
@@ -168,7 +171,7 @@ def _print_voters(voters: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def _how_decided(decided: dict[str, Any]) -> str:
+def _how_decided(decided: "Decided") -> str:
     scores = {name: score for name, score in decided.items() if name != "by"}
     if not scores:
         return (

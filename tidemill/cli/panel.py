@@ -12,9 +12,19 @@ from rich.text import Text
 
 from tidemill import contract
 from tidemill.cli.arguments import add_row
-from tidemill.engines.prefect.progress import PLACE, resumed, which
+from tidemill.engines.prefect.progress import resumed, which
+from tidemill.records.receipts import DataHalf, End, Judged, Promoted, Swept
 from tidemill.records.summary import summary
 from tidemill.runtime.escape import line, terminal
+from tidemill.runtime.events import (
+    Event,
+    StepBegan,
+    StepCost,
+    StepEnded,
+    StepFailed,
+    StepNote,
+    StepProgress,
+)
 
 MARKS = {
     "pass": ("✓", "green"),
@@ -43,11 +53,15 @@ class NightPanel:
         self.console, self.quiet = console, quiet
         self.began = time.monotonic()
         self.rows: dict[str, TaskID] = {}
-        self.costs: dict[str, dict[str, float]] = {}
+        self.costs: dict[str, StepCost] = {}
         self.walls: dict[str, float] = {}
-        self.said: dict[str, Any] = {}
+        self.end: End | None = None
+        self.judged: Judged | None = None
+        self.promoted: Promoted | None = None
+        self.data: DataHalf | None = None
+        self.best_trial = ""
         self.notes: list[str] = []
-        self.told: dict[str, float] = {}
+        self.shown: dict[str, float] = {}  # a training's last progress line: when
         self.working: dict[str, float] = {}  # steps that have begun and not ended: since when
         self.spoke = self.began
         self.over = threading.Event()
@@ -87,68 +101,72 @@ class NightPanel:
                     steps = (f"{step} ({now - at:.0f} s)" for step, at in self.working.items())
                     self.line(f"at work: {', '.join(steps)}")
 
-    def __call__(self, step: str, event: dict[str, Any]) -> None:
+    def __call__(self, step: str, event: Event) -> None:
         with self.lock:
             self.hear(step, event)
 
-    def hear(self, step: str, event: dict[str, Any]) -> None:
-        for key in ("end", "judged", "data", "plan", "promoted"):
-            if key in event or step == key:
-                self.said[step] = event
-                return
-        if "cost" in event:
-            self.costs[step] = event["cost"]
-        elif "note" in event:
-            self.notes.append(event["note"])
-        elif "began" in event:
+    def hear(self, step: str, event: Event) -> None:
+        if isinstance(event, End):
+            self.end = event
+        elif isinstance(event, Judged):
+            self.judged = event
+        elif isinstance(event, Promoted):
+            self.promoted = event
+        elif isinstance(event, DataHalf):
+            self.data = event
+        elif isinstance(event, StepCost):
+            self.costs[step] = event
+        elif isinstance(event, StepNote):
+            self.notes.append(event.words)
+        elif isinstance(event, StepBegan):
             self.working[step] = time.monotonic()
             if self.live:
                 self.rows[step] = self.live.add_task(terminal(step), total=None, far="")
-        elif "done" in event:
+        elif isinstance(event, StepProgress):
             self.far(step, event)
-        elif "ended" in event or "failed" in event:
-            self.working.pop(step, None)
-            self.walls[step] = self.walls.get(step, 0.0) + event["wall_s"]
-            words = event["failed"] if "failed" in event else summary(event["ended"])
-            if step.startswith("sweep ") and "ended" in event and (best := event["ended"].params):
-                self.said["swept"] = f"{words}; " + ", ".join(
-                    f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-                    for name, value in best.items()
-                )
-            if self.live and step in self.rows:
-                mark = "[red]✗[/]" if "failed" in event else "[green]✓[/]"
-                self.live.update(
-                    self.rows[step],
-                    total=1,
-                    completed=1,
-                    far=terminal(words[:70]),
-                    description=f"{mark} {terminal(step)}",
-                )
-                self.live.stop_task(self.rows[step])
-            elif not self.quiet:
-                self.line(f"{step}: {words} ({event['wall_s']:.1f} s)")
+        elif isinstance(event, StepEnded):
+            words = summary(event.receipt)
+            if isinstance(event.receipt, Swept) and event.receipt.params:
+                self.best_trial = f"{words}; {parameters(event.receipt)}"
+            self.over_with(step, "[green]✓[/]", words, event.wall_s)
+        elif isinstance(event, StepFailed):
+            self.over_with(step, "[red]✗[/]", event.why, event.wall_s)
 
-    def far(self, step: str, event: dict[str, Any]) -> None:
-        total, training = event.get("total"), which(step, event)
+    def over_with(self, step: str, mark: str, words: str, wall_s: float) -> None:
+        """A step that ended, or failed."""
+        self.working.pop(step, None)
+        self.walls[step] = self.walls.get(step, 0.0) + wall_s
+        if self.live and step in self.rows:
+            self.live.update(
+                self.rows[step],
+                total=1,
+                completed=1,
+                far=terminal(words[:70]),
+                description=f"{mark} {terminal(step)}",
+            )
+            self.live.stop_task(self.rows[step])
+        elif not self.quiet:
+            self.line(f"{step}: {words} ({wall_s:.1f} s)")
+
+    def far(self, step: str, event: StepProgress) -> None:
+        total, training = event.total, which(step, event)
         if (words := resumed(step, event)) and not self.quiet:
             self.line(words)
         more = ", ".join(
-            f"{key} {value}"
-            for key, value in event.items()
-            if key not in PLACE and value not in (0, None)
+            f"{key} {value}" for key, value in event.figures.items() if value not in (0, None)
         )
         words = (
-            f"{training}{event['done']:,.0f}{f' of {total:,.0f}' if total else ''} {event['unit']}"
+            f"{training}{event.done:,.0f}{f' of {total:,.0f}' if total else ''} {event.unit}"
             f"{f', {more}' if more else ''}"
         )
         if self.live:
             if step not in self.rows:
                 return
             self.live.update(
-                self.rows[step], total=total, completed=event["done"], far=terminal(words[:70])
+                self.rows[step], total=total, completed=event.done, far=terminal(words[:70])
             )
-        elif not self.quiet and time.monotonic() - self.told.get(step + training, self.began) > 10:
-            self.told[step + training] = time.monotonic()
+        elif not self.quiet and time.monotonic() - self.shown.get(step + training, self.began) > 10:
+            self.shown[step + training] = time.monotonic()
             self.line(f"{step}: {words}")
 
     def line(self, words: str) -> None:
@@ -165,17 +183,17 @@ class NightPanel:
 
         `live` and `waiting` are versions of the application, if there are any.
         """
-        end = self.said["end"]["end"]
-        state = end["state"]
+        end, judged = self.end, self.judged
+        assert end is not None
+        state = end.state
         parts: list[Any] = [
-            Text.assemble((f"{state}  ", f"bold {COLOURS[state]}"), line(end["because"]))
+            Text.assemble((f"{state}  ", f"bold {COLOURS[state]}"), line(end.because))
         ]
-        if "data" in self.said:
-            parts += [Text(), self.data()]
-        judged = (self.said.get("judged") or {}).get("judged")
+        if self.data:
+            parts += [Text(), stages(self.data)]
         if judged:
             parts += [Text(), gates(judged), Text(), models(judged)]
-        parts += [Text(), self.facts(end, judged)]
+        parts += [Text(), self.facts(end)]
         if self.notes:
             parts += [Text(f"note: {line(note)}", style="yellow") for note in self.notes]
         parts += [
@@ -186,7 +204,7 @@ class NightPanel:
                     [
                         Text(words, style="bold")
                         for words in then(
-                            end, live, None if judged and judged["verdict"] == "REJECT" else waiting
+                            end, live, None if judged and judged.verdict == "REJECT" else waiting
                         )
                     ]
                 ),
@@ -194,67 +212,31 @@ class NightPanel:
         ]
         body = Group(*parts)
         if not self.console.is_terminal:
-            return Group(Text(f"\n{end['application']}: {state}"), body)
-        return Panel(
-            body, title=f"{end['application']}", border_style=COLOURS[state], padding=(1, 2)
-        )
+            return Group(Text(f"\n{end.application}: {state}"), body)
+        return Panel(body, title=end.application, border_style=COLOURS[state], padding=(1, 2))
 
-    def data(self) -> Table:
-        told = self.said["data"]
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in ("data", "in", "kept", "dropped", "why"):
-            table.add_column(
-                name,
-                justify="right" if name in ("in", "kept", "dropped") else "left",
-                overflow="fold",
-            )
-        for item in told["collected"]:
-            why = ", ".join(
-                f"{item[key]} {key}"
-                for key in ("fetched", "unchanged", "gone", "refused", "failed")
-                if item[key]
-            )
-            add_row(table, f"collect {item['source']}", "", f"{item['records']:,}", "", why)
-        for item in told["stages"]:
-            lost = sum(item["dropped"].values())
-            why = "; ".join(
-                f"{count:,} {reason}"
-                for reason, count in sorted(item["dropped"].items(), key=lambda pair: -pair[1])[:3]
-            )
-            add_row(
-                table,
-                f"{item['stage']} {item['name']}",
-                f"{item['rows'] + lost:,}",
-                f"{item['rows']:,}",
-                f"{lost:,}" if lost else "",
-                why,
-            )
-        return table
-
-    def facts(self, end: dict[str, Any], judged: dict[str, Any] | None) -> Table:
+    def facts(self, end: End) -> Table:
         table = Table(box=None, pad_edge=False, show_header=False)
         table.add_column(style="dim")
         table.add_column(overflow="fold")
-        snapshot = (self.said.get("data") or {}).get("snapshot")
-        if snapshot:
-            rows = ", ".join(f"{count:,} {part}" for part, count in snapshot["rows"].items())
-            add_row(table, "snapshot", f"{', '.join(snapshot['names'])} ({rows})")
-            if snapshot["changed"]:
+        if self.data:
+            snapshot = self.data.snapshot
+            rows = ", ".join(f"{count:,} {part}" for part, count in snapshot.rows.items())
+            add_row(table, "snapshot", f"{', '.join(snapshot.names)} ({rows})")
+            if snapshot.changed:
                 add_row(
                     table,
                     "since the last",
-                    ", ".join(f"{count:,} {what}" for what, count in snapshot["changed"].items()),
+                    ", ".join(f"{count:,} {what}" for what, count in snapshot.changed.items()),
                 )
-        swept = self.said.get("swept")
-        if swept:
-            add_row(table, "best trial", swept)
-        if end.get("version"):
-            promoted = (self.said.get("promoted") or {}).get("promoted")
+        if self.best_trial:
+            add_row(table, "best trial", self.best_trial)
+        if end.version:
+            is_live = self.promoted is not None and self.promoted.moved
             add_row(
                 table,
                 "version",
-                f"{end['application']} {end['version']}"
-                + (", now @champion" if promoted and promoted["moved"] else ""),
+                f"{end.application} {end.version}" + (", now @champion" if is_live else ""),
             )
         steps = sorted(self.walls.items(), key=lambda item: -item[1])
         add_row(
@@ -264,9 +246,17 @@ class NightPanel:
             + ", ".join(f"{shortened(name)} {wall:.0f}" for name, wall in steps if wall >= 0.5),
         )
         if self.costs:
-            worst = max(self.costs.items(), key=lambda item: item[1]["peak_mb"])
-            add_row(table, "most memory", f"{worst[1]['peak_mb']:,.0f} MB ({worst[0]})")
+            worst = max(self.costs.items(), key=lambda item: item[1].peak_mb)
+            add_row(table, "most memory", f"{worst[1].peak_mb:,.0f} MB ({worst[0]})")
         return table
+
+
+def parameters(swept: Swept) -> str:
+    """What the best trial was trained with."""
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in swept.params.items()
+    )
 
 
 def shortened(step: str) -> str:
@@ -275,20 +265,20 @@ def shortened(step: str) -> str:
     return " ".join(words[:2] if step.startswith(("clean", "collect")) else words[:1])
 
 
-def then(end: dict[str, Any], live: str | None, waiting: str | None) -> list[str]:
+def then(end: End, live: str | None, waiting: str | None) -> list[str]:
     """What a person may do next: commands that are not refused as things stand."""
-    name, version = end["application"], end.get("version")
-    found = []
+    name, version = end.application, end.version
+    commands = []
     held = version is not None and version == waiting
     if held:
-        found.append(f'tidemill approve {name} --why "..."')
+        commands.append(f'tidemill approve {name} --why "..."')
     if live:
-        found.append(f"tidemill predict {name} {question(name)}")
-    elif end["state"] == "DryRun":
-        found.append(f"tidemill run {name}")
+        commands.append(f"tidemill predict {name} {question(name)}")
+    elif end.state == "DryRun":
+        commands.append(f"tidemill run {name}")
     elif version and not held:
-        found.append(f"tidemill card {name}@{version}")
-    return [*found, "tidemill status", "tidemill up"]
+        commands.append(f"tidemill card {name}@{version}")
+    return [*commands, "tidemill status", "tidemill up"]
 
 
 def question(name: str) -> str:
@@ -300,37 +290,70 @@ def question(name: str) -> str:
     return f'"{example}"' if isinstance(example, str) else "INPUT"
 
 
-def gates(judged: dict[str, Any]) -> Table:
+def stages(data: DataHalf) -> Table:
+    """What came in of each source, and what each stage kept and dropped."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("data", "in", "kept", "dropped", "why"):
+        table.add_column(
+            name,
+            justify="right" if name in ("in", "kept", "dropped") else "left",
+            overflow="fold",
+        )
+    for item in data.collected:
+        why = ", ".join(
+            f"{getattr(item, key)} {key}"
+            for key in ("fetched", "unchanged", "gone", "refused", "failed")
+            if getattr(item, key)
+        )
+        add_row(table, f"collect {item.source}", "", f"{item.records:,}", "", why)
+    for stage in data.stages:
+        lost = sum(stage.dropped.values())
+        why = "; ".join(
+            f"{count:,} {reason}"
+            for reason, count in sorted(stage.dropped.items(), key=lambda pair: -pair[1])[:3]
+        )
+        add_row(
+            table,
+            f"{stage.stage} {stage.name}",
+            f"{stage.rows + lost:,}",
+            f"{stage.rows:,}",
+            f"{lost:,}" if lost else "",
+            why,
+        )
+    return table
+
+
+def gates(judged: Judged) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("", "gate", "of", "figure", "bound", "interval"):
         table.add_column(
             name, justify="right" if name in ("figure", "bound") else "left", no_wrap=name != "gate"
         )
-    for item in judged["findings"]:
-        mark, style = MARKS[item["answer"]]
+    for item in judged.findings:
+        mark, style = MARKS[item.answer]
         interval = (
-            f"[{item['low']:.4f}, {item['high']:.4f}]"
-            if item["low"] is not None
-            else ("" if item["answer"] != "not applicable" else item["reason"])
+            f"[{item.low:.4f}, {item.high:.4f}]"
+            if item.low is not None
+            else ("" if item.answer != "not applicable" else item.reason)
         )
-        figure = "" if item["figure"] is None else f"{item['figure']:.4g}"
+        figure = "" if item.figure is None else f"{item.figure:.4g}"
         add_row(
             table,
             Text(mark, style=style),
-            item["gate"],
-            item["slice"].split("=")[-1],
+            item.gate,
+            item.slice.split("=")[-1],
             figure,
-            "" if item["bound"] is None else f"{item['bound']:g}",
+            "" if item.bound is None else f"{item.bound:g}",
             interval,
         )
     return table
 
 
-def models(judged: dict[str, Any]) -> Table:
+def models(judged: Judged) -> Table:
     """Every model's figure on the whole and in each domain."""
     rows = [
         row
-        for row in judged["table"]
+        for row in judged.table
         if row["slice"] == "all" or str(row["slice"]).startswith("domain=")
     ]
     names = [
@@ -340,7 +363,7 @@ def models(judged: dict[str, Any]) -> Table:
         and not name.endswith(" rows")
     ]
     metric = next(
-        (item["metric"] for item in judged["findings"] if item["kind"] in ("no_worse", "limit")), ""
+        (item.metric for item in judged.findings if item.kind in ("no_worse", "limit")), ""
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column(metric)

@@ -1,12 +1,15 @@
 """tidemill predict: one answer in this process, or those to all rows of a file."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tidemill.cli.arguments import Application, Json, out
 from tidemill.runtime.escape import terminal
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 def predict(
@@ -90,12 +93,12 @@ def _one(application: str, question: str, version: str, as_json: bool) -> None:
         raise Refused(config.problems(error, "input", kind.Input)) from error
     number, answer = _answered(application, version, asked)
     if as_json:
-        out({"application": application, "version": number, "answer": answer})
+        out({"application": application, "version": number, "answer": answer.model_dump()})
     else:
-        _tell(application, number, answer)
+        _show(application, number, answer)
 
 
-def _answered(application: str, version: str, asked: Any) -> tuple[str, dict[str, Any]]:
+def _answered(application: str, version: str, asked: Any) -> "tuple[str, BaseModel]":
     """Which version answered, the champion where none is named, and its answer."""
     from tasks.serve.loaded_model import load
     from tidemill.engines.mlflow import packages, registry, tags
@@ -108,15 +111,15 @@ def _answered(application: str, version: str, asked: Any) -> tuple[str, dict[str
     package = packages.fetch(application, number)
     digest = registry.tag(application, number, tags.DIGEST) or ""
     slot = load(application, number, package, digest)
-    return number, slot.answers([asked])[0].model_dump()
+    return number, slot.answers([asked])[0]
 
 
-def _tell(application: str, version: str, answer: dict[str, Any]) -> None:
+def _show(application: str, version: str, answer: "BaseModel") -> None:
     """An answer in words, its first field the largest."""
     from rich.console import Console
 
     console = Console(emoji=False)
-    first, *rest = answer.items()
+    first, *rest = answer.model_dump().items()
     console.print(f"[bold]{terminal(first[1])}[/]", highlight=False)
     for name, value in rest:
         words = (

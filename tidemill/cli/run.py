@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tidemill.cli.panel import NightPanel
+    from tidemill.records.receipts import RunSummary
 
 WIDTH = 160  # of a table in a file, where nobody's window sets it
 
@@ -75,7 +76,7 @@ def run(
         finally:
             process.listeners.remove(night)
     if as_json:
-        out(_answer(night))
+        out(_answer(night).figures())
     else:
         console.print(night.panel(*_standing(application)))
 
@@ -89,12 +90,15 @@ def _console(as_json: bool) -> "Console":
     return Console(stderr=as_json, width=WIDTH)
 
 
-def _answer(night: "NightPanel") -> dict[str, Any]:
-    return {
-        **night.said["end"]["end"],
-        "seconds": {name: round(wall, 2) for name, wall in night.walls.items()},
-        "peak_mb": {name: round(cost["peak_mb"]) for name, cost in night.costs.items()},
-    }
+def _answer(night: "NightPanel") -> "RunSummary":
+    from tidemill.records.receipts import RunSummary
+
+    assert night.end is not None
+    return RunSummary(
+        **night.end.figures(),
+        seconds={name: round(wall, 2) for name, wall in night.walls.items()},
+        peak_mb={name: round(cost.peak_mb) for name, cost in night.costs.items()},
+    )
 
 
 def _standing(application: str) -> tuple[str | None, str | None]:

@@ -1,11 +1,15 @@
 """tidemill sources: how each source's last night went, and what a site allows of an address."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tidemill.cli.arguments import Json, add_row, out
 from tidemill.runtime.escape import terminal
+
+if TYPE_CHECKING:
+    from tasks.collect.check import SourceNight
 
 app = typer.Typer(
     help="Where data comes from: the last night of each source, and what a site allows."
@@ -40,7 +44,7 @@ COLUMNS = {
 NUMBERS = ("pages", "fetched", "failed", "refused", "gone")
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
+def _print(rows: "list[SourceNight]") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -50,7 +54,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
         table.add_column(title, overflow="fold", no_wrap=name != "why", justify=side)
     for row in rows:
         night = (row["night"] or "never")[:16].replace("T", " ")
-        add_row(table, *(_cell({**row, "night": night}[name]) for name in COLUMNS))
+        cells: Mapping[str, object] = {**row, "night": night}
+        add_row(table, *(_cell(cells[name]) for name in COLUMNS))
     Console().print(table)
 
 

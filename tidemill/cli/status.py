@@ -1,14 +1,28 @@
 """tidemill status: what is live, and how the last runs ended."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from tidemill.cli.arguments import Json, add_row, out
 
 if TYPE_CHECKING:
     from tidemill.engines.mlflow.condition import Condition
+    from tidemill.engines.mlflow.runs import RecentRun
 
 LIVE_COLUMNS = ("application", "champion", "challenger", "since", "by", "why")
 RUN_COLUMNS = ("application", "state", "at", "run_id", "because")
+
+
+class LiveRow(TypedDict):
+    """What is live of an application, and the decision that made it so."""
+
+    application: str
+    champion: str | None
+    alias: str | None
+    since: str | None
+    by: str | None
+    why: str | None
+    challenger: str | None
 
 
 def status(as_json: Json = False) -> None:
@@ -17,57 +31,56 @@ def status(as_json: Json = False) -> None:
     from tidemill.engines.mlflow import runs
     from tidemill.engines.mlflow.condition import conditions
 
-    found = conditions()
-    live = [live_row(there) for there in found.values()]
-    problems = [line for there in found.values() for line in there.lines()]
-    recent = runs.recent(list(found) or config.files("recipe"))
+    there = conditions()
+    live = [live_row(condition) for condition in there.values()]
+    problems = [line for condition in there.values() for line in condition.lines()]
+    recent = runs.recent(list(there) or config.files("recipe"))
     if as_json:
         out({"live": live, "problems": problems, "runs": recent})
         return
     show(live, problems, recent)
 
 
-def live_row(there: "Condition") -> dict[str, Any]:
+def live_row(there: "Condition") -> LiveRow:
     """What is live of an application, with the ledger's decision on that very version."""
     from tidemill.engines.mlflow import ledger
     from tidemill.runtime.errors import Fault
 
     now = there.live
-    row: dict[str, Any] = dict.fromkeys(("since", "by", "why"))
     try:
         decisions = [entry for entry in ledger.ledger(now.application) if entry.carried_out]
     except Fault:  # it is among the problems
         decisions = []
-    if decisions and decisions[-1].version == now.version:
-        last = decisions[-1]
-        row = {"since": last.at, "by": last.by, "why": last.why}
+    last = decisions[-1] if decisions and decisions[-1].version == now.version else None
     return {
         "application": now.application,
         "champion": now.version,
         "alias": now.alias,
-        **row,
+        "since": last.at if last else None,
+        "by": last.by if last else None,
+        "why": last.why if last else None,
         "challenger": now.challenger,
     }
 
 
-def show(live: list[dict[str, Any]], problems: list[str], recent: list[dict[str, Any]]) -> None:
+def show(live: list[LiveRow], problems: list[str], recent: "list[RecentRun]") -> None:
     from rich.console import Console
     from rich.markup import escape
 
     console = Console()
     if not live:
         console.print("Nothing is live yet. Start with: [bold]tidemill run[/]")
-    for title, rows, columns in (
-        ("live", live, LIVE_COLUMNS),
-        ("last runs", recent, RUN_COLUMNS),
-    ):
-        if rows:
-            console.print(table(title, rows, columns))
+    if live:
+        console.print(table("live", live, LIVE_COLUMNS))
+    if recent:
+        console.print(table("last runs", recent, RUN_COLUMNS))
     for line in problems:
         console.print(f"[bold red]registry[/] {escape(line)}", highlight=False)
 
 
-def table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Any:
+def table(
+    title: str, rows: "Sequence[LiveRow] | Sequence[RecentRun]", columns: tuple[str, ...]
+) -> Any:
     """Short columns whole, and the last one, which is prose, wrapped beside them."""
     from rich.table import Table
 
@@ -82,7 +95,8 @@ def table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> A
     for column in columns:
         grid.add_column(column.removesuffix("_id"), no_wrap=column != columns[-1])
     for row in rows:
-        add_row(grid, *(_short(column, row.get(column)) for column in columns))
+        cells: Mapping[str, object] = row
+        add_row(grid, *(_short(column, cells.get(column)) for column in columns))
     return grid
 
 

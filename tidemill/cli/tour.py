@@ -11,13 +11,14 @@ import shutil
 import subprocess
 import time
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
 
+from tidemill.records.receipts import RunSummary
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import sha256, write
@@ -115,10 +116,9 @@ KILLED = (
 
 @dataclass
 class Tour:
-    """The folder the nights happen in, and what they said."""
+    """The folder the nights happen in."""
 
     folder: Path
-    nights: list[dict[str, Any]] = field(default_factory=list)
 
     def environment(self) -> dict[str, str]:
         own = {
@@ -257,7 +257,7 @@ def broken(good: Release) -> Release:
     return Release(f"{good.version}+broken", file, digest)
 
 
-def watched(tour: Tour, title: str, kill: bool) -> dict[str, Any]:
+def watched(tour: Tour, title: str, kill: bool) -> RunSummary:
     """A run of the tour's project, its steps shown while they work; with `kill`, killed once."""
     began = time.monotonic()
     run = subprocess.Popen(
@@ -285,21 +285,21 @@ def watched(tour: Tour, title: str, kill: bool) -> dict[str, Any]:
             "the training was over before it could be killed; give it more steps in "
             "tidemill/cli/tour.py"
         )
-    return dict(json.loads(answer))
+    return RunSummary.model_validate_json(answer)
 
 
-def tell_end(end: dict[str, Any]) -> None:
+def tell_end(end: RunSummary, wall_s: float) -> None:
     """How a night ended, and which steps took a second or more."""
-    say(f"  [bold]{end['state']}[/] in {end['wall_s']:.0f} s: {end['because'][:300]}")
+    say(f"  [bold]{end.state}[/] in {wall_s:.0f} s: {end.because[:300]}")
     steps = [
         f"{name.replace(' languages', '')} {seconds:.0f} s"
-        for name, seconds in end.get("seconds", {}).items()
+        for name, seconds in end.seconds.items()
         if seconds >= 1
     ]
     say(f"  [dim]{', '.join(steps)}[/]")
 
 
-def night(tour: Tour, title: str, release: Release, kill: bool = False) -> dict[str, Any]:
+def night(tour: Tour, title: str, release: Release, kill: bool = False) -> RunSummary:
     """One night over one release; with `kill`, its training is killed once.
 
     Says how it ended, and what it cost.
@@ -317,14 +317,7 @@ def night(tour: Tour, title: str, release: Release, kill: bool = False) -> dict[
     )
     began = time.monotonic()
     end = watched(tour, title, kill)
-    end["wall_s"] = time.monotonic() - began
-    tell_end(end)
-    tour.nights.append(
-        {
-            "night": title,
-            **{name: end[name] for name in ("state", "because", "wall_s", "key", "snapshot")},
-        }
-    )
+    tell_end(end, time.monotonic() - began)
     return end
 
 
@@ -392,7 +385,7 @@ def nights(there: Tour) -> bool:
         there, f"Night 1: Django {FIRST.version}, and a training that is killed", FIRST, kill=True
     )
     with console().status("training version 1 again, undisturbed"):
-        again = there.tidemill("verify", "languages@1") if first["state"] == "Promoted" else None
+        again = there.tidemill("verify", "languages@1") if first.state == "Promoted" else None
     if again:
         say(
             f"  trained again without a disturbance: [bold]{again['verdict']}[/], "
@@ -407,7 +400,7 @@ def nights(there: Tour) -> bool:
         broken(SAME),
     )
     identical = again is not None and again["verdict"] == "identical"
-    return first["state"] == "Promoted" and last["state"] == "Rejected" and identical
+    return first.state == "Promoted" and last.state == "Rejected" and identical
 
 
 def main() -> None:

@@ -3,14 +3,31 @@
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from tidemill.cli.arguments import Json, add_row, out
 from tidemill.runtime.escape import line, terminal
 
-COUNTED_BY = ("split", "source", "host", "licence", "opt_out")
+if TYPE_CHECKING:
+    from tidemill.lineage.trace import CountedBy, VersionPage
+
+COUNTED_BY: "tuple[CountedBy, ...]" = ("split", "source", "host", "licence", "opt_out")
+
+
+class TracedModel(TypedDict):
+    """What a version was made from: its documents, counted in several ways."""
+
+    application: str
+    version: str
+    documents: int
+    list: str  # the path of the list of its pages
+    split: dict[str, int]
+    source: dict[str, int]
+    host: dict[str, int]
+    licence: dict[str, int]
+    opt_out: dict[str, int]
 
 
 def trace(
@@ -56,12 +73,12 @@ def _page(url: str, as_json: bool) -> None:
 
     from tidemill.lineage import trace as lineage
 
-    found = lineage.models(url)
-    why = {} if found else lineage.dropped(url)
+    versions = lineage.models(url)
+    why = {} if versions else lineage.dropped(url)
     if as_json:
-        out({"page": url, "models": found, "dropped": why})
+        out({"page": url, "models": versions, "dropped": why})
         return
-    if not found:
+    if not versions:
         reasons = ", ".join(
             f"{count} part{'s' if count != 1 else ''}: {name}" for name, count in why.items()
         )
@@ -71,9 +88,9 @@ def _page(url: str, as_json: bool) -> None:
         )
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in found[0]:
+    for column in versions[0]:
         table.add_column(column)
-    for row in found:
+    for row in versions:
         add_row(
             table,
             *(str(value)[:16] if name == "snapshot" else str(value) for name, value in row.items()),
@@ -93,31 +110,35 @@ def _model(application: str, number: str, to: Path | None, as_json: bool) -> Non
             f"{application} has no champion; name a version as {application}@1, or a page by its "
             "whole address"
         )
-    found = _pages(application, version)
+    rows = _pages(application, version)
     path = to or state("trace", f"{application}-{version}.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
-    lineage.save(found, path)
-    told: dict[str, Any] = {
+    lineage.save(rows, path)
+    traced: TracedModel = {
         "application": application,
         "version": version,
-        "documents": len({row["uri"] for row in found}),
+        "documents": len({row["uri"] for row in rows}),
         "list": str(path),
-        **{by: lineage.summary(found, by) for by in COUNTED_BY},
+        "split": lineage.summary(rows, "split"),
+        "source": lineage.summary(rows, "source"),
+        "host": lineage.summary(rows, "host"),
+        "licence": lineage.summary(rows, "licence"),
+        "opt_out": lineage.summary(rows, "opt_out"),
     }
     if as_json:
-        out(told)
+        out(traced)
     else:
-        _tell_model(told, path)
+        _show_model(traced, path)
 
 
-def _pages(application: str, version: str) -> list[dict[str, Any]]:
+def _pages(application: str, version: str) -> "list[VersionPage]":
     """A version's pages from the index; where it has none, after the version was put into it."""
     from tidemill.engines.mlflow import registry, tags
     from tidemill.lineage import trace as lineage
     from tidemill.runtime.errors import Refused
 
-    if found := lineage.pages(application, version):
-        return found
+    if rows := lineage.pages(application, version):
+        return rows
     snapshot = registry.tag(application, version, tags.SNAPSHOT)
     if snapshot is None:
         raise Refused(f"no version {version} of {application}; tidemill status lists what there is")
@@ -125,18 +146,18 @@ def _pages(application: str, version: str) -> list[dict[str, Any]]:
     return lineage.pages(application, version)
 
 
-def _tell_model(told: dict[str, Any], path: Path) -> None:
+def _show_model(traced: TracedModel, path: Path) -> None:
     """What a version was made from, in words, and where the list of its pages is."""
     from rich.console import Console
 
     from tidemill.runtime.paths import root
 
     console = Console(highlight=False, emoji=False)
-    version = terminal(f"{told['application']} version {told['version']}")
-    console.print(f"[bold]{version}[/] was made from {told['documents']:,} documents")
+    version = terminal(f"{traced['application']} version {traced['version']}")
+    console.print(f"[bold]{version}[/] was made from {traced['documents']:,} documents")
     for by in COUNTED_BY:
         named = {"opt_out": "opt-out"}.get(by, by)
-        shown = [f"{count:,} {name}" for name, count in told[by].items()]
+        shown = [f"{count:,} {name}" for name, count in traced[by].items()]
         console.print(
             f"  [dim]{named:8}[/] {terminal(', '.join(shown[:8]))}"
             + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")

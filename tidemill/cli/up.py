@@ -1,11 +1,16 @@
 """tidemill up and tidemill down: the servers."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tidemill.cli.arguments import Json, out
+
+if TYPE_CHECKING:
+    from tidemill.servers.up import ServersUp
+
+SHOWN: tuple[Literal["prefect", "mlflow", "serve"], ...] = ("prefect", "mlflow", "serve")
 
 Detach = Annotated[
     bool,
@@ -78,9 +83,9 @@ def shown(name: str, address: str) -> str:
     return f"{address}{experiments}" if name == "mlflow" else address
 
 
-def _where(where: dict[str, Any], words: str) -> None:
+def _where(where: "ServersUp", words: str) -> None:
     typer.echo(words)
-    for name in ("prefect", "mlflow", "serve"):
+    for name in SHOWN:
         if name in where:
             typer.echo(f"{name:9} {shown(name, where[name])}")
 

@@ -7,17 +7,36 @@ that a whole run over real data takes seconds.
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 
-Example = dict[str, Any]
+
+class DrawnRow(TypedDict):
+    """An example as the split step leaves it."""
+
+    example_id: str
+    inputs: str  # JSON
+    target: str  # JSON
+    unit: str
+    slices: str  # JSON
+    payload: bytes | None
+
+
+class RecipeYaml(TypedDict):
+    """The parts of conf/recipe/NAME.yaml that `small` changes, as they were parsed."""
+
+    model: dict[str, int | float]
+    trainer: dict[str, int]
+    sweep: dict[str, int]
+    score: dict[str, int]
+    export: dict[str, int]
+    gates: list[dict[str, Any]]  # each a gate of the schema `Gate`
 
 
 def row(
     inputs: dict[str, Any], target: dict[str, Any], payload: bytes | None = None, **slices: str
-) -> Example:
-    """One example as the split step leaves it."""
+) -> DrawnRow:
     asked = json.dumps(inputs, ensure_ascii=False)
     return {
         "example_id": hashlib.sha256((asked + str(target)).encode()).hexdigest(),
@@ -29,7 +48,7 @@ def row(
     }
 
 
-def halves(rows: list[Example]) -> dict[str, pd.DataFrame]:
+def halves(rows: list[DrawnRow]) -> dict[str, pd.DataFrame]:
     """Half of the rows to train, a quarter each to validate and test.
 
     Ids are hashes, so their order is a random one, and always the same.

@@ -12,10 +12,10 @@ import json
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, TypedDict
 from urllib.parse import urldefrag
 
 from tidemill.runtime import paths
@@ -58,6 +58,41 @@ COLUMNS = (
 SPLITS = ("train", "valid", "test")
 
 
+class IndexedPage(TypedDict):
+    """A page of the index, by which bytes and under which terms it was taken."""
+
+    uri: str
+    source: str
+    host: str
+    licence: str
+    opt_out: str
+    fetched: str
+    raw_file: str
+    raw_locator: str
+    raw_digest: str
+
+
+class VersionPage(IndexedPage):
+    """A page of a version, and how many examples of which split it has."""
+
+    split: str
+    examples: int
+
+
+class PageVersion(TypedDict):
+    """A version that a page is in."""
+
+    application: str
+    version: str
+    snapshot: str
+    split: str
+    examples: int
+    parts: int  # of the page
+
+
+CountedBy = Literal["split", "source", "host", "licence", "opt_out"]
+
+
 @contextmanager
 def index() -> Iterator[sqlite3.Connection]:
     """The index, made where there is none.
@@ -95,10 +130,10 @@ def note(application: str, version: str, snapshot: str, data: Path | None = None
     They come from the data as it lies there, or from `data` (splits/ and clean/SOURCE/).
     """
     with index() as database:
-        found = database.execute(
+        known = database.execute(
             "SELECT id FROM snapshots WHERE application = ? AND digest = ?", (application, snapshot)
         ).fetchone()
-        number = found[0] if found else _fill(database, application, snapshot, data)
+        number = known[0] if known else _fill(database, application, snapshot, data)
         database.execute(
             "INSERT OR REPLACE INTO versions VALUES (?, ?, ?)", (application, version, number)
         )
@@ -194,25 +229,44 @@ def complete() -> list[str]:
     return lost
 
 
-def pages(application: str, version: str) -> list[dict[str, Any]]:
+def pages(application: str, version: str) -> list[VersionPage]:
     """The pages of a version.
 
     Of each: where it came from, when, under which licence and signals, in which split, by which
     bytes.
     """
     with index() as database:
-        found = database.execute(
+        snapshot = database.execute(
             "SELECT snapshot FROM versions WHERE application = ? AND version = ?",
             (application, version),
         ).fetchone()
-        if found is None:
+        if snapshot is None:
             return []
         rows = database.execute(
             f"SELECT {', '.join(COLUMNS)}, split, count FROM rows JOIN pages ON pages.id = "
             "rows.page WHERE snapshot = ? ORDER BY source, uri, split",
-            found,
+            snapshot,
         ).fetchall()
-    return [dict(zip((*COLUMNS, "split", "examples"), row, strict=True)) for row in rows]
+    return [
+        {**_page(columns), "split": split, "examples": examples}
+        for *columns, split, examples in rows
+    ]
+
+
+def _page(columns: Sequence[str]) -> IndexedPage:
+    """A row of COLUMNS."""
+    uri, source, host, licence, opt_out, fetched, raw_file, raw_locator, raw_digest = columns
+    return {
+        "uri": uri,
+        "source": source,
+        "host": host,
+        "licence": licence,
+        "opt_out": opt_out,
+        "fetched": fetched,
+        "raw_file": raw_file,
+        "raw_locator": raw_locator,
+        "raw_digest": raw_digest,
+    }
 
 
 def _within(url: str) -> tuple[str, str, str]:
@@ -237,7 +291,7 @@ def spelled(url: str) -> str:
     return f"{urls.canonical(page) or page}{mark}{part}"
 
 
-def models(url: str) -> list[dict[str, Any]]:
+def models(url: str) -> list[PageVersion]:
     """The versions that a page is in, with the split it is in.
 
     Those of the page itself and of every part of it.
@@ -253,14 +307,15 @@ def models(url: str) -> list[dict[str, Any]]:
             _within(url),
         ).fetchall()
     return [
-        dict(
-            zip(
-                ("application", "version", "snapshot", "split", "examples", "parts"),
-                row,
-                strict=True,
-            )
-        )
-        for row in rows
+        {
+            "application": application,
+            "version": version,
+            "snapshot": snapshot,
+            "split": split,
+            "examples": examples,
+            "parts": parts,
+        }
+        for application, version, snapshot, split, examples, parts in rows
     ]
 
 
@@ -294,42 +349,40 @@ def dropped(url: str) -> dict[str, int]:
     return dict(counts)
 
 
-def summary(found: list[dict[str, Any]], by: str) -> dict[str, int]:
+def summary(rows: list[VersionPage], by: CountedBy) -> dict[str, int]:
     """How many documents of each host, licence or the like, most first."""
     counts: dict[str, int] = {}
-    for row in found:
+    for row in rows:
         counts[row[by] or "none"] = counts.get(row[by] or "none", 0) + 1
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def save(found: list[dict[str, Any]], path: Path) -> None:
+def save(rows: list[VersionPage], path: Path) -> None:
     """The list as CSV, for a person or a spreadsheet."""
     with aside(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*COLUMNS, "split", "examples"])
         writer.writeheader()
-        writer.writerows({name: csv_cell(cell) for name, cell in row.items()} for row in found)
+        writer.writerows({name: csv_cell(cell) for name, cell in row.items()} for row in rows)
 
 
 def body(url: str) -> bytes:
     """The very bytes that a page's newest record holds, found to be those of its digest."""
-    from tidemill.records.warc import bodies
+    from tidemill.records.warc import Place, bodies
 
     with index() as database:
-        found = database.execute(
+        newest = database.execute(
             f"SELECT {', '.join(COLUMNS)} FROM pages WHERE uri = ? OR (uri >= ? AND uri < ?) "
             "ORDER BY fetched DESC LIMIT 1",
             _within(url),
         ).fetchone()
-    if found is None:
+    if newest is None:
         raise Refused(
             f"no version was made from {url}; tidemill trace APPLICATION lists a version's pages"
         )
-    row = dict(zip(COLUMNS, found, strict=True))
+    row = _page(newest)
     page = urldefrag(row["uri"]).url
-    for _, content in bodies(
-        paths.data("raw", row["source"]),
-        [{"uri": page, "raw_file": row["raw_file"], "raw_locator": row["raw_locator"]}],
-    ):
+    place = Place(uri=page, raw_file=row["raw_file"], raw_locator=row["raw_locator"])
+    for _, content in bodies(paths.data("raw", row["source"]), [place]):
         if hashlib.sha256(content).hexdigest() != row["raw_digest"]:
             raise Fault(
                 f"the bytes of {url} in data/raw/{row['source']}/{row['raw_file']} are not those "

@@ -6,6 +6,7 @@ A receipt can be printed. Whoever reads a file named in one re-hashes it with `F
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypedDict
 
 from tidemill.runtime.receipt import File, Receipt
 
@@ -36,6 +37,16 @@ class Stage(Receipt):
     counts: dict[str, int] = {}
 
 
+class DiffRow(TypedDict):
+    """Examples of one source and language that are in one of two snapshots, or are other ones."""
+
+    source: str
+    language: str  # empty where the examples have none
+    added: int
+    changed: int
+    gone: int
+
+
 class Snapshot(Receipt):
     recipe: str
     digest: str
@@ -43,8 +54,16 @@ class Snapshot(Receipt):
     names: list[str]  # by which it can be restored
     pushed: bool
     changed: dict[str, int] = {}  # since the one before: examples of documents added, changed, gone
-    by: list[dict[str, str | int]] = []  # the same by source and language
+    by: list[DiffRow] = []  # the same by source and language
     notes: list[str] = []
+
+
+class DataHalf(Receipt):
+    """What came in, what each data stage kept of it, and under which name it lies."""
+
+    collected: list[Collected]
+    stages: list[Stage]
+    snapshot: Snapshot
 
 
 class RunReceipt(Receipt):
@@ -244,3 +263,10 @@ class End(RunReceipt):
     version: str | None = None
     run_id: str | None = None
     at: str
+
+
+class RunSummary(End):
+    """What `tidemill run --json` prints."""
+
+    seconds: dict[str, float]  # of each step
+    peak_mb: dict[str, int]  # of each step that ran in a child

@@ -5,9 +5,7 @@ do not depend.
 """
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -107,15 +105,7 @@ class _NoPandas:
             raise ModuleNotFoundError(name)
 
 
-def save(path: Path, rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema) -> None:
+def save(path: Path, table: pa.Table, schema: pa.Schema) -> None:
     """Write a table; equal rows give equal bytes."""
-    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
     with aside(path) as part:
         pq.write_table(table.cast(schema), part, compression="zstd", row_group_size=50_000)
-
-
-def counts(rows: Iterable[dict[str, Any]], key: str) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for row in rows:
-        found[row[key]] = found.get(row[key], 0) + 1
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))

@@ -11,11 +11,11 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar
 from uuid import uuid4
 
 import pyarrow as pa
@@ -75,7 +75,35 @@ class ManifestRow(TypedDict):
     signals: str | None  # JSON: what the site said about use
 
 
-Row = TypeVar("Row", bound=Mapping[str, Any])
+class StatementRow(NamedTuple):
+    """A file in which a site says something of use: a row of hosts.parquet."""
+
+    site: str
+    name: str
+    status: int
+    fetched: str
+    sha256: str | None
+    body: bytes | None
+
+
+class DecisionRow(NamedTuple):
+    """Whether an address may be used, and why: a row of decisions.parquet."""
+
+    uri: str
+    decision: str
+    reason: str | None
+    signals: str | None
+
+
+class Place(TypedDict):
+    """Where the bytes of a record lie: the fields of a manifest's row by which it is read."""
+
+    uri: str
+    raw_file: str
+    raw_locator: str
+
+
+Row = TypeVar("Row", bound=Place)
 
 
 def manifest_row(
@@ -135,7 +163,7 @@ def save_manifest(folder: Path, rows: Iterable[ManifestRow]) -> str:
     return raw_digest(ordered)
 
 
-def raw_digest(rows: Iterable[Mapping[str, Any]]) -> str:
+def raw_digest(rows: Iterable[ManifestRow]) -> str:
     """What was collected, by address and content, free of times and places."""
     return rows_digest(
         sorted(([row["uri"], row["status"], row["sha256"]] for row in rows), key=lambda row: row[0])
@@ -151,7 +179,7 @@ def rows_digest(rows: Iterable[list[Any]]) -> str:
     return made.hexdigest()
 
 
-def each(folder: Path) -> Iterator[dict[str, Any]]:
+def each(folder: Path) -> Iterator[ManifestRow]:
     """The manifest's rows in the order of their addresses, a batch in memory at a time."""
     path = folder / "manifest.parquet"
     if not path.is_file():
@@ -166,9 +194,7 @@ def each(folder: Path) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-def merge(
-    folder: Path, changed: Callable[[], Iterable[Mapping[str, Any]]]
-) -> tuple[str, int, bool]:
+def merge(folder: Path, changed: Callable[[], Iterable[ManifestRow]]) -> tuple[str, int, bool]:
     """The manifest with rows that are new or other than before, both in order.
 
     Gives its digest, how many pages it has, and whether it was written: only where the set of
@@ -177,7 +203,7 @@ def merge(
     path = folder / "manifest.parquet"
     before = _States(each(folder))
     after = _States(_zipped(each(folder), changed()))
-    if after.said == before.said and path.exists():
+    if after.state == before.state and path.exists():
         return after.digest, after.pages, False
     with aside(path) as part, pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
         rows = _zipped(each(folder), changed())
@@ -189,31 +215,34 @@ def merge(
 class _States:
     """What rows come to: their digest, the same with what was said of use, and their pages."""
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self.pages, said = 0, hashlib.sha256()
+    def __init__(self, rows: Iterable[ManifestRow]) -> None:
+        self.pages, whole = 0, hashlib.sha256()
 
         def states() -> Iterator[list[Any]]:
             for row in rows:
                 self.pages += row["status"] == 200
                 state = [row["uri"], row["status"], row["sha256"]]
-                said.update(canonical([*state, row["signals"]]).encode())
+                whole.update(canonical([*state, row["signals"]]).encode())
                 yield state
 
         self.digest = rows_digest(states())
-        self.said = said.hexdigest()
+        self.state = whole.hexdigest()
 
 
 def save_table(
-    path: Path, schema: pa.Schema, rows: Iterable[dict[str, Any]], key: tuple[str, ...]
+    path: Path,
+    schema: pa.Schema,
+    rows: Iterable[StatementRow] | Iterable[DecisionRow],
+    key: tuple[str, ...],
 ) -> bool:
     """Write a table beside the manifest, batch by batch.
 
     Only where what it says by `key` is other than before.
     """
     part = path.with_name(f".{path.name}.part")
-    made, rows = hashlib.sha256(), iter(rows)
+    made, whole = hashlib.sha256(), (row._asdict() for row in rows)
     with pq.ParquetWriter(part, schema, compression="zstd") as writer:
-        while batch := list(islice(rows, 4096)):
+        while batch := list(islice(whole, 4096)):
             for row in batch:
                 made.update(canonical([row[name] for name in key]).encode())
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
@@ -233,18 +262,16 @@ def save_table(
 
 def statements(folder: Path) -> dict[str, dict[str, bytes]]:
     """What each site last said of use: site to file to its bytes."""
-    found: dict[str, dict[str, bytes]] = {}
+    files: dict[str, dict[str, bytes]] = {}
     path = folder / "hosts.parquet"
     if path.is_file():
         for row in pq.read_table(path).to_pylist():
             if row["status"] == 200:
-                found.setdefault(row["site"], {})[row["name"]] = row["body"]
-    return found
+                files.setdefault(row["site"], {})[row["name"]] = row["body"]
+    return files
 
 
-def _zipped(
-    old: Iterator[Mapping[str, Any]], new: Iterable[Mapping[str, Any]]
-) -> Iterator[Mapping[str, Any]]:
+def _zipped(old: Iterator[ManifestRow], new: Iterable[ManifestRow]) -> Iterator[ManifestRow]:
     """Two ordered runs as one; where both have an address the new row counts."""
     row = next(old, None)
     for other in new:
@@ -426,10 +453,10 @@ def bodies(folder: Path, rows: Iterable[Row]) -> Iterator[tuple[Row, bytes]]:
         if name.endswith(".warc.gz"):
             yield from _responses(path, wanted)
         else:
-            found = {row["raw_locator"]: row for row in wanted}
-            for member, body in members(path, "*", found):
-                if member in found:
-                    yield found[member], body
+            by_member = {row["raw_locator"]: row for row in wanted}
+            for member, body in members(path, "*", by_member):
+                if member in by_member:
+                    yield by_member[member], body
 
 
 def _responses(path: Path, rows: list[Row]) -> Iterator[tuple[Row, bytes]]:

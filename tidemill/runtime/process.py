@@ -22,6 +22,7 @@ from typing import IO, NoReturn, TypeVar
 
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.escape import line, one_line_logs
+from tidemill.runtime.events import Event, StepCost, StepProgress, TrialRow
 from tidemill.runtime.files import canonical
 from tidemill.runtime.lifetimes import kernel, owner
 from tidemill.runtime.paths import environment, root, state
@@ -34,14 +35,14 @@ R = TypeVar("R", bound=Receipt)
 PROGRESS, ERROR = "@progress ", "error: "
 EXIT_FAULT, EXIT_REFUSED, EXIT_AGAIN = 1, 2, 75
 
-Listener = Callable[[str, dict], None]
+Listener = Callable[[str, Event], None]
 listeners: list[Listener] = []
 """Called with (step, event): progress lines, starts and ends; the terminal's panel is one."""
 
 
-def tell(step: str, **event: object) -> None:
+def tell(step: str, event: Event) -> None:
     for listener in listeners:
-        listener(step, dict(event))
+        listener(step, event)
 
 
 def progress(done: float, total: float | None, unit: str, **more: object) -> None:
@@ -52,13 +53,6 @@ def progress(done: float, total: float | None, unit: str, **more: object) -> Non
     # In one write, since several processes of a training share the output.
     sys.stdout.write(f"{PROGRESS}{told}\n")
     sys.stdout.flush()
-
-
-class Child:
-    """What a finished child cost: seconds, processor seconds, peak memory in MB."""
-
-    def __init__(self, wall_s: float, cpu_s: float, peak_mb: float) -> None:
-        self.wall_s, self.cpu_s, self.peak_mb = wall_s, cpu_s, peak_mb
 
 
 class _Log:
@@ -79,7 +73,7 @@ class _Log:
                 self.heard = time.monotonic()
                 line = raw.decode(errors="replace").rstrip()
                 if (event := _event(line)) is not None:
-                    tell(self.step, **event)
+                    tell(self.step, event)
                 elif line:
                     file.write(line + "\n")
                     log.info("%s", line)
@@ -90,15 +84,19 @@ class _Log:
         return self.path.relative_to(root()).as_posix()
 
 
-def _event(line: str) -> dict[str, object] | None:
+def _event(line: str) -> StepProgress | TrialRow | None:
     """What a line of progress says; None for any other, and for one that was mixed with another."""
     if not line.startswith(PROGRESS):
         return None
     try:
-        event = json.loads(line[len(PROGRESS) :])
+        fields = json.loads(line[len(PROGRESS) :])
     except ValueError:
         return None
-    return event if isinstance(event, dict) else None
+    if not isinstance(fields, dict):
+        return None
+    if "row" in fields:
+        return TrialRow(fields["row"])
+    return StepProgress.of(**fields) if "done" in fields else None
 
 
 def _is_error(line: str) -> bool:
@@ -117,7 +115,7 @@ def why(lines: Sequence[str]) -> tuple[str, bool]:
 
 def run(
     step: str, command: list[str], silent_s: float | None = None, env: dict[str, str] | None = None
-) -> Child:
+) -> StepCost:
     """Run a command to its end; its lines go to the log of the step.
 
     It may take as long as it likes, and is killed where it prints nothing, no progress either, for
@@ -142,7 +140,7 @@ def run(
     wall = time.monotonic() - started
     if child.returncode:
         raise _failure(output, child.returncode, wall, silent_s if hung.is_set() else None)
-    return Child(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return StepCost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def _start(step: str, command: list[str], env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
@@ -273,20 +271,20 @@ def answer(
     """Run `python -m MODULE ARGUMENTS` and read the receipt it leaves."""
     with tempfile.TemporaryDirectory() as folder:
         path = receipt or Path(folder) / "receipt.json"
-        child = run(
+        cost = run(
             step,
             python(module, *arguments),
             silent_s,
             {**(env or {}), "TIDEMILL_RECEIPT": str(path)},
         )
-        found = kind.load(path)
-    if found is None:
+        answered = kind.load(path)
+    if answered is None:
         raise Fault(f"{step} ended without a receipt")
     log.info(
-        "%s: %.1f s, %.1f s of processor, %.0f MB", step, child.wall_s, child.cpu_s, child.peak_mb
+        "%s: %.1f s, %.1f s of processor, %.0f MB", step, cost.wall_s, cost.cpu_s, cost.peak_mb
     )
-    tell(step, cost={"wall_s": child.wall_s, "cpu_s": child.cpu_s, "peak_mb": child.peak_mb})
-    return found
+    tell(step, cost)
+    return answered
 
 
 def main(

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import secrets
-from typing import Any
 
 from tidemill.runtime import addresses, paths
 from tidemill.runtime.errors import Refused
@@ -96,9 +95,9 @@ def environment() -> dict[str, str]:
     }
 
 
-def words(name: str, where: dict[str, Any]) -> str:
+def words(name: str, where: dict[str, str]) -> str:
     """What is left to do: a proxy that speaks TLS, since passwords travel with every request."""
-    ports = {service: str(where[service]).rsplit(":", 1)[1] for service in ("prefect", "mlflow")}
+    ports = {service: where[service].rsplit(":", 1)[1] for service in ("prefect", "mlflow")}
     return (
         f"the servers listen on loopback; let a proxy with a certificate for {name} pass port "
         f"{ports['prefect']} (Prefect) and {ports['mlflow']} (MLflow) on, as docs/operate.md "

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
 from xmlrpc.client import Fault as Refusal
 
 from tidemill.engines import config
@@ -40,6 +40,17 @@ from tidemill.servers.supervisor import (
 POLL_S = 0.2
 
 
+class ServersUp(TypedDict, total=False):
+    """.tidemill/up.json: where the servers are; empty while they just start or stop."""
+
+    pid: int  # of `tidemill up`
+    ready: bool
+    public: str  # the host name others reach them by; empty: nobody else does
+    prefect: str  # addresses
+    mlflow: str
+    serve: str
+
+
 @dataclass(frozen=True)
 class Servers:
     """One start of the services: where they are, and until when they must answer."""
@@ -61,7 +72,7 @@ def lock() -> Path:
     return paths.state("locks", "up")
 
 
-def running() -> dict[str, Any] | None:
+def running() -> ServersUp | None:
     """Where the servers are, while somebody keeps them up; None else."""
     if not held(lock()):
         return None
@@ -71,7 +82,7 @@ def running() -> dict[str, Any] | None:
         return {}
 
 
-def settled() -> dict[str, Any] | None:
+def settled() -> ServersUp | None:
     """Where the servers are that somebody else keeps up, once they answer.
 
     None where nobody does, or no longer.
@@ -226,7 +237,7 @@ def _check_time(servers: Servers, name: str) -> None:
         )
 
 
-def detached(arguments: list[str]) -> dict[str, Any]:
+def detached(arguments: list[str]) -> ServersUp:
     """Start `tidemill up` in a session of its own, and wait until it is ready or has failed."""
     log = paths.state("logs", "up.log")
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -416,12 +416,11 @@ class Stated:
         self.files = {site: said for site, said in files.items() if any(said.values())}
         self.token = product(settings.user_agent)
 
-    def now(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row with its site's latest signals among its own."""
-        files = self.files.get("/".join(row["uri"].split("/", 3)[:3]))
-        said = of_site(files, row["uri"], self.token) if files else []
-        signals = written([*read(row["signals"]), *said]) if said else row["signals"]
-        return {**row, "signals": signals}
+    def now(self, uri: str, own: str | None) -> str | None:
+        """A page's signals, its own and its site's latest, as a manifest keeps them."""
+        files = self.files.get("/".join(uri.split("/", 3)[:3]))
+        of_its_site = of_site(files, uri, self.token) if files else []
+        return written([*read(own), *of_its_site]) if of_its_site else own
 
 
 # As they are kept --------------------------------------------------------------------------------

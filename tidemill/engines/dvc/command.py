@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import yaml
 
@@ -17,6 +17,25 @@ from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault
 
 log = logging.getLogger(__name__)
+
+
+class LockedPath(TypedDict, total=False):
+    """A file or folder of a stage as dvc.lock has it."""
+
+    path: str
+    hash: str
+    md5: str
+    size: int
+    nfiles: int
+
+
+class LockEntry(TypedDict, total=False):
+    """A stage of dvc.lock: what its last run read and left."""
+
+    cmd: str
+    deps: list[LockedPath]
+    params: dict[str, dict[str, object]]  # a file to the settings read from it
+    outs: list[LockedPath]
 
 
 def dvc(*arguments: str, step: str | None = None, cwd: Path | None = None) -> str:
@@ -38,12 +57,12 @@ def dvc(*arguments: str, step: str | None = None, cwd: Path | None = None) -> st
         command, cwd=cwd or paths.root(), env=variables, capture_output=True, text=True
     )
     if done.returncode:
-        said = (done.stderr + done.stdout).splitlines()
+        lines = (done.stderr + done.stdout).splitlines()
         at = max(
-            (place for place, line in enumerate(said) if line.startswith("ERROR")), default=None
+            (place for place, line in enumerate(lines) if line.startswith("ERROR")), default=None
         )
         words = (
-            " ".join(said[at : at + 4]) if at is not None else done.stderr.strip()[-300:]
+            " ".join(lines[at : at + 4]) if at is not None else done.stderr.strip()[-300:]
         )  # some of its errors go on in the next lines
         raise Fault(
             f"dvc {' '.join(arguments[:2])}: "
@@ -56,6 +75,7 @@ def in_git() -> bool:
     return (paths.root() / ".git").exists() and shutil.which("git") is not None
 
 
-def lock() -> dict[str, Any]:
+def lock() -> dict[str, LockEntry]:
+    """The stages of dvc.lock by their names."""
     path = paths.root() / "dvc.lock"
     return (yaml.safe_load(path.read_text()) or {}).get("stages", {}) if path.is_file() else {}

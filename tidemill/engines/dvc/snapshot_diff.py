@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tidemill.records.receipts import DiffRow
+
 SPLITS = ("train", "valid", "test")
 COLUMNS = ["example_id", "doc_id", "source", "language", "split", "target"]
 
@@ -28,7 +30,7 @@ def rows(splits: Path) -> Any:
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def between(old: Any, new: Any) -> list[dict[str, Any]]:
+def between(old: Any, new: Any) -> list[DiffRow]:
     """A row a source and language where something changed.
 
     added, gone: examples of documents that were not there before, or are not there any more;
@@ -40,7 +42,7 @@ def between(old: Any, new: Any) -> list[dict[str, Any]]:
     before, after = set(old["doc_id"]), set(new["doc_id"])
     both = new.merge(old[["example_id", "target"]], on="example_id", suffixes=("", "_old"))
     same = set(both.loc[both["target"] == both["target_old"], "example_id"])
-    told = pd.concat(
+    differing = pd.concat(
         [
             new[~new["doc_id"].isin(before)].assign(what="added"),
             old[~old["doc_id"].isin(after)].assign(what="gone"),
@@ -53,18 +55,24 @@ def between(old: Any, new: Any) -> list[dict[str, Any]]:
             ].assign(what="changed"),
         ]
     )
-    if told.empty:
+    if differing.empty:
         return []
-    counted = told.groupby(["source", "language", "what"]).size().unstack(fill_value=0)
+    counted = differing.groupby(["source", "language", "what"]).size().unstack(fill_value=0)
     return [
         {
             "source": source,
             "language": language,
-            **{name: int(row.get(name, 0)) for name in ("added", "changed", "gone")},
+            "added": int(row.get("added", 0)),
+            "changed": int(row.get("changed", 0)),
+            "gone": int(row.get("gone", 0)),
         }
         for (source, language), row in counted.iterrows()
     ]
 
 
-def totals(found: list[dict[str, Any]]) -> dict[str, int]:
-    return {name: sum(row[name] for row in found) for name in ("added", "changed", "gone")}
+def totals(by: list[DiffRow]) -> dict[str, int]:
+    return {
+        "added": sum(row["added"] for row in by),
+        "changed": sum(row["changed"] for row in by),
+        "gone": sum(row["gone"] for row in by),
+    }

@@ -10,18 +10,54 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tidemill.engines import config
 from tidemill.engines.dvc import snapshot_diff
-from tidemill.engines.dvc.command import dvc, in_git, lock
+from tidemill.engines.dvc.command import LockEntry, dvc, in_git, lock
 from tidemill.engines.dvc.remote import _put, _remote
-from tidemill.records.receipts import Snapshot
+from tidemill.records.receipts import DiffRow, Snapshot
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import aside, locked, write, write_json
 
 log = logging.getLogger(__name__)
+
+SnapshotBody = TypedDict(
+    "SnapshotBody",
+    {
+        "recipe": str,
+        "digest": str,
+        "rows": dict[str, int],  # of each split
+        "at": str,  # UTC, ISO 8601
+        "changed": list[DiffRow] | None,  # since the one before; None: it is the first
+        "dvc.yaml": str,  # both files' text
+        "dvc.lock": str,
+    },
+)
+"""What the remote keeps under a snapshot's name: all that brings it back."""
+
+
+class ListedSnapshot(TypedDict):
+    """A snapshot of the remote, as it is listed."""
+
+    recipe: str
+    digest: str
+    at: str
+    rows: dict[str, int]
+    changed: list[DiffRow] | None
+    names: list[str]
+
+
+class SnapshotDiff(TypedDict):
+    """How two snapshots of one recipe differ."""
+
+    recipe: str
+    old: str  # digests
+    new: str
+    rows: list[dict[str, int]]  # of each split, the old one's first
+    changed: dict[str, int]  # totals of `by`
+    by: list[DiffRow]
 
 
 def snapshot(recipe: str) -> Snapshot:
@@ -39,7 +75,7 @@ def snapshot(recipe: str) -> Snapshot:
         by = _changed(recipe, name)
         tag = _tag(recipe) if in_git() else None
         names = [f"{recipe}-{name[:16]}", *([tag] if tag else [])]
-        _put_names(names, recipe, report, by)
+        _put_names(names, _body(recipe, name, report["counts"], by))
         receipt = Snapshot(
             recipe=recipe,
             digest=name,
@@ -69,19 +105,21 @@ def _push(recipe: str) -> None:
         )
 
 
-def _put_names(
-    names: list[str], recipe: str, report: dict[str, Any], by: list[dict[str, Any]] | None
-) -> None:
-    """Put what brings a snapshot back into the remote, under each of its names."""
-    body = {
+def _body(recipe: str, digest: str, rows: dict[str, int], by: list[DiffRow] | None) -> SnapshotBody:
+    """What brings the snapshot of today's data back."""
+    return {
         "recipe": recipe,
-        "digest": report["snapshot"],
-        "rows": report["counts"],
+        "digest": digest,
+        "rows": rows,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "changed": by,
         "dvc.yaml": (paths.root() / "dvc.yaml").read_text(),
         "dvc.lock": (paths.root() / "dvc.lock").read_text(),
     }
+
+
+def _put_names(names: list[str], body: SnapshotBody) -> None:
+    """Put a snapshot's body into the remote, under each of its names."""
     for each in names:
         _put(f"snapshots/{each}.json", json.dumps(body, indent=1))
 
@@ -93,7 +131,7 @@ def _same_lock(recipe: str, name: str) -> bool:
     )
 
 
-def stages_of(recipe: str) -> dict[str, Any]:
+def stages_of(recipe: str) -> dict[str, LockEntry]:
     """The entries of dvc.lock that a recipe's splits come from."""
     sources = config.sources(recipe)
     wanted = {f"{step}@{source}" for step in ("collect", "clean") for source in sources} | {
@@ -102,7 +140,7 @@ def stages_of(recipe: str) -> dict[str, Any]:
     return {name: entry for name, entry in lock().items() if name in wanted}
 
 
-def _changed(recipe: str, name: str) -> list[dict[str, Any]] | None:
+def _changed(recipe: str, name: str) -> list[DiffRow] | None:
     """What changed since the last snapshot of this recipe, by source and language.
 
     None where this is the first.
@@ -111,10 +149,10 @@ def _changed(recipe: str, name: str) -> list[dict[str, Any]] | None:
 
     kept = paths.state("snapshots", recipe, "rows.parquet")
     now = snapshot_diff.rows(paths.data("splits", recipe))
-    found = snapshot_diff.between(pd.read_parquet(kept), now) if kept.is_file() else None
+    by = snapshot_diff.between(pd.read_parquet(kept), now) if kept.is_file() else None
     with aside(kept) as part:
         now.to_parquet(part, index=False)
-    return found
+    return by
 
 
 def _tag(recipe: str) -> str:
@@ -175,7 +213,7 @@ def _known(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def restore(name: str, folder: Path, remote: str | None = None) -> dict[str, Any]:
+def restore(name: str, folder: Path, remote: str | None = None) -> SnapshotBody:
     """Bring a snapshot's splits back into an empty folder, from the DVC remote by its name alone.
 
     `name` is RECIPE-DIGEST16 or a tag; `remote` a folder or URL, by default this project's own.
@@ -189,20 +227,20 @@ def restore(name: str, folder: Path, remote: str | None = None) -> dict[str, Any
     body, url = _named(name, remote)
     with _pulled(body, url, [f"split@{body['recipe']}"]) as data:
         folder.mkdir(parents=True, exist_ok=True)
-        for found in sorted((data / "splits" / body["recipe"]).iterdir()):
-            shutil.copyfile(found, folder / found.name)
+        for file in sorted((data / "splits" / body["recipe"]).iterdir()):
+            shutil.copyfile(file, folder / file.name)
     if json.loads((folder / "report.json").read_text())["snapshot"] != body["digest"]:
         raise Fault(f"what came back for {name} is another snapshot; the remote is damaged")
     return body
 
 
-def snapshots(recipe: str = "", last: int = 0, remote: str | None = None) -> list[dict[str, Any]]:
+def snapshots(recipe: str = "", last: int = 0, remote: str | None = None) -> list[ListedSnapshot]:
     """The snapshots that the remote has, the newest first.
 
     Of each: recipe, digest, at, rows, names, and what changed since the one before.
     """
     fs, there, _ = _kept(remote)
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    listed: dict[tuple[str, str], ListedSnapshot] = {}
     for path in fs.find(there) if fs.exists(there) else []:
         name = path.split("snapshots/", 1)[1].removesuffix(".json")
         if not path.endswith(".json") or (
@@ -221,17 +259,23 @@ def snapshots(recipe: str = "", last: int = 0, remote: str | None = None) -> lis
                 path,
             )
             continue
-        one = found.setdefault(
+        one = listed.setdefault(
             (body["recipe"], body["digest"]),
-            {key: body.get(key) for key in ("recipe", "digest", "at", "rows", "changed")}
-            | {"names": []},
+            {
+                "recipe": body["recipe"],
+                "digest": body["digest"],
+                "at": body["at"],
+                "rows": body["rows"],
+                "changed": body.get("changed"),
+                "names": [],
+            },
         )
         one["names"] = sorted([*one["names"], name])
-    ordered = sorted(found.values(), key=lambda one: one["at"], reverse=True)
+    ordered = sorted(listed.values(), key=lambda one: one["at"], reverse=True)
     return ordered[:last] if last else ordered
 
 
-def compared(old: str, new: str, remote: str | None = None) -> dict[str, Any]:
+def compared(old: str, new: str, remote: str | None = None) -> SnapshotDiff:
     """What is in one snapshot and not in the other, by source and language."""
     with tempfile.TemporaryDirectory() as folder:
         bodies = [
@@ -285,7 +329,7 @@ def bring(name: str, folder: Path) -> None:
         shutil.copytree(data / "clean", folder / "clean")
 
 
-def _named(name: str, remote: str | None) -> tuple[dict[str, Any], str]:
+def _named(name: str, remote: str | None) -> tuple[SnapshotBody, str]:
     """What the remote keeps under a snapshot's name, and the remote's address."""
     fs, there, url = _kept(remote)
     path = f"{there}/{name}.json"
@@ -324,7 +368,7 @@ def _kept(remote: str | None) -> tuple[Any, str, str]:
 
 
 @contextmanager
-def _pulled(body: dict[str, Any], url: str, targets: list[str]) -> Iterator[Path]:
+def _pulled(body: SnapshotBody, url: str, targets: list[str]) -> Iterator[Path]:
     """Stages of a snapshot, pulled into a temporary project; its data folder."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NotRequired, Protocol, TypedDict
 from urllib.parse import unquote, urlencode, urlsplit
 
 from tidemill.engines.mlflow.version import Model, Version
@@ -32,6 +32,23 @@ class Away(Fault):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, heals=True)
+
+
+class RestTag(TypedDict):
+    key: str
+    value: NotRequired[str]  # an empty one is left out
+
+
+class RestAlias(TypedDict):
+    alias: str
+    version: str
+
+
+class RestModel(TypedDict, total=False):
+    """What MLflow's REST API says of a model or a version, as far as it is read here."""
+
+    aliases: list[RestAlias]
+    tags: list[RestTag]
 
 
 class Registry(Protocol):
@@ -180,14 +197,14 @@ class Served:
     def __init__(self, base: str) -> None:
         self.base = base
 
-    def _send(self, path: str, values: dict[str, Any]) -> Any:
+    def _send(self, path: str, values: dict[str, str | int]) -> Any:
         request = urllib.request.Request(
             f"{self.base}{path}?{urlencode(values)}",
             headers={"Content-Type": "application/json", **_login()},
         )
         return urllib.request.urlopen(request, timeout=WAIT_S)
 
-    def _ask(self, call: str, **values: Any) -> dict[str, Any] | None:
+    def _ask(self, call: str, **values: str | int) -> dict[str, Any] | None:
         """The answer; None where the server says that there is no such thing."""
         try:
             with self._send(f"/api/2.0/mlflow/{call}", values) as answer:
@@ -281,12 +298,12 @@ class Served:
             raise Away(f"the registry at {self.base} does not give {path}: {error}") from error
 
 
-def _model(item: dict[str, Any]) -> Model:
+def _model(item: RestModel) -> Model:
     aliases = {one["alias"]: str(one["version"]) for one in item.get("aliases", [])}
     return Model(aliases, _tags(item))
 
 
-def _tags(item: dict[str, Any]) -> dict[str, str]:
+def _tags(item: RestModel) -> dict[str, str]:
     return {tag["key"]: tag.get("value", "") for tag in item.get("tags", [])}
 
 

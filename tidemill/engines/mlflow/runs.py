@@ -3,10 +3,10 @@
 Whatever is created is searched for first, since a lost answer must not make a second run."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tidemill.engines.mlflow import tags as names
 from tidemill.engines.mlflow.client import Missing, connect, errors, own, quick, uri
@@ -15,9 +15,20 @@ from tidemill.engines.mlflow.direct import local
 from tidemill.engines.mlflow.idempotent import once
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
+from tidemill.runtime.events import Cell
 
 ACTIVE = "active"
 BATCH = 900  # metrics in a request; MLflow takes a thousand, parameters and tags included
+
+
+class RecentRun(TypedDict):
+    """One of the last retrainings."""
+
+    application: str | None
+    state: str  # how it ended, or MLflow's status where it did not
+    because: str
+    run_id: str
+    at: str  # when it started: UTC, ISO 8601
 
 
 def experiment(name: str) -> str:
@@ -212,7 +223,7 @@ def read_text(run_id: str, name: str) -> str:
         return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
 
 
-def log_table(run_id: str, rows: list[dict[str, Any]], name: str) -> None:
+def log_table(run_id: str, rows: Sequence[Mapping[str, Cell]], name: str) -> None:
     """A table that MLflow's page shows as one."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     connect().log_dict(
@@ -257,7 +268,7 @@ def lightning_logger(run_id: str) -> Any:
     return MLFlowLogger(tracking_uri=uri(), run_id=run_id, log_model=False)
 
 
-def recent(applications: Iterable[str], limit: int = 5) -> list[dict[str, Any]]:
+def recent(applications: Iterable[str], limit: int = 5) -> list[RecentRun]:
     """The last runs, newest first, of these applications."""
     mlflow = connect()
     experiments = [mlflow.get_experiment_by_name(name) for name in applications]

@@ -14,6 +14,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from tidemill.records.summary import summary
 from tidemill.runtime import process
 from tidemill.runtime.errors import Fault
+from tidemill.runtime.events import StepBegan, StepEnded, StepFailed
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -50,7 +51,7 @@ class Step(Generic[P, T]):
         @wraps(self.work)
         def reported(*args: P.args, **kwargs: P.kwargs) -> T:
             name = self.name.format(**signature(self.work).bind(*args, **kwargs).arguments)
-            process.tell(name, began=True)
+            process.tell(name, StepBegan())
             log.info("%s: started", name)
             started = time.monotonic()
             try:
@@ -58,11 +59,11 @@ class Step(Generic[P, T]):
             except BaseException as error:
                 wall, words = time.monotonic() - started, " ".join(str(error).split())
                 log.error("%s: failed after %.1f s: %s", name, wall, words)
-                process.tell(name, failed=words, wall_s=wall)
+                process.tell(name, StepFailed(words, wall))
                 raise
             wall = time.monotonic() - started
             log.info("%s: %s (%.1f s)", name, summary(receipt), wall)
-            process.tell(name, ended=receipt, wall_s=wall)
+            process.tell(name, StepEnded(receipt, wall))
             return receipt
 
         return reported

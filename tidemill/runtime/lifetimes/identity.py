@@ -3,11 +3,20 @@
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 
-def me() -> dict[str, Any]:
-    """What tells this process from every other, before and after a restart of the machine."""
+class Identity(TypedDict):
+    """What tells one process from every other, before and after a restart of its machine."""
+
+    host: str
+    boot: str
+    pid: int
+    began: int | None  # in ticks since the machine did
+
+
+def me() -> Identity:
+    """This process."""
     return {
         "host": socket.gethostname(),
         "boot": boot(),
