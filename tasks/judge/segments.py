@@ -7,6 +7,7 @@ a gate.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ MOST_SEGMENTS = 5  # that are tested, the worst ones first
 
 
 @dataclass(frozen=True)
-class Segment:
+class WeakSegment:
     """Rows that were found to be weak, and what the other half of the rows says of them."""
 
     words: str
@@ -37,7 +38,7 @@ class Segment:
         )
 
 
-def weak(comparison: Comparison) -> list[Segment]:
+def weak(comparison: Comparison) -> list[WeakSegment]:
     """Segments that are shown to be worse than the rest, the worst first.
 
     None where answers are not right or wrong, or rows have no slices.
@@ -96,17 +97,16 @@ def _leaves(
 
 
 def _paths(
-    tree: object, names: list[str], node: int = 0, so_far: tuple[str, ...] = ()
+    tree: Any, names: list[str], node: int = 0, so_far: tuple[str, ...] = ()
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Each leaf with the conditions that lead to it."""
-    left, right_child = tree.children_left[node], tree.children_right[node]  # type: ignore[attr-defined]
+    left, right = tree.children_left[node], tree.children_right[node]
     if left < 0:
         yield node, so_far
         return
-    name = names[tree.feature[node]]  # type: ignore[attr-defined]
-    column, _, value = name.partition("=")
+    column, _, value = names[tree.feature[node]].partition("=")
     yield from _paths(tree, names, left, (*so_far, f"{column} is not {value}"))
-    yield from _paths(tree, names, right_child, (*so_far, f"{column} is {value}"))
+    yield from _paths(tree, names, right, (*so_far, f"{column} is {value}"))
 
 
 def _tested(
@@ -116,7 +116,7 @@ def _tested(
     testing: np.ndarray,
     segments: int,
     hits: np.ndarray,
-) -> Segment | None:
+) -> WeakSegment | None:
     """What the half that did not find a segment says; None where that is nothing."""
     here, rest = (
         Where(words, np.flatnonzero(testing & part), small=True) for part in (inside, ~inside)
@@ -130,4 +130,4 @@ def _tested(
     if worse_by <= 0:
         return None
     elsewhere, inside_it = (side.estimate.figure for side in sides)
-    return Segment(words, len(here.rows), inside_it, elsewhere, worse_by)
+    return WeakSegment(words, len(here.rows), inside_it, elsewhere, worse_by)

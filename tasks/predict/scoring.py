@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tidemill.records.receipts import Predicted
 from tidemill.runtime import process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.escape import line
-from tidemill.runtime.files import locked, swept, write, write_json
+from tidemill.runtime.files import locked, swept, write
 
 log = logging.getLogger(__name__)
 PART_ROWS = 1024  # what a kill costs at most
@@ -39,7 +40,7 @@ def score(
     folder.mkdir(exist_ok=True)
     with locked(folder / "lock"):
         swept(folder)
-        finished = _resumed(folder, _head(model, questions))
+        finished = _resumed(folder, PartsHead.of(model, questions))
         done = sum(_count(path) for path in finished)
         resumed_at = done
         parts = batched(questions.rows(done), PART_ROWS)
@@ -60,29 +61,47 @@ def score(
     return summary
 
 
-def _head(model: LoadedModel, questions: Questions) -> dict[str, Any]:
+class PartsHead(BaseModel):
     """What finished parts are of; parts of anything else are made again."""
-    return {
-        "application": model.application,
-        "version": model.version,
-        "digest": model.digest,
-        "rows": questions.fingerprint(),
-        "columns": questions.columns,
-        "part_rows": PART_ROWS,
-    }
+
+    application: str
+    version: str
+    digest: str
+    rows: str
+    columns: dict[str, str]
+    part_rows: int
+
+    @classmethod
+    def of(cls, model: LoadedModel, questions: Questions) -> "PartsHead":
+        return cls(
+            application=model.application,
+            version=model.version,
+            digest=model.digest,
+            rows=questions.fingerprint(),
+            columns=questions.columns,
+            part_rows=PART_ROWS,
+        )
 
 
-def _resumed(folder: Path, head: dict[str, Any]) -> list[Path]:
+@dataclass(frozen=True)
+class RowOutcome:
+    """A row's answer, or why it has none."""
+
+    answer: BaseModel | None = None
+    error: str | None = None
+
+
+def _resumed(folder: Path, head: PartsHead) -> list[Path]:
     """The parts that an earlier run of the same left; those of another are removed."""
     path = folder / "head.json"
     parts = sorted(folder.glob("*.jsonl"))
-    if path.is_file() and json.loads(path.read_text()) == head:
+    if path.is_file() and path.read_text() == head.model_dump_json():
         if parts:
             log.info("%d finished parts are kept", len(parts))
         return parts
     for part in parts:
         part.unlink()
-    write_json(path, head)
+    write(path, head.model_dump_json())
     return []
 
 
@@ -96,10 +115,10 @@ def _answered(model: LoadedModel, questions: Questions, rows: Iterable[Row]) -> 
     answered = []
     for batch in batched(rows, BATCH_ROWS):
         asked = [_question(questions, row) for row in batch]
-        answers = _answers(model, [one for one in asked if isinstance(one, BaseModel)])
+        answers = iter(_answers(model, [one for one in asked if isinstance(one, BaseModel)]))
         for row, question in zip(batch, asked, strict=True):
-            told = answers.pop(0) if isinstance(question, BaseModel) else question
-            answered.append({**_kept(questions, row), **_columns(model, told)})
+            outcome = RowOutcome(error=question) if isinstance(question, str) else next(answers)
+            answered.append({**_kept(questions, row), **_columns(model, outcome)})
     return answered
 
 
@@ -128,7 +147,7 @@ def _value(cell: Any) -> Any:
         return cell
 
 
-def _answers(model: LoadedModel, asked: list[BaseModel]) -> list[dict[str, Any] | str]:
+def _answers(model: LoadedModel, asked: list[BaseModel]) -> list[RowOutcome]:
     """Each question's answer, or why there is none; one that breaks the model costs no other."""
     if not asked:
         return []
@@ -136,15 +155,16 @@ def _answers(model: LoadedModel, asked: list[BaseModel]) -> list[dict[str, Any] 
         return [_sound(model, answer) for answer in model.answers(asked)]
     except Exception as error:
         if len(asked) == 1:
-            return [f"{type(error).__name__}: {line(error)[:300]}"]
-    return [told for one in asked for told in _answers(model, [one])]
+            return [RowOutcome(error=f"{type(error).__name__}: {line(error)[:300]}")]
+    return [outcome for one in asked for outcome in _answers(model, [one])]
 
 
-def _sound(model: LoadedModel, answer: BaseModel) -> dict[str, Any] | str:
+def _sound(model: LoadedModel, answer: BaseModel) -> RowOutcome:
     try:
-        return dict(json.loads(as_json(answer, model.recipe.Output)))
+        as_json(answer, model.recipe.Output)
     except UnsoundAnswer as error:
-        return str(error)
+        return RowOutcome(error=str(error))
+    return RowOutcome(answer=answer)
 
 
 def _kept(questions: Questions, row: Row) -> Row:
@@ -158,13 +178,13 @@ def _kept(questions: Questions, row: Row) -> Row:
     return {name: value for name, value in row.items() if name not in encoded}
 
 
-def _columns(model: LoadedModel, told: dict[str, Any] | str) -> Row:
-    fields = told if isinstance(told, dict) else {}
+def _columns(model: LoadedModel, outcome: RowOutcome) -> Row:
+    fields = outcome.answer.model_dump(mode="json") if outcome.answer else {}
     return {
         **{f"{ANSWER}{name}": value for name, value in fields.items()},
         "version": model.version,
         "digest": model.digest,
-        ERROR: told if isinstance(told, str) else None,
+        ERROR: outcome.error,
     }
 
 

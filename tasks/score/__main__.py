@@ -35,15 +35,8 @@ def score(this: plan.Plan) -> Scored:
     package = paths.root() / exported.package
     verify(package, exported.digest, f"the candidate of {this.application}")
     asked = Asked(this, pd.read_parquet(this.splits / "test.parquet"))
-    process.progress(0, 4, "parts", part="candidate")
-    asked.whole("candidate", package)
-    process.progress(1, 4, "parts", part="champion")
-    moved: dict[str, float] = {}
-    if champion is not None:
-        asked.version("champion", champion, asked.whole)
-        moved = drift(this.application, champion, this.snapshot, this.splits)
-    if anchor is not None:
-        asked.version("anchor", anchor, asked.rows_alone)
+    asked.models(package, champion, anchor)
+    moved = drift(this.application, champion, this.snapshot, this.splits) if champion else {}
     process.progress(2, 4, "parts", part="latency")
     latency = asked.timed()
     asked.trained_on()
@@ -102,6 +95,16 @@ class Asked:
         self.memory_mb: dict[str, float] = {}
         self.application = contract.application(this.application)
         self.predictors: dict[str, Any] = {}
+
+    def models(self, candidate: Path, champion: str | None, anchor: str | None) -> None:
+        """The candidate, and the versions that it is judged beside."""
+        process.progress(0, 4, "parts", part="candidate")
+        self.whole("candidate", candidate)
+        process.progress(1, 4, "parts", part="champion")
+        if champion is not None:
+            self.version("champion", champion, self.whole)
+        if anchor is not None:
+            self.version("anchor", anchor, self.rows_alone)
 
     def whole(self, model: str, folder: Path) -> None:
         """The rows as they are and perturbed; the predictor stays open, to be timed."""

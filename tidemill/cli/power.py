@@ -3,11 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tidemill.cli.arguments import Json, out
+
+if TYPE_CHECKING:
+    from tasks.judge.power import Sight
 
 
 def power(
@@ -35,7 +38,22 @@ def power(
     as_json: Json = False,
 ) -> None:
     """How small a change each gate can see on today's test rows and slices; nothing is trained."""
-    from tasks.judge.power import draw, sights
+    level, seen, rows, reused = _seen(application, disagree, tries)
+    if figure is not None:
+        from tasks.judge.power import draw
+
+        draw(figure, disagree, level, rows)
+    if as_json:
+        out([asdict(item) for item in seen])
+    else:
+        _show(seen, f"candidate {reused:.3g} that is asked these {rows} test rows", level)
+
+
+def _seen(
+    application: str, disagree: float, tries: float | None
+) -> "tuple[float, list[Sight], int, float]":
+    """The level of a pass, what each gate sees at it, from how many rows, and the candidate."""
+    from tasks.judge.power import sights
     from tasks.judge.reuse import pass_level
     from tidemill import contract
     from tidemill.engines import config
@@ -46,15 +64,11 @@ def power(
     reused = _tries(application, rows["example_id"]) if tries is None else tries
     level = pass_level(settings.score.alpha, reused)
     seen = sights(rows, settings.gates, settings.score, metrics, disagree, reused)
-    if figure is not None:
-        draw(figure, disagree, level, len(rows))
-    if as_json:
-        out([asdict(item) for item in seen])
-        return
-    typer.echo(
-        f"candidate {reused:.3g} that is asked these {len(rows)} test rows for one promotion: a "
-        f"pass needs a p-value of {level:.2g}"
-    )
+    return level, seen, len(rows), reused
+
+
+def _show(seen: "list[Sight]", candidate: str, level: float) -> None:
+    typer.echo(f"{candidate} for one promotion: a pass needs a p-value of {level:.2g}")
     for item in seen:
         bound = "" if item.margin is None else f", margin or bound {item.margin:g}"
         sees = "" if item.smallest is None else f" sees {item.smallest:.4f}"

@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.study import StudyDirection
@@ -164,9 +164,9 @@ class Study:
         At once where its process was on this machine, by its heartbeat elsewhere.
         """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.user_attrs.get(
-                "host", socket.gethostname()
-            ) == socket.gethostname() and not identity.lives(trial.user_attrs):
+            worker = cast(identity.Identity, trial.user_attrs)
+            here = worker.get("host", socket.gethostname()) == socket.gethostname()
+            if here and not identity.lives(worker):
                 with suppress(RuntimeError):  # another worker was quicker
                     self.study.tell(trial.number, state=TrialState.FAIL)
         optuna.storages.fail_stale_trials(self.study)

@@ -33,7 +33,7 @@ from tidemill.learners.lightning.checkpoints import CheckpointClock, Checkpoints
 from tidemill.learners.lightning.distillation import Teacher, taught
 from tidemill.learners.lightning.lr_range_test import find
 from tidemill.learners.lightning.optimisers import configure
-from tidemill.learners.lightning.resume import Keeping, Place, Stop, go_on, steps_done
+from tidemill.learners.lightning.resume import DataPlace, Keeping, Stop, go_on, steps_done
 from tidemill.learners.lightning.whole_batch import SameDraws, WholeBatch
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import aside
@@ -197,7 +197,7 @@ class Training:
         newest = self.kept.checkpoints.newest() if self.kept else None
         self.path = str(newest[0]) if newest else None
         self.content = go_on(dataset, newest[1], self.parts) if newest else None
-        self.place = Place(dataset) if dataset is not None else None
+        self.place = DataPlace(dataset) if dataset is not None else None
         self.keeping = self._keeping(settings, dataset)
         self.best = Best(run.watch) if settings.keep == "best" and run.watch else None
         self.budget = (

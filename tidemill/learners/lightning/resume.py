@@ -111,7 +111,7 @@ def of_all(trainer: Any, state: dict[str, Any]) -> list[dict[str, Any]]:
     return states
 
 
-class Place(Callback):
+class DataPlace(Callback):
     """Says to a recipe's Steps where the training stands.
 
     A loader's workers hold copies that are made as each epoch begins: what a copy counts, the

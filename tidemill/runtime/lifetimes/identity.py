@@ -3,7 +3,7 @@
 import os
 import socket
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 
 class Identity(TypedDict):
@@ -25,7 +25,7 @@ def me() -> Identity:
     }
 
 
-def lives(who: dict[str, Any]) -> bool:
+def lives(who: Identity) -> bool:
     """Whether a process of this machine that said `me` is still there."""
     return who.get("boot") == boot() and began(who.get("pid", 0)) == who.get("began", 0)
 
