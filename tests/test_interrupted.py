@@ -51,7 +51,7 @@ def test_a_run_killed_in_the_middle_goes_on(clone: Clone, lived: Clone) -> None:
     )
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and not list(
-        (clone.folder / ".tidemill/runs").glob("*/plan.json")
+        (clone.folder / ".tidemill/runs").glob("*/run.json")
     ):
         time.sleep(0.2)
     time.sleep(2)
