@@ -634,3 +634,59 @@ def test_of_equal_rows_a_weak_segment_is_reported_one_time_in_twenty() -> None:
 
     reported = Share(sum(bool(weak(segmented(seed, worse=0.0))) for seed in range(40)), 40)
     assert reported.at_most(0.05), str(reported)
+
+
+@pytest.mark.parametrize("units", [1, 3, 5])
+def test_flips_of_fewer_units_than_a_claim_needs_hold(units: int) -> None:
+    found = ask(gate("flips", at_most=0.5), comparison(0.9, 0.9, units=units))
+    assert findings_of(found) == [("all", "unclear")]
+    assert f"{units} units are too few for a claim" in found[0].reason
+
+
+def test_perturbed_questions_without_a_whole_answer_are_the_candidates_fault() -> None:
+    made = comparison(0.9, 0.9)
+    perturbed = made.frames["candidate"].copy()
+    perturbed.loc[: ROWS // 2, "loss"] = np.nan
+    made = changed(made, **{"candidate~typos": perturbed})
+    found = ask(gate("robust", metric="accuracy", at_most=0.1), made)
+    assert findings_of(found) == [("perturbation=typos", "fail")]
+    assert "the candidate asked with typos has no whole answers" in found[0].reason
+
+
+def test_values_with_a_comma_make_no_slice_of_two() -> None:
+    """The combinations ("x, y", "z") and ("x", "y, z") have one name and are two slices."""
+    made = comparison(0.9, 0.9)
+    first = np.arange(ROWS) < ROWS // 2
+    made.rows["domain"] = np.where(first, "x, y", "x")
+    made.rows["length"] = np.where(first, "z", "y, z")
+    crossed = made.slices(("domain", "length"), ())
+    assert [len(where.rows) for where in crossed] == [ROWS // 2, ROWS // 2]
+
+
+@pytest.mark.parametrize("tries", [1, 4, 30])
+def test_two_groups_without_an_error_are_shown_to_be_close_however_worn_the_rows(
+    tries: float,
+) -> None:
+    from tests.support.simulation import Measured
+
+    rows = comparison().rows.assign(domain=["a", "b"] * (ROWS // 2))
+    made = Comparison(
+        {"candidate": pd.DataFrame({"right": np.ones(ROWS)})},
+        rows,
+        Score(resamples=500, slices=("domain",)),
+        Measured(),
+        scored=Scored(frames={}, rows=ROWS, reuse=Reuse(tries=tries, asked=int(tries))),
+    )
+    (found,) = ask(gate("fair", metric="accuracy", at_most=0.1, by="domain"), made)
+    assert found.answer == "pass" and found.high is not None and 0 < found.high < 0.05
+
+
+def test_two_equal_groups_are_both_named() -> None:
+    from tests.support.simulation import Measured
+
+    made = comparison(0.9, 0.9)
+    made.rows["domain"] = ["a", "b"] * (ROWS // 2)
+    same = pd.DataFrame({"right": [1.0] * ROWS})
+    made = Comparison({"candidate": same}, made.rows, made.settings, Measured())
+    (found,) = ask(gate("fair", metric="accuracy", at_most=0.2, by="domain"), made)
+    assert "of domain=b" in found.reason and "of domain=a" in found.reason
