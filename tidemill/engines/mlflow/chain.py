@@ -23,7 +23,7 @@ from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import canonical, digest
 
 HEAD = "ledger.head"
-NAME = re.compile(r"ledger\.(\d{6})")
+NAME = re.compile(r"ledger\.([0-9]{6}|[1-9][0-9]{6,17})")
 
 
 class BrokenChain(Fault):
