@@ -322,6 +322,28 @@ def test_power_says_what_the_rows_can_show() -> None:
     assert 0.005 < smallest_limit(1000, 0.95, 0.05) < 0.03
 
 
+def test_power_has_words_for_every_kind_of_gate() -> None:
+    from tasks.judge.power import sights
+
+    made = comparison()
+    gates = (
+        gate("golden"),
+        gate("batch", at_most=0.01),
+        gate("limit", metric="accuracy", at_least=0.9999),
+        gate("gap", metric="accuracy", at_most=0.05),
+        gate("fair", metric="accuracy", at_most=0.1, by="domain"),
+        gate("robust", metric="accuracy", at_most=0.1),
+        gate("no_worse", metric="accuracy", margin=0.1),
+    )
+    settings = made.settings.model_copy(update={"train_rows": 1200, "perturbed_rows": 300})
+    seen = sights(made.rows, gates, settings, made.recipe.metrics, 0.05)
+    assert [item.smallest for item in seen[:3]] == [None, None, None]
+    assert "too few rows" in seen[2].words
+    gap, fair, robust, whole = (item.smallest or 0.0 for item in seen[3:])
+    assert 0.03 < gap < 0.05 < fair < 0.08, "as docs/gates.md: .05 from 530 rows, .1 from 180"
+    assert robust > 1.5 * whole, "of a quarter of the rows"
+
+
 @pytest.mark.parametrize(
     ("kind", "more"),
     [
