@@ -460,6 +460,18 @@ def test_calibrated_asks_the_error_beyond_an_honest_models() -> None:
     assert findings_of(ask(gate("calibrated", at_most=0.05), silent)) == [("all", "fail")]
 
 
+@pytest.mark.parametrize("first", ["wrong", "right"])
+def test_rows_of_equal_confidence_are_judged_in_any_order(first: str) -> None:
+    """A table is often in order of its sources, of which one is answered better than another."""
+    made = comparison(0.9, 0.9)
+    tied = made.frames["candidate"].assign(confidence=0.9)
+    wrong = (tied["target"].astype(object) != tied["answer"].astype(object)).to_numpy()
+    order = np.argsort(wrong if first == "right" else ~wrong, kind="stable")
+    sorted_rows = tied.iloc[order].reset_index(drop=True)
+    (found,) = ask(gate("calibrated", at_most=0.08), changed(made, candidate=sorted_rows))
+    assert found.answer == "pass", found.reason
+
+
 def test_figures_without_a_sampling_error_meet_their_bounds() -> None:
     assert findings_of(ask(gate("fast", at_most=2.5), comparison())) == [("all", "pass")]
     assert findings_of(ask(gate("fast", at_most=2.0), comparison())) == [("all", "unclear")]
