@@ -472,6 +472,32 @@ def test_rows_of_equal_confidence_are_judged_in_any_order(first: str) -> None:
     assert found.answer == "pass", found.reason
 
 
+@pytest.mark.parametrize(("days", "expected"), [(8, "unclear"), (60, "unclear"), (100, "pass")])
+def test_days_without_a_difference_show_no_more_than_their_number(days: int, expected: str) -> None:
+    from tests.support.simulation import Measured, rows_of
+
+    same = pd.DataFrame({"right": np.ones(days)})
+    made = Comparison(
+        {"candidate": same, "champion": same},
+        rows_of(days),
+        Score(resamples=500),
+        Measured(),
+        scored=Scored(frames={}, rows=days, champion="1"),
+    )
+    asked = gate("no_worse", metric="accuracy", margin=0.05, method="diebold_mariano")
+    (found,) = ask(asked, made)
+    assert found.answer == expected
+    assert found.low is not None and found.low == pytest.approx(0.03 ** (1 / days) - 1, abs=0.002)
+
+
+@pytest.mark.parametrize(("before", "now"), [(1.0, 0.0), (0.95, 0.5), (0.05, 0.5)])
+def test_numbers_of_few_values_drift_too(before: float, now: float) -> None:
+    from tasks.score.drift import numbers_psi
+
+    one, two = (np.arange(1000) < share * 1000 for share in (before, now))
+    assert numbers_psi(one.astype(float), two.astype(float)) > 0.25
+
+
 def test_figures_without_a_sampling_error_meet_their_bounds() -> None:
     assert findings_of(ask(gate("fast", at_most=2.5), comparison())) == [("all", "pass")]
     assert findings_of(ask(gate("fast", at_most=2.0), comparison())) == [("all", "unclear")]
