@@ -457,6 +457,14 @@ def test_whatever_broke_a_ledger_a_persons_decision_starts_it_anew(
     assert lines(fruit) == "" and live_version(fruit) == "2"
 
 
+def test_a_reason_that_is_no_utf_8_is_kept_as_its_bytes(fruit: str) -> None:
+    from tasks.register.promote import promote
+    from tidemill.engines.mlflow import ledger
+
+    promote(fruit, "2", "a person", b"Gr\xfc\xdfe".decode("utf-8", "surrogateescape"), "1")
+    assert ledger.ledger(fruit)[-1].why == r"Gr\udcfc\udcdfe"
+
+
 def test_a_number_in_other_digits_is_no_entry_of_the_ledger(fruit: str) -> None:
     from tidemill.engines.mlflow import registry
 

@@ -114,7 +114,9 @@ def note_tag(number: int) -> str:
 
 
 def noted(by: str, why: str) -> Note:
-    return Note(by=by, why=why, secret=secrets.token_hex(16))
+    """A new note. Bytes of a command line that are no UTF-8 are written out, as \\udcff."""
+    words = (text.encode("utf-8", "backslashreplace").decode() for text in (by, why))
+    return Note(by=next(words), why=next(words), secret=secrets.token_hex(16))
 
 
 def signed(content: LedgerEntry | Head) -> str:
