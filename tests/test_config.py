@@ -61,6 +61,7 @@ def test_a_bad_override_is_refused_by_name_with_the_choices(override: str, says:
 KIND = {"name": "f", "why": "w"}
 GAP = KIND | {"kind": "gap", "metric": "accuracy"}
 FAIR = KIND | {"kind": "fair", "metric": "accuracy", "by": "domain", "at_most": 0.1}
+ROBUST = KIND | {"kind": "robust", "metric": "accuracy"}
 NO_WORSE = {"name": "g", "kind": "no_worse", "metric": "accuracy", "margin": 0.01, "why": "w"}
 FLOOR = {"name": "f", "kind": "limit", "metric": "accuracy", "at_least": 0.5, "why": "w"}
 
@@ -94,6 +95,17 @@ FLOOR = {"name": "f", "kind": "limit", "metric": "accuracy", "at_least": 0.5, "w
         ([NO_WORSE, FAIR | {"by": "planet"}], "no slice column 'planet'"),
         ([NO_WORSE, FAIR | {"at_most": 3}], "gate f: at_most=3 allows everything"),
         ([NO_WORSE | {"against": "baseline"}], "no gate compares with the champion"),
+        ([NO_WORSE, ROBUST | {"at_most": 5}], "gate f: at_most=5 allows everything"),
+        ([NO_WORSE, ROBUST | {"at_most": 0}], "no number of rows shows that there is no"),
+        ([NO_WORSE, KIND | {"kind": "same", "at_least": 0}], "gate f: same needs at_most"),
+        (
+            [NO_WORSE, KIND | {"kind": "small", "at_least": 0, "at_most": 1}],
+            "gate f: small does not read at_least",
+        ),
+        ([NO_WORSE, KIND | {"kind": "small", "at_most": 0}], "at_most=0: no model is so small"),
+        ([NO_WORSE, KIND | {"kind": "fast", "at_most": -1}], "at_most=-1: no model is so fast"),
+        ([NO_WORSE, KIND | {"kind": "drift", "at_most": -1}], "a difference is 0 or more"),
+        ([NO_WORSE, KIND | {"kind": "flips", "at_most": 0}], "no number of rows shows that there"),
     ],
 )
 def test_a_gate_that_cannot_do_what_it_says_is_refused_by_name(
@@ -117,6 +129,7 @@ def test_a_gate_that_cannot_do_what_it_says_is_refused_by_name(
     [
         ("score.few_units=0", "score.few_units=0"),
         ("score.alpha=0.2", "score.alpha=0.2"),
+        ("score.perturbed_rows=0", "score.perturbed_rows=0: no perturbed question is asked"),
         ("score.requests=40", "gate speed: score.requests=40 gives p95 no upper end; it takes 59"),
     ],
 )
@@ -240,6 +253,11 @@ def test_a_damaged_file_of_conf_is_refused_by_name(
         ('{"inputs": {"texts": "Guten"}, "answer": {"language": "deu"}}', "row 1"),
         ('{"inputs": {"text": "Guten Tag"}, "answer": {"lang": "deu"}}', "row 1"),
         ('["deu"]', "score.golden.0"),
+        (
+            '{"inputs": {"text": "a"}, "answer": {"language": "deu"}}\n'
+            '{"answer": {"language": "eng"}, "inputs": {"text": "a"}}',
+            "rows 1 and 2 ask the same and want different answers",
+        ),
     ],
 )
 def test_a_golden_row_that_is_no_question_or_no_answer_is_refused(
@@ -256,3 +274,19 @@ def test_a_golden_row_that_is_no_question_or_no_answer_is_refused(
     assert says in str(refusal.value) and "\n" not in str(refusal.value)
     golden.write_text('\n{"inputs": {"text": "Guten Tag"}, "answer": {"language": "deu"}}\n')
     assert config.recipe("languages").score.golden[0].answer == {"language": "deu"}
+
+
+def test_golden_rows_are_lines_whatever_separators_a_text_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = tmp_path / "conf"
+    shutil.copytree(paths.conf(), conf)
+    (conf / "golden").mkdir()
+    golden = conf / "golden" / "languages.jsonl"
+    golden.write_text('{"inputs": {"text": "a\u2028b\x85c"}, "answer": {"language": "deu"}}\r\n')
+    monkeypatch.setattr(load, "conf", lambda: conf)
+    (row,) = config.recipe("languages").score.golden
+    assert row.inputs == {"text": "a\u2028b\x85c"}
+    golden.write_bytes("Grüße".encode("latin-1"))
+    with pytest.raises(Refused, match=r"languages\.jsonl is not UTF-8"):
+        config.recipe("languages")

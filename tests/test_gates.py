@@ -322,6 +322,28 @@ def test_power_says_what_the_rows_can_show() -> None:
     assert 0.005 < smallest_limit(1000, 0.95, 0.05) < 0.03
 
 
+def test_power_has_words_for_every_kind_of_gate() -> None:
+    from tasks.judge.power import sights
+
+    made = comparison()
+    gates = (
+        gate("golden"),
+        gate("batch", at_most=0.01),
+        gate("limit", metric="accuracy", at_least=0.9999),
+        gate("gap", metric="accuracy", at_most=0.05),
+        gate("fair", metric="accuracy", at_most=0.1, by="domain"),
+        gate("robust", metric="accuracy", at_most=0.1),
+        gate("no_worse", metric="accuracy", margin=0.1),
+    )
+    settings = made.settings.model_copy(update={"train_rows": 1200, "perturbed_rows": 300})
+    seen = sights(made.rows, gates, settings, made.recipe.metrics, 0.05)
+    assert [item.smallest for item in seen[:3]] == [None, None, None]
+    assert "too few rows" in seen[2].words
+    gap, fair, robust, whole = (item.smallest or 0.0 for item in seen[3:])
+    assert 0.03 < gap < 0.05 < fair < 0.08, "as docs/gates.md: .05 from 530 rows, .1 from 180"
+    assert robust > 1.5 * whole, "of a quarter of the rows"
+
+
 @pytest.mark.parametrize(
     ("kind", "more"),
     [
@@ -436,6 +458,44 @@ def test_calibrated_asks_the_error_beyond_an_honest_models() -> None:
     assert findings_of(ask(gate("calibrated", at_most=0.05), boasting)) == [("all", "fail")]
     silent = changed(made, candidate=made.frames["candidate"].drop(columns="confidence"))
     assert findings_of(ask(gate("calibrated", at_most=0.05), silent)) == [("all", "fail")]
+
+
+@pytest.mark.parametrize("first", ["wrong", "right"])
+def test_rows_of_equal_confidence_are_judged_in_any_order(first: str) -> None:
+    """A table is often in order of its sources, of which one is answered better than another."""
+    made = comparison(0.9, 0.9)
+    tied = made.frames["candidate"].assign(confidence=0.9)
+    wrong = (tied["target"].astype(object) != tied["answer"].astype(object)).to_numpy()
+    order = np.argsort(wrong if first == "right" else ~wrong, kind="stable")
+    sorted_rows = tied.iloc[order].reset_index(drop=True)
+    (found,) = ask(gate("calibrated", at_most=0.08), changed(made, candidate=sorted_rows))
+    assert found.answer == "pass", found.reason
+
+
+@pytest.mark.parametrize(("days", "expected"), [(8, "unclear"), (60, "unclear"), (100, "pass")])
+def test_days_without_a_difference_show_no_more_than_their_number(days: int, expected: str) -> None:
+    from tests.support.simulation import Measured, rows_of
+
+    same = pd.DataFrame({"right": np.ones(days)})
+    made = Comparison(
+        {"candidate": same, "champion": same},
+        rows_of(days),
+        Score(resamples=500),
+        Measured(),
+        scored=Scored(frames={}, rows=days, champion="1"),
+    )
+    asked = gate("no_worse", metric="accuracy", margin=0.05, method="diebold_mariano")
+    (found,) = ask(asked, made)
+    assert found.answer == expected
+    assert found.low is not None and found.low == pytest.approx(0.03 ** (1 / days) - 1, abs=0.002)
+
+
+@pytest.mark.parametrize(("before", "now"), [(1.0, 0.0), (0.95, 0.5), (0.05, 0.5)])
+def test_numbers_of_few_values_drift_too(before: float, now: float) -> None:
+    from tasks.score.drift import numbers_psi
+
+    one, two = (np.arange(1000) < share * 1000 for share in (before, now))
+    assert numbers_psi(one.astype(float), two.astype(float)) > 0.25
 
 
 def test_figures_without_a_sampling_error_meet_their_bounds() -> None:
@@ -634,3 +694,59 @@ def test_of_equal_rows_a_weak_segment_is_reported_one_time_in_twenty() -> None:
 
     reported = Share(sum(bool(weak(segmented(seed, worse=0.0))) for seed in range(40)), 40)
     assert reported.at_most(0.05), str(reported)
+
+
+@pytest.mark.parametrize("units", [1, 3, 5])
+def test_flips_of_fewer_units_than_a_claim_needs_hold(units: int) -> None:
+    found = ask(gate("flips", at_most=0.5), comparison(0.9, 0.9, units=units))
+    assert findings_of(found) == [("all", "unclear")]
+    assert f"{units} units are too few for a claim" in found[0].reason
+
+
+def test_perturbed_questions_without_a_whole_answer_are_the_candidates_fault() -> None:
+    made = comparison(0.9, 0.9)
+    perturbed = made.frames["candidate"].copy()
+    perturbed.loc[: ROWS // 2, "loss"] = np.nan
+    made = changed(made, **{"candidate~typos": perturbed})
+    found = ask(gate("robust", metric="accuracy", at_most=0.1), made)
+    assert findings_of(found) == [("perturbation=typos", "fail")]
+    assert "the candidate asked with typos has no whole answers" in found[0].reason
+
+
+def test_values_with_a_comma_make_no_slice_of_two() -> None:
+    """The combinations ("x, y", "z") and ("x", "y, z") have one name and are two slices."""
+    made = comparison(0.9, 0.9)
+    first = np.arange(ROWS) < ROWS // 2
+    made.rows["domain"] = np.where(first, "x, y", "x")
+    made.rows["length"] = np.where(first, "z", "y, z")
+    crossed = made.slices(("domain", "length"), ())
+    assert [len(where.rows) for where in crossed] == [ROWS // 2, ROWS // 2]
+
+
+@pytest.mark.parametrize("tries", [1, 4, 30])
+def test_two_groups_without_an_error_are_shown_to_be_close_however_worn_the_rows(
+    tries: float,
+) -> None:
+    from tests.support.simulation import Measured
+
+    rows = comparison().rows.assign(domain=["a", "b"] * (ROWS // 2))
+    made = Comparison(
+        {"candidate": pd.DataFrame({"right": np.ones(ROWS)})},
+        rows,
+        Score(resamples=500, slices=("domain",)),
+        Measured(),
+        scored=Scored(frames={}, rows=ROWS, reuse=Reuse(tries=tries, asked=int(tries))),
+    )
+    (found,) = ask(gate("fair", metric="accuracy", at_most=0.1, by="domain"), made)
+    assert found.answer == "pass" and found.high is not None and 0 < found.high < 0.05
+
+
+def test_two_equal_groups_are_both_named() -> None:
+    from tests.support.simulation import Measured
+
+    made = comparison(0.9, 0.9)
+    made.rows["domain"] = ["a", "b"] * (ROWS // 2)
+    same = pd.DataFrame({"right": [1.0] * ROWS})
+    made = Comparison({"candidate": same}, made.rows, made.settings, Measured())
+    (found,) = ask(gate("fair", metric="accuracy", at_most=0.2, by="domain"), made)
+    assert "of domain=b" in found.reason and "of domain=a" in found.reason

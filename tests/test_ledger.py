@@ -420,6 +420,67 @@ def test_a_broken_ledger_starts_anew_with_a_persons_decision(fruit: str) -> None
     assert live_version(fruit) == "4"
 
 
+def test_a_note_that_was_changed_by_hand_stops_no_night(fruit: str) -> None:
+    """Who and why decide nothing: the history says that they were changed, and all goes on."""
+    from tidemill.engines.mlflow import ledger, registry
+
+    promote(fruit, "2", "1")
+    registry.set_tag(fruit, "ledger.000001.note", '{"by": "x", "why": "y", "secret": "z"}')
+    first, second = ledger.ledger(fruit)
+    assert (first.version, first.by, first.why) == ("1", ledger.CHANGED, ledger.CHANGED)
+    assert (second.version, second.by, second.why) == ("2", "a person", "a test")
+    assert ledger.anchor(fruit, "accuracy", "higher") == "1"
+
+
+@pytest.mark.parametrize(
+    ("tag", "text"),
+    [
+        ("ledger.head", "not JSON"),
+        ("ledger.head", "another application's"),
+        ("ledger.000002", "not JSON"),
+        ("ledger.999999", "not JSON"),
+        ("ledger.123456789012", "not JSON"),
+    ],
+)
+def test_whatever_broke_a_ledger_a_persons_decision_starts_it_anew(
+    fruit: str, tag: str, text: str
+) -> None:
+    from tidemill.engines.mlflow import registry
+
+    other = registry.model(application("PROMOTE", live="1"))
+    assert other
+    registry.set_tag(fruit, tag, other.tags[tag] if text.startswith("another") else text)
+    assert "is broken" in lines(fruit)
+    promote(fruit, "1", "1")
+    assert lines(fruit) == "" and live_version(fruit) == "1"
+    promote(fruit, "2", "1", by="gates")
+    assert lines(fruit) == "" and live_version(fruit) == "2"
+
+
+def test_a_reason_that_is_no_utf_8_is_kept_as_its_bytes(fruit: str) -> None:
+    from tasks.register.promote import promote
+    from tidemill.engines.mlflow import ledger
+
+    promote(fruit, "2", "a person", b"Gr\xfc\xdfe".decode("utf-8", "surrogateescape"), "1")
+    assert ledger.ledger(fruit)[-1].why == r"Gr\udcfc\udcdfe"
+
+
+def test_a_number_in_other_digits_is_no_entry_of_the_ledger(fruit: str) -> None:
+    from tidemill.engines.mlflow import registry
+
+    for tag in ("ledger.00000\u0661", "ledger.0000001", "ledger.00001"):
+        registry.set_tag(fruit, tag, "not JSON")
+    assert lines(fruit) == ""
+
+
+def test_a_version_is_named_as_it_is_written(fruit: str) -> None:
+    """A database finds version 2 by 02 as well, and nothing else would know it by that name."""
+    for number in ("02", "\u0662", " 2", "+2", "", "0", "9" * 30, "9" * 5000):
+        with pytest.raises(Refused, match="no version"):
+            promote(fruit, number, "1")
+    assert live_version(fruit) == "1"
+
+
 def test_a_rejected_version_is_not_promotable_by_a_changed_tag(project: Path) -> None:
     from tidemill.engines.mlflow import registry, tags
 
@@ -599,6 +660,32 @@ def test_a_record_of_test_rows_that_was_changed_counts_whole(project: Path) -> N
     body["content"]["hashes"] = ""
     connected.set_experiment_tag(where, tag, json.dumps(body))
     assert tried(name, "b", range(500)) == 2
+
+
+def test_a_record_of_an_earlier_champions_time_put_over_others_counts_whole(project: Path) -> None:
+    from tidemill.engines.mlflow import client, reuse, runs
+
+    name = application("PROMOTE", "PROMOTE", live="1")
+    tried(name, "a", range(500))
+    promote(name, "2", "1")
+    for candidate in "bc":
+        tried(name, candidate, range(500))
+    where, connected = runs.experiment(name), client.connect()
+    earlier = connected.get_experiment(where).tags[reuse.PREFIX + "a" * 16]
+    for candidate in "bc":
+        connected.set_experiment_tag(where, reuse.PREFIX + candidate * 16, earlier)
+    assert tried(name, "d", range(500)) == 3
+
+
+@pytest.mark.parametrize("count", [100, 3000])
+def test_a_candidate_that_is_asked_other_rows_still_knows_the_first(
+    project: Path, count: int
+) -> None:
+    name = application("PROMOTE", live="1")
+    tried(name, "a", range(count))
+    tried(name, "a", range(10_000, 10_000 + count))
+    assert tried(name, "b", range(count)) == 2
+    assert tried(name, "c", range(20_000, 20_000 + count)) == 1
 
 
 def test_a_few_rows_of_a_large_test_set_count_as_asked(project: Path) -> None:

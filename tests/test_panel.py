@@ -179,6 +179,27 @@ def test_the_status_keeps_short_columns_whole_and_wraps_the_prose_at_eighty_colu
     )
 
 
+def test_a_long_name_of_who_decided_leaves_the_other_columns_whole() -> None:
+    live = [
+        {
+            "application": "text_generation",
+            "champion": "12",
+            "challenger": "13",
+            "since": "2026-11-23T02:31:07+00:00",
+            "by": "somebody.with.a.long.name@institute.example",
+            "why": "rolled back",
+        }
+    ]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(
+        table("live", live, ("application", "champion", "challenger", "since", "by", "why"))
+    )
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "text_generation  12        13          2026-11-23 02:31" in shown
+    assert "rolled" in shown and "…" not in shown
+
+
 @pytest.mark.parametrize(
     ("figure", "words"),
     [(0.0130, "better by 0.0130"), (-0.2270, "worse by 0.2270"), (0.00001, "no difference")],

@@ -25,7 +25,7 @@ class Binned:
 
     @classmethod
     def of(cls, confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> "Binned":
-        order = np.argsort(confidence, kind="stable")
+        order = _by_confidence(confidence)
         count = max(1, min(bins, len(order)))
         edges = np.linspace(0, len(order), count + 1).astype(int)
         rows = np.diff(edges).astype(float)
@@ -45,6 +45,16 @@ class Binned:
 
     def error(self) -> float:
         return float((self.weights * np.abs(self.gaps)).sum())
+
+
+def _by_confidence(confidence: np.ndarray) -> np.ndarray:
+    """The places of rows by confidence (n,), those of equal confidence shuffled.
+
+    In the order of the table they would be in bins by source or by target, which are right more
+    or less often than others, and an honest model would seem to be wrong in each bin.
+    """
+    shuffled = np.random.default_rng(0).permutation(len(confidence))
+    return shuffled[np.argsort(confidence[shuffled], kind="stable")]
 
 
 def expected_calibration_error(
@@ -192,7 +202,7 @@ def curve(
     confidence: np.ndarray, right: np.ndarray, bins: int = BINS
 ) -> list[tuple[float, float, int]]:
     """A reliability curve: mean confidence, share right and rows of each bin."""
-    order = np.argsort(confidence, kind="stable")
+    order = _by_confidence(confidence)
     parts = [part for part in np.array_split(order, min(bins, len(order))) if len(part)]
     return [
         (float(confidence[part].mean()), float(np.mean(right[part])), len(part)) for part in parts

@@ -66,12 +66,20 @@ def nothing(
     if not len(where.rows):
         answer = undecided(where, too_few_units=True)
         return Finding(**known, answer=answer, figure=None, reason="no test row is in this slice")
-    units = comparison.units(where)
-    known["units"] = units.count
+    known["units"] = comparison.units(where).count
     for model in ("candidate", *others):
         if problem := _unusable(gate.metric, comparison, where, model):
-            answer = "fail" if model == "candidate" else "unclear"
+            own = model.partition("~")[0] == "candidate"
+            answer = "fail" if own else "unclear"
             return Finding(**known, answer=answer, figure=None, reason=problem)
+    return too_few(comparison, where, known, comparison.figure(gate.metric, where))
+
+
+def too_few(
+    comparison: Comparison, where: Where, known: dict[str, Any], figure: float
+) -> Finding | None:
+    """A finding where there are too few units for any claim, else None."""
+    units = comparison.units(where)
     if units.effective >= comparison.settings.min_units:
         return None
     few = f"{units.count} units"
@@ -79,9 +87,9 @@ def nothing(
         few += f" of unequal size, as good as {units.effective:.1f},"
     needed = comparison.settings.min_units
     return Finding(
-        **known,
+        **(known | {"units": units.count}),
         answer=undecided(where, too_few_units=True),
-        figure=round(comparison.figure(gate.metric, where), 6),
+        figure=round(figure, 6),
         reason=f"{few} are too few for a claim; {needed} are needed",
     )
 
@@ -90,7 +98,8 @@ def _unusable(metric: str, comparison: Comparison, where: Where, model: str) -> 
     """Why a model's rows cannot be judged; empty where they can."""
     if comparison.frame(model, where) is None:
         why = comparison.scored.skipped.get(model, "")
-        return f"the {model} has no whole answers here{f' ({why})' if why else ''}"
+        asked = model.replace("~", " asked with ")
+        return f"the {asked} has no whole answers here{f' ({why})' if why else ''}"
     if not np.isfinite(comparison.figure(metric, where, model)):
         return f"{metric} of the {model} is not a number"
     if comparison.out_of_range(metric, where, model):

@@ -297,22 +297,32 @@ class Comparison:
             if column not in self.rows:
                 has = ", ".join(self.settings.slices)
                 raise Fault(f"no slice column '{column}'; score.slices has {has}")
-        keys = self.rows[columns[0]]
-        if len(columns) > 1:
-            keys = self.rows[list(columns)].agg(", ".join, axis=1)
-        groups = {str(key): places for key, places in sorted(keys.groupby(keys).indices.items())}
+        groups = self._groups(columns)
         title, least = "+".join(columns), self.settings.min_rows
         found, small = [], []
-        for key, places in groups.items():
+        for key, places in groups:
             if key in required or len(places) >= least:
                 found.append(Where(f"{title}={key}", np.asarray(places), key in required))
             else:
                 small.append(places)
+        there = {key for key, _ in groups}
         for key in required:
-            if key not in groups:
+            if key not in there:
                 found.append(Where(f"{title}={key}", np.array([], dtype=int), True))
         if small:
             places = np.sort(np.concatenate(small))
             name = f"{title}={POOLED}"
             found.append(Where(name, places, pooled=len(small), small=len(places) < least))
         return found
+
+    def _groups(self, columns: tuple[str, ...]) -> list[tuple[str, np.ndarray]]:
+        """The places of each value, or of each combination of values, in the order of its name.
+
+        Values may hold a comma, so two combinations can have one name.
+        """
+        by_values = self.rows.groupby(list(columns)).indices
+        named = []
+        for values, places in by_values.items():
+            name = ", ".join(map(str, values)) if isinstance(values, tuple) else str(values)
+            named.append((name, np.asarray(places)))
+        return sorted(named, key=lambda pair: pair[0])

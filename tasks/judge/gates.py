@@ -14,6 +14,7 @@ from tasks.judge.claims import (
     nothing,
     places,
     some_slice_must_pass,
+    too_few,
     undecided,
 )
 from tasks.judge.comparison import Comparison, Where
@@ -149,6 +150,9 @@ def flips(gate: Gate, comparison: Comparison) -> list[Finding]:
             findings.append(Finding(**known, answer=answer, figure=None, reason=reason))
             continue
         lost = (ours < 0.5) & (theirs > 0.5)
+        if few := too_few(comparison, where, known, float(lost.mean())):
+            findings.append(few)
+            continue
         estimate = comparison.share(lost.astype(float), where)
         words = f"{int(lost.sum())} rows that the champion had right, {estimate.figure:.4f} of all"
         claims.append(Claim(where, -estimate, -gate.at_most, estimate.figure, words, False))
@@ -174,7 +178,9 @@ def robust(gate: Gate, comparison: Comparison) -> list[Finding]:
         return [no_champion(gate, comparison)]
     findings, claims = [], []
     for name in names:
-        rows = np.flatnonzero(comparison.answered[f"candidate~{name}"])
+        # Rows that were not asked are NaN altogether; one that is so in part has no whole answer.
+        asked = comparison.frames[f"candidate~{name}"].notna().any(axis=1)
+        rows = np.flatnonzero(asked)
         where = Where(f"perturbation={name}", rows, required=True)
         others = ("champion", f"champion~{name}") if champion else ()
         if empty := nothing(gate, comparison, where, (f"candidate~{name}", *others)):

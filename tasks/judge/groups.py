@@ -81,7 +81,8 @@ def _widest(gate: Gate, comparison: Comparison, judged: Sequence[Side]) -> Findi
     low = max(least(one, two, shared) for one, two in pairs)
     high = max(most(one, two, comparison.pass_alpha) for one, two in pairs)
     best = max(judged, key=lambda side: side.estimate.figure)
-    worst = min(judged, key=lambda side: side.estimate.figure)
+    # From the other end, so that of equal groups two are named.
+    worst = min(reversed(judged), key=lambda side: side.estimate.figure)
     gap = best.estimate.figure - worst.estimate.figure
     words = (
         f"{gate.metric} {worst.estimate.figure:.4f} of {worst.name}, "

@@ -18,6 +18,7 @@ from tidemill.engines.config.schema.judging import FEWEST_REQUESTS
 
 POWER = 0.8
 CALIBRATION_BINS = 15
+COUNTED = ("small", "same", "clean", "drift", "golden", "batch")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ def smallest_difference(rows: float, disagree: float, alpha: float, power: float
     return float(reach * np.sqrt(disagree / rows) + 1 / rows)
 
 
+def smallest_distance(first: float, second: float, alpha: float, power: float = POWER) -> float:
+    """The bound within which two equal shares of .9 are told to lie with this power.
+
+    `first` and `second`: the independent rows of each, and no row is in both.
+    """
+    reach = stats.norm.ppf(1 - alpha) + stats.norm.ppf(power)
+    unseen = 1 / first + 1 / second
+    return float(reach * np.sqrt(0.09 * unseen) + unseen)
+
+
 def power_of(rows: float, margin: float, disagree: float, alpha: float) -> float:
     """How often a `no_worse` of this margin promotes one of two equal models."""
     error = np.sqrt(disagree / rows)
@@ -54,7 +65,10 @@ def power_of(rows: float, margin: float, disagree: float, alpha: float) -> float
 
 
 def smallest_limit(rows: float, bound: float, alpha: float) -> float:
-    """How far from its bound a share must be to be shown with a power of .8, by exact bounds."""
+    """How far from its bound a share must be to be shown with a power of .8, by exact bounds.
+
+    NaN where these rows show it of no share at all.
+    """
     worst = min(bound, 1 - bound)  # as a share of errors
     for better in np.linspace(worst, 0, 400):
         hits = int(stats.binom.ppf(POWER, int(rows), better))
@@ -141,12 +155,14 @@ def _sight(
     if gate.kind == "fast":
         enough = settings.requests >= FEWEST_REQUESTS
         words = f"{settings.requests} requests" + ("" if enough else ": too few for p95")
-    elif gate.kind in ("small", "same", "clean", "drift"):
+    elif gate.kind in COUNTED:
         words = "counted, without a sampling error"
     elif units < settings.min_units:
         words = f"under {settings.min_units} effective units: no claim"
     else:
         smallest, words = _statistical(gate, part, units, settings, metrics, disagree, alpha)
+        if smallest is not None and np.isnan(smallest):
+            smallest, words = None, "too few rows: even a model without an error is not shown"
     return Sight(gate.name, name, len(part), round(units, 1), margin, smallest, words)
 
 
@@ -176,6 +192,12 @@ def _statistical(
         assert bound is not None
         share = (bound - metric.low) / width
         return width * smallest_limit(units, share, alpha), "so far from its bound"
+    if gate.kind in ("gap", "fair"):
+        other = float(settings.train_rows) if gate.kind == "gap" else units
+        apart = width * smallest_distance(other, units, alpha)
+        return apart, "if both sides are right in .9 of their rows"
+    if gate.kind == "robust":
+        units *= min(1.0, settings.perturbed_rows / len(part))
     changed = width * smallest_difference(units, disagree, alpha)
     return changed, f"if {disagree:.0%} of rows are right for one model alone"
 

@@ -251,6 +251,8 @@ class Reweighted:
         """The bound below, where there are too few draws beyond it read off the fitted curve."""
         if alpha * len(self.lower) >= TAIL_DRAWS:
             return float(np.quantile(self.lower, alpha))
+        if np.ptp(self.lower) == 0:  # at the end of the range, where there is no curve to fit
+            return float(self.lower[0])
         return min(float(self.curve.ppf(alpha)), float(np.quantile(self.lower, 0.5)))
 
     def p_at_most(self, value: float) -> float:

@@ -27,14 +27,17 @@ class Studentised:
         degrees: int,
         influence: np.ndarray | None = None,
         limits: Range = ANYWHERE,
+        times: int = 0,
     ) -> None:
-        """`influence` (n,): how far each row moves the figure, times n."""
+        """`influence` (n,): how far each row moves the figure, times n. `times`: how many."""
         self.figure, self.standard_error, self.degrees = figure, standard_error, degrees
-        self.influence, self.limits = influence, limits
+        self.influence, self.limits, self.times = influence, limits, times
 
     def __neg__(self) -> "Studentised":
         influence = None if self.influence is None else -self.influence
-        return Studentised(-self.figure, self.standard_error, self.degrees, influence, self.limits)
+        return Studentised(
+            -self.figure, self.standard_error, self.degrees, influence, self.limits, self.times
+        )
 
     def sound(self) -> bool:
         return bool(np.isfinite(self.figure) and np.isfinite(self.standard_error))
@@ -49,17 +52,29 @@ class Studentised:
         return self.standard_error
 
     def interval(self, alpha: float, above: float | None = None) -> tuple[float, float]:
-        below, over = (
-            float(stats.t.ppf(1 - level, self.degrees)) * self.standard_error
-            for level in (alpha, alpha if above is None else above)
-        )
-        return self.figure - below, self.figure + over
+        below = self._reach(alpha)
+        return self.figure - below, self.figure + (-self)._reach(alpha if above is None else above)
+
+    def _reach(self, alpha: float) -> float:
+        """How far a bound at `alpha` lies below the figure."""
+        by_t = float(stats.t.ppf(1 - alpha, self.degrees)) * self.standard_error
+        unseen = 1 - alpha ** (1 / self.times) if self.times else 0.0
+        return max(by_t, unseen * self._lowest()) if self.limits.bounded else by_t
+
+    def _lowest(self) -> float:
+        """How far below the figure a time that nobody saw may lie, by the metric's range."""
+        return self.figure + self.limits.high - self.limits.low
 
     def p_at_most(self, value: float) -> float:
         """The p-value of "the true figure is at most `value`"."""
+        gap = self.figure - value
+        unseen = 0.0
+        if self.times and self.limits.bounded and gap > 0:
+            # The rule of three: times without any difference show no more than their number does.
+            unseen = float((1 - min(1.0, gap / max(self._lowest(), gap))) ** self.times)
         if self.standard_error == 0:
-            return 0.0 if self.figure > value else 1.0
-        return float(stats.t.sf((self.figure - value) / self.standard_error, self.degrees))
+            return unseen if gap > 0 else 1.0
+        return max(unseen, float(stats.t.sf(gap / self.standard_error, self.degrees)))
 
     def p_at_least(self, value: float) -> float:
         return (-self).p_at_most(-value)
@@ -81,7 +96,9 @@ def diebold_mariano(
     parts = units.sums(influence) * (units.count / max(1, units.rows))
     variance, degrees = long_run_variance(parts)
     error = float(np.sqrt(variance / max(1, units.count)))
-    return Studentised(float(figure), error, degrees, influence, limits)
+    # As many rows as there are, where they differ; else nothing is known of a time's rows.
+    times = units.rows if error > 0 else units.count
+    return Studentised(float(figure), error, degrees, influence, limits, times)
 
 
 def _influence(over: np.ndarray, under: np.ndarray) -> tuple[float, np.ndarray]:

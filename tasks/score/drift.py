@@ -80,9 +80,16 @@ def fields_psi(before: pd.Series, now: pd.Series) -> float:
 
 
 def numbers_psi(before: np.ndarray, now: np.ndarray) -> float:
-    """PSI of numbers, in tenths of those before."""
+    """PSI of numbers, in tenths of those before.
+
+    A number that is an edge counts by itself: of numbers of which nine tenths are 1, all edges are
+    1, and what is under it would be counted with it.
+    """
     edges = np.unique(np.quantile(before, np.linspace(0, 1, BINS + 1)[1:-1]))
-    one, two = (pd.Series(np.searchsorted(edges, part)) for part in (before, now))
+    one, two = (
+        pd.Series(np.searchsorted(edges, part) + np.searchsorted(edges, part, side="right"))
+        for part in (before, now)
+    )
     return psi(one, two)
 
 

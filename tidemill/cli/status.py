@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tidemill.engines.mlflow.runs import RecentRun
 
 LIVE_COLUMNS = ("application", "champion", "challenger", "since", "by", "why")
+BY = "by"  # a name, which may be as long as an address of mail
 RUN_COLUMNS = ("application", "state", "at", "run_id", "because")
 
 
@@ -81,7 +82,7 @@ def show(live: list[LiveRow], problems: list[str], recent: "list[RecentRun]") ->
 def table(
     title: str, rows: "Sequence[LiveRow] | Sequence[RecentRun]", columns: tuple[str, ...]
 ) -> Any:
-    """Short columns whole, and the last one, which is prose, wrapped beside them."""
+    """Short columns whole; who decided, and the last one, which is prose, wrapped beside them."""
     from rich.table import Table
 
     grid = Table(
@@ -93,7 +94,8 @@ def table(
         header_style="dim",
     )
     for column in columns:
-        grid.add_column(column.removesuffix("_id"), no_wrap=column != columns[-1])
+        whole = column not in (BY, columns[-1])
+        grid.add_column(column.removesuffix("_id"), no_wrap=whole, overflow="fold")
     for row in rows:
         cells: Mapping[str, object] = row
         add_row(grid, *(_short(column, cells.get(column)) for column in columns))

@@ -32,6 +32,7 @@ from tidemill.engines.config.schema import (
 )
 from tidemill.engines.config.schema.judging import misread
 from tidemill.runtime.errors import Refused
+from tidemill.runtime.files import canonical
 from tidemill.runtime.paths import conf
 
 log = logging.getLogger(__name__)
@@ -166,8 +167,13 @@ def golden_rows(name: str) -> list[Any]:
     path = conf() / "golden" / f"{name}.jsonl"
     if not path.is_file():
         return []
+    try:
+        whole = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(f"conf/golden/{name}.jsonl is not UTF-8: {error}") from error
     rows = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # By line feeds alone: a text may hold other separators of lines, as U+2028.
+    for number, text in enumerate(whole.split("\n"), 1):
         if not text.strip():
             continue
         try:
@@ -178,7 +184,8 @@ def golden_rows(name: str) -> list[Any]:
 
 
 def _check_golden(application: type[contract.Application], judged: RecipeConfig) -> None:
-    """Refuse golden rows that are no question or no answer of the application."""
+    """Refuse golden rows that are no question or no answer, or that no model can all keep."""
+    first_asked: dict[str, int] = {}
     for number, row in enumerate(judged.score.golden, 1):
         for kind, part, given in (
             (application.Input, "inputs", row.inputs),
@@ -189,6 +196,12 @@ def _check_golden(application: type[contract.Application], judged: RecipeConfig)
             except ValidationError as error:
                 where = f"conf/golden/{judged.application}.jsonl, row {number}"
                 raise Refused(problems(error, where, kind, before=part)) from error
+        first = first_asked.setdefault(canonical(row.inputs), number)
+        if row.answer != judged.score.golden[first - 1].answer:
+            raise Refused(
+                f"conf/golden/{judged.application}.jsonl: rows {first} and {number} ask the same "
+                f"and want different answers, which no model gives; keep one"
+            )
 
 
 def _check_model(application: Any, model: dict[str, Any], where: str, key: str) -> None:

@@ -23,7 +23,7 @@ from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import canonical, digest
 
 HEAD = "ledger.head"
-NAME = re.compile(r"ledger\.(\d{6})")
+NAME = re.compile(r"ledger\.([0-9]{6}|[1-9][0-9]{6,17})")
 
 
 class BrokenChain(Fault):
@@ -114,7 +114,9 @@ def note_tag(number: int) -> str:
 
 
 def noted(by: str, why: str) -> Note:
-    return Note(by=by, why=why, secret=secrets.token_hex(16))
+    """A new note. Bytes of a command line that are no UTF-8 are written out, as \\udcff."""
+    words = (text.encode("utf-8", "backslashreplace").decode() for text in (by, why))
+    return Note(by=next(words), why=next(words), secret=secrets.token_hex(16))
 
 
 def signed(content: LedgerEntry | Head) -> str:

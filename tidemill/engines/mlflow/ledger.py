@@ -17,6 +17,7 @@ from tidemill.runtime import paths
 from tidemill.runtime.files import canonical, digest, write
 
 REMOVED = "(removed)"
+CHANGED = "(changed by hand)"
 LONGEST = 2_000  # characters of a reason
 
 
@@ -55,16 +56,25 @@ def decisions(whole: Chain, model: Model) -> list[LedgerDecision]:
     carried_out = {entry.number for entry in whole.carried_out()}
     rows = []
     for entry in whole.entries:
-        note = chain.note(entry, model.tags)
+        by, why = _decided(entry, model)
         rows.append(
             LedgerDecision(
                 **entry.model_dump(include={"number", "at", "version", "previous", "digest"}),
-                by=note.by if note else REMOVED,
-                why=note.why if note else REMOVED,
+                by=by,
+                why=why,
                 carried_out=entry.number in carried_out,
             )
         )
     return rows
+
+
+def _decided(entry: LedgerEntry, model: Model) -> tuple[str, str]:
+    """Who decided and why. What is live does not rest on it, so a changed note breaks nothing."""
+    try:
+        note = chain.note(entry, model.tags)
+    except chain.BrokenChain:
+        return CHANGED, CHANGED
+    return (note.by, note.why) if note else (REMOVED, REMOVED)
 
 
 def line(whole: Chain) -> list[str]:
@@ -82,7 +92,12 @@ def line(whole: Chain) -> list[str]:
 
 
 def record(whole: Chain | None, entry: LedgerEntry, note: chain.Note) -> LedgerEntry:
-    """Append an entry, its note first. `whole` is None where the ledger starts anew."""
+    """Append an entry, its note first. `whole` is None where the ledger starts anew.
+
+    Then what is there of a head is no head of ours: left alone, it would break the new ledger too.
+    """
+    if whole is None:
+        registry.drop_tag(entry.application, chain.HEAD)
     before = digest(whole.entries[-1].model_dump()) if whole and whole.entries else ""
     linked = entry.model_copy(update={"before": before, "note": note.digest()})
     registry.set_tag(entry.application, chain.note_tag(entry.number), canonical(note.model_dump()))

@@ -2,6 +2,7 @@
 
 Whatever is created is searched for first, since a lost answer must not make a second version."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from tidemill.engines.mlflow.version import Model, Version
 from tidemill.runtime.errors import Fault
 
 LONGEST = 4_000  # characters of a tag
+NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 
 
 def models() -> dict[str, Model]:
@@ -50,8 +52,11 @@ def aliased(application: str, alias: str) -> str | None:
 
 
 def version(application: str, number: str) -> Version | None:
-    """A version's tags and origin; None where there is none."""
-    if not number.isdecimal():
+    """A version's tags and origin; None where there is none, or `number` is not as it is written.
+
+    A database would find version 1 by "01" as well, and the ledger compares what is written.
+    """
+    if not NUMBER.fullmatch(number):
         return None
     if registry := quick():
         return registry.version(application, number)

@@ -43,8 +43,19 @@ class Tried(BaseModel, frozen=True, extra="forbid"):
             return 1.0
         if not len(within):
             return 0.0
-        mine = [int(self.hashes[at : at + 8], 16) for at in range(0, len(self.hashes), 8)]
-        return float(np.isin(within, mine).mean())
+        return float(np.isin(within, self.numbers()).mean())
+
+    def joined(self, earlier: "Tried") -> "Tried":
+        """The same candidate asked twice: it knows the rows of both times."""
+        below = min(self.below, earlier.below)
+        both = np.union1d(self.numbers(), earlier.numbers())
+        below, hashes = _sample(both[both < below], below)
+        return self.model_copy(update={"below": below, "hashes": hashes})
+
+    def numbers(self) -> np.ndarray:
+        """The hashes in the sample."""
+        places = range(0, len(self.hashes), 8)
+        return np.array([int(self.hashes[at : at + 8], 16) for at in places], dtype=np.int64)
 
 
 def note(application: str, candidate: str, rows: Iterable[str]) -> Reuse:
@@ -56,8 +67,11 @@ def note(application: str, candidate: str, rows: Iterable[str]) -> Reuse:
     today = hashed(rows)
     tags = client.connect().get_experiment(where).tags
     period = live_before(application, tags)
-    tag = PREFIX + candidate[:16]
+    tag = _tag(candidate)
     tried = _sampled(application, candidate, period, today)
+    earlier = _records(application, tags).get(tag)
+    if earlier and earlier.period == period:
+        tried = tried.joined(earlier)
     client.connect().set_experiment_tag(where, tag, _signed(tried))
     _forget(where, tags, period)
     # Another machine may have noted its own candidate meanwhile.
@@ -111,33 +125,46 @@ def counted(application: str, tags: Mapping[str, str], period: int, today: np.nd
 def _records(application: str, tags: Mapping[str, str]) -> dict[str, Tried | None]:
     """The records by tag; None for one that is not as it was signed."""
     return {
-        name: _opened(application, text)
+        name: _opened(application, name, text)
         for name, text in sorted(tags.items())
         if name.startswith(PREFIX)
     }
 
 
-def _opened(application: str, text: str) -> Tried | None:
+def _opened(application: str, name: str, text: str) -> Tried | None:
+    """A record as it was signed, under the name it was signed for; else None."""
     try:
         body = json.loads(text)
         tried = Tried.model_validate(body["content"])
         whole = signing.valid(canonical(body["content"]), body["signature"])
     except (ValueError, KeyError, TypeError, ValidationError):
         return None
-    return tried if whole and tried.application == application else None
+    mine = (tried.application, _tag(tried.candidate)) == (application, name)
+    return tried if whole and mine else None
+
+
+def _tag(candidate: str) -> str:
+    return PREFIX + candidate[:16]
 
 
 def _sampled(application: str, candidate: str, period: int, today: np.ndarray) -> Tried:
-    sample = np.unique(today)[:SAMPLE]
-    whole = len(sample) < SAMPLE
+    below, hashes = _sample(np.unique(today), HASHES)
     return Tried(
         application=application,
         candidate=candidate,
         at=ledger.now(),
         period=period,
-        below=HASHES if whole else int(sample[-1]) + 1,
-        hashes="".join(f"{value:08x}" for value in sample),
+        below=below,
+        hashes=hashes,
     )
+
+
+def _sample(hashes: np.ndarray, below: int) -> tuple[int, str]:
+    """`below` and `hashes` of a record. `hashes` (n,): sorted, all that there are under `below`."""
+    sample = hashes[:SAMPLE]
+    if len(hashes) >= SAMPLE:
+        below = int(sample[-1]) + 1
+    return below, "".join(f"{value:08x}" for value in sample)
 
 
 def _signed(tried: Tried) -> str:

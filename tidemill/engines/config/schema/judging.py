@@ -125,8 +125,8 @@ READS: dict[str, frozenset[str]] = {
     "robust": frozenset({"metric", "margin", "at_most"}),
     "calibrated": frozenset({"at_most", "by", "required"}),
     "fast": frozenset({"at_most", "margin"}),
-    "small": frozenset({"metric", "at_most", "at_least"}),
-    "same": frozenset({"at_most", "at_least"}),
+    "small": frozenset({"metric", "at_most"}),
+    "same": frozenset({"at_most"}),
     "clean": frozenset({"at_most"}),
     "drift": frozenset({"at_most"}),
     "golden": frozenset(),
@@ -190,10 +190,11 @@ class Gate(Strict):
 
     def _missing(self) -> str:
         one = (self.at_least is None) != (self.at_most is None)
-        if self.kind in ("limit", "small", "same") and not one:
-            return f"{self.kind} needs at_least or at_most, one of them"
-        bounded = ("calibrated", "clean", "drift", "flips", "batch", "gap", "fair")
-        if self.kind in bounded and self.at_most is None:
+        if self.kind == "limit" and not one:
+            return "limit needs at_least or at_most, one of them"
+        measured_alone = ("small", "same", "clean", "drift", "batch")
+        bounded = ("calibrated", "flips", "gap", "fair")
+        if self.kind in (*measured_alone, *bounded) and self.at_most is None:
             return f"{self.kind} needs at_most"
         if self.kind == "fast" and self.at_most is None and not self.margin:
             return (
@@ -231,10 +232,21 @@ class Gate(Strict):
         share = self.at_most if self.kind in shares else None
         if share is not None and not 0 <= share < 1:
             return f"at_most={share:g}: it is a share, between 0 and 1"
-        if self.kind in ("gap", "fair") and self.at_most is not None and self.at_most <= 0:
+        return self._never_kept(share)
+
+    def _never_kept(self, share: float | None) -> str:
+        """Why no model can pass, whatever it answers; empty where one can."""
+        if self.at_most is None:
+            return ""
+        if self.kind in ("gap", "fair", "robust") and self.at_most <= 0:
             return f"at_most={self.at_most:g}: no number of rows shows that there is no difference"
-        if self.kind == "calibrated" and share == 0:
-            return "at_most=0: no number of rows shows an error of 0"
+        if self.kind in ("calibrated", "flips") and share == 0:
+            what = "an error of 0" if self.kind == "calibrated" else "that there is none"
+            return f"at_most=0: no number of rows shows {what}"
+        if self.kind in ("small", "fast") and self.at_most <= 0:
+            return f"at_most={self.at_most:g}: no model is so {self.kind}"
+        if self.kind in ("same", "drift") and self.at_most < 0:
+            return f"at_most={self.at_most:g}: a difference is 0 or more"
         return ""
 
 
@@ -275,6 +287,8 @@ def _nothing_asked(gate: Gate, score: Score) -> str:
         return "there are no golden rows; write some in conf/golden/NAME.jsonl"
     if gate.kind == "batch" and score.batch_rows < 2:
         return f"score.batch_rows={score.batch_rows}: a batch has two rows at least; say 64"
+    if gate.kind == "robust" and not score.perturbed_rows:
+        return "score.perturbed_rows=0: no perturbed question is asked; say 2000"
     if gate.kind == "gap" and not score.train_rows:
         return "score.train_rows=0: no training row is asked; say 2000"
     return ""
@@ -307,11 +321,9 @@ def _outside(gate: Gate, metric: Metric) -> str:
     )
     if low is not None and high is not None and gate.margin >= high - low:
         return f"margin={gate.margin:g} allows everything: {span}"
-    if gate.kind in ("gap", "fair"):
+    if gate.kind in ("gap", "fair", "robust"):
         wide = low is not None and high is not None and (gate.at_most or 0.0) >= high - low
         return f"at_most={gate.at_most:g} allows everything: {span}" if wide else ""
-    if gate.kind == "robust":
-        return ""
     for name, bound in (("at_least", gate.at_least), ("at_most", gate.at_most)):
         if bound is None:
             continue
