@@ -501,6 +501,7 @@ def test_however_an_apis_pages_end_the_night_is_whole(project: Path, how: str) -
 LINKS = [
     [("Link", '<?after=0>; rel="last"'), ("Link", '<?after=3>; rel="next"')],
     [("Link", '<?after=0>; rel="first", <?after=3>; REL=Next')],
+    [("Link", "<?after=0>; rel='first', <?after=3>; rel='next'")],
     [("link", '<?after=0>; title="a, b; rel=next"; rel=last'), ("LINK", "<?after=3>;rel='x next'")],
     [("Link", '<?after=3>; rel="prefetch next"; title="<x>, rel=\\"no\\""')],
     [("Link", '<?after=9>; rel="next"; anchor="/other", <?after=3>; rel="next"')],

@@ -960,3 +960,37 @@ def test_twenty_kills_at_drawn_moments_change_nothing_and_leave_no_child(mill: R
     assert kills > 5 and not left, left
     assert mill.run("tasks.clean", "mill").returncode == 0
     assert mill.digests() == whole
+
+
+@pytest.mark.parametrize(
+    ("body", "blocks"),
+    [
+        ("<p>A film: <video>Your browser shows no video.</video> seen</p>", ["A film: seen"]),
+        ("<p>A song <audio>No sound here.</audio><canvas>None.</canvas></p>", ["A song"]),
+        (
+            "<p>so <math><mi>x</mi><annotation encoding='application/x-tex'>x</annotation></math>",
+            ["so x"],
+        ),
+        ("<fieldset><legend>Size</legend>large</fieldset>", ["Size", "large"]),
+        ("<search>find it</search>", ["find it"]),
+        ("<listing>a\n  b</listing>", ["a\n  b"]),
+    ],
+)
+def test_what_no_reader_sees_is_no_text_and_blocks_are_the_standards(
+    body: str, blocks: list[str]
+) -> None:
+    assert [text for text, _ in page.read(f"<body>{body}".encode(), None).blocks] == blocks
+
+
+def test_a_page_in_utf_16_without_a_mark_is_read_by_its_header() -> None:
+    body = "<p>hé là</p>".encode("utf-16-le")
+    assert page.read(body, "utf-16le").blocks == [("hé là", False)]
+    assert page.plain("hé là".encode("utf-16-be"), "UTF-16BE").blocks == [("hé là", False)]
+    with pytest.raises(Unreadable):
+        page.read(body, "utf-8")
+
+
+def test_elements_that_hold_the_main_text_stay_however_deep_it_lies() -> None:
+    deep = '<div class="sidebar">' * 300
+    body = f"<body>{deep}<h1>Tides</h1></div><p>{'links ' * 9}</p>"
+    assert ("Tides", False) in page.read(body.encode(), None).blocks

@@ -1,5 +1,6 @@
 """What one address's answer may be, whatever it is: that address's outcome, and never another's."""
 
+import gzip
 import random
 import time
 from pathlib import Path
@@ -498,3 +499,35 @@ def test_a_copy_of_a_page_that_says_no_is_not_kept(tmp_path: Path) -> None:
     with Web(a=pages(one=canonical("/two"), two=no, three="3")) as web:
         night(tmp_path, web, source("http://a.localhost/one", "http://a.localhost/three"))
     assert list(statuses(tmp_path)) == ["http://a.localhost/three"]
+
+
+@pytest.mark.parametrize(
+    ("start", "one", "end"),
+    [
+        ("<urlset>", "<url><loc>http://a.example/{}</loc></url>", "</urlset>"),
+        ("", "http://a.example/{}\n", ""),
+        ("", "HTTP://a.example/{}\n", ""),
+    ],
+)
+def test_what_can_be_read_of_a_gzip_file_that_is_cut_counts(start: str, one: str, end: str) -> None:
+    body = start + "".join(one.format(number) for number in range(3_000)) + end
+    found = sitemaps.listed(gzip.compress(body.encode())[:-500])
+    assert len(found) > 1_500 and found.broken == "not a whole gzip file"
+    assert found[0].uri.lower() == "http://a.example/0"
+
+
+def test_a_list_longer_than_lists_may_be_counts_as_far_as_it_was_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sitemaps, "MOST_BYTES", 2**20)
+    body = b"<urlset><url><loc>http://a.example/</loc></url>" + b" " * 2**21 + b"</urlset>"
+    found = sitemaps.listed(gzip.compress(body))
+    assert [entry.uri for entry in found] == ["http://a.example/"]
+    assert "more than 1 MB" in found.broken
+    with pytest.raises(sitemaps.NotAList, match="more than 1 MB"):
+        sitemaps.listed(b'{"items": []}' + b" " * 2**21)
+
+
+def test_an_index_of_binary_bytes_in_gzip_is_no_list() -> None:
+    with pytest.raises(sitemaps.NotAList):
+        sitemaps.listed(gzip.compress(random.Random(7).randbytes(4_000))[:-9])

@@ -65,6 +65,13 @@ SIGNAL = [  # Content-Signal
     ("ai-input=no", SILENT),
     ("ai-train", SILENT),
     ("ai-train = no", NO),
+    ("search=yes; ai-train=no", NO),
+    ("search=yes ai-train=no", NO),
+    ("ai-train: no", NO),
+    ('search="yes", ai-train="no"', NO),
+    ("ai-train=yes; ai-train=no", NO),
+    ("ai-train=nobody", SILENT),
+    ("no-ai-train=no", SILENT),
 ]
 TDM = [
     ("1", NO),
@@ -74,6 +81,9 @@ TDM = [
     ("", SILENT),
     (" 1 ", NO),
     ("-1", SILENT),
+    ('"1"', NO),
+    ("1; policy=https://a.example/p.json", NO),
+    ("0; 1", YES),
 ]
 TAGS = [  # X-Robots-Tag
     ("noai", ["noai"]),

@@ -540,3 +540,27 @@ def test_a_value_across_the_limit_is_marked_whole() -> None:
     for limit in range(90, 125):
         left, _ = pii.marked(text, limit=limit)
         assert "anna" not in left and "mill" not in left and len(left) <= limit
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the server 81.2.69.160 is down",
+        "nameserver 9.9.9.9",
+        "tcp 37.187.99.79.443 > 10.1.1.2.52100",
+        "number=4242424242424242&cvc=123",
+        "MIR 2200 0000 0000 0004",
+        "Appelez-moi au 06.39.98.12.34",
+        "Rufen Sie an: 0171 3920041",
+        "Rufen Sie uns an: 0171 3920041",
+    ],
+)
+def test_what_a_fresh_reader_wrote_is_marked(text: str) -> None:
+    assert len(pii.found(text)) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["pip install requests==81.2.69.160", "ver 81.2.69.160", "1.2.3.4.5: a clause"]
+)
+def test_what_a_fresh_reader_took_for_no_address_stays(text: str) -> None:
+    assert pii.found(text) == []

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from tasks.predict import results, rows, scoring
 from tasks.predict.__main__ import main, version
@@ -76,7 +77,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(
     plain = scoring.write
 
     def dies(path: Path, content: Any) -> None:
-        if len(parts) == 3:
+        if len(parts) == 4:  # what they are of, and three parts
             raise Killed
         parts.append(path)
         plain(path, content)
@@ -191,3 +192,64 @@ def test_what_a_table_holds_of_mixed_rows_is_read_again(
 
 def test_the_docs_name_it() -> None:
     assert "--out" in (HERE / "docs" / "serve.md").read_text()
+
+
+def test_what_a_table_cannot_hold_as_it_is_costs_no_answer(tmp_path: Path) -> None:
+    kept = [
+        {"wide": 2**64, "mixed": 2**53 + 1, "id": 2**53 + 1, "gap": float("nan")},
+        {"wide": 1, "mixed": 1.5, "id": 2, "gap": 1.0},
+    ]
+    part = tmp_path / "part"
+    part.write_bytes(rows.lines(kept))
+    assert "NaN" not in part.read_text()
+    for form in results.FORMS:
+        results.joined([part], tmp_path / f"out{form}")
+    read = pd.read_parquet(tmp_path / "out.parquet")
+    assert read["wide"].tolist() == [str(2**64), "1"]
+    assert read["mixed"].tolist() == [str(2**53 + 1), "1.5"]
+    assert read["id"].tolist() == [2**53 + 1, 2] and read["gap"].isna().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("form", results.FORMS)
+def test_half_a_character_in_a_row_costs_no_file(tmp_path: Path, form: str) -> None:
+    class Input(BaseModel):
+        text: str
+
+    asked = tmp_path / "in.jsonl"
+    asked.write_text('{"text": "half \\ud800 of one", "\\udc00": 1}\n')
+    part = tmp_path / "part"
+    part.write_bytes(rows.lines(list(Questions(asked, Input, {}).rows())))
+    results.joined([part], tmp_path / f"out{form}")
+    assert (tmp_path / f"out{form}").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "why"),
+    [
+        ("in.jsonl", "[" * 100_000, "line 1: no JSON"),
+        ("in.csv", "text,text\na,b\n", "two columns are called 'text'"),
+    ],
+)
+def test_rows_that_cannot_be_told_apart_or_read_are_refused_in_one_line(
+    tmp_path: Path, name: str, body: str, why: str
+) -> None:
+    class Input(BaseModel):
+        text: str
+
+    (tmp_path / name).write_text(body)
+    with pytest.raises(Refused, match=why):
+        list(Questions(tmp_path / name, Input, {}).rows())
+
+
+def test_a_column_that_an_answer_would_replace_is_refused(here: Path) -> None:
+    for name in ("error", "version", "answer_language"):
+        (here / "in.csv").write_text(f"text,{name}\nguten Morgen,mine\n")
+        with pytest.raises(Refused, match=f"'{name}' would be replaced.*rename"):
+            main(["languages", str(here / "in.csv"), "--out", str(here / "out.csv")])
+
+
+def test_answers_are_not_written_among_the_questions(here: Path) -> None:
+    (here / "asked").mkdir()
+    (here / "asked" / "one.txt").write_text("guten Morgen")
+    with pytest.raises(Refused, match=r"lies in .* name another folder"):
+        main(["languages", str(here / "asked"), "--out", str(here / "asked" / "out.csv")])

@@ -18,7 +18,11 @@ from tasks.clean.part import Unreadable
 from tidemill.text import normal
 from tidemill.web import charset
 
-NEVER_TEXT = "script,style,noscript,template,iframe,svg,button,select,textarea,object,a.headerlink"
+# What no reader sees, such as what a browser without video shows, or a formula's source.
+NEVER_TEXT = (
+    "script,style,noscript,template,iframe,svg,button,select,textarea,object,a.headerlink,"
+    "video,audio,canvas,annotation,annotation-xml"
+)
 OUT = (
     "nav,footer,aside,form,[role=navigation],[role=search],[role=contentinfo],[role=banner],"
     "[role=complementary],[hidden],[aria-hidden=true]"
@@ -37,10 +41,11 @@ WHOLE = "h1,main,article,[role=main]"  # holds the main text, whatever its class
 WRAPPER = 0.5  # an element with more than this share of a page's text, links apart, is its wrapper
 _BLOCK_NAMES = (
     "address article aside blockquote body caption center dd details dialog dir div dl dt "
-    "fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hgroup hr html li main "
-    "menu nav ol p pre section summary table tbody tfoot thead tr ul "
+    "fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hgroup hr html legend "
+    "li listing main menu nav ol p pre search section summary table tbody tfoot thead tr ul "
 )
 BLOCKS = frozenset(_BLOCK_NAMES.split())
+AS_WRITTEN = ("pre", "listing")
 LINKED = 0.5  # a block with more of its letters in links is one of links
 LEAST = 3  # pages, below which nothing is called repeated
 LINKED_SHARE = 0.01  # of a host's pages: links that stand on so many of them
@@ -76,7 +81,7 @@ def read(body: bytes, header: str | None) -> MainText:
     """
     from selectolax.lexbor import LexborHTMLParser
 
-    _no_binary(body)
+    _no_binary(body, header)
     tree = LexborHTMLParser(charset.decode(body, header))
     if tree.body is None:
         raise Unreadable("a page without a body")
@@ -95,7 +100,7 @@ def read(body: bytes, header: str | None) -> MainText:
 
 def plain(body: bytes, header: str | None) -> MainText:
     """A plain text's paragraphs as blocks; nothing in it is markup. Raises Unreadable."""
-    _no_binary(body)
+    _no_binary(body, header)
     paragraphs = re.split(r"\n[ \t]*\n", charset.decode(body, header).replace("\r\n", "\n"))
     blocks = [(mended(text.strip("\n")), False) for text in paragraphs if text.strip()]
     if len(blocks) > MOST_BLOCKS:
@@ -103,7 +108,9 @@ def plain(body: bytes, header: str | None) -> MainText:
     return MainText(blocks=blocks)
 
 
-def _no_binary(body: bytes) -> None:
+def _no_binary(body: bytes, header: str | None) -> None:
+    if (charset.known(header) or "").startswith("utf-16"):
+        return
     if b"\0" in body[:1024] and not body.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise Unreadable("not a page: it has bytes of a binary file")
 
@@ -128,11 +135,12 @@ def _without_navigation(body: Any) -> None:
     for node in body.css(NEVER_TEXT):
         node.decompose()
     out = body.css(OUT)
+    with_main_text = _with_main_text(body)
     for node in body.css("[class],[id]"):
         if node.tag in ("body", "main", "article"):
             continue
         names = f"{node.attributes.get('class') or ''} {node.attributes.get('id') or ''}"
-        if named_as_navigation(names) and not node.css(WHOLE):
+        if node.mem_id not in with_main_text and named_as_navigation(names):
             out.append(node)
     if not out:
         return
@@ -145,6 +153,16 @@ def _without_navigation(body: Any) -> None:
     for node in out:
         if node.mem_id in navigation and tree.parents.get(node.mem_id) not in gone:
             node.decompose()
+
+
+def _with_main_text(body: Any) -> set[int]:
+    """The elements that are, or hold, what is never called navigation; each is looked at once."""
+    holders: set[int] = set()
+    for node in body.css(WHOLE):
+        while node is not None and node.mem_id not in holders:
+            holders.add(node.mem_id)
+            node = node.parent
+    return holders
 
 
 @dataclass(frozen=True)
@@ -240,7 +258,7 @@ def _place(node: Any, tag: str, places: dict[int, _Place]) -> _Place:
     """An element's place by its parent's, so that deep nesting costs no more than flat."""
     parent = node.parent
     above = places.get(parent.mem_id, OUTSIDE) if parent is not None else OUTSIDE
-    as_written = above.as_written or tag == "pre"
+    as_written = above.as_written or tag in AS_WRITTEN
     if tag in BLOCKS:
         return _Place(node.mem_id, False, as_written)
     if tag == "a" and not above.linked:

@@ -29,6 +29,7 @@ MOST_ENTRIES = 50_000
 MOST_ALTERNATES = 200  # of one address, in other languages
 PIECE = 64 * 1024
 LISTS = {"urlset": "sitemap", "sitemapindex": "index", "rss": "feed", "RDF": "feed", "feed": "feed"}
+ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 RSL = "https://rslstandard.org/rsl"
 DECLARATION = re.compile(rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9_:.-]+)""")
 # An ampersand with what may make it a reference; what XML has no letter for.
@@ -69,22 +70,39 @@ class Listing(list[Entry]):
 
 
 class Stream(io.RawIOBase):
-    """A list's bytes, unpacked as they are read; more than a list may have ends it."""
+    """A list's bytes, unpacked as they are read.
+
+    What is no whole gzip file, or more than a list may have, ends it; `fault` says so.
+    """
 
     def __init__(self, body: bytes) -> None:
         self.file: Any = (
             gzip.GzipFile(fileobj=io.BytesIO(body)) if body[:2] == b"\x1f\x8b" else io.BytesIO(body)
         )
         self.given = 0
+        self.fault = ""
 
     def read(self, size: int = -1) -> bytes:
+        wanted = size if size >= 0 else MOST_BYTES + 1
+        pieces: list[bytes] = []
+        while wanted > 0 and (piece := self._piece(min(wanted, PIECE))):
+            pieces.append(piece)
+            wanted -= len(piece)
+        return b"".join(pieces)
+
+    def _piece(self, size: int) -> bytes:
+        """The next bytes, as many as are unpacked at once; none at the end."""
+        if self.fault:
+            return b""
         try:
-            piece = self.file.read(size if size >= 0 else MOST_BYTES + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise NotAList("not a whole gzip file") from error
+            piece = bytes(self.file.read1(size))
+        except (OSError, EOFError, zlib.error):
+            self.fault = "not a whole gzip file"
+            return b""
         self.given += len(piece)
         if self.given > MOST_BYTES:
-            raise NotAList(f"more than {MOST_BYTES // 2**20} MB once it is unpacked")
+            self.fault = f"more than {MOST_BYTES // 2**20} MB once it is unpacked"
+            return b""
         return piece
 
 
@@ -162,21 +180,25 @@ def listed(body: bytes, media: str = "") -> Listing:
     start = stream.read(PIECE)
     plain = start.lstrip(b"\xef\xbb\xbf\xfe\xff \t\r\n\f\v\0")
     if media.endswith("json") or plain[:1] == b"{":
-        return Listing(_json(start + stream.read()))
+        whole = start + stream.read()
+        if stream.fault:
+            raise NotAList(stream.fault)
+        return Listing(_json(whole))
     if not plain:
-        raise NotAList("empty")
+        raise NotAList(stream.fault or "empty")
     if plain[:1] != b"<":
-        return _lines(start + stream.read())
-    return _Reading(Mended(stream, start)).listing()
+        return _lines(start + stream.read(), stream)
+    return _Reading(Mended(stream, start)).listing(stream)
 
 
-def _lines(body: bytes) -> Listing:
+def _lines(body: bytes, stream: Stream) -> Listing:
     """One address a line (sitemaps.org, "Text file")."""
     lines = charset.decode(body, "utf-8").splitlines()
-    addresses = (line for text in lines if re.match(r"https?://\S+$", line := text.strip()))
+    addresses = (line for text in lines if ADDRESS.fullmatch(line := text.strip()))
     found = Listing(Entry(encodable(line)) for line in islice(addresses, MOST_ENTRIES))
     if not found and any(lines):
-        raise NotAList("neither XML nor JSON")
+        raise NotAList(stream.fault or "neither XML nor JSON")
+    found.broken = stream.fault
     if next(addresses, None) is not None:
         found.broken = f"more than {MOST_ENTRIES:,} addresses"
     return found
@@ -199,7 +221,7 @@ class _Reading:
             recover=True,
         )
 
-    def listing(self) -> Listing:
+    def listing(self, stream: Stream) -> Listing:
         try:
             for event, node in self.events:
                 if isinstance(node.tag, str) and not self._take(event, node):
@@ -207,10 +229,11 @@ class _Reading:
         except etree.LxmlError as error:
             why = str(error).split(",")[0][:60]
             if not self.kind:
-                raise NotAList(f"not XML: {why}") from error
+                raise NotAList(stream.fault or f"not XML: {why}") from error
             self.found.broken = self.found.broken or why
         if not self.kind:
-            raise NotAList("empty")
+            raise NotAList(stream.fault or "empty")
+        self.found.broken = stream.fault or self.found.broken
         if not self.found.broken:
             self.found.broken = self._fault()
         if self.licences:

@@ -15,6 +15,7 @@ from tidemill.runtime.files import aside
 
 FORMS = (".jsonl", ".csv", ".parquet")
 ROWS_AT_ONCE = 10_000
+EXACT = 2**53  # up to here a float holds every integer
 
 Row = dict[str, Any]
 
@@ -49,6 +50,17 @@ def _rows(parts: list[Path]) -> Iterator[Row]:
             yield from map(json.loads, file)
 
 
+class _WideInt:
+    """The type of an integer that a float does not hold, and 64 bits do."""
+
+
+def _kind(value: Any) -> type:
+    """A value's type; an integer of over 64 bits is text in a table."""
+    if type(value) is not int or abs(value) <= EXACT:
+        return type(value)
+    return _WideInt if -(2**63) <= value < 2**63 else str
+
+
 def _columns(parts: list[Path]) -> dict[str, set[type]]:
     """Every column in the order of its first row, with the types of its values."""
     columns: dict[str, set[type]] = {}
@@ -56,7 +68,7 @@ def _columns(parts: list[Path]) -> dict[str, set[type]]:
         for name, value in row.items():
             kinds = columns.setdefault(name, set())
             if value is not None:
-                kinds.add(type(value))
+                kinds.add(_kind(value))
     return columns
 
 
@@ -93,7 +105,7 @@ def _type(kinds: set[type]) -> Any:
 
     if kinds == {bool}:
         return pa.bool_()
-    if kinds == {int}:
+    if kinds and kinds <= {int, _WideInt}:
         return pa.int64()
     if kinds and kinds <= {int, float}:
         return pa.float64()

@@ -5,7 +5,9 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from tidemill.runtime.encodable import encodable, parsed
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import sha256
 
@@ -89,11 +92,18 @@ class Questions:
         delimiter = "\t" if self.path.suffix.lower() == ".tsv" else ","
         try:
             with self.path.open(encoding="utf-8-sig", newline="") as file:
-                for row in csv.DictReader(file, delimiter=delimiter, restval=""):
+                table = csv.DictReader(file, delimiter=delimiter, restval="")
+                self._check_head(table.fieldnames or [])
+                for row in table:
                     row.pop(None, None)  # cells beyond the head
                     yield row
         except (UnicodeDecodeError, csv.Error) as error:
             raise Refused(f"{self.path}: no table in UTF-8 ({error}); save it as UTF-8") from error
+
+    def _check_head(self, names: Sequence[str]) -> None:
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        if twice:
+            raise Refused(f"{self.path}: two columns are called '{twice[0]}'; rename one of them")
 
     def _lines(self) -> Iterator[Row]:
         with self.path.open("rb") as file:
@@ -101,8 +111,9 @@ class Questions:
                 if not line.strip():
                     continue
                 try:
-                    row = json.loads(line)
-                except ValueError as error:
+                    line.decode("utf-8")
+                    row = parsed(line)
+                except (ValueError, RecursionError) as error:
                     raise Refused(f"{self.path} line {number}: no JSON ({error})") from error
                 if not isinstance(row, dict):
                     raise Refused(f"{self.path} line {number}: a JSON object is wanted")
@@ -130,7 +141,7 @@ class Questions:
         for path in self._files():
             body = path.read_bytes()
             content = base64.b64encode(body).decode() if binary else body.decode("utf-8", "replace")
-            yield {FILE: path.relative_to(self.path).as_posix(), field: content}
+            yield {FILE: encodable(path.relative_to(self.path).as_posix()), field: content}
 
 
 def batched(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
@@ -141,8 +152,16 @@ def batched(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 
 
 def lines(rows: list[Row]) -> bytes:
-    """Rows as JSON lines."""
+    """Rows as JSON lines; NaN and infinity, which JSON lacks, as null."""
     out = io.StringIO()
     for row in rows:
-        out.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        out.write(json.dumps(_finite(row), ensure_ascii=False, default=str) + "\n")
     return out.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

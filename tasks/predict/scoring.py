@@ -36,6 +36,7 @@ def score(
     answer, the version and its digest, or why it has no answer.
     """
     results.check(out, overwrite)
+    _check_apart(questions.path, out)
     folder = out.absolute().parent / f".{out.name}.parts"
     folder.mkdir(exist_ok=True)
     with locked(folder / "lock"):
@@ -47,6 +48,7 @@ def score(
         for number, rows in enumerate(parts, start=len(finished)):
             if number == 0:
                 questions.check(rows[0])
+            _check_names(model, questions, rows)
             part = folder / f"{number:06d}.jsonl"
             write(part, lines(_answered(model, questions, rows)))
             finished.append(part)
@@ -59,6 +61,24 @@ def score(
         summary = _summary(model, finished, resumed_at, out)
     shutil.rmtree(folder)
     return summary
+
+
+def _check_apart(asked: Path, out: Path) -> None:
+    """Refuse an answers' file within the folder that is read: it would be a question itself."""
+    if asked.is_dir() and out.resolve().is_relative_to(asked.resolve()):
+        raise Refused(f"--out {out} lies in {asked}, whose files are read; name another folder")
+
+
+def _check_names(model: LoadedModel, questions: Questions, rows: list[Row]) -> None:
+    """Refuse columns that the answers' own would replace."""
+    answers = {f"{ANSWER}{name}" for name in model.recipe.Output.model_fields}
+    for row in rows:
+        taken = sorted((answers | {"version", "digest", ERROR}).intersection(row))
+        if taken:
+            raise Refused(
+                f"{questions.path}: its column '{taken[0]}' would be replaced by the answers' own; "
+                "rename it"
+            )
 
 
 class PartsHead(BaseModel):

@@ -433,6 +433,296 @@ look at me dot {by dot|for dot}
 we are at the office dot {the end|enough}
 """
 
+# Written later, by somebody who had not read the recognisers. Nothing in it is expanded.
+UNSEEN = r"""
+# EMAIL
+Schreib mir einfach an ⟦jonas.brandt@web.example.de⟧, ich antworte meistens am selben Tag.
+Reach the maintainers: ⟦core-team+security@lists.openwidget.org⟧.
+To: "Müller, Anke" <⟦anke.mueller@stadtwerke-koblenz.de⟧>
+mailto:⟦o'brien@rathmore.ie⟧?subject=Hello
+Contact me at ⟦bianca (at) fotostudio (dot) it⟧
+⟦lena [at] posteo [dot] de⟧
+e-mail: ⟦kontakt@bücherwurm.de⟧
+Почта: ⟦ivan.petrov@mail.ru⟧, пишите в любое время
+メール：⟦tanaka.h@docomo.ne.jp⟧まで
+邮箱⟦zhangwei1988@163.com⟧，欢迎来信
+이메일 ⟦kim_minsu@naver.com⟧으로 보내주세요
+البريد الإلكتروني: ⟦ahmed.saleh@gmail.com⟧
+Correo: ⟦M.GARCIA@UNIV-SEVILLA.ES⟧
+"email":"⟦dev.null@startup.io⟧","active":true
+Author: Ruth Keller <⟦ruth@keller.dev⟧>
+Signed-off-by: Pavel N <⟦pavel@nemec.cz⟧>
+you can mail ⟦info@musée-lyon.fr⟧ or drop by
+⟦a@b.co⟧ is the shortest I ever had
+ask ⟦postmaster@mail.hosting.co.uk⟧;cc ⟦abuse@mail.hosting.co.uk⟧
+Escríbeme a ⟦pepe.perez@yahoo.com.ar⟧!!!
+<⟦12345678@qq.com⟧>
+my work address (⟦s.lindqvist@bolaget.se⟧) bounced
+user=⟦carol@acme.com⟧&token=none
+https://example.com/unsubscribe?email=⟦dora@freenet.de⟧
+⟦nikos AT otenet DOT gr⟧
+⟦support＠shop.co.jp⟧
+Mail: ⟦hanna.virtanen@helsinki.museum⟧
+⟦first.last@sub.dept.uni-graz.ac.at⟧ (office hours Tue)
+skriv till ⟦åsa@företag.se⟧
+⟦x_y-z%w@sender.net⟧ is in the From line
+Kontaktní e-mail:⟦novakova@seznam.cz⟧|fax není
+git config user.email ⟦tom@workstation.rs⟧
+Envie para ⟦joao.silva@uol.com.br⟧.Obrigado
+⟦gül.demir@ornek.com.tr⟧
+Impressum: ⟦redaktion(at)zeitung-nord.de⟧
+Send a note to ⟦mei@xn--fiqs8s⟧ please
+⟦pieter@bedrijf.amsterdam⟧ of ⟦els@bedrijf.amsterdam⟧
+# IP
+Last login: Tue Mar  3 from ⟦81.2.69.160⟧
+⟦185.60.216.35⟧ - - [10/Oct/2026:13:55:36 +0000] "GET / HTTP/1.1" 200 2326
+Failed password for root from ⟦91.240.118.172⟧ port 48022 ssh2
+Мой IP ⟦95.165.12.77⟧, забаньте его
+我的IP地址是⟦114.114.114.114⟧。
+X-Forwarded-For: ⟦193.99.144.80⟧, 10.0.0.3
+remote=[⟦2a00:1450:4001:81b::200e⟧]:443
+client ⟦2606:4700:4700::1111⟧ connected
+ping ⟦2001:4860:4860:0:0:0:0:8888⟧
+ssh admin@⟦62.210.16.6⟧
+http://⟦46.4.84.25⟧:8080/status
+nameserver ⟦9.9.9.9⟧
+"ip": "⟦151.101.1.69⟧"
+::ffff:⟦77.88.8.8⟧
+IP：⟦２０３.１０４.２０９.７⟧
+Host ⟦213.186.33.5⟧/32 was blocked
+edited by ⟦88.198.50.103⟧ (talk) 12:04, 5 May 2011
+Your address (⟦5.9.0.1⟧) is on our list
+iptables -A INPUT -s ⟦45.83.64.1⟧ -j DROP
+tcp ⟦37.187.99.79⟧.443 > 10.1.1.2.52100
+the box at ⟦2a01:4f8:0:1::add:1010⟧, in Nürnberg
+fe80::1%eth0 and ⟦2a02:2e0:3fe:1001:302::⟧
+[client ⟦195.201.33.12⟧:51234] File does not exist
+от ⟦2a02:6b8::feed:0ff⟧ пришёл запрос
+Received: from mail ([⟦80.67.169.12⟧])
+IP=⟦109.190.4.3⟧;UA=curl
+# PHONE
+Tél. ⟦01 99 00 12 34⟧ (sauf le lundi)
+Tel: ⟦+49 30 23125 041⟧
+Telefon ⟦030/23125-045⟧
+Rufen Sie an: ⟦0171 3920041⟧
+Handy: ⟦0152-28817386⟧
+Call us on ⟦020 7946 0958⟧ before five
+Phone ⟦(555) 555-0142⟧ ext. 12
+⟦+1-202-555-0173⟧
+text me at ⟦202.555.0188⟧
+Mob. ⟦+44 7700 900123⟧
+Teléfono: ⟦91 123 45 67⟧
+Móvil ⟦612 34 56 78⟧
+WhatsApp ⟦+55 11 91234-5678⟧
+Fone: ⟦(11) 3456-7890⟧
+Celular ⟦(21) 99876-5432⟧
+Tel. ⟦06 5551234⟧, chiedere di Paolo
+Cell. ⟦347 1234567⟧
+tel ⟦020-555 01 23⟧
+Telefoon: ⟦010-1234567⟧
+Tlf. ⟦22 12 34 56⟧
+Tlf: ⟦+45 33 12 34 56⟧
+Puh. ⟦09 1234 5678⟧
+Puhelin: ⟦040 123 4567⟧
+Tel. ⟦(22) 555 01 23⟧
+tel. kom. ⟦601 234 567⟧
+Telefon: ⟦+420 224 123 456⟧
+Тел.: ⟦8 (495) 123-45-67⟧
+моб. ⟦+7 916 123 45 67⟧
+телефон ⟦044 123-45-67⟧
+Τηλ. ⟦210 1234567⟧
+電話 ⟦03-1234-5678⟧
+携帯：⟦090-1234-5678⟧
+TEL：⟦０６－１２３４－５６７８⟧
+电话：⟦010-12345678⟧
+手机号 ⟦13912345678⟧
+联系电话: ⟦(021) 6123 4567⟧
+전화: ⟦02-123-4567⟧
+휴대폰 ⟦010-1234-5678⟧
+هاتف: ⟦+966 11 123 4567⟧
+טלפון: ⟦03-123-4567⟧
+โทร. ⟦02-123-4567⟧
+ĐT: ⟦024 3123 4567⟧
+Hotline: ⟦1900 1234⟧
+Telp. ⟦(021) 555-0123⟧
+HP: ⟦0812-3456-7890⟧
+फ़ोन: ⟦+91 98765 43210⟧
+Mobile: ⟦98765 43210⟧
+Ph: ⟦(02) 5550 1234⟧
+Tel ⟦021 555 1234⟧ (Cape Town)
+Cep: ⟦0532 123 45 67⟧
+Telefon: ⟦(0212) 123 45 67⟧
+Telefon: ⟦06 1 123 4567⟧
+Fax ⟦0043 1 71100 1234⟧
+Fax: ⟦+41 (0)44 123 45 67⟧
+Appelez-moi au ⟦06.39.98.12.34⟧
+Contact: Mary, ⟦+353 1 555 0123⟧
+tel:⟦+12025550147⟧
+Tel.nr. ⟦070-12 34 56⟧
+Zadzwoń pod numer ⟦+48 22 555 01 23⟧
+Sun ⟦(08) 123 45 67⟧ tel
+# CARD
+Card: ⟦4111 1111 1111 1111⟧ exp 12/29
+my visa is ⟦4012888888881881⟧
+⟦5555-5555-5555-4444⟧
+Amex ⟦3782 822463 10005⟧
+amex 15 digits ⟦378282246310005⟧
+⟦6011 1111 1111 1117⟧ (Discover)
+JCB：⟦3530111333300000⟧
+Diners ⟦3056 930902 5904⟧
+信用卡号⟦4242424242424242⟧，有效期12/28
+"pan":"⟦5105105105105100⟧"
+Kreditkarte Nr. ⟦2223 0031 2200 3222⟧
+carte bancaire : ⟦4000 0566 5566 5556⟧
+номер карты ⟦4276 5500 0000 0003⟧
+カード番号 ⟦４２４２－４２４２－４２４２－４２４２⟧
+UnionPay ⟦6200 0000 0000 0005⟧
+Maestro ⟦6759 6498 2643 8453⟧
+⟦4111.1111.1111.1111⟧
+number=⟦4242424242424242⟧&cvc=123
+paid with ⟦5200 8282 8282 8210⟧.
+MIR ⟦2200 0000 0000 0004⟧
+⟦4111 1111 1111 1111⟧
+cc: ⟦371449635398431⟧
+tarjeta ⟦4012-8888-8888-1881⟧
+بطاقة ⟦5555 5555 5555 4444⟧
+# IBAN
+IBAN: ⟦DE89 3704 0044 0532 0130 00⟧
+IBAN ⟦GB29 NWBK 6016 1331 9268 19⟧
+virement sur ⟦FR14 2004 1010 0505 0001 3M02 606⟧
+⟦ES9121000418450200051332⟧
+Coordinate: ⟦IT60 X054 2811 1010 0000 0123 456⟧
+rekening ⟦NL91ABNA0417164300⟧ t.n.v. Jansen
+⟦BE68 5390 0754 7034⟧
+Konto ⟦ch93 0076 2011 6238 5295 7⟧
+AT-IBAN:⟦AT611904300234573201⟧
+nr konta ⟦PL61 1090 1014 0000 0712 1981 2874⟧
+⟦SE45 5000 0000 0583 9825 7466⟧
+⟦NO93-8601-1117-947⟧
+DK: ⟦DK50 0040 0440 1162 43⟧
+Tili ⟦FI21 1234 5600 0007 85⟧
+⟦PT50 0002 0123 1234 5678 9015 4⟧
+ΙΒΑΝ: ⟦GR16 0110 1250 0000 0001 2300 695⟧
+účet ⟦CZ65 0800 0000 1920 0014 5399⟧
+⟦RO49 AAAA 1B31 0075 9384 0000⟧
+IBAN numarası ⟦TR33 0006 1005 1978 6457 8413 26⟧
+آيبان ⟦SA03 8000 0000 6080 1016 7519⟧
+⟦AE07 0331 2345 6789 0123 456⟧
+IBAN(⟦IE29 AIBK 9311 5212 3456 78⟧)
+рахунок ⟦UA21 3223 1300 0002 6007 2335 6600 1⟧
+"iban":"⟦LU280019400644750000⟧"
+⟦ＤＥ８９３７０４００４４０５３２０１３０００⟧
+# NEGATIVE
+pip install requests==2.31.0.1
+Version 10.0.19045.3803 of Windows
+Chrome/120.0.6099.130 Safari/537.36
+Section 4.3.2.1 covers the edge cases
+listen on 127.0.0.1:8080 and 192.168.1.20
+10.12.0.5 talks to 172.16.3.9
+subnet mask 255.255.255.0
+0.0.0.0/0 means everywhere
+OID 1.3.6.1.4.1.311.21
+build 6.1.7601.17514 (win7sp1_rtm)
+std::vector<int>::iterator it
+MAC 00:1b:44:11:3a:b7
+at 12:34:56 the train left
+fe80::1ff:fe23:4567:890a is link-local
+::1 localhost
+2001:db8::1 is for documentation
+ratio 16:9:4:3
+git@github.com:user/repo.git
+git clone ssh://git@gitlab.com/group/project.git
+@media (max-width: 600px)
+@app.route("/login")
+follow @jack on twitter
+numpy @ file:///tmp/build
+import foo@1.2.3 from npm: lodash@4.17.21
+price: 3 @ $4.50 each
+logo@2x.png
+react@18.2.0
+meet me at noon dot com era was wild
+we looked at him (at length) and left
+user@localhost
+root@web01:~#
+mailbox@{date}
+Order no. 4111 1111 1111 1112
+ISBN 978-3-16-148410-0
+EAN 4006381333931
+ISSN 2049-3630
+DOI 10.1000/182.2004.5678
+pi = 3.14159265358979323846
+tracking 1Z999AA10123456784
+invoice 2026-000123-4567
+9007199254740993 is 2^53+1
+timestamp 1700000000000
+epoch 1609459200 seconds
+population 1,412,600,000 in 2021
+the years 1914-1918 and 1939-1945
+12-05-2024 to 13-06-2024
+2026-11-30T21:43:34+00:00
+call on 2024-05-12
+Call 911 in an emergency
+Phone support ended in 2019-2020
+telephone was patented in 1876
+Tel Aviv 2023 2024
+fax sales fell from 1 200 000 to 300 000
+mobile users: 5 310 000 000
+Mobile 2021: 45 678 units
+Tel. (see page 1234)
+iPhone 15 Pro 256 GB 1199 EUR
+Kontonummer gesucht, Seite 1234
++100 500 points for the team
+temperature +12.5 to +18.3
+score 21-19 17-21 21-15
+x = 0123456789abcdef
+#FF5733 and #00FF00
+sha1 da39a3ee5e6b4b0d3255bfef95601890afd80709
+uuid 550e8400-e29b-41d4-a716-446655440000
+DE89 is a road near Ulm
+GB29NWBK60161331926818
+model FR14-2004-1010
+part no. AB12 3456 7890 1234
+ES2021 and ES2022
+coordinates 52.5200, 13.4050
+N 48° 51' 24" E 2° 21' 7"
+matrix 1 2 3 4 5 6 7 8 9 0
+1234 5678 9012 3456
+0000 0000 0000 0000
+1111222233334444
+ticket #20240512-00012
+RFC 2616 section 14.35.1.2
+seq 1000 2000 3000 4000
+call(555, 1234567)
+phone = models.CharField(max_length=20)
+tel: none given
+電話番号は公開していません（2024年5月12日）
+电话费 12345678 元
+手机销量 13912345678 台
+тел. не указан, заказ 12345
+телефон модели 3310 выпущен в 2000
+téléphone portable à 1 299 000 FCFA
+telefono 2.0 del 1999
+room 0301 2345
+postcode 10115 Berlin, 80331 München
+size 10 x 20 x 30 cm, art. 4711-0815-1234
+HRB 12345 Amtsgericht 67890
+USt-IdNr. DE123456789
+SIREN 123 456 789
+BLZ 100 500 00
+flight LH 0400, seat 12A, 2026
+lat=+40.7128 lon=-74.0060
+9 9 9 9 times
+1.2.3.4.5.6
+v1.2.3.4-rc1
+section 8.8.8.8 of the contract
+1,234,567.89 / 9.876.543,21
+10/10/2026 10:10:10
+123-45-6789-0123
+gene 5'-ACGT-3' at 17:41197694-41276113
+a@b is a group, b@a is not
+x@y = y@x for commuting matrices
+"""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -562,11 +852,17 @@ def positive(kind: str) -> list[Case]:
         else:
             lines.append(line)
     several = _numbers if kind in ("card", "iban") else _readings
-    return [_case(kind, one) for line in lines for one in several(line)]
+    return [_case(kind, one) for line in lines for one in several(line)] + unseen(kind)
 
 
 def negative() -> list[Case]:
     """What is nobody's."""
-    return [
-        Case("", one, ()) for line in NEGATIVE.strip("\n").split("\n") for one in _readings(line)
-    ]
+    lines = NEGATIVE.strip("\n").split("\n")
+    return [Case("", one, ()) for line in lines for one in _readings(line)] + unseen("negative")
+
+
+def unseen(kind: str) -> list[Case]:
+    """The part of a kind that was written without reading the recognisers."""
+    _, _, part = UNSEEN.partition(f"# {kind.upper()}\n")
+    lines = part.partition("\n# ")[0].strip("\n").split("\n")
+    return [_case("" if kind == "negative" else kind, line) for line in lines]

@@ -20,7 +20,7 @@ PARAMETER = re.compile(
     r"""(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;,\s"]*)))?)?""",
     re.DOTALL,
 )
-TARGET = re.compile(r"[\s,]*<([^>]*)>")
+TARGET = re.compile(r"<([^<>]*)>")  # no address has a bracket, so each is looked at once
 ELEMENT = re.compile(r"""(?:[^",]|"(?:[^"\\]|\\.)*"?)+""", re.DOTALL)
 ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 PRODUCT = re.compile(r"[A-Za-z_-]+")  # RFC 9309, 2.2.1: what robots.txt knows a crawler by
@@ -98,7 +98,8 @@ def links(values: Iterable[str]) -> list[Link]:
             at = pieces[-1].end() if pieces else target.end()
             about = dict(parameters(value[target.end() : at]))
             if not about.get("anchor"):  # of another resource
-                relations = frozenset(about.get("rel", "").lower().split())
+                # Some servers quote as HTML does: rel='next'.
+                relations = frozenset(about.get("rel", "").lower().strip("'").split())
                 found.append(Link(target[1].strip(), relations, about))
     return found
 

@@ -48,6 +48,10 @@ WORDS = {
     *("noai", "noimageai", "noindex", "none"),
 }  # that need no value; behind a name and a colon they say that the name is a crawler's
 NO = {"noai": "noai", "noimageai": "noimageai", "noindex": "noindex", "none": "noindex"}
+# Content-Signal has no grammar: sites part its pairs by commas, semicolons or blanks.
+AI_TRAIN = re.compile(
+    r"""(?<![^\s,;"'])ai-train["']?\s*[=:]\s*["']?(yes|no)(?![^\s,;"'])""", re.IGNORECASE
+)
 RSL_TRAIN = {"ai-train", "train-ai", "ai-all", "all", "ai"}
 
 
@@ -107,11 +111,11 @@ def says(item: Signal) -> bool | None:
             return False
         return True if values.get("train-ai") == "y" else None
     if item.signal == "content-signal":
-        pairs = [piece.lower().partition("=") for piece in item.value.split(",")]
-        answers = {value.strip() for name, _, value in pairs if name.strip() == "ai-train"}
+        answers = {match[1].lower() for match in AI_TRAIN.finditer(item.value)}
         return _cautious(answers, yes="yes", no="no")
     if item.signal == "tdm-reservation":
-        return _cautious({piece.strip() for piece in item.value.split(",")}, yes="0", no="1")
+        answers = {piece.partition(";")[0].strip(" \t\"'") for piece in item.value.split(",")}
+        return _cautious(answers, yes="0", no="1")
     if item.signal in ("rsl", "ai.txt"):
         return {"no": False, "yes": True}.get(item.value.partition(":")[0])
     return False  # noai, noimageai, noindex and robots.txt are said only to refuse

@@ -56,17 +56,20 @@ _DENSITY = re.compile(r"\d{1,2}x\.", re.IGNORECASE)  # icon@2x.zip
 _RELEASE = re.compile(r"v?\d+\.\d+[.-]", re.IGNORECASE)  # tool@1.2.3-beta.rs
 
 _BETWEEN = r"(?:\.|\[\.\]|\(\.\)|\[dot\])"
-_IPV4 = re.compile(rf"(?<!\d)\d{{1,3}}(?:{_BETWEEN}\d{{1,3}}){{3}}(?![{WORD}]|\.\d)")
+# Behind it may stand a port, as tcpdump writes it: `81.2.69.160.443 > `.
+_IPV4 = re.compile(
+    rf"(?<!\d)\d{{1,3}}(?:{_BETWEEN}\d{{1,3}}){{3}}(?![{WORD}]|\.\d(?!\d{{0,4}}(?:\s>\s|:\s)))"
+)
 _IPV6 = re.compile(rf"(?<![{WORD}:.])[0-9A-Fa-f]{{1,4}}:[0-9A-Fa-f:]{{1,34}}(?![{WORD}:])")
 _COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _NUMBERED = re.compile(
-    r"(?:\bv|version|release|ver\.?|section|sec\.|chapter|clause|§|build|firmware|kernel|linux|oid"
-    r"|driver|[a-z][/_-])[\s-]*$",
+    r"(?:\bv|version|release|\bver\.?|section|sec\.|chapter|clause|§|build|firmware|kernel|linux|oid"
+    r"|driver|[a-z][/_-]|(?<!ip)(?<!src)(?<!dst)(?<!addr)(?<!host)\s?[=~<>!]=)[\s-]*$",
     re.IGNORECASE,
 )
 _MACHINE = re.compile(
-    r"(?:\bip(?:v4)?|\bdns|\bhost|\baddr(?:ess)?|адрес|\bfrom|\bclient|\bserver|\bping|\bssh|"
-    r"\bresolver|\bpeer|地址|//|アドレス)"
+    r"(?:\bip(?:v4)?|\bdns|\bnameserver|\bhost|\baddr(?:ess)?|адрес|\bfrom|\bclient|\bserver|"
+    r"\bping|\bssh|\bresolver|\bpeer|地址|//|アドレス)"
     r"[\s:=\"'()\[-]{0,4}(?:is |at |on |は)?$",
     re.IGNORECASE,
 )

@@ -19,6 +19,7 @@ _CARD_WORD = re.compile(
     r"|\bcc|\bpan|カード|信用卡|卡号|카드|карт[аы])\W{0,4}(?:番号|号|no|nr|number|numéro|n°|is)?\W{0,4}$",
     re.IGNORECASE,
 )
+_CARD_BEHIND = re.compile(r"\W{0,4}(?:cvc|cvv|exp)", re.IGNORECASE)
 GROUPS = (
     (4, 4, 4, 4),
     (4, 6, 5),
@@ -30,6 +31,7 @@ GROUPS = (
 _ISSUERS = re.compile(
     r"(?:4\d{12}(?:\d{3}){0,2}"
     r"|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}"
+    r"|220[0-4]\d{12,15}|9792\d{12}"
     r"|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}"
     r"|6(?:011|5\d\d|4[4-9]\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}|62\d{14,17}"
     r"|(?:50|5[6-9]|6\d)\d{11,17})"
@@ -86,7 +88,9 @@ def cards(text: str, runs: Windows) -> Iterator[Span]:
         if not (_ISSUERS.fullmatch(digits) and len(set(digits)) > 1 and luhn(digits)):
             continue
         groups = tuple(len(group) for group in re.split(r"\D+", value))
-        called = _CARD_WORD.search(text, max(0, match.start() - 32), match.start())
+        called = _CARD_WORD.search(
+            text, max(0, match.start() - 32), match.start()
+        ) or _CARD_BEHIND.match(text, match.end())
         printed = len(digits) > 13 and groups in GROUPS  # no bank has issued thirteen for decades
         alone = len(digits) > 13 and _CARD_ALONE.match(text, match.start())
         if printed or alone or (called and (len(groups) == 1 or groups in GROUPS)):

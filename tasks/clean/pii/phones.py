@@ -45,7 +45,8 @@ WEAK_LABELS = words(
 # What may stand between the label and the number.
 QUALIFIERS = words(
     """
-    us me now on at no nr num number numbers numéro numero número nummer numer n º office work
+    us me moi nous sie mich uns
+    now on at no nr num number numbers numéro numero número nummer numer n º office work
     home privat private dienstlich geschäftlich bureau bureaux travail maison domicile fijo fixe
     fisso main direct direkt general zentrale mobile mobil kom fax tel toll free or at is please
     auf unter an der die den au le al el o ou und and y i e och og para pour til na číslo szám
