@@ -12,20 +12,23 @@ def ended(done: subprocess.CompletedProcess[str]) -> dict:
     return json.loads(done.stdout)
 
 
-def versions(clone: Clone) -> list[str]:
+LISTED = """
+import json, sys
+from tidemill.engines.mlflow import client, runs
+
+found = client.connect().search_model_versions(f"name = {sys.argv[1]!r}")
+print(json.dumps([str(version.version) for version in found]))
+"""
+
+
+def versions(clone: Clone, application: str) -> list[str]:
+    """The numbers of an application's versions, the newest first."""
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            (
-                "from tidemill.engines.mlflow import client, runs; "
-                'print([v.version for v in client.connect().search_model_versions("name = '
-                "'languages'\")])"
-            ),
-        ],
+        [sys.executable, "-c", LISTED, application],
         cwd=clone.folder,
         env=clone.env,
         capture_output=True,
         text=True,
     )
-    return json.loads(done.stdout.strip().splitlines()[-1].replace("'", '"'))
+    listed: list[str] = json.loads(done.stdout.strip().splitlines()[-1])
+    return listed
