@@ -63,8 +63,8 @@ _IPV4 = re.compile(
 _IPV6 = re.compile(rf"(?<![{WORD}:.])[0-9A-Fa-f]{{1,4}}:[0-9A-Fa-f:]{{1,34}}(?![{WORD}:])")
 _COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _NUMBERED = re.compile(
-    r"(?:\bv|version|release|\bver\.?|section|sec\.|chapter|clause|§|build|firmware|kernel|linux|oid"
-    r"|driver|[a-z][/_-]|(?<!ip)(?<!src)(?<!dst)(?<!addr)(?<!host)\s?[=~<>!]=)[\s-]*$",
+    r"(?:\bv|version|release|\bver\.?|section|sec\.|chapter|clause|§|build|firmware|kernel|linux"
+    r"|oid|driver|[a-z][/_-]|(?<!ip)(?<!src)(?<!dst)(?<!addr)(?<!host)\s?[=~<>!]=)[\s-]*$",
     re.IGNORECASE,
 )
 _MACHINE = re.compile(
