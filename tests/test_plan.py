@@ -51,13 +51,14 @@ def test_the_activations_of_a_budget_are_what_a_real_step_keeps(positions: str, 
 def test_more_gpus_than_there_are_is_refused_before_any_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = config.recipe("text_generation", ["trainer=fsdp"])
+    sharded = ["trainer=fsdp", "model.optimiser=adamw"]
+    settings = config.recipe("text_generation", sharded)
     monkeypatch.setattr("tidemill.engines.config.load._gpus", lambda: 2)
     with pytest.raises(
         Refused, match=r"trainer=fsdp wants 8 GPUs and this machine has 2; say trainer\.devices=2"
     ):
         config.check_hardware(settings)
-    config.check_hardware(config.recipe("text_generation", ["trainer=fsdp", "trainer.devices=2"]))
+    config.check_hardware(config.recipe("text_generation", [*sharded, "trainer.devices=2"]))
 
 
 # What a run is planned with -----------------------------------------------------------------------

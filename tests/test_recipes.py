@@ -278,7 +278,8 @@ def test_the_loss_of_pictures_is_the_mean_by_their_weights_also_in_parts_and_bes
     student, teacher = learner.network().eval(), learner.network().eval()
     student.log = lambda *told, **more: None
     steps = data.train_dataloader().dataset
-    batch = steps.whole(3, 0)
+    drawn_whole = steps.whole(3, 0)
+    batch = steps.cut(drawn_whole, slice(None))
     raw = data.weights[order(1, 3, len(data.targets))[:12]]
     assert set(raw.tolist()) == {0.5, 1.0}
     logits = student.logits(batch).detach()
@@ -292,7 +293,7 @@ def test_the_loss_of_pictures_is_the_mean_by_their_weights_also_in_parts_and_bes
     assert float(student.loss(logits, batch)) == pytest.approx(
         by_hand, rel=1e-5
     ) and by_hand != pytest.approx(np.mean(each), rel=1e-5)
-    halves = [steps.cut(batch, slice(0, 6)), steps.cut(batch, slice(6, 12))]
+    halves = [steps.cut(drawn_whole, slice(0, 6)), steps.cut(drawn_whole, slice(6, 12))]
     assert np.mean(
         [float(student.loss(student.logits(half).detach(), half)) for half in halves]
     ) == pytest.approx(by_hand, rel=1e-5)
@@ -308,7 +309,8 @@ def test_the_loss_of_pictures_is_the_mean_by_their_weights_also_in_parts_and_bes
     assert few.data.weights.tolist() == data.weights[:12].tolist()
     recipe, there = drawn("images", tmp_path, monkeypatch)
     learner = recipe.learner(Splits(there, 1))
-    batch = learner.data.train_dataloader().dataset.whole(3, 0, 1)
+    steps = learner.data.train_dataloader().dataset
+    batch = steps.cut(steps.whole(3, 0), slice(None))
     assert len(batch) == 2 and torch.equal(
         student.loss(logits, batch), F.cross_entropy(logits, batch[1], label_smoothing=0.1)
     ), "as ever where nobody weighs"

@@ -68,7 +68,7 @@ def _recipe_stages(recipes: list[str]) -> dict[str, Stage]:
         "label": _with_own(
             "label",
             ["data/people", "data/select/${key}/documents.parquet"],
-            [{_recipe: ["label", "model"]}],
+            [{_recipe: ["label"]}],
             "code",
             own,
         ),
