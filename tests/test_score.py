@@ -45,13 +45,17 @@ def test_golden_rows_are_asked_of_the_package_that_is_judged(project: Path) -> N
     given = plain.predictors["candidate"].predict([kind.model_validate(question)])[0]
     golden = project / "conf" / "golden"
     golden.mkdir()
-    rows = [{"inputs": question, "answer": {"language": name}} for name in (given.language, "none")]
+    other = {"text": "Alle Menschen sind gleich"}
+    rows = [
+        {"inputs": question, "answer": {"language": given.language}},
+        {"inputs": other, "answer": {"language": "none"}},
+    ]
     (golden / "languages.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     try:
         (missed,) = asked(project).golden()
     finally:
         shutil.rmtree(golden)
-    assert "Alle Menschen" in missed and 'is to be {"language": "none"}' in missed
+    assert other["text"] in missed and 'is to be {"language": "none"}' in missed
 
 
 def test_a_changed_golden_row_is_asked_again_and_trains_nothing(project: Path) -> None:

@@ -163,7 +163,7 @@ def test_the_plan_command_counts_before_anything_is_spent() -> None:
     from tidemill.cli.plan import planned
     from tidemill.runtime.errors import Refused
 
-    told = planned("text_generation", ["size=1b", "trainer=fsdp"])
+    told = planned("text_generation", ["size=1b", "trainer=fsdp", "model.optimiser=adamw"])
     assert (told["parameters"], told["strategy"], told["devices"]) == (
         SIZES["1b"].parameters(),
         "fsdp",
@@ -348,18 +348,6 @@ def test_it_learns_eight_texts_by_heart(made: SimpleNamespace) -> None:
     assert made.metrics["train_loss"] < 0.5
     answer = made.session.predict([Question(prompt="Everyone has the right", temperature=0)])[0]
     assert answer.text == " to life, liberty and security of person." and answer.finish == "end"
-
-
-def test_muon_is_refused_where_no_device_has_a_whole_matrix(
-    made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class FSDPStrategy:
-        pass
-
-    module = made.learner.network()
-    module._trainer = SimpleNamespace(strategy=FSDPStrategy(), estimated_stepping_batches=10)
-    with pytest.raises(ValueError, match=r"model\.optimiser=adamw"):
-        module.configure_optimizers()
 
 
 def test_same_seed_same_weights(made: SimpleNamespace) -> None:
