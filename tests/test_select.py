@@ -538,8 +538,8 @@ def test_documents_lie_in_the_order_of_role_and_address_however_many_row_groups_
         ("documents", DOCUMENTS, expected.to_dict("records")),
         ("dropped", DROPPED, []),
     ):
-        rows = [row | {"payload": None} for row in some]
-        save(mill.folder / "whole.parquet", pa.Table.from_pylist(rows, schema=schema), schema)
+        table = pa.Table.from_pylist([row | {"payload": None} for row in some], schema=schema)
+        save(mill.folder / "whole.parquet", table, schema)
         assert (mill.folder / "whole.parquet").read_bytes() == (
             mill.folder / "data/select/languages" / f"{name}.parquet"
         ).read_bytes(), "as if they had been written at once"
