@@ -135,7 +135,7 @@ def yaml_of(name: str, model: dict[str, Any], metric: str, epochs: int) -> dict[
         "model": model,
         "trainer": {"max_epochs": epochs},
         "sweep": {"trials": 0, "metric": metric},
-        "score": {"resamples": 200, "slices": [], "min_rows": 10, "min_units": 5, "alpha": 0.05},
+        "score": {"resamples": 200, "slices": [], "min_rows": 10, "min_units": 6, "alpha": 0.05},
         "gates": [*GATES, {**AGAINST, "metric": judged_by, "why": "no night makes it worse"}],
     }
 
