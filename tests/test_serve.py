@@ -188,7 +188,7 @@ def test_a_version_that_is_damaged_unsigned_or_does_not_fit_is_never_served(
     running: Running, project: Project
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", BROKEN, str(HERE / "tests")],
+        [sys.executable, "-c", BROKEN, str(HERE / "tests" / "support")],
         cwd=project.folder,
         env=project.clone.env,
         capture_output=True,
