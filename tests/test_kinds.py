@@ -167,7 +167,8 @@ def entry(
     return info
 
 
-NAMES = st.binary(min_size=1, max_size=12).map(lambda name: name.decode("utf-8", "surrogateescape"))
+BYTES = st.binary(min_size=1, max_size=12).filter(lambda name: name[0] != 0)  # zip writes none
+NAMES = BYTES.map(lambda name: name.decode("utf-8", "surrogateescape"))
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
