@@ -171,7 +171,11 @@ BYTES = st.binary(min_size=1, max_size=12).filter(lambda name: name[0] != 0)  # 
 NAMES = BYTES.map(lambda name: name.decode("utf-8", "surrogateescape"))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(names=st.lists(NAMES, min_size=1, max_size=4), form=st.sampled_from(["tar", "zip"]))
 def test_whatever_the_names_in_an_archive_are_a_night_ends_and_its_rows_are_read_again(
     project: Path, names: list[str], form: str
@@ -194,7 +198,8 @@ def test_whatever_the_names_in_an_archive_are_a_night_ends_and_its_rows_are_read
         night(project, source(kind="package", package=package, members="*|plain.txt"))
     except (Refused, Fault) as error:
         str(error).encode()
-        assert "leaves the archive" in str(error)
+        words = ("leaves the archive", "cannot be read as an archive")
+        assert any(one in str(error) for one in words)
         return
     folder = project / "data/raw/here"
     found = {row["uri"]: body for row, body in warc.bodies(folder, warc.manifest(folder).values())}
