@@ -32,6 +32,7 @@ from recipes.text_generation.muon import Muon
 from recipes.text_generation.network import Generator, GeneratorLearner
 from recipes.text_generation.recipe import TextGeneration
 from tasks.collect.package import fetch
+from tests.support.hardware import HARDWARE
 from tidemill.contract import Fitted, Run, Splits
 from tidemill.engines import config
 from tidemill.engines.config.schema import Trainer
@@ -45,14 +46,6 @@ PROSE = "|".join(
     f"orangecontrib/text/datasets/{name}.tab"
     for name in ("andersen", "book-excerpts", "grimm-tales")
 )
-HARDWARE = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "strategy": "auto",
-    "precision": "32-true",
-    "deterministic": True,
-    "max_epochs": 1,
-}
 
 
 def prose() -> str:

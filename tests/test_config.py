@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config import layers, load
+from tidemill.engines.config.schema import Gate
+from tidemill.engines.config.schema.judging import unread
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 
@@ -277,6 +279,16 @@ def test_a_golden_row_that_is_no_question_or_no_answer_is_refused(
     assert says in str(refusal.value) and "\n" not in str(refusal.value)
     golden.write_text('\n{"inputs": {"text": "Guten Tag"}, "answer": {"language": "deu"}}\n')
     assert config.recipe("languages").score.golden[0].answer == {"language": "deu"}
+
+
+def test_what_is_asked_and_judged_by_no_gate_is_told() -> None:
+    asked = ["score.batch_rows=16", "score.train_rows=20"]
+    plain = config.recipe("languages")
+    assert unread(plain.gates, plain.score) == []
+    words = unread(plain.gates, config.recipe("languages", asked).score)
+    assert [line.split(":")[0] for line in words] == asked
+    batch = Gate.model_validate(KIND | {"kind": "batch", "at_most": 0.01})
+    assert len(unread((*plain.gates, batch), config.recipe("languages", asked).score)) == 1
 
 
 def test_golden_rows_are_lines_whatever_separators_a_text_holds(

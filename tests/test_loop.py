@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from tasks.train.start import check
 from tests.conftest import HERE
-from tests.support.forked import HARDWARE
+from tests.support.hardware import HARDWARE
 from tests.support.making import learner, splits, tiny
 from tidemill import contract
 from tidemill.contract import Run, Splits
@@ -243,6 +243,16 @@ def test_what_the_kernel_killed_elsewhere_is_not_ours(
     (proc / "self" / "cgroup").write_text(f"{place}\n")
     own.write_text("low 0\noom 3\noom_kill 2\n")
     assert memory.kernel_kills(proc, cgroup) == 2
+
+
+@pytest.mark.parametrize(("lr", "slower"), [("recipe", "recipe"), (0.02, 0.006)])
+def test_a_pruned_network_trains_on_at_its_share_of_a_rate_that_is_given(
+    lr: float | str, slower: float | str
+) -> None:
+    from tasks.train.stages import slowed
+
+    given = Trainer(**HARDWARE, lr=lr, optimiser="adamw")
+    assert slowed(given, 0.3).lr == (pytest.approx(slower) if lr != "recipe" else slower)
 
 
 def test_a_card_is_known_by_its_whole_name() -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import CANARY, HERE, Clone, make_clone
 from tests.support.prefect_api import ask, until
+from tests.support.webhook import listening
 from tidemill.engines import config
 
 LEAVES_ONE = """
@@ -438,13 +439,9 @@ def test_a_server_of_somebody_else_on_our_port_is_not_taken_for_ours() -> None:
 def test_a_notice_reaches_a_webhook_and_a_mailbox_and_a_dead_one_fails_nothing(
     up: tuple[Clone, dict],
 ) -> None:
-    import http.server
-    import threading
-
     from aiosmtpd.controller import Controller
 
     clone, where = up
-    heard: list[bytes] = []
     mails: list[bytes] = []
 
     class Mailbox:
@@ -458,22 +455,11 @@ def test_a_notice_reaches_a_webhook_and_a_mailbox_and_a_dead_one_fails_nothing(
     mailbox = Controller(Mailbox(), hostname="127.0.0.1", port=port)
     mailbox.start()
 
-    class Sink(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            heard.append(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *words: object) -> None:
-            pass
-
-    sink = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sink)
-    threading.Thread(target=sink.serve_forever, daemon=True).start()
     code = (
-        "from tidemill.runtime import paths; paths.settle()\n"
+        "import sys; from tidemill.runtime import paths; paths.settle()\n"
         "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Hook\n"
-        f"Hook(name='sink', url='http://127.0.0.1:{sink.server_port}/', json_data={{'text': "
-        f"'{{{{subject}}}}: {{{{body}}}}'}}).save('sink', overwrite=True)\n"
+        "Hook(name='sink', url=sys.argv[1], json_data={'text': '{{subject}}: {{body}}'})"
+        ".save('sink', overwrite=True)\n"
         "Hook(name='dead', url='http://127.0.0.1:9/', json_data={'text': 'x'}).save('dead', "
         "overwrite=True)\n"
         "from tidemill.engines.prefect.mail import Mail\n"
@@ -489,16 +475,16 @@ def test_a_notice_reaches_a_webhook_and_a_mailbox_and_a_dead_one_fails_nothing(
 
     before = (clone.folder / "conf" / "config.yaml").read_text()
     clone.edit("config.yaml", named)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=clone.folder,
-        env=clone.env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    with listening() as (address, heard):
+        done = subprocess.run(
+            [sys.executable, "-c", code, address],
+            cwd=clone.folder,
+            env=clone.env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
     (clone.folder / "conf" / "config.yaml").write_text(before)
-    sink.shutdown()
     mailbox.stop()
     assert done.stdout.split()[-2:] == ["2", "0"], done.stdout + done.stderr
     assert (
@@ -509,7 +495,7 @@ def test_a_notice_reaches_a_webhook_and_a_mailbox_and_a_dead_one_fails_nothing(
     assert "mail" in [
         item["slug"] for item in ask(f"{where['prefect']}/api/block_types/filter", {})
     ], "the page Blocks offers it"  # type: ignore[attr-defined]
-    assert len(heard) == 1 and b"Tidemill: languages: Held: not enough evidence" in heard[0]
+    assert len(heard) == 1 and "Tidemill: languages: Held: not enough evidence" in heard[0]
 
 
 def test_old_runs_go_and_what_a_version_needs_stays(lived: Clone) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,30 @@ def test_every_row_of_a_table_keeps_its_columns_and_has_an_answer_or_a_reason(
     assert answered[0]["answer_language"] == answer["language"]
     assert float(answered[0]["answer_confidence"]) == pytest.approx(answer["confidence"], abs=1e-4)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_two_runs_with_one_file_of_answers_do_not_replace_each_other(here: Path) -> None:
+    path = table(here / "in.csv", TEXTS)
+    arguments = ["languages", str(path), "--out", str(here / "out.csv"), "--column", "text=Comment"]
+
+    def outcome(_: int) -> str:
+        try:
+            return f"{main(arguments).rows} rows"
+        except Refused as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as both:
+        ends = sorted(both.map(outcome, range(2)))
+    assert ends[1] == "5 rows" or ends[0] == "5 rows"
+    assert sum("exists; name another file, or say --overwrite" in end for end in ends) == 1
+
+
+def test_options_of_a_whole_file_are_refused_where_one_question_is_asked(
+    project: Project,
+) -> None:
+    for option in (["--overwrite"], ["--column", "text=Comment"]):
+        done = project.clone.tidemill("predict", "languages", "guten Morgen", *option)
+        assert done.returncode == 2 and "name its answers by --out" in done.stderr
 
 
 class Killed(Exception):
@@ -145,7 +170,8 @@ def test_a_file_that_cannot_be_read_is_one_line(
         (here / name).write_bytes(body)
     with pytest.raises(Refused, match=words) as refused:
         main(["languages", str(here / name), "--out", str(here / "out.csv")])
-    assert "\n" not in str(refused.value) and not (here / "out.csv").exists()
+    assert "\n" not in str(refused.value)
+    assert [path.name for path in here.iterdir()] == ([] if body is None else [name])
 
 
 @pytest.mark.parametrize(

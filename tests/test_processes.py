@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import HERE, Clone, make_clone
-from tests.support.forked import HARDWARE
+from tests.support.hardware import HARDWARE
 from tests.support.making import inside, splits, tiny
 from tidemill import contract
 from tidemill.contract import Run, Splits

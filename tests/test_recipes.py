@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from tests.conftest import HERE, Clone, make_clone
 from tests.support import making
+from tests.support.hardware import HARDWARE
 from tests.support.splits import halved
 from tidemill import contract
 from tidemill.contract import Application, Recipe, Robust, RowWeighted, Run, Splits
@@ -32,14 +33,7 @@ from tidemill.runtime import paths
 
 GOLDEN = HERE / "tests" / "golden.json"
 STEPS = 150  # of a training that is to know eight rows by heart
-TRAINER = Trainer(
-    accelerator="cpu",
-    devices=1,
-    strategy="auto",
-    precision="32-true",
-    deterministic=True,
-    max_epochs=1,
-)
+TRAINER = Trainer(**HARDWARE)
 
 
 @dataclass

@@ -1,12 +1,10 @@
 """The main job, whole, on small slices of its real sources, with every engine real."""
 
 import contextlib
-import http.server
 import json
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 from tasks.datasheet.croissant import check
 from tests.conftest import Clone
 from tests.support.runs import ended, versions
+from tests.support.webhook import listening
 from tidemill.runtime.files import sha256
 
 
@@ -390,38 +389,26 @@ def test_where_the_alias_was_deleted_a_run_is_held_until_a_person_says_what_is_l
 @contextlib.contextmanager
 def webhook(clone: Clone) -> Iterator[list[str]]:
     """What a webhook hears that the project's notices go to."""
-    heard: list[str] = []
-
-    class Sink(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            heard.append(self.rfile.read(int(self.headers["content-length"])).decode())
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *words: object) -> None:
-            pass
-
-    sink = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sink)
-    threading.Thread(target=sink.serve_forever, daemon=True).start()
     code = (
-        "from tidemill.runtime import paths; paths.settle()\n"
+        "import sys; from tidemill.runtime import paths; paths.settle()\n"
         "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Hook\n"
-        f"Hook(name='sink', url='http://127.0.0.1:{sink.server_port}/', "
-        "json_data={'text': '{{subject}}: {{body}}'}).save('sink', overwrite=True)\n"
+        "Hook(name='sink', url=sys.argv[1], json_data={'text': '{{subject}}: {{body}}'})"
+        ".save('sink', overwrite=True)\n"
     )
     settings = clone.folder / "conf" / "config.yaml"
     before = settings.read_text()
-    saved = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=clone.folder,
-        env=clone.env,
-        capture_output=True,
-        text=True,
-    )
-    assert saved.returncode == 0, saved.stderr[-2000:]
-    clone.edit("config.yaml", lambda body: body["notices"].update(blocks=["custom-webhook/sink"]))
-    try:
-        yield heard
-    finally:
-        settings.write_text(before)
-        sink.shutdown()
+    with listening() as (address, heard):
+        saved = subprocess.run(
+            [sys.executable, "-c", code, address],
+            cwd=clone.folder,
+            env=clone.env,
+            capture_output=True,
+            text=True,
+        )
+        assert saved.returncode == 0, saved.stderr[-2000:]
+        blocks = ["custom-webhook/sink"]
+        clone.edit("config.yaml", lambda body: body["notices"].update(blocks=blocks))
+        try:
+            yield heard
+        finally:
+            settings.write_text(before)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import HERE, Clone, make_clone
-from tests.support.forked import HARDWARE
+from tests.support.hardware import HARDWARE
 from tests.support.splits import halved
 from tests.support.trainings import Job, server
 from tidemill.engines.config.schema import Dimension, Sweep, Trainer

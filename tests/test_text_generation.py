@@ -22,6 +22,7 @@ from recipes.text_generation.recipe import TextGeneration
 from recipes.text_generation.schema import Question
 from recipes.text_generation.size import SIZES, Size, budget
 from recipes.text_generation.tokens import Tokens, trained
+from tests.support.hardware import HARDWARE
 from tidemill import contract
 from tidemill.contract import Splits
 
@@ -64,15 +65,7 @@ def fitted(recipe: TextGeneration, folder: Path) -> tuple[Any, dict[str, float]]
     from tidemill.engines.config.schema import Trainer
 
     learner = recipe.learner(Splits(folder, 1))
-    settings = Trainer(
-        accelerator="cpu",
-        devices=1,
-        strategy="auto",
-        precision="32-true",
-        deterministic=True,
-        max_epochs=1,
-        gradient_clip=1.0,
-    )
+    settings = Trainer(**HARDWARE, gradient_clip=1.0)
     metrics = learner.fit(Run(settings, 1, 1, "test")).metrics
     return learner, metrics
 

@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import Callback
 from pydantic import ValidationError
 
 from tests.conftest import Clone, make_clone
-from tests.support.forked import HARDWARE
+from tests.support.hardware import HARDWARE
 from tests.support.splits import halved
 from tests.support.trainings import Job, server
 from tidemill import contract

@@ -8,6 +8,7 @@ from tasks.judge.gates import ask
 from tasks.judge.reuse import pass_level
 from tasks.judge.segments import weak
 from tasks.judge.verdict import verdict
+from tidemill.engines.config.schema.judging import unread
 from tidemill.records.receipts import Exported, Finding, Judged, Reuse, Scored
 from tidemill.run import main, plan
 from tidemill.runtime import process
@@ -34,7 +35,8 @@ def judge(this: plan.Plan) -> Judged:
         champion=scored.champion,
         reuse=scored.reuse,
         notes=notes(findings, scored.reuse, this.recipe.score.alpha)
-        + [str(segment) for segment in weak(comparison)],
+        + [str(segment) for segment in weak(comparison)]
+        + unread(this.recipe.gates, this.recipe.score),
     )
 
 

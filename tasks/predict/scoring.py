@@ -15,10 +15,10 @@ from tasks.predict.rows import Questions, Row, batched, lines
 from tasks.serve.loaded_model import LoadedModel, UnsoundAnswer, as_json
 from tidemill.engines import config
 from tidemill.records.receipts import Predicted
-from tidemill.runtime import process
+from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.escape import line
-from tidemill.runtime.files import locked, swept, write
+from tidemill.runtime.files import digest, locked, swept, write
 
 log = logging.getLogger(__name__)
 PART_ROWS = 1024  # what a kill costs at most
@@ -35,32 +35,42 @@ def score(
     A row keeps its columns but for what is no text, such as a picture, and gets the fields of its
     answer, the version and its digest, or why it has no answer.
     """
-    results.check(out, overwrite)
     _check_apart(questions.path, out)
     folder = out.absolute().parent / f".{out.name}.parts"
-    folder.mkdir(exist_ok=True)
-    with locked(folder / "lock"):
+    with locked(paths.state("locks", f"predict-{digest(str(folder))[:16]}")):
+        results.check(out, overwrite)  # another run may have written it just now
+        folder.mkdir(exist_ok=True)
         swept(folder)
         finished = _resumed(folder, PartsHead.of(model, questions))
-        done = sum(_count(path) for path in finished)
-        resumed_at = done
-        parts = batched(questions.rows(done), PART_ROWS)
-        for number, rows in enumerate(parts, start=len(finished)):
-            if number == 0:
-                questions.check(rows[0])
-            _check_names(model, questions, rows)
-            part = folder / f"{number:06d}.jsonl"
-            write(part, lines(_answered(model, questions, rows)))
-            finished.append(part)
-            done += len(rows)
-            process.progress(done, None, "rows")
-        if not finished:
-            shutil.rmtree(folder)
-            raise Refused(f"{questions.path} has no row")
+        resumed_at = sum(_count(path) for path in finished)
+        try:
+            _answer_rest(model, questions, folder, finished, resumed_at)
+        except Refused:
+            if not finished:
+                shutil.rmtree(folder)
+            raise
         results.joined(finished, out)
         summary = _summary(model, finished, resumed_at, out)
-    shutil.rmtree(folder)
+        shutil.rmtree(folder)
     return summary
+
+
+def _answer_rest(
+    model: LoadedModel, questions: Questions, folder: Path, finished: list[Path], done: int
+) -> None:
+    """Answer the rows from `done` on; `finished` gets their parts. Raises Refused."""
+    parts = batched(questions.rows(done), PART_ROWS)
+    for number, rows in enumerate(parts, start=len(finished)):
+        if number == 0:
+            questions.check(rows[0])
+        _check_names(model, questions, rows)
+        part = folder / f"{number:06d}.jsonl"
+        write(part, lines(_answered(model, questions, rows)))
+        finished.append(part)
+        done += len(rows)
+        process.progress(done, None, "rows")
+    if not finished:
+        raise Refused(f"{questions.path} has no row")
 
 
 def _check_apart(asked: Path, out: Path) -> None:
@@ -173,6 +183,8 @@ def _answers(model: LoadedModel, asked: list[BaseModel]) -> list[RowOutcome]:
         return []
     try:
         return [_sound(model, answer) for answer in model.answers(asked)]
+    except MemoryError:
+        raise  # no row's fault: the run goes on where it was once there is memory
     except Exception as error:
         if len(asked) == 1:
             return [RowOutcome(error=f"{type(error).__name__}: {line(error)[:300]}")]

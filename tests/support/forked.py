@@ -15,6 +15,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 from lightning.pytorch.callbacks import Callback
 
+from tests.support.hardware import HARDWARE
 from tidemill import contract
 from tidemill.contract import Run, Splits
 from tidemill.engines.config.schema import Trainer
@@ -23,15 +24,6 @@ from tidemill.learners.lightning.loop import Kept
 from tidemill.learners.lightning.resume import Stop
 from tidemill.run import plan
 from tidemill.runtime import paths
-
-HARDWARE = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "strategy": "auto",
-    "precision": "32-true",
-    "deterministic": True,
-    "max_epochs": 1,
-}
 
 
 class Killed(Callback):

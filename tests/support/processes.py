@@ -16,7 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from tests.support.forked import HARDWARE
+from tests.support.hardware import HARDWARE
 from tests.support.making import tiny
 from tidemill import contract
 from tidemill.contract import Run, Splits

@@ -46,6 +46,10 @@ def predict(
         files = [str(Path(question).absolute()), "--out", str(to.absolute())]
         _all_rows(application, version, files, column, overwrite, as_json)
         return
+    if column or overwrite:
+        from tidemill.runtime.errors import Refused
+
+        raise Refused("--column and --overwrite are for a whole file; name its answers by --out")
     _one(application, question, version, as_json)
 
 

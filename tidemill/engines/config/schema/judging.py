@@ -281,6 +281,21 @@ def unanswerable(gates: tuple[Gate, ...], score: Score) -> list[str]:
     return problems
 
 
+def unread(gates: tuple[Gate, ...], score: Score) -> list[str]:
+    """What is asked of the candidate by `score` and judged by no gate, in words for a person."""
+    kinds = {gate.kind for gate in gates}
+    asked = {
+        "golden": (f"{len(score.golden)} golden rows", bool(score.golden)),
+        "batch": (f"score.batch_rows={score.batch_rows}", bool(score.batch_rows)),
+        "gap": (f"score.train_rows={score.train_rows}", bool(score.train_rows)),
+    }
+    return [
+        f"{setting}: asked and judged by no gate; add one of kind {kind}, or leave it out"
+        for kind, (setting, given) in asked.items()
+        if given and kind not in kinds
+    ]
+
+
 def _nothing_asked(gate: Gate, score: Score) -> str:
     """Why a gate would have nothing to judge, empty where it has something."""
     if gate.kind == "golden" and not score.golden:
