@@ -38,6 +38,8 @@ class Rule(Strict):
         "table",
         "json",
         "csv",
+        "rows",
+        "frame",
         "picture",
         "pixels",
         "idx",
@@ -63,7 +65,7 @@ class Rule(Strict):
         "group is the original; idx: one on the address",
     )
     delimiter: str = Field(
-        default=",", min_length=1, max_length=1, description="between a table's columns"
+        default=",", min_length=1, max_length=1, description="table, rows: between the columns"
     )
     namespaces: dict[str, str] = {}
     attributes: dict[str, str] = Field(
@@ -71,11 +73,17 @@ class Rule(Strict):
     )
     group: str = Field(
         default="",
-        description="csv: the column whose values name the documents; none: one document",
+        description="csv: the column whose values name the documents; none: one document; rows, "
+        "frame: the column that names a row for ever; none: its content does",
     )
     columns: tuple[str, ...] = Field(
         default=(),
-        description="csv: the columns that must be there and are kept, in this order; none: all",
+        description="csv, rows, frame: the columns that must be there and are kept; none: all",
+    )
+    head: tuple[str, ...] = Field(
+        default=(),
+        description="rows: the columns' names, where a file has no head; a first line of another "
+        "width is passed over",
     )
     label: str = Field(
         default="",
