@@ -1,0 +1,1 @@
+"""Will this request for a mortgage be refused?"""
