@@ -24,8 +24,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.collect import __main__ as collecting
-from tasks.collect.package import fetch
 from tidemill.engines.config.schema import PinnedPackage, Source
+from tidemill.engines.packages.fetch import fetch
 from tidemill.records import warc
 from tidemill.records.archive import members
 from tidemill.runtime import paths

@@ -28,7 +28,7 @@ from tidemill.learners.lightning.resume import draw_from, drawn
 from tidemill.run import plan
 from tidemill.runtime.errors import Fault, Refused
 
-NAMES = ["images", "languages", "stocks", "text_generation"]
+NAMES = contract.names()
 
 
 @pytest.fixture(autouse=True)
