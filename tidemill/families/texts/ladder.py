@@ -29,7 +29,7 @@ from tidemill.families.classifier import scored
 from tidemill.runtime import process
 
 CS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # inverse strengths of L2, with and without class weights
-FROZEN_CS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # the same over standardised features
+FROZEN_CS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.1)  # the same over standardised features
 SMOOTHINGS = (0.03, 0.1, 0.3, 1.0)
 MOST_GRAMS = 150_000  # columns of words, and as many of characters
 ITERATIONS = 200
