@@ -18,8 +18,8 @@ import venv
 from pathlib import Path
 
 from benchmarks.rows import Row, show
-from tasks.collect.package import fetch
 from tidemill.engines.config.schema import PinnedPackage
+from tidemill.engines.packages.fetch import fetch
 from tidemill.records.archive import members
 from tidemill.runtime.paths import root, state
 

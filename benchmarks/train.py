@@ -31,11 +31,11 @@ from recipes.text_generation.data import Data, pack
 from recipes.text_generation.muon import Muon
 from recipes.text_generation.network import Generator, GeneratorLearner
 from recipes.text_generation.recipe import TextGeneration
-from tasks.collect.package import fetch
 from tests.support.hardware import HARDWARE
 from tidemill.contract import Fitted, Run, Splits
 from tidemill.engines import config
 from tidemill.engines.config.schema import Trainer
+from tidemill.engines.packages.fetch import fetch
 from tidemill.learners.lightning.checkpoints import Checkpoints
 from tidemill.learners.lightning.loop import Kept
 from tidemill.learners.lightning.resume import Stop

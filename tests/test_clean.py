@@ -378,6 +378,35 @@ def test_a_short_row_of_a_table_has_no_text_called_none() -> None:
     ) == ("two", {"a": "2", "b": "two"})
 
 
+def test_a_table_without_a_head_is_read_by_given_names_and_its_quotation_marks_stay() -> None:
+    rule = config.source("vader").selector[0]
+    body = b'1_1\t-0.9\t"Never" again\r\n1_2\t2\t"It works, so far\r\n'
+    one, two = cut(rule, "p", body)
+    assert (one.text, two.text) == ('"Never" again', '"It works, so far')
+    assert one.attributes["rating"] == "-0.9" and two.attributes["id"] == "1_2"
+
+
+def test_json_lines_are_a_record_each_and_one_bad_line_is_named() -> None:
+    rule = Rule(kind="jsonl", name="r", text="body.text", attributes={"label": "topic"})
+    body = '\ufeff{"body": {"text": "a\\u2028b"}, "topic": 3}\n\n{"topic": null}\n'.encode()
+    parts = list(cut(rule, "p", body))
+    assert [(part.part, part.text, part.attributes) for part in parts] == [
+        ("row-1", "a\u2028b", {"label": "3"}),
+        ("row-3", "", {"label": ""}),
+    ]
+    for bad in (b'{"a": 1}\n{"a"\n', b"{}\n" + b"[" * 100_000):
+        with pytest.raises(Unreadable, match="line 2 is not JSON"):
+            list(cut(rule, "p", bad))
+    with pytest.raises(Unreadable, match="not UTF-8"):
+        list(cut(rule, "p", b"\xff"))
+
+
+def test_a_texts_label_may_stand_in_its_address() -> None:
+    rule = Rule(kind="whole", name="text", label="^[^#]*#([^/]+)/")
+    (part,) = cut(rule, "files:mine#spam/1.txt", b"buy now")
+    assert part.attributes == {"label": "spam"} and part.text == "buy now"
+
+
 @pytest.mark.parametrize("harm", ["substr(marks, 1, length(marks) - 6)", "zeroblob(length(marks))"])
 def test_marks_that_are_not_as_they_were_written_are_not_believed(
     mill: Room, harm: str, capfd: pytest.CaptureFixture[str]

@@ -235,7 +235,7 @@ class Sampled(ABC):
 class Template(ABC):
     """`tidemill new --like` can make an application like it."""
 
-    reads: ClassVar[Literal["pictures", "labelled texts", "texts", "series"]]
+    reads: ClassVar[Literal["pictures", "labelled texts", "texts with classes", "texts", "series"]]
     """The kind of data it is brought."""
 
 

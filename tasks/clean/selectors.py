@@ -31,9 +31,14 @@ def cut(rule: Rule, uri: str, body: bytes, beside: Beside = lambda uri: None) ->
         }[rule.kind](rule, uri, body)
     if rule.kind == "idx":
         return binary_selectors.idx(rule, uri, body, beside)
-    return {"xpath": _xpath, "gettext": _gettext, "whole": _whole, "table": _table, "json": _json}[
-        rule.kind
-    ](rule, uri, body)
+    return {
+        "xpath": _xpath,
+        "gettext": _gettext,
+        "whole": _whole,
+        "table": _table,
+        "json": _json,
+        "jsonl": _json_lines,
+    }[rule.kind](rule, uri, body)
 
 
 def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
@@ -99,9 +104,14 @@ def _gettext(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
 
 def _whole(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     found = None if rule.language == "''" else re.search(rule.language, uri)
+    label = re.search(rule.label, uri) if rule.label else None
     try:
         yield Part(
-            rule.name, "", body.decode("utf-8-sig"), language=found.group(1) if found else ""
+            rule.name,
+            "",
+            body.decode("utf-8-sig"),
+            language=found.group(1) if found else "",
+            attributes={"label": label.group(1)} if label else {},
         )
     except UnicodeDecodeError as error:
         raise Unreadable("not UTF-8") from error
@@ -116,12 +126,31 @@ def _json(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
         record = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Unreadable("not JSON") from error
+    yield _record(rule, "", record)
+
+
+def _json_lines(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    """A record a line (JSON lines); a line of white space alone is none."""
+    try:
+        lines = body.decode("utf-8-sig").split("\n")  # a text may hold other separators of lines
+    except UnicodeDecodeError as error:
+        raise Unreadable("not UTF-8") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise Unreadable(f"line {number} is not JSON") from error
+        yield _record(rule, f"row-{number}", record)
+
+
+def _record(rule: Rule, part: str, record: Any) -> Part:
     language, script = (
         "" if path == "''" else _at(record, path) for path in (rule.language, rule.script)
     )
     attributes = {key: _at(record, path) for key, path in sorted(rule.attributes.items())}
-    text = _at(record, rule.text)
-    yield Part(rule.name, "", text, language, script, attributes=attributes)
+    return Part(rule.name, part, _at(record, rule.text), language, script, attributes=attributes)
 
 
 def _at(record: Any, path: str) -> str:
@@ -149,7 +178,13 @@ def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     csv.field_size_limit(binary_selectors.MOST_CELL)
     try:
         text = io.StringIO(body.decode("utf-8-sig"), newline="")
-        rows = csv.DictReader(text, delimiter=rule.delimiter, restval="")
+        rows = csv.DictReader(
+            text,
+            rule.head or None,
+            delimiter=rule.delimiter,
+            restval="",
+            quoting=csv.QUOTE_MINIMAL if rule.quoted else csv.QUOTE_NONE,
+        )
         for column in filter(None, (rule.text, rule.language)):
             if column not in (".", "''") and column not in (rows.fieldnames or ()):
                 head = ", ".join(rows.fieldnames or ())[:80]

@@ -26,7 +26,7 @@ class DrawnRow(TypedDict):
 class RecipeYaml(TypedDict):
     """The parts of conf/recipe/NAME.yaml that `small` changes, as they were parsed."""
 
-    model: dict[str, int | float]
+    model: dict[str, int | float | str]
     trainer: dict[str, int]
     sweep: dict[str, int]
     score: dict[str, int]

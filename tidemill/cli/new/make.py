@@ -42,7 +42,7 @@ def make(
     bodies = {
         "source": source(name, _shown(path, root), found),
         "module": module(name, like, kind, found, path.name),
-        "recipe": recipe(name, like, _text(like, root), found, summary or found.summary),
+        "recipe": recipe(name, like, kind, _text(like, root), found, summary or found.summary),
     }
     if contract.packaged(name):  # its module is there; what it lacks is its configuration
         _check_packaged(name, like, kind)

@@ -1,11 +1,12 @@
 """What lies in a person's folder or table, and how a source and a recipe read it.
 
-A recipe says in `reads` what it may be brought: pictures or labelled texts (a folder for each
-class), texts or series. Everything here looks and writes nothing.
+A recipe says in `reads` what it may be brought: pictures, labelled texts or texts with classes (a
+folder for each class), texts or series. Everything here looks and writes nothing.
 """
 
 import csv
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ from tidemill.runtime.errors import Refused
 
 TOP = "^[^#]*#([^/]+)/"  # the first folder of a file's address, files:SOURCE#FOLDER/...
 PARTS = {"train", "test", "val", "valid", "validation", "dev"}
+CLASSED = "texts with classes"
 LEAST = 5  # of a class: fewer can be neither learned nor judged
 LOOKED = 5  # files of a class that are opened before anything is made
+JSON_LINES = (".jsonl", ".ndjson")
 SERIES = {
     "date": ("date", "day", "time"),
     "open": ("open",),
@@ -34,7 +37,7 @@ ADJUSTED = ("adj close", "adjusted close", "adj_close", "adjusted")
 LANGUAGE = ("language", "lang")
 GROUP = ("ticker", "symbol", "series", "name", "company")
 TEXT = ("text", "sentence", "content", "message", "body", "review", "question")
-LABEL = ("label", "language", "lang", "class", "category", "target", "topic")
+LABEL = ("label", "language", "lang", "class", "category", "target", "topic", "sentiment")
 
 SHORT_TEXTS = {"min_letters": 2, "max_chars": 20000}  # how a source cleans texts with a label
 LONG_TEXTS = {"min_letters": 20, "max_chars": 100000}  # and those that are learned from whole
@@ -64,7 +67,7 @@ def survey(reads: str, name: str, path: Path, columns: dict[str, str]) -> Survey
     found = names(path, "--data")
     if not found:
         raise Refused(f"--data: {path} is empty; put files into it")
-    if reads in ("pictures", "labelled texts"):
+    if reads in ("pictures", "labelled texts", CLASSED):
         return _classes(reads, path, found) if path.is_dir() else _rows(reads, name, path, columns)
     if reads == "texts":
         return _texts(name, path, found) if path.is_dir() else _rows(reads, name, path, columns)
@@ -128,11 +131,10 @@ def _of_folders(reads: str, what: str, counts: dict[str, int]) -> SurveyResult:
     """How a source and a recipe read a folder for each class."""
     rows = sum(counts.values())
     pictures = reads == "pictures"
-    rule = (
-        {"kind": "picture", "name": "picture", "label": TOP}
-        if pictures
-        else {"kind": "whole", "name": "article", "language": TOP}
-    )
+    rule = {
+        "pictures": {"kind": "picture", "name": "picture", "label": TOP},
+        CLASSED: {"kind": "whole", "name": "text", "label": TOP},
+    }.get(reads, {"kind": "whole", "name": "article", "language": TOP})
     shows = "what a picture shows" if pictures else "what a text is"
     return SurveyResult(
         source={
@@ -145,8 +147,14 @@ def _of_folders(reads: str, what: str, counts: dict[str, int]) -> SurveyResult:
         told=f"{rows:,} {what} in {len(counts)} folders: {_shown(counts)}",
         counts=counts,
         summary=f"Names {shows}: {_listed(counts)}.",
-        kinds=[] if pictures else ["article"],
+        kinds=[] if pictures else [str(rule["name"])],
+        label=_by_column("label") if reads == CLASSED else {},
     )
+
+
+def _by_column(column: str) -> dict[str, Any]:
+    """Options of labels: the class stands in this column, and nothing is rated."""
+    return {"column": column, "rating": None, "least": None, "domains": None}
 
 
 def _unfit(reads: str, path: Path) -> str | None:
@@ -204,6 +212,8 @@ def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> SurveyR
     body = _body(path)
     if reads == "pictures":
         return _pixels(path, body)
+    if path.suffix.lower() in JSON_LINES:
+        return _of_json_lines(reads, path, body, columns)
     delimiter, head, rows = _table(path, body, tuple(columns.values()))
     text = _column("text", columns, head, TEXT)
     rule: dict[str, Any] = {"kind": "table", "name": "text", "text": text}
@@ -215,13 +225,47 @@ def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> SurveyR
     names_language = {name.lower() for name in head} & set(LANGUAGE)
     if reads == "texts" and "label" not in columns and not names_language:
         return _of_plain_rows(name, path, rule, len(values))
-    label = _column("label", columns, head, LABEL if reads == "labelled texts" else LANGUAGE)
-    rule["language"] = label
+    label = _column("label", columns, head, LANGUAGE if reads == "texts" else LABEL)
     counts = dict(sorted(Counter(row[label] for row in values if row[label]).items()))
+    if reads != "texts":
+        _check_labels(path, label, counts)
+    if reads != CLASSED:
+        rule["language"] = label
     if reads == "labelled texts":
         rule["name"] = "article"
-        _check_labels(path, label, counts)
-    return _of_labelled_rows(reads, path, rule, len(values), counts)
+    return _of_labelled_rows(reads, path, rule, len(values), counts, label)
+
+
+def _of_json_lines(reads: str, path: Path, body: str, columns: dict[str, str]) -> SurveyResult:
+    """A record a line, for texts with classes. Refused where it is read as something else."""
+    if reads != CLASSED:
+        raise Refused(
+            f"--data: {path} holds JSON lines, which are read for {CLASSED}; save it as a CSV"
+        )
+    records = [_json_record(path, *numbered) for numbered in enumerate(body.split("\n"), 1)]
+    rows = [record for record in records if record]
+    head = list(dict.fromkeys(key for record in rows for key in record))
+    text = _column("text", columns, head, TEXT)
+    label = _column("label", columns, head, LABEL)
+    rule = {"kind": "jsonl", "name": "text", "text": text, "attributes": {"label": label}}
+    named = [str(record[label]) for record in rows if record.get(label) not in (None, "")]
+    counts = dict(sorted(Counter(named).items()))
+    _check_labels(path, label, counts)
+    return _of_labelled_rows(reads, path, rule, len(rows), counts, "label")
+
+
+def _json_record(path: Path, number: int, line: str) -> dict[str, Any]:
+    """One line's record; an empty one of an empty line. Raises Refused."""
+    try:
+        record = json.loads(line) if line.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"--data: line {number} of {path} is not JSON: {line[:60]!r}") from error
+    if not isinstance(record, dict):
+        raise Refused(
+            f"--data: line {number} of {path} is no record: {line[:60]!r}; a line is as "
+            '{"text": "...", "label": "..."}'
+        )
+    return record
 
 
 def _check_labels(path: Path, label: str, counts: dict[str, int]) -> None:
@@ -253,21 +297,24 @@ def _of_plain_rows(name: str, path: Path, rule: dict[str, Any], rows: int) -> Su
 
 
 def _of_labelled_rows(
-    reads: str, path: Path, rule: dict[str, Any], rows: int, counts: dict[str, int]
+    reads: str, path: Path, rule: dict[str, Any], rows: int, counts: dict[str, int], label: str
 ) -> SurveyResult:
     """How a table of texts with a label or a language each is read."""
-    labelled = reads == "labelled texts"
+    labelled = reads != "texts"
+    unlabelled = rows - sum(counts.values())
+    options = {"texts": {"languages": {}, "given": None}, CLASSED: _by_column(label)}
     return SurveyResult(
         source={"members": "*", "selector": [rule], "clean": SHORT_TEXTS},
         split=_hashed(rows),
         rows=rows,
         counts=counts,
-        told=f"{rows:,} texts, a row each, in {len(counts)} classes: {_shown(counts)}",
+        told=f"{rows:,} texts, a row each, in {len(counts)} classes: {_shown(counts)}"
+        + (f"; {unlabelled:,} without a class are left out" if unlabelled else ""),
         kinds=[rule["name"]],
         summary=f"Names what a text is: {_listed(counts)}."
         if labelled
         else f"Continues a text in the manner of {path.stem}.",
-        label={} if labelled else {"languages": {}, "given": None},
+        label=options.get(reads, {}),
     )
 
 

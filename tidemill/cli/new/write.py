@@ -5,6 +5,7 @@ They are made from the application it is like and from what was found in a perso
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def _module_text(name: str, like: str, kind: type[Recipe], facts: str) -> str:
 
 All of it holds here until something below says otherwise.
 
-The fields are in recipes/{like}/schema.py; conf/recipe/{name}.yaml sets them under `model:`.
+The fields are in {fields_file(kind)}; conf/recipe/{name}.yaml sets them under `model:`.
 docs/application.md says what each method is for.
 """
 
@@ -89,6 +90,18 @@ class {own}({kind.__name__}):
     # Another network: def learner(self, splits), giving a learner of your own. Put it into
     # network.py beside this file and import it inside the method: no torch up here.
 '''
+
+
+def fields_file(kind: type[Recipe]) -> str:
+    """The file in which most of a recipe's fields are defined, within the project."""
+    count = Counter(
+        one.__module__
+        for one in kind.__mro__
+        for name in vars(one).get("__annotations__", {})
+        if name in kind.model_fields
+    )
+    (module, _), *_ = count.most_common(1) or [(kind.__module__, 0)]
+    return f"{module.replace('.', '/')}.py"
 
 
 def imports(kind: type[Recipe]) -> str:
@@ -136,7 +149,9 @@ def source(name: str, path: str, found: SurveyResult) -> str:
     )
 
 
-def recipe(name: str, like: str, text: str, found: SurveyResult, summary: str) -> str:
+def recipe(
+    name: str, like: str, kind: type[Recipe], text: str, found: SurveyResult, summary: str
+) -> str:
     """conf/recipe/NAME.yaml: the like's, with its comments, but for what is about its data."""
     whole = yaml.safe_load(text)
     select = {
@@ -151,7 +166,7 @@ def recipe(name: str, like: str, text: str, found: SurveyResult, summary: str) -
         _dump({"label": _label(whole, found)}),
         "# Rows that share what stands in `column` go the same way, now and in every later run.\n"
         + _dump({"split": _split(name, whole, found)}),
-        *_kept(name, like, text),
+        *_kept(name, kind, text),
     ]
     body = "\n".join(block.strip("\n") + "\n" for block in blocks)
     return _one_slice(body, {use["name"] for use in whole["sources"]}, name)
@@ -174,9 +189,9 @@ def _split(name: str, whole: dict[str, Any], found: SurveyResult) -> dict[str, A
     return {**kept, "rules": [rule]}
 
 
-def _kept(name: str, like: str, text: str) -> list[str]:
+def _kept(name: str, kind: type[Recipe], text: str) -> list[str]:
     """The blocks of the like's file that hold for the new application too."""
-    fields = f"# the fields of recipes/{name}/recipe.py and recipes/{like}/schema.py"
+    fields = f"# the fields of recipes/{name}/recipe.py and {fields_file(kind)}"
     return [
         re.sub(r"# the fields of .*", fields, block)
         for key, block in _blocks(text)

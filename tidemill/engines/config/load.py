@@ -29,6 +29,7 @@ from tidemill.engines.config.schema import (
     Runtime,
     Source,
     SourceUse,
+    Weights,
 )
 from tidemill.engines.config.schema.judging import misread
 from tidemill.runtime.errors import Refused
@@ -58,7 +59,7 @@ def _shown(path: Path) -> str:
 
 
 def files(kind: str) -> list[str]:
-    """The names in one folder of conf/: source, recipe, quality, trainer or runtime."""
+    """The names in a folder of conf/: source, recipe, quality, trainer, runtime or weights."""
     return sorted(path.stem for path in (conf() / kind).glob("*.yaml"))
 
 
@@ -84,6 +85,11 @@ def general() -> General:
 def source(name: str) -> Source:
     """conf/source/NAME.yaml, judged."""
     return _judged(Source, {"name": name, **_file("source", name)}, f"conf/source/{name}.yaml")
+
+
+def weights(name: str) -> Weights:
+    """conf/weights/NAME.yaml, judged."""
+    return _judged(Weights, _file("weights", name), f"conf/weights/{name}.yaml")
 
 
 def runtime(name: str = "local") -> Runtime:

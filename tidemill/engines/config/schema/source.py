@@ -18,6 +18,17 @@ class PinnedPackage(Strict):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
+class Weights(Strict):
+    """conf/weights/NAME.yaml: pretrained weights that a package ships, for `model.start`."""
+
+    licence: str = Field(min_length=1, description="of the weights, an SPDX name")
+    package: PinnedPackage
+    folder: str = Field(
+        min_length=1,
+        description="within the package: what a training begins from, in Hugging Face's layout",
+    )
+
+
 class Mirror(Strict):
     """A loopback web server over a package's members."""
 
@@ -37,6 +48,7 @@ class Rule(Strict):
         "whole",
         "table",
         "json",
+        "jsonl",
         "csv",
         "picture",
         "pixels",
@@ -47,7 +59,7 @@ class Rule(Strict):
     each: str = Field(default="/*", description="xpath: the nodes that become documents")
     part: str = Field(default="''", description="xpath: what names a part within its page")
     text: str = Field(
-        default=".", description="xpath: an expression; json: a dotted path; table: a column"
+        default=".", description="xpath: an expression; json, jsonl: a dotted path; table: a column"
     )
     language: str = Field(
         default="''",
@@ -65,9 +77,15 @@ class Rule(Strict):
     delimiter: str = Field(
         default=",", min_length=1, max_length=1, description="between a table's columns"
     )
+    head: tuple[str, ...] = Field(
+        default=(), description="table: its columns' names, where its first line is a row already"
+    )
+    quoted: bool = Field(
+        default=True, description="table: a cell may stand in quotes; false: they are its letters"
+    )
     namespaces: dict[str, str] = {}
     attributes: dict[str, str] = Field(
-        default={}, description="xpath: name to expression; json: name to dotted path"
+        default={}, description="xpath: name to expression; json, jsonl: name to dotted path"
     )
     group: str = Field(
         default="",
@@ -79,7 +97,8 @@ class Rule(Strict):
     )
     label: str = Field(
         default="",
-        description="picture, audio: an expression on the address whose first group is the label",
+        description="picture, audio, whole: an expression on the address whose first group is the "
+        "label",
     )
     rate: int | None = Field(
         default=None,
@@ -107,11 +126,13 @@ class Rule(Strict):
                 f"selector {self.name}: pixels needs size: [height, "
                 "width], between 4 and 4,000,000 pixels"
             )
-        if self.kind == "json" and self.text == ".":
+        if self.kind in ("json", "jsonl") and self.text == ".":
             raise ValueError(
-                f"selector {self.name}: json needs text: the "
+                f"selector {self.name}: {self.kind} needs text: the "
                 "dotted path of what is read, as body.text"
             )
+        if (self.head or not self.quoted) and self.kind != "table":
+            raise ValueError(f"selector {self.name}: head and quoted are for kind table")
         return self
 
 
