@@ -15,7 +15,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from recipes.text_generation import report, sampling
+from recipes.text_generation import report
 from recipes.text_generation.label import label
 from recipes.text_generation.ngram import WittenBell
 from recipes.text_generation.recipe import TextGeneration
@@ -25,6 +25,7 @@ from recipes.text_generation.tokens import Tokens, trained
 from tests.support.hardware import HARDWARE
 from tidemill import contract
 from tidemill.contract import Splits
+from tidemill.kit import sampling
 
 TEXTS = [
     "Everyone has the right to life, liberty and security of person.",
@@ -387,7 +388,7 @@ def test_the_cache_gives_what_reading_all_again_gives(made: SimpleNamespace) -> 
     whole = made.session.step(ids)[0]
     past, logits = None, []
     for at in range(ids.shape[1]):
-        step, *past = made.session.step(ids[:, at : at + 1], past)
+        step, past = made.session.step(ids[:, at : at + 1], past)
         logits.append(step[:, 0])
     assert np.abs(whole - np.stack(logits, axis=1)).max() < 1e-3
 
@@ -493,6 +494,59 @@ def test_a_streamed_answer_is_the_same_answer(made: SimpleNamespace) -> None:
 def test_an_invalid_option_is_named(field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):
         Question(**{field: value})
+
+
+@pytest.mark.parametrize("side_by_side", [True, False], ids=["joined", "a graph of before"])
+def test_an_answer_is_the_same_whoever_joins_and_leaves(
+    made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, side_by_side: bool
+) -> None:
+    """Also where it outgrows the context, and where rows are of many lengths."""
+    from tidemill.families.generator import Decoder
+
+    if not side_by_side:
+        monkeypatch.setitem(made.session.graphs, "model", Before(made.session.graphs["model"]))
+        monkeypatch.setattr(made.session, "side_by_side", False)
+    long = " ".join(TEXTS[:3])
+    questions = [
+        Question(prompt=prompt, max_tokens=most, temperature=temperature, seed=most)
+        for prompt, most, temperature in (
+            ("Everyone", 60, 0),
+            (long, 20, 0),
+            ("", 3, 0),
+            ("Niemand darf", 90, 2.0),
+            (long, 70, 1),
+        )
+    ]
+    alone = [made.session.predict([question])[0] for question in questions]
+    drafts = [made.session.draft(question)[0] for question in questions]
+    gone = made.session.draft(questions[0])[0]
+    decoder = Decoder(made.session)
+    decoder.join(drafts[:1])
+    decoder.step()
+    decoder.join([gone, *drafts[1:3]])
+    for late in drafts[3:]:
+        decoder.step()
+        decoder.step()
+        decoder.join([late])
+    decoder.leave(gone)
+    assert len(decoder.batches) == (1 if side_by_side else len(decoder.drafts))
+    while decoder.batches:
+        decoder.step()
+    assert [draft.text for draft in drafts] == [answer.text for answer in alone]
+    assert [draft.finish for draft in drafts] == [answer.finish for answer in alone]
+    assert gone.finish is None
+
+
+class Before:
+    """The graph of an earlier package, which knows no filling."""
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+
+    def run(self, names: Any, inputs: dict[str, np.ndarray]) -> Any:
+        begins = np.zeros(len(inputs["ids"]), dtype=np.int64)
+        assert "begins" not in inputs
+        return self.graph.run(names, {**inputs, "begins": begins})
 
 
 # Sampling ----------------------------------------------------------------------------------------

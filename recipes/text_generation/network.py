@@ -119,20 +119,29 @@ class GeneratorLearner(LightningLearner[Any, Data, Generator]):
             package / "model.onnx",
             [drawn(net.size, random, *shape) for shape in shapes],
             ["logits", "keys", "values"],
-            {"ids": {0: "batch", 1: "tokens"}, "past_keys": past, "past_values": past},
+            {
+                "ids": {0: "batch", 1: "tokens"},
+                "begins": {0: "batch"},
+                "past_keys": past,
+                "past_values": past,
+            },
         )
 
 
 def drawn(
     size: Size, random: np.random.Generator, blocks: int, kept: int, tokens: int
 ) -> dict[str, Tensor]:
-    """Random inputs of the step: `tokens` after `kept` ones of which keys and values are known."""
+    """Random inputs of the step: `tokens` after `kept` ones of which keys and values are known.
+
+    Rows begin at different places.
+    """
     shape = (size.layers, blocks, size.heads, kept, size.width // size.heads)
     keys, values = (
         torch.from_numpy(random.standard_normal(shape).astype(np.float32)) for _ in range(2)
     )
     ids = torch.from_numpy(random.integers(0, size.vocabulary, (blocks, tokens)))
-    return {"ids": ids, "past_keys": keys, "past_values": values}
+    begins = torch.arange(blocks) % (kept + 1)
+    return {"ids": ids, "begins": begins, "past_keys": keys, "past_values": values}
 
 
 @torch.no_grad()

@@ -125,7 +125,7 @@ def continued(
     )
     for row in order[: min(samples, max(4, len(texts) // 10))]:
         beginning = texts[row][: min(80, int(len(texts[row]) * BEGINNING))]
-        answer = session.answer(Question(prompt=beginning, seed=row)).text
+        answer = session.predict([Question(prompt=beginning, seed=row)])[0].text
         shown[row] = f"{beginning} | {answer}"
         for name, value in counts(answer, session.seen).items():
             columns[name][row] = value

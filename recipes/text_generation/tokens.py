@@ -6,11 +6,13 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tidemill.text.chat import TemplateError
 
 END = "<|endoftext|>"
 
@@ -45,6 +47,8 @@ class Tokens:
         if end is None:
             raise ValueError(f"the tokenizer has no token {END}; it must have one, as GPT-2's has")
         self.end: int = end
+        added = self._inner.get_added_tokens_decoder().values()
+        self.special = sorted(token.content for token in added if token.special)
 
     @classmethod
     def of(cls, path: Path) -> Tokens:
@@ -76,6 +80,29 @@ class Tokens:
         return self._inner.decode(
             [int(one) for one in ids if one != self.end], skip_special_tokens=False
         )
+
+    def name(self, token: int) -> str:
+        """A token's text; its name in the vocabulary where it is no whole character."""
+        text: str = self._inner.decode([token], skip_special_tokens=False)
+        if text and "\ufffd" not in text:
+            return text
+        name: str | None = self._inner.id_to_token(token)
+        return name if name is not None else ""
+
+    def spelled_out(self, text: str) -> list[int]:
+        """The tokens of a text in which special tokens are spelled, as templates spell them."""
+        self._inner.encode_special_tokens = False
+        ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def refuse_forged(self, messages: Sequence[Mapping[str, str]]) -> None:
+        """Raise TemplateError where a message spells a special token: it could forge a turn."""
+        for number, message in enumerate(messages):
+            for token in self.special:
+                if token in message["content"]:
+                    raise TemplateError(
+                        f"message {number} spells the special token {token}; leave it out"
+                    )
 
     def _plain(self) -> Any:
         self._inner.encode_special_tokens = True
