@@ -219,7 +219,7 @@ def test_gpt2s_weights_give_gpt2s_loss_and_go_back_to_where_they_came_from(
         )
         theirs = gpt2.model(ids, labels=ids).loss
     assert abs(float(ours - theirs)) < 1e-4
-    save_file(folder.to_gpt2(net), str(tmp_path / "model.safetensors"), metadata={"format": "pt"})
+    save_file(folder.to_hub(net), str(tmp_path / "model.safetensors"), metadata={"format": "pt"})
     (tmp_path / "config.json").write_text((gpt2.folder / "config.json").read_text())
     again = transformers.GPT2LMHeadModel.from_pretrained(tmp_path)
     assert all(
@@ -283,9 +283,6 @@ def test_fields_that_make_no_sense_are_named(fields: dict, says: str) -> None:
 def test_a_start_that_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no size.json .* no config.json"):
         TextGeneration(start=str(tmp_path)).shape()
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    with pytest.raises(ValueError, match="model_type is 'llama'"):
-        TextGeneration(start=str(tmp_path)).shape()
 
 
 # Training ----------------------------------------------------------------------------------------
@@ -342,6 +339,30 @@ def test_it_learns_eight_texts_by_heart(made: SimpleNamespace) -> None:
     assert made.metrics["train_loss"] < 0.5
     answer = made.session.predict([Question(prompt="Everyone has the right", temperature=0)])[0]
     assert answer.text == " to life, liberty and security of person." and answer.finish == "end"
+
+
+def test_a_step_is_the_same_however_it_is_cut(tmp_path: Path) -> None:
+    """Though a block with few targets counts little: whole, added up, or halved for its memory."""
+    import torch
+
+    from recipes.text_generation.data import pack
+    from tidemill.contract import Run
+    from tidemill.engines.config.schema import Trainer
+
+    fields = {**SMALL, "layers": 1, "context": 16, "optimiser": "adamw", "samples": 0}
+    folder = splits(tmp_path, TEXTS[:3], TEXTS[:2])
+    weights = []
+    for batch, accumulate, parts in ((8, 1, 1), (1, 8, 1), (4, 2, 4)):
+        recipe = TextGeneration(**{**fields, "batch": batch, "steps": 2 * accumulate})
+        learner: Any = recipe.learner(Splits(folder, 1))
+        settings = {**HARDWARE, "precision": "64-true", "accumulate": accumulate}
+        learner.fit(Run(Trainer(**settings, gradient_clip=1.0), 1, 1, "test", parts=parts))
+        weights.append(learner.module.net.state_dict())
+    targets = (pack(learner.data.documents, learner.data.context)[1] != -100).sum(axis=1)
+    assert len(set(targets.tolist())) > 1
+    for other in weights[1:]:
+        for name, weight in weights[0].items():
+            assert torch.allclose(weight, other[name], rtol=1e-9, atol=1e-9), name
 
 
 def test_same_seed_same_weights(made: SimpleNamespace) -> None:
@@ -412,7 +433,7 @@ def test_each_token_of_a_text_longer_than_the_context_is_counted_once(
 ) -> None:
     text = " ".join(TEXTS[:4])
     ids = made.session.tokens.documents([text])[0]
-    context, half = made.session.size.context, made.session.size.context // 2
+    context, half = made.session.context, made.session.context // 2
     assert len(ids) > 2 * context
     lost, asked = 0.0, 0
     for start in range(0, len(ids), half):
@@ -468,7 +489,7 @@ def test_an_answer_may_outgrow_the_context(made: SimpleNamespace) -> None:
     answers = [
         made.session.predict([question.model_copy(update={"seed": seed})])[0] for seed in range(8)
     ]
-    assert max(answer.tokens for answer in answers) > made.session.size.context
+    assert max(answer.tokens for answer in answers) > made.session.context
 
 
 def test_a_streamed_answer_is_the_same_answer(made: SimpleNamespace) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recipes.text_generation.schema import Fields
+from recipes.text_generation.size import UnusableStart
 from recipes.text_generation.tokens import Tokens, trained
 from tidemill.contract import Splits
 from tidemill.families.networks import loader
@@ -106,12 +107,16 @@ class Data(lightning.LightningDataModule):
         )
         if splits.rows:  # rows are in the order of their ids, which is a random one
             train = train[: splits.rows]
-        self.tokens = (
-            begun(fields.start)
-            if fields.start
-            else Tokens(trained(train, fields.shape().vocabulary))
-        )
-        self.context = fields.shape().context
+        self.context, vocabulary = fields.bounds()
+        if fields.start:
+            self.tokens = Tokens.of(Path(fields.start))
+            if self.tokens.size > vocabulary:
+                raise UnusableStart(
+                    f"start '{fields.start}': the tokenizer has {self.tokens.size} tokens and the "
+                    f"network {vocabulary}; bring the tokenizer that belongs to it"
+                )
+        else:
+            self.tokens = Tokens(trained(train, vocabulary))
         self.documents = self.tokens.documents(train)
         held = self.tokens.documents(valid)
         self.valid = pack(held, self.context)
@@ -128,12 +133,6 @@ class Data(lightning.LightningDataModule):
         size = self.fields.batch
         parts = [self.valid[:, at : at + size] for at in range(0, self.valid.shape[1], size)]
         return loader([tuple(torch.from_numpy(row) for row in part) for part in parts])
-
-
-def begun(folder: str) -> Tokens:
-    """The tokenizer that lies beside the weights a training starts from."""
-    path = Path(folder)
-    return Tokens.of(path / "tokenizer.json" if (path / "tokenizer.json").is_file() else path)
 
 
 def texts(examples: pd.DataFrame) -> list[str]:

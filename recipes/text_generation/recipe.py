@@ -209,8 +209,8 @@ class TextGeneration(Fields, Recipe, WarmStartableByFields, Teachable, Prunable,
         )
 
     def batches(self) -> dict[str, int]:
-        shape = self.shape()
-        return {"vocabulary": shape.vocabulary, "context": shape.context}
+        context, vocabulary = self.bounds()
+        return {"vocabulary": vocabulary, "context": context}
 
     def pruned(self, fraction: float) -> TextGeneration:
         if self.start:

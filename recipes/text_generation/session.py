@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recipes.text_generation.schema import Answer, Question
-from recipes.text_generation.size import Size
 from recipes.text_generation.tokens import Tokens
 from tidemill.families.generator import Decoder, Draft, Generates, Past, SamplingOptions, written
 from tidemill.kit.graphs import opened
 from tidemill.text import chat
 
 EVALUATION = "evaluation.json"
-TOKENIZER_CONFIG = "tokenizer_config.json"
+SIZE = "size.json"
 SAMPLES = 64  # of a package that does not say how many beginnings to continue
 CELLS = 16_000_000  # logits of one call: bounds its memory to 64 MB
 
@@ -34,18 +33,24 @@ class _Window(NamedTuple):
 
 
 class TextPredictor(Generates):
+    """A package's graph and tokens: of a network made here, or of one of transformers."""
+
     def __init__(self, package: Path) -> None:
-        self.size = Size(**json.loads((package / "size.json").read_text()))
-        self.tokens = Tokens.of(package / "tokenizer.json")
+        self.tokens = Tokens.of(package)
         self.seen: np.ndarray = np.load(package / "seen.npz")["hashes"]
         self.samples: int = read(package / EVALUATION).get("samples", SAMPLES)
         self.graphs = opened(package)
-        self.context = self.size.context
-        self.ends = frozenset({self.tokens.end})
-        self.chat = chat.of_config(read(package / TOKENIZER_CONFIG))
+        inputs, outputs = shapes(self.graphs["model"])
+        layers, _, heads, _, channels = inputs["past_keys"]
+        self.cache = int(layers), int(heads), int(channels)
+        self.vocabulary = int(outputs["logits"][2])
+        size = read(package / SIZE)  # packages that were made before have no other
+        self.context = int(size.get("context") or self.tokens.config["model_max_length"])
+        ends = read(package / "generation_config.json").get("eos_token_id", [])
+        self.ends = frozenset({self.tokens.end, *(ends if isinstance(ends, list) else [ends])})
+        self.chat = chat.of_config(self.tokens.config)
         # Graphs of earlier packages have no filling.
-        graph: Any = self.graphs["model"]
-        self.side_by_side = "begins" in {one.name for one in graph.get_inputs()}
+        self.side_by_side = "begins" in inputs
 
     # Answers -----------------------------------------------------------------------------
 
@@ -96,7 +101,7 @@ class TextPredictor(Generates):
     # The network, as a `Decoder` asks it -----------------------------------------------------
 
     def prompt(self, text: str) -> list[int]:
-        return [self.tokens.end, *self.tokens.ids([text])[0].tolist()]
+        return [self.tokens.begin, *self.tokens.ids([text])[0].tolist()]
 
     def conversation(self, messages: Sequence[chat.Message]) -> list[int]:
         if self.chat is None:
@@ -111,7 +116,7 @@ class TextPredictor(Generates):
         return self.tokens.name(token)
 
     def vocabulary_size(self) -> int:
-        return self.size.vocabulary
+        return self.vocabulary
 
     def forward(
         self, ids: np.ndarray, begins: np.ndarray, past: Past | None
@@ -124,8 +129,8 @@ class TextPredictor(Generates):
 
     def _nothing(self, rows: int) -> Past:
         """The past of a first step: keys and values of no token."""
-        size = self.size
-        empty = np.zeros((size.layers, rows, size.heads, 0, size.width // size.heads), np.float32)
+        layers, heads, channels = self.cache
+        empty = np.zeros((layers, rows, heads, 0, channels), np.float32)
         return empty, empty
 
     def step(self, ids: np.ndarray, past: Past | None = None) -> tuple[np.ndarray, Past]:
@@ -147,8 +152,7 @@ class TextPredictor(Generates):
             stop = at + 1
             while (
                 stop < len(windows)
-                and (len(windows[stop].tokens) - 1) * (stop + 1 - at) * self.size.vocabulary
-                <= CELLS
+                and (len(windows[stop].tokens) - 1) * (stop + 1 - at) * self.vocabulary <= CELLS
             ):
                 stop += 1
             for window, value in self._losses(windows[at:stop]):
@@ -158,7 +162,7 @@ class TextPredictor(Generates):
 
     def _windows(self, texts: Sequence[str]) -> list[_Window]:
         """What is read of the texts, the shortest first."""
-        context, half = self.size.context, max(1, self.size.context // 2)
+        context, half = self.context, max(1, self.context // 2)
         windows = []
         for row, ids in enumerate(self.tokens.documents(texts)):
             start, asked = 0, 0
@@ -181,6 +185,14 @@ class TextPredictor(Generates):
             where = np.arange(window.counted, len(window.tokens) - 1)
             chosen = logits[place, where, window.tokens[where + 1]]
             yield window, float((norm[place, where] - chosen).sum())
+
+
+def shapes(graph: Any) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """The shapes of a graph's inputs and outputs by name; a length that may vary is a word."""
+    return (
+        {one.name: one.shape for one in graph.get_inputs()},
+        {one.name: one.shape for one in graph.get_outputs()},
+    )
 
 
 def read(path: Path) -> dict[str, Any]:

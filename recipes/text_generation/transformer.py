@@ -106,6 +106,14 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
 
+    def matrices(self) -> set[int]:
+        """The ids of the weights that are maps between channels."""
+        return {
+            id(weight)
+            for name, weight in self.named_parameters()
+            if weight.dim() == 2 and name.startswith("layers.") and ".lora_" not in name
+        }
+
     def frequencies(self, places: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         """Cosine and sine of each place's rotation, (B, 1, T, E/2), in the states' precision.
 
