@@ -17,7 +17,7 @@ from recipes.text_generation.size import Size, UnusableStart
 from recipes.text_generation.tokens import Tokens, trained
 from recipes.text_generation.transformer import Transformer
 from tests.support import causal_models
-from tests.test_text_generation import TEXTS, fitted, splits
+from tests.support.texts import TEXTS, fitted, splits
 from tidemill.contract import Splits
 
 TOKENS = Tokens(trained(TEXTS, 400))

@@ -23,20 +23,11 @@ from recipes.text_generation.schema import Question
 from recipes.text_generation.size import SIZES, Size, budget
 from recipes.text_generation.tokens import Tokens, trained
 from tests.support.hardware import HARDWARE
+from tests.support.texts import TEXTS, examples, fitted, splits
 from tidemill import contract
 from tidemill.contract import Splits
 from tidemill.kit import sampling
 
-TEXTS = [
-    "Everyone has the right to life, liberty and security of person.",
-    "No one shall be held in slavery or servitude.",
-    "Jeder hat das Recht auf Leben, Freiheit und Sicherheit der Person.",
-    "Niemand darf in Sklaverei gehalten werden.",
-    "Каждый человек имеет право на жизнь, на свободу и на личную неприкосновенность.",
-    "Tout individu a droit à la vie, à la liberté et à la sûreté de sa personne.",
-    "すべて人は、生命、自由及び身体の安全に対する権利を有する。",
-    "Todo individuo tiene derecho a la vida, a la libertad y a la seguridad de su persona.",
-]
 SMALL = {
     "layers": 2,
     "heads": 2,
@@ -48,27 +39,6 @@ SMALL = {
     "lr": 0.01,
     "samples": 2,
 }
-
-
-def examples(texts: list[str]) -> pd.DataFrame:
-    return pd.DataFrame({"inputs": [json.dumps({"prompt": text}) for text in texts]})
-
-
-def splits(folder: Path, train: list[str], valid: list[str]) -> Path:
-    for name, texts in (("train", train), ("valid", valid)):
-        examples(texts).to_parquet(folder / f"{name}.parquet")
-    return folder
-
-
-def fitted(recipe: TextGeneration, folder: Path) -> tuple[Any, dict[str, float]]:
-    """A learner trained on eight rows, and its metrics."""
-    from tidemill.contract import Run, Splits
-    from tidemill.engines.config.schema import Trainer
-
-    learner = recipe.learner(Splits(folder, 1))
-    settings = Trainer(**HARDWARE, gradient_clip=1.0)
-    metrics = learner.fit(Run(settings, 1, 1, "test")).metrics
-    return learner, metrics
 
 
 @pytest.fixture(scope="module")

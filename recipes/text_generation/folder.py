@@ -92,7 +92,7 @@ def save(net: Transformer, package: Path, tokens: Tokens) -> None:
     )
     if known:
         write(package / "config.json", config_of(net.size, tokens))
-        ends = {"bos_token_id": tokens.begin, "eos_token_id": tokens.end}
+        ends = {"bos_token_id": tokens.begin, "eos_token_id": sorted(tokens.ends)}
         write(package / "generation_config.json", ends)
     save_tokens(tokens, package, net.size.context)
 

@@ -34,12 +34,26 @@ LONGEST = 100_000  # characters of a prompt
 Finish = Literal["end", "stop", "length"]
 
 
+class Turn(BaseModel):
+    """A message of a conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(max_length=LONGEST)
+
+
 class Question(BaseModel):
     model_config = ConfigDict(extra="forbid")
     prompt: str = Field(
         max_length=LONGEST,
         description="what the text begins with; nothing: a text from its beginning",
         examples=["Everyone has the right to"],
+    )
+    messages: list[Turn] = Field(
+        default=[],
+        max_length=1000,
+        description="a conversation that is answered, where the model has a chat template; the "
+        "answer then begins with the prompt",
     )
     max_tokens: int = Field(default=64, ge=1, le=512, description="of the answer")
     temperature: float = Field(

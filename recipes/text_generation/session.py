@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recipes.text_generation.conversations import Reader, Row
 from recipes.text_generation.schema import Answer, Question
 from recipes.text_generation.tokens import Tokens
 from tidemill.families.generator import Decoder, Draft, Generates, Past, SamplingOptions, written
@@ -29,6 +30,7 @@ class _Window(NamedTuple):
 
     text: int  # its number
     tokens: np.ndarray
+    learned: np.ndarray  # which of them
     counted: int  # of its predictions, from the first on, were counted in an earlier window
 
 
@@ -46,9 +48,9 @@ class TextPredictor(Generates):
         self.vocabulary = int(outputs["logits"][2])
         size = read(package / SIZE)  # packages that were made before have no other
         self.context = int(size.get("context") or self.tokens.config["model_max_length"])
-        ends = read(package / "generation_config.json").get("eos_token_id", [])
-        self.ends = frozenset({self.tokens.end, *(ends if isinstance(ends, list) else [ends])})
-        self.chat = chat.of_config(self.tokens.config)
+        self.ends = self.tokens.ends
+        self.reader = Reader(self.tokens)
+        self.chat = self.reader.chat
         # Graphs of earlier packages have no filling.
         self.side_by_side = "begins" in inputs
 
@@ -82,7 +84,7 @@ class TextPredictor(Generates):
 
     def draft(self, question: Question) -> tuple[Draft, str | None]:
         """An answer to be written, and the limit where it does not see the whole prompt."""
-        ids = self.prompt(question.prompt)
+        ids, unread = self.asked(question)
         room = self.context - min(question.max_tokens, self.context // 2)
         limit = None
         if len(ids) > room:
@@ -96,7 +98,18 @@ class TextPredictor(Generates):
             stop=tuple(question.stop),
             seed=question.seed,
         )
-        return Draft(ids[-room:], options), limit
+        return Draft(ids[-room:], options), unread or limit
+
+    def asked(self, question: Question) -> tuple[list[int], str | None]:
+        """The tokens to continue, and why a conversation is not among them where it is not."""
+        if not question.messages:
+            return self.prompt(question.prompt), None
+        messages = [turn.model_dump() for turn in question.messages]
+        try:
+            ids = self.conversation(messages)
+        except chat.TemplateError as error:
+            return self.prompt(question.prompt), f"the conversation was not read: {error}"
+        return ids + self.tokens.ids([question.prompt])[0].tolist(), None
 
     # The network, as a `Decoder` asks it -----------------------------------------------------
 
@@ -139,8 +152,8 @@ class TextPredictor(Generates):
 
     # Likelihoods -----------------------------------------------------------------------------
 
-    def nats(self, texts: Sequence[str]) -> np.ndarray:
-        """Each text's negative log-likelihood, its end included: (n,).
+    def nats(self, texts: Sequence[str | Row]) -> np.ndarray:
+        """Each text's negative log-likelihood, its end included; a conversation's answers': (n,).
 
         A text longer than the context is read in windows that overlap by half, and each token is
         counted once, in the first window that has it.
@@ -160,15 +173,18 @@ class TextPredictor(Generates):
             at = stop
         return nats
 
-    def _windows(self, texts: Sequence[str]) -> list[_Window]:
+    def _windows(self, texts: Sequence[str | Row]) -> list[_Window]:
         """What is read of the texts, the shortest first."""
         context, half = self.context, max(1, self.context // 2)
         windows = []
-        for row, ids in enumerate(self.tokens.documents(texts)):
+        rows = [Row(text) if isinstance(text, str) else text for text in texts]
+        for row, (ids, learned) in enumerate(self.reader.readings(rows)):
             start, asked = 0, 0
             while asked < len(ids) - 1:
                 stop = min(start + context, len(ids) - 1)
-                windows.append(_Window(row, ids[start : stop + 1], asked - start))
+                windows.append(
+                    _Window(row, ids[start : stop + 1], learned[start : stop + 1], asked - start)
+                )
                 start, asked = start + half, stop
         return sorted(windows, key=lambda window: len(window.tokens))
 
@@ -183,6 +199,7 @@ class TextPredictor(Generates):
         norm = np.log(np.exp(logits - top[..., None]).sum(axis=2, dtype=np.float64)) + top
         for place, window in enumerate(part):
             where = np.arange(window.counted, len(window.tokens) - 1)
+            where = where[window.learned[where + 1]]
             chosen = logits[place, where, window.tokens[where + 1]]
             yield window, float((norm[place, where] - chosen).sum())
 

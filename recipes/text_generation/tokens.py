@@ -41,7 +41,8 @@ def trained(texts: Iterable[str], vocabulary: int) -> str:
 class Tokens:
     """A tokenizer opened from its JSON, and what stands beside it in tokenizer_config.json.
 
-    `begin` stands before a document's first token, `end` after its last one.
+    `begin` stands before a document's first token, `end` after its last one; any of `ends` ends
+    an answer.
     """
 
     def __init__(self, body: str, config: Mapping[str, Any] | None = None) -> None:
@@ -55,6 +56,8 @@ class Tokens:
         self.begin = (
             self._number(named["bos_token"], "bos_token") if "bos_token" in named else (self.end)
         )
+        more = self.config.get("ends") or []
+        self.ends = frozenset({self.end, *(more if isinstance(more, list) else [more])})
         added = self._inner.get_added_tokens_decoder().values()
         self.special = sorted(token.content for token in added if token.special)
 
@@ -159,9 +162,12 @@ class Tokens:
 
 
 def configured(folder: Path) -> dict[str, Any]:
-    """A folder's tokenizer_config.json, with the template that may lie beside it."""
+    """A folder's tokenizer_config.json, with the template and the ends that lie beside it."""
     path, template = folder / "tokenizer_config.json", folder / "chat_template.jinja"
     config: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     if template.is_file():
         config["chat_template"] = template.read_text("utf-8")
+    generation = folder / "generation_config.json"
+    if generation.is_file():
+        config["ends"] = json.loads(generation.read_text("utf-8")).get("eos_token_id")
     return config

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tasks.serve.loaded_model import LoadedModel
-from tasks.serve.openai_schema import Asked, ChatRequest, CompletionRequest
-from tasks.serve.writing import Progress
+from tasks.serve.openai_schema import ChatRequest, CompletionRequest, GenerationRequest
+from tasks.serve.writing import WritingProgress
 from tidemill.families.generator import Draft, Finish, Generates, Speller, TokenLogprob
 
 FINISHES: dict[Finish | None, str | None] = {
@@ -29,7 +29,9 @@ class Form(ABC):
     whole_object: str
     piece_object: str
 
-    def __init__(self, name: str, model: LoadedModel, generator: Generates, asked: Asked) -> None:
+    def __init__(
+        self, name: str, model: LoadedModel, generator: Generates, asked: GenerationRequest
+    ) -> None:
         self.generator, self.asked = generator, asked
         self.head = {
             "id": f"{self.prefix}-{uuid.uuid4().hex}",
@@ -39,7 +41,7 @@ class Form(ABC):
         }
         self.given: list[tuple[int, int]] = []  # characters and tokens of each text so far
 
-    def whole(self, drafts: Sequence[Draft], progress: Sequence[Progress]) -> Body:
+    def whole(self, drafts: Sequence[Draft], progress: Sequence[WritingProgress]) -> Body:
         """The answer at once."""
         choices = [
             self.choice(number, draft, now)
@@ -60,7 +62,7 @@ class Form(ABC):
             if opening is not None:
                 yield self.piece([opening])
 
-    def more(self, drafts: Sequence[Draft], progress: Sequence[Progress]) -> Iterator[Body]:
+    def more(self, drafts: Sequence[Draft], progress: Sequence[WritingProgress]) -> Iterator[Body]:
         """A piece for each text that has grown or ended."""
         for number, (draft, now) in enumerate(zip(drafts, progress, strict=True)):
             characters, tokens = self.given[number]
@@ -90,7 +92,7 @@ class Form(ABC):
         }
 
     @abstractmethod
-    def choice(self, number: int, draft: Draft, now: Progress) -> Body:
+    def choice(self, number: int, draft: Draft, now: WritingProgress) -> Body:
         """A whole text."""
 
     @abstractmethod
@@ -98,7 +100,9 @@ class Form(ABC):
         """What stands before a text in a stream; None: nothing."""
 
     @abstractmethod
-    def delta(self, number: int, draft: Draft, text: str, tokens: int, now: Progress) -> Body:
+    def delta(
+        self, number: int, draft: Draft, text: str, tokens: int, now: WritingProgress
+    ) -> Body:
         """More of a text in a stream, with the tokens from number `tokens` on."""
 
 
@@ -111,7 +115,7 @@ class CompletionForm(Form):
         super().__init__(name, model, generator, asked)
         self.echo = bool(asked.echo)
 
-    def choice(self, number: int, draft: Draft, now: Progress) -> Body:
+    def choice(self, number: int, draft: Draft, now: WritingProgress) -> Body:
         before = self.echoed(draft)
         tokens = [*draft.prompt_logprobs, *draft.logprobs]
         return self.text(number, before + now.text, tokens, 0, now.finish)
@@ -121,7 +125,9 @@ class CompletionForm(Form):
             return None
         return self.text(number, self.echoed(draft), draft.prompt_logprobs, 0, None)
 
-    def delta(self, number: int, draft: Draft, text: str, tokens: int, now: Progress) -> Body:
+    def delta(
+        self, number: int, draft: Draft, text: str, tokens: int, now: WritingProgress
+    ) -> Body:
         shown = draft.logprobs[tokens : now.tokens]
         place = len(self.echoed(draft)) + len(now.text) - len(text)
         return self.text(number, text, shown, place, now.finish)
@@ -166,7 +172,7 @@ class ChatForm(Form):
     ) -> None:
         super().__init__(name, model, generator, asked)
 
-    def choice(self, number: int, draft: Draft, now: Progress) -> Body:
+    def choice(self, number: int, draft: Draft, now: WritingProgress) -> Body:
         return {
             "index": number,
             "message": {"role": "assistant", "content": now.text, "refusal": None},
@@ -178,7 +184,9 @@ class ChatForm(Form):
         delta = {"role": "assistant", "content": "", "refusal": None}
         return {"index": number, "delta": delta, "logprobs": None, "finish_reason": None}
 
-    def delta(self, number: int, draft: Draft, text: str, tokens: int, now: Progress) -> Body:
+    def delta(
+        self, number: int, draft: Draft, text: str, tokens: int, now: WritingProgress
+    ) -> Body:
         return {
             "index": number,
             "delta": {"content": text} if text else {},

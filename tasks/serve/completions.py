@@ -25,18 +25,18 @@ from tasks.serve.batch import Abandoned, Broken, Late, Overloaded, always_waitin
 from tasks.serve.completion_form import ChatForm, CompletionForm, Form
 from tasks.serve.loaded_model import LoadedModel
 from tasks.serve.measure import LATENCY, REQUESTS
-from tasks.serve.openai_schema import Asked, ChatRequest, CompletionRequest
+from tasks.serve.openai_schema import ChatRequest, CompletionRequest, GenerationRequest
 from tasks.serve.prediction import CLIENT_CLOSED, asked_version
 from tasks.serve.problem_json import Refusal, invalid
 from tasks.serve.protocol import HUNG_UP
 from tasks.serve.reading import BodyReader, refuse_duplicate_keys
 from tasks.serve.version_follower import ServedApplication, VersionFollower
-from tasks.serve.writing import Progress, TextWriter
+from tasks.serve.writing import TextWriter, WritingProgress
 from tidemill.engines.config.schema import Serve
 from tidemill.families.generator import Draft, Generates, SamplingOptions
 from tidemill.text.chat import TemplateError
 
-A = TypeVar("A", bound=Asked)
+A = TypeVar("A", bound=GenerationRequest)
 KINDS = {429: "rate_limit_error", 401: "authentication_error"}
 
 
@@ -168,8 +168,8 @@ class OpenAIRoutes:
         return JSONResponse(form.whole(drafts, last), 200, headers)
 
     async def begun(
-        self, target: Target, progress: AsyncIterator[list[Progress]]
-    ) -> list[Progress]:
+        self, target: Target, progress: AsyncIterator[list[WritingProgress]]
+    ) -> list[WritingProgress]:
         """How far the texts have come after the first step. Raises Refusal."""
         try:
             return await anext(progress)
@@ -201,8 +201,8 @@ class OpenAIRoutes:
 async def streamed(
     form: Form,
     drafts: list[Draft],
-    progress: AsyncIterator[list[Progress]],
-    first: list[Progress],
+    progress: AsyncIterator[list[WritingProgress]],
+    first: list[WritingProgress],
     count: Callable[[int], None],
 ) -> AsyncIterator[bytes]:
     """Server-sent events, the last of which is [DONE]. A failure midway is an event too."""
@@ -291,7 +291,7 @@ def known(generator: Generates, tokens: list[int]) -> list[int]:
 
 
 def drafted(
-    target: Target, asked: Asked, prompts: list[list[int]], echoed: bool = False
+    target: Target, asked: GenerationRequest, prompts: list[list[int]], echoed: bool = False
 ) -> list[Draft]:
     """Answers to be written to these prompts. Raises Refusal where one leaves no room for it."""
     copies, most = asked.n or 1, target.served.settings.max_questions
@@ -307,7 +307,7 @@ def drafted(
 
 
 def options(
-    generator: Generates, asked: Asked, prompt: list[int], seed: int, echoed: bool
+    generator: Generates, asked: GenerationRequest, prompt: list[int], seed: int, echoed: bool
 ) -> SamplingOptions:
     room = generator.context - len(prompt)
     most_tokens = room if asked.most_tokens is None else asked.most_tokens

@@ -14,16 +14,16 @@ Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
-class Strict(BaseModel):
+class OpenAIFields(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class StreamOptions(Strict):
+class StreamOptions(OpenAIFields):
     include_usage: bool = False
     include_obfuscation: bool = False  # accepted: nothing is ever padded here
 
 
-class Asked(Strict):
+class GenerationRequest(OpenAIFields):
     """What both forms have."""
 
     model: str = Field(description="an application, or APPLICATION@VERSION")
@@ -61,7 +61,7 @@ class Asked(Strict):
         raise NotImplementedError
 
 
-class CompletionRequest(Asked):
+class CompletionRequest(GenerationRequest):
     """POST /v1/completions."""
 
     prompt: (
@@ -94,12 +94,12 @@ class CompletionRequest(Asked):
         return [item for item in self.prompt if not isinstance(item, int)]
 
 
-class TextPart(Strict):
+class TextPart(OpenAIFields):
     type: Literal["text"]
     text: str
 
 
-class ChatMessage(Strict):
+class ChatMessage(OpenAIFields):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Field(min_length=1)]
     name: str | None = None
@@ -112,11 +112,11 @@ class ChatMessage(Strict):
         return {"role": role, "content": "".join(part.text for part in self.content)}
 
 
-class ResponseFormat(Strict):
+class ResponseFormat(OpenAIFields):
     type: Literal["text"]
 
 
-class ChatRequest(Asked):
+class ChatRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]

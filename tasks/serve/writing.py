@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Progress:
+class WritingProgress:
     """How far a text has come."""
 
     text: str
@@ -42,7 +42,7 @@ class Job:
     abandoned: Callable[[], bool]
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     moved: asyncio.Event = field(default_factory=asyncio.Event)
-    progress: list[Progress] = field(default_factory=list)
+    progress: list[WritingProgress] = field(default_factory=list)
     error: Exception | None = None
     begun: int = 0  # of its drafts
     came: float = field(default_factory=time.perf_counter)
@@ -57,14 +57,16 @@ class Job:
 
     def publish(self) -> None:
         """Let the event loop see how far its texts have come."""
-        progress = [Progress(draft.text, len(draft.written), draft.finish) for draft in self.drafts]
+        progress = [
+            WritingProgress(draft.text, len(draft.written), draft.finish) for draft in self.drafts
+        ]
         self.tell(progress, None)
 
     def fail(self, error: Exception) -> None:
         self.error = error
         self.tell(self.progress, error)
 
-    def tell(self, progress: list[Progress], error: Exception | None) -> None:
+    def tell(self, progress: list[WritingProgress], error: Exception | None) -> None:
         def heard() -> None:
             self.progress, self.error = progress, error
             self.moved.set()
@@ -88,7 +90,7 @@ class TextWriter:
 
     async def write(
         self, model: LoadedModel, drafts: list[Draft], abandoned: Callable[[], bool]
-    ) -> AsyncIterator[list[Progress]]:
+    ) -> AsyncIterator[list[WritingProgress]]:
         """How far each text has come, until all have ended.
 
         Raises Overloaded where too many wait, Late where none was begun within the deadline,
