@@ -105,12 +105,8 @@ def test_no_document_sees_another_and_low_rank_additions_merge(tmp_path: Path, k
     assert torch.allclose(logits(plain, documents, 64), logits(net, documents, 64), atol=1e-4)
 
 
-SLOW = sorted(set(causal_models.ARCHITECTURES) - {"gemma3_text"})
-
-
-@pytest.mark.parametrize(
-    "kind", ["gemma3_text", *(pytest.param(kind, marks=pytest.mark.system) for kind in SLOW)]
-)
+@pytest.mark.system
+@pytest.mark.parametrize("kind", sorted(causal_models.ARCHITECTURES))
 def test_torch_onnx_and_the_folder_that_leaves_agree(tmp_path: Path, kind: str) -> None:
     """Trained for some steps; logits, greedy answers, and a folder that can be begun from again."""
     from transformers import AutoModelForCausalLM

@@ -178,7 +178,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     start, package = base / "start", base / "package"
     start.mkdir(), package.mkdir()
     own = tokens(CHATML)
-    causal_models.folder("llama", start, own)
+    causal_models.folder("gemma3_text", start, own)
     (start / "tokenizer_config.json").write_text(json.dumps({**own.config, "chat_template": None}))
     (start / "chat_template.jinja").write_text(CHATML)
     rows = []
@@ -192,7 +192,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         start=str(start), steps=60, batch=4, lr=0.02, optimiser="adamw", samples=2
     )
     learner, metrics = fitted(recipe, base)
-    learner.export(package)
+    assert learner.export(package) < 1e-4  # over texts longer than its layers' window
     session = recipe.application().open(package)
     return SimpleNamespace(
         learner=learner, metrics=metrics, session=session, rows=rows, package=package, recipe=recipe
@@ -223,7 +223,7 @@ def test_answers_alone_are_counted_in_training_and_in_scores(tuned: SimpleNamesp
     assert frame["chars"].tolist() == chars
     bits = tuned.recipe.application().metric(frame, np.ones((1, 3)))["bits_per_char"][0]
     # In training a conversation may go on in the next block, without its beginning.
-    assert bits == pytest.approx(tuned.metrics["valid_bits_per_char"], abs=0.01)
+    assert bits == pytest.approx(tuned.metrics["valid_bits_per_char"], abs=0.05)
     ids = torch.from_numpy(data.readings[0].ids[None])
     with torch.no_grad():
         scores = tuned.learner.module.net.model(ids).logits.log_softmax(2)[0, :-1]

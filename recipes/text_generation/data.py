@@ -112,7 +112,7 @@ class Data(lightning.LightningDataModule):
             train = train[: splits.rows]
         self.context, vocabulary = fields.bounds()
         if fields.start:
-            self.tokens = Tokens.of(Path(fields.start))
+            self.tokens = Tokens.of(fields.start_folder())
             if self.tokens.size > vocabulary:
                 raise UnusableStart(
                     f"start '{fields.start}': the tokenizer has {self.tokens.size} tokens and the "

@@ -122,13 +122,13 @@ class GeneratorLearner(LightningLearner[Any, Data, Generator]):
 def opened(fields: Fields) -> Transformer | HubNetwork:
     """The network of these fields, from the start's weights where there is one."""
     if fields.trains_in_place():
-        hub = HubNetwork.opened(fields.start, fields.bounds()[0])
+        hub = HubNetwork.opened(str(fields.start_folder()), fields.bounds()[0])
         if fields.lora_rank:
             hub.adapt(fields.lora_rank)
         return hub
     net = Transformer(fields.shape(), fields.dropout)
     if fields.start:
-        folder.load(net, fields.start)
+        folder.load(net, str(fields.start_folder()))
         if fields.lora_rank:
             net = adapted(net, fields.lora_rank)
     return net

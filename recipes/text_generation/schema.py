@@ -5,6 +5,7 @@ A real example: {"prompt": "Everyone has the right to"} is {"text": " freedom of
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,6 +18,7 @@ from recipes.text_generation.size import (
     sized,
     start_size,
 )
+from tidemill.kit import pretrained
 
 SHAPE = (
     "layers",
@@ -116,7 +118,8 @@ class Fields(BaseModel):
         default="",
         description=(
             "a folder to begin from: a package of this application, or any causal model in "
-            "Hugging Face's layout; its size and tokenizer hold. Nothing: from scratch"
+            "Hugging Face's layout; or hf:ORG/NAME@REVISION of a hub. Its size and tokenizer hold. "
+            "Nothing: from scratch"
         ),
     )
     lora_rank: int = Field(
@@ -190,14 +193,18 @@ class Fields(BaseModel):
             )
         return ""
 
+    def start_folder(self) -> Path:
+        """Where the start's files lie; a hub's are fetched where they are not here."""
+        return pretrained.folder(self.start)
+
     def trains_in_place(self) -> bool:
         """Whether the start's network is trained through transformers, in its own layout."""
-        return bool(self.start) and layout(self.start) == "transformers"
+        return bool(self.start) and layout(str(self.start_folder())) == "transformers"
 
     def bounds(self) -> tuple[int, int]:
         """Context and vocabulary. UnusableStart where the start has others."""
         if self.trains_in_place():
-            return hub_bounds(self.start, self.context)
+            return hub_bounds(str(self.start_folder()), self.context)
         shape = self.shape()
         if self.start and self.context not in (0, shape.context):
             raise UnusableStart(
@@ -209,5 +216,5 @@ class Fields(BaseModel):
     def shape(self) -> Size:
         """The network's size: the start's, or the named one with what the fields replace."""
         if self.start:
-            return start_size(self.start)
+            return start_size(str(self.start_folder()))
         return sized(self.size, **{name: getattr(self, name) for name in (*SHAPE, "inner")})

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from tidemill.engines.config.schema import RecipeConfig
 from tidemill.engines.mlflow import client, registry, tags
 from tidemill.engines.mlflow.live import live
+from tidemill.kit import pretrained
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import sha256, tree_digest
@@ -21,11 +22,11 @@ class Champion(BaseModel):
 
 
 def weights(judged: RecipeConfig) -> dict[str, str]:
-    """The folder or file that `model.start` names, with the digest of its bytes."""
+    """What `model.start` names, fetched where a hub has it, with the digest of its bytes."""
     named = judged.model.get("start")
     if not named:
         return {}
-    path = paths.root() / str(named)
+    path = paths.root() / pretrained.folder(str(named))
     if not path.exists():
         raise Refused(f"model.start={named}: there is no such file or folder; name one that is")
     return {str(named): tree_digest(path)}
