@@ -68,13 +68,14 @@ def test_a_sweep_leaves_all_to_the_first_process(module: str, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["conf"]
 
 
-def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
-    """Batch norm and dropout included, and a last batch that does not divide."""
+@pytest.mark.parametrize("name", ["images", "text_generation"])
+def test_two_processes_make_the_steps_of_one(tmp_path: Path, name: str) -> None:
+    """Batch norm and dropout included, a last batch that does not divide, and masked tokens."""
     shutil.copytree(HERE / "conf", tmp_path / "conf")
     with inside(tmp_path):
-        splits("images")
+        splits(name)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.shared_batch"],
+        [sys.executable, "-m", "tests.support.shared_batch", name],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -84,8 +85,8 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (load_file(tmp_path / f"weights-{count}.safetensors") for count in (1, 2))
     assert one.keys() == two.keys()
-    for name, weight in one.items():
-        assert torch.allclose(weight, two[name], rtol=1e-9, atol=1e-9), name
+    for key, weight in one.items():
+        assert torch.allclose(weight, two[key], rtol=1e-9, atol=1e-9), key
 
 
 @pytest.mark.parametrize(

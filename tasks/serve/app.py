@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from tasks.serve.admission import VERSION_HEADER, Admission
 from tasks.serve.auth import Guard
 from tasks.serve.challenger import Challengers
+from tasks.serve.completions import OpenAIRoutes
 from tasks.serve.prediction import Predictions
 from tasks.serve.routes import add_routes
 from tasks.serve.version_follower import VersionFollower
@@ -32,12 +33,14 @@ class Server:
         self.admission = Admission(follower, bool(settings.cors_origins))
         self.challengers = Challengers(self.admission)
         self.predictions = Predictions(follower, self.admission, self.challengers, settings.body_s)
+        self.openai = OpenAIRoutes(follower, settings.body_s)
         self.asgi: ASGIApp
 
     def close(self) -> None:
         self.follower.stopping.set()
         self.admission.close()
         self.predictions.close()
+        self.openai.close()
         self.challengers.close()
 
 
@@ -81,7 +84,7 @@ def make(
             await asyncio.to_thread(server.close)
 
     app = Starlette(lifespan=life)
-    add_routes(app, server.follower, server.predictions)
+    add_routes(app, server.follower, server.predictions, server.openai)
     guard = Guard(app, server.predictions.quick)
     server.admission.guard = guard
     server.asgi = with_cors(guard, settings.cors_origins) if settings.cors_origins else guard

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from tasks.serve.admission import VERSION_HEADER, champion
+from tasks.serve.completions import OpenAIRoutes
 from tasks.serve.describe import described
 from tasks.serve.measure import exposition
 from tasks.serve.prediction import Predictions
@@ -96,13 +97,22 @@ def file(name: str, kind: str) -> Handler:
     return give
 
 
-def add_routes(app: Starlette, follower: VersionFollower, predictions: Predictions) -> None:
+def add_routes(
+    app: Starlette,
+    follower: VersionFollower,
+    predictions: Predictions,
+    openai: OpenAIRoutes,
+) -> None:
     app.router.redirect_slashes = False  # see auth.Guard
     pages = Pages(follower, predictions)
     app.add_route("/v1/{application}/predict", predictions.predict, ["POST"])
     app.add_route("/v1/{application}/invocations", predictions.invocations, ["POST"])
     app.add_route("/invocations", predictions.invocations, ["POST"])
+    app.add_route("/v1/completions", openai.completions, ["POST"])
+    app.add_route("/v1/chat/completions", openai.chat, ["POST"])
     for path, handler in {
+        "/v1/models": openai.models,
+        "/v1/models/{model}": openai.model,
         "/v1/{application}": pages.application,
         "/v1": pages.applications,
         "/openapi.json": pages.openapi,

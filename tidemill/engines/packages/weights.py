@@ -1,4 +1,4 @@
-"""Pretrained weights to begin from: conf/weights/NAME.yaml, or a folder of one's own."""
+"""Pretrained weights to begin from: conf/weights/NAME.yaml, a hub's, or a folder of one's own."""
 
 import shutil
 import tempfile
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tidemill.engines import config
 from tidemill.engines.packages.fetch import fetch
+from tidemill.kit import pretrained as hub
 from tidemill.records.archive import members
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
@@ -22,6 +23,8 @@ def folder(start: str) -> Path:
 
     Raises Refused where there is none.
     """
+    if start.startswith(hub.HUB):
+        return hub.fetched(start)
     if named(start):
         return _unpacked(start)
     path = paths.root() / start

@@ -262,24 +262,6 @@ class LastValidation(Callback):
             trainer.should_stop = True
 
 
-class PartialAccumulation(Callback):
-    """Makes an epoch's last step the mean of the batches that it has.
-
-    Lightning divides each batch's gradient by the batches of a whole step, so a last step of one
-    batch instead of four would count a quarter.
-    """
-
-    @torch.no_grad()
-    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
-        whole = trainer.accumulate_grad_batches
-        batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready % whole
-        if not batches:
-            return
-        for weight in module.parameters():
-            if weight.grad is not None:
-                weight.grad.mul_(whole / batches)
-
-
 class TimeBudget(Callback):
     """Ends a training properly once its minutes are spent, those before a kill included."""
 
