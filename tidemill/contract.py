@@ -147,6 +147,17 @@ class Predictor(Protocol[In, O]):
         """As many answers as there are inputs, in the same order."""
 
 
+@runtime_checkable
+class OwnQuestions(Protocol[In]):
+    """A predictor of which the data decide what can be asked, such as a table's columns."""
+
+    def golden(self) -> Sequence[Any]:
+        """Inputs that this package must answer, in place of the application's."""
+
+    def unfit(self, question: In) -> str:
+        """Why this package cannot be asked a question that its schema allows; "" where it can."""
+
+
 class Graph(Protocol):
     """An ONNX graph as ONNX Runtime answers it."""
 
@@ -235,7 +246,9 @@ class Sampled(ABC):
 class Template(ABC):
     """`tidemill new --like` can make an application like it."""
 
-    reads: ClassVar[Literal["pictures", "labelled texts", "texts with classes", "texts", "series"]]
+    reads: ClassVar[
+        Literal["pictures", "labelled texts", "texts with classes", "texts", "series", "tables"]
+    ]
     """The kind of data it is brought."""
 
 
@@ -489,6 +502,20 @@ def noted(
     if isinstance(application, Monitored):
         return application.noted(question, answer)
     return exchange(question, answer)
+
+
+def golden(
+    application: Application[Any, Any, Any], predictor: Predictor[Any, Any]
+) -> list[BaseModel]:
+    """The questions that a package must answer: its own, or the application's."""
+    if isinstance(predictor, OwnQuestions):
+        return list(predictor.golden())
+    return list(application.golden())
+
+
+def unfit(predictor: Predictor[Any, Any], question: BaseModel) -> str:
+    """Why a package cannot be asked a question; "" where it can."""
+    return predictor.unfit(question) if isinstance(predictor, OwnQuestions) else ""
 
 
 # The applications there are --------------------------------------------------------------

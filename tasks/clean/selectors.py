@@ -10,7 +10,7 @@ from typing import Any
 
 from lxml import etree
 
-from tasks.clean import binary_selectors
+from tasks.clean import binary_selectors, table_selectors
 from tasks.clean.part import Part, Unreadable
 from tidemill.engines.config.schema import Rule
 
@@ -29,6 +29,9 @@ def cut(rule: Rule, uri: str, body: bytes, beside: Beside = lambda uri: None) ->
             "csv": binary_selectors.series,
             "audio": binary_selectors.audio,
         }[rule.kind](rule, uri, body)
+    if rule.kind in ("rows", "frame"):
+        of_table = table_selectors.rows if rule.kind == "rows" else table_selectors.frame
+        return of_table(rule, uri, body)
     if rule.kind == "idx":
         return binary_selectors.idx(rule, uri, body, beside)
     return {

@@ -36,8 +36,19 @@ def main(arguments: list[str]) -> Predicted:
     if name not in contract.names():
         raise Refused(f"no recipe '{name}'; recipes/ has {', '.join(contract.names())}")
     columns = dict(map(_pair, asked.column))
-    questions = Questions(asked.file, contract.application(name).Input, columns)
-    return score(version(name, number), questions, asked.out, asked.overwrite)
+    model = version(name, number)
+    questions = Questions(asked.file, model.recipe.Input, columns, tables(model))
+    return score(model, questions, asked.out, asked.overwrite)
+
+
+def tables(model: LoadedModel) -> dict[str, tuple[str, ...]]:
+    """The fields of a question that take several columns of a table, as its example has them."""
+    question = model.example[0].model_dump()
+    return {
+        name: tuple(question[name])
+        for name, info in type(model.example[0]).model_fields.items()
+        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("columns")
+    }
 
 
 def version(name: str, number: str) -> LoadedModel:

@@ -8,7 +8,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ class Questions:
     path: Path
     kind: type[BaseModel]
     columns: dict[str, str]  # a field of the input to its column, where they differ
+    # A field that takes several columns by their names, and which these are.
+    tables: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def rows(self, first: int = 0) -> Iterator[Row]:
         """The rows from `first` on, each as its columns. Raises Refused."""
@@ -50,26 +52,39 @@ class Questions:
 
     def asked(self, row: Row) -> Row:
         """The fields of the input that a row fills."""
-        return {
-            field: row[column]
-            for field in self.kind.model_fields
-            if (column := self.columns.get(field, field)) in row
-        }
+        asked: Row = {}
+        for name in self.kind.model_fields:
+            column = self.columns.get(name, name)
+            if name in self.tables and column not in row:
+                asked[name] = {one: row[one] for one in self.tables[name] if one in row}
+            elif column in row:
+                asked[name] = row[column]
+        return asked
 
     def check(self, row: Row) -> None:
         """Refuse a file whose first row lacks a field that the input must have. Raises Refused."""
-        for field, info in self.kind.model_fields.items():
-            column = self.columns.get(field, field)
-            if info.is_required() and column not in row:
+        for name, info in self.kind.model_fields.items():
+            column = self.columns.get(name, name)
+            if name in self.tables and column not in row:
+                self._check_table(name, row)
+            elif info.is_required() and column not in row:
                 there = ", ".join(row)[:200]
                 raise Refused(
-                    f"{self.path}: no column '{column}' for the input's {field}; it has {there}; "
-                    f"name one with --column {field}=COLUMN"
+                    f"{self.path}: no column '{column}' for the input's {name}; it has {there}; "
+                    f"name one with --column {name}=COLUMN"
                 )
-        for field in self.columns:
-            if field not in self.kind.model_fields:
+        for name in self.columns:
+            if name not in self.kind.model_fields:
                 fields = ", ".join(self.kind.model_fields)
-                raise Refused(f"--column {field}: the input has no such field; it has {fields}")
+                raise Refused(f"--column {name}: the input has no such field; it has {fields}")
+
+    def _check_table(self, table: str, row: Row) -> None:
+        missing = [name for name in self.tables[table] if name not in row]
+        if missing:
+            there = ", ".join(row)[:200]
+            raise Refused(
+                f"{self.path}: no column '{missing[0]}', which the model is asked; it has {there}"
+            )
 
     def _all(self) -> Iterator[Row]:
         if self.path.is_dir():

@@ -144,7 +144,7 @@ def _answered(model: LoadedModel, questions: Questions, rows: Iterable[Row]) -> 
     """Rows with their answers, or with why they have none."""
     answered = []
     for batch in batched(rows, BATCH_ROWS):
-        asked = [_question(questions, row) for row in batch]
+        asked = [_question(model, questions, row) for row in batch]
         answers = iter(_answers(model, [one for one in asked if isinstance(one, BaseModel)]))
         for row, question in zip(batch, asked, strict=True):
             outcome = RowOutcome(error=question) if isinstance(question, str) else next(answers)
@@ -152,18 +152,21 @@ def _answered(model: LoadedModel, questions: Questions, rows: Iterable[Row]) -> 
     return answered
 
 
-def _question(questions: Questions, row: Row) -> BaseModel | str:
+def _question(model: LoadedModel, questions: Questions, row: Row) -> BaseModel | str:
     """A row as the application's input, or what is wrong with it.
 
     A cell of a table that is no text may stand there as JSON.
     """
     asked = questions.asked(row)
     try:
-        return questions.kind.model_validate(asked)
+        question = questions.kind.model_validate(asked)
+        return model.unfit(question) or question
     except ValidationError as error:
         first = error
     try:
-        return questions.kind.model_validate({key: _value(cell) for key, cell in asked.items()})
+        values = {key: _value(cell) for key, cell in asked.items()}
+        question = questions.kind.model_validate(values)
+        return model.unfit(question) or question
     except ValidationError:
         return config.problems(first, "input", questions.kind)
 

@@ -180,7 +180,7 @@ class Asked:
 
     def _opened(self, folder: Path) -> Any:
         predictor = self.application.open(folder)
-        predictor.predict(self.application.golden()[:1])
+        predictor.predict(contract.golden(self.application, predictor)[:1])
         return predictor
 
     def _save(self, name: str, frame: pd.DataFrame) -> None:

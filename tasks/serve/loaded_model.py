@@ -38,6 +38,10 @@ class LoadedModel:
     costly_checks: bool = False  # of its questions, such as decoding a picture
     loaded: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
+    def unfit(self, question: BaseModel) -> str:
+        """Why this version cannot be asked a question that its schema allows; "" where it can."""
+        return contract.unfit(self.session, question)
+
     def answers(self, questions: list[BaseModel]) -> list[BaseModel]:
         found = self.session.predict(questions)
         if len(found) != len(questions):

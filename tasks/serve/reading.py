@@ -120,6 +120,9 @@ def parse(model: LoadedModel, body: bytes, many: bool, most: int) -> list[BaseMo
     except ValidationError as error:
         raise invalid(error, many) from None
     refuse_duplicate_keys(body)
+    for place, question in enumerate(questions):
+        if why := model.unfit(question):
+            raise Refusal(422, f"question {place + 1}: {why}" if many else why)
     return questions
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
+from tidemill import contract
 from tidemill.contract import Application, Learner, Run, Splits
 from tidemill.engines.config.schema import Sweep, Trainer
 from tidemill.engines.mlflow import runs, tags
@@ -206,7 +207,8 @@ def latency(application: Application[Any, Any, Any], learner: Learner) -> float:
     """Milliseconds of one golden question, exported as it would be served: the median of rounds."""
     with tempfile.TemporaryDirectory() as folder:
         learner.export(Path(folder))
-        predictor, golden = application.open(Path(folder)), application.golden()
+        predictor = application.open(Path(folder))
+        golden = contract.golden(application, predictor)
         predictor.predict(golden)
         times = []
         for _ in range(ROUNDS):

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
 
-from tidemill.contract import Application, Graph, Predictor
+from tidemill.contract import Application, Graph, Predictor, golden
 
 Arrays = dict[str, np.ndarray]
 
@@ -81,7 +80,7 @@ def examples(
 
     Two rows or more, where the golden questions are as many: one row would claim a fixed batch.
     """
-    questions: list[BaseModel] = application.golden()
+    questions = golden(application, predictor)
     with recording(predictor) as calls:
         predictor.predict(questions[:2])
         if len({call.graph for call in calls if call.rows > 1}) < len(predictor.graphs):

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from tidemill import contract
 from tidemill.contract import Application
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import write_json
@@ -18,8 +19,9 @@ GOLDEN = "golden.json"
 
 def remember(application: Application[Any, Any, Any], package: Path) -> None:
     """Write the golden questions with this package's answers into it."""
-    questions = application.golden()
-    answers = application.open(package).predict(questions) if questions else []
+    predictor = application.open(package)
+    questions = contract.golden(application, predictor)
+    answers = predictor.predict(questions) if questions else []
     write_json(
         package / GOLDEN,
         [

@@ -91,19 +91,15 @@ class Swept(RunReceipt):
 
 class Trained(RunReceipt):
     weights: File
-    model: dict[str, float | int | str | bool | None]
+    model: dict[str, Any]  # the recipe's fields
     epochs: int
     steps: int
     metrics: dict[str, float]
     resumes: int = 0  # attempts that went on from a checkpoint
     start: str = "scratch"  # or what its first weights were
-    before: dict[
-        str, float | int | str | bool | None
-    ] = {}  # the fields it was trained with, where pruning changed them
+    before: dict[str, Any] = {}  # the fields it was trained with, where pruning changed them
     members: dict[str, File] = {}  # an ensemble's other weights
-    fields: dict[
-        str, dict[str, float | int | str | bool | None]
-    ] = {}  # and what these members' fields are
+    fields: dict[str, dict[str, Any]] = {}  # and what these members' fields are
 
 
 class Exported(RunReceipt):

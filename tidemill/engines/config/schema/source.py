@@ -50,6 +50,8 @@ class Rule(Strict):
         "json",
         "jsonl",
         "csv",
+        "rows",
+        "frame",
         "picture",
         "pixels",
         "idx",
@@ -75,7 +77,7 @@ class Rule(Strict):
         "group is the original; idx: one on the address",
     )
     delimiter: str = Field(
-        default=",", min_length=1, max_length=1, description="between a table's columns"
+        default=",", min_length=1, max_length=1, description="table, rows: between the columns"
     )
     head: tuple[str, ...] = Field(
         default=(), description="table: its columns' names, where its first line is a row already"
@@ -89,11 +91,17 @@ class Rule(Strict):
     )
     group: str = Field(
         default="",
-        description="csv: the column whose values name the documents; none: one document",
+        description="csv: the column whose values name the documents; none: one document; rows, "
+        "frame: the column that names a row for ever; none: its content does",
     )
     columns: tuple[str, ...] = Field(
         default=(),
-        description="csv: the columns that must be there and are kept, in this order; none: all",
+        description="csv, rows, frame: the columns that must be there and are kept; none: all",
+    )
+    head: tuple[str, ...] = Field(
+        default=(),
+        description="rows: the columns' names, where a file has no head; a first line of another "
+        "width is passed over",
     )
     label: str = Field(
         default="",
