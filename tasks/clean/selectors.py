@@ -50,7 +50,7 @@ def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
             result = node.xpath(expression, namespaces=rule.namespaces)
             return "\n".join(map(_node_text, result)) if isinstance(result, list) else str(result)
 
-        yield Part(
+        part = Part(
             rule.name,
             ask(rule.part).rstrip("-"),
             ask(rule.text),
@@ -58,6 +58,15 @@ def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
             ask(rule.script),
             attributes={key: ask(value) for key, value in sorted(rule.attributes.items())},
         )
+        is_one_of_many = rule.each != "/*"
+        if rule.key or (is_one_of_many and not part.part):
+            named(part, tuple(ask(expression) for expression in rule.key))
+        yield part
+
+
+def named(part: Part, key: tuple[str, ...]) -> None:
+    """Have a record known by its key, or by its content where its source names no key."""
+    part.known_by, part.key = ("key", key) if key else ("content", ())
 
 
 def _node_text(node: Any) -> str:
@@ -120,8 +129,10 @@ def _json(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
         "" if path == "''" else _at(record, path) for path in (rule.language, rule.script)
     )
     attributes = {key: _at(record, path) for key, path in sorted(rule.attributes.items())}
-    text = _at(record, rule.text)
-    yield Part(rule.name, "", text, language, script, attributes=attributes)
+    part = Part(rule.name, "", _at(record, rule.text), language, script, attributes=attributes)
+    if rule.key:
+        named(part, tuple(_at(record, path) for path in rule.key))
+    yield part
 
 
 def _at(record: Any, path: str) -> str:
@@ -150,7 +161,7 @@ def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     try:
         text = io.StringIO(body.decode("utf-8-sig"), newline="")
         rows = csv.DictReader(text, delimiter=rule.delimiter, restval="")
-        for column in filter(None, (rule.text, rule.language)):
+        for column in filter(None, (rule.text, rule.language, *rule.key)):
             if column not in (".", "''") and column not in (rows.fieldnames or ()):
                 head = ", ".join(rows.fieldnames or ())[:80]
                 raise Unreadable(f"no column {column}; it has {head}")
@@ -158,12 +169,9 @@ def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
             row.pop(None, None)  # cells beyond the head have no name
             values = dict(sorted(row.items()))
             language = values.get(rule.language, "")
-            yield Part(
-                rule.name,
-                f"row-{number}",
-                values.get(rule.text, ""),
-                language,
-                attributes=values,
-            )
+            part = Part(rule.name, "", values.get(rule.text, ""), language, attributes=values)
+            part.place = f"row-{number}"
+            named(part, tuple(values[column] for column in rule.key))
+            yield part
     except (UnicodeDecodeError, csv.Error) as error:
         raise Unreadable("not a CSV table in UTF-8") from error

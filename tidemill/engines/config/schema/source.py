@@ -3,7 +3,7 @@
 import re
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tidemill.engines.config.schema.base import Strict
 
@@ -54,6 +54,12 @@ class Rule(Strict):
         description="xpath: an expression; json: a dotted path; table: a column; gettext, "
         "whole, audio: an expression on the address whose first group is it",
     )
+    key: tuple[str, ...] = Field(
+        default=(),
+        description="table: the columns that name a record for ever; json: dotted paths; xpath: "
+        "expressions; none: a record is known by its content, one with an address of its own by "
+        "that",
+    )
     script: str = Field(
         default="''", description="xpath: an expression; json: a dotted path (ISO 15924)"
     )
@@ -100,8 +106,17 @@ class Rule(Strict):
         "by what, for the labels' address",
     )
 
+    @field_validator("key", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _fits(self) -> "Rule":
+        if self.key and self.kind not in ("table", "json", "xpath"):
+            raise ValueError(
+                f"selector {self.name}: key is for table, json and xpath, not for {self.kind}"
+            )
         if self.kind == "pixels" and not 4 <= self.size[0] * self.size[1] <= 4_000_000:
             raise ValueError(
                 f"selector {self.name}: pixels needs size: [height, "
