@@ -33,19 +33,20 @@ DDP = (
     ("variables", "first"),
     [
         ({}, True),
-        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
-        ({"RANK": "3", "LOCAL_RANK": "0", "NODE_RANK": "0"}, False),
-        ({"LOCAL_RANK": "1"}, False),
-        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
-        ({"LOCAL_RANK": "0", "NODE_RANK": "0"}, True),
+        ({"MASTER_ADDR": "127.0.0.1", "RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"MASTER_ADDR": "127.0.0.1", "RANK": "3", "LOCAL_RANK": "0", "NODE_RANK": "0"}, False),
+        ({"MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": "1"}, False),
+        ({"MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
+        ({"MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": "0", "NODE_RANK": "0"}, True),
         ({"SLURM_PROCID": "2"}, False),
-        ({"RANK": "colonel"}, True),
+        ({"MASTER_ADDR": "127.0.0.1", "RANK": "colonel"}, True),
+        ({"RANK": "7"}, True),  # of a person's shell: nobody said that there are several
     ],
 )
 def test_one_process_of_all_machines_is_the_first(
     variables: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (*GLOBAL, *LOCAL):
+    for name in (*GLOBAL, *LOCAL, "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -58,7 +59,7 @@ def test_a_sweep_leaves_all_to_the_first_process(module: str, tmp_path: Path) ->
     done = subprocess.run(
         [sys.executable, "-m", module, "images"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(HERE), "LOCAL_RANK": "1"},
+        env={**os.environ, "PYTHONPATH": str(HERE), "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1"},
         capture_output=True,
         text=True,
         timeout=120,

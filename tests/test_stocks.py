@@ -185,7 +185,10 @@ def test_the_whole_flow_on_series_promotes_skill_and_its_row_is_told(small: Clon
         and told["key"] == ended["key"]
         and told["low"] < told["candidate"] < told["high"]
     )
-    assert told["candidate"] > told["trivial"] == 0.0
+    simpler = told["simpler"]
+    assert simpler["model"] in ("baseline", "linear"), "the best of all, not the one of the gates"
+    assert told["candidate"] - simpler["figure"] == pytest.approx(simpler["gain"], abs=2e-4)
+    assert simpler["low"] < simpler["gain"] < simpler["high"]
     assert "| `stocks` |" in results.table([told]) and results.row("images", small.folder) is None
 
 

@@ -173,6 +173,20 @@ class Finding(BaseModel):
     reason: str
 
 
+class Simpler(BaseModel, frozen=True):
+    """The best simpler model on the test rows, and what the candidate gains over it there.
+
+    The gain is the candidate's figure less the model's, paired by row; its interval is None where
+    these rows carry none.
+    """
+
+    model: str
+    figure: float
+    gain: float
+    low: float | None = None
+    high: float | None = None
+
+
 class Judged(RunReceipt):
     verdict: Literal["PROMOTE", "HOLD", "REJECT"]
     because: str
@@ -182,6 +196,7 @@ class Judged(RunReceipt):
     ]  # every model, per domain: rows, metric, interval
     champion: str | None = None
     reuse: Reuse = Reuse()  # of the test rows
+    simpler: Simpler | None = None
     notes: list[str] = []  # what a person should know and no gate decides
 
 
