@@ -127,10 +127,12 @@ def _show_changes(by: "list[DiffRow]") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from tidemill.engines.dvc.snapshot_diff import totals
+
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("source", "language"):
         table.add_column(name)
-    for name in ("added", "changed", "gone"):
+    for name in ("added", "changed", "gone", "moved"):
         table.add_column(name, justify="right")
     for row in sorted(
         by,
@@ -144,13 +146,13 @@ def _show_changes(by: "list[DiffRow]") -> None:
             table,
             row["source"],
             row["language"],
-            *(f"{count:,}" for count in (row["added"], row["changed"], row["gone"])),
+            *(f"{count:,}" for count in totals([row]).values()),
         )
     Console().print(table)
 
 
 def _changes(row: "DiffRow") -> int:
-    return row["added"] + row["changed"] + row["gone"]
+    return row["added"] + row["changed"] + row["gone"] + row.get("moved", 0)
 
 
 def in_words(by: "list[DiffRow] | None") -> str:
