@@ -58,8 +58,11 @@ def between(old: Any, new: Any) -> list[DiffRow]:
             both.loc[both["split"] != both["split_old"], new.columns].assign(what="moved"),
         ]
     )
-    if differing.empty:
-        return []
+    return [] if differing.empty else _counted(differing)
+
+
+def _counted(differing: Any) -> list[DiffRow]:
+    """How many examples of each source and language differ, and in what."""
     counted = differing.groupby(["source", "language", "what"]).size().unstack(fill_value=0)
     return [
         {
