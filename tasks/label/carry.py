@@ -37,8 +37,8 @@ def _answers(recipe: str, documents: pd.DataFrame) -> int:
         return 0
     examples = examined(config.recipe(recipe), documents)
     unmatched = {answer.example_id for answer in given.values()} - set(examples["example_id"])
-    former = carried.candidates(use.name for use in config.recipe(recipe).sources)
     source_of = dict(zip(documents["doc_id"], documents["source"], strict=True))
+    former = carried.candidates((source, doc_id) for doc_id, source in source_of.items())
     today: dict[str, str] = {}
     columns = ("doc_id", "inputs", "example_id")
     for doc_id, inputs, example in zip(*(examples[name] for name in columns), strict=True):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tidemill.records.tables import save
@@ -56,15 +57,18 @@ def example_id(doc_id: str, inputs: str) -> str:
     return hashlib.sha256(f"{doc_id}\x1f{inputs}".encode()).hexdigest()[:24]
 
 
-def candidates(sources: Iterable[str]) -> dict[tuple[str, str], list[str]]:
-    """The ids that documents may have had before, by source and id of today.
+def candidates(documents: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
+    """The ids that documents, (source, id) each, may have had before.
 
     By their place, as in a project made before documents were known by what they are; by their
     content, from before their source named a key. Raises Refused.
     """
     former = {}
     columns = ["doc_id", "place", "content_id"]
-    for source in sources:
+    wanted: dict[str, list[str]] = {}
+    for source, doc_id in documents:
+        wanted.setdefault(source, []).append(doc_id)
+    for source, mine in sorted(wanted.items()):
         file = paths.data("clean", source) / "lineage.parquet"
         try:
             table = pq.read_table(file, columns=columns)
@@ -73,6 +77,7 @@ def candidates(sources: Iterable[str]) -> dict[tuple[str, str], list[str]]:
                 f"data/clean/{source} is not there or of an earlier form; "
                 f"run: dvc repro clean@{source}"
             ) from error
+        table = table.filter(pc.is_in(table["doc_id"], value_set=pa.array(mine, pa.string())))
         rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
         for doc_id, place, content_id in rows:
             known = [_by_place(source, place), content_id]
@@ -98,14 +103,15 @@ def uncarried(recipe: str, documents: Iterable[tuple[str, str]]) -> dict[str, st
     Those that were carried already are left out.
     """
     before = split_before(recipe)
-    mine = [each for each in documents if each[1] not in before]
+    pairs = set(documents)
+    mine = [each for each in pairs if each[1] not in before]
     if not before or not mine:
         return {}
     carried = read(recipe)
-    former = candidates(sorted({source for source, _ in mine}))
+    gone = before - {doc_id for _, doc_id in pairs}
     found = {}
-    for source, doc_id in mine:
-        for each in former.get((source, doc_id), ()):
-            if each in before and doc_id not in carried:
+    for (_, doc_id), former in candidates(mine).items():
+        for each in former:
+            if each in gone and doc_id not in carried:
                 found[doc_id] = carried.get(each, each)
     return found
