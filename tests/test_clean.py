@@ -390,7 +390,7 @@ def test_json_lines_are_a_record_each_and_one_bad_line_is_named() -> None:
     rule = Rule(kind="jsonl", name="r", text="body.text", attributes={"label": "topic"})
     body = '\ufeff{"body": {"text": "a\\u2028b"}, "topic": 3}\n\n{"topic": null}\n'.encode()
     parts = list(cut(rule, "p", body))
-    assert [(part.part, part.text, part.attributes) for part in parts] == [
+    assert [(part.place, part.text, part.attributes) for part in parts] == [
         ("row-1", "a\u2028b", {"label": "3"}),
         ("row-3", "", {"label": ""}),
     ]
@@ -513,9 +513,9 @@ def test_everything_that_comes_in_is_kept_or_dropped_with_a_reason(mill: Room) -
 def test_text_that_no_table_can_hold_is_dropped_with_its_reason() -> None:
     source = config.source("udhr")
     row = {"uri": "http://udhr.localhost/x", "media": "text/xml", "charset": None}
-    found = read.sound(source, row, Part("article", "article-1", "half a \ud800 character"))
+    found = read.sound(source, row, Part("article", "article-1", "half a \ud800 character"), "")
     assert found["unread"] == "half a character (a lone surrogate)" and found["text"] == ""
-    assert read.sound(source, row, Part("article", "article-\ud801", "whole"))["unread"]
+    assert read.sound(source, row, Part("article", "article-\ud801", "whole"), "")["unread"]
 
 
 def test_when_nothing_is_left_one_line_says_why_and_the_last_output_stays(mill: Room) -> None:

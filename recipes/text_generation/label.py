@@ -41,7 +41,7 @@ def label(documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
                 "target": spoken.target,
                 "confidence": 1.0,
                 "votes": json.dumps({"source": said}),
-                "unit": f"{row['source']}: {row['original'] or place(row)}",
+                "unit": row["original"] or place(row),
                 "slices": json.dumps(
                     {"language": language, "script": row["letter_script"], "domain": row["source"]},
                     sort_keys=True,
@@ -90,10 +90,10 @@ def unnamed(language: str, said: str) -> str | None:
 def place(row: dict[Any, Any]) -> str:
     """A part's place, alike in every translation.
 
-    "article-21-2", the second of that number on a page, is article-21. Else the address.
+    "article-21-2", the second of that number on a page, is article-21. Else the document.
     """
     match = re.fullmatch(r"(article-\d+|preamble)(?:-\d+)?", row["part"])
-    return match.group(1) if match else row["uri"]
+    return match.group(1) if match else row["doc_id"]
 
 
 def spelled(languages: dict[str, str | list[str]]) -> dict[str, str]:

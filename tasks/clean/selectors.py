@@ -58,7 +58,7 @@ def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
             result = node.xpath(expression, namespaces=rule.namespaces)
             return "\n".join(map(_node_text, result)) if isinstance(result, list) else str(result)
 
-        yield Part(
+        part = Part(
             rule.name,
             ask(rule.part).rstrip("-"),
             ask(rule.text),
@@ -66,6 +66,15 @@ def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
             ask(rule.script),
             attributes={key: ask(value) for key, value in sorted(rule.attributes.items())},
         )
+        is_one_of_many = rule.each != "/*"
+        if rule.key or (is_one_of_many and not part.part):
+            named(part, tuple(ask(expression) for expression in rule.key))
+        yield part
+
+
+def named(part: Part, key: tuple[str, ...]) -> None:
+    """Have a record known by its key, or by its content where its source names no key."""
+    part.known_by, part.key = ("key", key) if key else ("content", ())
 
 
 def _node_text(node: Any) -> str:
@@ -148,12 +157,17 @@ def _json_lines(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
         yield _record(rule, f"row-{number}", record)
 
 
-def _record(rule: Rule, part: str, record: Any) -> Part:
+def _record(rule: Rule, place: str, record: Any) -> Part:
+    """One record; `place` says where it stands among others, and is empty where it stands alone."""
     language, script = (
         "" if path == "''" else _at(record, path) for path in (rule.language, rule.script)
     )
     attributes = {key: _at(record, path) for key, path in sorted(rule.attributes.items())}
-    return Part(rule.name, part, _at(record, rule.text), language, script, attributes=attributes)
+    part = Part(rule.name, "", _at(record, rule.text), language, script, attributes=attributes)
+    part.place = place
+    if rule.key or place:
+        named(part, tuple(_at(record, path) for path in rule.key))
+    return part
 
 
 def _at(record: Any, path: str) -> str:
@@ -188,7 +202,7 @@ def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
             restval="",
             quoting=csv.QUOTE_MINIMAL if rule.quoted else csv.QUOTE_NONE,
         )
-        for column in filter(None, (rule.text, rule.language)):
+        for column in filter(None, (rule.text, rule.language, *rule.key)):
             if column not in (".", "''") and column not in (rows.fieldnames or ()):
                 head = ", ".join(rows.fieldnames or ())[:80]
                 raise Unreadable(f"no column {column}; it has {head}")
@@ -196,12 +210,9 @@ def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
             row.pop(None, None)  # cells beyond the head have no name
             values = dict(sorted(row.items()))
             language = values.get(rule.language, "")
-            yield Part(
-                rule.name,
-                f"row-{number}",
-                values.get(rule.text, ""),
-                language,
-                attributes=values,
-            )
+            part = Part(rule.name, "", values.get(rule.text, ""), language, attributes=values)
+            part.place = f"row-{number}"
+            named(part, tuple(values[column] for column in rule.key))
+            yield part
     except (UnicodeDecodeError, csv.Error) as error:
         raise Unreadable("not a CSV table in UTF-8") from error

@@ -3,7 +3,7 @@
 A receipt can be printed. Whoever reads a file named in one re-hashes it with `File.open`.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypedDict
@@ -45,6 +45,7 @@ class DiffRow(TypedDict):
     added: int
     changed: int
     gone: int
+    moved: NotRequired[int]  # to another split; not known of older snapshots
 
 
 class Snapshot(Receipt):

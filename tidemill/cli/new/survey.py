@@ -39,6 +39,8 @@ GROUP = ("ticker", "symbol", "series", "name", "company")
 TEXT = ("text", "sentence", "content", "message", "body", "review", "question")
 LABEL = ("label", "language", "lang", "class", "category", "target", "topic", "sentiment")
 
+KEY = ("id", "key", "uuid", "guid")
+
 SHORT_TEXTS = {"min_letters": 2, "max_chars": 20000}  # how a source cleans texts with a label
 LONG_TEXTS = {"min_letters": 20, "max_chars": 100000}  # and those that are learned from whole
 
@@ -222,6 +224,8 @@ def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> SurveyR
         raise Refused(f"--data: {path} has a head and no rows")
     if delimiter != ",":
         rule["delimiter"] = delimiter
+    if key := _key(head, values):
+        rule["key"] = [key]
     names_language = {name.lower() for name in head} & set(LANGUAGE)
     if reads == "texts" and "label" not in columns and not names_language:
         return _of_plain_rows(name, path, rule, len(values))
@@ -266,6 +270,15 @@ def _json_record(path: Path, number: int, line: str) -> dict[str, Any]:
             '{"text": "...", "label": "..."}'
         )
     return record
+
+
+def _key(head: list[str], values: list[dict[str, str]]) -> str:
+    """The column that names a row for ever: called so, and another in each row; else empty."""
+    for name in head:
+        cells = {row[name].strip() for row in values}
+        if name.strip().lower() in KEY and len(cells) == len(values) and "" not in cells:
+            return name
+    return ""
 
 
 def _check_labels(path: Path, label: str, counts: dict[str, int]) -> None:

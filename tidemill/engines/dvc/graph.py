@@ -74,7 +74,7 @@ def _recipe_stages(recipes: list[str]) -> dict[str, Stage]:
         ),
         "split": _with_own(
             "split",
-            ["data/labels/${key}/examples.parquet"],
+            ["data/carried", "data/labels/${key}/examples.parquet"],
             [{_recipe: ["split", "score"]}],
             "code",
             own,

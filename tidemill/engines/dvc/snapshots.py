@@ -68,7 +68,7 @@ def snapshot(recipe: str) -> Snapshot:
     current = Snapshot.load(mark)
     if current and current.digest == name and current.pushed and _same_lock(recipe, name):
         return current.model_copy(
-            update={"changed": dict.fromkeys(("added", "changed", "gone"), 0), "by": []}
+            update={"changed": dict.fromkeys(("added", "changed", "gone", "moved"), 0), "by": []}
         )
     with locked(paths.state("locks", "snapshot")):
         _push(recipe)

@@ -3,7 +3,7 @@
 import re
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tidemill.engines.config.schema.base import Strict
 
@@ -68,6 +68,12 @@ class Rule(Strict):
         description="xpath: an expression; json: a dotted path; table: a column; gettext, "
         "whole, audio: an expression on the address whose first group is it",
     )
+    key: tuple[str, ...] = Field(
+        default=(),
+        description="table: the columns that name a record for ever; json: dotted paths; xpath: "
+        "expressions; none: a record is known by its content, one with an address of its own by "
+        "that",
+    )
     script: str = Field(
         default="''", description="xpath: an expression; json: a dotted path (ISO 15924)"
     )
@@ -78,9 +84,6 @@ class Rule(Strict):
     )
     delimiter: str = Field(
         default=",", min_length=1, max_length=1, description="table, rows: between the columns"
-    )
-    head: tuple[str, ...] = Field(
-        default=(), description="table: its columns' names, where its first line is a row already"
     )
     quoted: bool = Field(
         default=True, description="table: a cell may stand in quotes; false: they are its letters"
@@ -100,8 +103,8 @@ class Rule(Strict):
     )
     head: tuple[str, ...] = Field(
         default=(),
-        description="rows: the columns' names, where a file has no head; a first line of another "
-        "width is passed over",
+        description="table, rows: the columns' names, where the first line is a row already; of "
+        "rows, a first line of another width is passed over",
     )
     label: str = Field(
         default="",
@@ -127,8 +130,17 @@ class Rule(Strict):
         "by what, for the labels' address",
     )
 
+    @field_validator("key", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _fits(self) -> "Rule":
+        if self.key and self.kind not in ("table", "json", "xpath"):
+            raise ValueError(
+                f"selector {self.name}: key is for table, json and xpath, not for {self.kind}"
+            )
         if self.kind == "pixels" and not 4 <= self.size[0] * self.size[1] <= 4_000_000:
             raise ValueError(
                 f"selector {self.name}: pixels needs size: [height, "
