@@ -353,7 +353,7 @@ def test_real_sentences_are_labelled_and_words_tell_more_than_the_most_frequent_
 @pytest.mark.system
 @pytest.mark.parametrize("like", ["sentiment itself", "new"])
 def test_texts_with_classes_go_the_whole_way_to_a_verdict(clone: Clone, like: str) -> None:
-    """From the pretrained encoder, by its shipped gates; or from a person's JSON lines."""
+    """From the pretrained encoder, by gates for few rows; or from a person's JSON lines."""
     name = "sentiment"
     shipped = yaml.safe_load((HERE / "conf/recipe/sentiment.yaml").read_text())
     if like == "new":
@@ -371,7 +371,9 @@ def test_texts_with_classes_go_the_whole_way_to_a_verdict(clone: Clone, like: st
     clone.edit(f"recipe/{name}.yaml", lambda body: body.update(model=model))
     done = clone.tidemill("run", name, "--json", "--dry-run", "trainer.max_epochs=1", timeout=2400)
     assert done.returncode == 0, done.stderr[-2000:]
-    judged = json.loads(done.stdout)
+    assert json.loads(done.stdout)["state"] == "DryRun"
+    [verdict] = clone.folder.glob(".tidemill/runs/*/judge.json")
+    judged = json.loads(verdict.read_text())
     assert judged["verdict"] in ("PROMOTE", "HOLD", "REJECT")
     whole = next(row for row in judged["table"] if row["slice"] == "all")
     assert whole["candidate"] > whole["trivial"]

@@ -151,8 +151,10 @@ class Rule(Strict):
                 f"selector {self.name}: {self.kind} needs text: the "
                 "dotted path of what is read, as body.text"
             )
-        if (self.head or not self.quoted) and self.kind != "table":
-            raise ValueError(f"selector {self.name}: head and quoted are for kind table")
+        if self.head and self.kind not in ("table", "rows"):
+            raise ValueError(f"selector {self.name}: head is for the kinds table and rows")
+        if not self.quoted and self.kind != "table":
+            raise ValueError(f"selector {self.name}: quoted is for kind table")
         return self
 
 
