@@ -75,7 +75,7 @@ def unfit(messages: Sequence[Message]) -> str:
     return ""
 
 
-class Reader:
+class ConversationReader:
     """Makes rows into tokens."""
 
     def __init__(self, tokens: Tokens) -> None:

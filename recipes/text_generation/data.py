@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from recipes.text_generation.conversations import Reader, Row, row
+from recipes.text_generation.conversations import ConversationReader, Row, row
 from recipes.text_generation.schema import Fields
 from recipes.text_generation.size import UnusableStart
 from recipes.text_generation.tokens import Tokens, trained
@@ -120,7 +120,7 @@ class Data(lightning.LightningDataModule):
                 )
         else:
             self.tokens = Tokens(trained([one.learned for one in train], vocabulary))
-        reader = Reader(self.tokens)
+        reader = ConversationReader(self.tokens)
         self.readings = reader.readings(train)
         held = reader.readings(valid)
         self.valid = pack([one.ids for one in held], self.context, [one.asked for one in held])

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recipes.text_generation.conversations import Reader, Row
+from recipes.text_generation.conversations import ConversationReader, Row
 from recipes.text_generation.schema import Answer, Question
 from recipes.text_generation.tokens import Tokens
 from tidemill.families.generator import Decoder, Draft, Generates, Past, SamplingOptions, written
@@ -49,7 +49,7 @@ class TextPredictor(Generates):
         size = read(package / SIZE)  # packages that were made before have no other
         self.context = int(size.get("context") or self.tokens.config["model_max_length"])
         self.ends = self.tokens.ends
-        self.reader = Reader(self.tokens)
+        self.reader = ConversationReader(self.tokens)
         self.chat = self.reader.chat
         # Graphs of earlier packages have no filling.
         self.side_by_side = "begins" in inputs

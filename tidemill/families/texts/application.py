@@ -43,7 +43,7 @@ class TextQuestion(BaseModel):
     )
 
 
-class TextPredictor(ClassifierPredictor[TextQuestion, Label]):
+class TextClassifierPredictor(ClassifierPredictor[TextQuestion, Label]):
     """The exported encoder; a long text's answer is the mean over its windows."""
 
     def __init__(self, package: Path) -> None:
@@ -73,7 +73,7 @@ class TextPredictor(ClassifierPredictor[TextQuestion, Label]):
 
 
 class TextClassification(
-    Classifier[TextQuestion, Label, TextPredictor],
+    Classifier[TextQuestion, Label, TextClassifierPredictor],
     Robust[TextQuestion],
     Baselined,
     Explainable,
@@ -140,8 +140,8 @@ class TextClassification(
         """What is resampled: a text alone, where nobody says which belong together."""
         return str(document["doc_id"])
 
-    def open(self, package: Path) -> TextPredictor:
-        return TextPredictor(package)
+    def open(self, package: Path) -> TextClassifierPredictor:
+        return TextClassifierPredictor(package)
 
     def baselines(
         self, splits: Path, examples: pd.DataFrame, options: Mapping[str, Any]
@@ -184,7 +184,7 @@ class TextClassification(
         return [confusion(frame, folder / "confusion.png")]
 
 
-def _moved(predictor: TextPredictor, text: str) -> list[tuple[str, float]]:
+def _moved(predictor: TextClassifierPredictor, text: str) -> list[tuple[str, float]]:
     words = text.split()[:MOST_WORDS]
     if len(words) < 2:
         return [(word, 0.0) for word in words]
