@@ -94,6 +94,7 @@ def test_a_folder_of_pictures_becomes_an_application(shapes: Clone) -> None:
     )
 
 
+@pytest.mark.apps
 def test_it_goes_the_whole_way_to_a_verdict(shapes: Clone) -> None:
     shapes.edit(
         "recipe/shapes.yaml",
