@@ -98,7 +98,8 @@ def test_a_stream_has_the_same_text_in_pieces_and_the_counts_at_its_end(
     assert texts[0].startswith("すべて人は") and texts[2].startswith("Jeder hat")
     assert texts[0] != texts[1]  # each of `n` has a seed of its own
     assert ends == [choice.finish_reason for choice in whole.choices]
-    assert pieces[-1].usage == whole.usage and len(pieces) > 12
+    # Four ends and the counts stand alone; how many tokens come together is a matter of speed.
+    assert pieces[-1].usage == whole.usage and len(pieces) > 6
 
 
 def test_log_probabilities_are_those_of_reading_the_text(client: openai.OpenAI) -> None:
