@@ -129,11 +129,11 @@ def _tar(
             continue
         _inside(path, name, info.size, most_mb)
         total += info.size
-        if total > max(MOST_MB, most_mb) * 2**20:
+        most_together = most_mb if most_mb > MAX_MEMBER_MB else MOST_MB
+        if total > most_together * 2**20:
             raise Refused(
                 f"{path.name}: with member {name} the members are over the limit of "
-                f"{max(MOST_MB, most_mb)} MB; "
-                "name fewer members"
+                f"{most_together} MB; name fewer members"
             )
         file = archive.extractfile(info)
         assert file is not None
