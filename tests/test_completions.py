@@ -1,18 +1,24 @@
 """OpenAI's routes: its own client against the real server, and texts written side by side."""
 
+import asyncio
 import json
 import shutil
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import openai
 import pytest
 
+from tasks.serve.writing import TextWriter, WritingProgress
 from tests.support import making
 from tests.support.serving import Project, Running, serving, until
+from tidemill import contract
+from tidemill.engines.config.schema import Serve
+from tidemill.families.generator import Draft, SamplingOptions
 
 TEMPLATE = (
     "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
@@ -259,6 +265,29 @@ def test_questions_join_those_that_are_being_written(running: Running) -> None:
     assert measure(running, steps) - before < 0.6 * written
     alone = [ask(seed)["choices"][0]["text"] for seed in range(4)]
     assert alone == [answer["choices"][0]["text"] for answer in answers[:4]]
+
+
+def test_whoever_reads_slowly_sees_the_end_of_every_text(project: Project) -> None:
+    """The thread ends all of them while the reader is busy with the first piece."""
+    session = contract.application(NAME).open(project.folder / ".tidemill" / "made" / f"{NAME}-1")
+    model: Any = SimpleNamespace(session=session, version="1")
+    drafts = [
+        Draft(session.prompt("Jeder"), SamplingOptions(max_tokens=20, seed=seed))
+        for seed in range(4)
+    ]
+    writer = TextWriter(NAME, Serve())
+
+    async def read() -> list[WritingProgress]:
+        pieces = []
+        async for now in writer.write(model, drafts, lambda: False):
+            pieces.append(now)
+            await asyncio.sleep(1)
+        return pieces[-1]
+
+    last = asyncio.run(read())
+    writer.close()
+    assert all(one.finish for one in last)
+    assert [one.text for one in last] == [draft.text for draft in drafts]
 
 
 def test_a_text_that_nobody_reads_any_more_is_not_written_on(running: Running) -> None:

@@ -104,8 +104,9 @@ class TextWriter:
                 job.moved.clear()
                 if job.error:
                     raise job.error
-                yield job.progress
-                if all(one.finish for one in job.progress):
+                seen = job.progress  # the thread goes on while the reader is at work
+                yield seen
+                if all(one.finish for one in seen):
                     return
                 await job.moved.wait()
         except TimeoutError:
