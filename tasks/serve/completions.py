@@ -10,8 +10,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -201,7 +200,7 @@ class OpenAIRoutes:
 async def streamed(
     form: Form,
     drafts: list[Draft],
-    progress: AsyncIterator[list[WritingProgress]],
+    progress: AsyncGenerator[list[WritingProgress]],
     first: list[WritingProgress],
     count: Callable[[int], None],
 ) -> AsyncIterator[bytes]:
@@ -226,8 +225,7 @@ async def streamed(
         pass
     finally:
         count(status)
-        with suppress(AttributeError):
-            await progress.aclose()  # type: ignore[attr-defined]
+        await progress.aclose()
 
 
 def event(body: Mapping[str, Any]) -> bytes:

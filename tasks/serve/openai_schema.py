@@ -5,6 +5,7 @@ Others are refused by name, or a client would believe that they were heeded.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,7 +24,7 @@ class StreamOptions(OpenAIFields):
     include_obfuscation: bool = False  # accepted: nothing is ever padded here
 
 
-class GenerationRequest(OpenAIFields):
+class GenerationRequest(OpenAIFields, ABC):
     """What both forms have."""
 
     model: str = Field(description="an application, or APPLICATION@VERSION")
@@ -51,14 +52,14 @@ class GenerationRequest(OpenAIFields):
         return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
+    @abstractmethod
     def likeliest(self) -> int | None:
         """How many of the likeliest tokens stand beside each one; None: no log-probabilities."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def most_tokens(self) -> int | None:
         """Tokens of an answer; None: as many as the context has room for."""
-        raise NotImplementedError
 
 
 class CompletionRequest(GenerationRequest):

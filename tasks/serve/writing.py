@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -90,7 +90,7 @@ class TextWriter:
 
     async def write(
         self, model: LoadedModel, drafts: list[Draft], abandoned: Callable[[], bool]
-    ) -> AsyncIterator[list[WritingProgress]]:
+    ) -> AsyncGenerator[list[WritingProgress]]:
         """How far each text has come, until all have ended.
 
         Raises Overloaded where too many wait, Late where none was begun within the deadline,

@@ -18,7 +18,6 @@ from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 
 CARRIED = pa.schema([("doc_id", pa.binary()), ("former", pa.binary())])
-SPLITS = ("train", "valid", "test")
 
 
 def path(recipe: str) -> Path:
