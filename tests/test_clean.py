@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -214,6 +215,24 @@ def test_a_record_that_hangs_or_kills_its_reader_costs_that_record_alone() -> No
         None,
         "its reader died",
     )
+
+
+def test_a_record_is_not_late_because_others_have_the_processor() -> None:
+    """Which records are read must not depend on what else this machine does."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    began = time.monotonic()
+    try:
+        with pool.Pool("tests.support.poison", "{}", 2.0) as children:
+            answers = list(children.asked([("work", {}, b"work")], 1))
+    finally:
+        os.sched_setaffinity(0, before)
+        for other in others:
+            other.kill()
+            other.wait()
+    assert answers[0][1] == {"said": "work"}, answers
+    assert time.monotonic() - began > 2.0  # it had to wait, else nothing was tried
 
 
 def test_a_record_that_takes_too_long_is_dropped_and_tried_again_another_night(

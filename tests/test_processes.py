@@ -129,13 +129,14 @@ def ready(tmp_path: Path) -> Clone:
 
 
 @pytest.mark.system
+@pytest.mark.timeout(3600)
 def test_a_run_with_two_processes_is_promoted_and_verified(ready: Clone) -> None:
     network = ("model.width=16", "model.stages=3", "trainer.max_epochs=14")
     given = (*DDP, *network, "sweep.trials=1", "sweep.max_epochs=1")
-    done = ready.tidemill("run", "images", *given, "--json", timeout=900)
+    done = ready.tidemill("run", "images", *given, "--json", timeout=2400)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout)["state"] == "Promoted", done.stdout
-    verified = ready.run("tasks.verify", "images", timeout=600)
+    verified = ready.run("tasks.verify", "images", timeout=1200)
     assert verified.returncode == 0, verified.stderr[-2000:]
     answer = json.loads(verified.stdout.strip().splitlines()[-1])
     assert answer["verdict"] == "identical", answer

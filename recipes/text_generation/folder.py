@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recipes.text_generation.size import Size, UnusableStart
 from recipes.text_generation.tokens import Tokens
@@ -102,7 +102,7 @@ def save_tokens(tokens: Tokens, package: Path, context: int) -> None:
     write(package / "tokenizer_config.json", tokens.config_of(context))
 
 
-def write(path: Path, body: dict[str, Any]) -> None:
+def write(path: Path, body: dict[str, object]) -> None:
     path.write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -111,7 +111,7 @@ def architecture(size: Size) -> str | None:
     return ARCHITECTURES.get((size.positions, size.norm))
 
 
-def config_of(size: Size, tokens: Tokens) -> dict[str, Any]:
+def config_of(size: Size, tokens: Tokens) -> dict[str, object]:
     """config.json of a network whose architecture transformers has."""
     kind = ARCHITECTURES[size.positions, size.norm]
     common = {

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
 from recipes.text_generation.conversations import unfit
+from tidemill.kit.label_options import LabelOptions, options_as
 
 # What follows the whole text is its end; the same for all, so that copies are sought among all
 # languages.
 TARGET = json.dumps({"text": "", "finish": "end"})
 
 
-def label(documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
+class TextOptions(LabelOptions):
+    """Which languages are kept, as sources call them, and the form of a document."""
+
+    languages: dict[str, str | list[str]] | None = None
+    given: dict[str, str] | None = None
+    form: Literal["texts", "conversations"] = "texts"
+
+
+def label(documents: pd.DataFrame, options: dict[str, object]) -> pd.DataFrame:
     """`languages` maps each language kept to what sources call it; none named.
 
     All, as they are called.
@@ -25,15 +34,13 @@ def label(documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
     else the document. With `form: conversations` a document is the JSON of a list of messages, or
     of an object that has it as `messages`.
     """
-    names, given = spelled(options.get("languages") or {}), options.get("given") or {}
-    form = options.get("form") or "texts"
-    if form not in ("texts", "conversations"):
-        raise ValueError(f"label.form is {form!r}; say texts or conversations")
+    asked = options_as(TextOptions, options)
+    names, given = spelled(asked.languages or {}), asked.given or {}
     rows = []
     for row in documents.to_dict("records"):
         said = row["language"] or given.get(row["source"], "")
         language = names.get(said, "") if names else said
-        spoken = conversation(row["text"]) if form == "conversations" else text(row["text"])
+        spoken = conversation(row["text"]) if asked.form == "conversations" else text(row["text"])
         rows.append(
             {
                 "doc_id": row["doc_id"],

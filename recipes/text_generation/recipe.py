@@ -105,7 +105,7 @@ class TextContinuation(
         ),
     }
 
-    def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
+    def label(self, documents: pd.DataFrame, options: dict[str, object]) -> pd.DataFrame:
         from recipes.text_generation.label import label
 
         return label(documents, options)

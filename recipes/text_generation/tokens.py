@@ -132,7 +132,7 @@ class Tokens:
                         f"message {number} spells the special token {token}; leave it out"
                     )
 
-    def config_of(self, context: int) -> dict[str, Any]:
+    def config_of(self, context: int) -> dict[str, object]:
         """A tokenizer_config.json for what leaves."""
         return {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -161,10 +161,10 @@ class Tokens:
         return letters
 
 
-def configured(folder: Path) -> dict[str, Any]:
+def configured(folder: Path) -> dict[str, object]:
     """A folder's tokenizer_config.json, with the template and the ends that lie beside it."""
     path, template = folder / "tokenizer_config.json", folder / "chat_template.jinja"
-    config: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    config: dict[str, object] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     if template.is_file():
         config["chat_template"] = template.read_text("utf-8")
     generation = folder / "generation_config.json"

@@ -4,7 +4,7 @@ import asyncio
 import ctypes
 import gc
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -17,6 +17,7 @@ from tasks.serve.challenger import Challengers
 from tasks.serve.completions import OpenAIRoutes
 from tasks.serve.prediction import Predictions
 from tasks.serve.routes import add_routes
+from tasks.serve.telemetry import traced
 from tasks.serve.version_follower import VersionFollower
 from tidemill.engines.config.schema import Serving
 
@@ -35,6 +36,7 @@ class Server:
         self.predictions = Predictions(follower, self.admission, self.challengers, settings.body_s)
         self.openai = OpenAIRoutes(follower, settings.body_s)
         self.asgi: ASGIApp
+        self.send_traces: Callable[[], None]
 
     def close(self) -> None:
         self.follower.stopping.set()
@@ -42,6 +44,7 @@ class Server:
         self.predictions.close()
         self.openai.close()
         self.challengers.close()
+        self.send_traces()
 
 
 async def settled(follower: VersionFollower) -> None:
@@ -87,7 +90,8 @@ def make(
     add_routes(app, server.follower, server.predictions, server.openai)
     guard = Guard(app, server.predictions.quick)
     server.admission.guard = guard
-    server.asgi = with_cors(guard, settings.cors_origins) if settings.cors_origins else guard
+    inner = with_cors(guard, settings.cors_origins) if settings.cors_origins else guard
+    server.asgi, server.send_traces = traced(inner)
     return server
 
 

@@ -242,7 +242,7 @@ def counting(target: Target, began: float) -> Callable[[int], None]:
     return count
 
 
-def described(target: Target) -> dict[str, Any]:
+def described(target: Target) -> dict[str, object]:
     return {
         "id": target.served.name,
         "object": "model",
@@ -339,7 +339,7 @@ def broken(name: str) -> Refusal:
     return Refusal(500, f"{name} failed on this question: its log says why")
 
 
-def error_body(refusal: Refusal) -> dict[str, Any]:
+def error_body(refusal: Refusal) -> dict[str, object]:
     """A refusal as OpenAI's protocol has it."""
     field = refusal.fields[0]["field"] if refusal.fields else None
     status = openais_status(refusal)

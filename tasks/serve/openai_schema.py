@@ -6,7 +6,7 @@ Others are refused by name, or a client would believe that they were heeded.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -137,5 +137,5 @@ class ChatRequest(GenerationRequest):
         return self.max_tokens if given is None else given
 
     @property
-    def conversation(self) -> list[dict[str, Any]]:
+    def conversation(self) -> list[dict[str, str]]:
         return [message.plain() for message in self.messages]

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,7 +26,7 @@ HTTP_WORDS = {
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def about(served: ServedApplication) -> dict[str, Any]:
+def about(served: ServedApplication) -> dict[str, object]:
     """What GET /v1/APPLICATION answers. Raises Refusal while no version is loaded."""
     model, settings = champion(served), served.settings
     question, answer = model.example
@@ -61,8 +60,8 @@ class Pages:
         self.follower, self.predictions = follower, predictions
 
     async def application(self, request: Request) -> Response:
-        found = about(self.predictions.served(request.path_params["application"]))
-        return JSONResponse(found, headers={VERSION_HEADER: found["version"]})
+        body = about(self.predictions.served(request.path_params["application"]))
+        return JSONResponse(body, headers={VERSION_HEADER: str(body["version"])})
 
     async def applications(self, request: Request) -> Response:
         answering = [

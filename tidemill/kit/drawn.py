@@ -35,7 +35,10 @@ class RecipeYaml(TypedDict):
 
 
 def row(
-    inputs: dict[str, Any], target: dict[str, Any], payload: bytes | None = None, **slices: str
+    inputs: dict[str, object],
+    target: dict[str, object],
+    payload: bytes | None = None,
+    **slices: str,
 ) -> DrawnRow:
     asked = json.dumps(inputs, ensure_ascii=False)
     return {

@@ -72,7 +72,7 @@ class RunReceipt(Receipt):
 
     read: str = ""  # digest of what the step read: by it the receipt is known to hold
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, object]:
         """What it says, without how it is known."""
         return self.model_dump(exclude={"read"})
 

@@ -9,11 +9,10 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from tasks.collect.folder import names
 from tidemill.records.archive import MAX_MEMBER_MB
@@ -49,13 +48,13 @@ LONG_TEXTS = {"min_letters": 20, "max_chars": 100000}  # and those that are lear
 class SurveyResult:
     """A person's data, as conf/ will say it."""
 
-    source: dict[str, Any]  # selector, members, clean
-    split: dict[str, Any]  # the rule, but for its source
+    source: dict[str, object]  # selector, members, clean
+    split: dict[str, object]  # the rule, but for its source
     rows: int  # documents, or days
     told: str  # for people: "120 pictures in 3 folders"
     summary: str
     kinds: list[str] = field(default_factory=list)
-    label: dict[str, Any] = field(
+    label: dict[str, object] = field(
         default_factory=dict
     )  # options; None takes one of the like's away
     counts: dict[str, int] = field(default_factory=dict)  # of each class
@@ -81,7 +80,7 @@ def survey(reads: str, name: str, path: Path, columns: dict[str, str]) -> Survey
     return _series(path, columns)
 
 
-def _hashed(rows: int) -> dict[str, Any]:
+def _hashed(rows: int) -> dict[str, object]:
     """A split by hash; of few rows more are for testing, or no verdict could be reached."""
     return {"by": "hash", "column": "doc_id", "valid": 0.1, "test": 0.3 if rows < 1000 else 0.2}
 
@@ -154,7 +153,7 @@ def _of_folders(reads: str, what: str, counts: dict[str, int]) -> SurveyResult:
     )
 
 
-def _by_column(column: str) -> dict[str, Any]:
+def _by_column(column: str) -> dict[str, object]:
     """Options of labels: the class stands in this column, and nothing is rated."""
     return {"column": column, "rating": None, "least": None, "domains": None}
 
@@ -218,7 +217,7 @@ def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> SurveyR
         return _of_json_lines(reads, path, body, columns)
     delimiter, head, rows = _table(path, body, tuple(columns.values()))
     text = _column("text", columns, head, TEXT)
-    rule: dict[str, Any] = {"kind": "table", "name": "text", "text": text}
+    rule: dict[str, object] = {"kind": "table", "name": "text", "text": text}
     values = list(rows)
     if not values:
         raise Refused(f"--data: {path} has a head and no rows")
@@ -258,7 +257,7 @@ def _of_json_lines(reads: str, path: Path, body: str, columns: dict[str, str]) -
     return _of_labelled_rows(reads, path, rule, len(rows), counts, "label")
 
 
-def _json_record(path: Path, number: int, line: str) -> dict[str, Any]:
+def _json_record(path: Path, number: int, line: str) -> dict[str, object]:
     """One line's record; an empty one of an empty line. Raises Refused."""
     try:
         record = json.loads(line) if line.strip() else {}
@@ -296,7 +295,7 @@ def _check_labels(path: Path, label: str, counts: dict[str, int]) -> None:
         )
 
 
-def _of_plain_rows(name: str, path: Path, rule: dict[str, Any], rows: int) -> SurveyResult:
+def _of_plain_rows(name: str, path: Path, rule: Mapping[str, object], rows: int) -> SurveyResult:
     """How a table of texts without labels is read."""
     return SurveyResult(
         source={"members": "*", "selector": [rule], "clean": LONG_TEXTS},
@@ -310,12 +309,20 @@ def _of_plain_rows(name: str, path: Path, rule: dict[str, Any], rows: int) -> Su
 
 
 def _of_labelled_rows(
-    reads: str, path: Path, rule: dict[str, Any], rows: int, counts: dict[str, int], label: str
+    reads: str,
+    path: Path,
+    rule: Mapping[str, object],
+    rows: int,
+    counts: dict[str, int],
+    label: str,
 ) -> SurveyResult:
     """How a table of texts with a label or a language each is read."""
     labelled = reads != "texts"
     unlabelled = rows - sum(counts.values())
-    options = {"texts": {"languages": {}, "given": None}, CLASSED: _by_column(label)}
+    options: dict[str, dict[str, object]] = {
+        "texts": {"languages": {}, "given": None},
+        CLASSED: _by_column(label),
+    }
     return SurveyResult(
         source={"members": "*", "selector": [rule], "clean": SHORT_TEXTS},
         split=_hashed(rows),
@@ -323,7 +330,7 @@ def _of_labelled_rows(
         counts=counts,
         told=f"{rows:,} texts, a row each, in {len(counts)} classes: {_shown(counts)}"
         + (f"; {unlabelled:,} without a class are left out" if unlabelled else ""),
-        kinds=[rule["name"]],
+        kinds=[str(rule["name"])],
         summary=f"Names what a text is: {_listed(counts)}."
         if labelled
         else f"Continues a text in the manner of {path.stem}.",
@@ -414,7 +421,7 @@ def _of_days(
             f"--data: {path} has {len(every)} days; at least 200 are needed for a window, a "
             "training, an embargo and a test"
         )
-    rule: dict[str, Any] = {
+    rule: dict[str, object] = {
         "kind": "csv",
         "name": "series",
         **({"group": group} if group else {}),

@@ -6,6 +6,7 @@ They are made from the application it is like and from what was found in a perso
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def source(name: str, path: str, found: SurveyResult) -> str:
     }
     return (
         f"# What {name} learns from: "
-        f"{'one folder' if len(found.source['members']) > 1 else 'a folder or a file'} "
+        f"{'one folder' if found.source['members'] != '*' else 'a folder or a file'} "
         "of your own, read anew at each run.\n"
         + _dump(head).replace(
             "licence: LicenseRef-own\n",
@@ -163,29 +164,27 @@ def recipe(
         "nightly: false                   # true: the clock retrains it\n",
         _dump({"sources": [{"name": name}]}),
         _dump({"select": {"kinds": found.kinds, **select}}),
-        _dump({"label": _label(whole, found)}),
+        _dump({"label": _label(whole.get("label"), found)}),
         "# Rows that share what stands in `column` go the same way, now and in every later run.\n"
-        + _dump({"split": _split(name, whole, found)}),
+        + _dump({"split": _split(name, whole["split"], found)}),
         *_kept(name, kind, text),
     ]
     body = "\n".join(block.strip("\n") + "\n" for block in blocks)
     return _one_slice(body, {use["name"] for use in whole["sources"]}, name)
 
 
-def _label(whole: dict[str, Any], found: SurveyResult) -> dict[str, Any]:
+def _label(like: Mapping[str, object] | None, found: SurveyResult) -> dict[str, object]:
     """The like's options of labels with those of the data; one that is None goes."""
-    options = {**(whole.get("label") or {}), **found.label}
+    options = {**(like or {}), **found.label}
     return {key: value for key, value in options.items() if value is not None}
 
 
-def _split(name: str, whole: dict[str, Any], found: SurveyResult) -> dict[str, Any]:
+def _split(name: str, like: Mapping[str, Any], found: SurveyResult) -> dict[str, object]:
     """The like's split with one rule, the data's; a split by time has the like's embargo."""
     rule = {"source": name, **found.split}
     if found.split["by"] == "time":
-        rule["embargo"] = next(
-            (one["embargo"] for one in whole["split"]["rules"] if one.get("embargo")), 0
-        )
-    kept = {key: value for key, value in whole["split"].items() if key != "rules"}
+        rule["embargo"] = next((one["embargo"] for one in like["rules"] if one.get("embargo")), 0)
+    kept = {key: value for key, value in like.items() if key != "rules"}
     return {**kept, "rules": [rule]}
 
 
@@ -226,7 +225,7 @@ def _blocks(text: str) -> list[tuple[str, str]]:
     return [(one.group(1), text[one.start() : end]) for one, end in zip(starts, ends, strict=True)]
 
 
-def _dump(value: dict[str, Any]) -> str:
+def _dump(value: dict[str, object]) -> str:
     return yaml.safe_dump(
         value,
         sort_keys=False,

@@ -41,7 +41,7 @@ M = TypeVar("M", bound=BaseModel)
 FIXED = ("application", "summary", "nightly", "cron", "timezone")  # no run may override these
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     try:
         settings = layers.parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -63,14 +63,14 @@ def files(kind: str) -> list[str]:
     return sorted(path.stem for path in (conf() / kind).glob("*.yaml"))
 
 
-def _file(kind: str, name: str) -> dict[str, Any]:
+def _file(kind: str, name: str) -> dict[str, object]:
     path = conf() / kind / f"{name}.yaml"
     if not re.fullmatch(r"[a-z0-9_]+", name) or not path.is_file():
         raise Refused(f"no {kind} {name!r}; conf/{kind} has {', '.join(files(kind)) or 'none'}")
     return _read(path)
 
 
-def _judged(kind: type[M], settings: dict[str, Any], where: str) -> M:
+def _judged(kind: type[M], settings: dict[str, object], where: str) -> M:
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
@@ -210,7 +210,7 @@ def _check_golden(application: type[contract.Application], judged: RecipeConfig)
             )
 
 
-def _check_model(application: Any, model: dict[str, Any], where: str, key: str) -> None:
+def _check_model(application: Any, model: dict[str, object], where: str, key: str) -> None:
     try:
         application(**{str(name): value for name, value in model.items()})
     except ValidationError as error:

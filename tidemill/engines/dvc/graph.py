@@ -20,7 +20,7 @@ TRAINING = ("torch", "lightning")
 Stage = dict[str, Any]
 
 
-def graph() -> dict[str, Any]:
+def graph() -> dict[str, object]:
     """dvc.yaml as conf/ and the code imply it: a stage per source or recipe and step.
 
     Code dependencies are the closure of a step's imports (`tidemill.runtime.imports`).

@@ -93,7 +93,7 @@ class TextClassification(
         "log_loss": LOG_LOSS,
     }
 
-    def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
+    def label(self, documents: pd.DataFrame, options: dict[str, object]) -> pd.DataFrame:
         """The class that each document's source gives it."""
         import pandas as pd
 

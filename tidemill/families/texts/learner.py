@@ -128,7 +128,7 @@ class TextLearner(LightningLearner[TextRecipe, Data, TextModule]):
                 return f"its {what} are {known.get(name)} and today's are {own[name]}"
         return ""
 
-    def tables(self) -> dict[str, Any]:
+    def tables(self) -> dict[str, object]:
         recipe = self.recipe
         return {
             "labels": self.data.labels,
