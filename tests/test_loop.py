@@ -68,6 +68,13 @@ def test_a_network_trained_at_half_precision_has_weights_of_32_bits_afterwards(
     assert kinds == {torch.float32}, "no graph is made of others"
 
 
+@pytest.mark.parametrize("name", ["images", "stocks"])
+def test_a_nan_of_sixteen_bits_names_the_precision(name: str, project: Path) -> None:
+    """AdamW's smallest numbers are 0 in float16; a lower learning rate would not help."""
+    with pytest.raises(Fault, match=r"is nan at step .*16-true has no room.*say bf16-true"):
+        learner(name).fit(run(8, precision="16-true"))
+
+
 def test_a_tied_weight_is_saved_under_both_of_its_names(tmp_path: Path) -> None:
     class Tied(torch.nn.Module):
         def __init__(self) -> None:

@@ -153,6 +153,7 @@ def test_a_snapshot_carries_a_card_that_its_checker_reads_beside_the_run_and_in_
     assert kept == logged
 
 
+@pytest.mark.apps
 def test_a_worse_candidate_is_rejected_with_its_reason_and_the_champion_stays(lived: Clone) -> None:
     worse = ended(
         lived.tidemill("run", "languages", "model.dim=1", "trainer.max_epochs=0", "--json")

@@ -23,6 +23,10 @@ from tidemill.runtime import process
 from tidemill.runtime.errors import Fault
 
 TOLD_EVERY_S = 0.5
+HALVES = (
+    "trainer.precision=16-true has no room for the small numbers of most optimisers; "
+    "say bf16-true or 16-mixed"
+)
 READ_EVERY = 10  # batches; to read a loss waits for the accelerator, or for the other processes
 
 
@@ -62,7 +66,8 @@ class FiniteLoss(Callback):
             if bad
             else f"the loss of another process is NaN or infinite by step {steps_done(trainer)}"
         )
-        raise Fault(f"{self.what}: {where}; lower the learning rate")
+        remedy = HALVES if trainer.precision == "16-true" else "lower the learning rate"
+        raise Fault(f"{self.what}: {where}; {remedy}")
 
 
 class Progress(Callback):
