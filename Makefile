@@ -7,7 +7,7 @@ TORCH  := 2.13.0
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check mutants pictures test test-system golden gpu run tour results reference clean
+.PHONY: help setup lock check mutants pictures test test-apps test-system golden gpu run tour results reference clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -43,7 +43,10 @@ check: setup     ## ruff and mypy
 	$(BIN)/mypy
 
 test: setup      ## the default tests: no root, no network beyond pip
-	$(BIN)/python -m pytest -m "not system" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -m "not system and not apps" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-apps: setup ## whole runs and nights of applications, a quarter of an hour more
+	$(BIN)/python -m pytest -m "apps and not system" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-system: setup  ## slow tests, and those that need root or a Debian package
 	$(BIN)/python -m pytest -m system $(ARGS)

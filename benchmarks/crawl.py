@@ -16,10 +16,10 @@ import sys
 import tempfile
 import venv
 from pathlib import Path
-from typing import Any
 
-from tasks.collect.package import fetch
+from benchmarks.rows import Row, show
 from tidemill.engines.config.schema import PinnedPackage
+from tidemill.engines.packages.fetch import fetch
 from tidemill.records.archive import members
 from tidemill.runtime.paths import root, state
 
@@ -116,31 +116,17 @@ def report(
         name: statistics.median(one["pages"] / one["cpu_s"] for one in runs)
         for name, runs in found.items()
     }
-    rows: list[dict[str, Any]] = [
-        {
-            "name": f"{title}, pages per CPU second",
-            "ours": speed[mine],
-            "peer": speed[other],
-            "ratio": speed[mine] / speed[other],
-            "goal": goal,
-        }
+    rows = [
+        Row(f"{title}, pages per CPU second", speed[mine], speed[other], f"ratio >= {goal}")
         for title, mine, other, goal in (
-            ("crawl beside Scrapy", "ours", "scrapy", 3.0),
-            ("crawl beside Crawlee (Parsel)", "ours", "crawlee", 1.0),
-            ("crawl again beside Scrapy's RFC2616 cache", "ours again", "scrapy again", 10.0),
+            ("crawl beside Scrapy", "ours", "scrapy", 3),
+            ("crawl beside Crawlee (Parsel)", "ours", "crawlee", 1),
+            ("crawl again beside Scrapy's RFC2616 cache", "ours again", "scrapy again", 10),
         )
     ]
-    rows.append(
-        {
-            "name": "memory of a million addresses, MB at most",
-            "ours": million["peak_mb"],
-            "peer": None,
-            "ratio": None,
-            "goal": 300.0,
-        }
-    )
+    rows.append(Row("memory of a million addresses, MB", million["peak_mb"], goal="<= 300"))
+    show(rows, as_json)
     if as_json:
-        print(json.dumps(rows, indent=1))
         return
     for name, runs in found.items():
         print(
@@ -148,12 +134,6 @@ def report(
             f"found, {speed[name]:8.0f} pages per CPU second, "
             f"{statistics.median(one['wall_s'] for one in runs):6.1f} s, "
             f"{max(one['peak_mb'] for one in runs):5.0f} MB"
-        )
-    for row in rows:
-        print(
-            f"{row['name']:60} {row['ours']:8.0f}"
-            + (f" {row['peer']:8.0f}  ratio {row['ratio']:.2f}" if row["peer"] else "")
-            + f"  goal {row['goal']:g}"
         )
     print(
         f"a million addresses: {million['cpu_s']:.1f} s of processor, "

@@ -7,11 +7,12 @@ rejected, and a good one is promoted (power), each with its Monte Carlo error.
 """
 
 import argparse
-import json
 import os
 import resource
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from benchmarks.rows import Row, show
 from tasks.judge.comparison import Comparison
 from tasks.judge.gates import ask
 from tests.support.simulation import (
@@ -41,7 +43,7 @@ from tidemill.engines.config.schema import Gate, Score
 from tidemill.records.receipts import Scored
 
 ROWS, SLICES, GATES, RESAMPLES = 10_000, 30, 12, 10_000
-GOAL_S, GOAL_MB = 3.0, 500.0
+GOAL_S, GOAL_MB = 3, 500
 
 
 def data() -> tuple[np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]:
@@ -102,25 +104,14 @@ def theirs(slices: np.ndarray, models: dict[str, tuple[np.ndarray, np.ndarray]])
     return time.perf_counter() - began
 
 
-def row(name: str, ours: float, goal: float, peer: float | None = None) -> dict[str, object]:
-    return {
-        "name": name,
-        "ours": ours,
-        "peer": peer,
-        "ratio": None if peer is None else round(peer / ours, 2),
-        "goal": goal,
-        "holds": ours <= goal,
-    }
-
-
-def speed() -> list[dict[str, object]]:
+def speed() -> list[Row]:
     slices, models = data()
     ours(slices, models)  # imports and caches
     mine = min(ours(slices, models) for _ in range(3))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return [
-        row("verdict, s", round(mine, 2), GOAL_S, round(theirs(slices, models), 2)),
-        row("peak memory, MB", round(peak), GOAL_MB),
+        Row("verdict, s, beside scipy's bootstrap", mine, theirs(slices, models), f"<= {GOAL_S}"),
+        Row("peak memory, MB", peak, goal=f"<= {GOAL_MB}"),
     ]
 
 
@@ -129,17 +120,26 @@ def fewer(world: World, trials: int) -> int:
     return max(5, trials // 20) if world.name.startswith("150 labels") else trials
 
 
-def simulated(name: str, share: Share, least: float | None = None) -> dict[str, object]:
-    """A share of trials and its Monte Carlo error; it holds where its 99 % interval reaches its
-    goal.
-    """
-    goal = ALPHA if least is None else least
-    holds = share.at_most(goal) if least is None else share.value >= goal
-    line = row(f"{name}, +- {share.error:.3f}", round(share.value, 4), goal)
-    return line | {"holds": holds}
+@dataclass(frozen=True)
+class Allowed(Row):
+    """A share of trials that may be ALPHA; the goal is met where its 99 % interval reaches that."""
+
+    reached: bool = False
+
+    @property
+    def holds(self) -> bool:
+        return self.reached
 
 
-def simulations(trials: int) -> Iterator[dict[str, object]]:
+def simulated(name: str, share: Share, least: float | None = None) -> Row:
+    """A share of trials and its Monte Carlo error."""
+    named = f"{name}, +- {share.error:.3f}"
+    if least is not None:
+        return Row(named, share.value, goal=f">= {least}")
+    return Allowed(named, share.value, goal=f"<= {ALPHA}", reached=share.at_most(ALPHA))
+
+
+def simulations(trials: int) -> Iterator[Row]:
     """False promotions at the bound, false alarms, power, and what 200 nights take."""
     for world in FALSE:
         yield simulated(f"false promotion: {world.name}", promotions(world, fewer(world, trials)))
@@ -155,7 +155,8 @@ def simulations(trials: int) -> Iterator[dict[str, object]]:
     lucky = Share(sum(promoted_among(200, seed) for seed in range(sets)), sets)
     yield simulated("any of 200 candidates, equal, on the same 500 rows", lucky)
     live = slide(200, 8000, 0.01, 0.003, anchored=True)
-    yield row("200 nights, each worse by .3 margin: margins lost", (live[0] - live[-1]) / 0.01, 2)
+    lost = (live[0] - live[-1]) / 0.01
+    yield Row("200 nights, each worse by .3 margin: margins lost", lost, goal="<= 2")
 
 
 def main() -> None:
@@ -164,17 +165,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=400, help="of each simulated world")
     chosen = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    rows = speed()
-    for line in simulations(chosen.trials):
-        rows.append(line)
-        if not chosen.json:
-            print(f"{line['name']}: {line['ours']} (goal {line['goal']}, holds: {line['holds']})")
-    if chosen.json:
-        print(json.dumps(rows))
-        return
-    for line in rows[:2]:
-        beside = f", scipy's bootstrap alone {line['peer']}" if line["peer"] else ""
-        print(f"{line['name']}: {line['ours']} (goal {line['goal']}){beside}")
+    show(chain(speed(), simulations(chosen.trials)), chosen.json)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import write, write_json
 
 BEGIN, END = "<!-- results: made by `make results` -->", "<!-- end of results -->"
-SIMPLER = ("baseline", "trivial")
 
 
 def row(name: str, root: Path) -> dict[str, Any] | None:
@@ -55,8 +54,8 @@ def row(name: str, root: Path) -> dict[str, Any] | None:
         "rows": known,
         "metric": metric,
         "better": meaning.better,
-        "simpler": next((model for model in SIMPLER if whole.get(model) is not None), None),
-        **{model: whole.get(model) for model in (*SIMPLER, "candidate", "low", "high")},
+        "simpler": judged.simpler.model_dump() if judged.simpler else None,
+        **{column: whole.get(column) for column in ("candidate", "low", "high")},
         "level": round(1 - 2 * settings.alpha, 4),
         "verdict": judged.verdict,
         "because": judged.because,
@@ -118,35 +117,51 @@ def run(name: str) -> dict[str, Any]:
     return made
 
 
+HEAD = (
+    "application",
+    "data (rows: train / test)",
+    "metric",
+    "best simpler model",
+    "ours",
+    "difference, paired",
+    "minutes",
+    "verdict",
+)
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as markdown."""
-    level = f"{rows[0]['level']:.0%}" if rows else "90%"
-    lines = [
-        (
-            "| application | data (rows: train / test) | metric | simpler model | ours | "
-            f"interval ({level}) | minutes | verdict |"
-        ),
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for item in rows:
-        seen = (
-            f"{item['rows']['train']:,} / {item['rows']['test']:,}"
-            if "train" in item["rows"]
-            else f"- / {item['rows']['test']:,}"
-        )
-        interval = f"{item['low']:.3f} to {item['high']:.3f}" if item["low"] is not None else "none"
-        minutes = (
-            "not timed"
-            if item["minutes"] is None
-            else f"{item['minutes']:.1f} on {item['cores']} cores"
-        )
-        simpler = f"{item[item['simpler']]:.3f} ({item['simpler']})" if item["simpler"] else "none"
-        lines.append(
-            f"| `{item['application']}` | {', '.join(item['data'])} ({seen}) | "
-            f"{item['metric']}, {item['better']} is better | {simpler} "
-            f"| **{item['candidate']:.3f}** | {interval} | {minutes} | {item['verdict']} |"
-        )
-    return "\n".join(lines)
+    """The rows as markdown; an interval stands in brackets."""
+    lines = [f"| {' | '.join(HEAD)} |", "|" + "---|" * len(HEAD)]
+    return "\n".join([*lines, *map(_line, rows)])
+
+
+def _line(item: dict[str, Any]) -> str:
+    train = f"{item['rows']['train']:,}" if "train" in item["rows"] else "-"
+    minutes = "not timed"
+    if item["minutes"] is not None:
+        minutes = f"{item['minutes']:.1f} on {item['cores']} cores"
+    beside, gain = "none", "none"
+    if simpler := item["simpler"]:
+        beside = f"{simpler['figure']:.3f} ({simpler['model']})"
+        gain = f"{simpler['gain']:+.3f}{_ends(simpler, '+.3f')}"
+    cells = (
+        f"`{item['application']}`",
+        f"{', '.join(item['data'])} ({train} / {item['rows']['test']:,})",
+        f"{item['metric']}, {item['better']} is better",
+        beside,
+        f"**{item['candidate']:.3f}**{_ends(item, '.3f')}",
+        gain,
+        minutes,
+        item["verdict"],
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _ends(item: dict[str, Any], form: str) -> str:
+    """The ends of an interval, where there is one."""
+    if item["low"] is None:
+        return ""
+    return f" [{item['low']:{form}}, {item['high']:{form}}]"
 
 
 def placed(page: str, text: str) -> str:

@@ -4,13 +4,13 @@ python -m benchmarks.score [APPLICATION ...] [--json]: applications that have a 
 all of them; `score` beside `predict`.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
 
 import pandas as pd
 
+from benchmarks.rows import Row, show
 from tidemill import contract
 from tidemill.engines.mlflow import packages
 from tidemill.engines.mlflow.live import live
@@ -27,7 +27,7 @@ def timed(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def row(application: str) -> dict[str, object]:
+def row(application: str) -> Row:
     """Processor seconds of both, in turn; the ratio of the medians."""
     number = live(application).version
     if number is None:
@@ -50,13 +50,8 @@ def row(application: str) -> dict[str, object]:
             )
         )
     ours, peer = (pd.Series(part).median() for part in zip(*both[1:], strict=True))
-    return {
-        "name": f"score {application}, {len(examples)} rows",
-        "ours": round(ours, 3),
-        "peer": round(peer, 3),
-        "ratio": round(ours / peer, 3),
-        "goal": 1.1,
-    }
+    name = f"score {application}, {len(examples)} rows, processor s beside predict"
+    return Row(name, ours, peer, "ratio <= 1.1")
 
 
 def main() -> None:
@@ -64,15 +59,7 @@ def main() -> None:
     names = [item for item in sys.argv[1:] if not item.startswith("--")] or [
         name for name in contract.names() if live(name).version
     ]
-    rows = [row(name) for name in names]
-    if "--json" in sys.argv:
-        print(json.dumps(rows, indent=1))
-        return
-    for item in rows:
-        print(
-            f"{item['name']}: score {item['ours']} s of processor, predict {item['peer']} s, "
-            f"ratio {item['ratio']} (goal {item['goal']})"
-        )
+    show(map(row, names), "--json" in sys.argv)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 
+from benchmarks.rows import Row, show
 from tests.conftest import HERE, make_clone
 from tidemill.runtime.paths import environment, state
 
@@ -47,7 +47,7 @@ import sys, warnings
 sys.path.insert(0, sys.argv[1])
 warnings.filterwarnings("ignore")
 from tidemill.runtime import paths; paths.settle()
-import making
+from tests.support import making
 making.tiny("images").FIELDS = {}
 making.tiny("text_generation").FIELDS = {"batch": 2, "steps": 2, "samples": 0, "vocabulary": 600}
 for name in ("images", "text_generation"):
@@ -329,7 +329,7 @@ def side_by_side(
         },
     }
     subprocess.run(
-        [sys.executable, "-c", MAKE, str(HERE / "tests")],
+        [sys.executable, "-c", MAKE, str(HERE)],
         cwd=clone.folder,
         env=env,
         check=True,
@@ -421,105 +421,52 @@ def side_by_side(
     return found
 
 
-def rows(found: dict[str, dict[str, dict[str, float]]]) -> list[dict[str, Any]]:
-    told = []
+def rows(found: dict[str, dict[str, dict[str, float]]]) -> Iterator[Row]:
+    """What each application's servers took, ours beside each peer and beside itself."""
     for name, servers in found.items():
-        ours = servers["ours"]
-        for peer, cpu_goal in (("mlflow", 1 / 3), ("litserve", 1 / 2)):
-            theirs = servers[peer]
-            for figure, words, goal in (
-                ("cpu_ms", "CPU of a request, 16 clients, ms", cpu_goal),
-                ("alone_cpu_ms", "CPU of a request, one client, ms", cpu_goal),
-                ("mb", "memory, MB", 1 / 2),
-            ):
-                told.append(
-                    {
-                        "name": f"{name}: {words}, beside {peer}",
-                        "ours": round(ours[figure], 2),
-                        "peer": round(theirs[figure], 2),
-                        "ratio": round(ours[figure] / theirs[figure], 2),
-                        "goal": f"<= {goal:.2f}",
-                    }
-                )
-            told.append(
-                {
-                    "name": f"{name}: answers a second, beside {peer}",
-                    "ours": round(ours["per_s"], 1),
-                    "peer": round(theirs["per_s"], 1),
-                    "ratio": round(ours["per_s"] / theirs["per_s"], 2),
-                    "goal": None,
-                }
-            )
-        alone = servers["ours, one at a time"]
-        told += [
-            *(
-                {
-                    "name": f"{name}: answers a second to {clients} clients, beside one at a time",
-                    "ours": round(ours[figure], 1),
-                    "peer": round(alone[figure], 1),
-                    "ratio": round(ours[figure] / alone[figure], 2),
-                    "goal": ">= 2",
-                }
-                for clients, figure in ((CLIENTS, "per_s"), (MANY, "many_per_s"))
-            ),
-            {
-                "name": f"{name}: processor one at a time, beside it in batches, ms",
-                "ours": round(alone["cpu_ms"], 2),
-                "peer": round(ours["cpu_ms"], 2),
-                "ratio": round(alone["cpu_ms"] / ours["cpu_ms"], 2),
-                "goal": None,
-            },
-            {
-                "name": f"{name}: p99 beside p50 at 80 % load, ms",
-                "ours": round(ours["p99_ms"], 2),
-                "peer": round(ours["p50_ms"], 2),
-                "ratio": round(ours["spread"], 2),
-                "goal": "<= 4",
-            },
-            {
-                "name": f"{name}: turned away at 80 % load, %",
-                "ours": round(100 * ours["turned"], 2),
-                "peer": None,
-                "ratio": None,
-                "goal": None,
-            },
-            {
-                "name": f"{name}: p99 of those taken at ten times the load, beside p99 at 80 %, ms",
-                "ours": round(ours["over_p99_ms"], 2),
-                "peer": round(ours["p99_ms"], 2),
-                "ratio": round(ours["over_p99_ms"] / ours["p99_ms"], 2),
-                "goal": "<= 2",
-            },
-            {
-                "name": f"{name}: answered a second at ten times the load, beside 16 clients",
-                "ours": round(ours["over_per_s"], 1),
-                "peer": round(ours["per_s"], 1),
-                "ratio": round(ours["over_per_s"] / ours["per_s"], 2),
-                "goal": None,
-            },
-            {
-                "name": f"{name}: memory that the last half of it added, MB",
-                "ours": round(ours["drift_mb"], 2),
-                "peer": None,
-                "ratio": None,
-                "goal": "<= 5",
-            },
-            {
-                "name": f"{name}: as before so long after it, s",
-                "ours": ours["again_s"],
-                "peer": None,
-                "ratio": None,
-                "goal": "<= 5",
-            },
-            {
-                "name": f"{name}: start to the first answer, s",
-                "ours": round(ours["ready_s"], 2),
-                "peer": round(min(servers[peer]["ready_s"] for peer in ("mlflow", "litserve")), 2),
-                "ratio": None,
-                "goal": "< 3",
-            },
-        ]
-    return told
+        for peer, goal in (("mlflow", 0.33), ("litserve", 0.5)):
+            yield from beside(f"{name}: ", servers["ours"], peer, servers[peer], goal)
+        yield from together(name, servers["ours"], servers["ours, one at a time"])
+        yield from under_load(name, servers["ours"])
+        first = min(servers[peer]["ready_s"] for peer in ("mlflow", "litserve"))
+        yield Row(
+            f"{name}: start to the first answer, s", servers["ours"]["ready_s"], first, "<= 3"
+        )
+
+
+def beside(
+    name: str, ours: dict[str, float], peer: str, theirs: dict[str, float], cpu_goal: float
+) -> Iterator[Row]:
+    for figure, words, goal in (
+        ("cpu_ms", "CPU of a request, 16 clients, ms", cpu_goal),
+        ("alone_cpu_ms", "CPU of a request, one client, ms", cpu_goal),
+        ("mb", "memory, MB", 0.5),
+    ):
+        title = f"{name}{words}, beside {peer}"
+        yield Row(title, ours[figure], theirs[figure], f"ratio <= {goal}")
+    yield Row(f"{name}answers a second, beside {peer}", ours["per_s"], theirs["per_s"])
+
+
+def together(name: str, ours: dict[str, float], alone: dict[str, float]) -> Iterator[Row]:
+    """Questions answered in batches, beside one at a time."""
+    for clients, figure in ((CLIENTS, "per_s"), (MANY, "many_per_s")):
+        title = f"{name}: answers a second to {clients} clients, beside one at a time"
+        yield Row(title, ours[figure], alone[figure], "ratio >= 2")
+    title = f"{name}: processor one at a time, beside it in batches, ms"
+    yield Row(title, alone["cpu_ms"], ours["cpu_ms"])
+
+
+def under_load(name: str, ours: dict[str, float]) -> Iterator[Row]:
+    """At 80 % of what it can do, and at ten times that."""
+    title = f"{name}: p99 beside p50 at 80 % load, ms"
+    yield Row(title, ours["p99_ms"], ours["p50_ms"], "ratio <= 4")
+    yield Row(f"{name}: turned away at 80 % load, %", 100 * ours["turned"])
+    title = f"{name}: p99 of those taken at ten times the load, beside p99 at 80 %, ms"
+    yield Row(title, ours["over_p99_ms"], ours["p99_ms"], "ratio <= 2")
+    title = f"{name}: answered a second at ten times the load, beside 16 clients"
+    yield Row(title, ours["over_per_s"], ours["per_s"])
+    yield Row(f"{name}: memory that the last half of it added, MB", ours["drift_mb"], goal="<= 5")
+    yield Row(f"{name}: as before so long after it, s", ours["again_s"], goal="<= 5")
 
 
 def main() -> None:
@@ -530,13 +477,7 @@ def main() -> None:
     python = peers()
     with tempfile.TemporaryDirectory() as folder:
         found = side_by_side(Path(folder), given.seconds, python)
-    for row in rows(found):
-        print(
-            json.dumps(row)
-            if given.json
-            else f"{row['name']}: {row['ours']} to {row['peer']}, ratio {row['ratio']}"
-            + (f" (goal {row['goal']})" if row["goal"] else "")
-        )
+    show(rows(found), given.json)
 
 
 if __name__ == "__main__":

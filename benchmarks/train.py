@@ -9,7 +9,6 @@ checkpoints cost, and how long resuming takes.
 
 import argparse
 import csv
-import json
 import os
 import pickle
 import re
@@ -27,15 +26,16 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from benchmarks.rows import Row, show
 from recipes.text_generation.data import Data, pack
 from recipes.text_generation.muon import Muon
 from recipes.text_generation.network import Generator, GeneratorLearner
 from recipes.text_generation.recipe import TextGeneration
-from tasks.collect.package import fetch
 from tests.support.hardware import HARDWARE
 from tidemill.contract import Fitted, Run, Splits
 from tidemill.engines import config
 from tidemill.engines.config.schema import Trainer
+from tidemill.engines.packages.fetch import fetch
 from tidemill.learners.lightning.checkpoints import Checkpoints
 from tidemill.learners.lightning.loop import Kept
 from tidemill.learners.lightning.resume import Stop
@@ -257,21 +257,6 @@ def main() -> None:
         steps=asked.steps,
     )
     settings = Trainer(**{**HARDWARE, "gradient_clip": 1.0, "checkpoint_minutes": 0.25})
-    rows: list[dict[str, Any]] = []
-
-    def row(
-        name: str, ours: float, peer: float | None, ratio: float | None, goal: float | str | None
-    ) -> None:
-        rows.append(
-            {
-                "name": name,
-                "ours": round(ours, 3),
-                "peer": None if peer is None else round(peer, 3),
-                "ratio": None if ratio is None else round(ratio, 3),
-                "goal": goal,
-            }
-        )
-
     peer_ms, peer_loss = (
         nanogpt(asked.peer, train, valid, len(letters), asked.steps) if asked.peer else (None, None)
     )
@@ -295,37 +280,27 @@ def main() -> None:
             learned(recipe, (train, valid), often, Kept(again.checkpoints, Stop()), first, At(27))
         sys.stdout = sys.__stdout__
     tokens = 1000 * BATCH * BLOCK
-    row(
-        "tokens a second",
-        tokens / steps.ms(),
-        tokens / peer_ms if peer_ms else None,
-        peer_ms / steps.ms() if peer_ms else None,
-        1.0,
-    )
-    row(
-        "validation loss, nats a character",
-        metrics["valid_loss"],
-        peer_loss,
-        metrics["valid_loss"] - peer_loss if peer_loss else None,
-        0.02,
-    )
-    row(
-        "step against a bare torch loop, ms",
-        steps.ms(),
-        bare_ms,
-        steps.ms() / bare_ms,
-        1.3 if bare_ms >= 5 else None,
-    )
-    row("checkpoints, share of the training", sum(saves) / took, None, None, 0.03)
-    row("going on to the first new step, s", (first.first or 0) - resumed, None, None, 10)
-    for told in rows:
-        print(
-            json.dumps(told)
-            if asked.json
-            else f"{told['name']}: {told['ours']}"
-            + (f", peer {told['peer']}, {told['ratio']}" if told["peer"] is not None else "")
-            + f" (goal {told['goal']})"
-        )
+    loss = metrics["valid_loss"]
+    near = "" if peer_loss is None else f"<= {peer_loss + 0.02:.4g}"
+    rows = [
+        Row(
+            "tokens a second",
+            tokens / steps.ms(),
+            tokens / peer_ms if peer_ms else None,
+            "ratio >= 1",
+        ),
+        Row("validation loss, nats a character", loss, peer_loss, near),
+        # Below 5 ms a step is mostly what a loop costs at all.
+        Row(
+            "step against a bare torch loop, ms",
+            steps.ms(),
+            bare_ms,
+            "ratio <= 1.3" if bare_ms >= 5 else "",
+        ),
+        Row("checkpoints, share of the training", sum(saves) / took, goal="<= 0.03"),
+        Row("going on to the first new step, s", (first.first or 0) - resumed, goal="<= 10"),
+    ]
+    show(rows, asked.json)
 
 
 def timed(kept: Kept, saves: list[float]) -> Kept:

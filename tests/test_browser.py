@@ -32,6 +32,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
         browser.close()
 
 
+@pytest.mark.apps
 def test_a_person_starts_a_retraining_in_the_browser_approves_it_and_follows_the_link(
     tmp_path: Path, page
 ) -> None:

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -216,6 +217,24 @@ def test_a_record_that_hangs_or_kills_its_reader_costs_that_record_alone() -> No
     )
 
 
+def test_a_record_is_not_late_because_others_have_the_processor() -> None:
+    """Which records are read must not depend on what else this machine does."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    began = time.monotonic()
+    try:
+        with pool.Pool("tests.support.poison", "{}", 2.0) as children:
+            answers = list(children.asked([("work", {}, b"work")], 1))
+    finally:
+        os.sched_setaffinity(0, before)
+        for other in others:
+            other.kill()
+            other.wait()
+    assert answers[0][1] == {"said": "work"}, answers
+    assert time.monotonic() - began > 2.0  # it had to wait, else nothing was tried
+
+
 def test_a_record_that_takes_too_long_is_dropped_and_tried_again_another_night(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +397,35 @@ def test_a_short_row_of_a_table_has_no_text_called_none() -> None:
     ) == ("two", {"a": "2", "b": "two"})
 
 
+def test_a_table_without_a_head_is_read_by_given_names_and_its_quotation_marks_stay() -> None:
+    rule = config.source("vader").selector[0]
+    body = b'1_1\t-0.9\t"Never" again\r\n1_2\t2\t"It works, so far\r\n'
+    one, two = cut(rule, "p", body)
+    assert (one.text, two.text) == ('"Never" again', '"It works, so far')
+    assert one.attributes["rating"] == "-0.9" and two.attributes["id"] == "1_2"
+
+
+def test_json_lines_are_a_record_each_and_one_bad_line_is_named() -> None:
+    rule = Rule(kind="jsonl", name="r", text="body.text", attributes={"label": "topic"})
+    body = '\ufeff{"body": {"text": "a\\u2028b"}, "topic": 3}\n\n{"topic": null}\n'.encode()
+    parts = list(cut(rule, "p", body))
+    assert [(part.place, part.text, part.attributes) for part in parts] == [
+        ("row-1", "a\u2028b", {"label": "3"}),
+        ("row-3", "", {"label": ""}),
+    ]
+    for bad in (b'{"a": 1}\n{"a"\n', b"{}\n" + b"[" * 100_000):
+        with pytest.raises(Unreadable, match="line 2 is not JSON"):
+            list(cut(rule, "p", bad))
+    with pytest.raises(Unreadable, match="not UTF-8"):
+        list(cut(rule, "p", b"\xff"))
+
+
+def test_a_texts_label_may_stand_in_its_address() -> None:
+    rule = Rule(kind="whole", name="text", label="^[^#]*#([^/]+)/")
+    (part,) = cut(rule, "files:mine#spam/1.txt", b"buy now")
+    assert part.attributes == {"label": "spam"} and part.text == "buy now"
+
+
 @pytest.mark.parametrize("harm", ["substr(marks, 1, length(marks) - 6)", "zeroblob(length(marks))"])
 def test_marks_that_are_not_as_they_were_written_are_not_believed(
     mill: Room, harm: str, capfd: pytest.CaptureFixture[str]
@@ -484,9 +532,9 @@ def test_everything_that_comes_in_is_kept_or_dropped_with_a_reason(mill: Room) -
 def test_text_that_no_table_can_hold_is_dropped_with_its_reason() -> None:
     source = config.source("udhr")
     row = {"uri": "http://udhr.localhost/x", "media": "text/xml", "charset": None}
-    found = read.sound(source, row, Part("article", "article-1", "half a \ud800 character"))
+    found = read.sound(source, row, Part("article", "article-1", "half a \ud800 character"), "")
     assert found["unread"] == "half a character (a lone surrogate)" and found["text"] == ""
-    assert read.sound(source, row, Part("article", "article-\ud801", "whole"))["unread"]
+    assert read.sound(source, row, Part("article", "article-\ud801", "whole"), "")["unread"]
 
 
 def test_when_nothing_is_left_one_line_says_why_and_the_last_output_stays(mill: Room) -> None:

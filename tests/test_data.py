@@ -73,7 +73,7 @@ def test_a_table_gives_a_document_a_row_and_whole_gives_one() -> None:
             b'body,lang,y\nHallo,de,1\n"a,b",en,0\n',
         )
     )
-    assert [(row.part, row.text, row.language, row.attributes["y"]) for row in rows] == [
+    assert [(row.place, row.text, row.language, row.attributes["y"]) for row in rows] == [
         ("row-1", "Hallo", "de", "1"),
         ("row-2", "a,b", "en", "0"),
     ]

@@ -12,11 +12,12 @@ from pydantic import BaseModel
 
 from tasks.clean import read
 from tests.conftest import HERE, Clone
+from tidemill import contract
 from tidemill.engines.config.schema import RecipeConfig, Source
 from tidemill.engines.dvc import graph
 from tidemill.runtime import paths
 
-RECIPES = frozenset({"images", "languages", "stocks", "text_generation"})
+RECIPES = frozenset(contract.names())
 NONE: frozenset[str] = frozenset()
 
 MOVES: dict[str, tuple[str, frozenset[str], frozenset[str], bool]] = {

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tasks.export.quantise import choose
+from tasks.export.quantise import MeasuredForm, choose
 from tests.support.serving import Project
 from tidemill.contract import Metric
 from tidemill.engines.config.schema import Export
@@ -15,9 +15,9 @@ ACCURACY = Metric(better="higher")
 SETTINGS = Export(margin=0.01, gain=0.1)
 
 
-def table(**forms: tuple[float, float, float]) -> list[dict]:
+def table(**forms: tuple[float, float, float]) -> list[MeasuredForm]:
     return [
-        {"form": name, "accuracy": accuracy, "p50_ms": ms, "mb": mb}
+        MeasuredForm(name, figure=accuracy, p50_ms=ms, mb=mb)
         for name, (accuracy, ms, mb) in forms.items()
     ]
 
@@ -40,7 +40,7 @@ def table(**forms: tuple[float, float, float]) -> list[dict]:
 def test_the_smallest_of_the_fastest_that_are_not_worse_is_taken(forms: dict, taken: str) -> None:
     rows = table(**forms)
     assert choose(rows, "accuracy", ACCURACY, SETTINGS) == taken
-    assert all(row["why"] for row in rows)
+    assert all(form.why for form in rows)
 
 
 def test_lower_may_be_better() -> None:

@@ -40,6 +40,7 @@ def test_a_run_killed_at_ten_moments_ends_with_the_same_snapshot_and_one_version
     assert versions(clone, "languages") == ["1"]
 
 
+@pytest.mark.apps
 def test_a_run_killed_in_the_middle_goes_on(clone: Clone, lived: Clone) -> None:
     child = subprocess.Popen(
         [sys.executable, "-m", "tidemill.cli", "run", "languages", "--json"],

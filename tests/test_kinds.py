@@ -24,8 +24,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.collect import __main__ as collecting
-from tasks.collect.package import fetch
 from tidemill.engines.config.schema import PinnedPackage, Source
+from tidemill.engines.packages.fetch import fetch
 from tidemill.records import warc
 from tidemill.records.archive import members
 from tidemill.runtime import paths
@@ -242,6 +242,31 @@ def test_a_member_that_leaves_its_archive_or_is_too_large_is_refused(
         archive.writestr(name, b"x" * size)
     with pytest.raises(Refused, match=words):
         list(members(tmp_path / "x.zip", "*"))
+
+
+def test_members_of_an_archive_within_an_archive_are_found_and_bounded_too(tmp_path: Path) -> None:
+    inner = tarred(tmp_path / "inner.tgz", entry("one/a.txt"), entry("one/b.csv")).read_bytes()
+    worse = tarred(tmp_path / "worse.tgz", entry("../out.txt")).read_bytes()
+    path = tmp_path / "outer.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("more/inner.tgz", inner)
+        archive.writestr("a.txt", b"outer")
+    assert dict(members(path, "more/*.tgz!/one/*.txt")) == {"more/inner.tgz!/one/a.txt": b"xxx"}
+    assert list(dict(members(path, "*.txt|*.tgz!/*.csv"))) == ["a.txt", "more/inner.tgz!/one/b.csv"]
+    # By the names that a manifest keeps of them.
+    wanted = {"more/inner.tgz!/one/b.csv", "a.txt"}
+    assert dict(members(path, "*", wanted)).keys() == wanted
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("more/inner.tgz", worse)
+    with pytest.raises(Refused, match="leaves the archive"):
+        list(members(path, "more/*.tgz!/*"))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("more/inner.tgz", b"no archive at all")
+        archive.writestr("a.deb", b"!<arch>\n")
+    with pytest.raises(Fault, match="cannot be read as an archive"):
+        list(members(path, "more/*.tgz!/*"))
+    with pytest.raises(Refused, match="within an archive, which is not opened"):
+        list(members(path, "a.deb!/*"))
 
 
 def test_many_members_are_over_the_limit_together(

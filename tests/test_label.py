@@ -697,3 +697,32 @@ def test_rows_without_a_target_are_all_kept() -> None:
     asked = pd.DataFrame({**rows, "target": ["x", "x", "y"], "dropped": None})
     once(asked, documents, {})
     assert asked["dropped"].isna().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        (
+            "stocks",
+            {"windw": 30},
+            "label.windw: Extra inputs are not permitted; .* window, columns",
+        ),
+        ("stocks", {"window": "many"}, "label.window: Input should be a valid integer"),
+        ("languages", {"min_examples": 0}, "label.min_examples: .* greater than or equal to 1"),
+        ("images", {"names": ["zero"]}, "label.names: Input should be a valid dictionary"),
+        ("text_generation", {"form": "verse"}, "label.form: Input should be 'texts' or 'conv"),
+        ("text_generation", {"languages": {"deu": 1.5, "eng": None}}, "label.languages.eng"),
+    ],
+)
+def test_options_of_labels_are_of_a_type(name: str, options: dict, words: str) -> None:
+    """A misspelt one was silently without effect."""
+    nothing = pd.DataFrame({"kind": [], "language": [], "uri": [], "attributes": []})
+    with pytest.raises(Refused, match=words):
+        contract.application(name).label(nothing, options)
+
+
+def test_a_label_may_be_named_by_its_number() -> None:
+    from recipes.images.recipe import NamedLabels
+    from tidemill.kit.label_options import options_as
+
+    assert options_as(NamedLabels, {"names": {0: "zero"}}).names == {"0": "zero"}

@@ -14,8 +14,12 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw
 
+from tasks.clean.selectors import cut
 from tests.conftest import HERE, Clone, make_clone
+from tidemill import contract
 from tidemill.cli.new.survey import survey
+from tidemill.cli.new.write import module, recipe
+from tidemill.engines.config.schema import Rule
 from tidemill.runtime.errors import Refused
 
 CLASSES = ("circle", "cross", "square")
@@ -90,6 +94,7 @@ def test_a_folder_of_pictures_becomes_an_application(shapes: Clone) -> None:
     )
 
 
+@pytest.mark.apps
 def test_it_goes_the_whole_way_to_a_verdict(shapes: Clone) -> None:
     shapes.edit(
         "recipe/shapes.yaml",
@@ -169,7 +174,7 @@ def test_unchanged_files_give_unchanged_records_and_a_new_one_is_one_more(
         ),
         (
             ["mine", "--like", "imagse", "--data", "GOOD"],
-            "images (pictures), languages (labelled texts)",
+            "images (pictures), languages (labelled texts), sentiment (texts with classes)",
         ),
         (["mine", "--like", "images", "--data", "MISSING"], "does not exist"),
         (["mine", "--like", "images", "--data", "EMPTY"], "is empty"),
@@ -300,6 +305,81 @@ def test_a_table_is_read_by_what_its_head_says(tmp_path: Path) -> None:
     assert found.counts == {"ham": 10, "spam": 10} and found.split["test"] == 0.3
     with pytest.raises(Refused, match="--column label=Subject: the table has Body, Topic"):
         survey("labelled texts", "mine", path, {"label": "Subject"})
+
+
+def of_classes(folder: Path, form: str) -> Path:
+    """Texts with classes, in a form that a person may bring; one of them has no class."""
+    rows = [{"text": f"letter {at}", "topic": ("spam", "ham")[at % 2]} for at in range(20)]
+    if form == "folder":
+        for at, row in enumerate(rows):
+            (folder / "texts" / row["topic"]).mkdir(parents=True, exist_ok=True)
+            (folder / "texts" / row["topic"] / f"{at}.txt").write_text(row["text"])
+        return folder / "texts"
+    rows.append({"text": "who knows", "topic": ""})
+    path = folder / f"letters.{form}"
+    if form == "csv":
+        pd.DataFrame(rows).to_csv(path, index=False)
+    else:
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("form", ["folder", "csv", "jsonl"])
+def test_texts_with_classes_are_read_in_each_form_and_no_language_is_asked_of_them(
+    tmp_path: Path, form: str
+) -> None:
+    found = survey("texts with classes", "mine", of_classes(tmp_path, form), {})
+    assert found.counts == {"ham": 10, "spam": 10}
+    assert ("1 without a class are left out" in found.told) == (form != "folder")
+    (rule,) = found.source["selector"]
+    assert "language" not in rule
+    # What the source reads is what the label step finds the class in.
+    bodies = [path for path in sorted(tmp_path.rglob("*.*")) if path.is_file()]
+    application = contract.application("sentiment")
+    labels = []
+    for path in bodies:
+        uri = f"files:mine#{path.relative_to(tmp_path / 'texts')}" if form == "folder" else "x"
+        for part in cut(Rule(**rule), uri, path.read_bytes()):
+            row = {"doc_id": "d", "uri": uri, "source": "mine", "text": part.text}
+            options = {key: value for key, value in found.label.items() if value is not None}
+            example = application.example(
+                {**row, "attributes": json.dumps(part.attributes)}, options
+            )
+            labels.append((json.loads(example["target"])["label"], example["dropped"]))
+    without = [] if form == "folder" else [("", "its source gives it no class")]
+    assert sorted(labels) == sorted([("ham", None), ("spam", None)] * 10 + without, key=str)
+
+
+def test_what_is_made_of_texts_with_classes_speaks_of_them_alone(tmp_path: Path) -> None:
+    found = survey("texts with classes", "letters", of_classes(tmp_path, "csv"), {})
+    kind = contract.load("sentiment")
+    like = (HERE / "conf" / "recipe" / "sentiment.yaml").read_text()
+    body = yaml.safe_load(recipe("letters", "sentiment", kind, like, found, found.summary))
+    assert body["label"] == {"column": "topic"} and body["select"]["kinds"] == ["text"]
+    made = recipe("letters", "sentiment", kind, like, found, found.summary)
+    made += module("letters", "sentiment", kind, found, "letters.csv")
+    assert "tidemill/families/texts/fields.py" in made
+    for word in ("language", "rating", "tweet", "editorial", "VADER", "vader"):
+        assert word not in made, word
+    assert all(gate["why"] for gate in body["gates"])
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ('{"text": "a"\n', "line 1 of .* is not JSON"),
+        ("[1, 2]\n", "is no record"),
+        ('{"text": "a"}\n', "no column for label among text"),
+        ('{"text": "a", "label": 1}\n', "has 1 value"),
+        ("[" * 9000, "is not JSON"),
+    ],
+)
+def test_json_lines_that_cannot_be_learned_from_are_refused(
+    tmp_path: Path, body: str, says: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(body)
+    with pytest.raises(Refused, match=says):
+        survey("texts with classes", "mine", tmp_path / "rows.jsonl", {})
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,7 @@ def test_a_model_made_before_is_on_mlflows_page_and_a_strange_host_is_turned_awa
         )
 
 
+@pytest.mark.apps
 def test_a_night_with_nothing_new_is_unchanged_and_one_that_is_on_wins(
     up: tuple[Clone, dict],
 ) -> None:
@@ -208,6 +209,7 @@ def test_the_champion_answers_over_http(up: tuple[Clone, dict]) -> None:
     )  # type: ignore[index]
 
 
+@pytest.mark.apps
 def test_an_application_that_fails_leaves_the_others_their_night(up: tuple[Clone, dict]) -> None:
     clone, where = up
     path = clone.folder / "conf/recipe/stocks.yaml"
@@ -224,6 +226,7 @@ def test_an_application_that_fails_leaves_the_others_their_night(up: tuple[Clone
     )
 
 
+@pytest.mark.apps
 def test_a_run_killed_with_its_machine_is_crashed_within_ninety_seconds_and_the_next_goes_on(
     up: tuple[Clone, dict],
 ) -> None:
@@ -259,6 +262,7 @@ def test_a_run_killed_with_its_machine_is_crashed_within_ninety_seconds_and_the_
     assert json.loads(again.stdout)["state"] == "DryRun", again.stderr
 
 
+@pytest.mark.apps
 def test_a_service_that_dies_is_started_again(up: tuple[Clone, dict]) -> None:
     _, where = up
     old = service(where, "mlflow.server")
@@ -284,6 +288,7 @@ def test_a_service_that_dies_is_started_again(up: tuple[Clone, dict]) -> None:
     until(answers, 240, "MLflow answers again")
 
 
+@pytest.mark.apps
 def test_down_leaves_nothing_and_up_finds_everything_again(up: tuple[Clone, dict]) -> None:
     clone, where = up
     processes = family(where)
@@ -343,6 +348,7 @@ def test_nobody_elsewhere_sees_the_pages_without_a_login(
         check(name)
 
 
+@pytest.mark.apps
 def test_in_public_both_servers_ask_for_a_login_and_ours_run_on(tmp_path: Path) -> None:
     import base64
 

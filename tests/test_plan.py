@@ -16,6 +16,7 @@ import yaml
 from recipes.text_generation.size import Size, budget
 from recipes.text_generation.transformer import Transformer
 from tests.conftest import HERE, Clone
+from tidemill import contract
 from tidemill.engines import config
 from tidemill.run import plan
 from tidemill.runtime import paths
@@ -70,7 +71,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         shutil.copytree(HERE / "conf", folder / "conf")
-        for name in ("images", "languages", "text_generation"):
+        for name in contract.names():
             splits = folder / "data" / "splits" / name
             splits.mkdir(parents=True)
             (splits / "report.json").write_text(json.dumps({"snapshot": "5" * 64}))
@@ -122,6 +123,46 @@ def test_a_changed_gate_judges_again_and_trains_nothing(here: Project) -> None:
     after = made("images")
     moved = [step for step in STEPS if before.reads(step) != after.reads(step)]
     assert after.key == before.key and moved == ["judge", "register", "end"]
+
+
+@pytest.mark.parametrize("name", contract.names())
+def test_a_changed_bound_of_any_gate_judges_again_and_trains_nothing(
+    here: Project, name: str
+) -> None:
+    def from_scratch(body: dict[str, Any]) -> None:
+        body["model"].pop("start", None)  # weights are no part of the question, and large
+
+    def changed(body: dict[str, Any]) -> None:
+        for gate in body["gates"]:
+            for bound in {"at_least", "at_most", "margin"} & gate.keys():
+                gate[bound] *= 0.9
+
+    here.edit(name, from_scratch)
+    before = made(name)
+    here.edit(name, changed)
+    after = made(name)
+    assert before.recipe.gates != after.recipe.gates
+    moved = [step for step in STEPS if before.reads(step) != after.reads(step)]
+    assert after.key == before.key and moved == ["judge", "register", "end"]
+
+
+def test_a_start_that_only_the_recipes_default_names_is_in_the_key(
+    here: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here.folder / "own").mkdir()
+    (here.folder / "own" / "weights").write_text("one")
+    here.edit("sentiment", lambda body: body["model"].update(start="own"))
+    named = made("sentiment")
+    here.edit("sentiment", lambda body: body["model"].pop("start"))
+    assert made("sentiment").start == {}
+    field = contract.load("sentiment").model_fields["start"]
+    monkeypatch.setattr(field, "default", "own")
+    contract.load("sentiment").model_rebuild(force=True)
+    try:
+        assert made("sentiment").start == named.start != {}
+    finally:
+        monkeypatch.undo()
+        contract.load("sentiment").model_rebuild(force=True)
 
 
 @pytest.mark.parametrize("override", ["model.lr=0.5", "trainer.max_epochs=2", "seed=9"])

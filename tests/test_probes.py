@@ -190,7 +190,7 @@ def test_a_text_classifier_over_an_encoder_in_hugging_faces_layout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = {"start": str(encoder(tmp_path / "encoder"))}
-    made = probe(tmp_path, monkeypatch, "sentiment", model, "valid_accuracy", 12)
+    made = probe(tmp_path, monkeypatch, "opinions", model, "valid_accuracy", 12)
     made.documents(sentences(160))
     made.split()
     predictor, told = made.trained(tmp_path)
@@ -200,7 +200,7 @@ def test_a_text_classifier_over_an_encoder_in_hugging_faces_layout(
 
 
 def test_a_new_classifier_is_at_most_120_lines_of_python() -> None:
-    assert lines_of("sentiment") <= 120
+    assert lines_of("opinions") <= 120
 
 
 # Boosted trees over a table ---------------------------------------------------------------------
@@ -394,7 +394,7 @@ def test_a_sequence_to_sequence_model_of_two_graphs_is_exported_and_quantised_gr
 
 
 @pytest.mark.system  # the tests above are its short form
-@pytest.mark.parametrize("module", ["sentiment", "orchids", "painter", "readers", "mirror"])
+@pytest.mark.parametrize("module", ["opinions", "orchids", "painter", "readers", "mirror"])
 def test_each_goes_whole_through_a_dry_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
@@ -402,7 +402,7 @@ def test_each_goes_whole_through_a_dry_run(
     site = install(tmp_path / "site", module)
     monkeypatch.syspath_prepend(str(site))
     clone.env["PYTHONPATH"] = os.pathsep.join([clone.env["PYTHONPATH"], str(site), str(HERE)])
-    model = {"start": str(encoder(tmp_path / "encoder"))} if module == "sentiment" else {}
+    model = {"start": str(encoder(tmp_path / "encoder"))} if module == "opinions" else {}
     rows, metric, epochs = WHOLE[module]
     configure(clone, module, yaml_of(module, model, metric, epochs))
     table(clone.folder / "rows" / "rows.csv", rows())
@@ -413,7 +413,7 @@ def test_each_goes_whole_through_a_dry_run(
 
 
 WHOLE: dict[str, tuple[Callable[[], list[dict[str, Any]]], str, int]] = {
-    "sentiment": (lambda: sentences(160), "valid_accuracy", 12),
+    "opinions": (lambda: sentences(160), "valid_accuracy", 12),
     "orchids": (lambda: measured(240), "valid_accuracy", 1),
     "painter": (lambda: ring(200), "valid_energy", 6),
     "readers": (lambda: chosen(40, 30), "valid_rank", 20),

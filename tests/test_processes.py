@@ -33,19 +33,20 @@ DDP = (
     ("variables", "first"),
     [
         ({}, True),
-        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
-        ({"RANK": "3", "LOCAL_RANK": "0", "NODE_RANK": "0"}, False),
-        ({"LOCAL_RANK": "1"}, False),
-        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
-        ({"LOCAL_RANK": "0", "NODE_RANK": "0"}, True),
+        ({"MASTER_ADDR": "127.0.0.1", "RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"MASTER_ADDR": "127.0.0.1", "RANK": "3", "LOCAL_RANK": "0", "NODE_RANK": "0"}, False),
+        ({"MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": "1"}, False),
+        ({"MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
+        ({"MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": "0", "NODE_RANK": "0"}, True),
         ({"SLURM_PROCID": "2"}, False),
-        ({"RANK": "colonel"}, True),
+        ({"MASTER_ADDR": "127.0.0.1", "RANK": "colonel"}, True),
+        ({"RANK": "7"}, True),  # of a person's shell: nobody said that there are several
     ],
 )
 def test_one_process_of_all_machines_is_the_first(
     variables: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (*GLOBAL, *LOCAL):
+    for name in (*GLOBAL, *LOCAL, "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -58,7 +59,7 @@ def test_a_sweep_leaves_all_to_the_first_process(module: str, tmp_path: Path) ->
     done = subprocess.run(
         [sys.executable, "-m", module, "images"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(HERE), "LOCAL_RANK": "1"},
+        env={**os.environ, "PYTHONPATH": str(HERE), "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -67,13 +68,14 @@ def test_a_sweep_leaves_all_to_the_first_process(module: str, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["conf"]
 
 
-def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
-    """Batch norm and dropout included, and a last batch that does not divide."""
+@pytest.mark.parametrize("name", ["images", "text_generation"])
+def test_two_processes_make_the_steps_of_one(tmp_path: Path, name: str) -> None:
+    """Batch norm and dropout included, a last batch that does not divide, and masked tokens."""
     shutil.copytree(HERE / "conf", tmp_path / "conf")
     with inside(tmp_path):
-        splits("images")
+        splits(name)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.shared_batch"],
+        [sys.executable, "-m", "tests.support.shared_batch", name],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -83,8 +85,8 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (load_file(tmp_path / f"weights-{count}.safetensors") for count in (1, 2))
     assert one.keys() == two.keys()
-    for name, weight in one.items():
-        assert torch.allclose(weight, two[name], rtol=1e-9, atol=1e-9), name
+    for key, weight in one.items():
+        assert torch.allclose(weight, two[key], rtol=1e-9, atol=1e-9), key
 
 
 @pytest.mark.parametrize(
@@ -127,13 +129,14 @@ def ready(tmp_path: Path) -> Clone:
 
 
 @pytest.mark.system
+@pytest.mark.timeout(3600)
 def test_a_run_with_two_processes_is_promoted_and_verified(ready: Clone) -> None:
     network = ("model.width=16", "model.stages=3", "trainer.max_epochs=14")
     given = (*DDP, *network, "sweep.trials=1", "sweep.max_epochs=1")
-    done = ready.tidemill("run", "images", *given, "--json", timeout=900)
+    done = ready.tidemill("run", "images", *given, "--json", timeout=2400)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout)["state"] == "Promoted", done.stdout
-    verified = ready.run("tasks.verify", "images", timeout=600)
+    verified = ready.run("tasks.verify", "images", timeout=1200)
     assert verified.returncode == 0, verified.stderr[-2000:]
     answer = json.loads(verified.stdout.strip().splitlines()[-1])
     assert answer["verdict"] == "identical", answer

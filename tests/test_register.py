@@ -342,6 +342,7 @@ def test_a_signature_holds_for_these_bytes_and_this_key(
         signing.check(package, "it")
 
 
+@pytest.mark.apps
 def test_a_damaged_champion_is_not_served_and_nothing_is_promoted_on_its_silence(
     lived: Clone,
 ) -> None:

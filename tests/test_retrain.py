@@ -153,6 +153,7 @@ def test_a_snapshot_carries_a_card_that_its_checker_reads_beside_the_run_and_in_
     assert kept == logged
 
 
+@pytest.mark.apps
 def test_a_worse_candidate_is_rejected_with_its_reason_and_the_champion_stays(lived: Clone) -> None:
     worse = ended(
         lived.tidemill("run", "languages", "model.dim=1", "trainer.max_epochs=0", "--json")
@@ -167,6 +168,7 @@ def test_a_worse_candidate_is_rejected_with_its_reason_and_the_champion_stays(li
     assert versions(lived, "languages") == ["1"]
 
 
+@pytest.mark.apps
 def test_a_changed_rate_runs_the_model_half_only_and_a_changed_cleaning_rule_everything_after_it(
     lived: Clone,
 ) -> None:
@@ -251,6 +253,7 @@ def latest(clone: Clone, name: str) -> Path:
     )
 
 
+@pytest.mark.apps
 def test_a_verdict_reached_without_todays_champion_is_not_used(lived: Clone) -> None:
     """A dry run, or one that was cut off, leaves a verdict.
 
@@ -285,6 +288,7 @@ def test_a_verdict_reached_without_todays_champion_is_not_used(lived: Clone) -> 
     ]
 
 
+@pytest.mark.apps
 def test_a_killed_step_costs_a_retry_and_not_the_night(lived: Clone) -> None:
     import psutil
 
@@ -311,6 +315,7 @@ def test_a_killed_step_costs_a_retry_and_not_the_night(lived: Clone) -> None:
     assert "was killed by SIGKILL" in said and "DryRun" in said
 
 
+@pytest.mark.apps
 def test_status_says_how_each_run_ended_and_a_rollback_brings_the_previous_champion_back(
     lived: Clone,
 ) -> None:

@@ -21,9 +21,10 @@ import pytest
 from tasks.serve import __main__ as main
 from tests.conftest import HERE
 from tests.support.serving import Load, Project, Running, serving, until
+from tidemill import contract
 from tidemill.engines.config.schema import Serving
 
-NAMES = ("languages", "images", "stocks", "text_generation")
+NAMES = contract.names()
 
 
 @pytest.fixture(scope="module")

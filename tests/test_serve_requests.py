@@ -19,10 +19,11 @@ import pytest
 
 from tests.conftest import HERE
 from tests.support.serving import Project, Running, serving, until
+from tidemill import contract
 
 ORIGIN = "https://pages.example:8443"
 QUESTION = {"text": "Jeder Mensch hat das Recht auf Leben"}
-NAMES = ("languages", "images", "stocks", "text_generation")
+NAMES = contract.names()
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ OLD = frame(*ROWS)
         (OLD, []),
         (
             frame(*ROWS, ("e5", "d5", "web", "deu", "a")),
-            [{"source": "web", "language": "deu", "added": 1, "changed": 0, "gone": 0}],
+            [{"source": "web", "language": "deu", "added": 1, "changed": 0, "gone": 0, "moved": 0}],
         ),
         (
             frame(
@@ -49,7 +49,7 @@ OLD = frame(*ROWS)
                 ("e2", "d2", "web", "fra", "a"),
                 ("e3", "d3", "app", "deu", "b"),
             ),
-            [{"source": "app", "language": "", "added": 0, "changed": 0, "gone": 1}],
+            [{"source": "app", "language": "", "added": 0, "changed": 0, "gone": 1, "moved": 0}],
         ),
         (
             frame(
@@ -59,8 +59,22 @@ OLD = frame(*ROWS)
                 ("e4", "d4", "app", "", "b"),
             ),
             [
-                {"source": "web", "language": "deu", "added": 0, "changed": 1, "gone": 0},
-                {"source": "web", "language": "fra", "added": 0, "changed": 1, "gone": 0},
+                {
+                    "source": "web",
+                    "language": "deu",
+                    "added": 0,
+                    "changed": 1,
+                    "gone": 0,
+                    "moved": 0,
+                },
+                {
+                    "source": "web",
+                    "language": "fra",
+                    "added": 0,
+                    "changed": 1,
+                    "gone": 0,
+                    "moved": 0,
+                },
             ],
         ),
     ],
@@ -69,10 +83,24 @@ def test_a_document_is_added_gone_or_says_something_else(new: pd.DataFrame, want
     assert snapshot_diff.between(OLD, new) == wanted
 
 
+def test_an_example_in_another_split_is_moved() -> None:
+    new = OLD.assign(split=["test", "train", "train", "train"])
+    [row] = snapshot_diff.between(OLD, new)
+    assert row == {
+        "source": "web",
+        "language": "deu",
+        "added": 0,
+        "changed": 0,
+        "gone": 0,
+        "moved": 1,
+    }
+    assert snapshot_diff.totals([row])["moved"] == 1
+
+
 def test_a_document_that_lost_one_of_its_examples_is_changed() -> None:
     old = frame(("e1", "d1", "web", "deu", "a"), ("e2", "d1", "web", "deu", "a"))
     assert snapshot_diff.between(old, frame(("e1", "d1", "web", "deu", "a"))) == [
-        {"source": "web", "language": "deu", "added": 0, "changed": 1, "gone": 0}
+        {"source": "web", "language": "deu", "added": 0, "changed": 1, "gone": 0, "moved": 0}
     ]
 
 

@@ -193,6 +193,7 @@ def test_killed_between_and_within_its_trainings_an_ensemble_ends_with_the_same_
 # Pruning ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.apps
 def test_a_pruned_network_is_smaller_and_its_package_says_what_it_was(pictures: Clone) -> None:
     folder, trained, exported = made(
         pictures, "prune.fraction=0.5", "prune.margin=1", "prune.epochs=1"

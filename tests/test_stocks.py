@@ -169,6 +169,7 @@ def test_no_network_sees_a_day_of_the_fold_that_judges_it(small: Clone) -> None:
     assert [first for first, _ in data.folds] == sorted(first for first, _ in data.folds)
 
 
+@pytest.mark.apps
 def test_the_whole_flow_on_series_promotes_skill_and_its_row_is_told(small: Clone) -> None:
     done = small.tidemill("run", "stocks", "--json")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -185,10 +186,14 @@ def test_the_whole_flow_on_series_promotes_skill_and_its_row_is_told(small: Clon
         and told["key"] == ended["key"]
         and told["low"] < told["candidate"] < told["high"]
     )
-    assert told["candidate"] > told["trivial"] == 0.0
+    simpler = told["simpler"]
+    assert simpler["model"] in ("baseline", "linear"), "the best of all, not the one of the gates"
+    assert told["candidate"] - simpler["figure"] == pytest.approx(simpler["gain"], abs=2e-4)
+    assert simpler["low"] < simpler["gain"] < simpler["high"]
     assert "| `stocks` |" in results.table([told]) and results.row("images", small.folder) is None
 
 
+@pytest.mark.apps
 def test_without_skill_nothing_is_promoted(small: Clone) -> None:
     """The same network, whose first step is so long that it forgets the window's own days."""
     done = small.tidemill("run", "stocks", "model.lr=1.0", "trainer.max_epochs=1", "--json")

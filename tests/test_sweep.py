@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import HERE, Clone, make_clone
+from tests.conftest import Clone, make_clone
 from tests.support.hardware import HARDWARE
 from tests.support.splits import halved
 from tests.support.trainings import Job, server
@@ -468,16 +468,3 @@ def test_a_sweep_lives_in_postgresql_too(series: Clone, tmp_path: Path) -> None:
             server.terminate()
             server.wait(timeout=30)
         shutil.rmtree(home, ignore_errors=True)
-
-
-@pytest.mark.system
-def test_the_benchmark_of_a_trials_orchestration_runs() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.sweep", "--trials", "2", "--json"],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    rows = json.loads(done.stdout[done.stdout.index("[\n") :])
-    assert [set(row) for row in rows] == [{"name", "ours", "goal", "holds"}]

@@ -14,10 +14,10 @@ from sklearn.metrics import roc_auc_score
 from tasks.clean.part import Unreadable
 from tasks.clean.pickled import table
 from tasks.clean.selectors import cut
-from tasks.collect.package import _built_for
 from tests.support.hardware import HARDWARE
 from tidemill.contract import Run, Splits
 from tidemill.engines.config.schema import Rule, Trainer
+from tidemill.engines.packages.fetch import _built_for
 from tidemill.families.tables import columns, drawn
 from tidemill.families.tables.application import TableClassifier
 from tidemill.families.tables.fields import TableRecipe

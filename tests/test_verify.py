@@ -27,6 +27,7 @@ def test_the_same_weights_are_identical_and_others_are_compared_by_their_metrics
     assert judged(found, "a", now, {"valid_loss": 0.5})[0] == verdict
 
 
+@pytest.mark.apps
 def test_a_version_trained_again_has_the_same_weights_and_says_so(lived: Clone) -> None:
     done = lived.tidemill("verify", "languages@1", "--json")
     assert done.returncode == 0, done.stderr

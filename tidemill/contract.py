@@ -87,7 +87,7 @@ class Application(ABC, Generic[I, O, P]):
     """
 
     @abstractmethod
-    def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
+    def label(self, documents: pd.DataFrame, options: dict[str, object]) -> pd.DataFrame:
         """Documents to examples.
 
         Columns: doc_id, inputs and target (JSON of Input and Output), confidence (0 to 1), votes
@@ -161,7 +161,7 @@ class OwnQuestions(Protocol[In]):
 class Graph(Protocol):
     """An ONNX graph as ONNX Runtime answers it."""
 
-    def run(self, names: Any, inputs: dict[str, Any], /) -> Any: ...
+    def run(self, names: Any, inputs: dict[str, np.ndarray], /) -> Any: ...
 
 
 # What some applications can do -----------------------------------------------------------
@@ -246,7 +246,9 @@ class Sampled(ABC):
 class Template(ABC):
     """`tidemill new --like` can make an application like it."""
 
-    reads: ClassVar[Literal["pictures", "labelled texts", "texts", "series", "tables"]]
+    reads: ClassVar[
+        Literal["pictures", "labelled texts", "texts with classes", "texts", "series", "tables"]
+    ]
     """The kind of data it is brought."""
 
 

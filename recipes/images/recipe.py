@@ -30,12 +30,19 @@ from tidemill.contract import (
 from tidemill.families.classifier import VALIDATION, Classifier, Label
 from tidemill.kit import pictures
 from tidemill.kit.examples import ExampleRow
+from tidemill.kit.label_options import LabelOptions, options_as
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LABELLED_SIDE = 28  # pixels; at this size a picture's ink is measured, whatever the network's side
 INK = ((0.1, "under 10 %"), (0.2, "10 to 20 %"), (0.4, "20 to 40 %"), (1.01, "over 40 %"))
+
+
+class NamedLabels(LabelOptions):
+    """What a source's labels are called: {"0": zero}."""
+
+    names: dict[str, str] = {}
 
 
 class PictureClassification(
@@ -67,11 +74,11 @@ class PictureClassification(
         ),
     }
 
-    def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
+    def label(self, documents: pd.DataFrame, options: dict[str, object]) -> pd.DataFrame:
         """The label that the source gives; `names` in the options turns it into a word."""
         import pandas as pd
 
-        names = {str(key): str(value) for key, value in dict(options.get("names", {})).items()}
+        names = options_as(NamedLabels, options).names
         rows: list[ExampleRow] = []
         for document in documents.to_dict("records"):
             body: bytes | None = document["payload"]

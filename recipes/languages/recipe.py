@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
 from recipes.languages.schema import LONGEST, Answer, Fields, Question
 from recipes.languages.session import LanguagePredictor
 from tidemill.contract import (
@@ -28,9 +30,16 @@ from tidemill.contract import (
     Template,
 )
 from tidemill.families.classifier import ACCURACY, LOG_LOSS, MACRO_F1, Classifier
+from tidemill.kit.label_options import LabelOptions, options_as
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class LanguageOptions(LabelOptions):
+    """Of how many texts a language must be at least."""
+
+    min_examples: int = Field(default=1, ge=1)
 
 
 class LanguageIdentification(
@@ -66,11 +75,11 @@ class LanguageIdentification(
         ),
     }
 
-    def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
+    def label(self, documents: pd.DataFrame, options: dict[str, object]) -> pd.DataFrame:
         """By three votes: what the source says, an identifier from a package, and the script."""
         from recipes.languages.voters import label
 
-        return label(documents, int(options.get("min_examples", 1)))
+        return label(documents, options_as(LanguageOptions, options).min_examples)
 
     def open(self, package: Path) -> LanguagePredictor:
         return LanguagePredictor(package)

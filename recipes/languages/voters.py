@@ -114,7 +114,7 @@ def _example(row: Any, written: dict[str, set[str]], regions: dict[Any, str]) ->
         # The languages are given, the texts are a sample of them. Translations of one string are
         # hard or easy together; a whole declaration as a unit would draw languages, and most have
         # only one.
-        "unit": row.uri if row.kind == "article" else f"{row.source}: {row.original}",
+        "unit": row.doc_id if row.kind == "article" else row.original or row.doc_id,
         "slices": json.dumps(slices, sort_keys=True),
         "dropped": dropped,
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from recipes.stocks.examples import frame, tables
 from recipes.stocks.features import LEAST, TARGETS
@@ -29,9 +30,17 @@ from tidemill.contract import (
     Template,
     WarmStartable,
 )
+from tidemill.kit.label_options import LabelOptions, options_as
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class WindowOptions(LabelOptions):
+    """The days an answer is made from, and what another table calls its columns."""
+
+    window: int = Field(default=20, ge=1)
+    columns: dict[str, str] = {}
 
 
 class DailyForecast(
@@ -89,11 +98,12 @@ class DailyForecast(
         ),
     }
 
-    def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
+    def label(self, documents: pd.DataFrame, options: dict[str, object]) -> pd.DataFrame:
         """One example a day and series: the window before it, and what the day brought."""
         from recipes.stocks.windows import label
 
-        return label(documents, int(options.get("window", 20)), dict(options.get("columns", {})))
+        given = options_as(WindowOptions, options)
+        return label(documents, given.window, given.columns)
 
     def open(self, package: Path) -> SeriesPredictor:
         return SeriesPredictor(package)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from recipes.text_generation.conversations import ConversationReader, Row, row
 from recipes.text_generation.schema import Fields
+from recipes.text_generation.size import UnusableStart
 from recipes.text_generation.tokens import Tokens, trained
 from tidemill.contract import Splits
 from tidemill.families.networks import loader
@@ -23,13 +25,15 @@ Packed = tuple[Tensor, Tensor, Tensor, Tensor]
 NO_TARGET = -100
 
 
-def pack(documents: list[np.ndarray], context: int) -> np.ndarray:
+def pack(
+    documents: Sequence[np.ndarray], context: int, asked: Sequence[np.ndarray] | None = None
+) -> np.ndarray:
     """Blocks (4, N, T) of documents in this order.
 
     One that crosses a block's end goes on in the next without its beginning.
 
-    A document of n tokens asks n - 1 questions. The last block is filled up with tokens that
-    nothing is asked of.
+    A document of n tokens asks n - 1 questions, or those whose answer is `asked` (n,). The
+    last block is filled up with tokens that nothing is asked of.
     """
     sizes = np.array([len(item) - 1 for item in documents])
     total = int(sizes.sum())
@@ -38,6 +42,9 @@ def pack(documents: list[np.ndarray], context: int) -> np.ndarray:
     flat[1], flat[3] = NO_TARGET, len(documents)
     flat[0, :total] = np.concatenate([item[:-1] for item in documents])
     flat[1, :total] = np.concatenate([item[1:] for item in documents])
+    if asked is not None:
+        learned = np.concatenate([item[1:] for item in asked])
+        flat[1, :total] = np.where(learned, flat[1, :total], NO_TARGET)
     flat[3, :total] = np.repeat(np.arange(len(documents)), sizes)
     at = np.arange(blocks * context)
     starts = np.concatenate([[0], np.flatnonzero(np.diff(flat[3])) + 1, at[::context]])
@@ -76,7 +83,7 @@ class Blocks(Steps):
             self.packed = (
                 epoch,
                 number,
-                pack([self.data.documents[row] for row in order], self.data.context)[:, mixed],
+                pack(*self.data.ordered(order))[:, mixed],
             )
         return self.packed[2]
 
@@ -100,26 +107,36 @@ class Data(lightning.LightningDataModule):
     def __init__(self, fields: Fields, splits: Splits) -> None:
         super().__init__()
         self.fields, self.seed = fields, splits.seed
-        train, valid = (
-            texts(pd.read_parquet(splits.folder / f"{part}.parquet", columns=["inputs"]))
-            for part in ("train", "valid")
-        )
+        train, valid = (rows(splits.folder / f"{part}.parquet") for part in ("train", "valid"))
         if splits.rows:  # rows are in the order of their ids, which is a random one
             train = train[: splits.rows]
-        self.tokens = (
-            begun(fields.start)
-            if fields.start
-            else Tokens(trained(train, fields.shape().vocabulary))
-        )
-        self.context = fields.shape().context
-        self.documents = self.tokens.documents(train)
-        held = self.tokens.documents(valid)
-        self.valid = pack(held, self.context)
-        self.valid_targets, self.valid_chars = (
-            sum(len(item) - 1 for item in held),
-            max(1, sum(map(len, valid))),
-        )
-        self.train_texts = train
+        self.context, vocabulary = fields.bounds()
+        if fields.start:
+            self.tokens = Tokens.of(fields.start_folder())
+            if self.tokens.size > vocabulary:
+                raise UnusableStart(
+                    f"start '{fields.start}': the tokenizer has {self.tokens.size} tokens and the "
+                    f"network {vocabulary}; bring the tokenizer that belongs to it"
+                )
+        else:
+            self.tokens = Tokens(trained([one.learned for one in train], vocabulary))
+        reader = ConversationReader(self.tokens)
+        self.readings = reader.readings(train)
+        held = reader.readings(valid)
+        self.valid = pack([one.ids for one in held], self.context, [one.asked for one in held])
+        self.valid_targets = sum(int(one.asked[1:].sum()) for one in held)
+        self.valid_chars = max(1, sum(len(one.learned) for one in valid))
+        self.train_texts = [one.learned for one in train]
+
+    @property
+    def documents(self) -> list[np.ndarray]:
+        """Each training row's tokens."""
+        return [one.ids for one in self.readings]
+
+    def ordered(self, order: np.ndarray) -> tuple[list[np.ndarray], int, list[np.ndarray]]:
+        """What `pack` takes of the training rows in this order."""
+        chosen = [self.readings[number] for number in order]
+        return [one.ids for one in chosen], self.context, [one.asked for one in chosen]
 
     def train_dataloader(self) -> Any:
         return loader(Blocks(self))
@@ -130,11 +147,8 @@ class Data(lightning.LightningDataModule):
         return loader([tuple(torch.from_numpy(row) for row in part) for part in parts])
 
 
-def begun(folder: str) -> Tokens:
-    """The tokenizer that lies beside the weights a training starts from."""
-    path = Path(folder)
-    return Tokens.of(path / "tokenizer.json" if (path / "tokenizer.json").is_file() else path)
-
-
-def texts(examples: pd.DataFrame) -> list[str]:
-    return [json.loads(item)["prompt"] for item in examples["inputs"]]
+def rows(path: Path) -> list[Row]:
+    """The texts and conversations of a split's part."""
+    examples = pd.read_parquet(path)
+    targets = examples["target"] if "target" in examples else ["{}"] * len(examples)
+    return [row(*pair) for pair in zip(examples["inputs"], targets, strict=True)]

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.text_generation import folder, report
 from recipes.text_generation.data import NO_TARGET, Data, Packed
+from recipes.text_generation.hub import (
+    HubNetwork,
+    HubStep,
+    cache_shape,
+    whole_text_difference,
+)
 from recipes.text_generation.muon import Muon
 from recipes.text_generation.schema import Fields
 from recipes.text_generation.session import EVALUATION
-from recipes.text_generation.size import Size
 from recipes.text_generation.transformer import Layer, Transformer, adapted, merged
 from tidemill.families.networks import export, scheduled, total_steps
 from tidemill.learners.lightning.loop import LightningLearner
@@ -32,17 +38,9 @@ class Generator(lightning.LightningModule):
     def __init__(self, fields: Fields, data: Data) -> None:
         super().__init__()
         self.fields, self.data = fields, data
-        self.net = Transformer(fields.shape(), fields.dropout)
-        if fields.start:
-            folder.load(self.net, fields.start)
-            if fields.lora_rank:
-                self.net = adapted(self.net, fields.lora_rank)
+        self.net = opened(fields)
         # Noted here, since a shard of a matrix is none, and its name is another.
-        self.matrices = {
-            id(weight)
-            for name, weight in self.net.named_parameters()
-            if weight.dim() == 2 and name.startswith("layers.") and ".lora_" not in name
-        }
+        self.matrices = self.net.matrices()
 
     def logits(self, batch: Packed) -> Tensor:
         """(B T, V)."""
@@ -54,8 +52,11 @@ class Generator(lightning.LightningModule):
         return batch[1].flatten() != NO_TARGET
 
     def loss(self, logits: Tensor, batch: Packed) -> Tensor:
-        """Mean nats a token."""
-        return F.cross_entropy(logits.float(), batch[1].flatten(), ignore_index=NO_TARGET)
+        """Mean nats of the tokens that are asked; 0 where none is."""
+        targets = batch[1].flatten()
+        whole = logits if logits.dtype == torch.float64 else logits.float()
+        nats = F.cross_entropy(whole, targets, ignore_index=NO_TARGET, reduction="sum")
+        return nats / (targets != NO_TARGET).sum().clamp(min=1)
 
     def training_step(self, batch: Packed, step: int) -> Tensor:
         loss = self.loss(self.logits(batch), batch)
@@ -105,34 +106,88 @@ class GeneratorLearner(LightningLearner[Any, Data, Generator]):
         return "" if same else "its tokens are others than those of today's data"
 
     def export(self, package: Path) -> float:
-        data, net = self.data, merged(self.module.net)
-        (package / "tokenizer.json").write_text(data.tokens.body, encoding="utf-8")
+        data, net = self.data, self.module.net
         evaluation = {"samples": self.recipe.samples}
         (package / EVALUATION).write_text(json.dumps(evaluation) + "\n")
         np.savez_compressed(package / "seen.npz", hashes=report.spans(data.train_texts))
-        folder.save(net, package)
-        random = np.random.default_rng(0)
-        shapes = ((2, 3, 5), (1, 0, 7), (1, min(9, net.size.context - 1), 1), (3, 2, 4))
-        past = {1: "batch", 3: "kept"}
-        return export(
-            net,
-            package / "model.onnx",
-            [drawn(net.size, random, *shape) for shape in shapes],
-            ["logits", "keys", "values"],
-            {"ids": {0: "batch", 1: "tokens"}, "past_keys": past, "past_values": past},
-        )
+        if isinstance(net, HubNetwork):
+            return export_hub(net.merged(), package, data)
+        plain = merged(net)
+        folder.save(plain, package, data.tokens)
+        size = plain.size
+        cache = (size.layers, 1, size.heads, 0, size.width // size.heads)
+        return export_step(plain, package, cache, data)
+
+
+def opened(fields: Fields) -> Transformer | HubNetwork:
+    """The network of these fields, from the start's weights where there is one."""
+    if fields.trains_in_place():
+        hub = HubNetwork.opened(str(fields.start_folder()), fields.bounds()[0])
+        if fields.lora_rank:
+            hub.adapt(fields.lora_rank)
+        return hub
+    net = Transformer(fields.shape(), fields.dropout)
+    if fields.start:
+        folder.load(net, str(fields.start_folder()))
+        if fields.lora_rank:
+            net = adapted(net, fields.lora_rank)
+    return net
+
+
+def export_hub(net: HubNetwork, package: Path, data: Data) -> float:
+    """A network of transformers as its folder and its graph; the largest difference between."""
+    net.save(package)
+    folder.save_tokens(data.tokens, package, net.context)
+    step = HubStep(net).eval()
+    graph = export_step(step, package, cache_shape(net, 1, 0), data)
+    ids = torch.randint(data.tokens.size, (2, min(48, net.context)), generator=generator())
+    again = HubNetwork.opened(str(package), net.context)
+    return max(graph, whole_text_difference(again, step, ids))
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def export_step(net: nn.Module, package: Path, cache: Sequence[int], data: Data) -> float:
+    """Write the step's graph; its largest difference from torch."""
+    random = np.random.default_rng(0)
+    sizes = ((2, 3, 5), (1, 0, 7), (1, min(9, data.context - 1), 1), (3, 2, 4))
+    past = {1: "batch", 3: "kept"}
+    return export(
+        net,
+        package / "model.onnx",
+        [drawn(cache, data.tokens.size, random, *one) for one in sizes],
+        ["logits", "keys", "values"],
+        {
+            "ids": {0: "batch", 1: "tokens"},
+            "begins": {0: "batch"},
+            "past_keys": past,
+            "past_values": past,
+        },
+    )
 
 
 def drawn(
-    size: Size, random: np.random.Generator, blocks: int, kept: int, tokens: int
+    cache: Sequence[int],
+    vocabulary: int,
+    random: np.random.Generator,
+    blocks: int,
+    kept: int,
+    tokens: int,
 ) -> dict[str, Tensor]:
-    """Random inputs of the step: `tokens` after `kept` ones of which keys and values are known."""
-    shape = (size.layers, blocks, size.heads, kept, size.width // size.heads)
+    """Random inputs of the step: `tokens` after `kept` ones of which keys and values are known.
+
+    Rows begin at different places. The cache's shape is (L, any, H, any, E).
+    """
+    layers, _, heads, _, channels = cache
+    shape = (layers, blocks, heads, kept, channels)
     keys, values = (
         torch.from_numpy(random.standard_normal(shape).astype(np.float32)) for _ in range(2)
     )
-    ids = torch.from_numpy(random.integers(0, size.vocabulary, (blocks, tokens)))
-    return {"ids": ids, "past_keys": keys, "past_values": values}
+    ids = torch.from_numpy(random.integers(0, vocabulary, (blocks, tokens)))
+    begins = torch.arange(blocks) % (kept + 1)
+    return {"ids": ids, "begins": begins, "past_keys": keys, "past_values": values}
 
 
 @torch.no_grad()
@@ -141,6 +196,7 @@ def shrink(module: Generator, small: Generator) -> None:
 
     Those channels stay whose weights into and out of them are largest.
     """
+    assert isinstance(module.net, Transformer) and isinstance(small.net, Transformer)
     weights = module.net.state_dict()
     for number, (old, new) in enumerate(zip(module.net.layers, small.net.layers, strict=True)):
         assert isinstance(old, Layer) and isinstance(new, Layer)

@@ -105,7 +105,7 @@ class TextContinuation(
         ),
     }
 
-    def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
+    def label(self, documents: pd.DataFrame, options: dict[str, object]) -> pd.DataFrame:
         from recipes.text_generation.label import label
 
         return label(documents, options)
@@ -116,9 +116,9 @@ class TextContinuation(
     def evaluate(self, predictor: TextPredictor, examples: pd.DataFrame) -> pd.DataFrame:
         from recipes.text_generation.report import asked, continued, frame
 
-        texts, languages = asked(examples)
-        scored = frame(texts, languages, predictor.nats(texts))
-        return scored.assign(**continued(predictor, texts, predictor.samples))
+        rows, languages = asked(examples)
+        scored = frame([one.learned for one in rows], languages, predictor.nats(rows))
+        return scored.assign(**continued(predictor, rows, predictor.samples))
 
     def ratios(self, frame: pd.DataFrame) -> Ratios:
         columns = {
@@ -209,8 +209,8 @@ class TextGeneration(Fields, Recipe, WarmStartableByFields, Teachable, Prunable,
         )
 
     def batches(self) -> dict[str, int]:
-        shape = self.shape()
-        return {"vocabulary": shape.vocabulary, "context": shape.context}
+        context, vocabulary = self.bounds()
+        return {"vocabulary": vocabulary, "context": context}
 
     def pruned(self, fraction: float) -> TextGeneration:
         if self.start:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from recipes.text_generation.conversations import Row, row
 from recipes.text_generation.ngram import WittenBell
 from recipes.text_generation.schema import Question
 
@@ -25,14 +26,23 @@ COUNTED = ("asked", "pairs", "pairs_new", "fours", "fours_again", "copied")
 BEGINNING = 0.5  # of a text's characters is the prompt of a sample, at most 80
 
 
-def asked(examples: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Each example's text and its language, "" where that is not told."""
+def asked(examples: pd.DataFrame) -> tuple[list[Row], list[str]]:
+    """Each example's row and its language, "" where that is not told."""
     languages = (
         [json.loads(item).get("language", "") for item in examples["slices"]]
         if "slices" in examples
         else [""] * len(examples)
     )
-    return [json.loads(item)["prompt"] for item in examples["inputs"]], languages
+    targets = examples["target"] if "target" in examples else ["{}"] * len(examples)
+    pairs = zip(examples["inputs"], targets, strict=True)
+    return [row(*pair) for pair in pairs], languages
+
+
+def begun(one: Row, seed: int) -> Question:
+    """The beginning of a text, or a conversation up to its last answer, to be continued."""
+    if one.messages:
+        return Question.model_validate({"prompt": "", "messages": one.messages[:-1], "seed": seed})
+    return Question(prompt=one.text[: min(80, int(len(one.text) * BEGINNING))], seed=seed)
 
 
 def frame(texts: Sequence[str], languages: Sequence[str], nats: np.ndarray) -> pd.DataFrame:
@@ -109,7 +119,7 @@ def counts(text: str, seen: np.ndarray) -> dict[str, float]:
 
 
 def continued(
-    session: TextPredictor, texts: Sequence[str], samples: int
+    session: TextPredictor, rows: Sequence[Row], samples: int
 ) -> dict[str, np.ndarray | list[str]]:
     """The counts of answers to the beginnings of some rows, and what was said.
 
@@ -117,18 +127,20 @@ def continued(
     """
     import hashlib
 
+    texts = [one.learned for one in rows]
     columns = {name: np.zeros(len(texts)) for name in COUNTED}
     shown = [""] * len(texts)
     order = sorted(
         range(len(texts)),
         key=lambda row: hashlib.sha256(texts[row].encode("utf-8", "surrogatepass")).digest(),
     )
-    for row in order[: min(samples, max(4, len(texts) // 10))]:
-        beginning = texts[row][: min(80, int(len(texts[row]) * BEGINNING))]
-        answer = session.answer(Question(prompt=beginning, seed=row)).text
-        shown[row] = f"{beginning} | {answer}"
+    for number in order[: min(samples, max(4, len(texts) // 10))]:
+        question = begun(rows[number], number)
+        answer = session.predict([question])[0].text
+        said = question.messages[-1].content if question.messages else question.prompt
+        shown[number] = f"{said} | {answer}"
         for name, value in counts(answer, session.seen).items():
-            columns[name][row] = value
+            columns[name][number] = value
     return {**columns, "sample": shown}
 
 
@@ -137,8 +149,11 @@ def simpler(splits: Path, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
     The 5-gram that gates ask for, a 6-gram beside it, and the unigram.
     """
-    train, _ = asked(pd.read_parquet(splits / "train.parquet", columns=["inputs"]))
-    test, languages = asked(examples)
+    train, test = (
+        [one.learned for one in asked(part)[0]]
+        for part in (pd.read_parquet(splits / "train.parquet"), examples)
+    )
+    languages = asked(examples)[1]
     return {
         name: frame(test, languages, WittenBell(train, order).nats(test))
         for name, order in (("baseline", 5), ("6-gram", 6), ("trivial", 1))

@@ -5,11 +5,20 @@ A real example: {"prompt": "Everyone has the right to"} is {"text": " freedom of
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from recipes.text_generation.size import Size, sized, start_size
+from recipes.text_generation.size import (
+    Size,
+    UnusableStart,
+    hub_bounds,
+    layout,
+    sized,
+    start_size,
+)
+from tidemill.kit import pretrained
 
 SHAPE = (
     "layers",
@@ -27,12 +36,26 @@ LONGEST = 100_000  # characters of a prompt
 Finish = Literal["end", "stop", "length"]
 
 
+class Turn(BaseModel):
+    """A message of a conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(max_length=LONGEST)
+
+
 class Question(BaseModel):
     model_config = ConfigDict(extra="forbid")
     prompt: str = Field(
         max_length=LONGEST,
         description="what the text begins with; nothing: a text from its beginning",
         examples=["Everyone has the right to"],
+    )
+    messages: list[Turn] = Field(
+        default=[],
+        max_length=1000,
+        description="a conversation that is answered, where the model has a chat template; the "
+        "answer then begins with the prompt",
     )
     max_tokens: int = Field(default=64, ge=1, le=512, description="of the answer")
     temperature: float = Field(
@@ -78,7 +101,11 @@ class Fields(BaseModel):
     heads: int = Field(default=0, ge=0, le=200)
     width: int = Field(default=0, ge=0, le=20_000)
     context: int = Field(
-        default=0, ge=0, le=100_000, description="tokens that a token sees, at most"
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="tokens that a token sees, at most; may lower that of a start that is trained "
+        "through transformers",
     )
     vocabulary: int = Field(
         default=0, ge=0, le=1_000_000, description="tokens; 257 are bytes and the end"
@@ -90,8 +117,9 @@ class Fields(BaseModel):
     start: str = Field(
         default="",
         description=(
-            "a folder to begin from: a package of this application, or GPT-2's Hugging Face "
-            "layout; its size and tokenizer hold. Nothing: from scratch"
+            "a folder to begin from: a package of this application, or any causal model in "
+            "Hugging Face's layout; or hf:ORG/NAME@REVISION of a hub. Its size and tokenizer hold. "
+            "Nothing: from scratch"
         ),
     )
     lora_rank: int = Field(
@@ -142,7 +170,7 @@ class Fields(BaseModel):
                 f"lora_rank {self.lora_rank} needs a `start`: there is nothing to add to from "
                 "scratch"
             )
-        own = [name for name in SHAPE if getattr(self, name)] + (
+        own = [name for name in SHAPE if getattr(self, name) and name != "context"] + (
             ["inner"] if self.inner < 1 else []
         )
         if self.start and own:
@@ -156,6 +184,8 @@ class Fields(BaseModel):
         return self
 
     def unfit(self, strategy: str) -> str:
+        if "fsdp" in strategy and self.trains_in_place():
+            return "a network of transformers is not cut into shards here; say trainer=ddp"
         if self.optimiser == "muon" and "fsdp" in strategy:
             return (
                 "model.optimiser=muon needs whole matrices and fsdp keeps shards of them; "
@@ -163,8 +193,28 @@ class Fields(BaseModel):
             )
         return ""
 
+    def start_folder(self) -> Path:
+        """Where the start's files lie; a hub's are fetched where they are not here."""
+        return pretrained.folder(self.start)
+
+    def trains_in_place(self) -> bool:
+        """Whether the start's network is trained through transformers, in its own layout."""
+        return bool(self.start) and layout(str(self.start_folder())) == "transformers"
+
+    def bounds(self) -> tuple[int, int]:
+        """Context and vocabulary. UnusableStart where the start has others."""
+        if self.trains_in_place():
+            return hub_bounds(str(self.start_folder()), self.context)
+        shape = self.shape()
+        if self.start and self.context not in (0, shape.context):
+            raise UnusableStart(
+                f"model.context={self.context}: '{self.start}' has {shape.context}, and its "
+                "network takes no other; leave it out"
+            )
+        return shape.context, shape.vocabulary
+
     def shape(self) -> Size:
         """The network's size: the start's, or the named one with what the fields replace."""
         if self.start:
-            return start_size(self.start)
+            return start_size(str(self.start_folder()))
         return sized(self.size, **{name: getattr(self, name) for name in (*SHAPE, "inner")})

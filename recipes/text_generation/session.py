@@ -8,39 +8,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from recipes.text_generation import sampling
-from recipes.text_generation.schema import Answer, Finish, Question
-from recipes.text_generation.size import Size
+from recipes.text_generation.conversations import ConversationReader, Row
+from recipes.text_generation.schema import Answer, Question
 from recipes.text_generation.tokens import Tokens
+from tidemill.families.generator import Decoder, Draft, Generates, Past, SamplingOptions, written
 from tidemill.kit.graphs import opened
+from tidemill.text import chat
 
 EVALUATION = "evaluation.json"
+SIZE = "size.json"
 SAMPLES = 64  # of a package that does not say how many beginnings to continue
 CELLS = 16_000_000  # logits of one call: bounds its memory to 64 MB
-SPREAD = 24  # tokens; prompts that differ by more in length are not read side by side
-
-
-class _Row:
-    """One of several answers that are made side by side."""
-
-    def __init__(self, question: Question, read: list[int], limit: str | None) -> None:
-        self.question, self.read, self.limit = question, read, limit
-        self.random = np.random.default_rng(question.seed)
-        self.tokens: list[int] = []
-        self.end: Finish | None = None
-        self.text: str | None = None
-
-
-def _drawn(row: _Row, logits: np.ndarray) -> int:
-    """The next token of an answer, from the network's logits (V,)."""
-    question = row.question
-    penalised = sampling.penalised(logits, row.read, question.repetition_penalty)
-    chances = sampling.chances(penalised, question.temperature, question.top_k, question.top_p)
-    return sampling.drawn(chances, row.random)
 
 
 class _Window(NamedTuple):
@@ -48,52 +30,130 @@ class _Window(NamedTuple):
 
     text: int  # its number
     tokens: np.ndarray
+    learned: np.ndarray  # which of them
     counted: int  # of its predictions, from the first on, were counted in an earlier window
 
 
-class TextPredictor:
+class TextPredictor(Generates):
+    """A package's graph and tokens: of a network made here, or of one of transformers."""
+
     def __init__(self, package: Path) -> None:
-        self.size = Size(**json.loads((package / "size.json").read_text()))
-        self.tokens = Tokens.of(package / "tokenizer.json")
+        self.tokens = Tokens.of(package)
         self.seen: np.ndarray = np.load(package / "seen.npz")["hashes"]
-        path = package / EVALUATION
-        told = json.loads(path.read_text()) if path.is_file() else {}
-        self.samples: int = told.get("samples", SAMPLES)
+        self.samples: int = read(package / EVALUATION).get("samples", SAMPLES)
         self.graphs = opened(package)
+        inputs, outputs = shapes(self.graphs["model"])
+        layers, _, heads, _, channels = inputs["past_keys"]
+        self.cache = int(layers), int(heads), int(channels)
+        self.vocabulary = int(outputs["logits"][2])
+        size = read(package / SIZE)  # packages that were made before have no other
+        self.context = int(size.get("context") or self.tokens.config["model_max_length"])
+        self.ends = self.tokens.ends
+        self.reader = ConversationReader(self.tokens)
+        self.chat = self.reader.chat
+        # Graphs of earlier packages have no filling.
+        self.side_by_side = "begins" in inputs
+
+    # Answers -----------------------------------------------------------------------------
 
     def predict(self, inputs: Sequence[Question]) -> list[Answer]:
-        return self.together(inputs)
+        begun = [self.draft(question) for question in inputs]
+        written(self, [draft for draft, _ in begun])
+        return [
+            Answer(
+                text=draft.text,
+                finish=draft.finish or "end",
+                tokens=len(draft.written),
+                limit=limit,
+            )
+            for draft, limit in begun
+        ]
 
     def stream(self, question: Question) -> Iterator[str]:
-        """The answer's text piece by piece, as its tokens come."""
-        return self.pieces(question)
+        """The answer's text piece by piece, as its characters become whole."""
+        draft, _ = self.draft(question)
+        decoder, given = Decoder(self), 0
+        decoder.join([draft])
+        while True:
+            if len(draft.text) > given:
+                yield draft.text[given:]
+                given = len(draft.text)
+            if draft.finish:
+                return
+            decoder.step()
 
-    def step(
-        self, ids: np.ndarray, past: tuple[np.ndarray, np.ndarray] | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """ids (B, T) after what is in the past (L, B, H, P, E).
-
-        Logits (B, T, V) and the new past.
-        """
-        if past is None:
-            empty = np.zeros(
-                (
-                    self.size.layers,
-                    len(ids),
-                    self.size.heads,
-                    0,
-                    self.size.width // self.size.heads,
-                ),
-                dtype=np.float32,
-            )
-            past = (empty, empty)
-        logits, keys, values = self.graphs["model"].run(
-            None, {"ids": ids, "past_keys": past[0], "past_values": past[1]}
+    def draft(self, question: Question) -> tuple[Draft, str | None]:
+        """An answer to be written, and the limit where it does not see the whole prompt."""
+        ids, unread = self.asked(question)
+        room = self.context - min(question.max_tokens, self.context // 2)
+        limit = None
+        if len(ids) > room:
+            limit = f"the prompt has {len(ids) - 1} tokens; the answer goes on from its last {room}"
+        options = SamplingOptions(
+            max_tokens=question.max_tokens,
+            temperature=question.temperature,
+            top_k=question.top_k,
+            top_p=question.top_p,
+            repetition_penalty=question.repetition_penalty,
+            stop=tuple(question.stop),
+            seed=question.seed,
         )
-        return logits, keys, values
+        return Draft(ids[-room:], options), unread or limit
 
-    def nats(self, texts: Sequence[str]) -> np.ndarray:
-        """Each text's negative log-likelihood, its end included: (n,).
+    def asked(self, question: Question) -> tuple[list[int], str | None]:
+        """The tokens to continue, and why a conversation is not among them where it is not."""
+        if not question.messages:
+            return self.prompt(question.prompt), None
+        messages = [turn.model_dump() for turn in question.messages]
+        try:
+            ids = self.conversation(messages)
+        except chat.TemplateError as error:
+            return self.prompt(question.prompt), f"the conversation was not read: {error}"
+        return ids + self.tokens.ids([question.prompt])[0].tolist(), None
+
+    # The network, as a `Decoder` asks it -----------------------------------------------------
+
+    def prompt(self, text: str) -> list[int]:
+        return [self.tokens.begin, *self.tokens.ids([text])[0].tolist()]
+
+    def conversation(self, messages: Sequence[chat.Message]) -> list[int]:
+        if self.chat is None:
+            raise chat.TemplateError("the model has no chat template")
+        self.tokens.refuse_forged(messages)
+        return self.tokens.spelled_out(self.chat.text(messages))
+
+    def spelled(self, tokens: Sequence[int]) -> str:
+        return self.tokens.text(tokens)
+
+    def token_name(self, token: int) -> str:
+        return self.tokens.name(token)
+
+    def vocabulary_size(self) -> int:
+        return self.vocabulary
+
+    def forward(
+        self, ids: np.ndarray, begins: np.ndarray, past: Past | None
+    ) -> tuple[np.ndarray, Past]:
+        filling = {"begins": begins.astype(np.int64)} if self.side_by_side else {}
+        keys, values = past or self._nothing(len(ids))
+        inputs = {"ids": ids.astype(np.int64), **filling, "past_keys": keys, "past_values": values}
+        logits, keys, values = self.graphs["model"].run(None, inputs)
+        return logits, (keys, values)
+
+    def _nothing(self, rows: int) -> Past:
+        """The past of a first step: keys and values of no token."""
+        layers, heads, channels = self.cache
+        empty = np.zeros((layers, rows, heads, 0, channels), np.float32)
+        return empty, empty
+
+    def step(self, ids: np.ndarray, past: Past | None = None) -> tuple[np.ndarray, Past]:
+        """`forward` of rows without filling."""
+        return self.forward(ids, np.zeros(len(ids), np.int64), past)
+
+    # Likelihoods -----------------------------------------------------------------------------
+
+    def nats(self, texts: Sequence[str | Row]) -> np.ndarray:
+        """Each text's negative log-likelihood, its end included; a conversation's answers': (n,).
 
         A text longer than the context is read in windows that overlap by half, and each token is
         counted once, in the first window that has it.
@@ -105,8 +165,7 @@ class TextPredictor:
             stop = at + 1
             while (
                 stop < len(windows)
-                and (len(windows[stop].tokens) - 1) * (stop + 1 - at) * self.size.vocabulary
-                <= CELLS
+                and (len(windows[stop].tokens) - 1) * (stop + 1 - at) * self.vocabulary <= CELLS
             ):
                 stop += 1
             for window, value in self._losses(windows[at:stop]):
@@ -114,15 +173,18 @@ class TextPredictor:
             at = stop
         return nats
 
-    def _windows(self, texts: Sequence[str]) -> list[_Window]:
+    def _windows(self, texts: Sequence[str | Row]) -> list[_Window]:
         """What is read of the texts, the shortest first."""
-        context, half = self.size.context, max(1, self.size.context // 2)
+        context, half = self.context, max(1, self.context // 2)
         windows = []
-        for row, ids in enumerate(self.tokens.documents(texts)):
+        rows = [Row(text) if isinstance(text, str) else text for text in texts]
+        for row, (ids, learned) in enumerate(self.reader.readings(rows)):
             start, asked = 0, 0
             while asked < len(ids) - 1:
                 stop = min(start + context, len(ids) - 1)
-                windows.append(_Window(row, ids[start : stop + 1], asked - start))
+                windows.append(
+                    _Window(row, ids[start : stop + 1], learned[start : stop + 1], asked - start)
+                )
                 start, asked = start + half, stop
         return sorted(windows, key=lambda window: len(window.tokens))
 
@@ -137,150 +199,20 @@ class TextPredictor:
         norm = np.log(np.exp(logits - top[..., None]).sum(axis=2, dtype=np.float64)) + top
         for place, window in enumerate(part):
             where = np.arange(window.counted, len(window.tokens) - 1)
+            where = where[window.learned[where + 1]]
             chosen = logits[place, where, window.tokens[where + 1]]
             yield window, float((norm[place, where] - chosen).sum())
 
-    def begun(self, question: Question) -> tuple[np.ndarray, str | None]:
-        """The tokens an answer goes on from, and the limit where they are not the whole prompt."""
-        ids = np.concatenate([[self.tokens.end], self.tokens.ids([question.prompt])[0]])
-        room = self.size.context - min(question.max_tokens, self.size.context // 2)
-        if len(ids) <= room:
-            return ids, None
-        return ids[
-            -room:
-        ], f"the prompt has {len(ids) - 1} tokens; the answer goes on from its last {room}"
 
-    def generated(self, question: Question) -> Iterator[int]:
-        """The answer's tokens as they come; the end token is the last one where the text ended."""
-        ids, _ = self.begun(question)
-        random = np.random.default_rng(question.seed)
-        read: list[int] = [int(one) for one in ids]
-        logits, *past = self.step(ids[None])
-        for _ in range(question.max_tokens):
-            told = sampling.penalised(logits[0, -1], read, question.repetition_penalty)
-            token = sampling.drawn(
-                sampling.chances(told, question.temperature, question.top_k, question.top_p), random
-            )
-            yield token
-            if token == self.tokens.end:
-                return
-            read.append(token)
-            if (
-                past[0].shape[3] + 1 > self.size.context
-            ):  # full: the last half is read again as a beginning
-                logits, *past = self.step(np.array([read[-(self.size.context // 2) :]]))
-            else:
-                logits, *past = self.step(np.array([[token]]), (past[0], past[1]))
+def shapes(graph: Any) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """The shapes of a graph's inputs and outputs by name; a length that may vary is a word."""
+    return (
+        {one.name: one.shape for one in graph.get_inputs()},
+        {one.name: one.shape for one in graph.get_outputs()},
+    )
 
-    def pieces(self, question: Question) -> Iterator[str]:
-        """The answer's text as it comes: whole characters, though a token may be a part of one.
 
-        Stops are not looked for.
-        """
-        tokens: list[int] = []
-        told = ""
-        for token in self.generated(question):
-            tokens.append(token)
-            text = self.tokens.text(tokens)
-            if not text.endswith("\ufffd") and len(text) > len(told):
-                yield text[len(told) :]
-                told = text
-
-    def together(self, questions: Sequence[Question]) -> list[Answer]:
-        """What `answer` gives, of several questions that go through the network side by side.
-
-        All rows have as many tokens behind them at each step, so the graph needs no mask: while one
-        row's prompt is still being read, another that had a shorter one draws its answer's next
-        token.
-        """
-        if len(questions) == 1:
-            return [self.answer(questions[0])]
-        begun = [self.begun(question) for question in questions]
-        order = sorted(range(len(questions)), key=lambda row: len(begun[row][0]))
-        found: dict[int, Answer] = {}
-        at = 0
-        # Prompts of nearly one length go together; a much longer one would be read token by token.
-        while at < len(order):
-            stop = at + 1
-            while (
-                stop < len(order)
-                and len(begun[order[stop]][0]) - len(begun[order[at]][0]) <= SPREAD
-            ):
-                stop += 1
-            rows = order[at:stop]
-            if len(rows) == 1:
-                found[rows[0]] = self.answer(questions[rows[0]])
-            else:
-                for row, told in zip(
-                    rows,
-                    self._rows([questions[row] for row in rows], [begun[row] for row in rows]),
-                    strict=True,
-                ):
-                    found[row] = told
-            at = stop
-        return [found[row] for row in range(len(questions))]
-
-    def _rows(
-        self, questions: list[Question], begun: list[tuple[np.ndarray, str | None]]
-    ) -> list[Answer]:
-        rows = [
-            _Row(question, [int(one) for one in ids], limit)
-            for question, (ids, limit) in zip(questions, begun, strict=True)
-        ]
-        done = min(len(row.read) for row in rows)  # tokens of each row that the network has seen
-        logits, *past = self.step(np.array([row.read[:done] for row in rows]))
-        live = rows
-        while True:
-            for place, row in enumerate(live):
-                # Its prompt is read: the answer's next token.
-                if len(row.read) == done and not row.end:
-                    self._took(row, _drawn(row, logits[place, -1]))
-            keep = [place for place, row in enumerate(live) if not row.end]
-            if not keep:
-                return [self._answered(row) for row in rows]
-            if len(keep) < len(live):
-                live, past = [live[place] for place in keep], [part[:, keep] for part in past]
-            done += 1
-            if past[0].shape[3] + 1 > self.size.context:
-                logits, *past = self.step(
-                    np.array([row.read[done - self.size.context // 2 : done] for row in live])
-                )
-            else:
-                logits, *past = self.step(
-                    np.array([[row.read[done - 1]] for row in live]), (past[0], past[1])
-                )
-
-    def _answered(self, row: _Row) -> Answer:
-        text = row.text if row.text is not None else self.tokens.text(row.tokens)
-        return self._answer(text, row.end or "end", row.tokens, row.limit)
-
-    def _took(self, row: _Row, token: int) -> None:
-        row.tokens.append(token)
-        row.read.append(token)
-        if token == self.tokens.end:
-            row.end = "end"
-        elif (
-            row.question.stop
-            and (at := sampling.stopped(text := self.tokens.text(row.tokens), row.question.stop))
-            is not None
-        ):
-            row.text, row.end = text[:at], "stop"
-        elif len(row.tokens) == row.question.max_tokens:
-            row.end = "length"
-
-    def answer(self, question: Question) -> Answer:
-        """Text, why it ended, how many tokens, and the stated limit."""
-        _, limit = self.begun(question)
-        tokens: list[int] = []
-        for token in self.generated(question):
-            tokens.append(token)
-            if token == self.tokens.end:
-                return self._answer(self.tokens.text(tokens), "end", tokens, limit)
-            if question.stop:
-                text = self.tokens.text(tokens)
-                if (at := sampling.stopped(text, question.stop)) is not None:
-                    return self._answer(text[:at], "stop", tokens, limit)
-        return self._answer(self.tokens.text(tokens), "length", tokens, limit)
-
-    def _answer(self, text: str, finish: Finish, tokens: list[int], limit: str | None) -> Answer:
-        return Answer(text=text, finish=finish, tokens=len(tokens), limit=limit)
+def read(path: Path) -> dict[str, Any]:
+    """A JSON file's object; an empty one where there is no such file."""
+    body: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return body

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from tidemill.runtime.errors import Refused
+
 Positions = Literal["rotary", "learned"]
 Norm = Literal["rms", "layer"]
 
@@ -90,38 +92,87 @@ def sized(name: str, **changes: int | float | str) -> Size:
     return replace(SIZES[name], **own)
 
 
-def start_size(folder: str) -> Size:
-    """The size of the weights there; ValueError where the folder is none of the two kinds."""
+class UnusableStart(Refused, ValueError):
+    """Weights that a training cannot begin from."""
+
+
+GPT2 = {
+    "model_type": "gpt2",
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "scale_attn_by_inverse_layer_idx": False,
+}
+"""What a config.json must say, or leave out, for the network here to be that one."""
+CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length")
+Layout = Literal["package", "gpt2", "transformers"]
+
+
+def layout(folder: str) -> Layout:
+    """How the weights lie in a folder.
+
+    In a package of a network made here, in GPT-2's layout, which the network here takes, or in
+    another one that is trained through transformers. UnusableStart where it is none of them.
+    """
     path = Path(folder)
     if (path / "size.json").is_file():
-        return Size(**json.loads((path / "size.json").read_text()))
+        return "package"
     if not (path / "config.json").is_file():
-        raise ValueError(
-            f"start '{folder}' has no size.json (a package) and no config.json (GPT-2's "
+        raise UnusableStart(
+            f"start '{folder}' has no size.json (a package) and no config.json (Hugging Face's "
             "layout); name a folder with one of them"
         )
-    told = json.loads((path / "config.json").read_text())
-    wanted = {
-        "model_type": "gpt2",
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5,
-        "n_inner": None,
-        "scale_attn_by_inverse_layer_idx": False,
-    }
-    for key, value in wanted.items():
-        if told.get(key, value) not in (
-            value,
-            4 * told.get("n_embd", 0) if key == "n_inner" else value,
-        ):
-            raise ValueError(
-                f"start '{folder}': {key} is {told[key]!r}; only GPT-2's own {value!r} can be read"
-            )
+    config = hub_config(folder)
+    plain = all(config.get(key, value) == value for key, value in GPT2.items())
+    inner = config.get("n_inner") in (None, 4 * config.get("n_embd", 0))
+    return "gpt2" if "model_type" in config and plain and inner else "transformers"
+
+
+def hub_config(folder: str) -> dict[str, Any]:
+    """A folder's config.json. UnusableStart where it is no object or names no architecture."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text("utf-8"))
+    except ValueError as error:
+        raise UnusableStart(f"start '{folder}': config.json is not JSON: {error}") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise UnusableStart(f"start '{folder}': config.json names no model_type")
+    return config
+
+
+def hub_bounds(folder: str, context: int) -> tuple[int, int]:
+    """Context and vocabulary of a folder in a layout of transformers; `context` may lower it."""
+    config = hub_config(folder)
+    own = next((config[name] for name in CONTEXT_NAMES if config.get(name)), None)
+    if own is None and not context:
+        raise UnusableStart(
+            f"start '{folder}': config.json says no context ({', '.join(CONTEXT_NAMES)}); "
+            "say model.context"
+        )
+    if own is not None and context > own:
+        raise UnusableStart(f"model.context={context}: '{folder}' was made for {own} at most")
+    if "vocab_size" not in config:
+        raise UnusableStart(
+            f"start '{folder}': config.json has no vocab_size: it is no causal model"
+        )
+    return int(context or own or 0), int(config["vocab_size"])
+
+
+def start_size(folder: str) -> Size:
+    """The size of the weights there; UnusableStart where the network here cannot take them."""
+    kind = layout(folder)
+    if kind == "package":
+        return Size(**json.loads((Path(folder) / "size.json").read_text()))
+    config = hub_config(folder)
+    if kind == "transformers":
+        raise UnusableStart(
+            f"start '{folder}': model_type {config['model_type']!r} is trained through "
+            "transformers, and has none of the sizes here"
+        )
     return Size(
-        told["n_layer"],
-        told["n_head"],
-        told["n_embd"],
-        told["n_positions"],
-        told["vocab_size"],
+        config["n_layer"],
+        config["n_head"],
+        config["n_embd"],
+        config["n_positions"],
+        config["vocab_size"],
         "learned",
         "layer",
     )

@@ -6,11 +6,16 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from recipes.text_generation.size import UnusableStart
+from tidemill.text.chat import TemplateError, special_tokens
 
 END = "<|endoftext|>"
 
@@ -34,49 +39,135 @@ def trained(texts: Iterable[str], vocabulary: int) -> str:
 
 
 class Tokens:
-    """A tokenizer opened from its JSON."""
+    """A tokenizer opened from its JSON, and what stands beside it in tokenizer_config.json.
 
-    def __init__(self, body: str) -> None:
+    `begin` stands before a document's first token, `end` after its last one; any of `ends` ends
+    an answer.
+    """
+
+    def __init__(self, body: str, config: Mapping[str, Any] | None = None) -> None:
         from tokenizers import Tokenizer
 
         self.body, self._inner = body, Tokenizer.from_str(body)
+        self.config = dict(config or {})
         self.size: int = self._inner.get_vocab_size()
-        end = self._inner.token_to_id(END)
-        if end is None:
-            raise ValueError(f"the tokenizer has no token {END}; it must have one, as GPT-2's has")
-        self.end: int = end
+        named = special_tokens(self.config)
+        self.end = self._number(named.get("eos_token", END), "eos_token")
+        self.begin = (
+            self._number(named["bos_token"], "bos_token") if "bos_token" in named else (self.end)
+        )
+        more = self.config.get("ends") or []
+        self.ends = frozenset({self.end, *(more if isinstance(more, list) else [more])})
+        added = self._inner.get_added_tokens_decoder().values()
+        self.special = sorted(token.content for token in added if token.special)
 
     @classmethod
-    def of(cls, path: Path) -> Tokens:
-        """A tokenizer.json, or a folder of GPT-2's vocab.json and merges.txt."""
-        if path.is_file():
-            return cls(path.read_text(encoding="utf-8"))
+    def of(cls, folder: Path) -> Tokens:
+        """Those of a folder: tokenizer.json, or GPT-2's vocab.json and merges.txt.
+
+        Raises UnusableStart where there are none.
+        """
+        config = configured(folder)
+        if (folder / "tokenizer.json").is_file():
+            return cls((folder / "tokenizer.json").read_text(encoding="utf-8"), config)
+        if not (folder / "vocab.json").is_file():
+            raise UnusableStart(
+                f"start '{folder}' has no tokenizer.json; write it with "
+                "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+            )
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
         found: Any = Tokenizer(
-            models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt"))
+            models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
         )
         found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         found.decoder = decoders.ByteLevel()
-        return cls(found.to_str())
+        return cls(found.to_str(), config)
+
+    def _number(self, token: str, name: str) -> int:
+        number: int | None = self._inner.token_to_id(token)
+        if number is None:
+            raise UnusableStart(
+                f"the tokenizer has no token {token}; name its {name} in tokenizer_config.json"
+            )
+        return number
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The tokens of each text; a text that spells the end token out gets it as letters."""
         return [
             np.array(item.ids, dtype=np.int64)
-            for item in self._plain().encode_batch(list(texts), add_special_tokens=False)
+            for item in self._letters.encode_batch(list(texts), add_special_tokens=False)
         ]
 
     def documents(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The same with the end token before and after."""
-        return [np.concatenate([[self.end], ids, [self.end]]) for ids in self.ids(texts)]
+        """The same with what stands before and after a document."""
+        return [np.concatenate([[self.begin], ids, [self.end]]) for ids in self.ids(texts)]
 
     def text(self, ids: Sequence[int]) -> str:
         """Bytes that are no UTF-8 become U+FFFD."""
         return self._inner.decode(
-            [int(one) for one in ids if one != self.end], skip_special_tokens=False
+            [int(one) for one in ids if one not in (self.begin, self.end)],
+            skip_special_tokens=False,
         )
 
-    def _plain(self) -> Any:
-        self._inner.encode_special_tokens = True
-        return self._inner
+    def name(self, token: int) -> str:
+        """A token's text; its name in the vocabulary where it is no whole character."""
+        text: str = self._inner.decode([token], skip_special_tokens=False)
+        if text and "\ufffd" not in text:
+            return text
+        name: str | None = self._inner.id_to_token(token)
+        return name if name is not None else ""
+
+    def spelled_out(self, text: str) -> list[int]:
+        """The tokens of a text in which special tokens are spelled, as templates spell them."""
+        ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def refuse_forged(self, messages: Sequence[Mapping[str, str]]) -> None:
+        """Raise TemplateError where a message spells a special token: it could forge a turn."""
+        for number, message in enumerate(messages):
+            for token in self.special:
+                if token in message["content"]:
+                    raise TemplateError(
+                        f"message {number} spells the special token {token}; leave it out"
+                    )
+
+    def config_of(self, context: int) -> dict[str, object]:
+        """A tokenizer_config.json for what leaves."""
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": self._inner.id_to_token(self.begin),
+            "eos_token": self._inner.id_to_token(self.end),
+            "clean_up_tokenization_spaces": False,
+            **({"chat_template": self.config["chat_template"]} if self.chat else {}),
+            "model_max_length": context,
+        }
+
+    @property
+    def chat(self) -> bool:
+        """Whether there is a chat template."""
+        return bool(self.config.get("chat_template"))
+
+    @cached_property
+    def _letters(self) -> Any:
+        """The same, but special tokens that a text spells are letters.
+
+        An object of its own, since threads may ask for both at once.
+        """
+        from tokenizers import Tokenizer
+
+        letters: Any = Tokenizer.from_str(self.body)
+        letters.encode_special_tokens = True
+        return letters
+
+
+def configured(folder: Path) -> dict[str, object]:
+    """A folder's tokenizer_config.json, with the template and the ends that lie beside it."""
+    path, template = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+    config: dict[str, object] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if template.is_file():
+        config["chat_template"] = template.read_text("utf-8")
+    generation = folder / "generation_config.json"
+    if generation.is_file():
+        config["ends"] = json.loads(generation.read_text("utf-8")).get("eos_token_id")
+    return config

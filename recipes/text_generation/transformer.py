@@ -106,6 +106,14 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
 
+    def matrices(self) -> set[int]:
+        """The ids of the weights that are maps between channels."""
+        return {
+            id(weight)
+            for name, weight in self.named_parameters()
+            if weight.dim() == 2 and name.startswith("layers.") and ".lora_" not in name
+        }
+
     def frequencies(self, places: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         """Cosine and sine of each place's rotation, (B, 1, T, E/2), in the states' precision.
 
@@ -152,16 +160,22 @@ class Transformer(nn.Module):
         return F.linear(states, self.embedding.weight)
 
     def forward(
-        self, ids: Tensor, past_keys: Tensor, past_values: Tensor
+        self, ids: Tensor, begins: Tensor, past_keys: Tensor, past_values: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The step that answers.
 
-        Ids (B, T), past (L, B, H, P, E) to logits (B, T, V) and present (L, B, H, S, E).
+        Ids (B, T), past (L, B, H, P, E) to logits (B, T, V) and present (L, B, H, S, E). Of each
+        row the first `begins` (B,) of all S are filling, which nothing sees: so rows of several
+        lengths share a step.
         """
         kept, asked = past_keys.shape[3], ids.shape[1]
-        places = (torch.arange(asked, device=ids.device) + kept)[None].expand(ids.shape[0], asked)
-        seen = torch.arange(kept + asked, device=ids.device)[None, :] <= places[0][:, None]
-        states, keys, values = self.states(ids, places, seen[None, None], (past_keys, past_values))
+        at = torch.arange(asked, device=ids.device) + kept
+        places = (at[None] - begins[:, None]).clamp(min=0)
+        keys_at = torch.arange(kept + asked, device=ids.device)
+        earlier = keys_at[None, :] <= at[:, None]
+        itself = keys_at[None, :] == at[:, None]  # filling sees itself: a row of no key is NaN
+        seen = earlier & (keys_at[None, :] >= begins[:, None])[:, None] | itself
+        states, keys, values = self.states(ids, places, seen[:, None], (past_keys, past_values))
         return self.logits(states), keys, values
 
 

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from tasks.clean import page, pool
 from tasks.clean.cache import Damaged, Done, unpacked
+from tasks.clean.identity import DocumentNames
 from tasks.clean.read import unreadable
 from tasks.clean.rows import Document, DroppedDocument, MessageHead, Origin, Record
 from tidemill.engines import config
@@ -367,6 +368,7 @@ def write(
     """The output: every document is kept or dropped with its reason, in the records' order."""
     out = paths.data("clean", source.name)
     reasons: Counter[str] = Counter()
+    names = DocumentNames(source.name)
     with (
         Table(out / "documents.parquet", CLEANED) as kept,
         Table(out / "dropped.parquet", DROPPED) as dropped,
@@ -376,14 +378,17 @@ def write(
             for document in _read(source, row, keys, failed, done):
                 unread = document.pop("unread", None)
                 document |= {"licence": source.licence, "opt_out": row["signals"] or ""}
-                why = unread or reason(source.clean, document)
+                settled = names.settle(document)
+                origin = _origin(document, row)
+                why = unread or settled or reason(source.clean, document)
                 if why:
                     reasons[why] += 1
                     start = _dropped(document, why)
                     dropped.add(start, len(start["text"]))
                 else:
                     kept.add(document, len(document["text"]) + len(document["payload"] or b""))
-                    lineage.add(_origin(document, row))
+                    lineage.add(origin)
+        names.check()
         counts = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
         if not kept.count:
             raise Refused(_nothing_left(source, counts))
@@ -401,7 +406,10 @@ def _dropped(document: Document, why: str) -> DroppedDocument:
 
 
 def _origin(document: Document, row: ManifestRow) -> Origin:
+    """A document's row of lineage.parquet, which takes what is not of documents.parquet."""
     return {
+        "place": document.pop("place"),
+        "content_id": document.pop("content_id"),
         "doc_id": document["doc_id"],
         "uri": document["uri"],
         "fetched": row["fetched"],

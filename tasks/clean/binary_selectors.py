@@ -7,6 +7,7 @@ a FLAC of one channel, or the rows of a series as CSV.
 import csv
 import gzip
 import io
+import json
 import re
 import struct
 import zlib
@@ -147,8 +148,10 @@ def array(body: bytes) -> np.ndarray:
 def _picture(rule: Rule, number: int, pixels: np.ndarray, label: str, original: str = "") -> Part:
     return Part(
         rule.name,
-        f"{rule.name}-{number}",
         "",
+        "",
+        place=f"{rule.name}-{number}",
+        known_by="content",
         original=original,
         attributes={"label": label} if label else {},
         payload=pictures.png(pixels),
@@ -171,6 +174,8 @@ def series(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
         raise Unreadable("not a CSV table in UTF-8") from error
     for name, values in sorted(groups.items()):
         out = io.StringIO()
+        # A series grows, and is the same one: what it is called stays, else how it begins.
+        begins = name if rule.group else json.dumps([[head[at] for at in kept], values[0]])
         csv.writer(out, lineterminator="\n").writerows([[head[at] for at in kept], *values])
         yield Part(
             rule.name,
@@ -179,6 +184,7 @@ def series(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
             attributes={"rows": str(len(values)), **({rule.group: name} if rule.group else {})},
             payload=out.getvalue().encode(),
             media="text/csv",
+            identity=begins,
         )
 
 

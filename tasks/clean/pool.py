@@ -65,13 +65,26 @@ class Worker:
         assert self.child.stdin and self.child.stdout
         self.stdin, self.stdout = self.child.stdin, self.child.stdout
         self.task: Any = None
-        self.until = 0.0
+        self.until, self.waited = 0.0, 0.0
         send(self.stdin, {"settings": settings}, b"")
 
     def ask(self, task: Any, head: MessageHead, body: bytes, limit_s: float) -> None:
         self.task, self.until = task, time.monotonic() + limit_s
+        self.waited = kernel.waited_s(self.child.pid)
         with suppress(BrokenPipeError):  # it is found dead when its answer is read
             send(self.stdin, head, body)
+
+    def late(self) -> bool:
+        """Whether the time for its record is over.
+
+        What it waited for a processor is given back to it: else which records are read would
+        depend on what else this machine does.
+        """
+        if time.monotonic() < self.until:
+            return False
+        waited = kernel.waited_s(self.child.pid)
+        self.until, self.waited = self.until + waited - self.waited, waited
+        return time.monotonic() >= self.until
 
     def end(self) -> int:
         """Kill it; gives the signal it had died of before, or 0."""
@@ -102,7 +115,8 @@ class Pool:
     def asked(self, requests: Iterable[Request], processes: int) -> Iterator[Answer]:
         """Answers in whatever order they come.
 
-        A record may take `limit_s`, and as much again for each further MB.
+        A record may take `limit_s`, and as much again for each further MB; time in which its
+        child waited for a processor does not count.
         """
         waiting, busy = iter(requests), self.busy
         with selectors.DefaultSelector() as chooser:
@@ -121,11 +135,7 @@ class Pool:
                 ready = [
                     key.data for key, _ in chooser.select(max(0.0, soonest - time.monotonic()))
                 ]
-                late = [
-                    worker
-                    for worker in busy
-                    if worker not in ready and worker.until <= time.monotonic()
-                ]
+                late = [worker for worker in busy if worker not in ready and worker.late()]
                 for worker in (*ready, *late):
                     chooser.unregister(worker.stdout)
                     busy.remove(worker)

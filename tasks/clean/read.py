@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from tasks.clean import language, page, pii, quality
+from tasks.clean import identity, language, page, pii, quality
 from tasks.clean.part import Part, Unreadable
 from tasks.clean.rows import Content, Document, Record, TextMeasures
 from tasks.clean.selectors import Beside, cut
@@ -37,10 +37,9 @@ def documents(
         before = len(cut_out)
         try:
             for part in cut(rule, row["uri"], body, beside):
-                if source.clean.marks_pii(source.kind):  # a series is named by its group
-                    part.part = pii.marked(part.part)[0]
-                part.part = _own(part.part, times, names)
-                cut_out.append(sound(source, row, part))
+                said = identity.said(part)
+                _name(source, part, times, names)
+                cut_out.append(sound(source, row, part, said))
                 if len(cut_out) > MOST_PARTS:
                     raise Unreadable(f"more than {MOST_PARTS:,} parts")
         except Unreadable as error:
@@ -50,6 +49,21 @@ def documents(
             why = "not readable: RecursionError"
             del cut_out[before:]
     return cut_out or [unreadable(source, row, why)]
+
+
+def _name(source: Source, part: Part, times: Counter[str], names: set[str]) -> None:
+    """Give a part a name for people, without what is personal, and its place in the record."""
+    is_marked = source.clean.marks_pii(source.kind)  # a series is named by its group
+    name = pii.marked(part.part)[0] if is_marked else part.part
+    part.place = _own(part.place or name, times, names)
+    if part.known_by == "key":
+        key = ",".join(part.key)
+        is_shown = len(key) <= identity.LONGEST_NAME and not (is_marked and pii.marked(key)[1])
+        part.part = name or (key if is_shown else "")
+    elif part.known_by == "address" and source.kind not in identity.WITHOUT_ADDRESSES:
+        part.part = part.place
+    else:
+        part.part = name
 
 
 def _own(name: str, times: Counter[str], names: set[str]) -> str:
@@ -66,26 +80,27 @@ def _own(name: str, times: Counter[str], names: set[str]) -> str:
 
 
 def unreadable(source: Source, row: Record, why: str) -> Document:
-    return {**described(source, row, Part("page", "", "")), "unread": why}
+    return {**described(source, row, Part("page", "", ""), ""), "unread": why}
 
 
-def sound(source: Source, row: Record, part: Part) -> Document:
+def sound(source: Source, row: Record, part: Part, said: str) -> Document:
     """A part as a document, or the reason why it cannot be one: text that no table can hold."""
     try:
-        return described(source, row, part)
+        return described(source, row, part, said)
     except UnicodeEncodeError:
         return {
             **described(
                 source,
                 row,
-                Part(
-                    part.name,
-                    "".join(letter for letter in part.part if not "\ud800" <= letter <= "\udfff"),
-                    "",
-                ),
+                Part(part.name, _whole_letters(part.part), "", place=_whole_letters(part.place)),
+                said,
             ),
             "unread": "half a character (a lone surrogate)",
         }
+
+
+def _whole_letters(text: str) -> str:
+    return "".join(letter for letter in text if not "\ud800" <= letter <= "\udfff")
 
 
 def pages(source: Source, row: Record, body: bytes) -> tuple[Content, bytes]:
@@ -146,22 +161,32 @@ def of_page(source: Source, row: Record, read: Content, cut: Iterable[int]) -> l
                 lines=True,
                 found=dict(counts),
             ),
+            identity.of_blocks(read["title"], read["language"], read["blocks"]),
         )
     ]
 
 
-def described(source: Source, row: Record, part: Part) -> Document:
-    """A part as a row of documents.parquet. Raises UnicodeEncodeError."""
+def described(source: Source, row: Record, part: Part, said: str) -> Document:
+    """A part as a row of documents.parquet; `said` is the digest of its content as it came.
+
+    Raises UnicodeEncodeError.
+    """
+    place = identity.joined(row["uri"], part.place or part.part)
+    known = identity.of(source.kind, place, part, said)
+    is_unnamed = part.known_by != "address" and not part.part
     part, counts = _without_personal(source, part)
     attributes = json.dumps(part.attributes, sort_keys=True, ensure_ascii=False)
     for text in (part.text, part.original, attributes, part.part, part.language, part.script):
         text.encode()
-    uri = row["uri"]
-    if part.part:
-        uri = f"{uri}{'/' if '#' in uri else '#'}{part.part}"
+    name = part.part if part.known_by == "key" else part.place
     return {
-        "doc_id": normal.doc_id(source.name, uri),
-        "uri": uri,
+        "doc_id": known.doc_id,
+        "content_id": known.content_id,
+        "known_by": known.known_by,
+        "null_key": known.known_by == "key" and not all(map(str.strip, part.key)),
+        "unnamed": is_unnamed,
+        "place": place,
+        "uri": row["uri"] if is_unnamed else identity.joined(row["uri"], name),
         "source": source.name,
         "host": urlsplit(row["uri"]).hostname or row["uri"].split("#")[0],
         "kind": part.name,

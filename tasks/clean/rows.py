@@ -2,6 +2,8 @@
 
 from typing import NotRequired, TypedDict
 
+from tasks.clean.part import KnownBy
+
 
 class Record(TypedDict):
     """What a reader is told of a record beside its bytes."""
@@ -44,6 +46,13 @@ class Document(TextMeasures):
     digest: str
     licence: NotRequired[str]  # of the source: not yet known to whoever reads the record
     opt_out: NotRequired[str]
+    # These are of lineage.parquet alone: its address by where it stands in its record, and its id
+    # if it were known by its content.
+    place: NotRequired[str]
+    content_id: NotRequired[str]
+    known_by: NotRequired[KnownBy]  # these are no columns, and gone once its id is final
+    null_key: NotRequired[bool]
+    unnamed: NotRequired[bool]  # its address has its id in the place of a name
     unread: NotRequired[str]  # why nothing could be read; no column
 
 
@@ -65,6 +74,8 @@ class Origin(TypedDict):
     raw_file: str
     raw_locator: str
     raw_digest: str
+    place: str
+    content_id: str
 
 
 class Content(TypedDict, total=False):

@@ -34,9 +34,14 @@ def cut(rule: Rule, uri: str, body: bytes, beside: Beside = lambda uri: None) ->
         return of_table(rule, uri, body)
     if rule.kind == "idx":
         return binary_selectors.idx(rule, uri, body, beside)
-    return {"xpath": _xpath, "gettext": _gettext, "whole": _whole, "table": _table, "json": _json}[
-        rule.kind
-    ](rule, uri, body)
+    return {
+        "xpath": _xpath,
+        "gettext": _gettext,
+        "whole": _whole,
+        "table": _table,
+        "json": _json,
+        "jsonl": _json_lines,
+    }[rule.kind](rule, uri, body)
 
 
 def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
@@ -53,7 +58,7 @@ def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
             result = node.xpath(expression, namespaces=rule.namespaces)
             return "\n".join(map(_node_text, result)) if isinstance(result, list) else str(result)
 
-        yield Part(
+        part = Part(
             rule.name,
             ask(rule.part).rstrip("-"),
             ask(rule.text),
@@ -61,6 +66,15 @@ def _xpath(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
             ask(rule.script),
             attributes={key: ask(value) for key, value in sorted(rule.attributes.items())},
         )
+        is_one_of_many = rule.each != "/*"
+        if rule.key or (is_one_of_many and not part.part):
+            named(part, tuple(ask(expression) for expression in rule.key))
+        yield part
+
+
+def named(part: Part, key: tuple[str, ...]) -> None:
+    """Have a record known by its key, or by its content where its source names no key."""
+    part.known_by, part.key = ("key", key) if key else ("content", ())
 
 
 def _node_text(node: Any) -> str:
@@ -102,9 +116,14 @@ def _gettext(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
 
 def _whole(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     found = None if rule.language == "''" else re.search(rule.language, uri)
+    label = re.search(rule.label, uri) if rule.label else None
     try:
         yield Part(
-            rule.name, "", body.decode("utf-8-sig"), language=found.group(1) if found else ""
+            rule.name,
+            "",
+            body.decode("utf-8-sig"),
+            language=found.group(1) if found else "",
+            attributes={"label": label.group(1)} if label else {},
         )
     except UnicodeDecodeError as error:
         raise Unreadable("not UTF-8") from error
@@ -119,12 +138,36 @@ def _json(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
         record = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Unreadable("not JSON") from error
+    yield _record(rule, "", record)
+
+
+def _json_lines(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
+    """A record a line (JSON lines); a line of white space alone is none."""
+    try:
+        lines = body.decode("utf-8-sig").split("\n")  # a text may hold other separators of lines
+    except UnicodeDecodeError as error:
+        raise Unreadable("not UTF-8") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise Unreadable(f"line {number} is not JSON") from error
+        yield _record(rule, f"row-{number}", record)
+
+
+def _record(rule: Rule, place: str, record: Any) -> Part:
+    """One record; `place` says where it stands among others, and is empty where it stands alone."""
     language, script = (
         "" if path == "''" else _at(record, path) for path in (rule.language, rule.script)
     )
     attributes = {key: _at(record, path) for key, path in sorted(rule.attributes.items())}
-    text = _at(record, rule.text)
-    yield Part(rule.name, "", text, language, script, attributes=attributes)
+    part = Part(rule.name, "", _at(record, rule.text), language, script, attributes=attributes)
+    part.place = place
+    if rule.key or place:
+        named(part, tuple(_at(record, path) for path in rule.key))
+    return part
 
 
 def _at(record: Any, path: str) -> str:
@@ -152,8 +195,14 @@ def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
     csv.field_size_limit(binary_selectors.MOST_CELL)
     try:
         text = io.StringIO(body.decode("utf-8-sig"), newline="")
-        rows = csv.DictReader(text, delimiter=rule.delimiter, restval="")
-        for column in filter(None, (rule.text, rule.language)):
+        rows = csv.DictReader(
+            text,
+            rule.head or None,
+            delimiter=rule.delimiter,
+            restval="",
+            quoting=csv.QUOTE_MINIMAL if rule.quoted else csv.QUOTE_NONE,
+        )
+        for column in filter(None, (rule.text, rule.language, *rule.key)):
             if column not in (".", "''") and column not in (rows.fieldnames or ()):
                 head = ", ".join(rows.fieldnames or ())[:80]
                 raise Unreadable(f"no column {column}; it has {head}")
@@ -161,12 +210,9 @@ def _table(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
             row.pop(None, None)  # cells beyond the head have no name
             values = dict(sorted(row.items()))
             language = values.get(rule.language, "")
-            yield Part(
-                rule.name,
-                f"row-{number}",
-                values.get(rule.text, ""),
-                language,
-                attributes=values,
-            )
+            part = Part(rule.name, "", values.get(rule.text, ""), language, attributes=values)
+            part.place = f"row-{number}"
+            named(part, tuple(values[column] for column in rule.key))
+            yield part
     except (UnicodeDecodeError, csv.Error) as error:
         raise Unreadable("not a CSV table in UTF-8") from error

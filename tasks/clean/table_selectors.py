@@ -5,7 +5,6 @@ that is put in above it changes nothing.
 """
 
 import csv
-import hashlib
 import io
 import json
 import math
@@ -39,7 +38,7 @@ def _parts(rule: Rule, head: Sequence[str], table: Iterable[Sequence[Any]]) -> I
         raise Unreadable(f"column {twice[0]} stands there twice")
     if len(head) > MOST_COLUMNS:
         raise Unreadable(f"more than {MOST_COLUMNS:,} columns")
-    missing = [name for name in (*rule.columns, rule.group) if name and name not in head]
+    missing = [name for name in (*rule.columns, rule.group, *rule.key) if name and name not in head]
     if missing:
         raise Unreadable(f"no column {', '.join(missing)}; it has {', '.join(head)[:80]}")
     kept = sorted(rule.columns or head)
@@ -48,8 +47,11 @@ def _parts(rule: Rule, head: Sequence[str], table: Iterable[Sequence[Any]]) -> I
             raise Unreadable(f"more than {binary_selectors.MOST_ROWS:,} rows")
         row = dict(zip(head, map(_cell, values), strict=True))
         payload = json.dumps({name: row[name] for name in kept}, ensure_ascii=False).encode()
-        key = str(row[rule.group]) if rule.group else hashlib.sha256(payload).hexdigest()[:16]
-        yield Part(rule.name, f"row-{key}", "", payload=payload, media=MEDIA)
+        part = Part(rule.name, "", "", payload=payload, media=MEDIA, place=f"row-{number}")
+        key = [rule.group] if rule.group else rule.key
+        part.key = tuple("" if row[name] is None else str(row[name]) for name in key)
+        part.known_by = "key" if key else "content"
+        yield part
 
 
 def _cell(value: Any) -> float | int | bool | str | None:

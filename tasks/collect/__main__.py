@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from tasks.collect.package import fetch
 from tidemill.engines import config
 from tidemill.engines.config.schema import Source
+from tidemill.engines.packages.fetch import fetch
 from tidemill.records import warc
 from tidemill.records.archive import members
 from tidemill.records.receipts import Collected

@@ -123,7 +123,7 @@ class Bucket:
             ) from error
 
 
-def mark(info: dict[str, Any]) -> str | None:
+def mark(info: dict[str, object]) -> str | None:
     """What of a listing tells one content from another."""
     for name in MARKS:
         if info.get(name):

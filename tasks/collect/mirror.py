@@ -9,8 +9,8 @@ from xml.sax.saxutils import escape
 
 from aiohttp import web
 
-from tasks.collect.package import fetch
 from tidemill.engines.config.schema import Mirror
+from tidemill.engines.packages.fetch import fetch
 from tidemill.records.archive import members
 from tidemill.runtime.errors import Refused
 

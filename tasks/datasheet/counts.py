@@ -39,8 +39,10 @@ def counts(recipe: RecipeConfig) -> Facts:
     splits = paths.data("splits", recipe.application)
     report = json.loads((splits / "report.json").read_text())
     examples = pd.concat([_examples(splits, split) for split in SPLITS], ignore_index=True)
-    wanted = set(examples["doc_id"])
-    documents = pd.concat([_documents(use.name, wanted) for use in recipe.sources])
+    wanted = {source: set(rows["doc_id"]) for source, rows in examples.groupby("source")}
+    documents = pd.concat(
+        [_documents(use.name, wanted.get(use.name, set())) for use in recipe.sources]
+    )
     days = [day for use in recipe.sources for day in _days(use.name)]
     personal = Counter[str]()
     for item in documents["pii"]:
@@ -48,7 +50,9 @@ def counts(recipe: RecipeConfig) -> Facts:
     steps, voters, weighted = _steps(recipe)
     return Facts(
         digest=report["snapshot"],
-        examples=examples.merge(documents[["doc_id", "host", "licence"]], on="doc_id", how="left"),
+        examples=examples.merge(
+            documents[["source", "doc_id", "host", "licence"]], on=["source", "doc_id"], how="left"
+        ),
         steps=steps,
         opt_outs=Counter(
             "said nothing" if not item else "signals, none of which refuses"
@@ -82,7 +86,7 @@ def _documents(source: str, wanted: set[str]) -> pd.DataFrame:
         paths.data("clean", source) / "documents.parquet",
         columns=["doc_id", "host", "licence", "opt_out", "quality", "pii"],
     ).to_pandas()
-    return table[table["doc_id"].isin(wanted)]
+    return table[table["doc_id"].isin(wanted)].assign(source=source)
 
 
 def _days(source: str) -> list[str]:

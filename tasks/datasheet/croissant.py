@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RAI = "http://mlcommons.org/croissant/RAI/1.0"
 FIELDS = {
     "example_id": "Names the row for ever: a hash of its document and its question.",
-    "doc_id": "Names the document: a hash of source and address.",
+    "doc_id": "Names the document: a hash of its address, its key or its content.",
     "inputs": "The question, as JSON.",
     "target": "The answer, as JSON.",
     "confidence": "How far the votes on this label agree, 0 to 1.",

@@ -66,8 +66,11 @@ def lengths(examples: Any, path: Path) -> None:
     axes = figure.subplots()
     edges = 2.0 ** np.arange(0, np.log2(max(2, examples["chars"].max())) + 1.5, 0.5)
     for split in SPLITS:
+        chars = examples.loc[examples["split"] == split, "chars"]
+        if chars.empty:
+            continue  # it has no share to show
         axes.hist(
-            examples.loc[examples["split"] == split, "chars"].clip(lower=1),
+            chars.clip(lower=1),
             bins=list(edges),
             histtype="step",
             color=COLOURS[split] if split != "test" else "#c7a500",

@@ -3,7 +3,6 @@
 import shutil
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -82,7 +81,7 @@ def _empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def described(this: plan.Plan, trained: Trained, form: str) -> dict[str, Any]:
+def described(this: plan.Plan, trained: Trained, form: str) -> dict[str, object]:
     """recipe.json: what the package was made from."""
     return {
         "application": this.application,

@@ -7,6 +7,7 @@ transformer and half as fast on a convolution, where static int8 gains (docs/dec
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,42 +23,65 @@ GRAPH = "model.onnx"
 Feeds = list[dict[str, np.ndarray]]
 
 
+@dataclass
+class MeasuredForm:
+    """One form of a package and what was measured of it; `why` says what became of it."""
+
+    name: str
+    figure: float | None = None  # the metric by which forms are compared
+    mb: float = 0.0
+    memory_mb: float = 0.0
+    p50_ms: float | None = None
+    p95_ms: float = 0.0
+    per_second: float = 0.0
+    why: str = ""
+
+    def row(self, metric: str) -> dict[str, str | float]:
+        """Its row in the table of forms; what was not measured is not there."""
+        row: dict[str, str | float] = {"form": self.name}
+        if self.figure is not None:
+            row |= {metric: self.figure, "mb": self.mb, "memory_mb": self.memory_mb}
+        if self.p50_ms is not None:
+            row |= {"p50_ms": self.p50_ms, "p95_ms": self.p95_ms, "per_second": self.per_second}
+        return row | ({"why": self.why} if self.why else {})
+
+
 def best(
     name: str,
     application: Application[Any, Any, Any],
     package: Path,
     valid: pd.DataFrame,
     settings: Export,
-) -> tuple[str, list[dict[str, Any]]]:
+) -> tuple[str, list[dict[str, str | float]]]:
     """Try the forms, leave the best one in the package; its name, and the table of all of them.
 
     A form that cannot be made or opened has its reason in the table, and is not taken.
     """
     rows = valid.sort_values("example_id", kind="stable").head(settings.rows)
     metric = settings.metric or next(iter(application.metrics))
-    table: list[dict[str, Any]] = []
+    table: list[MeasuredForm] = []
     predictors: dict[str, Predictor[Any, Any]] = {}
     others: dict[str, Path] = {
-        form: package.with_name(f"{package.name}.{form}") for form in settings.forms
+        kind: package.with_name(f"{package.name}.{kind}") for kind in settings.forms
     }
     try:
         feeds = _calibration(application, package, rows, settings)
-        for form, folder in [("fp32", package), *others.items()]:
-            table.append(row := {"form": form})
+        for kind, folder in [("fp32", package), *others.items()]:
+            table.append(form := MeasuredForm(kind))
             try:
-                if form != "fp32":
-                    make(form, package, folder, feeds)
+                if kind != "fp32":
+                    make(kind, package, folder, feeds)
                     calibrate(application, folder, valid)
-                predictors[form] = _measure(row, name, application, folder, rows, metric)
+                predictors[kind] = _measure(form, name, application, folder, rows, metric)
             except Exception as error:
                 # Whatever the converter or the engine makes of a graph: this form is not to be had.
-                row["why"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                form.why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         _time(table, predictors, application, rows, settings.requests)
         chosen = choose(table, metric, application.metrics[metric], settings)
         if chosen != "fp32":
             for path in others[chosen].iterdir():
                 shutil.copyfile(path, package / path.name)
-        return chosen, table
+        return chosen, [form.row(metric) for form in table]
     finally:
         for folder in others.values():
             shutil.rmtree(folder, ignore_errors=True)
@@ -86,75 +110,86 @@ def calibrate(application: Application[Any, Any, Any], folder: Path, valid: pd.D
 
 
 def _measure(
-    row: dict[str, Any],
+    form: MeasuredForm,
     name: str,
     application: Application[Any, Any, Any],
     folder: Path,
     rows: pd.DataFrame,
     metric: str,
 ) -> Predictor[Any, Any]:
-    """Open a package and write its metric and its MB into the table's row."""
+    """Open a package and write its metric and its MB into its form."""
     predictor = application.open(folder)
     frame = application.evaluate(predictor, rows)
-    row[metric] = float(application.metric(frame, np.ones((1, len(frame))))[metric][0])
-    row["mb"] = round(sum(path.stat().st_size for path in folder.iterdir()) / 1e6, 3)
-    row["memory_mb"] = weighed(name, folder)
+    figure = float(application.metric(frame, np.ones((1, len(frame))))[metric][0])
+    form.mb = round(sum(path.stat().st_size for path in folder.iterdir()) / 1e6, 3)
+    form.memory_mb = weighed(name, folder)
+    form.figure = figure  # last: a form of which it is known was measured whole
     return predictor
 
 
 def _time(
-    table: list[dict[str, Any]],
+    table: list[MeasuredForm],
     predictors: dict[str, Predictor[Any, Any]],
     application: Application[Any, Any, Any],
     rows: pd.DataFrame,
     requests: int,
 ) -> None:
-    """Ask all forms the same questions in turn, and write their times into their rows."""
+    """Ask all forms the same questions in turn, and write down their times."""
     from tidemill.package.latency import measured
 
     questions = [
         application.Input.model_validate_json(item) for item in rows.head(requests)["inputs"]
     ]
     times, _ = measured(predictors, questions, requests, batches=2)
-    for row in table:
-        if figures := times.get(row["form"]):
-            row |= {name: round(figures[name], 3) for name in ("p50_ms", "p95_ms")}
-            row["per_second"] = round(figures["per_second"], 1)
+    for form in table:
+        if figures := times.get(form.name):
+            form.p50_ms, form.p95_ms = round(figures["p50_ms"], 3), round(figures["p95_ms"], 3)
+            form.per_second = round(figures["per_second"], 1)
 
 
-def choose(table: list[dict[str, Any]], metric: str, meaning: Metric, settings: Export) -> str:
+def choose(table: list[MeasuredForm], metric: str, meaning: Metric, settings: Export) -> str:
     """The smallest of the forms within `gain` of the fastest.
 
     Only forms whose metric is not worse than fp32's by more than the margin count. Writes into each
-    row whether it was taken, and why not.
+    form whether it was taken, and why not.
     """
     base = table[0]
-    sign = 1 if meaning.better == "higher" else -1
-    fit = []
-    for row in table:
-        if "why" in row or "p50_ms" not in row:
-            continue
-        lost = sign * (base[metric] - row[metric])
-        if not lost <= settings.margin:
-            row["why"] = f"{metric} is worse by {lost:.4g}, {settings.margin:g} is allowed"
-        else:
-            fit.append(row)
-    if base not in fit:
+    fit = _fit(table, metric, meaning, settings)
+    latencies = {form.name: form.p50_ms for form in fit if form.p50_ms is not None}
+    if base.name not in latencies:
         return "fp32"
-    fastest = min(row["p50_ms"] for row in fit)
-    near = [row for row in fit if row["p50_ms"] <= fastest * (1 + settings.gain)]
-    taken = min(near, key=lambda row: row["mb"])
+    fastest = min(latencies.values())
+    near = [form for form in fit if latencies[form.name] <= fastest * (1 + settings.gain)]
+    taken = min(near, key=lambda form: form.mb)
     if (
         base in near
-        and taken["mb"] > base["mb"] * (1 - settings.gain)
-        and taken["p50_ms"] > base["p50_ms"] * (1 - settings.gain)
+        and taken.mb > base.mb * (1 - settings.gain)
+        and latencies[taken.name] > latencies[base.name] * (1 - settings.gain)
     ):
         taken = base  # neither smaller nor faster by enough: what was exported stays
-    for row in fit:
-        latency, size = row["p50_ms"] / taken["p50_ms"], row["mb"] / taken["mb"]
+    for form in fit:
+        latency, size = latencies[form.name] / latencies[taken.name], form.mb / taken.mb
         compared = f"{latency:.2f} times its latency, {size:.2f} times its size"
-        row["why"] = "taken" if row is taken else compared
-    return taken["form"]
+        form.why = "taken" if form is taken else compared
+    return taken.name
+
+
+def _fit(
+    table: list[MeasuredForm], metric: str, meaning: Metric, settings: Export
+) -> list[MeasuredForm]:
+    """The forms that were measured whole and are good enough; the others are told why not."""
+    base = table[0].figure
+    sign = 1 if meaning.better == "higher" else -1
+    fit = []
+    for form in table:
+        if form.why or form.p50_ms is None or form.figure is None or base is None:
+            continue
+        lost = sign * (base - form.figure)
+        if not lost <= settings.margin:
+            form.why = f"{metric} is worse by {lost:.4g}, {settings.margin:g} is allowed"
+        else:
+            fit.append(form)
+    return fit
 
 
 def convert(form: str, graph: Path, to: Path, feeds: Feeds) -> None:

@@ -9,7 +9,7 @@ from tasks.judge.reuse import pass_level
 from tasks.judge.segments import weak
 from tasks.judge.verdict import verdict
 from tidemill.engines.config.schema.judging import unread
-from tidemill.records.receipts import Exported, Finding, Judged, Reuse, Scored
+from tidemill.records.receipts import Exported, Finding, Judged, Reuse, Scored, Simpler
 from tidemill.run import main, plan
 from tidemill.runtime import process
 
@@ -34,10 +34,37 @@ def judge(this: plan.Plan) -> Judged:
         table=table(comparison),
         champion=scored.champion,
         reuse=scored.reuse,
+        simpler=best_simpler(comparison),
         notes=notes(findings, scored.reuse, this.recipe.score.alpha)
         + [str(segment) for segment in weak(comparison)]
         + unread(this.recipe.gates, this.recipe.score),
     )
+
+
+VERSIONS = ("candidate", "champion", "anchor")
+
+
+def best_simpler(comparison: Comparison) -> Simpler | None:
+    """The best on the test rows of all models that are no version of this application."""
+    metric, where = next(iter(comparison.recipe.metrics)), comparison.all
+    figures = {
+        model: comparison.figure(metric, where, model)
+        for model in comparison.models()
+        if model not in VERSIONS
+    }
+    known = {model: figure for model, figure in figures.items() if np.isfinite(figure)}
+    own = comparison.figure(metric, where)
+    if not known or not np.isfinite(own):
+        return None
+    best = max(known, key=lambda model: comparison.better(metric) * known[model])
+    ends: tuple[float | None, float | None] = (None, None)
+    if comparison.units(where).effective >= comparison.settings.min_units:
+        estimate = comparison.difference(metric, where, best)
+        if estimate.sound():
+            low, high = estimate.interval(comparison.settings.alpha)
+            ends = (round(low, 4), round(high, 4))
+    gain = round(own - known[best], 4)
+    return Simpler(model=best, figure=round(known[best], 4), gain=gain, low=ends[0], high=ends[1])
 
 
 def notes(findings: list[Finding], reuse: Reuse, alpha: float) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -27,7 +27,19 @@ class Claim:
     upwards: bool = True  # whether what is shown to a person keeps that sign
 
 
-def base(gate: Gate, where: Where, metric: str = "") -> dict[str, Any]:
+class FindingFields(TypedDict, total=False):
+    """The fields of a finding that are known before anything is measured."""
+
+    gate: str
+    kind: str
+    slice: str
+    metric: str
+    required: bool
+    rows: int
+    units: int
+
+
+def base(gate: Gate, where: Where, metric: str = "") -> FindingFields:
     """The fields that a gate's findings of one slice have in common."""
     return {
         "gate": gate.name,
@@ -76,7 +88,7 @@ def nothing(
 
 
 def too_few(
-    comparison: Comparison, where: Where, known: dict[str, Any], figure: float
+    comparison: Comparison, where: Where, known: FindingFields, figure: float
 ) -> Finding | None:
     """A finding where there are too few units for any claim, else None."""
     units = comparison.units(where)
@@ -168,8 +180,7 @@ def _decided(
         before += f"not enough evidence ({reused}it would take a difference of {least:.4f}); "
         answer = undecided(where)
     return Finding(
-        **base(gate, where),
-        units=comparison.units(where).count,
+        **(base(gate, where) | {"units": comparison.units(where).count}),
         answer=answer,
         figure=round(claim.figure, 6),
         low=round(low, 6),

@@ -266,8 +266,7 @@ def _calibration(gate: Gate, comparison: Comparison, where: Where) -> tuple[Find
     measured = Calibration(confidence, hits, units, CALIBRATION_DRAWS, comparison.seed)
     claim = measured.claimed(gate.at_most, comparison.pass_alpha, comparison.settings.alpha)
     finding = Finding(
-        **base(gate, where, "calibration error"),
-        units=units.count,
+        **(base(gate, where, "calibration error") | {"units": units.count}),
         answer="unclear",
         figure=round(claim.error, 6),
         low=round(claim.low, 6),

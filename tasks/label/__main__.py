@@ -1,6 +1,5 @@
 """python -m tasks.label RECIPE: data/select/RECIPE to data/labels/RECIPE."""
 
-import hashlib
 import json
 import logging
 import sys
@@ -19,7 +18,8 @@ from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import LabelPolicy, RecipeConfig
 from tidemill.engines.dvc import graph
-from tidemill.records.reports import Decided, LabelReport
+from tidemill.records import carried
+from tidemill.records.reports import Decided, LabelReport, Unmatched
 from tidemill.records.tables import EXAMPLES, ISSUES, LOST, WEIGHT, save
 from tidemill.run import main
 from tidemill.runtime import paths, process
@@ -28,6 +28,7 @@ from tidemill.runtime.files import locked, swept, write_json
 
 log = logging.getLogger(__name__)
 
+NAMED = 20  # examples of answers without one that a report names
 LEAST_WEIGHT = 0.01  # a doubtful example's weight: a batch of nothing else still has a mean
 
 
@@ -39,7 +40,7 @@ def label(name: str) -> None:
         raise Refused(f"data/select/{name} has no documents; run python -m tasks.select {name}")
     with locked(paths.state("locks", f"label-{name}")):
         swept(out)
-        documents = pd.read_parquet(path)
+        documents = pd.read_parquet(path).sort_values("doc_id", kind="stable", ignore_index=True)
         process.progress(0, len(documents), "documents")
         examples = examined(recipe, documents)
         report, field, by_people = answered(name, examples, recipe.label)
@@ -66,11 +67,8 @@ def examined(recipe: RecipeConfig, documents: pd.DataFrame) -> pd.DataFrame:
                 "rows, "
                 f"first of document {document}; drop such rows with a reason, or fill it"
             )
-    # An example is known by its question and its document, so a changed label keeps its place in
-    # the split.
-    keys = examples["doc_id"] + "\x1f" + examples["inputs"]
-    ids = [hashlib.sha256(key.encode()).hexdigest()[:24] for key in keys]
-    examples.insert(0, "example_id", ids)
+    pairs = zip(examples["doc_id"], examples["inputs"], strict=True)
+    examples.insert(0, "example_id", [carried.example_id(*pair) for pair in pairs])
     return examples
 
 
@@ -161,13 +159,9 @@ def answered(
     by_people = people.answers(name)
     true = [by_people.get(example) for example in examples["example_id"]]
     votes = Votes(examples["votes"].tolist())
-    count = sum(answer is not None for answer in true)
-    enough = count >= policy.least_people
-    measured_on = "people's labels" if enough else "the given labels"
-    report: LabelReport = {
-        "voters": figures(votes, given, true if enough else given, measured_on),
-        "people": count,
-    }
+    report = _measured(votes, given, true, policy)
+    if unmatched := sorted(set(by_people) - set(examples["example_id"])):
+        report["unmatched"] = _unmatched(name, unmatched)
     names = ("target", "slices", "confidence", "votes", "dropped")
     columns = {column: examples[column].tolist() for column in names}
     if policy.decide == "votes":
@@ -179,6 +173,24 @@ def answered(
         kind = examples[column].dtype if column == "confidence" else object
         examples[column] = pd.Series(values, index=examples.index, dtype=kind)
     return report, field, by_people
+
+
+def _measured(
+    votes: Votes, given: list[str | None], true: list[str | None], policy: LabelPolicy
+) -> LabelReport:
+    """What each voter is worth, by people's answers where there are enough of them."""
+    count = sum(answer is not None for answer in true)
+    enough = count >= policy.least_people
+    measured_on = "people's labels" if enough else "the given labels"
+    voters = figures(votes, given, true if enough else given, measured_on)
+    return {"voters": voters, "people": count}
+
+
+def _unmatched(name: str, examples: list[str]) -> Unmatched:
+    """Count and log the examples that people answered and that are not there today."""
+    counts: Unmatched = {"answers": len(examples), "examples": examples[:NAMED]}
+    log.warning("%s", people.unmatched(name, counts))
+    return counts
 
 
 def _label_field(name: str, usable: pd.DataFrame) -> str:
@@ -230,7 +242,7 @@ def _take(columns: dict[str, list[Any]], place: int, field: str, answer: str) ->
 def once(examples: pd.DataFrame, documents: pd.DataFrame, by_people: dict[str, str]) -> None:
     """Of examples of a source that ask the same with the same answer one stays.
 
-    It is the first, or the one that people answered. Where all answers are the same, as in an
+    It is the first by id, or the one that people answered. Where all answers are the same, as in an
     application without a target, no question is asked twice: all stay.
     """
     if examples.loc[examples["dropped"].isna(), "target"].nunique() <= 1:
@@ -240,7 +252,8 @@ def once(examples: pd.DataFrame, documents: pd.DataFrame, by_people: dict[str, s
         .merge(documents[["doc_id", "source"]], on="doc_id", how="left")
         .assign(place=np.flatnonzero(examples["dropped"].isna()))
     )
-    order = order.sort_values("example_id", key=lambda ids: ~ids.isin(by_people), kind="stable")
+    order = order.assign(unanswered=~order["example_id"].isin(by_people))
+    order = order.sort_values(["unanswered", "example_id"], kind="stable")
     twice = order["place"][order.duplicated(["source", "inputs", "target"])]
     examples.loc[examples.index[twice], "dropped"] = "its source asks this question twice"
 

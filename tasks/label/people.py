@@ -21,6 +21,7 @@ from typing import Any, NotRequired, TypedDict
 
 import pandas as pd
 
+from tidemill.records.reports import Unmatched
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.escape import html
@@ -151,6 +152,17 @@ def answers(recipe: str) -> dict[str, str]:
         if not others or others[0][1] < most:
             decided[example] = answer
     return decided
+
+
+def unmatched(recipe: str, counts: Unmatched) -> str:
+    """What is to be said of answers that find no example."""
+    names = ", ".join(counts["examples"][:3])
+    return (
+        f"people's answers to {counts['answers']:,} examples of {recipe} find no example today, "
+        f"such as {names}; they stay in data/people/{recipe}.jsonl. Their documents are gone, are "
+        "left out or say something else; where only their ids changed, run: tidemill data carry "
+        f"{recipe}"
+    )
 
 
 def utc(value: Any) -> str:

@@ -187,7 +187,7 @@ class Asked:
         self.frames[name] = save(self.plan, name, frame)
 
 
-def short(value: dict[str, Any]) -> str:
+def short(value: dict[str, object]) -> str:
     """A question or an answer in one short line."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:77]}..."

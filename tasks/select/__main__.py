@@ -1,8 +1,8 @@
 """python -m tasks.select RECIPE: data/clean of its sources to data/select/RECIPE.
 
 Documents are read a row group at a time: once what they are judged by, then the texts that are new
-or perhaps copies, then all of those that stay. What is in memory of each is its address and its
-bands.
+or perhaps copies, then all of those that stay. What is in memory of each is its address, its id and
+its bands.
 """
 
 import gc
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.select.known import SEVERAL_SOURCES, Known, first_by_name
 from tasks.select.policy import COLUMNS, judged
 from tasks.select.rows import Rows
 from tidemill.engines import config
@@ -99,22 +100,26 @@ def judge(recipe: RecipeConfig, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     """
     threshold = recipe.select.near_duplicates
     reasons = np.full(rows.count, None, dtype=object)
-    addresses: list[pa.Array] = []
+    known = Known()
     process.progress(0, rows.count, "documents")
     with Bands(paths.state("select", f"{recipe.application}.sqlite"), threshold) as bands:
         sought = Sought(bands.bands)
         for start, use, table, payloads in rows.scan(_columns(recipe.select)):
-            addresses += table["uri"].chunks
+            known.add(table)
             stop = start + table.num_rows
             left = _by_policy(recipe.select, table, payloads, reasons[start:stop])
             _signed(
                 sought, bands, rows, start, use, table.filter(pa.array(left)), left, recipe.select
             )
             process.progress(stop, rows.count, "documents")
-    order = _order(recipe, rows, addresses)
-    left, words, signed, groups = sought.in_order(order)
+    roles = [use.role for use in recipe.sources]
+    again = known.twice(rows, roles, _none(reasons))
+    reasons[again] = SEVERAL_SOURCES
+    order = known.order(rows, roles)
+    left, words, signed, groups = sought.in_order(order[~np.isin(order, again)])
     alike = Alike(lambda some: rows.texts(left[list(some)]), threshold, rows.bytes[left])
-    for row, (_, how) in joined(words, signed, groups, alike).items():
+    copies = joined(words, signed, groups, alike)
+    for row, how in first_by_name(copies, words, known.ranks(rows, roles)[left]).items():
         reasons[left[row]] = f"{how} duplicate"
     process.progress(rows.count, rows.count, "documents")
     return order, reasons
@@ -122,7 +127,7 @@ def judge(recipe: RecipeConfig, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
 
 def _columns(policy: Select) -> list[str]:
     measured = COLUMNS if policy.quality else ()
-    return ["uri", "kind", "chars", "digest", *policy.twins_differ_by, *measured]
+    return ["doc_id", "uri", "kind", "chars", "digest", *policy.twins_differ_by, *measured]
 
 
 def _by_policy(
@@ -162,15 +167,6 @@ def _signed(
     sought.words.append(words)
     sought.signed.append(signed)
     sought.groups.append(sought.group(use.role, differing, table.num_rows))
-
-
-def _order(recipe: RecipeConfig, rows: Rows, addresses: list[pa.Array]) -> np.ndarray:
-    """The places of all rows by role and address."""
-    roles = pa.array([use.role for use in recipe.sources]).take(pa.array(rows.source))
-    table = pa.table({"role": roles, "uri": pa.chunked_array(addresses, pa.string())})
-    keys = [("role", "ascending"), ("uri", "ascending")]
-    order: np.ndarray = pc.sort_indices(table, sort_keys=keys).to_numpy().astype(np.int64)
-    return order
 
 
 def _in(column: pa.ChunkedArray, values: tuple[str, ...]) -> np.ndarray:

@@ -45,10 +45,15 @@ def chosen(names: list[str], every: bool) -> tuple[str, ...]:
 
 
 def listening(settings: Serving) -> socket.socket:
-    """The bound socket. Refuses an open address without a token, and a port in use."""
+    """The bound socket.
+
+    Refuses an open address without a token, a port in use, and traces that nothing can send.
+    """
     from tasks.serve.auth import may_bind
+    from tasks.serve.telemetry import may_trace
 
     may_bind(settings.host)
+    may_trace()
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP

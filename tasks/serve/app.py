@@ -4,7 +4,7 @@ import asyncio
 import ctypes
 import gc
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -14,8 +14,10 @@ from starlette.types import ASGIApp
 from tasks.serve.admission import VERSION_HEADER, Admission
 from tasks.serve.auth import Guard
 from tasks.serve.challenger import Challengers
+from tasks.serve.completions import OpenAIRoutes
 from tasks.serve.prediction import Predictions
 from tasks.serve.routes import add_routes
+from tasks.serve.telemetry import traced
 from tasks.serve.version_follower import VersionFollower
 from tidemill.engines.config.schema import Serving
 
@@ -32,13 +34,17 @@ class Server:
         self.admission = Admission(follower, bool(settings.cors_origins))
         self.challengers = Challengers(self.admission)
         self.predictions = Predictions(follower, self.admission, self.challengers, settings.body_s)
+        self.openai = OpenAIRoutes(follower, settings.body_s)
         self.asgi: ASGIApp
+        self.send_traces: Callable[[], None]
 
     def close(self) -> None:
         self.follower.stopping.set()
         self.admission.close()
         self.predictions.close()
+        self.openai.close()
         self.challengers.close()
+        self.send_traces()
 
 
 async def settled(follower: VersionFollower) -> None:
@@ -81,10 +87,11 @@ def make(
             await asyncio.to_thread(server.close)
 
     app = Starlette(lifespan=life)
-    add_routes(app, server.follower, server.predictions)
+    add_routes(app, server.follower, server.predictions, server.openai)
     guard = Guard(app, server.predictions.quick)
     server.admission.guard = guard
-    server.asgi = with_cors(guard, settings.cors_origins) if settings.cors_origins else guard
+    inner = with_cors(guard, settings.cors_origins) if settings.cors_origins else guard
+    server.asgi, server.send_traces = traced(inner)
     return server
 
 

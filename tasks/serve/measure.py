@@ -37,6 +37,21 @@ QUEUE = Gauge(
 BATCH = Histogram(
     "tidemill_batch_size", "Questions the model was asked at once.", ["application"], buckets=SIZES
 )
+WRITING = Gauge(
+    "tidemill_writing",
+    "Texts that are being written side by side, in OpenAI's form.",
+    ["application"],
+    multiprocess_mode="livesum",
+)
+WRITTEN = Histogram(
+    "tidemill_writing_step", "Texts that shared a step.", ["application"], buckets=SIZES
+)
+FIRST_TOKEN = Histogram(
+    "tidemill_first_token_seconds",
+    "From a request's coming in OpenAI's form to its first token.",
+    ["application"],
+    buckets=SECONDS,
+)
 VERSION = Gauge(
     "tidemill_version",
     "The champion that answers, as a number.",

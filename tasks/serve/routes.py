@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from tasks.serve.admission import VERSION_HEADER, champion
+from tasks.serve.completions import OpenAIRoutes
 from tasks.serve.describe import described
 from tasks.serve.measure import exposition
 from tasks.serve.prediction import Predictions
@@ -26,7 +26,7 @@ HTTP_WORDS = {
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def about(served: ServedApplication) -> dict[str, Any]:
+def about(served: ServedApplication) -> dict[str, object]:
     """What GET /v1/APPLICATION answers. Raises Refusal while no version is loaded."""
     model, settings = champion(served), served.settings
     question, answer = model.example
@@ -60,8 +60,8 @@ class Pages:
         self.follower, self.predictions = follower, predictions
 
     async def application(self, request: Request) -> Response:
-        found = about(self.predictions.served(request.path_params["application"]))
-        return JSONResponse(found, headers={VERSION_HEADER: found["version"]})
+        body = about(self.predictions.served(request.path_params["application"]))
+        return JSONResponse(body, headers={VERSION_HEADER: str(body["version"])})
 
     async def applications(self, request: Request) -> Response:
         answering = [
@@ -96,13 +96,22 @@ def file(name: str, kind: str) -> Handler:
     return give
 
 
-def add_routes(app: Starlette, follower: VersionFollower, predictions: Predictions) -> None:
+def add_routes(
+    app: Starlette,
+    follower: VersionFollower,
+    predictions: Predictions,
+    openai: OpenAIRoutes,
+) -> None:
     app.router.redirect_slashes = False  # see auth.Guard
     pages = Pages(follower, predictions)
     app.add_route("/v1/{application}/predict", predictions.predict, ["POST"])
     app.add_route("/v1/{application}/invocations", predictions.invocations, ["POST"])
     app.add_route("/invocations", predictions.invocations, ["POST"])
+    app.add_route("/v1/completions", openai.completions, ["POST"])
+    app.add_route("/v1/chat/completions", openai.chat, ["POST"])
     for path, handler in {
+        "/v1/models": openai.models,
+        "/v1/models/{model}": openai.model,
         "/v1/{application}": pages.application,
         "/v1": pages.applications,
         "/openapi.json": pages.openapi,

@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import date, timedelta
 
 import pandas as pd
 import pyarrow as pa
 
+from tasks.split.digest import buckets, snapshot
 from tasks.split.leaks import SPLITS, leaks
 from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import RecipeConfig, SplitRule
-from tidemill.records.tables import EXAMPLES, LOST, WEIGHT, save
+from tidemill.records import carried
+from tidemill.records.tables import BUCKETS, EXAMPLES, LOST, WEIGHT, save
 from tidemill.run import main
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Refused
@@ -30,7 +33,7 @@ def split(name: str) -> None:
         swept(out)
         examples = pd.read_parquet(path)
         process.progress(0, len(examples), "examples")
-        where = assign(recipe, examples)
+        where = _assigned(recipe, examples)
         reasons = left_out(recipe, examples, where)
         refuse_empty(name, where, reasons)
         parts = {part: examples[(where == part) & reasons.isna()] for part in SPLITS}
@@ -40,15 +43,53 @@ def split(name: str) -> None:
         lost = examples[reasons.notna()].assign(reason=reasons[reasons.notna()])
         table = pa.Table.from_pandas(lost[LOST.names], schema=LOST, preserve_index=False)
         save(out / "dropped.parquet", table, LOST)
+        kept_rows = buckets(examples.assign(split=where)[reasons.isna()])
+        save(out / "buckets.parquet", kept_rows, BUCKETS)
         report = {
             "rows": sum(rows.values()),
             "dropped": lost["reason"].value_counts().sort_index().to_dict(),
             "counts": rows,
-            "snapshot": snapshot(examples.assign(split=where)[reasons.isna()]),
+            "snapshot": snapshot(kept_rows),
             "small": small(recipe, parts["test"]),
         }
         write_json(out / "report.json", report)
         process.progress(len(examples), len(examples), "examples")
+
+
+def _assigned(recipe: RecipeConfig, examples: pd.DataFrame) -> pd.Series:
+    """The split of every example, by the ids by which its document was split first.
+
+    Raises Refused where documents have other ids than in the last snapshot, and would move.
+    """
+    name = recipe.application
+    first = carried.read(name)
+    where = assign(recipe, by_first_ids(examples, first))
+    documents = set(zip(examples["source"], examples["doc_id"], strict=True))
+    uncarried = carried.uncarried(name, documents)
+    if not uncarried:
+        return where
+    before = assign(recipe, by_first_ids(examples, first | uncarried))
+    if moved := int((where != before).sum()):
+        raise Refused(
+            f"recipe {name}: {len(uncarried):,} documents have another id than in the last "
+            f"snapshot, which would move {moved:,} examples to other splits; keep them where they "
+            f"are with: tidemill data carry {name} (or remove .tidemill/snapshots/{name} to split "
+            "all anew)"
+        )
+    return where
+
+
+def by_first_ids(examples: pd.DataFrame, first: Mapping[str, str]) -> pd.DataFrame:
+    """The examples under the ids by which their documents were split first."""
+    if not first:
+        return examples
+    ids = examples["doc_id"].map(lambda doc_id: first.get(doc_id, doc_id))
+    pairs = zip(ids, examples["inputs"], strict=True)
+    return examples.assign(
+        doc_id=ids,
+        unit=examples["unit"].map(lambda unit: first.get(unit, unit)),
+        example_id=[carried.example_id(*pair) for pair in pairs],
+    )
 
 
 def left_out(recipe: RecipeConfig, examples: pd.DataFrame, where: pd.Series) -> pd.Series:
@@ -89,22 +130,6 @@ def refuse_empty(name: str, where: pd.Series, reasons: pd.Series) -> None:
             f"application calls prose; where one question has many right answers, set "
             f"split.copies: rows"
         )
-
-
-def snapshot(rows: pd.DataFrame) -> str:
-    """The digest of the canonical split rows, free of times and of positions.
-
-    A payload counts by its sha256, a weight where there are any.
-    """
-    total = hashlib.sha256()
-    weight = [WEIGHT.name] if WEIGHT.name in rows else []
-    columns = ["example_id", "split", "inputs", "target", "slices", *weight]
-    ordered = rows.sort_values("example_id")
-    payloads = ordered["payload"] if "payload" in ordered else [None] * len(ordered)
-    for row, payload in zip(ordered[columns].itertuples(index=False), payloads, strict=True):
-        values = list(row) if payload is None else [*row, hashlib.sha256(payload).hexdigest()]
-        total.update(json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode())
-    return total.hexdigest()
 
 
 def share(value: str) -> float:

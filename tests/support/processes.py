@@ -64,10 +64,11 @@ def main(arguments: list[str]) -> None:
     watch = contract.watch(name, job["watch"])
     fitted = learner.fit(Run(trainer, 1, 2, name, watch=watch, kept=kept, callbacks=more))
     learner.save(folder / f"weights-{rank()}.safetensors")
+    torch.distributed.barrier()  # the others end with the first
     if not rank():
         done = {"metrics": fitted.metrics, "resumed_at": kept.resumed_at}
         (folder / "done.json").write_text(json.dumps(done))
 
 
 if __name__ == "__main__":
-    process.main(main, __doc__ or "")
+    process.main(main, __doc__ or "", all_ranks=True)

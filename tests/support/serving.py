@@ -62,7 +62,7 @@ def made(folder: Path, *names: str) -> Project:
         env={**clone.env, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return Project(clone)

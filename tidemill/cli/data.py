@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidemill.cli.arguments import Json, add_row, out
+from tidemill.cli.arguments import Application, Json, add_row, out
 
 if TYPE_CHECKING:
     from tidemill.engines.dvc.snapshots import ListedSnapshot
@@ -43,6 +43,29 @@ def listed(
         typer.echo("no snapshot yet; tidemill run makes the first")
         return
     _show_snapshots(rows)
+
+
+def carry(application: Application, as_json: Json = False) -> None:
+    """Keep people's answers and every document's split where the documents' ids changed.
+
+    In a project that was made before documents were known by what they are, and where a source
+    names a key now.
+    """
+    from tasks.label.carry import carry as carried
+    from tidemill import contract
+    from tidemill.runtime.errors import Refused
+
+    if application not in contract.names():
+        raise Refused(f"no recipe '{application}'; recipes/ has {', '.join(contract.names())}")
+    counts = carried(application)
+    if as_json:
+        out({"application": application, **counts})
+        return
+    typer.echo(
+        f"{counts['answers']:,} answers and the splits of {counts['documents']:,} documents of "
+        f"{application} hold under their ids of today"
+        + ("; commit data/people and data/carried" if any(counts.values()) else "")
+    )
 
 
 def _show_snapshots(rows: "list[ListedSnapshot]") -> None:
@@ -104,10 +127,12 @@ def _show_changes(by: "list[DiffRow]") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from tidemill.engines.dvc.snapshot_diff import totals
+
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("source", "language"):
         table.add_column(name)
-    for name in ("added", "changed", "gone"):
+    for name in ("added", "changed", "gone", "moved"):
         table.add_column(name, justify="right")
     for row in sorted(
         by,
@@ -121,13 +146,13 @@ def _show_changes(by: "list[DiffRow]") -> None:
             table,
             row["source"],
             row["language"],
-            *(f"{count:,}" for count in (row["added"], row["changed"], row["gone"])),
+            *(f"{count:,}" for count in totals([row]).values()),
         )
     Console().print(table)
 
 
 def _changes(row: "DiffRow") -> int:
-    return row["added"] + row["changed"] + row["gone"]
+    return row["added"] + row["changed"] + row["gone"] + row.get("moved", 0)
 
 
 def in_words(by: "list[DiffRow] | None") -> str:

@@ -12,7 +12,7 @@ import typer
 from tidemill.cli.arguments import Application, Json, add_row, out
 
 if TYPE_CHECKING:
-    from tidemill.records.reports import Decided, VoterRow
+    from tidemill.records.reports import Decided, LabelReport, VoterRow
 
 label = typer.Typer(
     no_args_is_help=True,
@@ -119,30 +119,39 @@ def reported(application: Application, as_json: Json = False) -> None:
     examples(application)
     path = paths.data("labels", application) / "report.json"
     try:
-        report = json.loads(path.read_text())
+        report: LabelReport = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise Fault(
             f"{path} cannot be read; make it again: dvc repro -f --single-item label@{application}"
         ) from error
-    names = ("voters", "people", "decided", "issues", "alike")
-    kept = {name: report[name] for name in names if name in report}
+    names = ("voters", "people", "unmatched", "decided", "issues", "alike")
     if as_json:
+        kept = {name: value for name, value in report.items() if name in names}
         out({"application": application, **kept})
         return
-    if not kept.get("voters"):
+    _print_labels(application, report)
+
+
+def _print_labels(application: str, report: "LabelReport") -> None:
+    """A report's figures as words and a table."""
+    if unmatched := report.get("unmatched"):
+        from tasks.label import people
+
+        typer.echo(people.unmatched(application, unmatched))
+    if not report.get("voters"):
         typer.echo(f"{application} has no voters: its source alone says what is right")
         return
-    _print_voters(kept["voters"])
-    if decided := kept.get("decided"):
+    _print_voters(report["voters"])
+    if decided := report.get("decided"):
         typer.echo(_how_decided(decided))
-    if issues := kept.get("issues"):
+    if issues := report.get("issues"):
         weighted = issues.get("weighted")
         counts_less = f"; {weighted:,} examples count less in training" if weighted else ""
         typer.echo(
             f"{issues['doubtful']:,} of {issues['rows']:,} labels are doubtful; "
             f"data/labels/{application}/issues.parquet names them{counts_less}"
         )
-    for spellings in kept.get("alike", ()):
+    for spellings in report.get("alike", ()):
         words = ", ".join(f"{answer!r} ({count:,})" for answer, count in spellings.items())
         typer.echo(f"labels that differ in spaces, case or Unicode form alone: {words}")
 

@@ -9,6 +9,7 @@ import typer
 from tidemill.cli.approve import approve as _approve
 from tidemill.cli.card import card as _card
 from tidemill.cli.clean import clean as _clean
+from tidemill.cli.data import carry as _carry
 from tidemill.cli.data import diff as _diff
 from tidemill.cli.data import listed as _list
 from tidemill.cli.errors import guarded
@@ -59,6 +60,7 @@ app.command("clean")(_clean)
 data.command("list")(_list)
 data.command("diff")(_diff)
 data.command("restore")(_restore)
+data.command("carry")(_carry)
 
 
 app.command("plan")(_plan)

@@ -13,7 +13,7 @@ from rich.text import Text
 from tidemill import contract
 from tidemill.cli.arguments import add_row
 from tidemill.engines.prefect.progress import resumed, which
-from tidemill.records.receipts import DataHalf, End, Judged, Promoted, Swept
+from tidemill.records.receipts import DataHalf, End, Judged, Promoted, Simpler, Swept
 from tidemill.records.summary import summary
 from tidemill.runtime.escape import line, terminal
 from tidemill.runtime.events import (
@@ -229,6 +229,8 @@ class NightPanel:
                     "since the last",
                     ", ".join(f"{count:,} {what}" for what, count in snapshot.changed.items()),
                 )
+        if self.judged and self.judged.simpler:
+            add_row(table, "best simpler", beside(self.judged.simpler))
         if self.best_trial:
             add_row(table, "best trial", self.best_trial)
         if end.version:
@@ -249,6 +251,12 @@ class NightPanel:
             worst = max(self.costs.items(), key=lambda item: item[1].peak_mb)
             add_row(table, "most memory", f"{worst[1].peak_mb:,.0f} MB ({worst[0]})")
         return table
+
+
+def beside(simpler: Simpler) -> str:
+    """The best simpler model and the difference to it."""
+    ends = "" if simpler.low is None else f" [{simpler.low:+.4f}, {simpler.high:+.4f}]"
+    return f"{simpler.model} {simpler.figure:.4f}; the candidate {simpler.gain:+.4f}{ends}"
 
 
 def parameters(swept: Swept) -> str:

@@ -94,10 +94,10 @@ def _answer(night: "NightPanel") -> "RunSummary":
     from tidemill.records.receipts import RunSummary
 
     assert night.end is not None
-    return RunSummary(
-        **night.end.figures(),
-        seconds={name: round(wall, 2) for name, wall in night.walls.items()},
-        peak_mb={name: round(cost.peak_mb) for name, cost in night.costs.items()},
+    seconds = {name: round(wall, 2) for name, wall in night.walls.items()}
+    peak_mb = {name: round(cost.peak_mb) for name, cost in night.costs.items()}
+    return RunSummary.model_validate(
+        {**night.end.figures(), "seconds": seconds, "peak_mb": peak_mb}
     )
 
 

@@ -26,6 +26,7 @@ from tidemill.runtime.files import sha256, write
 COPIED = (
     "conf",
     "data/people",
+    "data/carried",
     "tidemill",
     "flows",
     "tasks",

@@ -104,7 +104,7 @@ def sparse_gradients(table: Tensor) -> bool:
     return distributed.get_backend() == "gloo"
 
 
-def scheduled(optimiser: torch.optim.Optimizer, rate: Callable[[int], float]) -> dict[str, Any]:
+def scheduled(optimiser: torch.optim.Optimizer, rate: Callable[[int], float]) -> dict[str, object]:
     """An optimiser whose learning rate is multiplied by a function of the step."""
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
     return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -126,7 +126,7 @@ def warmup_cosine(steps: int, warmup: int) -> Callable[[int], float]:
     return rate
 
 
-def adamw(module: lightning.LightningModule, lr: float, weight_decay: float) -> dict[str, Any]:
+def adamw(module: lightning.LightningModule, lr: float, weight_decay: float) -> dict[str, object]:
     """AdamW whose rate rises over a tenth of the steps and falls to 0 as a cosine."""
     steps = total_steps(module)
     optimiser = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)

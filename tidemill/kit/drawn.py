@@ -26,7 +26,7 @@ class DrawnRow(TypedDict):
 class RecipeYaml(TypedDict):
     """The parts of conf/recipe/NAME.yaml that `small` changes, as they were parsed."""
 
-    model: dict[str, int | float]
+    model: dict[str, int | float | str]
     trainer: dict[str, int]
     sweep: dict[str, int]
     score: dict[str, int]
@@ -35,7 +35,10 @@ class RecipeYaml(TypedDict):
 
 
 def row(
-    inputs: dict[str, Any], target: dict[str, Any], payload: bytes | None = None, **slices: str
+    inputs: dict[str, object],
+    target: dict[str, object],
+    payload: bytes | None = None,
+    **slices: str,
 ) -> DrawnRow:
     asked = json.dumps(inputs, ensure_ascii=False)
     return {

@@ -21,6 +21,13 @@ OUTPUTS = {
     ),
     "split": Outputs(
         "splits",
-        ("train.parquet", "valid.parquet", "test.parquet", "dropped.parquet", "report.json"),
+        (
+            "train.parquet",
+            "valid.parquet",
+            "test.parquet",
+            "dropped.parquet",
+            "buckets.parquet",
+            "report.json",
+        ),
     ),
 }

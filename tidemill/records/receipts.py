@@ -3,7 +3,7 @@
 A receipt can be printed. Whoever reads a file named in one re-hashes it with `File.open`.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypedDict
@@ -45,6 +45,7 @@ class DiffRow(TypedDict):
     added: int
     changed: int
     gone: int
+    moved: NotRequired[int]  # to another split; not known of older snapshots
 
 
 class Snapshot(Receipt):
@@ -71,7 +72,7 @@ class RunReceipt(Receipt):
 
     read: str = ""  # digest of what the step read: by it the receipt is known to hold
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, object]:
         """What it says, without how it is known."""
         return self.model_dump(exclude={"read"})
 
@@ -169,6 +170,20 @@ class Finding(BaseModel):
     reason: str
 
 
+class Simpler(BaseModel, frozen=True):
+    """The best simpler model on the test rows, and what the candidate gains over it there.
+
+    The gain is the candidate's figure less the model's, paired by row; its interval is None where
+    these rows carry none.
+    """
+
+    model: str
+    figure: float
+    gain: float
+    low: float | None = None
+    high: float | None = None
+
+
 class Judged(RunReceipt):
     verdict: Literal["PROMOTE", "HOLD", "REJECT"]
     because: str
@@ -178,6 +193,7 @@ class Judged(RunReceipt):
     ]  # every model, per domain: rows, metric, interval
     champion: str | None = None
     reuse: Reuse = Reuse()  # of the test rows
+    simpler: Simpler | None = None
     notes: list[str] = []  # what a person should know and no gate decides
 
 

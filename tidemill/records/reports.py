@@ -24,6 +24,13 @@ class DoubtCounts(TypedDict):
     weighted: NotRequired[int]  # examples that count less in training
 
 
+class Unmatched(TypedDict):
+    """People's answers that find no example in today's data."""
+
+    answers: int
+    examples: list[str]  # the first ids
+
+
 Decided = dict[str, str | float]
 """`by`: the way in which votes were decided; and how right each way was, by its name."""
 
@@ -34,6 +41,7 @@ class LabelReport(TypedDict, total=False):
     counts: dict[str, int]
     voters: list[VoterRow]  # this and the next where the answers are labels
     people: int  # examples that people answered
+    unmatched: NotRequired[Unmatched]
     decided: Decided
     issues: DoubtCounts
     alike: list[dict[str, int]]  # spellings of what is probably one answer, with their rows

@@ -15,7 +15,7 @@ from tidemill.runtime.files import aside
 TEXT = pa.string()
 DOCUMENTS = pa.schema(
     [
-        ("doc_id", TEXT),  # hash of source and URI: stable when the content changes
+        ("doc_id", TEXT),  # hash of its address, its key or its content: tasks/clean/identity.py
         ("uri", TEXT),
         ("source", TEXT),
         ("host", TEXT),
@@ -52,6 +52,8 @@ LINEAGE = pa.schema(
         ("raw_file", TEXT),
         ("raw_locator", TEXT),
         ("raw_digest", TEXT),
+        ("place", TEXT),  # its address by where it stands in its record, as row-3
+        ("content_id", TEXT),  # its id if it were known by its content; "" where it has an address
     ]
 )
 DROPPED = pa.schema([("doc_id", TEXT), ("uri", TEXT), ("reason", TEXT), ("text", TEXT)])
@@ -77,6 +79,7 @@ WEIGHT = pa.field(
 ISSUES = pa.schema(
     [("example_id", TEXT), ("given", TEXT), ("suggested", TEXT), ("quality", pa.float64())]
 )
+BUCKETS = pa.schema([("bucket", pa.int32()), ("rows", pa.int64()), ("digest", TEXT)])
 LOST = pa.schema([("example_id", TEXT), ("doc_id", TEXT), ("reason", TEXT)])
 
 

@@ -4,9 +4,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from tidemill import contract
 from tidemill.engines.config.schema import RecipeConfig
 from tidemill.engines.mlflow import client, registry, tags
 from tidemill.engines.mlflow.live import live
+from tidemill.engines.packages import weights as pretrained
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import sha256, tree_digest
@@ -21,14 +23,12 @@ class Champion(BaseModel):
 
 
 def weights(judged: RecipeConfig) -> dict[str, str]:
-    """The folder or file that `model.start` names, with the digest of its bytes."""
-    named = judged.model.get("start")
-    if not named:
+    """What the field `start` names, with the digest of its bytes; where there is such a field."""
+    kind = contract.load(judged.application)
+    start = kind(**judged.model).model_dump().get("start")
+    if not start:
         return {}
-    path = paths.root() / str(named)
-    if not path.exists():
-        raise Refused(f"model.start={named}: there is no such file or folder; name one that is")
-    return {str(named): tree_digest(path)}
+    return {str(start): tree_digest(pretrained.folder(str(start)))}
 
 
 def champion(judged: RecipeConfig, folder: Path, before: Champion | None) -> Champion | None:

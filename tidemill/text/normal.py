@@ -217,10 +217,6 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def doc_id(source: str, uri: str) -> str:
-    return hashlib.sha256(f"{source} {uri}".encode()).hexdigest()[:24]
-
-
 def in_letters(content: bytes) -> str:
     """A payload's name for the search for copies.
 

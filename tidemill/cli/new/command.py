@@ -1,11 +1,15 @@
 """tidemill new: an application of a person's own, like one there is."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidemill.cli.arguments import Json, out
+
+if TYPE_CHECKING:
+    from tidemill.cli.new.make import NewApplication
 
 
 def new(
@@ -45,7 +49,7 @@ def new(
 
     made = make(name, like, data, columns_by_key(column or []), " ".join(summary.split()))
     if as_json:
-        out(made)
+        out(asdict(made))
     else:
         tell(made)
 
@@ -63,19 +67,18 @@ def columns_by_key(items: list[str]) -> dict[str, str]:
     return columns
 
 
-def tell(made: dict[str, Any]) -> None:
+def tell(new: "NewApplication") -> None:
     """What was made, in words."""
-    typer.echo(f"{made['application']}, like {made['like']}: {made['found']}")
+    typer.echo(f"{new.application}, like {new.like}: {new.found}")
     words = {
         "module": "what differs from its like, and the model card's facts",
         "recipe": "split, model, sweep and gates",
         "source": "where the data is and how it is read",
     }
-    for key, path in made["made"].items():
+    for key, path in new.made.items():
         typer.echo(f"  {path:36} {words[key]}")
-    typer.echo(f"  {made['graph']:36} its place in the graph")
-    for note in made["notes"]:
+    typer.echo(f"  {new.graph:36} its place in the graph")
+    for note in new.notes:
         typer.echo(f"note: {note}")
-    typer.echo(
-        f"next: {made['next'][0]}    to the verdict, nothing is registered\n      {made['next'][1]}"
-    )
+    first, then = new.next
+    typer.echo(f"next: {first}    to the verdict, nothing is registered\n      {then}")

@@ -5,8 +5,8 @@ import keyword
 import re
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import recipes
 from tidemill import contract
@@ -22,12 +22,26 @@ from tidemill.runtime.files import locked, write
 COLUMNS = ("text", "label", "date", "open", "high", "low", "close", "volume", "adjusted", "group")
 
 
+@dataclass(frozen=True)
+class NewApplication:
+    """What was made, as paths from the project's folder, and what to know of it."""
+
+    application: str
+    like: str
+    found: str
+    rows: int
+    made: dict[str, str]
+    graph: str
+    notes: list[str]
+    next: tuple[str, str]
+
+
 def make(
     name: str, like: str, data: Path, columns: dict[str, str], summary: str = ""
-) -> dict[str, Any]:
+) -> NewApplication:
     """Module, YAML, source and graph of a new application.
 
-    Returns what was made, as paths, and what to know. Everything is looked at before anything is
+    Everything is looked at before anything is
     written. Refused leaves nothing behind, and neither does a fault.
     """
     root = paths.root()
@@ -42,7 +56,7 @@ def make(
     bodies = {
         "source": source(name, _shown(path, root), found),
         "module": module(name, like, kind, found, path.name),
-        "recipe": recipe(name, like, _text(like, root), found, summary or found.summary),
+        "recipe": recipe(name, like, kind, _text(like, root), found, summary or found.summary),
     }
     if contract.packaged(name):  # its module is there; what it lacks is its configuration
         _check_packaged(name, like, kind)
@@ -52,16 +66,16 @@ def make(
         _written(
             name, {where[key]: body for key, body in bodies.items()}, where["module"].parent, root
         )
-    return {
-        "application": name,
-        "like": like,
-        "found": found.told,
-        "rows": found.rows,
-        "made": {key: where[key].relative_to(root).as_posix() for key in where if key in bodies},
-        "graph": "dvc.yaml",
-        "notes": _notes(found, config.recipe(name).score),
-        "next": [f"tidemill run {name} --dry-run", f"tidemill run {name}"],
-    }
+    return NewApplication(
+        application=name,
+        like=like,
+        found=found.told,
+        rows=found.rows,
+        made={key: where[key].relative_to(root).as_posix() for key in where if key in bodies},
+        graph="dvc.yaml",
+        notes=_notes(found, config.recipe(name).score),
+        next=(f"tidemill run {name} --dry-run", f"tidemill run {name}"),
+    )
 
 
 def _shown(path: Path, root: Path) -> str:

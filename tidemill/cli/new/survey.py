@@ -1,18 +1,18 @@
 """What lies in a person's folder or table, and how a source and a recipe read it.
 
-A recipe says in `reads` what it may be brought: pictures or labelled texts (a folder for each
-class), texts or series. Everything here looks and writes nothing.
+A recipe says in `reads` what it may be brought: pictures, labelled texts or texts with classes (a
+folder for each class), texts or series. Everything here looks and writes nothing.
 """
 
 import csv
 import io
+import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from tasks.collect.folder import names
 from tidemill.records.archive import MAX_MEMBER_MB
@@ -20,8 +20,10 @@ from tidemill.runtime.errors import Refused
 
 TOP = "^[^#]*#([^/]+)/"  # the first folder of a file's address, files:SOURCE#FOLDER/...
 PARTS = {"train", "test", "val", "valid", "validation", "dev"}
+CLASSED = "texts with classes"
 LEAST = 5  # of a class: fewer can be neither learned nor judged
 LOOKED = 5  # files of a class that are opened before anything is made
+JSON_LINES = (".jsonl", ".ndjson")
 SERIES = {
     "date": ("date", "day", "time"),
     "open": ("open",),
@@ -34,7 +36,9 @@ ADJUSTED = ("adj close", "adjusted close", "adj_close", "adjusted")
 LANGUAGE = ("language", "lang")
 GROUP = ("ticker", "symbol", "series", "name", "company")
 TEXT = ("text", "sentence", "content", "message", "body", "review", "question")
-LABEL = ("label", "language", "lang", "class", "category", "target", "topic")
+LABEL = ("label", "language", "lang", "class", "category", "target", "topic", "sentiment")
+
+KEY = ("id", "key", "uuid", "guid")
 
 SHORT_TEXTS = {"min_letters": 2, "max_chars": 20000}  # how a source cleans texts with a label
 LONG_TEXTS = {"min_letters": 20, "max_chars": 100000}  # and those that are learned from whole
@@ -44,13 +48,13 @@ LONG_TEXTS = {"min_letters": 20, "max_chars": 100000}  # and those that are lear
 class SurveyResult:
     """A person's data, as conf/ will say it."""
 
-    source: dict[str, Any]  # selector, members, clean
-    split: dict[str, Any]  # the rule, but for its source
+    source: dict[str, object]  # selector, members, clean
+    split: dict[str, object]  # the rule, but for its source
     rows: int  # documents, or days
     told: str  # for people: "120 pictures in 3 folders"
     summary: str
     kinds: list[str] = field(default_factory=list)
-    label: dict[str, Any] = field(
+    label: dict[str, object] = field(
         default_factory=dict
     )  # options; None takes one of the like's away
     counts: dict[str, int] = field(default_factory=dict)  # of each class
@@ -64,7 +68,7 @@ def survey(reads: str, name: str, path: Path, columns: dict[str, str]) -> Survey
     found = names(path, "--data")
     if not found:
         raise Refused(f"--data: {path} is empty; put files into it")
-    if reads in ("pictures", "labelled texts"):
+    if reads in ("pictures", "labelled texts", CLASSED):
         return _classes(reads, path, found) if path.is_dir() else _rows(reads, name, path, columns)
     if reads == "texts":
         return _texts(name, path, found) if path.is_dir() else _rows(reads, name, path, columns)
@@ -76,7 +80,7 @@ def survey(reads: str, name: str, path: Path, columns: dict[str, str]) -> Survey
     return _series(path, columns)
 
 
-def _hashed(rows: int) -> dict[str, Any]:
+def _hashed(rows: int) -> dict[str, object]:
     """A split by hash; of few rows more are for testing, or no verdict could be reached."""
     return {"by": "hash", "column": "doc_id", "valid": 0.1, "test": 0.3 if rows < 1000 else 0.2}
 
@@ -128,11 +132,10 @@ def _of_folders(reads: str, what: str, counts: dict[str, int]) -> SurveyResult:
     """How a source and a recipe read a folder for each class."""
     rows = sum(counts.values())
     pictures = reads == "pictures"
-    rule = (
-        {"kind": "picture", "name": "picture", "label": TOP}
-        if pictures
-        else {"kind": "whole", "name": "article", "language": TOP}
-    )
+    rule = {
+        "pictures": {"kind": "picture", "name": "picture", "label": TOP},
+        CLASSED: {"kind": "whole", "name": "text", "label": TOP},
+    }.get(reads, {"kind": "whole", "name": "article", "language": TOP})
     shows = "what a picture shows" if pictures else "what a text is"
     return SurveyResult(
         source={
@@ -145,8 +148,14 @@ def _of_folders(reads: str, what: str, counts: dict[str, int]) -> SurveyResult:
         told=f"{rows:,} {what} in {len(counts)} folders: {_shown(counts)}",
         counts=counts,
         summary=f"Names {shows}: {_listed(counts)}.",
-        kinds=[] if pictures else ["article"],
+        kinds=[] if pictures else [str(rule["name"])],
+        label=_by_column("label") if reads == CLASSED else {},
     )
+
+
+def _by_column(column: str) -> dict[str, object]:
+    """Options of labels: the class stands in this column, and nothing is rated."""
+    return {"column": column, "rating": None, "least": None, "domains": None}
 
 
 def _unfit(reads: str, path: Path) -> str | None:
@@ -204,24 +213,71 @@ def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> SurveyR
     body = _body(path)
     if reads == "pictures":
         return _pixels(path, body)
+    if path.suffix.lower() in JSON_LINES:
+        return _of_json_lines(reads, path, body, columns)
     delimiter, head, rows = _table(path, body, tuple(columns.values()))
     text = _column("text", columns, head, TEXT)
-    rule: dict[str, Any] = {"kind": "table", "name": "text", "text": text}
+    rule: dict[str, object] = {"kind": "table", "name": "text", "text": text}
     values = list(rows)
     if not values:
         raise Refused(f"--data: {path} has a head and no rows")
     if delimiter != ",":
         rule["delimiter"] = delimiter
+    if key := _key(head, values):
+        rule["key"] = [key]
     names_language = {name.lower() for name in head} & set(LANGUAGE)
     if reads == "texts" and "label" not in columns and not names_language:
         return _of_plain_rows(name, path, rule, len(values))
-    label = _column("label", columns, head, LABEL if reads == "labelled texts" else LANGUAGE)
-    rule["language"] = label
+    label = _column("label", columns, head, LANGUAGE if reads == "texts" else LABEL)
     counts = dict(sorted(Counter(row[label] for row in values if row[label]).items()))
+    if reads != "texts":
+        _check_labels(path, label, counts)
+    if reads != CLASSED:
+        rule["language"] = label
     if reads == "labelled texts":
         rule["name"] = "article"
-        _check_labels(path, label, counts)
-    return _of_labelled_rows(reads, path, rule, len(values), counts)
+    return _of_labelled_rows(reads, path, rule, len(values), counts, label)
+
+
+def _of_json_lines(reads: str, path: Path, body: str, columns: dict[str, str]) -> SurveyResult:
+    """A record a line, for texts with classes. Refused where it is read as something else."""
+    if reads != CLASSED:
+        raise Refused(
+            f"--data: {path} holds JSON lines, which are read for {CLASSED}; save it as a CSV"
+        )
+    records = [_json_record(path, *numbered) for numbered in enumerate(body.split("\n"), 1)]
+    rows = [record for record in records if record]
+    head = list(dict.fromkeys(key for record in rows for key in record))
+    text = _column("text", columns, head, TEXT)
+    label = _column("label", columns, head, LABEL)
+    rule = {"kind": "jsonl", "name": "text", "text": text, "attributes": {"label": label}}
+    named = [str(record[label]) for record in rows if record.get(label) not in (None, "")]
+    counts = dict(sorted(Counter(named).items()))
+    _check_labels(path, label, counts)
+    return _of_labelled_rows(reads, path, rule, len(rows), counts, "label")
+
+
+def _json_record(path: Path, number: int, line: str) -> dict[str, object]:
+    """One line's record; an empty one of an empty line. Raises Refused."""
+    try:
+        record = json.loads(line) if line.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"--data: line {number} of {path} is not JSON: {line[:60]!r}") from error
+    if not isinstance(record, dict):
+        raise Refused(
+            f"--data: line {number} of {path} is no record: {line[:60]!r}; a line is as "
+            '{"text": "...", "label": "..."}'
+        )
+    return record
+
+
+def _key(head: list[str], values: list[dict[str, str]]) -> str:
+    """The column that names a row for ever: called so, and another in each row; else empty."""
+    for name in head:
+        cells = {row[name].strip() for row in values}
+        if name.strip().lower() in KEY and len(cells) == len(values) and "" not in cells:
+            return name
+    return ""
 
 
 def _check_labels(path: Path, label: str, counts: dict[str, int]) -> None:
@@ -239,7 +295,7 @@ def _check_labels(path: Path, label: str, counts: dict[str, int]) -> None:
         )
 
 
-def _of_plain_rows(name: str, path: Path, rule: dict[str, Any], rows: int) -> SurveyResult:
+def _of_plain_rows(name: str, path: Path, rule: Mapping[str, object], rows: int) -> SurveyResult:
     """How a table of texts without labels is read."""
     return SurveyResult(
         source={"members": "*", "selector": [rule], "clean": LONG_TEXTS},
@@ -253,21 +309,32 @@ def _of_plain_rows(name: str, path: Path, rule: dict[str, Any], rows: int) -> Su
 
 
 def _of_labelled_rows(
-    reads: str, path: Path, rule: dict[str, Any], rows: int, counts: dict[str, int]
+    reads: str,
+    path: Path,
+    rule: Mapping[str, object],
+    rows: int,
+    counts: dict[str, int],
+    label: str,
 ) -> SurveyResult:
     """How a table of texts with a label or a language each is read."""
-    labelled = reads == "labelled texts"
+    labelled = reads != "texts"
+    unlabelled = rows - sum(counts.values())
+    options: dict[str, dict[str, object]] = {
+        "texts": {"languages": {}, "given": None},
+        CLASSED: _by_column(label),
+    }
     return SurveyResult(
         source={"members": "*", "selector": [rule], "clean": SHORT_TEXTS},
         split=_hashed(rows),
         rows=rows,
         counts=counts,
-        told=f"{rows:,} texts, a row each, in {len(counts)} classes: {_shown(counts)}",
-        kinds=[rule["name"]],
+        told=f"{rows:,} texts, a row each, in {len(counts)} classes: {_shown(counts)}"
+        + (f"; {unlabelled:,} without a class are left out" if unlabelled else ""),
+        kinds=[str(rule["name"])],
         summary=f"Names what a text is: {_listed(counts)}."
         if labelled
         else f"Continues a text in the manner of {path.stem}.",
-        label={} if labelled else {"languages": {}, "given": None},
+        label=options.get(reads, {}),
     )
 
 
@@ -354,7 +421,7 @@ def _of_days(
             f"--data: {path} has {len(every)} days; at least 200 are needed for a window, a "
             "training, an embargo and a test"
         )
-    rule: dict[str, Any] = {
+    rule: dict[str, object] = {
         "kind": "csv",
         "name": "series",
         **({"group": group} if group else {}),

@@ -5,6 +5,8 @@ They are made from the application it is like and from what was found in a perso
 
 import json
 import re
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ def _module_text(name: str, like: str, kind: type[Recipe], facts: str) -> str:
 
 All of it holds here until something below says otherwise.
 
-The fields are in recipes/{like}/schema.py; conf/recipe/{name}.yaml sets them under `model:`.
+The fields are in {fields_file(kind)}; conf/recipe/{name}.yaml sets them under `model:`.
 docs/application.md says what each method is for.
 """
 
@@ -89,6 +91,18 @@ class {own}({kind.__name__}):
     # Another network: def learner(self, splits), giving a learner of your own. Put it into
     # network.py beside this file and import it inside the method: no torch up here.
 '''
+
+
+def fields_file(kind: type[Recipe]) -> str:
+    """The file in which most of a recipe's fields are defined, within the project."""
+    count = Counter(
+        one.__module__
+        for one in kind.__mro__
+        for name in vars(one).get("__annotations__", {})
+        if name in kind.model_fields
+    )
+    (module, _), *_ = count.most_common(1) or [(kind.__module__, 0)]
+    return f"{module.replace('.', '/')}.py"
 
 
 def imports(kind: type[Recipe]) -> str:
@@ -125,7 +139,7 @@ def source(name: str, path: str, found: SurveyResult) -> str:
     }
     return (
         f"# What {name} learns from: "
-        f"{'one folder' if len(found.source['members']) > 1 else 'a folder or a file'} "
+        f"{'one folder' if found.source['members'] != '*' else 'a folder or a file'} "
         "of your own, read anew at each run.\n"
         + _dump(head).replace(
             "licence: LicenseRef-own\n",
@@ -136,7 +150,9 @@ def source(name: str, path: str, found: SurveyResult) -> str:
     )
 
 
-def recipe(name: str, like: str, text: str, found: SurveyResult, summary: str) -> str:
+def recipe(
+    name: str, like: str, kind: type[Recipe], text: str, found: SurveyResult, summary: str
+) -> str:
     """conf/recipe/NAME.yaml: the like's, with its comments, but for what is about its data."""
     whole = yaml.safe_load(text)
     select = {
@@ -148,35 +164,33 @@ def recipe(name: str, like: str, text: str, found: SurveyResult, summary: str) -
         "nightly: false                   # true: the clock retrains it\n",
         _dump({"sources": [{"name": name}]}),
         _dump({"select": {"kinds": found.kinds, **select}}),
-        _dump({"label": _label(whole, found)}),
+        _dump({"label": _label(whole.get("label"), found)}),
         "# Rows that share what stands in `column` go the same way, now and in every later run.\n"
-        + _dump({"split": _split(name, whole, found)}),
-        *_kept(name, like, text),
+        + _dump({"split": _split(name, whole["split"], found)}),
+        *_kept(name, kind, text),
     ]
     body = "\n".join(block.strip("\n") + "\n" for block in blocks)
     return _one_slice(body, {use["name"] for use in whole["sources"]}, name)
 
 
-def _label(whole: dict[str, Any], found: SurveyResult) -> dict[str, Any]:
+def _label(like: Mapping[str, object] | None, found: SurveyResult) -> dict[str, object]:
     """The like's options of labels with those of the data; one that is None goes."""
-    options = {**(whole.get("label") or {}), **found.label}
+    options = {**(like or {}), **found.label}
     return {key: value for key, value in options.items() if value is not None}
 
 
-def _split(name: str, whole: dict[str, Any], found: SurveyResult) -> dict[str, Any]:
+def _split(name: str, like: Mapping[str, Any], found: SurveyResult) -> dict[str, object]:
     """The like's split with one rule, the data's; a split by time has the like's embargo."""
     rule = {"source": name, **found.split}
     if found.split["by"] == "time":
-        rule["embargo"] = next(
-            (one["embargo"] for one in whole["split"]["rules"] if one.get("embargo")), 0
-        )
-    kept = {key: value for key, value in whole["split"].items() if key != "rules"}
+        rule["embargo"] = next((one["embargo"] for one in like["rules"] if one.get("embargo")), 0)
+    kept = {key: value for key, value in like.items() if key != "rules"}
     return {**kept, "rules": [rule]}
 
 
-def _kept(name: str, like: str, text: str) -> list[str]:
+def _kept(name: str, kind: type[Recipe], text: str) -> list[str]:
     """The blocks of the like's file that hold for the new application too."""
-    fields = f"# the fields of recipes/{name}/recipe.py and recipes/{like}/schema.py"
+    fields = f"# the fields of recipes/{name}/recipe.py and {fields_file(kind)}"
     return [
         re.sub(r"# the fields of .*", fields, block)
         for key, block in _blocks(text)
@@ -211,7 +225,7 @@ def _blocks(text: str) -> list[tuple[str, str]]:
     return [(one.group(1), text[one.start() : end]) for one, end in zip(starts, ends, strict=True)]
 
 
-def _dump(value: dict[str, Any]) -> str:
+def _dump(value: dict[str, object]) -> str:
     return yaml.safe_dump(
         value,
         sort_keys=False,

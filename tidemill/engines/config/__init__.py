@@ -12,6 +12,7 @@ from tidemill.engines.config.load import (
     sound,
     source,
     sources,
+    weights,
 )
 from tidemill.engines.config.problems import problems
 
@@ -28,4 +29,5 @@ __all__ = [
     "sound",
     "source",
     "sources",
+    "weights",
 ]

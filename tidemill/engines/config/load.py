@@ -29,6 +29,7 @@ from tidemill.engines.config.schema import (
     Runtime,
     Source,
     SourceUse,
+    Weights,
 )
 from tidemill.engines.config.schema.judging import misread
 from tidemill.runtime.errors import Refused
@@ -40,7 +41,7 @@ M = TypeVar("M", bound=BaseModel)
 FIXED = ("application", "summary", "nightly", "cron", "timezone")  # no run may override these
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     try:
         settings = layers.parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -58,18 +59,18 @@ def _shown(path: Path) -> str:
 
 
 def files(kind: str) -> list[str]:
-    """The names in one folder of conf/: source, recipe, quality, trainer or runtime."""
+    """The names in a folder of conf/: source, recipe, quality, trainer, runtime or weights."""
     return sorted(path.stem for path in (conf() / kind).glob("*.yaml"))
 
 
-def _file(kind: str, name: str) -> dict[str, Any]:
+def _file(kind: str, name: str) -> dict[str, object]:
     path = conf() / kind / f"{name}.yaml"
     if not re.fullmatch(r"[a-z0-9_]+", name) or not path.is_file():
         raise Refused(f"no {kind} {name!r}; conf/{kind} has {', '.join(files(kind)) or 'none'}")
     return _read(path)
 
 
-def _judged(kind: type[M], settings: dict[str, Any], where: str) -> M:
+def _judged(kind: type[M], settings: dict[str, object], where: str) -> M:
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
@@ -84,6 +85,11 @@ def general() -> General:
 def source(name: str) -> Source:
     """conf/source/NAME.yaml, judged."""
     return _judged(Source, {"name": name, **_file("source", name)}, f"conf/source/{name}.yaml")
+
+
+def weights(name: str) -> Weights:
+    """conf/weights/NAME.yaml, judged."""
+    return _judged(Weights, _file("weights", name), f"conf/weights/{name}.yaml")
 
 
 def runtime(name: str = "local") -> Runtime:
@@ -204,7 +210,7 @@ def _check_golden(application: type[contract.Application], judged: RecipeConfig)
             )
 
 
-def _check_model(application: Any, model: dict[str, Any], where: str, key: str) -> None:
+def _check_model(application: Any, model: dict[str, object], where: str, key: str) -> None:
     try:
         application(**{str(name): value for name, value in model.items()})
     except ValidationError as error:

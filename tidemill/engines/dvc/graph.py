@@ -20,7 +20,7 @@ TRAINING = ("torch", "lightning")
 Stage = dict[str, Any]
 
 
-def graph() -> dict[str, Any]:
+def graph() -> dict[str, object]:
     """dvc.yaml as conf/ and the code imply it: a stage per source or recipe and step.
 
     Code dependencies are the closure of a step's imports (`tidemill.runtime.imports`).
@@ -74,7 +74,7 @@ def _recipe_stages(recipes: list[str]) -> dict[str, Stage]:
         ),
         "split": _with_own(
             "split",
-            ["data/labels/${key}/examples.parquet"],
+            ["data/carried", "data/labels/${key}/examples.parquet"],
             [{_recipe: ["split", "score"]}],
             "code",
             own,

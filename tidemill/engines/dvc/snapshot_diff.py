@@ -1,6 +1,6 @@
 """What changed between two snapshots, by source and language.
 
-Documents came, went, or say something else.
+Documents came, went, say something else, or are in another split.
 """
 
 import json
@@ -35,12 +35,14 @@ def between(old: Any, new: Any) -> list[DiffRow]:
 
     added, gone: examples of documents that were not there before, or are not there any more;
     changed: examples of documents that are in both, which ask something else now, or are answered
-    otherwise.
+    otherwise; moved: examples that are in both, in another split, as a rule of conf/ that changed
+    or that knows more than the row moves them.
     """
     import pandas as pd
 
     before, after = set(old["doc_id"]), set(new["doc_id"])
-    both = new.merge(old[["example_id", "target"]], on="example_id", suffixes=("", "_old"))
+    known = old[["example_id", "target", "split"]]
+    both = new.merge(known, on="example_id", suffixes=("", "_old"))
     same = set(both.loc[both["target"] == both["target_old"], "example_id"])
     differing = pd.concat(
         [
@@ -53,10 +55,14 @@ def between(old: Any, new: Any) -> list[DiffRow]:
                 & ~old["example_id"].isin(set(new["example_id"]))
                 & ~old["doc_id"].isin(set(new.loc[~new["example_id"].isin(same), "doc_id"]))
             ].assign(what="changed"),
+            both.loc[both["split"] != both["split_old"], new.columns].assign(what="moved"),
         ]
     )
-    if differing.empty:
-        return []
+    return [] if differing.empty else _counted(differing)
+
+
+def _counted(differing: Any) -> list[DiffRow]:
+    """How many examples of each source and language differ, and in what."""
     counted = differing.groupby(["source", "language", "what"]).size().unstack(fill_value=0)
     return [
         {
@@ -65,6 +71,7 @@ def between(old: Any, new: Any) -> list[DiffRow]:
             "added": int(row.get("added", 0)),
             "changed": int(row.get("changed", 0)),
             "gone": int(row.get("gone", 0)),
+            "moved": int(row.get("moved", 0)),
         }
         for (source, language), row in counted.iterrows()
     ]
@@ -75,4 +82,5 @@ def totals(by: list[DiffRow]) -> dict[str, int]:
         "added": sum(row["added"] for row in by),
         "changed": sum(row["changed"] for row in by),
         "gone": sum(row["gone"] for row in by),
+        "moved": sum(row.get("moved", 0) for row in by),
     }

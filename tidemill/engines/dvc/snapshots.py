@@ -68,7 +68,7 @@ def snapshot(recipe: str) -> Snapshot:
     current = Snapshot.load(mark)
     if current and current.digest == name and current.pushed and _same_lock(recipe, name):
         return current.model_copy(
-            update={"changed": dict.fromkeys(("added", "changed", "gone"), 0), "by": []}
+            update={"changed": dict.fromkeys(("added", "changed", "gone", "moved"), 0), "by": []}
         )
     with locked(paths.state("locks", "snapshot")):
         _push(recipe)
@@ -320,9 +320,10 @@ def bring(name: str, folder: Path) -> None:
     sources = sorted(
         {
             source
-            for path in (folder / "splits").glob("*.parquet")
-            if path.stem != "dropped"
-            for source in pd.read_parquet(path, columns=["source"])["source"]
+            for part in snapshot_diff.SPLITS
+            for source in pd.read_parquet(
+                folder / "splits" / f"{part}.parquet", columns=["source"]
+            )["source"]
         }
     )
     with _pulled(body, url, [f"clean@{source}" for source in sources]) as data:

@@ -17,9 +17,8 @@ def prepare() -> list[str]:
     if not (root / ".dvc").is_dir():
         raise Fault(f"{root} has no .dvc folder; restore it from the repository")
     refresh()
-    (root / "data" / "people").mkdir(
-        parents=True, exist_ok=True
-    )  # what label depends on; a copy of the code alone has no data/
+    for name in ("people", "carried"):  # what label and split depend on
+        (root / "data" / name).mkdir(parents=True, exist_ok=True)  # a copy of the code has no data/
     if in_git():
         return []
     local = root / ".dvc" / "config.local"

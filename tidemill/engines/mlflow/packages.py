@@ -1,19 +1,27 @@
 """A version's package: logged with its run, and fetched."""
 
+from __future__ import annotations
+
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tidemill.engines.mlflow.client import Missing, connect, errors, quick
 from tidemill.engines.mlflow.registry import version
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault, Refused
 
+if TYPE_CHECKING:
+    import numpy as np
+
 PACKAGE = "package"  # the folder among a run's files
 
 
-def save_model(package: Path, to: Path, name: str, example: dict[str, Any]) -> None:
+def save_model(
+    package: Path, to: Path, name: str, example: Mapping[str, dict[str, np.ndarray]]
+) -> None:
     """One graph of a package as an MLflow model, without pickle: signature and example in it.
 
     Of a package of several graphs MLflow describes the one named; all lie in the package beside.

@@ -45,7 +45,7 @@ class TableClassifier(
     prose = ()  # cells are no prose: rows whose numbers differ are no copies of each other
     metrics: ClassVar[dict[str, Metric]] = scores.METRICS
 
-    def label(self, documents: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
+    def label(self, documents: pd.DataFrame, options: dict[str, object]) -> pd.DataFrame:
         from tidemill.families.tables.examples import label
 
         return label(documents, options, self.tells)

@@ -16,22 +16,22 @@ unit     the column of what is resampled together, such as a person; none: a row
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from tidemill.families.tables import columns as cells
 from tidemill.families.tables.columns import BadCell, Cell, Column, Kind
+from tidemill.kit.label_options import LabelOptions, options_as
 from tidemill.runtime.errors import Refused
 
 MOST_BAD = 0.5  # of the rows may have a cell of another type; more, and the column's type is wrong
 
 
-class TableOptions(BaseModel):
+class TableOptions(LabelOptions):
     """The options of a table's labels, as the module's head says them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     target: str
     names: dict[str, str] = {}
     columns: dict[str, Kind] = {}
@@ -43,20 +43,12 @@ class TableOptions(BaseModel):
     min_examples: int = Field(default=2, ge=1)
 
 
-def options_of(options: dict[str, Any]) -> TableOptions:
+def options_of(options: dict[str, object]) -> TableOptions:
     """The options. Raises Refused."""
-    try:
-        return TableOptions.model_validate(options)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise Refused(
-            f"label.{place}: {problem['msg']}; a table's options are "
-            f"{', '.join(TableOptions.model_fields)}"
-        ) from None
+    return options_as(TableOptions, options)
 
 
-def label(documents: pd.DataFrame, given: dict[str, Any], tells: str = "label") -> pd.DataFrame:
+def label(documents: pd.DataFrame, given: dict[str, object], tells: str = "label") -> pd.DataFrame:
     """An example a row: its columns, each as its type, and the label of its target column.
 
     Raises Refused where a declared column is missing or has another type in most rows, and where a

@@ -28,7 +28,7 @@ Chances = Callable[[LabelledRows], np.ndarray]  # rows to (B, labels)
 
 
 @dataclass(frozen=True)
-class Rung:
+class FittedModel:
     """A model of the ladder, and its log loss on the validation rows."""
 
     chances: Chances
@@ -59,7 +59,7 @@ def frames(
 
 def best(
     models: Iterator[tuple[Chances, list[str]]], valid: LabelledRows, labels: list[str]
-) -> Rung:
+) -> FittedModel:
     """The model of least log loss on the validation rows whose label training has."""
     rungs = []
     at = np.array([labels.index(name) if name in labels else -1 for name in valid.labels])
@@ -72,7 +72,7 @@ def best(
             return chances(rows)[:, order]
 
         known = own(valid)[np.arange(len(at)), at][at >= 0]
-        rungs.append(Rung(own, float(-np.log(np.maximum(known, LEAST_PROBABILITY)).mean())))
+        rungs.append(FittedModel(own, float(-np.log(np.maximum(known, LEAST_PROBABILITY)).mean())))
     return min(rungs, key=lambda rung: rung.loss)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -122,6 +121,6 @@ class TablePredictor(ClassifierPredictor[TableRow, TableAnswer]):
             for row in range(count)
         ]
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """What a score frame keeps beside its rows, for its pictures."""
         return {"costs": self.costs.tolist(), "importance": self.tables["importance"]}

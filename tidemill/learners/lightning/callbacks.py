@@ -23,6 +23,10 @@ from tidemill.runtime import process
 from tidemill.runtime.errors import Fault
 
 TOLD_EVERY_S = 0.5
+HALVES = (
+    "trainer.precision=16-true has no room for the small numbers of most optimisers; "
+    "say bf16-true or 16-mixed"
+)
 READ_EVERY = 10  # batches; to read a loss waits for the accelerator, or for the other processes
 
 
@@ -62,7 +66,8 @@ class FiniteLoss(Callback):
             if bad
             else f"the loss of another process is NaN or infinite by step {steps_done(trainer)}"
         )
-        raise Fault(f"{self.what}: {where}; lower the learning rate")
+        remedy = HALVES if trainer.precision == "16-true" else "lower the learning rate"
+        raise Fault(f"{self.what}: {where}; {remedy}")
 
 
 class Progress(Callback):
@@ -260,24 +265,6 @@ class LastValidation(Callback):
     ) -> None:
         if trainer.is_last_batch and trainer.current_epoch + 1 >= trainer.max_epochs:
             trainer.should_stop = True
-
-
-class PartialAccumulation(Callback):
-    """Makes an epoch's last step the mean of the batches that it has.
-
-    Lightning divides each batch's gradient by the batches of a whole step, so a last step of one
-    batch instead of four would count a quarter.
-    """
-
-    @torch.no_grad()
-    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
-        whole = trainer.accumulate_grad_batches
-        batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready % whole
-        if not batches:
-            return
-        for weight in module.parameters():
-            if weight.grad is not None:
-                weight.grad.mul_(whole / batches)
 
 
 class TimeBudget(Callback):

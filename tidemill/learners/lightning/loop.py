@@ -23,7 +23,6 @@ from tidemill.learners.lightning.callbacks import (
     Best,
     FiniteLoss,
     LastValidation,
-    PartialAccumulation,
     Penalty,
     Progress,
     Rates,
@@ -34,7 +33,7 @@ from tidemill.learners.lightning.distillation import Teacher, taught
 from tidemill.learners.lightning.lr_range_test import find
 from tidemill.learners.lightning.optimisers import configure
 from tidemill.learners.lightning.resume import DataPlace, Keeping, Stop, go_on, steps_done
-from tidemill.learners.lightning.whole_batch import SameDraws, WholeBatch
+from tidemill.learners.lightning.whole_batch import SameDraws, WeightedLoss, WholeBatch
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import aside
 
@@ -190,7 +189,9 @@ class Training:
         self.parts: int = self.kept.parts if self.kept else run.parts
         refuse_by_hand(module, settings, self.parts)
         dataset = positioned(data, self.parts)
-        self.whole_batch = WholeBatch(dataset.count if dataset else None)
+        self.whole_batch = WholeBatch()
+        # Batches of another kind of loader count alike.
+        self.count = dataset.count if dataset else (lambda batch: 1)
         accumulated = settings.accumulate * self.parts
         self.limit = limited(data.train_dataloader, run.share, accumulated)
         refuse_unvalidated(data)
@@ -230,7 +231,7 @@ class Training:
             FiniteLoss(run.what),
             Progress(run.what),
             LastValidation(),
-            PartialAccumulation(),
+            WeightedLoss(self.count),
             *run.callbacks,
         ]
         if self.place:

@@ -1,9 +1,10 @@
-"""One batch, however many processes share it.
+"""One step, however it is cut: by processes that share a batch, or into batches that add up.
 
-Each process has some rows of every batch, and Lightning averages their gradients. So that this is
-the gradient of one process that has all rows, each loss counts by its rows, batch normalisation
-takes its statistics over all of them, and dropout draws one mask for all of them. What a fused
-layer does inside (dropout between an LSTM's layers, or in attention) stays with each process.
+Lightning averages the gradients of both. So that this is the gradient of one process that has all
+rows at once, each loss counts by its rows (a text's: by its target tokens), batch normalisation
+takes its statistics over the rows of all processes, and dropout draws one mask for all of them.
+What a fused layer does inside (dropout between an LSTM's layers, or in attention) stays with each
+process.
 """
 
 from collections.abc import Callable
@@ -32,13 +33,9 @@ def wait() -> None:
 
 
 class WholeBatch(LayerSync):
-    """What Lightning does to a module before several processes train it, and undoes afterwards.
+    """What Lightning does to a module before several processes train it, and undoes afterwards."""
 
-    `count` gives the rows that the loss of a batch is the mean over; None where nobody can say.
-    """
-
-    def __init__(self, count: Count | None) -> None:
-        self.count = count
+    def __init__(self) -> None:
         self.replaced: list[tuple[nn.Module, str, Any]] = []
 
     def apply(self, model: nn.Module) -> nn.Module:
@@ -47,9 +44,6 @@ class WholeBatch(LayerSync):
                 self._replace(layer, "forward", partial(normalised, layer))
             elif type(layer) is nn.Dropout:
                 self._replace(layer, "forward", partial(dropped, layer))
-        step = getattr(model, "training_step", None)
-        if step is not None and self.count is not None:
-            self._replace(model, "training_step", weighted(step, self.count))
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
@@ -76,24 +70,79 @@ class SameDraws(Callback):
         torch.set_rng_state(self.state)
 
 
-def weighted(step: Callable[..., Any], count: Count) -> Callable[..., Any]:
-    """A training step whose loss counts by its share of the rows.
+class WeightedLoss(Callback):
+    """Makes a step's loss the mean over all its rows, whatever parts they come in.
 
-    The mean of the processes' losses is then the mean over all rows.
+    `count` gives the rows that the loss of a batch is the mean over. A mean of the parts' means is
+    another number where they differ: where texts have masks, or an epoch's last part is smaller.
+    Each loss is multiplied by its rows over those of the step's first part, all processes
+    together, and the sum of the gradients is put right before the optimiser's step, when it is
+    known of how many rows they are. So nothing changes where there is one part.
     """
 
-    @wraps(step)
-    def counted(batch: Any, *rest: Any, **more: Any) -> Any:
-        output = step(batch, *rest, **more)
-        loss = output["loss"] if isinstance(output, dict) else output
-        if loss is None or not shared():
-            return output
-        rows = torch.tensor(float(count(batch)), device=loss.device)
-        factor = rows / (_sum(rows).clamp(min=1) / dist.get_world_size())
-        scaled = loss * factor.to(loss.dtype)
-        return {**output, "loss": scaled} if isinstance(output, dict) else scaled
+    def __init__(self, count: Count) -> None:
+        self.count = count
+        self.first = self.all = 0.0  # rows of the step's first part, and of its parts so far
+        self.replaced: tuple[Any, Any] | None = None
 
-    return counted
+    def setup(self, trainer: Any, module: Any, stage: str) -> None:
+        # A network that steps its optimisers itself has left its loss behind by then.
+        if stage == "fit" and self.replaced is None and module.automatic_optimization:
+            self.replaced = module, vars(module).get("training_step")
+            module.training_step = self.weighted(module.training_step)
+
+    def teardown(self, trainer: Any, module: Any, stage: str) -> None:
+        if self.replaced is None:
+            return
+        owner, own = self.replaced
+        self.replaced = None
+        if own is None:
+            del owner.training_step
+        else:
+            owner.training_step = own
+
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
+        self.teardown(trainer, module, "fit")
+
+    def weighted(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(step)
+        def counted(batch: Any, *rest: Any, **more: Any) -> Any:
+            output = step(batch, *rest, **more)
+            loss = output["loss"] if isinstance(output, dict) else output
+            if loss is None:
+                return output
+            factor = self.factor(batch, loss.device)
+            if factor == 1:
+                return output
+            scaled = loss * factor
+            return {**output, "loss": scaled} if isinstance(output, dict) else scaled
+
+        return counted
+
+    def factor(self, batch: Any, device: torch.device) -> float:
+        """A part's rows over those that each process has, on average, of the step's first part."""
+        rows = float(self.count(batch))
+        everywhere, processes = rows, 1
+        if shared():
+            total = torch.tensor(rows, device=device, dtype=torch.float32)
+            dist.all_reduce(total)
+            everywhere, processes = float(total), dist.get_world_size()
+        self.first = self.first or max(1.0, everywhere)
+        self.all += everywhere
+        return rows * processes / self.first
+
+    @torch.no_grad()
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        if self.replaced is None:
+            return
+        # Lightning divided by the parts of a whole step, however many there were.
+        factor = trainer.accumulate_grad_batches * self.first / max(1.0, self.all)
+        self.first = self.all = 0.0
+        if factor == 1:
+            return
+        for weight in module.parameters():
+            if weight.grad is not None:
+                weight.grad.mul_(factor)
 
 
 class _Sum(torch.autograd.Function):

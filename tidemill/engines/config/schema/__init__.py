@@ -20,6 +20,7 @@ from tidemill.engines.config.schema.source import (
     PinnedPackage,
     Rule,
     Source,
+    Weights,
 )
 from tidemill.engines.config.schema.training import Dimension, Sweep, Trainer
 
@@ -51,5 +52,6 @@ __all__ = [
     "SplitRule",
     "Sweep",
     "Trainer",
+    "Weights",
     "comes",
 ]

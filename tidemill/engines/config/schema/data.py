@@ -1,7 +1,7 @@
 """The data half of a recipe: which sources, what is selected, labelled and held back."""
 
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -76,7 +76,7 @@ class LabelPolicy(BaseModel):
         "against them; with fewer, against the given labels",
     )
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """What is the recipe's own."""
         return dict(self.model_extra or {})
 

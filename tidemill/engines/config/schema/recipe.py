@@ -105,12 +105,12 @@ class RecipeConfig(Strict):
                 )
         return self
 
-    def half(self) -> dict[str, Any]:
+    def half(self) -> dict[str, object]:
         """The model half, resolved: all that a run may set."""
         whole = self.model_dump(mode="json")
         return {name: whole[name] for name in MODEL_HALF if name in whole}
 
-    def training(self) -> dict[str, Any]:
+    def training(self) -> dict[str, object]:
         """What the weights depend on besides data, code and start weights.
 
         Gates are no part of it.

@@ -3,7 +3,7 @@
 import re
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tidemill.engines.config.schema.base import Strict
 
@@ -16,6 +16,17 @@ class PinnedPackage(Strict):
     version: str
     file: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Weights(Strict):
+    """conf/weights/NAME.yaml: pretrained weights that a package ships, for `model.start`."""
+
+    licence: str = Field(min_length=1, description="of the weights, an SPDX name")
+    package: PinnedPackage
+    folder: str = Field(
+        min_length=1,
+        description="within the package: what a training begins from, in Hugging Face's layout",
+    )
 
 
 class Mirror(Strict):
@@ -37,6 +48,7 @@ class Rule(Strict):
         "whole",
         "table",
         "json",
+        "jsonl",
         "csv",
         "rows",
         "frame",
@@ -49,12 +61,18 @@ class Rule(Strict):
     each: str = Field(default="/*", description="xpath: the nodes that become documents")
     part: str = Field(default="''", description="xpath: what names a part within its page")
     text: str = Field(
-        default=".", description="xpath: an expression; json: a dotted path; table: a column"
+        default=".", description="xpath: an expression; json, jsonl: a dotted path; table: a column"
     )
     language: str = Field(
         default="''",
         description="xpath: an expression; json: a dotted path; table: a column; gettext, "
         "whole, audio: an expression on the address whose first group is it",
+    )
+    key: tuple[str, ...] = Field(
+        default=(),
+        description="table: the columns that name a record for ever; json: dotted paths; xpath: "
+        "expressions; none: a record is known by its content, one with an address of its own by "
+        "that",
     )
     script: str = Field(
         default="''", description="xpath: an expression; json: a dotted path (ISO 15924)"
@@ -67,9 +85,12 @@ class Rule(Strict):
     delimiter: str = Field(
         default=",", min_length=1, max_length=1, description="table, rows: between the columns"
     )
+    quoted: bool = Field(
+        default=True, description="table: a cell may stand in quotes; false: they are its letters"
+    )
     namespaces: dict[str, str] = {}
     attributes: dict[str, str] = Field(
-        default={}, description="xpath: name to expression; json: name to dotted path"
+        default={}, description="xpath: name to expression; json, jsonl: name to dotted path"
     )
     group: str = Field(
         default="",
@@ -82,12 +103,13 @@ class Rule(Strict):
     )
     head: tuple[str, ...] = Field(
         default=(),
-        description="rows: the columns' names, where a file has no head; a first line of another "
-        "width is passed over",
+        description="table, rows: the columns' names, where the first line is a row already; of "
+        "rows, a first line of another width is passed over",
     )
     label: str = Field(
         default="",
-        description="picture, audio: an expression on the address whose first group is the label",
+        description="picture, audio, whole: an expression on the address whose first group is the "
+        "label",
     )
     rate: int | None = Field(
         default=None,
@@ -108,18 +130,31 @@ class Rule(Strict):
         "by what, for the labels' address",
     )
 
+    @field_validator("key", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _fits(self) -> "Rule":
+        if self.key and self.kind not in ("table", "json", "xpath"):
+            raise ValueError(
+                f"selector {self.name}: key is for table, json and xpath, not for {self.kind}"
+            )
         if self.kind == "pixels" and not 4 <= self.size[0] * self.size[1] <= 4_000_000:
             raise ValueError(
                 f"selector {self.name}: pixels needs size: [height, "
                 "width], between 4 and 4,000,000 pixels"
             )
-        if self.kind == "json" and self.text == ".":
+        if self.kind in ("json", "jsonl") and self.text == ".":
             raise ValueError(
-                f"selector {self.name}: json needs text: the "
+                f"selector {self.name}: {self.kind} needs text: the "
                 "dotted path of what is read, as body.text"
             )
+        if self.head and self.kind not in ("table", "rows"):
+            raise ValueError(f"selector {self.name}: head is for the kinds table and rows")
+        if not self.quoted and self.kind != "table":
+            raise ValueError(f"selector {self.name}: quoted is for kind table")
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -18,6 +18,28 @@ def penalised(logits: np.ndarray, seen: Iterable[int], penalty: float) -> np.nda
     changed = logits.copy()
     changed[rows] = np.where(changed[rows] > 0, changed[rows] / penalty, changed[rows] * penalty)
     return changed
+
+
+def unrepeated(
+    logits: np.ndarray, written: Sequence[int], presence: float, frequency: float
+) -> np.ndarray:
+    """Tokens that the answer has already become less likely, as OpenAI's penalties do it.
+
+    By `presence` once, and by `frequency` each time it has them. (V,)
+    """
+    if not written or not (presence or frequency):
+        return logits
+    tokens, counts = np.unique(np.array(written), return_counts=True)
+    changed = logits.copy()
+    changed[tokens] -= presence + frequency * counts
+    return changed
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities over the last axis, at 64 bits."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    normalised: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return normalised
 
 
 def chances(

@@ -1,0 +1,1 @@
+"""Packages pinned by sha256: fetched by their own client, and pretrained weights inside them."""
