@@ -596,6 +596,20 @@ def test_overlap_names_what_training_saw() -> None:
     assert found["run"].tolist() == [False, True, False]
 
 
+def test_rows_of_numbers_are_no_prose_and_overlap_by_equality_alone() -> None:
+    """13 rounded measures in a row stand in tables of different tumours."""
+    from tasks.score.overlap import overlap
+
+    def rows(*sizes: float) -> pd.DataFrame:
+        cells = [{"row": {f"m{at:02}": 0.1 for at in range(29)} | {"size": one}} for one in sizes]
+        return pd.DataFrame({"inputs": [json.dumps(one) for one in cells], "target": "t"})
+
+    for prose in (None, ()):
+        found = overlap(rows(1.5, 2.5), rows(2.5, 3.5), 0.8, prose)
+        assert found["exact"].tolist() == [True, False]
+        assert not found["run"].any() and not found["near"].any()
+
+
 # One model compared with itself -------------------------------------------------------------------
 
 

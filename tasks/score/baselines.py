@@ -37,6 +37,7 @@ def baselines(this: plan.Plan) -> Baselines:
                 pd.read_parquet(this.splits / "train.parquet"),
                 test,
                 this.recipe.split.near_duplicates,
+                application.prose,
             ),
         }
         files = {}

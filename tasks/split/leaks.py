@@ -54,15 +54,8 @@ class Question:
         parts: list[Any] = [[name, _form(value)] for name, value in sorted(fields.items())]
         if payload is not None:
             parts = [content.of_payload(payload), *(part for part in parts if part[1] != "")]
-        chosen = [
-            str(value)
-            for name, value in fields.items()
-            if (normal.is_prose(value) if prose is None or not asks else name in prose)
-        ]
-        is_text = payload is None
-        return cls(
-            json.dumps(parts, ensure_ascii=False), " ".join(chosen) if is_text else "", group
-        )
+        words = "" if payload is not None else normal.prose_of(fields, prose if asks else None)
+        return cls(json.dumps(parts, ensure_ascii=False), words, group)
 
 
 def is_class(target: str) -> bool:

@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 _PLACE = re.compile(r"%\([A-Za-z_]+\)[a-z]|%[a-z]|\$\{[^}]*\}|\{[^}]*\}|<[^>]*>|&[a-z]+;")
@@ -211,6 +211,18 @@ def is_prose(value: object) -> bool:
     if not isinstance(value, str):
         return False
     return len(value) + sum(map(has_no_spaces, value[: LONG_FIELD + 1])) > LONG_FIELD
+
+
+def prose_of(fields: Mapping[str, object], named: Sequence[str] | None) -> str:
+    """The prose of a question: of the fields that an application names, or of all that are prose.
+
+    Of numbers and short names, likeness says nothing.
+    """
+    return " ".join(
+        str(value)
+        for name, value in fields.items()
+        if (is_prose(value) if named is None else name in named)
+    )
 
 
 def digest(text: str) -> str:
