@@ -200,3 +200,26 @@ def test_frechet_is_its_formula_and_a_histogram_differs_by_half_its_differences(
     assert distances.total_variation(
         rows, np.array([1.0, 1.0]), np.array([[1.0, 0], [0, 1]])
     ).tolist() == [0, 0.5]
+
+
+def test_a_model_that_is_right_on_all_validation_rows_is_not_made_certain() -> None:
+    """It was: 78 rows without an error made each answer 0 or 1, and ranks were lost."""
+    from tidemill.kit.calibration import fitted, tempered
+
+    random = np.random.default_rng(1)
+    right = 1 - random.uniform(0.0001, 0.05, 78)
+    chances = np.stack([right, 1 - right], axis=1).astype(np.float32)
+    temperature = fitted(chances, np.zeros(78, int))
+    assert 0.5 < temperature < 2
+    assert len(np.unique(tempered(chances, temperature)[:, 1])) == 78
+
+
+@pytest.mark.parametrize("sharp", [0.4, 1.0, 2.5])
+def test_the_temperature_is_found_again_that_made_answers_too_sure(sharp: float) -> None:
+    from tidemill.kit.calibration import fitted, tempered
+
+    random = np.random.default_rng(2)
+    honest = random.dirichlet([0.5] * 4, 20_000)
+    targets = (random.random(20_000)[:, None] > honest.cumsum(axis=1)).sum(axis=1).clip(max=3)
+    wrong = tempered(honest.astype(np.float32), sharp)
+    assert fitted(wrong, targets) == pytest.approx(1 / sharp, rel=0.03)

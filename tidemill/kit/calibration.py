@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 NAME = "calibration.json"
+LEAST = 1e-12  # probability, in a log loss
 
 
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -29,6 +30,8 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 def fitted(probabilities: np.ndarray, targets: np.ndarray) -> float:
     """The temperature of least log loss: (n, C) and the targets' columns (n,).
 
+    Beside the n rows counts one more, at which each answer was wrong (Laplace's rule of
+    succession): a model that is right on all rows would else become certain of everything.
     1 where there is no row.
     """
     from scipy.optimize import minimize_scalar
@@ -38,27 +41,18 @@ def fitted(probabilities: np.ndarray, targets: np.ndarray) -> float:
     rows = np.arange(len(targets))
 
     def loss(log_temperature: float) -> float:
-        return float(
-            -np.log(
-                np.maximum(
-                    tempered(probabilities, float(np.exp(log_temperature)))[rows, targets], 1e-12
-                )
-            ).mean()
-        )
+        chances = tempered(probabilities, float(np.exp(log_temperature)))[rows, targets]
+        right, wrong = _log(chances), _log(1 - chances.astype(float))
+        return float(-right.mean() - wrong.mean() / len(targets))
 
-    return round(
-        float(
-            np.exp(
-                minimize_scalar(
-                    loss,
-                    bounds=(-2.5, 2.5),
-                    method="bounded",
-                    options={"xatol": 1e-3, "maxiter": 25},
-                ).x
-            )
-        ),
-        4,
-    )
+    options = {"xatol": 1e-3, "maxiter": 25}
+    found = minimize_scalar(loss, bounds=(-2.5, 2.5), method="bounded", options=options)
+    return round(float(np.exp(found.x)), 4)
+
+
+def _log(chances: np.ndarray) -> np.ndarray:
+    logs: np.ndarray = np.log(np.maximum(chances, LEAST))
+    return logs
 
 
 def write(package: Path, value: float) -> None:
