@@ -19,6 +19,7 @@ from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked, write
 
+TABLES = "tables"  # what is read and cannot be made of a person's data yet
 COLUMNS = ("text", "label", "date", "open", "high", "low", "close", "volume", "adjusted", "group")
 
 
@@ -169,6 +170,12 @@ def _like(like: str) -> type[contract.Recipe]:
         for name in config.files("recipe")
         if name in contract.names() and reads(kind := contract.load(name))
     }
+    if like in can and reads(can[like]) == TABLES:
+        raise Refused(
+            f"--like {like}: an application of a table is made by hand: copy its files in "
+            "conf/source, conf/recipe and recipes, and name your columns (docs/tables.md)"
+        )
+    can = {name: kind for name, kind in can.items() if reads(kind) != TABLES}
     if like not in can:
         raise Refused(
             f"--like {like}: there are "
