@@ -23,6 +23,7 @@ from tasks.label.people import field
 from tidemill import contract
 from tidemill.contract import Run, Splits
 from tidemill.engines import config
+from tidemill.records import blobs
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 
@@ -40,12 +41,12 @@ def learned(
     recipe = contract.load(application)(**judged.model)
     targets = dict(zip(planted["example_id"], planted["target"], strict=True))
     doubtful = found[found["issue"]].set_index("example_id")["quality"].clip(lower=LEAST_WEIGHT)
-    train = pd.read_parquet(splits / "train.parquet")
+    train = blobs.examples(splits / "train.parquet")
     train = train[train["example_id"].isin(targets)]
     train["target"] = train["example_id"].map(targets)
     told: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        pd.read_parquet(splits / "test.parquet").to_parquet(Path(folder) / "valid.parquet")
+        blobs.examples(splits / "test.parquet").to_parquet(Path(folder) / "valid.parquet")
         for policy, rows in {
             "report": train,
             "weight": train.assign(weight=train["example_id"].map(doubtful).fillna(1.0)),
@@ -81,7 +82,7 @@ def main() -> None:
             f"data/labels/{given.application} has no examples; run: tidemill run "
             f"{given.application}"
         )
-    examples = pd.read_parquet(path).head(given.rows).reset_index(drop=True)
+    examples = blobs.examples(path).head(given.rows).reset_index(drop=True)
     name = field(examples, given.application)
     answers = sorted({json.loads(item)[name] for item in examples["target"]})
     random = np.random.default_rng(1)

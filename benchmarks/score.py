@@ -14,6 +14,7 @@ from benchmarks.rows import Row, show
 from tidemill import contract
 from tidemill.engines.mlflow import packages
 from tidemill.engines.mlflow.live import live
+from tidemill.records import blobs
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 
@@ -36,7 +37,7 @@ def row(application: str) -> Row:
     question = contract.application(application)
     predictor = question.open(package)
     examples = (
-        pd.read_parquet(paths.data("splits", application) / "test.parquet")
+        blobs.examples(paths.data("splits", application) / "test.parquet")
         .sort_values("example_id")
         .head(ROWS)
     )

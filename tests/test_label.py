@@ -591,6 +591,7 @@ def step(
                 "original": "",
                 "attributes": json.dumps({"label": str(1 - across if number in BARS else across)}),
                 "payload": pictures.png(pixels),
+                "blob": None,
             }
         )
     (project / "data" / "select" / "images").mkdir(parents=True, exist_ok=True)

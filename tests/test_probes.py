@@ -21,7 +21,7 @@ from tidemill.runtime.errors import Refused
 
 GATES = [{"name": "exported", "kind": "same", "at_most": 1e-4, "why": "both must agree"}]
 AGAINST = {"name": "champion", "kind": "no_worse", "against": "champion", "margin": 0.05}
-TEXT = {"text": "", "payload": None, "original": "", "part": "", "source": "probe"}
+TEXT = {"text": "", "payload": None, "blob": None, "original": "", "part": "", "source": "probe"}
 
 
 @dataclass

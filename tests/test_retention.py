@@ -59,6 +59,24 @@ def test_runs_without_a_version_that_stays_leave_mlflow_with_their_artifacts(pro
         mlflow.get_run(made["dry"])
 
 
+def test_data_of_a_source_that_conf_has_no_more_goes_with_its_pictures_and_raw_stays(
+    project: Path,
+) -> None:
+    from tidemill.lineage.retention import _old_state
+
+    places = ("raw/gone", "clean/gone", "blobs/gone", "select/gone", "splits/gone", "people/gone")
+    for place in (*places, "blobs/digits", "clean/digits", "splits/images"):
+        (project / "data" / place).mkdir(parents=True)
+    gone, _ = _old_state(-1)  # as if a day had passed
+    assert [path.relative_to(project / "data").as_posix() for path in gone] == [
+        "clean/gone",
+        "blobs/gone",
+        "select/gone",
+        "splits/gone",
+    ]
+    assert _old_state(1)[0] == []
+
+
 def test_a_copy_goes_only_where_todays_data_does_not_use_it_and_the_remote_has_it(
     project: Path,
 ) -> None:

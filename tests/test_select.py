@@ -480,7 +480,7 @@ def test_memory_does_not_grow_with_the_texts(mill: Room) -> None:
     """
     mill.collect(site(5))
     clean_room.clean("mill")
-    row = pd.read_parquet(mill.out / "documents.parquet").iloc[0].to_dict() | {"payload": None}
+    row = pd.read_parquet(mill.out / "documents.parquet").iloc[0].to_dict() | {"blob": None}
     random_ = random.Random(4)
     pool = [sentence(random_, 20) for _ in range(5_000)]
     peak = {}
@@ -538,7 +538,7 @@ def test_documents_lie_in_the_order_of_role_and_address_however_many_row_groups_
         ("documents", DOCUMENTS, expected.to_dict("records")),
         ("dropped", DROPPED, []),
     ):
-        table = pa.Table.from_pylist([row | {"payload": None} for row in some], schema=schema)
+        table = pa.Table.from_pylist([row | {"blob": None} for row in some], schema=schema)
         save(mill.folder / "whole.parquet", table, schema)
         assert (mill.folder / "whole.parquet").read_bytes() == (
             mill.folder / "data/select/languages" / f"{name}.parquet"
@@ -713,7 +713,7 @@ def test_the_columns_of_documents_are_those_of_before_and_more() -> None:
         "script",
         "original",
         "text",
-        "payload",
+        "blob",
         "attributes",
         "licence",
         "opt_out",

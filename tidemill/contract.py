@@ -364,6 +364,7 @@ class Rated(Protocol):
 class Splits:
     """The rows of a snapshot as learners take them.
 
+    `tidemill.records.blobs.examples` reads its tables, in which pictures and sounds are digests.
     `seed` orders the data; `rows` limits the training rows, 0 is all. What a learner loads of them
     is kept for the next learner that would load the same.
     """

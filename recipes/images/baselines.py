@@ -10,6 +10,7 @@ import pandas as pd
 from recipes.images.session import grey, stack
 from tidemill.families.classifier import scored
 from tidemill.kit import pictures
+from tidemill.records import blobs
 
 MOST_SHOWN = 40
 
@@ -25,7 +26,7 @@ def frames(
 
     rows = pd.concat(
         [
-            pd.read_parquet(splits / f"{part}.parquet", columns=["example_id", "payload", "target"])
+            blobs.examples(splits / f"{part}.parquet", columns=["example_id", "payload", "target"])
             for part in ("train", "valid")
         ]
     )

@@ -12,7 +12,6 @@ from typing import Any
 
 import lightning
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,6 +21,7 @@ from recipes.images.session import stack
 from tidemill.contract import Splits
 from tidemill.families.networks import Batch, Shuffled, loader
 from tidemill.kit.batches import weights
+from tidemill.records import blobs
 
 FIELD = 5  # points of the elastic field in each direction
 VALIDATED = 512  # pictures in a step of validation
@@ -149,7 +149,7 @@ class Data(lightning.LightningDataModule):
         super().__init__()
         self.fields, self.seed = fields, splits.seed
         train, valid = (
-            pd.read_parquet(splits.folder / f"{part}.parquet", columns=["payload", "target"])
+            blobs.examples(splits.folder / f"{part}.parquet", columns=["payload", "target"])
             for part in ("train", "valid")
         )
         names = [json.loads(item)["label"] for item in train["target"]]

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.clean import page, pool
+from tasks.clean import page, pool, table_selectors
 from tasks.clean.cache import Damaged, Done, unpacked
 from tasks.clean.identity import DocumentNames
 from tasks.clean.read import unreadable
@@ -34,6 +34,7 @@ from tasks.clean.rows import Document, DroppedDocument, MessageHead, Origin, Rec
 from tidemill.engines import config
 from tidemill.engines.config.schema import Clean, Source
 from tidemill.records import warc
+from tidemill.records.packs import Packing
 from tidemill.records.tables import CLEANED, DROPPED, LINEAGE, without_pandas
 from tidemill.records.warc import ManifestRow
 from tidemill.run import main
@@ -373,6 +374,7 @@ def write(
         Table(out / "documents.parquet", CLEANED) as kept,
         Table(out / "dropped.parquet", DROPPED) as dropped,
         Table(out / "lineage.parquet", LINEAGE) as lineage,
+        Packing(paths.data("blobs", source.name)) as packing,
     ):
         for row in rows:
             for document in _read(source, row, keys, failed, done):
@@ -386,6 +388,7 @@ def write(
                     start = _dropped(document, why)
                     dropped.add(start, len(start["text"]))
                 else:
+                    _pack(document, packing)
                     kept.add(document, len(document["text"]) + len(document["payload"] or b""))
                     lineage.add(origin)
         names.check()
@@ -394,6 +397,12 @@ def write(
             raise Refused(_nothing_left(source, counts))
     totals = {"pages": len(rows), "documents": kept.count + dropped.count}
     write_json(out / "report.json", {"rows": kept.count, "dropped": counts, "counts": totals})
+
+
+def _pack(document: Document, packing: Packing) -> None:
+    """Put a document's payload into a pack; a table's row is smaller than its place there."""
+    if document["payload"] is not None and document["media"] != table_selectors.MEDIA:
+        document["blob"], document["payload"] = packing.add(document["payload"]), None
 
 
 def _dropped(document: Document, why: str) -> DroppedDocument:

@@ -40,7 +40,8 @@ class Document(TextMeasures):
     language: str
     original: str
     text: str
-    payload: bytes | None
+    payload: bytes | None  # in documents.parquet only where it is a table's row
+    blob: NotRequired[str]  # there instead of it: the sha256 of what lies in a pack
     attributes: str  # JSON
     pii: str  # JSON: what was marked, by kind
     digest: str

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from tidemill.engines.config.schema import RecipeConfig
+from tidemill.records import blobs
 from tidemill.records.reports import VoterRow
 from tidemill.runtime import paths
 
@@ -69,9 +70,8 @@ def counts(recipe: RecipeConfig) -> Facts:
 
 def _examples(splits: Path, split: str) -> pd.DataFrame:
     """The rows of one split: where they come from, their language, length and answer."""
-    rows = pd.read_parquet(
-        splits / f"{split}.parquet", columns=["doc_id", "source", "inputs", "target", "slices"]
-    )
+    columns = ["doc_id", "source", "inputs", "target", "slices"]
+    rows = blobs.examples(splits / f"{split}.parquet", columns)
     rows["language"] = [str(json.loads(item).get("language", "")) for item in rows.pop("slices")]
     rows["chars"] = [
         sum(len(value) for value in json.loads(item).values() if isinstance(value, str))

@@ -4,14 +4,13 @@ import shutil
 import warnings
 from pathlib import Path
 
-import pandas as pd
-
 from tasks.export.ensemble import average
 from tasks.export.quantise import best, calibrate
 from tidemill import contract
 from tidemill.contract import Recipe, Splits
 from tidemill.package.golden import remember
 from tidemill.package.package import digests
+from tidemill.records import blobs
 from tidemill.records.receipts import Exported, Trained
 from tidemill.run import main, plan
 from tidemill.runtime import process
@@ -28,7 +27,7 @@ def export(this: plan.Plan) -> Exported:
     part, package = this.folder / "package.part", this.folder / "package"
     parity = graphs(kind, this, trained, part)
     process.progress(1, 2, "graphs")
-    valid = pd.read_parquet(this.splits / "valid.parquet")
+    valid = blobs.examples(this.splits / "valid.parquet")
     calibrate(application, part, valid)
     settings = this.recipe.export
     form, table = (

@@ -7,6 +7,7 @@ import pandas as pd
 
 from tidemill import contract
 from tidemill.contract import Explainable
+from tidemill.records import blobs
 from tidemill.records.receipts import Explained, Exported, Scored, Trained
 from tidemill.run import main, plan
 from tidemill.runtime import paths
@@ -22,7 +23,7 @@ def explain(this: plan.Plan) -> Explained:
     package = paths.root() / exported.package
     application = contract.application(this.application)
     frame = pd.read_parquet(scored.frames["candidate"].open())
-    examples = pd.read_parquet(this.splits / "test.parquet")
+    examples = blobs.examples(this.splits / "test.parquet")
     rows = chosen(frame, examples)
     weights = plan.read("train", Trained, this).weights.open()
     told: list[list[tuple[str, float]]] = [[]] * len(rows)  # worth a look as they are

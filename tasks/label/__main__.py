@@ -18,7 +18,7 @@ from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import LabelPolicy, RecipeConfig
 from tidemill.engines.dvc import graph
-from tidemill.records import carried
+from tidemill.records import blobs, carried
 from tidemill.records.reports import Decided, LabelReport, Unmatched
 from tidemill.records.tables import EXAMPLES, ISSUES, LOST, WEIGHT, save
 from tidemill.run import main
@@ -35,12 +35,10 @@ LEAST_WEIGHT = 0.01  # a doubtful example's weight: a batch of nothing else stil
 def label(name: str) -> None:
     recipe = config.recipe(name)
     out = paths.data("labels", name)
-    path = paths.data("select", name) / "documents.parquet"
-    if not path.is_file():
-        raise Refused(f"data/select/{name} has no documents; run python -m tasks.select {name}")
     with locked(paths.state("locks", f"label-{name}")):
         swept(out)
-        documents = pd.read_parquet(path).sort_values("doc_id", kind="stable", ignore_index=True)
+        documents = blobs.documents(name)
+        documents = documents.sort_values("doc_id", kind="stable", ignore_index=True)
         process.progress(0, len(documents), "documents")
         examples = examined(recipe, documents)
         report, field, by_people = answered(name, examples, recipe.label)
@@ -104,8 +102,8 @@ def _save(
     kept = examples[examples["dropped"].isna()]
     if kept.empty:
         raise Refused(_nothing_left(name, lost))
-    places = documents[["doc_id", "source", "part", "original"]]
-    wide = kept.merge(places, on="doc_id", how="left", validate="many_to_one")
+    places = documents[["doc_id", "source", "part", "original", "blob"]]
+    wide = blobs.stripped(kept.merge(places, on="doc_id", how="left", validate="many_to_one"))
     wide = wide.sort_values("example_id", kind="stable", ignore_index=True)
     lost = lost.sort_values("example_id", kind="stable", ignore_index=True)
     schema = EXAMPLES

@@ -7,18 +7,13 @@ import pandas as pd
 from tasks.label import people
 from tasks.label.__main__ import examined
 from tidemill.engines import config
-from tidemill.records import carried
-from tidemill.runtime import paths
-from tidemill.runtime.errors import Refused
+from tidemill.records import blobs, carried
 from tidemill.runtime.files import write
 
 
 def carry(recipe: str) -> dict[str, int]:
     """Write data/people and data/carried anew where ids changed; how many answers and documents."""
-    path = paths.data("select", recipe) / "documents.parquet"
-    if not path.is_file():
-        raise Refused(f"data/select/{recipe} has no documents; run: dvc repro select@{recipe}")
-    documents = pd.read_parquet(path)
+    documents = blobs.documents(recipe)
     pairs = list(zip(documents["source"], documents["doc_id"], strict=True))
     return {"answers": _answers(recipe, documents), "documents": _documents(recipe, pairs)}
 

@@ -15,6 +15,7 @@ from tidemill.engines.mlflow import ledger, packages, registry, reuse, tags
 from tidemill.engines.mlflow.live import live
 from tidemill.package.latency import measured, rss_mb
 from tidemill.package.package import verify
+from tidemill.records import blobs
 from tidemill.records.receipts import Exported, Scored
 from tidemill.run import main, plan
 from tidemill.runtime import paths, process
@@ -34,7 +35,7 @@ def score(this: plan.Plan) -> Scored:
         (this.folder / f"{step}.json").unlink(missing_ok=True)
     package = paths.root() / exported.package
     verify(package, exported.digest, f"the candidate of {this.application}")
-    asked = Asked(this, pd.read_parquet(this.splits / "test.parquet"))
+    asked = Asked(this, blobs.examples(this.splits / "test.parquet"))
     asked.models(package, champion, anchor)
     moved = drift(this.application, champion, this.snapshot, this.splits) if champion else {}
     process.progress(2, 4, "parts", part="latency")
@@ -148,7 +149,7 @@ class Asked:
         count = self.settings.train_rows
         if not count:
             return
-        seen = sample(pd.read_parquet(self.plan.splits / "train.parquet"), count)
+        seen = sample(blobs.examples(self.plan.splits / "train.parquet"), count)
         self._save("train rows", rows(seen, self.settings.slices))
         self._save("train", judged(self.application, self.predictors["candidate"], seen))
 

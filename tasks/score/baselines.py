@@ -9,6 +9,7 @@ import pandas as pd
 from tasks.score.overlap import overlap
 from tidemill import contract
 from tidemill.contract import Baselined
+from tidemill.records import blobs
 from tidemill.records.receipts import Baselines
 from tidemill.run import main, plan
 from tidemill.runtime import paths
@@ -26,7 +27,7 @@ def baselines(this: plan.Plan) -> Baselines:
         if found and all(file.intact() for file in found.frames.values()):
             return found
         application, options = contract.application(this.application), fields(this)
-        test = pd.read_parquet(this.splits / "test.parquet")
+        test = blobs.examples(this.splits / "test.parquet")
         frames = {
             **(
                 application.baselines(this.splits, test, options)
@@ -34,7 +35,7 @@ def baselines(this: plan.Plan) -> Baselines:
                 else {}
             ),
             "overlap": overlap(
-                pd.read_parquet(this.splits / "train.parquet"),
+                blobs.examples(this.splits / "train.parquet"),
                 test,
                 this.recipe.split.near_duplicates,
                 application.prose,

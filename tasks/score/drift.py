@@ -8,6 +8,7 @@ import pandas as pd
 
 from tidemill.engines.dvc import snapshots
 from tidemill.engines.mlflow import registry, tags
+from tidemill.records import blobs
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Fault, Refused
 
@@ -33,7 +34,7 @@ def drift(application: str, champion: str, snapshot: str, splits: Path) -> dict[
         print(f"the champion's training rows could not be restored: {error}")
         return {}
     return compared(
-        pd.read_parquet(folder / "train.parquet"), pd.read_parquet(splits / "train.parquet")
+        blobs.examples(folder / "train.parquet"), blobs.examples(splits / "train.parquet")
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tidemill.engines.config.schema import SourceUse
@@ -20,6 +21,7 @@ from tidemill.text import normal
 # Of a row group that is written: what comes first. What is in memory for it is some three times as
 # large.
 GROUP_ROWS, GROUP_BYTES = 50_000, 32 * 2**20
+PAYLOADS = ("payload", "blob")  # columns of which a document that is no text has one
 
 
 class Rows:
@@ -66,11 +68,15 @@ class Rows:
 
     def _payloads(self, part: int, group: pq.RowGroupMetaData) -> np.ndarray:
         """Which rows have one; nothing is read where none has, or all do."""
-        told = group.column(CLEANED.get_field_index("payload")).statistics
-        if told is not None and told.has_null_count and told.null_count in (0, group.num_rows):
-            return np.full(group.num_rows, told.null_count == 0)
-        found: np.ndarray = self._read(part, ["payload"])["payload"].is_valid().to_numpy()
-        return found
+        there = np.zeros(group.num_rows, dtype=bool)
+        for name in PAYLOADS:
+            counts = group.column(CLEANED.get_field_index(name)).statistics
+            nulls = counts.null_count if counts is not None and counts.has_null_count else None
+            if nulls not in (0, group.num_rows):
+                there |= self._read(part, [name])[name].is_valid().to_numpy()
+            elif nulls == 0:
+                there[:] = True
+        return there
 
     def take(self, rows: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """These rows in this order."""
@@ -89,8 +95,8 @@ class Rows:
 
     def texts(self, rows: np.ndarray) -> list[str]:
         """What is compared of these rows when copies are sought."""
-        table = self.take(rows, ["text", "payload", "digest"])
-        is_text = table["payload"].is_null().to_pylist()
+        table = self.take(rows, ["text", *PAYLOADS, "digest"])
+        is_text = pc.and_(*(table[name].is_null() for name in PAYLOADS)).to_pylist()
         return [
             text if plain else normal.hexadecimal_in_letters(digest)
             for text, digest, plain in zip(

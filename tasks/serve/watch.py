@@ -22,6 +22,7 @@ from tidemill.engines.config.schema import Serve
 from tidemill.engines.dvc import snapshots
 from tidemill.engines.mlflow import packages, registry, tags
 from tidemill.engines.mlflow.live import live
+from tidemill.records import blobs
 from tidemill.records.receipts import Watched
 from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Fault, Refused
@@ -133,7 +134,7 @@ def judged_on(application: str, model: LoadedModel) -> pd.DataFrame:
             f"the test rows of {application} version {model.version} are missing: no {path.name} "
             "in its snapshot; see tidemill data list"
         )
-    return pd.read_parquet(path)
+    return blobs.examples(path)
 
 
 def moved(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, tuple[float, bool]]:
@@ -168,7 +169,7 @@ def since(application: str, served: pd.DataFrame, model: LoadedModel) -> pd.Data
     path = paths.data("labels", application) / "examples.parquet"
     if not path.is_file():
         return pd.DataFrame()
-    labels = pd.read_parquet(path)
+    labels = blobs.examples(path)
     asked = set(served["question_digest"])
     mine = labels[[digest(json.loads(item)) in asked for item in labels["inputs"]]]
     train = paths.data("splits", application) / "train.parquet"

@@ -13,7 +13,7 @@ from tasks.split.leaks import SPLITS, leaks
 from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import RecipeConfig, SplitRule
-from tidemill.records import carried
+from tidemill.records import blobs, carried
 from tidemill.records.tables import BUCKETS, EXAMPLES, LOST, WEIGHT, save
 from tidemill.run import main
 from tidemill.runtime import paths, process
@@ -31,7 +31,9 @@ def split(name: str) -> None:
         raise Refused(f"data/labels/{name} has no examples; run python -m tasks.label {name}")
     with locked(paths.state("locks", f"split-{name}")):
         swept(out)
-        examples = pd.read_parquet(path)
+        examples = blobs.examples(path)
+        if "blob" not in examples:
+            raise blobs.earlier(f"data/labels/{name}", f"label@{name}")
         process.progress(0, len(examples), "examples")
         where = _assigned(recipe, examples)
         reasons = left_out(recipe, examples, where)
@@ -247,6 +249,7 @@ def small(recipe: RecipeConfig, test: pd.DataFrame) -> dict[str, list[str]]:
 
 def wide(chosen: pd.DataFrame) -> tuple[pa.Table, pa.Schema]:
     """The examples with a column for each slice beside the JSON, for those who read tables."""
+    chosen = blobs.stripped(chosen)
     told = [json.loads(item) for item in chosen["slices"]]
     names = sorted({name for item in told for name in item})
     schema = EXAMPLES.append(WEIGHT) if WEIGHT.name in chosen else EXAMPLES

@@ -22,9 +22,8 @@ label = typer.Typer(
 
 def examples(application: str) -> Any:
     """The examples as label left them; refused where there are none."""
-    import pandas as pd
-
     from tidemill import contract
+    from tidemill.records import blobs
     from tidemill.runtime import paths
     from tidemill.runtime.errors import Fault, Refused
 
@@ -34,7 +33,7 @@ def examples(application: str) -> Any:
     if not path.is_file():
         raise Refused(f"data/labels/{application} has no examples; run: tidemill run {application}")
     try:
-        return pd.read_parquet(path)
+        return blobs.examples(path)
     except (OSError, ValueError) as error:
         raise Fault(
             f"{path} cannot be read ({' '.join(str(error).split())[:100]}); make it again: dvc "

@@ -7,10 +7,12 @@ import shutil
 import time
 from pathlib import Path
 
+from tidemill.engines import config
 from tidemill.engines.dvc import remote
 from tidemill.engines.mlflow import registry, tags
 from tidemill.engines.mlflow.retention import forget, old, standing
 from tidemill.lineage import trace
+from tidemill.records.outputs import OUTPUTS
 from tidemill.runtime import paths
 from tidemill.runtime.receipt import Receipt
 
@@ -41,7 +43,8 @@ def clean(days: float, really: bool) -> Gone:
     """Remove what is older than `days`; without `really` only say what that is.
 
     The DVC remote and raw data are not touched: the lineage of every version lies there. A copy in
-    DVC's cache goes where today's data does not use it and the remote has it.
+    DVC's cache goes where today's data does not use it and the remote has it; so does what was made
+    of raw data, packs of pictures among it, for a source or recipe that conf/ has no more.
     """
     gone, kept = _old_state(days)
     artifacts = paths.state("artifacts")
@@ -82,7 +85,20 @@ def _old_state(days: float) -> tuple[list[Path], dict[str, str]]:
                 kept[_name(path)] = stay[path.name]
             else:
                 gone.append(path)
-    return gone, kept
+    return [*gone, *(path for path in _of_no_stage() if newest(path) <= limit)], kept
+
+
+def _of_no_stage() -> list[Path]:
+    """What data steps left of sources and recipes that conf/ has no more."""
+    known = {"clean": config.files("source")}
+    recipes = config.files("recipe")
+    return [
+        path
+        for step, outputs in sorted(OUTPUTS.items())
+        for kind in (outputs.folder, *outputs.folders)
+        for path in sorted((paths.root() / "data" / kind).glob("*"))
+        if path.name not in known.get(step, recipes)
+    ]
 
 
 def _name(path: Path) -> str:

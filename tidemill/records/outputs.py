@@ -9,11 +9,14 @@ from typing import NamedTuple
 class Outputs(NamedTuple):
     folder: str
     files: tuple[str, ...]
+    folders: tuple[str, ...] = ()  # under data/, each with one for every source or recipe
 
 
 OUTPUTS = {
     "clean": Outputs(
-        "clean", ("documents.parquet", "dropped.parquet", "lineage.parquet", "report.json")
+        "clean",
+        ("documents.parquet", "dropped.parquet", "lineage.parquet", "report.json"),
+        ("blobs",),
     ),
     "select": Outputs("select", ("documents.parquet", "dropped.parquet", "report.json")),
     "label": Outputs(

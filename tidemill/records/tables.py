@@ -26,7 +26,8 @@ DOCUMENTS = pa.schema(
         ("script", TEXT),  # what the source says, else what the letters are (ISO 15924)
         ("original", TEXT),  # what it is a translation of, where it is one
         ("text", TEXT),
-        ("payload", pa.binary()),  # what is no text: a picture, a series; null for text
+        ("payload", pa.binary()),  # a table's row as JSON; null for all else
+        ("blob", TEXT),  # sha256 of a picture, a sound or a series, which lies in data/blobs/SOURCE
         ("attributes", TEXT),  # JSON
         ("licence", TEXT),
         ("opt_out", TEXT),
@@ -70,7 +71,8 @@ EXAMPLES = pa.schema(
         ("source", TEXT),
         ("part", TEXT),
         ("original", TEXT),
-        ("payload", pa.binary()),  # what the question is about, where that is no text
+        ("payload", pa.binary()),  # what `inputs` is about where that is no text, and no blob
+        ("blob", TEXT),  # its sha256 where it lies in a pack: tidemill/records/blobs.py
     ]
 )
 WEIGHT = pa.field(

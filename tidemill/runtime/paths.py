@@ -34,7 +34,7 @@ def conf() -> Path:
 
 
 def data(kind: str, name: str) -> Path:
-    """The folder of a kind of data (raw, clean, select, labels, splits), of a source or recipe."""
+    """The folder of a kind of data (raw, clean, blobs, select, ...), of a source or recipe."""
     return root() / "data" / kind / name
 
 

@@ -58,7 +58,10 @@ def _recipe_stages(recipes: list[str]) -> dict[str, Stage]:
     }
     common = {*code("label")}
     own = {
-        name: [file for file in imports.names(labelling(name)) if file not in common]
+        name: [
+            *(file for file in imports.names(labelling(name)) if file not in common),
+            *(f"data/blobs/{source}" for source in config.sources(name)),
+        ]
         for name in recipes
     }
     return {
@@ -69,14 +72,14 @@ def _recipe_stages(recipes: list[str]) -> dict[str, Stage]:
             "label",
             ["data/people", "data/select/${key}/documents.parquet"],
             [{_recipe: ["label"]}],
-            "code",
+            "own",
             own,
         ),
         "split": _with_own(
             "split",
             ["data/carried", "data/labels/${key}/examples.parquet"],
             [{_recipe: ["split", "score"]}],
-            "code",
+            "own",
             own,
         ),
     }
@@ -121,13 +124,16 @@ def _stage(
     """One step of all sources or recipes."""
     member = "${key}" if isinstance(members, dict) else "${item}"
     outputs = OUTPUTS[step]
+    outs: list[str | Stage] = [f"data/{outputs.folder}/{member}/{file}" for file in outputs.files]
+    # The step itself removes what is stale of such a folder, and leaves the rest as it lies.
+    outs += [{f"data/{folder}/{member}": {"persist": True}} for folder in outputs.folders]
     return {
         "foreach": members,
         "do": {
             "cmd": f"python -m tasks.{step} {member}",
             "deps": [*code(step), *deps],
             "params": params,
-            "outs": [f"data/{outputs.folder}/{member}/{file}" for file in outputs.files],
+            "outs": outs,
         },
     }
 

@@ -216,22 +216,44 @@ def _known(*arguments: str) -> str:
 def restore(name: str, folder: Path, remote: str | None = None) -> SnapshotBody:
     """Bring a snapshot's splits back into an empty folder, from the DVC remote by its name alone.
 
-    `name` is RECIPE-DIGEST16 or a tag; `remote` a folder or URL, by default this project's own.
-    Each file's digest is checked against the lock that was pushed with it.
+    The pictures and sounds that they name lie beside them, in blobs/SOURCE. `name` is
+    RECIPE-DIGEST16 or a tag; `remote` a folder or URL, by default this project's own. Each file's
+    digest is checked against the lock that was pushed with it. The folder appears whole or not at
+    all.
     """
+    from tidemill.records.blobs import sources
+
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refused(
             f"{folder} is {'not empty' if folder.is_dir() else 'a file'}; name "
             "an empty or a new folder"
         )
+    folder = folder.resolve()
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _tables(name, remote) as (body, tables):
+            shutil.copytree(tables, part)
+            if blobs := [f"data/blobs/{source}" for source in sorted(sources(tables))]:
+                work = tables.parents[2]
+                dvc("pull", *blobs, cwd=work)
+                shutil.move(work / "data" / "blobs", part / "blobs")
+        part.replace(folder)  # which is not there or empty
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return body
+
+
+@contextmanager
+def _tables(name: str, remote: str | None) -> Iterator[tuple[SnapshotBody, Path]]:
+    """A snapshot's tables by its name, in a temporary project. Raises Fault, Refused."""
     body, url = _named(name, remote)
     with _pulled(body, url, [f"split@{body['recipe']}"]) as data:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in sorted((data / "splits" / body["recipe"]).iterdir()):
-            shutil.copyfile(file, folder / file.name)
-    if json.loads((folder / "report.json").read_text())["snapshot"] != body["digest"]:
-        raise Fault(f"what came back for {name} is another snapshot; the remote is damaged")
-    return body
+        tables = data / "splits" / body["recipe"]
+        if json.loads((tables / "report.json").read_text())["snapshot"] != body["digest"]:
+            raise Fault(f"what came back for {name} is another snapshot; the remote is damaged")
+        yield body, tables
 
 
 def snapshots(recipe: str = "", last: int = 0, remote: str | None = None) -> list[ListedSnapshot]:
@@ -277,19 +299,18 @@ def snapshots(recipe: str = "", last: int = 0, remote: str | None = None) -> lis
 
 def compared(old: str, new: str, remote: str | None = None) -> SnapshotDiff:
     """What is in one snapshot and not in the other, by source and language."""
-    with tempfile.TemporaryDirectory() as folder:
-        bodies = [
-            restore(name, Path(folder) / place, remote)
-            for name, place in ((old, "old"), (new, "new"))
-        ]
-        if bodies[0]["recipe"] != bodies[1]["recipe"]:
-            raise Refused(
-                f"{old} is of {bodies[0]['recipe']} and {new} of "
-                f"{bodies[1]['recipe']}; compare two of one recipe"
-            )
-        by = snapshot_diff.between(
-            *(snapshot_diff.rows(Path(folder) / place) for place in ("old", "new"))
+    bodies: list[SnapshotBody] = []
+    frames = []
+    for name in (old, new):
+        with _tables(name, remote) as (body, tables):
+            bodies.append(body)
+            frames.append(snapshot_diff.rows(tables))
+    if bodies[0]["recipe"] != bodies[1]["recipe"]:
+        raise Refused(
+            f"{old} is of {bodies[0]['recipe']} and {new} of "
+            f"{bodies[1]['recipe']}; compare two of one recipe"
         )
+    by = snapshot_diff.between(*frames)
     return {
         "recipe": bodies[0]["recipe"],
         "old": bodies[0]["digest"],
@@ -326,7 +347,12 @@ def bring(name: str, folder: Path) -> None:
             )["source"]
         }
     )
-    with _pulled(body, url, [f"clean@{source}" for source in sources]) as data:
+    needed = [
+        f"data/clean/{source}/{table}.parquet"
+        for source in sources
+        for table in ("documents", "lineage")
+    ]
+    with _pulled(body, url, needed) as data:
         shutil.copytree(data / "clean", folder / "clean")
 
 
@@ -370,7 +396,7 @@ def _kept(remote: str | None) -> tuple[Any, str, str]:
 
 @contextmanager
 def _pulled(body: SnapshotBody, url: str, targets: list[str]) -> Iterator[Path]:
-    """Stages of a snapshot, pulled into a temporary project; its data folder."""
+    """Stages or outputs of a snapshot, pulled into a temporary project; its data folder."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         (work / ".dvc").mkdir()
