@@ -46,13 +46,14 @@ def learned(
     train["target"] = train["example_id"].map(targets)
     told: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        blobs.examples(splits / "test.parquet").to_parquet(Path(folder) / "valid.parquet")
+        test = blobs.examples(splits / "test.parquet")
+        test.drop(columns="blob").to_parquet(Path(folder) / "valid.parquet")
         for policy, rows in {
             "report": train,
             "weight": train.assign(weight=train["example_id"].map(doubtful).fillna(1.0)),
             "drop": train[~train["example_id"].isin(doubtful.index)],
         }.items():
-            rows.to_parquet(Path(folder) / "train.parquet")
+            rows.drop(columns="blob").to_parquet(Path(folder) / "train.parquet")
             told[policy] = [
                 round(
                     recipe.learner(Splits(Path(folder), seed))

@@ -30,6 +30,7 @@ from tidemill.kit.batches import order
 from tidemill.kit.metrics.classes import right
 from tidemill.learners.lightning.distillation import Teacher, taught
 from tidemill.learners.sklearn.learner import SklearnLearner
+from tidemill.records import blobs
 from tidemill.runtime import paths
 
 GOLDEN = HERE / "tests" / "golden.json"
@@ -80,7 +81,7 @@ def learned(case: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[Case,
 
 def test_it_knows_eight_rows_by_heart(learned: tuple[Case, Path, float], tmp_path: Path) -> None:
     case, package, _ = learned
-    rows = pd.read_parquet(case.splits / "train.parquet").head(8)
+    rows = blobs.examples(case.splits / "train.parquet").head(8)
     application = case.application
     frame = application.evaluate(application.open(package), rows)
     assert len(frame) == 8
@@ -166,7 +167,7 @@ def test_it_answers_its_golden_rows_alike_alone_and_together(
 def test_a_ratio_is_the_metric_of_its_name(learned: tuple[Case, Path, float]) -> None:
     case, package, _ = learned
     application = case.application
-    rows = pd.read_parquet(case.splits / "test.parquet").head(60)
+    rows = blobs.examples(case.splits / "test.parquet").head(60)
     frame = application.evaluate(application.open(package), rows)
     weights = np.random.default_rng(1).integers(0, 3, size=(2, len(frame))).astype(float)
     told = application.metric(frame, weights)
@@ -180,7 +181,7 @@ def test_perturbed_questions_are_as_many_valid_and_the_same_again(case: Case) ->
     assert isinstance(application, Robust), "a `robust` gate would have nothing to ask"
     asked = [
         application.Input.model_validate_json(item)
-        for item in pd.read_parquet(case.splits / "test.parquet").head(5)["inputs"]
+        for item in blobs.examples(case.splits / "test.parquet").head(5)["inputs"]
     ]
     found = application.perturbations(asked, 1)
     assert found and found == application.perturbations(asked, 1)
@@ -385,7 +386,7 @@ def test_other_pictures_work_by_configuration_alone(tmp_path: Path) -> None:
         ),
     )
     splits = halved(clone, "images")
-    rows = pd.read_parquet(splits / "train.parquet")
+    rows = blobs.examples(splits / "train.parquet")
     assert len(rows) > 7_000 and rows["target"].nunique() == 10
     case = Case("images", contract.load("images")(width=8, stages=2), splits)
     assert case.fitted(5).module is not None

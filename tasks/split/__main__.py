@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.split.digest import buckets, snapshot
+from tasks.split.last import last, named_column, row_name
 from tasks.split.leaks import SPLITS, leaks
 from tidemill import contract
 from tidemill.engines import config
@@ -155,24 +156,13 @@ def place(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
     """
     if rule.by == "test":
         return pd.Series("test", index=rows.index, dtype=object)
-    if rule.column not in rows:
-        raise Refused(
-            f"split rule of {rule.source}: no column '{rule.column}'; "
-            f"examples have {', '.join(rows.columns)}"
-        )
-    values = rows[rule.column]
-    if values.isna().any():
-        row = values.index[values.isna()][0]
-        name = rows["example_id"][row] if "example_id" in rows else row
-        raise Refused(
-            f"split rule of {rule.source} by {rule.by}: column '{rule.column}' is null in "
-            f"{int(values.isna().sum()):,} rows, first in row {name}; fill it in label or drop "
-            "the rows"
-        )
+    values = named_column(rule, rule.column, rows)
     if rule.by == "values":
-        return _by_values(rule, rows)
+        return _by_values(rule, rows, values)
     if rule.by == "time":
-        return timed(rule, rows)
+        return timed(rule, rows, values)
+    if rule.by == "last":
+        return last(rule, rows, values)
     test, valid = float(rule.test), float(rule.valid)  # type: ignore[arg-type]
     shares = values.astype(str).map(share)
     return shares.map(
@@ -180,33 +170,29 @@ def place(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
     )
 
 
-def _by_values(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
+def _by_values(rule: SplitRule, rows: pd.DataFrame, values: pd.Series) -> pd.Series:
     named = {
         value: part
         for part in ("valid", "test")
         if not isinstance(getattr(rule, part), float)
         for value in getattr(rule, part)
     }
-    where = rows[rule.column].astype(str).map(lambda value: named.get(value, "train"))
+    where = values.astype(str).map(lambda value: named.get(value, "train"))
     if isinstance(rule.valid, float):
         where[(where == "train") & (rows["doc_id"].map(share) < rule.valid)] = "valid"
     return where
 
 
-def timed(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
+def timed(rule: SplitRule, rows: pd.DataFrame, dates: pd.Series) -> pd.Series:
     """Train before `valid` begins, valid before `test` begins.
 
     Days of the embargo before either belong to neither.
     """
-    dates = rows[rule.column]
     wrong = dates[~dates.map(_is_date)]
     if len(wrong):
-        row = wrong.index[0]
-        name = rows["example_id"][row] if "example_id" in rows else row
         raise Refused(
             f"split rule of {rule.source}: column '{rule.column}' has {wrong.iloc[0]!r}, which is "
-            "no "
-            f"date, in row {name}; it must hold YYYY-MM-DD"
+            f"no date, in row {row_name(rows, wrong.index[0])}; it must hold YYYY-MM-DD"
         )
     assert isinstance(rule.valid, date) and isinstance(rule.test, date)
     before = timedelta(days=rule.embargo)

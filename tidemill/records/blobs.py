@@ -23,11 +23,10 @@ MARK = '"@blob"'  # in `inputs`, instead of a blob as base64
 @lru_cache(maxsize=16)
 def _packs(folder: Path, changed_ns: int) -> Packs:
     def damaged(what: str) -> Fault:
-        source = folder.name
-        root = paths.root().resolve()
-        place = (folder.relative_to(root) if folder.is_relative_to(root) else folder).as_posix()
-        if folder != paths.data("blobs", source).resolve():
-            return Fault(f"{place}: {what}; remove {folder.parent.parent.name} and run again")
+        source, tables = folder.name, folder.parent.parent
+        if tables.name != "data":
+            return Fault(f"{folder}: {what}; remove {tables} and run again")
+        place = f"data/blobs/{source}"
         return Fault(
             f"{place}: {what}; bring it back with dvc pull --force {place}, or make it anew with "
             f"dvc repro --force --single-item clean@{source} and then dvc repro"
@@ -36,20 +35,23 @@ def _packs(folder: Path, changed_ns: int) -> Packs:
     return Packs(folder, damaged)
 
 
-def packs(source: str, beside: Path | None = None) -> Packs:
-    """A source's packs: beside a restored snapshot's tables, in their data folder, or here.
+def packs(source: str, tables: Path) -> Packs:
+    """A source's packs by the folder of the tables that name them.
 
-    `beside` is the folder of the tables, in data/ of whatever project it is the third level.
+    Beside a restored snapshot's tables, else in the data folder that they lie in.
     """
-    own = paths.data("blobs", source)
-    near = () if beside is None else (beside / "blobs", beside.parent.parent / "blobs")
-    folder = next((place / source for place in near if (place / source).is_dir()), own).resolve()
+    folder = (tables / "blobs" / source).absolute()
+    if not folder.is_dir():
+        folder = tables.absolute().parent.parent / "blobs" / source
     listed = folder / "packs.json"
     return _packs(folder, listed.stat().st_mtime_ns if listed.is_file() else 0)
 
 
-def filled(frame: pd.DataFrame, beside: Path | None = None) -> pd.DataFrame:
-    """Rows with the bytes of their blobs as `payload`, and with `inputs` as a client asks."""
+def filled(frame: pd.DataFrame, tables: Path) -> pd.DataFrame:
+    """The rows of a table of this folder, with the bytes of their blobs as `payload`.
+
+    Their `inputs` are as a client asks.
+    """
     if "blob" not in frame or frame["blob"].isna().all():
         return frame
     payloads = list(frame["payload"]) if "payload" in frame else [None] * len(frame)
@@ -57,7 +59,7 @@ def filled(frame: pd.DataFrame, beside: Path | None = None) -> pd.DataFrame:
     for row, (digest, source) in enumerate(zip(frame["blob"], frame["source"], strict=True)):
         if pd.isna(digest):
             continue
-        blob = packs(source, beside).get(digest)
+        blob = packs(source, tables).get(digest)
         payloads[row] = blob
         if inputs:
             inputs[row] = inputs[row].replace(MARK, _quoted(blob))
@@ -106,7 +108,7 @@ def documents(recipe: str) -> pd.DataFrame:
     rows = pd.read_parquet(path)
     if "blob" not in rows:
         raise earlier(f"data/select/{recipe}", f"select@{recipe}")
-    return filled(rows)
+    return filled(rows, path.parent)
 
 
 def earlier(folder: str, stage: str) -> Refused:

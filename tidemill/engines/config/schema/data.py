@@ -82,11 +82,19 @@ class LabelPolicy(BaseModel):
 
 
 class SplitRule(Strict):
-    """How the examples of one source are split; membership depends on the row alone."""
+    """How the examples of one source are split: by the row alone, but for `last`."""
 
     source: str
-    by: Literal["hash", "values", "time", "test"]
-    column: str = ""
+    by: Literal["hash", "values", "time", "last", "test"] = Field(
+        description="last: of each group, by `column`, the last row is test and the one before it "
+        "valid; groups of fewer than three rows are train"
+    )
+    column: str = Field(default="", description="of the examples, or one of their slices")
+    order: str = Field(
+        default="",
+        description="split by last: the column by which the rows of a group follow each other, "
+        "numbers or times in ISO 8601",
+    )
     valid: tuple[str, ...] | float | date = 0.0
     test: tuple[str, ...] | float | date = 0.0
     embargo: int = Field(
@@ -133,6 +141,17 @@ class SplitRule(Strict):
             raise ValueError(f"an embargo is for split by time, not by {self.by}")
         if self.by != "test" and not self.column:
             raise ValueError(f"split by {self.by} needs a column")
+        return self
+
+    @model_validator(mode="after")
+    def _has_an_order(self) -> "SplitRule":
+        if self.by == "last" and (not self.order or self.valid or self.test):
+            raise ValueError(
+                "split by last: the last row of each group is test and the one before it valid; "
+                "give `order`, the column that orders them, and leave valid and test out"
+            )
+        if self.order and self.by != "last":
+            raise ValueError(f"an order is for split by last, not by {self.by}")
         return self
 
 

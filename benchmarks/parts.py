@@ -1,0 +1,176 @@
+"""How memory and processor time of the data steps grow with the documents, and what pictures take.
+
+    python -m benchmarks.parts [clean select label split pictures] [--documents N] [--json]
+
+Made texts of 1 kB, N of them at 1x (250 by default), then 4x and 16x, each step in a process of its
+own. The slope is the exponent of processor seconds by size between 4x and 16x, where what a start
+costs is small: 1 is in proportion. Memory is that of the largest process of a step; its growth from
+4x to 16x is what one more document takes. `pictures` are made strokes of N x 28 x 28 and N x 128 x
+128 pixels: what splits and packs take, beside the pictures' own bytes.
+"""
+
+import argparse
+import csv
+import io
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from benchmarks.rows import Row, show
+from tests.support.rooms import Room
+
+TIMES = (1, 4, 16)
+STEPS = {"clean": "mill", "select": "languages", "label": "languages", "split": "languages"}
+A_FILE = 200  # documents of a collected file: one record is in memory at a time
+SLOPE = "<= 1.25"  # sorting and growing tables cost a little more than in proportion
+MEMORY = "<= 150"  # bytes a document: 1.5 GB of ten million
+WORDS = 20_000
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one step took of one size."""
+
+    seconds: float  # of processor time
+    megabytes: float  # of the largest process
+
+
+def texts(count: int) -> Iterator[str]:
+    """Texts of about 1 kB that share no more words than chance gives them."""
+    drawn = random.Random(1)
+    words = ["".join(drawn.choices("abcdefghijklmnoprstuvw", k=6)) for _ in range(WORDS)]
+    for _ in range(count):
+        yield " ".join(drawn.choices(words, k=145)) + "."
+
+
+def table(rows: list[str]) -> bytes:
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["text", "label"])
+    writer.writerows((text, "deu" if number % 2 else "nld") for number, text in enumerate(rows))
+    return out.getvalue().encode()
+
+
+def project(folder: Path, recipe: str, selector: dict[str, object]) -> Room:
+    """A project of one folder of tables, with one recipe."""
+    room = Room(folder, kind="files", path="x", hosts=[], seeds=[], selector=[selector], clean={})
+    for path in (folder / "conf" / "recipe").glob("*.yaml"):
+        if path.stem != recipe:
+            path.unlink()
+    path = folder / "conf" / "recipe" / f"{recipe}.yaml"
+    rule = {"source": "mill", "by": "hash", "column": "doc_id", "valid": 0.1, "test": 0.2}
+    body = yaml.safe_load(path.read_text())
+    body |= {"sources": [{"name": "mill"}], "select": {"kinds": []}, "label": {}}
+    body["split"] = {"rules": [rule]}
+    path.write_text(yaml.safe_dump(body))
+    return room
+
+
+def cost(room: Room, step: str, name: str) -> Cost:
+    """Run a step in a process of its own."""
+    command = [sys.executable, "-m", f"tasks.{step}", name]
+    env = {**os.environ, "PYTHONPATH": str(room.folder), "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen(command, cwd=room.folder, env=env, stdout=log, stderr=log)
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            log.seek(0)
+            raise SystemExit(f"{' '.join(command[2:])}: {log.read().decode()[-2000:]}")
+    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def of_texts(steps: list[str], documents: int) -> Iterator[Row]:
+    costs: dict[str, list[Cost]] = {step: [] for step in steps}
+    for times in TIMES:
+        with tempfile.TemporaryDirectory() as folder:
+            selector = {"kind": "table", "name": "article", "text": "text", "language": "label"}
+            room = project(Path(folder) / "room", "languages", selector)
+            made = [*texts(documents * times)]
+            starts = range(0, len(made), A_FILE)
+            files = {f"files:mill#{at}.csv": table(made[at : at + A_FILE]) for at in starts}
+            room.collect(files, media="text/csv")
+            last = max([*STEPS].index(step) for step in steps)
+            for step in [*STEPS][: last + 1]:
+                used = cost(room, step, STEPS[step])
+                if step in costs:
+                    costs[step].append(used)
+    for step, measured in costs.items():
+        yield from rows_of(step, measured, documents)
+
+
+def rows_of(step: str, measured: list[Cost], documents: int) -> Iterator[Row]:
+    """The two slopes of a step, with what they are made of."""
+    _, middle, largest = measured
+    slope = math.log(largest.seconds / middle.seconds) / math.log(TIMES[2] / TIMES[1])
+    more = {"documents": documents, "seconds": [round(each.seconds, 2) for each in measured]}
+    yield Row(f"{step}: slope of processor seconds by size", slope, goal=SLOPE, more=more)
+    grown = (largest.megabytes - middle.megabytes) * 2**20
+    a_document = grown / (documents * (TIMES[2] - TIMES[1]))
+    more = {"documents": documents, "MB": [round(each.megabytes) for each in measured]}
+    yield Row(f"{step}: bytes of memory for one more document", a_document, goal=MEMORY, more=more)
+
+
+def strokes(count: int, side: int) -> bytes:
+    """Pictures of a few bright strokes on black, one a row of a CSV, the label last."""
+    drawn = np.random.default_rng(1)
+    lines = []
+    for number in range(count):
+        pixels = np.zeros((side, side), dtype=np.uint8)
+        for _ in range(3):
+            row, column = drawn.integers(0, side - 3, 2)
+            pixels[row : row + side // 9, column:] = drawn.integers(120, 255)
+            pixels[row:, column : column + side // 9] += drawn.integers(
+                0, 60, pixels[row:, column : column + side // 9].shape, dtype=np.uint8
+            )
+        lines.append(",".join(map(str, [*pixels.ravel().tolist(), number % 10])))
+    return "\n".join(lines).encode()
+
+
+def of_pictures(count: int, side: int) -> Row:
+    """What splits and packs take, beside the pictures in them."""
+    with tempfile.TemporaryDirectory() as folder:
+        selector = {"kind": "pixels", "name": "digit", "size": [side, side]}
+        room = project(Path(folder) / "room", "images", selector)
+        room.collect({"files:mill#a.csv": strokes(count, side)}, media="text/csv")
+        for step, name in {**dict.fromkeys(STEPS, "images"), "clean": "mill"}.items():
+            cost(room, step, name)
+        data = room.folder / "data"
+        pictures = json.loads((data / "blobs/mill/packs.json").read_text())["bytes"]
+        places = ("clean/mill", "select/images", "labels/images", "splits/images", "blobs/mill")
+        sizes = {
+            place: sum(path.stat().st_size for path in (data / place).iterdir()) for place in places
+        }
+    taken = sizes["splits/images"] + sizes["blobs/mill"]
+    name = f"{count} pictures of {side} x {side}: bytes of splits and packs, beside theirs"
+    return Row(name, taken, pictures, "ratio <= 1.3", {"all": sizes})
+
+
+def measured(steps: list[str], documents: int) -> Iterator[Row]:
+    if of_text := [step for step in steps if step in STEPS]:
+        yield from of_texts(of_text, documents)
+    if "pictures" in steps:
+        yield from (of_pictures(documents, side) for side in (28, 128))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("steps", nargs="*", choices=[[], *STEPS, "pictures"], default=[])
+    parser.add_argument("--documents", type=int, default=250, help="at 1x")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    show(measured(given.steps or [*STEPS, "pictures"], given.documents), given.json)
+
+
+if __name__ == "__main__":
+    main()
