@@ -24,7 +24,7 @@ Body = dict[str, Any]
 
 
 @dataclass
-class Given:
+class StreamedText:
     """What of a text a stream has given so far."""
 
     characters: int = 0
@@ -62,7 +62,7 @@ class Form(ABC):
             "model": name,
             "system_fingerprint": model.digest[:12],
         }
-        self.given: list[Given] = []  # of each text
+        self.given: list[StreamedText] = []  # of each text
 
     def whole(self, drafts: Sequence[Draft], progress: Sequence[WritingProgress]) -> Body:
         """The answer at once."""
@@ -79,7 +79,7 @@ class Form(ABC):
 
     def begin(self, drafts: Sequence[Draft]) -> None:
         """Before the first piece."""
-        self.given = [Given() for _ in drafts]
+        self.given = [StreamedText() for _ in drafts]
 
     def more(self, drafts: Sequence[Draft], progress: Sequence[WritingProgress]) -> Iterator[Body]:
         """A piece for each text that has begun, grown or ended."""
