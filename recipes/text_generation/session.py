@@ -78,6 +78,8 @@ class TextPredictor(Generates):
             if len(draft.text) > given:
                 yield draft.text[given:]
                 given = len(draft.text)
+            if draft.unsound:
+                raise draft.unsound
             if draft.finish:
                 return
             decoder.step()
@@ -127,6 +129,9 @@ class TextPredictor(Generates):
 
     def token_name(self, token: int) -> str:
         return self.tokens.name(token)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self.tokens.bytes_of(token)
 
     def vocabulary_size(self) -> int:
         return self.vocabulary

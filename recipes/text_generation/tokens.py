@@ -7,6 +7,7 @@ does.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,23 @@ from recipes.text_generation.size import UnusableStart
 from tidemill.text.chat import TemplateError, special_tokens
 
 END = "<|endoftext|>"
+SPACE = "\u2581"  # how SentencePiece spells one
+BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
+
+
+def letter_bytes() -> dict[str, int]:
+    """The letters that stand for bytes in a byte-level vocabulary (Radford et al. 2019).
+
+    A byte that Latin-1 prints stands for itself; the others are the letters from 256 on.
+    """
+    printed = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printed]
+    return {chr(byte): byte for byte in printed} | {
+        chr(256 + place): byte for place, byte in enumerate(others)
+    }
+
+
+LETTER_BYTES = letter_bytes()
 
 
 def trained(texts: Iterable[str], vocabulary: int) -> str:
@@ -104,19 +122,36 @@ class Tokens:
         return [np.concatenate([[self.begin], ids, [self.end]]) for ids in self.ids(texts)]
 
     def text(self, ids: Sequence[int]) -> str:
-        """Bytes that are no UTF-8 become U+FFFD."""
+        """Bytes that are no UTF-8 become U+FFFD; what begins and ends texts becomes nothing."""
         return self._inner.decode(
-            [int(one) for one in ids if one not in (self.begin, self.end)],
+            [int(one) for one in ids if one != self.begin and one not in self.ends],
             skip_special_tokens=False,
         )
 
     def name(self, token: int) -> str:
         """A token's text; its name in the vocabulary where it is no whole character."""
         text: str = self._inner.decode([token], skip_special_tokens=False)
-        if text and "\ufffd" not in text:
-            return text
-        name: str | None = self._inner.id_to_token(token)
-        return name if name is not None else ""
+        name: str = self._inner.id_to_token(token) or ""
+        if not text or "\ufffd" in text:
+            return name
+        # Decoders leave the space before a text's first word out.
+        return f" {text}" if name.startswith(SPACE) and not text.startswith(" ") else text
+
+    def bytes_of(self, token: int) -> bytes:
+        """What a token adds to a text in UTF-8, where it is a part of a character too."""
+        name: str = self._inner.id_to_token(token) or ""
+        byte = BYTE_TOKEN.fullmatch(name)
+        if byte and "ByteFallback" in self._decoders:
+            return bytes([int(byte[1], 16)])
+        if "ByteLevel" in self._decoders and all(letter in LETTER_BYTES for letter in name):
+            return bytes(LETTER_BYTES[letter] for letter in name)
+        return self.name(token).encode("utf-8", "replace")
+
+    @cached_property
+    def _decoders(self) -> frozenset[str]:
+        """The kinds of steps that make tokens text, by their names in tokenizer.json."""
+        decoder = json.loads(self.body).get("decoder") or {}
+        return frozenset(step["type"] for step in [decoder, *decoder.get("decoders", [])] if step)
 
     def spelled_out(self, text: str) -> list[int]:
         """The tokens of a text in which special tokens are spelled, as templates spell them."""

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tasks.serve.openai_errors import answered
 from tasks.serve.problem_json import Refusal
 from tidemill.runtime.errors import Refused
 
@@ -97,7 +98,7 @@ class Guard:
         scope["path"] = scope["path"].rstrip("/") or "/"
         refusal = self.refusal(scope["path"], scope["headers"])
         if refusal:
-            await refusal.response()(scope, receive, with_headers)
+            await answered(refusal, scope["path"])(scope, receive, with_headers)
             return
         answer = self.quick(scope, receive, with_headers)
         await (answer or self.app(scope, receive, with_headers))

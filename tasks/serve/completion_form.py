@@ -6,6 +6,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tasks.serve.loaded_model import LoadedModel
@@ -20,6 +21,28 @@ FINISHES: dict[Finish | None, str | None] = {
     None: None,
 }
 Body = dict[str, Any]
+
+
+@dataclass
+class StreamedText:
+    """What of a text a stream has given so far."""
+
+    characters: int = 0
+    tokens: int = 0
+    opened: bool = False
+    ended: bool = False
+
+
+class Offsets:
+    """Where in a text each of its tokens begins; `before` are tokens that are not shown."""
+
+    def __init__(self, generator: Generates, before: Sequence[int]) -> None:
+        self.speller, self.place = Speller(generator, before), 0
+
+    def next(self, token: int) -> int:
+        begin = self.place
+        self.place += len(self.speller.add(token))
+        return begin
 
 
 class Form(ABC):
@@ -39,7 +62,7 @@ class Form(ABC):
             "model": name,
             "system_fingerprint": model.digest[:12],
         }
-        self.given: list[tuple[int, int]] = []  # characters and tokens of each text so far
+        self.given: list[StreamedText] = []  # of each text
 
     def whole(self, drafts: Sequence[Draft], progress: Sequence[WritingProgress]) -> Body:
         """The answer at once."""
@@ -54,23 +77,23 @@ class Form(ABC):
             "usage": self.usage(drafts),
         }
 
-    def begin(self, drafts: Sequence[Draft]) -> Iterator[Body]:
-        """The pieces that come before any text."""
-        self.given = [(0, 0)] * len(drafts)
-        for number, draft in enumerate(drafts):
-            opening = self.opening(number, draft)
-            if opening is not None:
-                yield self.piece([opening])
+    def begin(self, drafts: Sequence[Draft]) -> None:
+        """Before the first piece."""
+        self.given = [StreamedText() for _ in drafts]
 
     def more(self, drafts: Sequence[Draft], progress: Sequence[WritingProgress]) -> Iterator[Body]:
-        """A piece for each text that has grown or ended."""
+        """A piece for each text that has begun, grown or ended."""
         for number, (draft, now) in enumerate(zip(drafts, progress, strict=True)):
-            characters, tokens = self.given[number]
-            if tokens < 0:  # its end was given
-                continue
-            text = now.text[characters:]
-            if text or now.finish:
-                self.given[number] = (len(now.text), -1 if now.finish else now.tokens)
+            given = self.given[number]
+            if now.begun and not given.opened:
+                given.opened = True
+                opening = self.opening(number, draft)
+                if opening is not None:
+                    yield self.piece([opening])
+            text = now.text[given.characters :]
+            if not given.ended and (text or now.finish):
+                tokens, given.tokens = given.tokens, now.tokens
+                given.characters, given.ended = len(now.text), now.finish is not None
                 yield self.piece([self.delta(number, draft, text, tokens, now)])
 
     def end(self, drafts: Sequence[Draft]) -> Iterator[Body]:
@@ -114,53 +137,61 @@ class CompletionForm(Form):
     ) -> None:
         super().__init__(name, model, generator, asked)
         self.echo = bool(asked.echo)
+        self.offsets: dict[int, Offsets] = {}  # by a text's number
 
     def choice(self, number: int, draft: Draft, now: WritingProgress) -> Body:
         before = self.echoed(draft)
         tokens = [*draft.prompt_logprobs, *draft.logprobs]
-        return self.text(number, before + now.text, tokens, 0, now.finish)
+        return self.text(number, before + now.text, self.logprobs(number, draft, tokens), now)
 
     def opening(self, number: int, draft: Draft) -> Body | None:
         if not self.echo:
             return None
-        return self.text(number, self.echoed(draft), draft.prompt_logprobs, 0, None)
+        logprobs = self.logprobs(number, draft, draft.prompt_logprobs)
+        return self.text(number, self.echoed(draft), logprobs, None)
 
     def delta(
         self, number: int, draft: Draft, text: str, tokens: int, now: WritingProgress
     ) -> Body:
-        shown = draft.logprobs[tokens : now.tokens]
-        place = len(self.echoed(draft)) + len(now.text) - len(text)
-        return self.text(number, text, shown, place, now.finish)
+        logprobs = self.logprobs(number, draft, draft.logprobs[tokens : now.tokens])
+        return self.text(number, text, logprobs, now)
 
     def echoed(self, draft: Draft) -> str:
         return self.generator.spelled(draft.prompt) if self.echo else ""
 
     def text(
-        self, number: int, text: str, tokens: list[TokenLogprob], place: int, finish: Finish | None
+        self, number: int, text: str, logprobs: Body | None, now: WritingProgress | None
     ) -> Body:
         return {
             "index": number,
             "text": text,
-            "logprobs": None if self.asked.likeliest is None else self.logprobs(tokens, place),
-            "finish_reason": FINISHES[finish],
+            "logprobs": logprobs,
+            "finish_reason": FINISHES[now.finish if now else None],
         }
 
-    def logprobs(self, tokens: list[TokenLogprob], place: int) -> Body:
+    def logprobs(self, number: int, draft: Draft, tokens: list[TokenLogprob]) -> Body | None:
         """Four lists of one entry a token. The first token of a text has no log-probability."""
-        name = self.generator.token_name
-        speller, offsets = Speller(self.generator), []
-        for one in tokens:
-            offsets.append(place)
-            place += len(speller.add(one.token))
+        if self.asked.likeliest is None:
+            return None
+        if number not in self.offsets:
+            before = () if self.echo else draft.prompt
+            self.offsets[number] = Offsets(self.generator, before)
+        offsets = self.offsets[number]
         return {
-            "tokens": [name(one.token) for one in tokens],
+            "tokens": [self.generator.token_name(one.token) for one in tokens],
             "token_logprobs": [one.logprob for one in tokens],
-            "top_logprobs": [
-                None if one.logprob is None else {name(token): at for token, at in one.likeliest}
-                for one in tokens
-            ],
-            "text_offset": offsets,
+            "top_logprobs": [self.likeliest(one) for one in tokens],
+            "text_offset": [offsets.next(one.token) for one in tokens],
         }
+
+    def likeliest(self, one: TokenLogprob) -> dict[str, float] | None:
+        """The likeliest tokens and the one that was taken; of several of one name the likeliest."""
+        if one.logprob is None:
+            return None
+        named: dict[str, float] = {}
+        for token, logprob in (*one.likeliest, (one.token, one.logprob)):
+            named.setdefault(self.generator.token_name(token), logprob)
+        return named
 
 
 class ChatForm(Form):
@@ -205,4 +236,8 @@ class ChatForm(Form):
 
     def named(self, token: int, logprob: float | None) -> Body:
         name = self.generator.token_name(token)
-        return {"token": name, "logprob": logprob, "bytes": list(name.encode("utf-8", "replace"))}
+        return {
+            "token": name,
+            "logprob": logprob,
+            "bytes": list(self.generator.token_bytes(token)),
+        }

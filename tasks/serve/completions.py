@@ -24,11 +24,12 @@ from tasks.serve.batch import Abandoned, Broken, Late, Overloaded, always_waitin
 from tasks.serve.completion_form import ChatForm, CompletionForm, Form
 from tasks.serve.loaded_model import LoadedModel
 from tasks.serve.measure import LATENCY, REQUESTS
+from tasks.serve.openai_errors import ModelRefusal, error_body, in_openais_form
 from tasks.serve.openai_schema import ChatRequest, CompletionRequest, GenerationRequest
 from tasks.serve.prediction import CLIENT_CLOSED, asked_version
 from tasks.serve.problem_json import Refusal, invalid
 from tasks.serve.protocol import HUNG_UP
-from tasks.serve.reading import BodyReader, refuse_duplicate_keys
+from tasks.serve.reading import LARGE, BodyReader, refuse_duplicate_keys
 from tasks.serve.version_follower import ServedApplication, VersionFollower
 from tasks.serve.writing import TextWriter, WritingProgress
 from tidemill.engines.config.schema import Serve
@@ -36,15 +37,6 @@ from tidemill.families.generator import Draft, Generates, SamplingOptions
 from tidemill.text.chat import TemplateError
 
 A = TypeVar("A", bound=GenerationRequest)
-KINDS = {429: "rate_limit_error", 401: "authentication_error"}
-
-
-class ModelRefusal(Refusal):
-    """What a model cannot do: the request's field that asks for it, and OpenAI's code."""
-
-    def __init__(self, status: int, detail: str, param: str, code: str | None = None) -> None:
-        super().__init__(status, detail)
-        self.param, self.code = param, code
 
 
 @dataclass(frozen=True)
@@ -184,12 +176,10 @@ class OpenAIRoutes:
         most = max((target.served.settings.max_body_mb for target in self.targets()), default=1.0)
         self.reader.settings = Serve(max_body_mb=most)
         body = await self.reader.body(request)
-        try:
-            asked = kind.model_validate_json(body, strict=True)
-        except ValidationError as error:
-            raise invalid(error, many=False) from None
-        refuse_duplicate_keys(body)
-        return asked
+        if len(body) <= LARGE:
+            return parsed(kind, body)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.reader.thread, parsed, kind, body)
 
     def close(self) -> None:
         self.reader.close()
@@ -207,8 +197,7 @@ async def streamed(
     """Server-sent events, the last of which is [DONE]. A failure midway is an event too."""
     status = CLIENT_CLOSED
     try:
-        for piece in form.begin(drafts):
-            yield event(piece)
+        form.begin(drafts)
         for piece in form.more(drafts, first):
             yield event(piece)
         async for now in progress:
@@ -228,8 +217,22 @@ async def streamed(
         await progress.aclose()
 
 
+def parsed(kind: type[A], body: bytes) -> A:
+    """A body by its schema. Raises Refusal."""
+    try:
+        asked = kind.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        raise invalid(error, many=False) from None
+    refuse_duplicate_keys(body)
+    for field, needed in asked.alone():
+        words = f"{field} means nothing without {needed}; send both, or leave it out"
+        raise ModelRefusal(400, words, field)
+    return asked
+
+
 def event(body: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps(body, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n"
+    """In ASCII: some clients break lines at U+2028 and U+0085 too, within a piece's text."""
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
 def counting(target: Target, began: float) -> Callable[[int], None]:
@@ -260,6 +263,7 @@ def described(target: Target) -> dict[str, object]:
 def completion_drafts(target: Target, asked: CompletionRequest) -> list[Draft]:
     """`n` texts for each prompt. Raises Refusal."""
     generator = target.generator
+    refuse_too_many(target, asked, len(asked.prompts))
     prompts = [
         generator.prompt(prompt) if isinstance(prompt, str) else known(generator, prompt)
         for prompt in asked.prompts
@@ -273,11 +277,19 @@ def chat_drafts(target: Target, asked: ChatRequest) -> list[Draft]:
         name = target.served.name
         words = f"{name} has no chat template: it continues texts; ask it by POST /v1/completions"
         raise ModelRefusal(400, words, "messages")
+    refuse_too_many(target, asked, prompts=1)
     try:
         prompt = target.generator.conversation(asked.conversation)
     except TemplateError as error:
         raise ModelRefusal(400, str(error), "messages") from None
     return drafted(target, asked, [prompt])
+
+
+def refuse_too_many(target: Target, asked: GenerationRequest, prompts: int) -> None:
+    answers, most = (asked.n or 1) * prompts, target.served.settings.max_questions
+    if answers > most:
+        words = f"{answers} answers are asked for; {most} can be at once"
+        raise ModelRefusal(400, words, "n" if prompts == 1 else "prompt")
 
 
 def known(generator: Generates, tokens: list[int]) -> list[int]:
@@ -292,15 +304,11 @@ def drafted(
     target: Target, asked: GenerationRequest, prompts: list[list[int]], echoed: bool = False
 ) -> list[Draft]:
     """Answers to be written to these prompts. Raises Refusal where one leaves no room for it."""
-    copies, most = asked.n or 1, target.served.settings.max_questions
-    if copies * len(prompts) > most:
-        words = f"{copies * len(prompts)} answers are asked for; {most} can be at once"
-        raise ModelRefusal(400, words, "n")
     seed = secrets.randbits(32) if asked.seed is None else asked.seed
     return [
         Draft(prompt, options(target.generator, asked, prompt, seed + copy, echoed))
         for prompt in prompts
-        for copy in range(copies)
+        for copy in range(asked.n or 1)
     ]
 
 
@@ -337,28 +345,3 @@ def options(
 
 def broken(name: str) -> Refusal:
     return Refusal(500, f"{name} failed on this question: its log says why")
-
-
-def error_body(refusal: Refusal) -> dict[str, object]:
-    """A refusal as OpenAI's protocol has it."""
-    field = refusal.fields[0]["field"] if refusal.fields else None
-    status = openais_status(refusal)
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    own = refusal if isinstance(refusal, ModelRefusal) else None
-    return {
-        "error": {
-            "message": refusal.detail,
-            "type": KINDS.get(status, kind),
-            "param": own.param if own else field,
-            "code": own.code if own else None,
-        }
-    }
-
-
-def openais_status(refusal: Refusal) -> int:
-    """JSON of another form is 400 in OpenAI's protocol."""
-    return 400 if refusal.status == 422 else refusal.status
-
-
-def in_openais_form(refusal: Refusal) -> Response:
-    return JSONResponse(error_body(refusal), openais_status(refusal), refusal.headers)

@@ -14,6 +14,8 @@ from tasks.serve.problem_json import Refusal, invalid
 from tasks.serve.reading import refuse_duplicate_keys
 
 Record = dict[str, Any]
+# All problems of half a million items take seconds; the first is enough.
+Records = Annotated[list[Record], Field(fail_fast=True)]
 FORMS = ("dataframe_records", "dataframe_split", "instances", "inputs")
 
 
@@ -21,8 +23,8 @@ class SplitTable(BaseModel):
     """A table as pandas writes it with orient="split"."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    columns: Annotated[list[str], Field(min_length=1)]
-    data: list[list[Any]]
+    columns: Annotated[list[str], Field(min_length=1, fail_fast=True)]
+    data: Annotated[list[list[Any]], Field(fail_fast=True)]
     index: list[Any] | None = None
 
     def records(self) -> list[Record]:
@@ -35,10 +37,10 @@ class Invocation(BaseModel):
     """One of MLflow's forms; parameters of a model are not known here."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    dataframe_records: list[Record] | None = None
+    dataframe_records: Records | None = None
     dataframe_split: SplitTable | None = None
-    instances: list[Record] | None = None
-    inputs: list[Record] | Record | None = None
+    instances: Records | None = None
+    inputs: Records | Record | None = None
 
     def records(self) -> list[Record]:
         if self.dataframe_split is not None:

@@ -1,18 +1,42 @@
 """What can be asked in OpenAI's form: the fields of its API that mean something here.
 
-Others are refused by name, or a client would believe that they were heeded.
+Others are refused by name, or a client would believe that they were heeded. Of a list's problems
+the first alone is described (`fail_fast`): half a million of them take a gigabyte.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 Stop = Annotated[str, Field(min_length=1, max_length=100)]
-Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, fail_fast=True)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+
+def by_kind(kind: Callable[[Any], str | None], expected: str) -> Discriminator:
+    """Tells which of several forms a value has, so that only that one's problems are named."""
+    return Discriminator(kind, custom_error_type="form", custom_error_message=expected)
+
+
+def text_or_list(value: Any) -> str | None:
+    """`text` or `list`; None where it is neither."""
+    if isinstance(value, str):
+        return "text"
+    return "list" if isinstance(value, list | tuple) else None
+
+
+def prompt_form(value: Any) -> str | None:
+    """By a list's first item; an empty one is a list of texts."""
+    if text_or_list(value) != "list" or not value:
+        return {"text": "text", "list": "texts"}.get(text_or_list(value) or "")
+    first = value[0]
+    if isinstance(first, int):
+        return "tokens"
+    return "lists" if isinstance(first, list) else "texts"
 
 
 class OpenAIFields(BaseModel):
@@ -35,7 +59,14 @@ class GenerationRequest(OpenAIFields, ABC):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=8)] | None = None
+    stop: (
+        Annotated[
+            Annotated[Stop, Tag("text")]
+            | Annotated[list[Stop], Field(max_length=8, fail_fast=True), Tag("list")],
+            by_kind(text_or_list, "should be a text or a list of texts"),
+        ]
+        | None
+    ) = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -51,6 +82,11 @@ class GenerationRequest(OpenAIFields, ABC):
         """Whether a stream ends with a piece that has the token counts."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
+    def alone(self) -> Iterator[tuple[str, str]]:
+        """The fields that are without the one they belong to, and that one."""
+        if self.stream_options is not None and not self.stream:
+            yield "stream_options", "stream"
+
     @property
     @abstractmethod
     def likeliest(self) -> int | None:
@@ -65,16 +101,17 @@ class GenerationRequest(OpenAIFields, ABC):
 class CompletionRequest(GenerationRequest):
     """POST /v1/completions."""
 
-    prompt: (
-        str
-        | Tokens
-        | Annotated[list[str], Field(min_length=1)]
-        | Annotated[list[Tokens], Field(min_length=1)]
-    ) = ""
+    prompt: Annotated[
+        Annotated[str, Tag("text")]
+        | Annotated[Tokens, Tag("tokens")]
+        | Annotated[list[str], Field(min_length=1, fail_fast=True), Tag("texts")]
+        | Annotated[list[Tokens], Field(min_length=1, fail_fast=True), Tag("lists")],
+        by_kind(prompt_form, "should be a text, tokens, or a list of either"),
+    ] = ""
     max_tokens: Annotated[int, Field(ge=0)] | None = 16
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
-    best_of: Literal[1] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     suffix: None = None
 
     @property
@@ -102,7 +139,11 @@ class TextPart(OpenAIFields):
 
 class ChatMessage(OpenAIFields):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
+    content: Annotated[
+        Annotated[str, Tag("text")]
+        | Annotated[list[TextPart], Field(min_length=1, fail_fast=True), Tag("list")],
+        by_kind(text_or_list, "should be a text or a list of parts"),
+    ]
     name: str | None = None
 
     def plain(self) -> dict[str, str]:
@@ -120,12 +161,17 @@ class ResponseFormat(OpenAIFields):
 class ChatRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000, fail_fast=True)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
+
+    def alone(self) -> Iterator[tuple[str, str]]:
+        yield from super().alone()
+        if self.top_logprobs and not self.logprobs:
+            yield "top_logprobs", "logprobs"
 
     @property
     def likeliest(self) -> int | None:

@@ -13,6 +13,7 @@ from tasks.serve.admission import VERSION_HEADER, champion
 from tasks.serve.completions import OpenAIRoutes
 from tasks.serve.describe import described
 from tasks.serve.measure import exposition
+from tasks.serve.openai_errors import answered
 from tasks.serve.prediction import Predictions
 from tasks.serve.problem_json import Refusal, failed
 from tasks.serve.version_follower import ServedApplication, VersionFollower
@@ -130,14 +131,15 @@ def add_routes(
 
 async def refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return error.response()
+    return answered(error, request.url.path)
 
 
 async def not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     words = HTTP_WORDS.get(error.status_code, "refused")
-    return Refusal(error.status_code, words, headers=dict(error.headers or {})).response()
+    refusal = Refusal(error.status_code, words, headers=dict(error.headers or {}))
+    return answered(refusal, request.url.path)
 
 
 async def broke(request: Request, error: Exception) -> Response:
-    return failed().response()
+    return answered(failed(), request.url.path)

@@ -30,6 +30,7 @@ class WritingProgress:
     text: str
     tokens: int
     finish: Finish | None
+    begun: bool = True  # whether its prompt was read
 
 
 @dataclass(eq=False)
@@ -58,7 +59,8 @@ class Job:
     def publish(self) -> None:
         """Let the event loop see how far its texts have come."""
         progress = [
-            WritingProgress(draft.text, len(draft.written), draft.finish) for draft in self.drafts
+            WritingProgress(draft.text, len(draft.written), draft.finish, number < self.begun)
+            for number, draft in enumerate(self.drafts)
         ]
         self.tell(progress, None)
 
@@ -150,12 +152,7 @@ class TextWriter:
                 if self.stopping:
                     return
                 jobs = list(self.jobs)
-            for job in jobs:
-                if job.abandoned() and not job.over:
-                    self._drop(job)
-                    job.fail(Abandoned())
-            self._admit([job for job in jobs if not job.over])
-            self._step([job for job in jobs if not job.over])
+            self._round(jobs)
             over = {id(job) for job in jobs if job.over}
             with self.changed:
                 self.jobs = [job for job in self.jobs if id(job) not in over]
@@ -163,6 +160,15 @@ class TextWriter:
                 model: decoder for model, decoder in self.decoders.items() if decoder.batches
             }
             self.rows.set(sum(len(decoder.drafts) for decoder in self.decoders.values()))
+
+    def _round(self, jobs: list[Job]) -> None:
+        """Drop what nobody waits for, begin what there is room for, and take one step."""
+        for job in jobs:
+            if job.abandoned() and not job.over:
+                self._drop(job)
+                job.fail(Abandoned())
+        self._admit([job for job in jobs if not job.over])
+        self._step([job for job in jobs if not job.over])
 
     def _admit(self, jobs: list[Job]) -> None:
         """Begin texts while there is room, of whoever has the fewest under way."""
@@ -199,12 +205,16 @@ class TextWriter:
         """What the decoder does for these jobs is published; where it fails, so do they."""
         try:
             act()
-        except Exception as error:
+        except BaseException as error:  # a panic of a library in Rust is no Exception
             for job in jobs:
                 self._break(job, error)
             return
         for job in jobs:
-            job.publish()
+            unsound = next((draft.unsound for draft in job.drafts if draft.unsound), None)
+            if unsound:
+                self._break(job, unsound)
+            else:
+                job.publish()
 
     def _drop(self, job: Job) -> None:
         decoder = self.decoders.get(job.generator)
@@ -212,7 +222,7 @@ class TextWriter:
             for draft in job.drafts:
                 decoder.leave(draft)
 
-    def _break(self, job: Job, error: Exception) -> None:
+    def _break(self, job: Job, error: BaseException) -> None:
         # Never the question itself: it may be private.
         log.error(
             "%s version %s could not write an answer: %s: %s",

@@ -14,15 +14,21 @@ from typing import Literal
 import numpy as np
 
 from tidemill.kit import sampling
+from tidemill.runtime.errors import Fault
 from tidemill.text.chat import ChatTemplate, Message
 
 Finish = Literal["end", "stop", "length"]
 Past = tuple[np.ndarray, np.ndarray]
 """Keys and values of what was read: each (L, B, H, P, E)."""
 
+LEAST_LOGPROB = -9999.0  # for a token that cannot be: JSON has no infinity. vLLM's number too
 SPREAD = 24  # tokens; prompts that differ by more in length are not read side by side
 CONTEXT_TOKENS = 4  # of the prompt that the answer's first characters are spelled after
 UNFINISHED = "\ufffd"  # how a character of which bytes are missing is spelled
+
+
+class UnsoundLogits(Fault):
+    """A network gave NaN for an answer's next token."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,10 @@ class Generates(ABC):
         """One token as it is shown: its text, or its name where it is none by itself."""
 
     @abstractmethod
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that one token adds to a text; several tokens' may make one character."""
+
+    @abstractmethod
     def vocabulary_size(self) -> int:
         """Tokens are 0 up to this number."""
 
@@ -134,6 +144,7 @@ class Draft:
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     held: str = ""  # whole characters that may yet be the beginning of a stop
     speller: Speller | None = None
+    unsound: UnsoundLogits | None = None  # why it ended early
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.options.seed)
@@ -234,6 +245,11 @@ class Decoder:
         batch.keep([draft.finish is None for draft in batch.drafts])
 
     def _write(self, draft: Draft, logits: np.ndarray) -> None:
+        if np.isnan(logits).any() or not np.isfinite(logits.max()):
+            # Of this answer alone: those beside it have rows of their own.
+            draft.unsound = UnsoundLogits("the network gave NaN for an answer's next token")
+            draft.finish = "end"
+            return
         token = drawn(draft, logits)
         options = draft.options
         if options.likeliest is not None:
@@ -328,8 +344,12 @@ def drawn(draft: Draft, logits: np.ndarray) -> int:
 def scored(scores: np.ndarray, token: int, likeliest: int) -> TokenLogprob:
     """A token of log-probabilities (V,), with the likeliest ones, the likeliest first."""
     order = np.argsort(-scores, kind="stable")[:likeliest]
-    best = tuple((int(one), float(scores[one])) for one in order)
-    return TokenLogprob(token, float(scores[token]), best)
+    best = tuple((int(one), finite(scores[one])) for one in order)
+    return TokenLogprob(token, finite(scores[token]), best)
+
+
+def finite(logprob: float) -> float:
+    return max(float(logprob), LEAST_LOGPROB)
 
 
 def unsure(text: str, stops: Sequence[str]) -> int:
@@ -342,8 +362,11 @@ def unsure(text: str, stops: Sequence[str]) -> int:
 
 
 def written(model: Generates, drafts: Sequence[Draft]) -> None:
-    """Write answers to their ends."""
+    """Write answers to their ends. Raises UnsoundLogits."""
     decoder = Decoder(model)
     decoder.join(drafts)
     while decoder.batches:
         decoder.step()
+    for draft in drafts:
+        if draft.unsound:
+            raise draft.unsound
