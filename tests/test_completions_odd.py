@@ -281,13 +281,13 @@ class Failing(TextPredictor):
         logits, now = super().forward(ids, begins, past)
         bad = [row for row, tokens in enumerate(ids) if self.first in tokens]
         if bad and self.panics:
-            raise Panic("a library in Rust panicked")
+            raise RustPanic("a library in Rust panicked")
         logits = logits.copy()
         logits[bad] = self.value
         return logits, now
 
 
-class Panic(BaseException):
+class RustPanic(BaseException):
     """As pyo3's PanicException, which is no Exception."""
 
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from recipes.text_generation.folder import pickled
 from recipes.text_generation.size import UnusableStart
-
-INDEX = "model.safetensors.index.json"
+from tidemill.kit.pretrained import INDEX, unfit_index
 
 
 class HubNetwork(nn.Module):
@@ -30,12 +29,14 @@ class HubNetwork(nn.Module):
     @classmethod
     def opened(cls, folder: str, context: int) -> HubNetwork:
         """The model of a folder. UnusableStart where its weights are not all there, or others."""
-        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
 
         path = Path(folder)
         if not (path / "model.safetensors").is_file() and not (path / INDEX).is_file():
             raise UnusableStart(f"start '{folder}' has no model.safetensors; {pickled(path)}")
+        unfit = unfit_index(path)
+        if unfit:
+            raise UnusableStart(f"start '{folder}': {unfit}")
         opened: Any
         try:
             opened = AutoModelForCausalLM.from_pretrained(
@@ -45,8 +46,9 @@ class HubNetwork(nn.Module):
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
+                trust_remote_code=False,  # without it, a person at a terminal is asked
             )
-        except (RuntimeError, ValueError, OSError, KeyError, SafetensorError) as error:
+        except Exception as error:  # whatever a configuration or a file makes it raise
             reason = " ".join(str(error).split())[:300]
             raise UnusableStart(
                 f"start '{folder}' cannot be opened by transformers: {reason}"

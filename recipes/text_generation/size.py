@@ -123,7 +123,8 @@ def layout(folder: str) -> Layout:
         )
     config = hub_config(folder)
     plain = all(config.get(key, value) == value for key, value in GPT2.items())
-    inner = config.get("n_inner") in (None, 4 * config.get("n_embd", 0))
+    width = config.get("n_embd")
+    inner = isinstance(width, int) and config.get("n_inner") in (None, 4 * width)
     return "gpt2" if "model_type" in config and plain and inner else "transformers"
 
 
@@ -141,6 +142,10 @@ def hub_config(folder: str) -> dict[str, Any]:
 def hub_bounds(folder: str, context: int) -> tuple[int, int]:
     """Context and vocabulary of a folder in a layout of transformers; `context` may lower it."""
     config = hub_config(folder)
+    for name in (*CONTEXT_NAMES, "vocab_size"):
+        number = config.get(name)
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise UnusableStart(f"start '{folder}': config.json's {name} is no whole number over 0")
     own = next((config[name] for name in CONTEXT_NAMES if config.get(name)), None)
     if own is None and not context:
         raise UnusableStart(
@@ -149,7 +154,7 @@ def hub_bounds(folder: str, context: int) -> tuple[int, int]:
         )
     if own is not None and context > own:
         raise UnusableStart(f"model.context={context}: '{folder}' was made for {own} at most")
-    if "vocab_size" not in config:
+    if config.get("vocab_size") is None:
         raise UnusableStart(
             f"start '{folder}': config.json has no vocab_size: it is no causal model"
         )
@@ -159,8 +164,24 @@ def hub_bounds(folder: str, context: int) -> tuple[int, int]:
 def start_size(folder: str) -> Size:
     """The size of the weights there; UnusableStart where the network here cannot take them."""
     kind = layout(folder)
-    if kind == "package":
-        return Size(**json.loads((Path(folder) / "size.json").read_text()))
+    try:
+        return own_size(folder) if kind == "package" else gpt2_size(folder, kind)
+    except UnusableStart:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        file = "size.json" if kind == "package" else "config.json"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UnusableStart(
+            f"start '{folder}': {file} gives no size ({reason}); bring the file as it was written"
+        ) from None
+
+
+def own_size(folder: str) -> Size:
+    """The size of a package of a network made here."""
+    return Size(**json.loads((Path(folder) / "size.json").read_text("utf-8")))
+
+
+def gpt2_size(folder: str, kind: Layout) -> Size:
     config = hub_config(folder)
     if kind == "transformers":
         raise UnusableStart(

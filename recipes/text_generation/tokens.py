@@ -66,7 +66,13 @@ class Tokens:
     def __init__(self, body: str, config: Mapping[str, Any] | None = None) -> None:
         from tokenizers import Tokenizer
 
-        self.body, self._inner = body, Tokenizer.from_str(body)
+        try:
+            self.body, self._inner = body, Tokenizer.from_str(body)
+        except Exception as error:  # the library raises no other kind
+            reason = " ".join(str(error).split())[:200]
+            raise UnusableStart(
+                f"tokenizer.json is no tokenizer ({reason}); write it with save_pretrained"
+            ) from None
         self.config = dict(config or {})
         self.size: int = self._inner.get_vocab_size()
         named = special_tokens(self.config)
@@ -76,8 +82,13 @@ class Tokens:
         )
         more = self.config.get("ends") or []
         self.ends = frozenset({self.end, *(more if isinstance(more, list) else [more])})
-        added = self._inner.get_added_tokens_decoder().values()
-        self.special = sorted(token.content for token in added if token.special)
+        self._added: dict[int, Any] = self._inner.get_added_tokens_decoder()
+        template = str(self.config.get("chat_template") or "")
+        # Some models' marks of turns are not declared special. `<think>` and the like are in the
+        # template too, and an assistant's words may have them.
+        self._turns = frozenset(
+            number for number, token in self._added.items() if token.content in template
+        )
 
     @classmethod
     def of(cls, folder: Path) -> Tokens:
@@ -159,12 +170,19 @@ class Tokens:
         return ids
 
     def refuse_forged(self, messages: Sequence[Mapping[str, str]]) -> None:
-        """Raise TemplateError where a message spells a special token: it could forge a turn."""
+        """Raise TemplateError where a message spells a special token: it could forge a turn.
+
+        So it does also where the tokenizer makes one of other letters, as of fullwidth ones. A
+        user's message may spell none of the tokens that the template writes either.
+        """
         for number, message in enumerate(messages):
-            for token in self.special:
-                if token in message["content"]:
+            ids = set(self.spelled_out(message["content"])) & self._added.keys()
+            for token in sorted(ids):
+                of_turn = message["role"] == "user" and token in self._turns
+                if self._added[token].special or of_turn:
                     raise TemplateError(
-                        f"message {number} spells the special token {token}; leave it out"
+                        f"message {number} spells the special token "
+                        f"{self._added[token].content}; leave it out"
                     )
 
     def config_of(self, context: int) -> dict[str, object]:
@@ -199,10 +217,21 @@ class Tokens:
 def configured(folder: Path) -> dict[str, object]:
     """A folder's tokenizer_config.json, with the template and the ends that lie beside it."""
     path, template = folder / "tokenizer_config.json", folder / "chat_template.jinja"
-    config: dict[str, object] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    config = json_object(path) if path.is_file() else {}
     if template.is_file():
         config["chat_template"] = template.read_text("utf-8")
     generation = folder / "generation_config.json"
     if generation.is_file():
-        config["ends"] = json.loads(generation.read_text("utf-8")).get("eos_token_id")
+        config["ends"] = json_object(generation).get("eos_token_id")
     return config
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """A file's object. Raises UnusableStart."""
+    try:
+        body = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UnusableStart(f"{path} is not JSON in UTF-8: {error}; write it again") from None
+    if not isinstance(body, dict):
+        raise UnusableStart(f"{path} is no JSON object; write it again")
+    return body

@@ -160,17 +160,17 @@ def _json_lines(rule: Rule, uri: str, body: bytes) -> Iterator[Part]:
 def _record(rule: Rule, place: str, record: Any) -> Part:
     """One record; `place` says where it stands among others, and is empty where it stands alone."""
     language, script = (
-        "" if path == "''" else _at(record, path) for path in (rule.language, rule.script)
+        "" if path == "''" else value_at(record, path) for path in (rule.language, rule.script)
     )
-    attributes = {key: _at(record, path) for key, path in sorted(rule.attributes.items())}
-    part = Part(rule.name, "", _at(record, rule.text), language, script, attributes=attributes)
+    attributes = {key: value_at(record, path) for key, path in sorted(rule.attributes.items())}
+    part = Part(rule.name, "", value_at(record, rule.text), language, script, attributes=attributes)
     part.place = place
     if rule.key or place:
-        named(part, tuple(_at(record, path) for path in rule.key))
+        named(part, tuple(value_at(record, path) for path in rule.key))
     return part
 
 
-def _at(record: Any, path: str) -> str:
+def value_at(record: Any, path: str) -> str:
     """What stands at a dotted path, as text."""
     value = record
     for part in path.split("."):

@@ -10,12 +10,15 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 from tasks.clean import binary_selectors, pickled
 from tasks.clean.part import Part, Unreadable
 from tidemill.engines.config.schema import Rule
 
+Cell = float | int | bool | str | None
 MEDIA = "application/json"
 PARQUET = b"PAR1"
 MOST_COLUMNS = 2_000
@@ -42,29 +45,56 @@ def _parts(rule: Rule, head: Sequence[str], table: Iterable[Sequence[Any]]) -> I
     if missing:
         raise Unreadable(f"no column {', '.join(missing)}; it has {', '.join(head)[:80]}")
     kept = sorted(rule.columns or head)
+    key = [rule.group] if rule.group else list(rule.key)
+    read = {*kept, *key}
     for number, values in enumerate(table, 1):
         if number > binary_selectors.MOST_ROWS:
             raise Unreadable(f"more than {binary_selectors.MOST_ROWS:,} rows")
-        row = dict(zip(head, map(_cell, values), strict=True))
-        payload = json.dumps({name: row[name] for name in kept}, ensure_ascii=False).encode()
+        cells = zip(head, values, strict=True)
+        row = {name: _cell(name, value) for name, value in cells if name in read}
+        payload = _json({name: row[name] for name in kept})
         part = Part(rule.name, "", "", payload=payload, media=MEDIA, place=f"row-{number}")
-        key = [rule.group] if rule.group else rule.key
         part.key = tuple("" if row[name] is None else str(row[name]) for name in key)
         part.known_by = "key" if key else "content"
         yield part
 
 
-def _cell(value: Any) -> float | int | bool | str | None:
-    """A value as JSON has it; None where it is NaN or the like."""
-    if hasattr(value, "item"):  # one of numpy's
-        value = value.item()
-    if value is None or value != value:
-        return None
+def _json(row: dict[str, Cell]) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Unreadable("a text in it is no Unicode: half a surrogate") from error
+
+
+def _cell(name: str, value: Any) -> Cell:
+    """A value as JSON has it; None where it is NaN or the like. Raises Unreadable."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        if abs(value) >= 2**64:
+            raise Unreadable(f"a whole number of column {name} has more than 64 bits")
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, int | bool | str):
-        return value
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+    if isinstance(value, Decimal):
+        return str(value) if value.is_finite() else None
+    if isinstance(value, date | time):
+        return value.isoformat() if value == value else None  # NaT is a date of pandas
+    if isinstance(value, timedelta):
+        return str(value)
+    if isinstance(value, bytes):
+        return _text(name, value)
+    raise Unreadable(
+        f"a cell of column {name} is a {type(value).__name__}; name the other columns in `columns`"
+    )
+
+
+def _text(name: str, value: bytes) -> str:
+    """Text of a parquet file that does not declare it, as some programs write it."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"a cell of column {name} is bytes that are no UTF-8") from error
 
 
 def _csv(rule: Rule, body: bytes) -> tuple[list[str], Iterator[list[str]]]:
@@ -106,16 +136,17 @@ def _parquet(body: bytes) -> tuple[list[str], Iterator[list[Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    damage = (pa.ArrowException, OSError, ValueError, OverflowError)  # dates beyond 9999 too
     try:
         file = pq.ParquetFile(io.BytesIO(body))
-    except (pa.ArrowInvalid, OSError) as error:
+    except damage as error:
         raise Unreadable("not a parquet file") from error
 
     def values() -> Iterator[list[Any]]:
         try:
             for batch in file.iter_batches():
                 yield from map(list, zip(*(one.to_pylist() for one in batch.columns), strict=True))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise Unreadable("not a whole parquet file") from error
+        except damage as error:
+            raise Unreadable(f"not a whole parquet file ({type(error).__name__})") from error
 
     return file.schema_arrow.names, values()

@@ -33,7 +33,7 @@ def model_of(application: str, session: Any) -> LoadedModel:
         recipe=recipe,
         session=session,
         one=TypeAdapter(recipe.Input),
-        many=TypeAdapter(list[recipe.Input]),  # type: ignore[name-defined]
+        many=TypeAdapter(list[Any]),
         example=(recipe.Input.model_construct(), recipe.Output.model_construct()),
     )
 

@@ -1,8 +1,8 @@
 """Conversations, and the template that spells one out as a model was trained to read it.
 
 The template is Jinja, as transformers keeps it in tokenizer_config.json. Training and serving
-render it here, so that both see the same text. It comes with a model's files, so it runs in Jinja's
-sandbox, with the names that transformers gives it.
+render it here, so that both see the same text. It comes with a model's files, so it runs in a
+sandbox (sandbox.py), with the names that transformers gives it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from tidemill.runtime.escape import line
 
 Message = Mapping[str, str]
 """{"role": "system", "user" or "assistant", "content": text}."""
@@ -43,11 +45,15 @@ class ChatTemplate:
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         from jinja2 import TemplateSyntaxError
 
+        if not isinstance(source, str):
+            raise TemplateError(f"the chat template is no text but {type(source).__name__}")
         self.source, self.special_tokens = source, dict(special_tokens)
         try:
             self._template = _environment().from_string(source)
         except TemplateSyntaxError as error:
-            raise TemplateError(f"the chat template's line {error.lineno}: {error}") from None
+            raise TemplateError(f"the chat template's line {error.lineno}: {line(error)}") from None
+        except (RecursionError, MemoryError, SyntaxError) as error:  # of Jinja or Python itself
+            raise TemplateError(f"the chat template is nested too deep: {line(error)}") from None
 
     @property
     def marks_answers(self) -> bool:
@@ -65,18 +71,23 @@ class ChatTemplate:
             return _spans(self._filled(messages, answer_next=False), marks)
 
     def _filled(self, messages: Sequence[Message], answer_next: bool) -> str:
-        from jinja2 import TemplateError as JinjaError
+        from tidemill.text.sandbox import bounded
 
+        values = {
+            **self.special_tokens,
+            "messages": [dict(message) for message in messages],
+            "add_generation_prompt": answer_next,
+            "tools": None,
+            "documents": None,
+        }
         try:
-            return self._template.render(
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=answer_next,
-                tools=None,
-                documents=None,
-                **self.special_tokens,
-            )
-        except (JinjaError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-            raise TemplateError(f"the chat template refuses this conversation: {error}") from None
+            with bounded():
+                text: str = self._template.render(values)
+            text.encode()  # a lone surrogate has no tokens
+        except Exception as error:  # whatever somebody else's template raises
+            reason = line(error)[:300] or type(error).__name__
+            raise TemplateError(f"the chat template refuses this conversation: {reason}") from None
+        return text
 
 
 def special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
@@ -93,8 +104,10 @@ def of_config(config: Mapping[str, Any]) -> ChatTemplate | None:
     """The template of a tokenizer_config.json; None where it has none."""
     source = config.get("chat_template")
     if isinstance(source, list):  # several by name, as older files have it
-        named = {item["name"]: item["template"] for item in source}
+        named = {one.get("name"): one.get("template") for one in source if isinstance(one, dict)}
         source = named.get("default")
+        if source is None:
+            raise TemplateError("the chat template is a list, and none in it is named default")
     return ChatTemplate(source, special_tokens(config)) if source else None
 
 
@@ -102,7 +115,8 @@ def _environment() -> Any:
     """Jinja's sandbox with what templates of transformers use."""
     from jinja2 import TemplateError as JinjaError
     from jinja2 import ext, nodes
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    from tidemill.text.sandbox import BoundedEnvironment
 
     class Generation(ext.Extension):
         """{% generation %} ... {% endgeneration %} around what the assistant wrote."""
@@ -125,10 +139,10 @@ def _environment() -> Any:
     def as_json(value: Any, indent: int | None = None, **options: Any) -> str:
         return json.dumps(value, ensure_ascii=False, indent=indent, **options)
 
-    environment = ImmutableSandboxedEnvironment(
+    environment = BoundedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, ext.loopcontrols]
     )
-    environment.filters["tojson"] = as_json
+    environment.add_filter("tojson", as_json)
     environment.globals["raise_exception"] = refuse
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return environment

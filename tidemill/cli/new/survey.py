@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from tasks.clean.binary_selectors import MOST_CELL
+from tasks.clean.selectors import value_at
 from tasks.collect.folder import names
 from tidemill.records.archive import MAX_MEMBER_MB
 from tidemill.runtime.errors import Refused
@@ -229,14 +231,18 @@ def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> SurveyR
     if reads == "texts" and "label" not in columns and not names_language:
         return _of_plain_rows(name, path, rule, len(values))
     label = _column("label", columns, head, LANGUAGE if reads == "texts" else LABEL)
-    counts = dict(sorted(Counter(row[label] for row in values if row[label]).items()))
+    # The label step takes the space around a class's name away, as here.
+    labels = [row[label].strip() if reads == CLASSED else row[label] for row in values]
+    counts = dict(sorted(Counter(filter(None, labels)).items()))
     if reads != "texts":
         _check_labels(path, label, counts)
     if reads != CLASSED:
         rule["language"] = label
     if reads == "labelled texts":
         rule["name"] = "article"
-    return _of_labelled_rows(reads, path, rule, len(values), counts, label)
+    found = _of_labelled_rows(reads, path, rule, len(values), counts, label)
+    found.told += _left_out([row[text] for row in values])
+    return found
 
 
 def _of_json_lines(reads: str, path: Path, body: str, columns: dict[str, str]) -> SurveyResult:
@@ -251,10 +257,30 @@ def _of_json_lines(reads: str, path: Path, body: str, columns: dict[str, str]) -
     text = _column("text", columns, head, TEXT)
     label = _column("label", columns, head, LABEL)
     rule = {"kind": "jsonl", "name": "text", "text": text, "attributes": {"label": label}}
-    named = [str(record[label]) for record in rows if record.get(label) not in (None, "")]
-    counts = dict(sorted(Counter(named).items()))
+    named = [value_at(record, label).strip() for record in rows]
+    counts = dict(sorted(Counter(filter(None, named)).items()))
     _check_labels(path, label, counts)
-    return _of_labelled_rows(reads, path, rule, len(rows), counts, "label")
+    found = _of_labelled_rows(reads, path, rule, len(rows), counts, "label")
+    found.told += _left_out([value_at(record, text) for record in rows])
+    return found
+
+
+def _left_out(texts: list[str]) -> str:
+    """What is said of rows without a text; empty where all have one."""
+    empty = sum(not text.strip() for text in texts)
+    return f"; {empty:,} without a text are left out" if empty else ""
+
+
+def _doubtful(counts: dict[str, int]) -> str:
+    """What is said of classes that a person may not have meant; empty where there are none."""
+    few = _few(counts)
+    by_letters: dict[str, list[str]] = {}
+    for name in counts:
+        by_letters.setdefault(name.casefold(), []).append(name)
+    twins = [" and ".join(map(_plain, names)) for names in by_letters.values() if len(names) > 1]
+    return (f"; too few to learn from: {', '.join(few[:8])}" if few else "") + (
+        f"; classes of their own, though only case differs: {', '.join(twins[:8])}" if twins else ""
+    )
 
 
 def _json_record(path: Path, number: int, line: str) -> dict[str, object]:
@@ -329,7 +355,8 @@ def _of_labelled_rows(
         rows=rows,
         counts=counts,
         told=f"{rows:,} texts, a row each, in {len(counts)} classes: {_shown(counts)}"
-        + (f"; {unlabelled:,} without a class are left out" if unlabelled else ""),
+        + (f"; {unlabelled:,} without a class are left out" if unlabelled else "")
+        + _doubtful(counts),
         kinds=[str(rule["name"])],
         summary=f"Names what a text is: {_listed(counts)}."
         if labelled
@@ -464,11 +491,24 @@ def _body(path: Path) -> str:
     return body
 
 
+def _check_first_line(path: Path, first: str) -> None:
+    """Refuse what is no table's head though a reader would take it for one."""
+    if first[0] in "[{":
+        raise Refused(
+            f"--data: {path} is JSON and no table; save it as JSON lines, a record a line, in a "
+            "file that ends with .jsonl"
+        )
+    if first.startswith("sep="):
+        raise Refused(f"--data: the first line of {path} is {first[:20]!r}, Excel's; remove it")
+
+
 def _table(
     path: Path, body: str, wanted: tuple[str, ...]
 ) -> tuple[str, list[str], Iterator[dict[str, str]]]:
     """The delimiter, the head and the rows."""
     first = body.lstrip().splitlines()[0]
+    _check_first_line(path, first)
+    csv.field_size_limit(MOST_CELL)
     delimiter = max(",;\t|", key=first.count)
     if not first.count(delimiter) and not wanted and first.strip().lower() not in TEXT:
         raise Refused(

@@ -40,14 +40,28 @@ def pretrained(folder: Path) -> Any:
     check(folder)
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # a layer that pools is left out on purpose
-    more = {"add_pooling_layer": False} if _pools(folder) else {}
+    opened: Any
     try:
-        return AutoModel.from_pretrained(
-            folder, attn_implementation="eager", local_files_only=True, use_safetensors=True, **more
+        more = {"add_pooling_layer": False} if _pools(folder) else {}
+        opened = AutoModel.from_pretrained(
+            folder,
+            attn_implementation="eager",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,  # without it, a person at a terminal is asked
+            **more,
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except Exception as error:  # whatever a configuration or a file makes it raise
         words = " ".join(str(error).split())[:160]
         raise Refused(f"model.start: {folder} is no encoder that can be read: {words}") from error
+    model, report = opened
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers would draw them
+        raise Refused(
+            f"model.start: {folder} lacks {len(missing)} weights, {missing[0]} first; bring all"
+        )
+    return model
 
 
 def _pools(folder: Path) -> bool:
