@@ -207,7 +207,7 @@ def test_bad_input_is_refused_by_name(name: str) -> None:
 def test_importing_it_loads_no_torch(name: str) -> None:
     code = (
         f"import sys; from tidemill import contract; contract.application('{name}'); "
-        "print([n for n in ('torch', 'lightning', 'sklearn') if n in sys.modules])"
+        "print([n for n in ('torch', 'lightning', 'sklearn', 'pandas') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

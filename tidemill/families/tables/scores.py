@@ -7,12 +7,15 @@ refusal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from tidemill.contract import Figures, Metric, Ratios
 from tidemill.families.classifier import ACCURACY, LOG_LOSS, MACRO_F1, scored
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHANCE = "chance of "  # before a label: the column of its probabilities
 
@@ -59,6 +62,8 @@ def frame_of(
     costs: Mapping[str, float],
 ) -> pd.DataFrame:
     """A score frame of probabilities (n, labels), answered by the least expected cost."""
+    import pandas as pd
+
     prices = np.array([costs.get(name, 1.0) for name in labels])
     chosen = (chances * prices).argmax(axis=1)
     frame = scored(targets, labels, chances)
