@@ -701,7 +701,7 @@ def test_recall_of_edited_copies_is_what_is_claimed() -> None:
 
 
 def test_the_columns_of_documents_are_those_of_before_and_more() -> None:
-    assert DOCUMENTS.names[:19] == [
+    assert DOCUMENTS.names[:20] == [
         "doc_id",
         "uri",
         "source",
@@ -713,6 +713,7 @@ def test_the_columns_of_documents_are_those_of_before_and_more() -> None:
         "script",
         "original",
         "text",
+        "payload",
         "blob",
         "attributes",
         "licence",
@@ -723,7 +724,7 @@ def test_the_columns_of_documents_are_those_of_before_and_more() -> None:
         "letter_script",
     ]
     assert np.all(
-        [DOCUMENTS.field(name).type in ("string", "float") for name in DOCUMENTS.names[19:]]
+        [DOCUMENTS.field(name).type in ("string", "float") for name in DOCUMENTS.names[20:]]
     ) and normal.digest("a")
 
 
