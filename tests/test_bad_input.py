@@ -182,7 +182,7 @@ def test_an_unknown_application_is_named_with_the_choices(
     assert typed(monkeypatch, *line.split()) == 2
     out, error = capsys.readouterr()
     assert (
-        error.startswith("error: no application 'nope'; there are images, languages")
+        error.startswith("error: no application 'nope'; there are credit, diagnosis, images")
         and error.count("\n") == 1
         and not out
     )

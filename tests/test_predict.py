@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -202,15 +203,13 @@ def test_what_a_table_holds_of_mixed_rows_is_read_again(
     part = tmp_path / "0.jsonl"
     part.write_bytes(rows.lines([{"z": 1, **row} for row in some]))
     results.joined([part, part], tmp_path / "out.parquet")
-    read = pd.read_parquet(tmp_path / "out.parquet")
-    assert read["z"].tolist() == [1] * (2 * len(some))
-    for row, back in zip(some, read.to_dict("records"), strict=False):
+    # Not by pandas, to which a whole number beside a missing one is a float of 53 bits.
+    read = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [back["z"] for back in read] == [1] * (2 * len(some))
+    for row, back in zip(some, read, strict=False):
         for name, value in row.items():
             there = back[name]
-            if value is None:
-                assert pd.isna(there)
-            else:
-                assert there == value or json.loads(there) == value
+            assert there == value or json.loads(there) == value
     results.joined([part], tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == len(some)
