@@ -196,7 +196,8 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     folder = made_once(tmp_path_factory, "lived", live)
     found = Clone(folder / "clone")
     found.first = (folder / "first.json").read_text()  # type: ignore[attr-defined]
-    found.resolved = (folder / "resolved.txt").read_text().splitlines()  # type: ignore[attr-defined]
+    resolved = (folder / "resolved.txt").read_text().splitlines()
+    found.resolved = resolved  # type: ignore[attr-defined]
     return found
 
 
