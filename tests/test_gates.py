@@ -11,6 +11,7 @@ from tasks.judge.comparison import Comparison
 from tasks.judge.gates import ask
 from tasks.judge.verdict import verdict
 from tidemill import contract
+from tidemill.contract import Metric
 from tidemill.engines.config.schema import Gate, Score
 from tidemill.families.classifier import frame
 from tidemill.records.receipts import Exported, Reuse, Scored
@@ -573,6 +574,15 @@ def test_two_samples_of_one_continuous_target_have_not_drifted() -> None:
     still = compared(rows(0, 300), rows(0, 300))
     assert max(value for name, value in still.items() if name != "classifier") < 0.1
     assert compared(rows(0, 300), rows(1, 300))["target"] > 0.25
+
+
+def test_an_interval_ends_where_its_metric_does() -> None:
+    """An area under the curve of .9928 was told as [.9754, 1.0017]."""
+    from tasks.judge.__main__ import within
+
+    share, open_ended = Metric(better="higher", low=0, high=1), Metric(better="lower", low=0)
+    assert [within(share, end) for end in (-0.1, 0.9754, 1.0017)] == [0, 0.9754, 1]
+    assert [within(open_ended, end) for end in (-0.1, 7.5)] == [0, 7.5]
 
 
 def test_overlap_names_what_training_saw() -> None:

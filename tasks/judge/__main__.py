@@ -1,5 +1,7 @@
 """python -m tasks.judge --run PATH, or RECIPE [key=value ...]: ask every gate."""
 
+import math
+
 import numpy as np
 from scipy import stats
 
@@ -8,6 +10,7 @@ from tasks.judge.gates import ask
 from tasks.judge.reuse import pass_level
 from tasks.judge.segments import weak
 from tasks.judge.verdict import verdict
+from tidemill.contract import Metric
 from tidemill.engines.config.schema.judging import unread
 from tidemill.records.receipts import Exported, Finding, Judged, Reuse, Scored, Simpler
 from tidemill.run import main, plan
@@ -132,8 +135,19 @@ def _row(comparison: Comparison, metric: str, where: Where) -> Row:
             if not answered.all():
                 row[f"{model} rows"] = int(answered.sum())
     if interval := _interval(comparison, metric, where):
-        row["low"], row["high"] = (round(end, 4) for end in interval)
+        meaning = comparison.recipe.metrics[metric]
+        row["low"], row["high"] = (round(within(meaning, end), 4) for end in interval)
     return row
+
+
+def within(meaning: Metric, end: float) -> float:
+    """An interval's end, no further out than the metric itself can be.
+
+    An interval that is as wide upwards as downwards (basic bootstrap) may end beyond it.
+    """
+    low = -math.inf if meaning.low is None else meaning.low
+    high = math.inf if meaning.high is None else meaning.high
+    return min(max(end, low), high)
 
 
 def _interval(comparison: Comparison, metric: str, where: Where) -> tuple[float, float] | None:
