@@ -67,6 +67,7 @@ def test_data_of_a_source_that_conf_has_no_more_goes_with_its_pictures_and_raw_s
     places = ("raw/gone", "clean/gone", "blobs/gone", "select/gone", "splits/gone", "people/gone")
     for place in (*places, "blobs/digits", "clean/digits", "splits/images"):
         (project / "data" / place).mkdir(parents=True)
+    (project / "data" / "blobs" / ".gitignore").write_text("/digits\n")  # DVC's, and it stays
     gone, _ = _old_state(-1)  # as if a day had passed
     assert [path.relative_to(project / "data").as_posix() for path in gone] == [
         "clean/gone",

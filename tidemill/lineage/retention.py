@@ -97,7 +97,7 @@ def _of_no_stage() -> list[Path]:
         for step, outputs in sorted(OUTPUTS.items())
         for kind in (outputs.folder, *outputs.folders)
         for path in sorted((paths.root() / "data" / kind).glob("*"))
-        if path.name not in known.get(step, recipes)
+        if path.is_dir() and path.name not in known.get(step, recipes)  # .gitignore stays
     ]
 
 
