@@ -51,6 +51,7 @@ def child(folder: Path, minutes: float, size: str) -> None:
     import torch
     from lightning.pytorch.callbacks import Callback
 
+    from recipes.text_generation.conversations import Reading
     from recipes.text_generation.data import Data, pack
     from recipes.text_generation.network import GeneratorLearner
     from recipes.text_generation.recipe import TextGeneration
@@ -65,8 +66,9 @@ def child(folder: Path, minutes: float, size: str) -> None:
             lightning.LightningDataModule.__init__(self)
             random = np.random.default_rng(1)
             self.fields, self.seed, self.context = recipe, 1, recipe.shape().context
-            self.documents = [random.integers(0, recipe.shape().vocabulary, size=4_000_000)]
-            self.valid = pack([self.documents[0][: 4 * self.context + 1]], self.context)
+            tokens = random.integers(0, recipe.shape().vocabulary, size=4_000_000)
+            self.readings = [Reading(tokens, np.ones(len(tokens), bool))]
+            self.valid = pack([tokens[: 4 * self.context + 1]], self.context)
             self.valid_targets = self.valid_chars = 4 * self.context
 
     class RandomLearner(GeneratorLearner):
