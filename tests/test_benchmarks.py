@@ -15,6 +15,7 @@ SHORT = {
     "judge": ("--trials", "2"),
     "parts": ("clean", "select", "label", "split", "--documents", "10"),
     "sweep": ("--trials", "2"),
+    "tables": ("--splits", "2"),
     "train": ("--steps", "20"),
 }
 """The arguments by which a benchmark takes a minute and needs no peer."""

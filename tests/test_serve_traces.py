@@ -12,9 +12,11 @@ from collections.abc import Iterator
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.util.http import parse_excluded_urls
 
 from tasks.serve import telemetry
 from tests.support.serving import Project, serving
+from tidemill.runtime.errors import Refused
 
 CALLER = "4bf92f3577b34da6a3ce929d0e0e4736"
 SECRET = "Jeder Mensch hat das Recht auf Leben"
@@ -114,6 +116,10 @@ def test_a_collector_that_is_away_costs_no_answer(project: Project) -> None:
         ),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "True"}, None),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "none"}, None),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "console,otlp"},
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+        ),
     ],
 )
 def test_traces_are_sent_where_the_standard_variables_ask_for_them(
@@ -124,6 +130,29 @@ def test_traces_are_sent_where_the_standard_variables_ask_for_them(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert telemetry.asked() == asked
+
+
+def test_another_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was without effect, and no trace ever came."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    telemetry.may_trace()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    with pytest.raises(Refused, match=r"OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc'.*http/protobuf"):
+        telemetry.may_trace()
+
+
+@pytest.mark.parametrize(
+    ("url", "left_out"),
+    [
+        ("http://127.0.0.1:8000/ready", True),
+        ("http://127.0.0.1:8000/health/", True),
+        ("http://127.0.0.1:8000/v1/healthcare/predict", False),  # an application of that name
+        ("https://metrics.example/v1/languages/predict", False),
+    ],
+)
+def test_probes_alone_have_no_span(url: str, left_out: bool) -> None:
+    assert parse_excluded_urls(telemetry.UNASKED).url_disabled(url) is left_out
 
 
 def test_traces_that_nothing_can_send_are_refused_before_the_address_is_named(

@@ -17,7 +17,9 @@ from tidemill.runtime.errors import Refused
 log = logging.getLogger(__name__)
 COLLECTORS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 NEEDED = ("opentelemetry.instrumentation", "opentelemetry.exporter")
-UNASKED = "health,ready,metrics"  # asked every few seconds by machines
+UNASKED = "^[a-z]+://[^/]+/(health|ready|metrics)/?$"  # machines ask them every few seconds
+PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+OURS = "http/protobuf"
 FLUSH_MS = 2_000
 
 
@@ -25,14 +27,20 @@ def asked() -> str | None:
     """The variable that names a collector of traces, where one does."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
-    if os.environ.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
+    if "otlp" not in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(","):
         return None
     return next((name for name in COLLECTORS if os.environ.get(name)), None)
 
 
 def may_trace() -> None:
-    """Refuses a collector that is named where nothing is installed that could send to it."""
+    """Refuses a collector that nothing here could send to: by its protocol, or by what is there."""
     variable = asked()
+    other = next((name for name in PROTOCOLS if os.environ.get(name)), None)
+    if variable and other and os.environ[other] != OURS:
+        raise Refused(
+            f"{other} is {os.environ[other]!r}: traces are sent by {OURS} alone; say that, or "
+            f"leave it out, and name the collector's port for it in {variable} (4318 by default)"
+        )
     if variable and not all(find_spec(name) for name in NEEDED):
         raise Refused(
             f"{variable} asks for traces, but the extra 'telemetry' is not installed; "
