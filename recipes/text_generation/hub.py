@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recipes.text_generation.folder import pickled
 from recipes.text_generation.size import UnusableStart
-from tidemill.kit.pretrained import INDEX, unfit_index
+from tidemill.kit.pretrained import AS_DATA, INDEX, unfit_index
 
 
 class HubNetwork(nn.Module):
@@ -43,10 +43,7 @@ class HubNetwork(nn.Module):
                 folder,
                 dtype=torch.float32,
                 attn_implementation="sdpa",
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-                trust_remote_code=False,  # without it, a person at a terminal is asked
+                **AS_DATA,
             )
         except Exception as error:  # whatever a configuration or a file makes it raise
             reason = " ".join(str(error).split())[:300]

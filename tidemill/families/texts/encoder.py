@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tidemill.kit.pretrained import AS_DATA
 from tidemill.runtime.errors import Refused
 
 TARGETS = ("query", "key", "value", "dense", "q_proj", "k_proj", "v_proj", "out_proj")
@@ -46,10 +47,7 @@ def pretrained(folder: Path) -> Any:
         opened = AutoModel.from_pretrained(
             folder,
             attn_implementation="eager",
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            trust_remote_code=False,  # without it, a person at a terminal is asked
+            **AS_DATA,
             **more,
         )
     except Exception as error:  # whatever a configuration or a file makes it raise
