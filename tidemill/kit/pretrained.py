@@ -27,7 +27,7 @@ AS_DATA = {
     "output_loading_info": True,
     "trust_remote_code": False,  # without it, a person at a terminal is asked
 }
-"""How transformers opens a folder: it runs none of its code, fetches nothing, and tells what lacks."""
+"""How transformers opens a folder: none of its code is run, nothing is fetched."""
 
 
 def folder(start: str) -> Path:
