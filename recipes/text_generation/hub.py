@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from recipes.text_generation.folder import pickled
 from recipes.text_generation.size import UnusableStart
-from tidemill.kit.pretrained import AS_DATA, INDEX, unfit_index
+from tidemill.kit.as_data import AS_DATA
+from tidemill.kit.pretrained import INDEX, unfit_index
 
 
 class HubNetwork(nn.Module):

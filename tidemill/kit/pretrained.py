@@ -21,13 +21,6 @@ INDEX = "model.safetensors.index.json"
 SHA256 = re.compile("[0-9a-f]{64}")
 FILES = ["*.safetensors", "*.json", "*.jinja", "merges.txt", "README.md", "LICENSE*"]
 """What is fetched: data and words, nothing that runs."""
-AS_DATA = {
-    "local_files_only": True,
-    "use_safetensors": True,
-    "output_loading_info": True,
-    "trust_remote_code": False,  # without it, a person at a terminal is asked
-}
-"""How transformers opens a folder: none of its code is run, nothing is fetched."""
 
 
 def folder(start: str) -> Path:

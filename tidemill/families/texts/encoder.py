@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tidemill.kit.pretrained import AS_DATA
+from tidemill.kit.as_data import AS_DATA
 from tidemill.runtime.errors import Refused
 
 TARGETS = ("query", "key", "value", "dense", "q_proj", "k_proj", "v_proj", "out_proj")
