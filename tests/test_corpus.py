@@ -57,7 +57,7 @@ def reader() -> ConversationReader:
 
 
 def made(sources: dict[str, list[int]], hashes: list[int] | None = None) -> Corpus:
-    """A corpus of rows with so many tokens to ask for, by source; each token is its row's number."""
+    """A corpus of rows with so many tokens to ask for, by source; a token is its row's number."""
     sizes = [size for of_source in sources.values() for size in of_source]
     one = Corpus.of([whole(np.full(size + 1, row)) for row, size in enumerate(sizes)])
     groups = np.repeat(np.arange(len(sources)), [len(rows) for rows in sources.values()])
@@ -156,7 +156,9 @@ def test_what_a_small_source_cannot_give_the_others_do() -> None:
     one = made({"small": [10] * 3, "large": [10] * 100})
     mixed = Mixed(one, grouped(one, {"small": 0.5, "large": 0.5}, 0, None), 600, 2, 1)
     assert mixed.shares(mixed.rows(0))["small"] == pytest.approx(0.1)  # twice 30 of 600
-    with pytest.raises(UnusableMixture, match=r"takes 2,400 tokens.* 2,060 in model\.max_repetition=2"):
+    with pytest.raises(
+        UnusableMixture, match=r"takes 2,400 tokens.* 2,060 in model\.max_repetition=2"
+    ):
         mixed.refuse_too_long(4)
 
 

@@ -123,7 +123,8 @@ class Part:
 
     def tables(self) -> Iterator[Mapping[str, list[str]]]:
         """Its columns, ROWS rows at a time."""
-        file = pq.ParquetFile(self.path)
+        # A group of rows may be larger than the memory: it is read by pages.
+        file = pq.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False)
         columns = [
             name for name in ("inputs", "target", "slices") if name in file.schema_arrow.names
         ]

@@ -30,6 +30,7 @@ from recipes.text_generation.spans import spans
 from recipes.text_generation.transformer import Layer, Transformer, adapted, merged
 from tidemill.families.networks import export, scheduled, total_steps
 from tidemill.learners.lightning.loop import LightningLearner
+from tidemill.records.receipts import SHARE
 
 
 class Generator(lightning.LightningModule):
@@ -64,7 +65,7 @@ class Generator(lightning.LightningModule):
         if self.data.mixed:
             epoch = self.trainer.current_epoch
             shares = self.data.mixed.shares(self.data.mixed.rows(epoch))
-            self.log_dict({f"share of {name}": share for name, share in shares.items()})
+            self.log_dict({SHARE + name: share for name, share in shares.items()})
 
     def training_step(self, batch: Packed, step: int) -> Tensor:
         loss = self.loss(self.logits(batch), batch)
