@@ -29,7 +29,7 @@ from tidemill.runtime.files import digest, locked, sha256, sync_folder
 
 DONE = "tokens.json"  # written last: with it the files are whole
 ROWS = 1000  # that are in memory at a time
-MAPPED = 64 << 20  # bytes that may have been read before what is mapped of a file is let go
+MAPPED = 32 << 20  # bytes that may have been read before what is mapped of a file is let go
 PAGES = 1 << 16  # bytes that the kernel maps around one that is read
 
 
@@ -60,11 +60,18 @@ class MappedArray:
         if not len(self):  # no file of no bytes can be mapped
             return np.empty(0, self.kind)[places].copy()
         values = np.frombuffer(self._map, self.kind)[places].copy()
-        self._read += max(values.nbytes, PAGES)
+        self._read += self._touched(places, values.nbytes)
         if self._read > MAPPED:
             self._map.madvise(mmap.MADV_DONTNEED)
             self._read = 0
         return values
+
+    def _touched(self, places: slice | np.ndarray, size: int) -> int:
+        """At most how many bytes the kernel maps for these."""
+        if isinstance(places, slice):
+            return size + PAGES
+        pages = places.ravel() // (PAGES // self.kind.itemsize)
+        return PAGES * (1 + int(np.count_nonzero(np.diff(pages))))
 
 
 Values = MappedArray | np.ndarray

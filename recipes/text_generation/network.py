@@ -28,9 +28,9 @@ from recipes.text_generation.schema import Fields
 from recipes.text_generation.session import EVALUATION
 from recipes.text_generation.spans import spans
 from recipes.text_generation.transformer import Layer, Transformer, adapted, merged
+from tidemill.contract import SHARE
 from tidemill.families.networks import export, scheduled, total_steps
 from tidemill.learners.lightning.loop import LightningLearner
-from tidemill.records.receipts import SHARE
 
 
 class Generator(lightning.LightningModule):

@@ -15,7 +15,7 @@ from tidemill.engines import config
 from tidemill.engines.mlflow import registry, runs
 from tidemill.engines.mlflow.client import Missing
 from tidemill.engines.mlflow.live import live
-from tidemill.records.receipts import SHARE, Exported, Finding, Judged, Trained
+from tidemill.records.receipts import Exported, Finding, Judged, Trained
 from tidemill.run.plan import Plan
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.escape import line, markdown
@@ -95,9 +95,9 @@ def described_by(this: Plan, trained: Trained, exported: Exported, judged: Judge
         trainer=this.recipe.trainer.model_dump(mode="json"),
         steps=trained.steps,
         shares={
-            name.removeprefix(SHARE): value
+            name.removeprefix(contract.SHARE): value
             for name, value in trained.metrics.items()
-            if name.startswith(SHARE)
+            if name.startswith(contract.SHARE)
         },
         files=exported.files,
         mb=round(exported.bytes / 1e6, 2),

@@ -90,9 +90,6 @@ class Swept(RunReceipt):
     ] = []  # the parameters that came after the best, for an ensemble
 
 
-SHARE = "share of "  # begins the metric of a source's share of what was trained on
-
-
 class Trained(RunReceipt):
     weights: File
     model: dict[str, Any]  # the recipe's fields
