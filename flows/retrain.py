@@ -100,7 +100,7 @@ def retraining(application: str, given: list[str], night: RetrainOptions) -> Any
     """The retraining itself, as the command line, the form and the night do it."""
     try:
         recipe = config.recipe(application, given)
-        config.check_hardware(recipe)
+        config.check_machine(recipe)
         registry_in_order(application)
         with locked(paths.state("locks", f"run-{application}")):
             lost = stages.prepare()

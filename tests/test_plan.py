@@ -58,8 +58,8 @@ def test_more_gpus_than_there_are_is_refused_before_any_work(
     with pytest.raises(
         Refused, match=r"trainer=fsdp wants 8 GPUs and this machine has 2; say trainer\.devices=2"
     ):
-        config.check_hardware(settings)
-    config.check_hardware(config.recipe("text_generation", [*sharded, "trainer.devices=2"]))
+        config.check_machine(settings)
+    config.check_machine(config.recipe("text_generation", [*sharded, "trainer.devices=2"]))
 
 
 # What a run is planned with -----------------------------------------------------------------------

@@ -287,6 +287,13 @@ class Recipe(BaseModel, ABC):
         """Why these fields cannot be trained by this strategy of Lightning; "" where they can."""
         return ""
 
+    def unready(self) -> str:
+        """Why a training cannot begin on this machine today, by a look; "" where nothing is seen.
+
+        Asked before any work of a run, and by nothing that reads configuration alone.
+        """
+        return ""
+
     @abstractmethod
     def learner(self, splits: Splits) -> Learner:
         """One training of these fields on these rows, not begun."""

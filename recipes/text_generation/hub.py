@@ -15,9 +15,35 @@ import torch
 from torch import Tensor, nn
 
 from recipes.text_generation.folder import pickled
-from recipes.text_generation.size import UnusableStart
+from recipes.text_generation.size import CountedSize, UnusableStart
 from tidemill.kit.as_data import AS_DATA
 from tidemill.kit.pretrained import INDEX, unfit_index
+
+
+def counted_size(folder: str, context: int) -> CountedSize:
+    """The shape that a folder's config.json makes, no weights read. Raises UnusableStart."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except Exception as error:  # whatever a configuration makes it raise
+        reason = " ".join(str(error).split())[:300]
+        raise UnusableStart(
+            f"start '{folder}' cannot be opened by transformers: {reason}"
+        ) from None
+    text = config.get_text_config()
+    return CountedSize(
+        layers=int(text.num_hidden_layers),
+        heads=int(text.num_attention_heads),
+        width=int(text.hidden_size),
+        context=context,
+        vocabulary=int(text.vocab_size),
+        positions="rotary",
+        norm="rms",
+        counted=sum(weight.numel() for weight in model.parameters()),
+    )
 
 
 class HubNetwork(nn.Module):

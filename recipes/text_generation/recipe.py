@@ -14,7 +14,7 @@ import numpy as np
 
 from recipes.text_generation.schema import LONGEST, SHAPE, Answer, Fields, Question
 from recipes.text_generation.session import TextPredictor
-from recipes.text_generation.size import budget
+from recipes.text_generation.size import Size, budget
 from tidemill.contract import (
     Application,
     Baselined,
@@ -205,7 +205,14 @@ class TextGeneration(Fields, Recipe, WarmStartableByFields, Teachable, Prunable,
     def plan(
         self, epochs: int, devices: int, strategy: str, precision: str
     ) -> dict[str, float | int | str]:
-        return budget(self.shape(), self.batch, self.steps * epochs, devices, strategy, precision)
+        size: Size
+        if self.trains_in_place():
+            from recipes.text_generation.hub import counted_size
+
+            size = counted_size(str(self.start_folder()), self.bounds()[0])
+        else:
+            size = self.shape()
+        return budget(size, self.batch, self.steps * epochs, devices, strategy, precision)
 
     def warmed(self, package: Path) -> TextGeneration:
         """With the package's own size and tokens, which its weights belong to."""

@@ -19,6 +19,7 @@ from recipes.text_generation.size import (
     start_size,
 )
 from tidemill.kit import pretrained
+from tidemill.kit.as_data import no_model
 
 SHAPE = (
     "layers",
@@ -213,6 +214,9 @@ class Fields(BaseModel):
                 "say model.optimiser=adamw"
             )
         return ""
+
+    def unready(self) -> str:
+        return no_model(self.start) if self.start else ""
 
     def start_folder(self) -> Path:
         """Where the start's files lie; a hub's are fetched where they are not here."""

@@ -77,6 +77,22 @@ class Size:
         )
 
 
+@dataclass(frozen=True)
+class CountedSize(Size):
+    """The shape of a network that is trained through transformers, whose parameters are counted."""
+
+    counted: int = 0  # all of them, a tied embedding once
+
+    def __post_init__(self) -> None:
+        """Its heads are what its architecture says."""
+
+    def matrices(self) -> int:
+        return max(0, self.counted - self.vocabulary * self.width)
+
+    def parameters(self) -> int:
+        return self.counted
+
+
 SIZES: dict[str, Size] = {
     "tiny": Size(4, 4, 192, 256, 2048, "rotary", "rms"),
     "small": Size(8, 8, 512, 512, 8192, "rotary", "rms"),

@@ -159,7 +159,7 @@ def work(version: Version, logged: Any, folder: Path) -> "Work":
 
     application, number = version.application, version.number
     judged = RecipeConfig.model_validate_json(runs.read_text(version.run_id, "config.json"))
-    config.check_hardware(judged)
+    config.check_machine(judged)
     package = described(packages.fetch(application, number))
     recipe = contract.load(application)(**package.get("before", package["fields"]))
     warm = logged.tags.get(tags.START_VERSION)

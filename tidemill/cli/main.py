@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tidemill.cli.adopt import adopt as _adopt
 from tidemill.cli.approve import approve as _approve
 from tidemill.cli.card import card as _card
 from tidemill.cli.clean import clean as _clean
@@ -48,6 +49,7 @@ app.add_typer(_sources, name="sources")
 app.add_typer(_label, name="label")
 
 app.command("run")(_run)
+app.command("adopt")(_adopt)
 app.command("predict")(_predict)
 app.command("status")(_status)
 app.command("rollback")(_rollback)

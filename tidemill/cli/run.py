@@ -56,13 +56,21 @@ def run(
 ) -> None:
     """One retraining, here and now; what the night does."""
     from tidemill.engines import config
+
+    application = application or config.general().application
+    retrained(application, list(overrides or []), dry_run, ask, as_json, "started")
+
+
+def retrained(
+    application: str, given: list[str], dry_run: bool, ask: bool, as_json: bool, what: str
+) -> None:
+    """Run the flow with its panel; `what` was done from the command line."""
+    from tidemill.engines import config
     from tidemill.runtime import process
 
     stopping.listen(lambda code: fail(STOPPED, code))
-    given = list(overrides or [])
-    application = application or config.general().application
     # Fail before spending: configuration before Prefect's start.
-    config.check_hardware(config.recipe(application, given))
+    config.check_machine(config.recipe(application, given))
     guardian.watched()
     from flows.forms import Application
     from flows.retrain import retrain
@@ -72,7 +80,7 @@ def run(
     with NightPanel(console, quiet=as_json) as night:
         process.listeners.append(night)
         try:
-            retrain(Application(application), given, dry_run, ask, "started from the command line")
+            retrain(Application(application), given, dry_run, ask, f"{what} from the command line")
         finally:
             process.listeners.remove(night)
     if as_json:

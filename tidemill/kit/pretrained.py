@@ -12,10 +12,10 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from tidemill.kit.as_data import HUB
 from tidemill.runtime.errors import Fault, Refused
 from tidemill.runtime.files import sha256
 
-HUB = "hf:"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,90}/[A-Za-z0-9][\w.-]{0,90}")
 INDEX = "model.safetensors.index.json"
 SHA256 = re.compile("[0-9a-f]{64}")

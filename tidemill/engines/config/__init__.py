@@ -1,7 +1,7 @@
 """conf/: every number a person may change, checked when it is read."""
 
 from tidemill.engines.config.load import (
-    check_hardware,
+    check_machine,
     files,
     general,
     gpus,
@@ -17,7 +17,7 @@ from tidemill.engines.config.load import (
 from tidemill.engines.config.problems import problems
 
 __all__ = [
-    "check_hardware",
+    "check_machine",
     "files",
     "general",
     "gpus",

@@ -348,8 +348,10 @@ def _overrides(name: str, overrides: Sequence[str]) -> tuple[list[layers.Setting
     return dotted, chosen
 
 
-def check_hardware(config: RecipeConfig) -> None:
-    """Refuse a trainer this machine cannot run, before any work."""
+def check_machine(config: RecipeConfig) -> None:
+    """Refuse what this machine cannot run or does not have, before any work."""
+    if why := load_recipe(config.application)(**config.model).unready():
+        raise Refused(f"{config.application}: {why}")
     trainer = config.trainer
     if trainer.accelerator == "gpu" and not _gpus():
         raise Refused(

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from tidemill.contract import Learner, Metric, Recipe, Splits, WarmStartable
+from tidemill.kit.as_data import no_model
+from tidemill.runtime import paths
 
 
 class TextRecipe(Recipe, WarmStartable):
@@ -57,6 +59,10 @@ class TextRecipe(Recipe, WarmStartable):
     }
     data_fields = frozenset({"start", "tune", "upper", "context", "windows", "batch", "vocabulary"})
     baseline_fields = frozenset({"start", "tune", "upper", "context", "windows"})
+
+    def unready(self) -> str:
+        is_named = (paths.conf() / "weights" / f"{self.start}.yaml").is_file()
+        return "" if is_named or not self.start else no_model(self.start)
 
     def learner(self, splits: Splits) -> Learner:
         from tidemill.families.texts.learner import TextLearner
