@@ -51,8 +51,9 @@ def child(folder: Path, minutes: float, size: str) -> None:
     import torch
     from lightning.pytorch.callbacks import Callback
 
-    from recipes.text_generation.conversations import Reading
-    from recipes.text_generation.data import Data, pack
+    from recipes.text_generation.conversations import whole
+    from recipes.text_generation.corpus import Corpus
+    from recipes.text_generation.data import Data
     from recipes.text_generation.network import GeneratorLearner
     from recipes.text_generation.recipe import TextGeneration
     from tidemill.contract import Run, Splits
@@ -67,9 +68,11 @@ def child(folder: Path, minutes: float, size: str) -> None:
             random = np.random.default_rng(1)
             self.fields, self.seed, self.context = recipe, 1, recipe.shape().context
             tokens = random.integers(0, recipe.shape().vocabulary, size=4_000_000)
-            self.readings = [Reading(tokens, np.ones(len(tokens), bool))]
-            self.valid = pack([tokens[: 4 * self.context + 1]], self.context)
-            self.valid_targets = self.valid_chars = 4 * self.context
+            self.mixed = None
+            held = tokens[: 4 * self.context + 1]
+            self.train, self.valid = (
+                Corpus.of([whole(ids)], chars=len(ids) - 1) for ids in (tokens, held)
+            )
 
     class RandomLearner(GeneratorLearner):
         def load_data(self) -> Data:

@@ -1,12 +1,13 @@
 """How memory and processor time of the data steps grow with the documents, and what pictures take.
 
-    python -m benchmarks.parts [clean select label split pictures] [--documents N] [--json]
+    python -m benchmarks.parts [clean select label split pictures tokens] [--documents N] [--json]
 
 Made texts of 1 kB, N of them at 1x (250 by default), then 4x and 16x, each step in a process of its
 own. The slope is the exponent of processor seconds by size between 4x and 16x, where what a start
 costs is small: 1 is in proportion. Memory is that of the largest process of a step; its growth from
 4x to 16x is what one more document takes. `pictures` are made strokes of N x 28 x 28 and N x 128 x
-128 pixels: what splits and packs take, beside the pictures' own bytes.
+128 pixels: what splits and packs take, beside the pictures' own bytes. `tokens` is a training of
+`text_generation` on the same texts, tokens written and read: its memory by the size of their files.
 """
 
 import argparse
@@ -22,8 +23,11 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from benchmarks.rows import Row, show
@@ -156,20 +160,69 @@ def of_pictures(count: int, side: int) -> Row:
     return Row(name, taken, pictures, "ratio <= 1.3", {"all": sizes})
 
 
+TRAINING = """
+import json, resource, sys
+from pathlib import Path
+from recipes.text_generation.recipe import TextGeneration
+from tests.support.hardware import HARDWARE
+from tidemill.contract import Run, Splits
+from tidemill.engines.config.schema import Trainer
+fields = {"layers": 1, "heads": 2, "width": 32, "context": 128, "vocabulary": 300, "batch": 16}
+learner = TextGeneration(**fields, steps=100).learner(Splits(Path("splits"), 1))
+learner.fit(Run(Trainer(**HARDWARE), 1, 1, "benchmark"))
+files = Path(".tidemill/tokens").rglob("*")
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps([sum(file.stat().st_size for file in files if file.name == "ids"),
+                  used.ru_maxrss * 1024, used.ru_utime + used.ru_stime]))
+"""
+OF_TOKENS = "<= 0.2"  # bytes of memory a byte: 200 MB of 1 GB
+
+
+def of_tokens(documents: int) -> Iterator[Row]:
+    """The memory of a training by the bytes of its tokens, and its processor seconds."""
+    ends = []
+    for times in TIMES:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "conf").mkdir()
+            (folder / "conf/config.yaml").write_text("{}")
+            (folder / "splits").mkdir()
+            rows = pa.table(
+                {"inputs": [json.dumps({"prompt": text}) for text in texts(documents * times)]}
+            )
+            pq.write_table(rows, folder / "splits/train.parquet")
+            pq.write_table(rows.slice(0, 20), folder / "splits/valid.parquet")
+            env = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+            command = [sys.executable, "-c", TRAINING]
+            done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"a training of {len(rows)} texts: {done.stderr[-2000:]}")
+            ends.append(json.loads(done.stdout.splitlines()[-1]))
+    (_, _, _), (few, memory, seconds), (many, more_memory, more_seconds) = ends
+    more: dict[str, Any] = {"documents": documents, "MB": [round(end[1] / 2**20) for end in ends]}
+    more["MB of tokens"] = [round(end[0] / 2**20, 1) for end in ends]
+    name = "training: bytes of memory for one more byte of tokens"
+    yield Row(name, (more_memory - memory) / (many - few), goal=OF_TOKENS, more=more)
+    slope = math.log(more_seconds / seconds) / math.log(many / few)
+    yield Row("training: slope of processor seconds by tokens", slope, goal=SLOPE)
+
+
 def measured(steps: list[str], documents: int) -> Iterator[Row]:
     if of_text := [step for step in steps if step in STEPS]:
         yield from of_texts(of_text, documents)
     if "pictures" in steps:
         yield from (of_pictures(documents, side) for side in (28, 128))
+    if "tokens" in steps:
+        yield from of_tokens(documents)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("steps", nargs="*", choices=[[], *STEPS, "pictures"], default=[])
+    parser.add_argument("steps", nargs="*", choices=[[], *STEPS, "pictures", "tokens"], default=[])
     parser.add_argument("--documents", type=int, default=250, help="at 1x")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    show(measured(given.steps or [*STEPS, "pictures"], given.documents), given.json)
+    show(measured(given.steps or [*STEPS, "pictures", "tokens"], given.documents), given.json)
 
 
 if __name__ == "__main__":

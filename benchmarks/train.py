@@ -27,8 +27,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from benchmarks.rows import Row, show
-from recipes.text_generation.conversations import Reading
-from recipes.text_generation.data import Data, pack
+from recipes.text_generation.conversations import whole
+from recipes.text_generation.corpus import Corpus
+from recipes.text_generation.data import Data
 from recipes.text_generation.muon import Muon
 from recipes.text_generation.network import Generator, GeneratorLearner
 from recipes.text_generation.recipe import TextGeneration
@@ -70,9 +71,10 @@ class Text(Data):
     def __init__(self, recipe: TextGeneration, train: np.ndarray, valid: np.ndarray) -> None:
         lightning.LightningDataModule.__init__(self)
         self.fields, self.seed, self.context = recipe, 1, BLOCK
-        self.readings = [Reading(train, np.ones(len(train), bool))]
-        self.valid = pack([valid], BLOCK)
-        self.valid_targets = self.valid_chars = len(valid) - 1
+        self.mixed = None
+        self.train, self.valid = (
+            Corpus.of([whole(ids)], chars=len(ids) - 1) for ids in (train, valid)
+        )
 
 
 class TextLearner(GeneratorLearner):

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from recipes.text_generation.conversations import ConversationReader, Row, UnusableConversation
-from recipes.text_generation.data import NO_TARGET, pack
+from recipes.text_generation.data import NO_TARGET
 from recipes.text_generation.label import label
 from recipes.text_generation.recipe import TextGeneration
 from recipes.text_generation.schema import Question
 from recipes.text_generation.tokens import Tokens, trained
 from tests.support import causal_models
-from tests.support.texts import TEXTS, fitted
+from tests.support.texts import TEXTS, fitted, packed
 from tidemill.runtime.errors import Refused
 from tidemill.text.chat import ChatTemplate, TemplateError
 
@@ -217,18 +217,20 @@ def test_a_tuned_model_answers_and_stops(tuned: SimpleNamespace) -> None:
 
 def test_answers_alone_are_counted_in_training_and_in_scores(tuned: SimpleNamespace) -> None:
     data = tuned.learner.data
-    _, targets, _, _ = pack(*data.ordered(np.arange(3)))
-    assert (targets != NO_TARGET).sum() == sum(int(one.asked.sum()) for one in data.readings)
+    _, targets, _, _ = packed(data.train, data.context)
+    assert (targets != NO_TARGET).sum() == data.train.targets
+    readings = [data.train.reading(number) for number in range(3)]
+    assert data.train.targets == sum(int(one.asked.sum()) for one in readings)
     frame = tuned.recipe.application().evaluate(tuned.session, pd.DataFrame(tuned.rows))
     chars = [len(json.loads(row["target"])["text"]) for row in tuned.rows]
     assert frame["chars"].tolist() == chars
     bits = tuned.recipe.application().metric(frame, np.ones((1, 3)))["bits_per_char"][0]
     # In training a conversation may go on in the next block, without its beginning.
     assert bits == pytest.approx(tuned.metrics["valid_bits_per_char"], abs=0.05)
-    ids = torch.from_numpy(data.readings[0].ids[None])
+    ids = torch.from_numpy(readings[0].ids[None])
     with torch.no_grad():
         scores = tuned.learner.module.net.model(ids).logits.log_softmax(2)[0, :-1]
-    asked = torch.from_numpy(data.readings[0].asked[1:])
+    asked = torch.from_numpy(readings[0].asked[1:])
     chosen = scores.gather(1, ids[0, 1:, None])[asked].sum()
     assert float(chosen) == pytest.approx(-frame["nats"][0], abs=1e-3)
 

@@ -197,6 +197,7 @@ def test_the_card_and_the_datasheet_show_it(tmp_path: Path) -> None:
         seed=1,
         trainer={"name": "cpu", "precision": "32-true"},
         steps=1,
+        shares={HOSTILE: 0.25},
         files={"model.onnx": ""},
         mb=1.0,
         verdict=found.verdict,
@@ -207,6 +208,7 @@ def test_the_card_and_the_datasheet_show_it(tmp_path: Path) -> None:
         findings=found.findings,
     )
     text = card.render(written)
+    assert "25.0 %" in text
     harmless(text.split("---", 2)[2])
     assert not unseen(text)
     row = {

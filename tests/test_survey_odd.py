@@ -50,7 +50,11 @@ def test_small_classes_near_names_and_rows_without_a_text_are_named(
     [
         ("a.json", '[\n{"text": "a", "label": "b"}]', r"is JSON and no table; save it as JSON lin"),
         ("a.csv", "sep=;\ntext;label\na;b\n", r"the first line of .* is 'sep=;', Excel's; remove"),
-        ("a.csv", "text,label\na,b\n".encode("utf-16"), r"is not UTF-8; save it as a CSV in UTF-8"),
+        (
+            "a.csv",
+            "text,label\na,b\n".encode("utf-16"),
+            r"is not UTF-8; it looks like UTF-16: .*iconv",
+        ),
         ("a.csv", "text,label\n\u00e9,b\n".encode("latin-1"), r"is not UTF-8"),
         ("a.csv", 'text,label\n"a,b\n', r"is no CSV table"),
         ("a.csv", "text,text,label\na,b,c\n", r"has the column 'text' twice"),

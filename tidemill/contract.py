@@ -422,6 +422,9 @@ class Run:
     lessons: Lessons | None = None
 
 
+SHARE = "share of "  # begins the metric of a source's share of what was trained on
+
+
 @dataclass(frozen=True)
 class Fitted:
     """What came of a training: its validation metrics, and the optimisation steps it took."""

@@ -82,14 +82,14 @@ class ConversationReader:
         self.tokens = tokens
         self.chat: ChatTemplate | None = of_config(tokens.config)
 
-    def readings(self, rows: Sequence[Row]) -> list[Reading]:
-        """Each row's tokens. Raises UnusableConversation, which names the row."""
+    def readings(self, rows: Sequence[Row], first: int = 0) -> list[Reading]:
+        """Each row's tokens. Raises UnusableConversation, which names the row from `first` on."""
         texts = iter(self.tokens.documents([one.text for one in rows if not one.messages]))
         return [
             self.conversation(one.messages, f"conversation {number}")
             if one.messages
             else whole(next(texts))
-            for number, one in enumerate(rows)
+            for number, one in enumerate(rows, first)
         ]
 
     def conversation(self, messages: Sequence[Message], name: str) -> Reading:

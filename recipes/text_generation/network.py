@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recipes.text_generation import folder, report
+from recipes.text_generation import folder
 from recipes.text_generation.data import NO_TARGET, Data, Packed
 from recipes.text_generation.hub import (
     HubNetwork,
@@ -22,10 +22,13 @@ from recipes.text_generation.hub import (
     cache_shape,
     whole_text_difference,
 )
+from recipes.text_generation.mixture import ROWS
 from recipes.text_generation.muon import Muon
 from recipes.text_generation.schema import Fields
 from recipes.text_generation.session import EVALUATION
+from recipes.text_generation.spans import spans
 from recipes.text_generation.transformer import Layer, Transformer, adapted, merged
+from tidemill.contract import SHARE
 from tidemill.families.networks import export, scheduled, total_steps
 from tidemill.learners.lightning.loop import LightningLearner
 
@@ -58,6 +61,12 @@ class Generator(lightning.LightningModule):
         nats = F.cross_entropy(whole, targets, ignore_index=NO_TARGET, reduction="sum")
         return nats / (targets != NO_TARGET).sum().clamp(min=1)
 
+    def on_train_epoch_start(self) -> None:
+        if self.data.mixed:
+            epoch = self.trainer.current_epoch
+            shares = self.data.mixed.shares(self.data.mixed.rows(epoch))
+            self.log_dict({SHARE + name: share for name, share in shares.items()})
+
     def training_step(self, batch: Packed, step: int) -> Tensor:
         loss = self.loss(self.logits(batch), batch)
         self.log("train_loss", loss)
@@ -69,7 +78,8 @@ class Generator(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         loss = float(self.trainer.callback_metrics["valid_loss"])
-        bits = loss * self.data.valid_targets / self.data.valid_chars / math.log(2)
+        valid = self.data.valid
+        bits = loss * valid.targets / max(1, valid.chars) / math.log(2)
         self.log("valid_bits_per_char", bits)
 
     def configure_optimizers(self) -> Any:
@@ -109,7 +119,9 @@ class GeneratorLearner(LightningLearner[Any, Data, Generator]):
         data, net = self.data, self.module.net
         evaluation = {"samples": self.recipe.samples}
         (package / EVALUATION).write_text(json.dumps(evaluation) + "\n")
-        np.savez_compressed(package / "seen.npz", hashes=report.spans(data.train_texts))
+        seen = spans(data.source.learned())
+        np.savez_compressed(package / "seen.npz", hashes=seen.hashes, every=seen.every)
+        np.savez(package / ROWS, hashes=np.unique(data.train.hashes[:]))
         if isinstance(net, HubNetwork):
             return export_hub(net.merged(), package, data)
         plain = merged(net)

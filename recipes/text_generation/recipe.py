@@ -183,7 +183,19 @@ class TextGeneration(Fields, Recipe, WarmStartableByFields, Teachable, Prunable,
         "valid_bits_per_char": Metric(better="lower", unit="bits"),
         "valid_loss": Metric(better="lower", unit="nats"),
     }
-    data_fields = frozenset({"size", "context", "vocabulary", "batch", "steps", "start"})
+    data_fields = frozenset(
+        {
+            "size",
+            "context",
+            "vocabulary",
+            "batch",
+            "steps",
+            "start",
+            "mixture",
+            "max_repetition",
+            "replay",
+        }
+    )
 
     def learner(self, splits: Splits) -> Learner:
         from recipes.text_generation.network import GeneratorLearner

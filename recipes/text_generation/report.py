@@ -17,11 +17,11 @@ import pandas as pd
 from recipes.text_generation.conversations import Row, row
 from recipes.text_generation.ngram import WittenBell
 from recipes.text_generation.schema import Question
+from recipes.text_generation.spans import Spans, copied
 
 if TYPE_CHECKING:
     from recipes.text_generation.session import TextPredictor
 
-SPAN = 16  # characters; a shorter span in common is no copy
 COUNTED = ("asked", "pairs", "pairs_new", "fours", "fours_again", "copied")
 BEGINNING = 0.5  # of a text's characters is the prompt of a sample, at most 80
 
@@ -59,44 +59,7 @@ def frame(texts: Sequence[str], languages: Sequence[str], nats: np.ndarray) -> p
     )
 
 
-def spans(texts: Sequence[str], size: int = SPAN) -> np.ndarray:
-    """Hashes of every span of `size` characters, sorted: (S,) uint32.
-
-    Two of a million spans differ and hash alike by 2e-4.
-    """
-    found = [_hashes(text, size) for text in texts if len(text) >= size]
-    return np.unique(np.concatenate(found)) if found else np.array([], dtype=np.uint32)
-
-
-def _hashes(text: str, size: int) -> np.ndarray:
-    """A polynomial hash of each span of a text: (len - size + 1,) uint32."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(
-        np.uint64
-    )
-    total = np.zeros(len(codes) - size + 1, dtype=np.uint64)
-    for at in range(size):
-        total = total * np.uint64(0x100000001B3) + codes[at : at + len(total)]
-    total ^= total >> np.uint64(32)
-    return (total * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)).astype(np.uint32)
-
-
-def copied(text: str, seen: np.ndarray, size: int = SPAN) -> int:
-    """Characters of the longest run of spans that all stand in train texts.
-
-    0 where none is as long as a span.
-    """
-    if len(text) < size or not len(seen):
-        return 0
-    hashes = _hashes(text, size)
-    there = seen[np.searchsorted(seen, hashes).clip(0, len(seen) - 1)] == hashes
-    longest = run = 0
-    for one in there:
-        run = run + 1 if one else 0
-        longest = max(longest, run)
-    return longest + size - 1 if longest else 0
-
-
-def counts(text: str, seen: np.ndarray) -> dict[str, float]:
+def counts(text: str, seen: Spans) -> dict[str, float]:
     """An answer's counts. Words are runs without a space.
 
     A text written without spaces is counted by characters.

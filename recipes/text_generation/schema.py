@@ -154,6 +154,25 @@ class Fields(BaseModel):
         ge=1,
         description="in an epoch; the documents are gone through as often as that takes",
     )
+    mixture: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default={},
+        description="the weight of each source, as shares of the tokens that are trained on; "
+        "nothing: every row as often",
+    )
+    max_repetition: float = Field(
+        default=4.0,
+        ge=1,
+        le=1000,
+        description="how often a mixture goes through a source at most; what is missing the others "
+        "give (Muennighoff et al. 2023: four passes are nearly as good as new text)",
+    )
+    replay: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="with a start that was trained here: the share of rows that it was trained on, "
+        "beside the new ones; 0: every row as often",
+    )
     samples: int = Field(
         default=64,
         ge=0,
@@ -170,6 +189,8 @@ class Fields(BaseModel):
                 f"lora_rank {self.lora_rank} needs a `start`: there is nothing to add to from "
                 "scratch"
             )
+        if self.mixture and not sum(self.mixture.values()):
+            raise ValueError("model.mixture: the weights sum to 0; give a source more")
         own = [name for name in SHAPE if getattr(self, name) and name != "context"] + (
             ["inner"] if self.inner < 1 else []
         )

@@ -14,6 +14,7 @@ import numpy as np
 
 from recipes.text_generation.conversations import ConversationReader, Row
 from recipes.text_generation.schema import Answer, Question
+from recipes.text_generation.spans import Spans
 from recipes.text_generation.tokens import Tokens
 from tidemill.families.generator import Decoder, Draft, Generates, Past, SamplingOptions, written
 from tidemill.kit.graphs import opened
@@ -39,7 +40,7 @@ class TextPredictor(Generates):
 
     def __init__(self, package: Path) -> None:
         self.tokens = Tokens.of(package)
-        self.seen: np.ndarray = np.load(package / "seen.npz")["hashes"]
+        self.seen = Spans.of(package / "seen.npz")
         self.samples: int = read(package / EVALUATION).get("samples", SAMPLES)
         self.graphs = opened(package)
         inputs, outputs = shapes(self.graphs["model"])

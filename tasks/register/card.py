@@ -61,6 +61,7 @@ class Card(BaseModel, frozen=True):
     seed: int
     trainer: dict[str, Any]
     steps: int
+    shares: dict[str, float] = {}  # of what was trained on, where sources were mixed
     files: dict[str, str]
     mb: float
     verdict: str
@@ -93,6 +94,11 @@ def described_by(this: Plan, trained: Trained, exported: Exported, judged: Judge
         seed=this.recipe.seed,
         trainer=this.recipe.trainer.model_dump(mode="json"),
         steps=trained.steps,
+        shares={
+            name.removeprefix(contract.SHARE): value
+            for name, value in trained.metrics.items()
+            if name.startswith(contract.SHARE)
+        },
         files=exported.files,
         mb=round(exported.bytes / 1e6, 2),
         verdict=judged.verdict,
@@ -223,7 +229,16 @@ def training(card: Card) -> list[str]:
         "",
         f"{card.steps} steps, seed {card.seed}, trainer {trainer}.",
         "",
+        *mixed(card),
     ]
+
+
+def mixed(card: Card) -> list[str]:
+    """What each source was of the training, where they were mixed."""
+    if not card.shares:
+        return []
+    shares = [f"{markdown(name)} {100 * share:.1f} %" for name, share in card.shares.items()]
+    return [f"Of the last epoch's tokens: {', '.join(shares)}.", ""]
 
 
 def evaluation(card: Card) -> list[str]:

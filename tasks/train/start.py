@@ -58,7 +58,8 @@ def check(this: plan.Plan, recipe: Recipe) -> None:
     for part in ("train", "valid", "test"):
         counts[part] = pq.read_metadata(this.splits / f"{part}.parquet").num_rows
     plan.refuse_empty(this.application, counts)
-    batch = recipe.batch if isinstance(recipe, Batched) else 0
+    # A budgeted recipe's batch is of blocks, of which rows of any length make many.
+    batch = recipe.batch if isinstance(recipe, Batched) and not isinstance(recipe, Budgeted) else 0
     if batch > len(rows):
         raise Refused(
             f"model.batch is {batch} and {this.application} has {len(rows)} training rows; "

@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from recipes.text_generation.conversations import whole
+from recipes.text_generation.corpus import Corpus
+from recipes.text_generation.data import Packing
 from recipes.text_generation.recipe import TextGeneration
 from tests.support.hardware import HARDWARE
 
@@ -23,6 +27,16 @@ TEXTS = [
 
 def examples(texts: list[str]) -> pd.DataFrame:
     return pd.DataFrame({"inputs": [json.dumps({"prompt": text}) for text in texts]})
+
+
+def packed(corpus: Corpus, context: int) -> np.ndarray:
+    """All blocks of a corpus in the order of its rows (4, N, T)."""
+    packing = Packing(corpus, np.arange(len(corpus)), context)
+    return packing.blocks(np.arange(len(packing)))
+
+
+def corpus_of(documents: list[np.ndarray]) -> Corpus:
+    return Corpus.of([whole(ids) for ids in documents])
 
 
 def splits(folder: Path, train: list[str], valid: list[str]) -> Path:

@@ -76,7 +76,7 @@ def _old_state(days: float) -> tuple[list[Path], dict[str, str]]:
     stay = needed()
     gone: list[Path] = []
     kept: dict[str, str] = {}
-    for kind in ("runs", "baselines", "states", "snapshots", "logs", "alive"):
+    for kind in ("runs", "baselines", "states", "tokens", "snapshots", "logs", "alive"):
         base = paths.state(kind)
         for path in sorted(base.iterdir()) if base.is_dir() else []:
             if newest(path) > limit:

@@ -11,16 +11,30 @@ from pathlib import Path
 import recipes
 from tidemill import contract
 from tidemill.cli.new.survey import SurveyResult, survey
+from tidemill.cli.new.tables import survey_table
 from tidemill.cli.new.write import module, places_of, recipe, source
 from tidemill.engines import config
 from tidemill.engines.config.schema import Score
 from tidemill.engines.dvc import graph
+from tidemill.families.tables.fields import TableRecipe
 from tidemill.runtime import paths
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked, write
 
-TABLES = "tables"  # what is read and cannot be made of a person's data yet
-COLUMNS = ("text", "label", "date", "open", "high", "low", "close", "volume", "adjusted", "group")
+TABLES = "tables"
+COLUMNS = (
+    "text",
+    "label",
+    "key",
+    "date",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "adjusted",
+    "group",
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,7 @@ def make(
     if unknown:
         raise Refused(f"--column {unknown[0]}=...: there are {', '.join(COLUMNS)}")
     path = _there(data, root)
-    found = survey(reads(kind), name, path, columns)
+    found, kind = _surveyed(name, like, kind, path, columns)
     where = places_of(root, name)
     bodies = {
         "source": source(name, _shown(path, root), found),
@@ -170,18 +184,35 @@ def _like(like: str) -> type[contract.Recipe]:
         for name in config.files("recipe")
         if name in contract.names() and reads(kind := contract.load(name))
     }
-    if like in can and reads(can[like]) == TABLES:
-        raise Refused(
-            f"--like {like}: an application of a table is made by hand: copy its files in "
-            "conf/source, conf/recipe and recipes, and name your columns (docs/tables.md)"
-        )
-    can = {name: kind for name, kind in can.items() if reads(kind) != TABLES}
     if like not in can:
         raise Refused(
             f"--like {like}: there are "
             f"{', '.join(f'{name} ({reads(kind)})' for name, kind in sorted(can.items()))}"
         )
     return can[like]
+
+
+def _surveyed(
+    name: str, like: str, kind: type[contract.Recipe], path: Path, columns: dict[str, str]
+) -> tuple[SurveyResult, type[contract.Recipe]]:
+    """What the data is, and the recipe that the new one subclasses."""
+    if reads(kind) != TABLES:
+        return survey(reads(kind), name, path, columns), kind
+    refuse_grouped(like)
+    return survey_table(path, columns), TableRecipe  # the like's facts are of its own table
+
+
+def refuse_grouped(like: str) -> None:
+    """Refuse a table's application whose gates are about groups of its own table."""
+    from tidemill.families.tables.examples import options_of  # loads pandas
+
+    slices = options_of(config.recipe(like).label.options()).slices
+    if slices:
+        raise Refused(
+            f"--like {like}: it is judged by {', '.join(slices)}, columns of its own "
+            "table; say --like another application of tables, and add label.slices and gates "
+            f"as {like} has them"
+        )
 
 
 def _there(data: Path, root: Path) -> Path:

@@ -60,6 +60,8 @@ class SurveyResult:
         default_factory=dict
     )  # options; None takes one of the like's away
     counts: dict[str, int] = field(default_factory=dict)  # of each class
+    model: dict[str, object] | None = None  # instead of the like's fields
+    gates: dict[str, tuple[float, str]] = field(default_factory=dict)  # other bounds, and why
 
 
 def survey(reads: str, name: str, path: Path, columns: dict[str, str]) -> SurveyResult:
@@ -82,7 +84,7 @@ def survey(reads: str, name: str, path: Path, columns: dict[str, str]) -> Survey
     return _series(path, columns)
 
 
-def _hashed(rows: int) -> dict[str, object]:
+def hashed(rows: int) -> dict[str, object]:
     """A split by hash; of few rows more are for testing, or no verdict could be reached."""
     return {"by": "hash", "column": "doc_id", "valid": 0.1, "test": 0.3 if rows < 1000 else 0.2}
 
@@ -127,7 +129,7 @@ def _class_folders(path: Path, found: list[str], what: str) -> dict[str, list[st
 
 def _few(counts: dict[str, int]) -> list[str]:
     """The classes with too little to be learned, in words."""
-    return [f"{_plain(name)} ({count})" for name, count in counts.items() if count < LEAST]
+    return [f"{plain_name(name)} ({count})" for name, count in counts.items() if count < LEAST]
 
 
 def _of_folders(reads: str, what: str, counts: dict[str, int]) -> SurveyResult:
@@ -145,9 +147,9 @@ def _of_folders(reads: str, what: str, counts: dict[str, int]) -> SurveyResult:
             "selector": [rule],
             "clean": {} if pictures else SHORT_TEXTS,
         },
-        split=_hashed(rows),
+        split=hashed(rows),
         rows=rows,
-        told=f"{rows:,} {what} in {len(counts)} folders: {_shown(counts)}",
+        told=f"{rows:,} {what} in {len(counts)} folders: {shown(counts)}",
         counts=counts,
         summary=f"Names {shows}: {_listed(counts)}.",
         kinds=[] if pictures else [str(rule["name"])],
@@ -199,11 +201,11 @@ def _texts(name: str, path: Path, found: list[str]) -> SurveyResult:
             "selector": [rule],
             "clean": LONG_TEXTS,
         },
-        split=_hashed(len(found)),
+        split=hashed(len(found)),
         rows=len(found),
         counts=counts,
         told=f"{len(found):,} texts"
-        + (f" in {len(counts)} folders: {_shown(counts)}" if counts else ""),
+        + (f" in {len(counts)} folders: {shown(counts)}" if counts else ""),
         summary=f"Continues a text in the manner of {name}.",
         kinds=["text"],
         label={"languages": {}, "given": {name: "und"} if loose else None},
@@ -218,7 +220,7 @@ def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> SurveyR
     if path.suffix.lower() in JSON_LINES:
         return _of_json_lines(reads, path, body, columns)
     delimiter, head, rows = _table(path, body, tuple(columns.values()))
-    text = _column("text", columns, head, TEXT)
+    text = _text_column(path, columns, head)
     rule: dict[str, object] = {"kind": "table", "name": "text", "text": text}
     values = list(rows)
     if not values:
@@ -230,7 +232,7 @@ def _rows(reads: str, name: str, path: Path, columns: dict[str, str]) -> SurveyR
     names_language = {name.lower() for name in head} & set(LANGUAGE)
     if reads == "texts" and "label" not in columns and not names_language:
         return _of_plain_rows(name, path, rule, len(values))
-    label = _column("label", columns, head, LANGUAGE if reads == "texts" else LABEL)
+    label = column_meant("label", columns, head, LANGUAGE if reads == "texts" else LABEL)
     # The label step takes the space around a class's name away, as here.
     labels = [row[label].strip() if reads == CLASSED else row[label] for row in values]
     counts = dict(sorted(Counter(filter(None, labels)).items()))
@@ -254,8 +256,8 @@ def _of_json_lines(reads: str, path: Path, body: str, columns: dict[str, str]) -
     records = [_json_record(path, *numbered) for numbered in enumerate(body.split("\n"), 1)]
     rows = [record for record in records if record]
     head = list(dict.fromkeys(key for record in rows for key in record))
-    text = _column("text", columns, head, TEXT)
-    label = _column("label", columns, head, LABEL)
+    text = column_meant("text", columns, head, TEXT)
+    label = column_meant("label", columns, head, LABEL)
     rule = {"kind": "jsonl", "name": "text", "text": text, "attributes": {"label": label}}
     named = [value_at(record, label).strip() for record in rows]
     counts = dict(sorted(Counter(filter(None, named)).items()))
@@ -277,7 +279,9 @@ def _doubtful(counts: dict[str, int]) -> str:
     by_letters: dict[str, list[str]] = {}
     for name in counts:
         by_letters.setdefault(name.casefold(), []).append(name)
-    twins = [" and ".join(map(_plain, names)) for names in by_letters.values() if len(names) > 1]
+    twins = [
+        " and ".join(map(plain_name, names)) for names in by_letters.values() if len(names) > 1
+    ]
     return (f"; too few to learn from: {', '.join(few[:8])}" if few else "") + (
         f"; classes of their own, though only case differs: {', '.join(twins[:8])}" if twins else ""
     )
@@ -325,7 +329,7 @@ def _of_plain_rows(name: str, path: Path, rule: Mapping[str, object], rows: int)
     """How a table of texts without labels is read."""
     return SurveyResult(
         source={"members": "*", "selector": [rule], "clean": LONG_TEXTS},
-        split=_hashed(rows),
+        split=hashed(rows),
         rows=rows,
         told=f"{rows:,} texts, a row each",
         summary=f"Continues a text in the manner of {path.stem}.",
@@ -351,10 +355,10 @@ def _of_labelled_rows(
     }
     return SurveyResult(
         source={"members": "*", "selector": [rule], "clean": SHORT_TEXTS},
-        split=_hashed(rows),
+        split=hashed(rows),
         rows=rows,
         counts=counts,
-        told=f"{rows:,} texts, a row each, in {len(counts)} classes: {_shown(counts)}"
+        told=f"{rows:,} texts, a row each, in {len(counts)} classes: {shown(counts)}"
         + (f"; {unlabelled:,} without a class are left out" if unlabelled else "")
         + _doubtful(counts),
         kinds=[str(rule["name"])],
@@ -391,11 +395,11 @@ def _pixels(path: Path, body: str) -> SurveyResult:
             "selector": [{"kind": "pixels", "name": "picture", "size": [side, side]}],
             "clean": {},
         },
-        split=_hashed(len(values)),
+        split=hashed(len(values)),
         rows=len(values),
         counts=counts,
         told=f"{len(values):,} pictures of {side} x {side} pixels in {len(counts)} classes: "
-        f"{_shown(counts)}",
+        f"{shown(counts)}",
         summary=f"Names what a picture shows: {_listed(counts)}.",
     )
 
@@ -407,7 +411,7 @@ def _series(path: Path, columns: dict[str, str]) -> SurveyResult:
             f"--data: the columns of {path} are separated by {delimiter!r}; a series is read "
             "where they are by commas"
         )
-    named = {key: _column(key, columns, head, words) for key, words in SERIES.items()}
+    named = {key: column_meant(key, columns, head, words) for key, words in SERIES.items()}
     adjusted = columns.get("adjusted") or next(
         (name for name in head if name.lower() in ADJUSTED), ""
     )
@@ -467,7 +471,7 @@ def _of_days(
             "test": every[int(len(every) * 0.8)].isoformat(),
         },
         told=f"{len(every):,} days, {every[0]} to {every[-1]}"
-        + (f", of {len(counts)} series: {_shown(counts)}" if counts else ""),
+        + (f", of {len(counts)} series: {shown(counts)}" if counts else ""),
         summary="Gives the band in which tomorrow's open, high, low and close of "
         f"{_listed(counts) if counts else path.stem} will probably lie.",
     )
@@ -477,21 +481,36 @@ def _of_days(
 
 
 def _body(path: Path) -> str:
-    if path.stat().st_size > MAX_MEMBER_MB * 2**20:
-        raise Refused(
-            f"--data: {path} has {path.stat().st_size / 2**20:.0f} MB, the limit of one file is "
-            f"{MAX_MEMBER_MB}; put it as several texts or pictures into folders"
-        )
-    try:
-        body = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Refused(f"--data: {path} is not UTF-8; save it as a CSV in UTF-8") from error
+    check_size(path)
+    body = without_encoding(path, path.read_bytes())
     if not body.strip():
         raise Refused(f"--data: {path} is empty")
     return body
 
 
-def _check_first_line(path: Path, first: str) -> None:
+def check_size(path: Path) -> None:
+    """Refuse a file that is larger than what cleaning reads."""
+    if path.stat().st_size > MAX_MEMBER_MB * 2**20:
+        raise Refused(
+            f"--data: {path} has {path.stat().st_size / 2**20:.0f} MB, the limit of one file is "
+            f"{MAX_MEMBER_MB}; put it as several texts or pictures into folders"
+        )
+
+
+def without_encoding(path: Path, body: bytes) -> str:
+    """A file's text in UTF-8. Refused where it is none, with what it seems to be."""
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        utf16 = body[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in body[:100]
+        name = "UTF-16" if utf16 else "WINDOWS-1252"
+        raise Refused(
+            f"--data: {path} is not UTF-8; it looks like {name}: save it as CSV UTF-8, or "
+            f"iconv -f {name} -t UTF-8 {path.name} > utf8-{path.name}"
+        ) from error
+
+
+def check_first_line(path: Path, first: str) -> None:
     """Refuse what is no table's head though a reader would take it for one."""
     if first[0] in "[{":
         raise Refused(
@@ -507,7 +526,7 @@ def _table(
 ) -> tuple[str, list[str], Iterator[dict[str, str]]]:
     """The delimiter, the head and the rows."""
     first = body.lstrip().splitlines()[0]
-    _check_first_line(path, first)
+    check_first_line(path, first)
     csv.field_size_limit(MOST_CELL)
     delimiter = max(",;\t|", key=first.count)
     if not first.count(delimiter) and not wanted and first.strip().lower() not in TEXT:
@@ -539,7 +558,17 @@ def _table(
     return delimiter, head, rows()
 
 
-def _column(key: str, given: dict[str, str], head: list[str], words: tuple[str, ...]) -> str:
+def _text_column(path: Path, columns: dict[str, str], head: list[str]) -> str:
+    """The column of texts; a table without one is another kind of application's."""
+    if "text" not in columns and not any(name.strip().lower() in TEXT for name in head):
+        raise Refused(
+            f"--data: no column for text among {', '.join(head)[:200]}; say --column text=NAME, or "
+            "--like an application of tables for numbers and categories (docs/tables.md)"
+        )
+    return column_meant("text", columns, head, TEXT)
+
+
+def column_meant(key: str, given: dict[str, str], head: list[str], words: tuple[str, ...]) -> str:
     """The column that is meant: the one a person named, else the one whose name says so."""
     if key in given:
         if given[key] not in head:
@@ -554,15 +583,15 @@ def _column(key: str, given: dict[str, str], head: list[str], words: tuple[str, 
     return found[0]
 
 
-def _shown(counts: dict[str, int]) -> str:
+def shown(counts: dict[str, int]) -> str:
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{_plain(name)} {count:,}" for name, count in most[:8]) + (
+    return ", ".join(f"{plain_name(name)} {count:,}" for name, count in most[:8]) + (
         f" and {len(most) - 8} more" if len(most) > 8 else ""
     )
 
 
 def _listed(counts: dict[str, int]) -> str:
-    known = [_plain(name) for name in counts]
+    known = [plain_name(name) for name in counts]
     return (
         " or ".join([", ".join(known[:-1]), known[-1]])
         if 1 < len(known) <= 6
@@ -572,6 +601,6 @@ def _listed(counts: dict[str, int]) -> str:
     )
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A class's name as it may stand on a screen and in a sentence."""
     return "".join(letter if letter.isprintable() else "?" for letter in name[:40])

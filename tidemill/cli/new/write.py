@@ -44,7 +44,8 @@ def _facts(like: str, found: SurveyResult, data: str) -> dict[str, str]:
     return {
         "intended use": found.summary,
         "limits": "It knows what its own data shows and answers in those terms whatever it is "
-        f"asked. It is made like {like}, whose limits hold too.",
+        "asked."
+        + (f" It is made like {like}, whose limits hold too." if found.model is None else ""),
         "out of scope": "Not written down yet; decisions about people without a person's check in "
         "any case.",
         "data": f"{found.told}, of {data}. Who made them, when and for what is not written down "
@@ -167,7 +168,7 @@ def recipe(
         _dump({"label": _label(whole.get("label"), found)}),
         "# Rows that share what stands in `column` go the same way, now and in every later run.\n"
         + _dump({"split": _split(name, whole["split"], found)}),
-        *_kept(name, kind, text),
+        *_kept(name, kind, text, found),
     ]
     body = "\n".join(block.strip("\n") + "\n" for block in blocks)
     return _one_slice(body, {use["name"] for use in whole["sources"]}, name)
@@ -188,14 +189,28 @@ def _split(name: str, like: Mapping[str, Any], found: SurveyResult) -> dict[str,
     return {**kept, "rules": [rule]}
 
 
-def _kept(name: str, kind: type[Recipe], text: str) -> list[str]:
+def _kept(name: str, kind: type[Recipe], text: str, found: SurveyResult) -> list[str]:
     """The blocks of the like's file that hold for the new application too."""
     fields = f"# the fields of recipes/{name}/recipe.py and {fields_file(kind)}"
-    return [
-        re.sub(r"# the fields of .*", fields, block)
-        for key, block in _blocks(text)
-        if key not in OWN
-    ]
+    blocks = []
+    for key, block in _blocks(text):
+        if key == "model" and found.model is not None:
+            blocks.append(f"{fields}\n{_dump({'model': found.model})}")
+        elif key == "gates" and found.gates:
+            blocks.append(_bounded(block, found))
+        elif key not in OWN:
+            blocks.append(re.sub(r"# the fields of .*", fields, block))
+    return blocks
+
+
+def _bounded(gates: str, found: SurveyResult) -> str:
+    """The block of gates with other bounds of some, each with its reason."""
+    body = yaml.safe_load(gates)
+    for gate in body["gates"]:
+        if gate["name"] in found.gates:
+            bound, gate["why"] = found.gates[gate["name"]]
+            gate.update({key: bound for key in ("at_least", "at_most") if key in gate})
+    return _dump(body)
 
 
 def _one_slice(body: str, others: set[str], name: str) -> str:

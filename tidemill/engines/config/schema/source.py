@@ -70,9 +70,9 @@ class Rule(Strict):
     )
     key: tuple[str, ...] = Field(
         default=(),
-        description="table: the columns that name a record for ever; json: dotted paths; xpath: "
-        "expressions; none: a record is known by its content, one with an address of its own by "
-        "that",
+        description="table, rows, frame: the columns that name a record for ever; json: dotted "
+        "paths; xpath: expressions; none: a record is known by its content, one with an address of "
+        "its own by that",
     )
     script: str = Field(
         default="''", description="xpath: an expression; json: a dotted path (ISO 15924)"
@@ -137,9 +137,10 @@ class Rule(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> "Rule":
-        if self.key and self.kind not in ("table", "json", "xpath"):
+        keyed = ("table", "rows", "frame", "json", "xpath")
+        if self.key and self.kind not in keyed:
             raise ValueError(
-                f"selector {self.name}: key is for table, json and xpath, not for {self.kind}"
+                f"selector {self.name}: key is for {', '.join(keyed)}, not for {self.kind}"
             )
         if self.kind == "pixels" and not 4 <= self.size[0] * self.size[1] <= 4_000_000:
             raise ValueError(
