@@ -495,7 +495,8 @@ def test_memory_does_not_grow_with_the_texts(mill: Room) -> None:
                         "text": body,
                         "chars": len(body),
                         "digest": normal.digest(body),
-                    }
+                    },
+                    len(body),  # as clean does, else all of them are one row group
                 )
         child = subprocess.Popen(
             [sys.executable, "-m", "tasks.select", "languages"],
