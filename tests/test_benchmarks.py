@@ -13,7 +13,7 @@ from tests.conftest import HERE
 SHORT = {
     "clean_slopes": ("--short",),
     "judge": ("--trials", "2"),
-    "parts": ("clean", "select", "label", "split", "--documents", "10"),
+    "parts": ("clean", "select", "label", "split", "tokens", "--documents", "10"),
     "sweep": ("--trials", "2"),
     "tables": ("--splits", "2"),
     "train": ("--steps", "20"),

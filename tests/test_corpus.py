@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -96,7 +97,20 @@ def test_a_second_training_writes_no_tokens_and_a_cut_file_is_written_again(
     assert (corpus(Part(path), reader()).ids[:] == first).all()
 
 
-def test_a_training_that_is_told_to_stop_while_it_writes_leaves_no_part(
+def test_a_corpus_outlives_its_files_and_is_read_again_after_it_was_let_go(
+    tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpora, "MAPPED", 0)  # let go at each reading
+    one = corpus(Part(table(tmp_path / "train.parquet", TEXTS)), reader())
+    before = one.ids[:]
+    [folder] = (state / "tokens").iterdir()
+    shutil.rmtree(folder)  # as `tidemill clean` does
+    assert (one.ids[:] == before).all() and len(one.ids) == len(before)
+    places = np.array([[3, 1], [2, len(before) - 1]])
+    assert (one.ids[places] == before[places]).all()
+
+
+def test_a_disk_that_fills_while_tokens_are_written_leaves_no_part(
     tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*given: Any) -> None:

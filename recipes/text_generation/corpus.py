@@ -48,16 +48,19 @@ class MappedArray:
         return MappedArray, (self.path, self.kind.str)
 
     @cached_property
-    def _map(self) -> mmap.mmap:
+    def _map(self) -> mmap.mmap | None:
+        """The file, even once it is removed; None: it has no bytes, and cannot be mapped."""
         with self.path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return None
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __len__(self) -> int:
-        return self.path.stat().st_size // self.kind.itemsize
+        return len(self._map or b"") // self.kind.itemsize
 
     def __getitem__(self, places: slice | np.ndarray) -> np.ndarray:
         """A copy of the values at these places."""
-        if not len(self):  # no file of no bytes can be mapped
+        if self._map is None:
             return np.empty(0, self.kind)[places].copy()
         values = np.frombuffer(self._map, self.kind)[places].copy()
         self._read += self._touched(places, values.nbytes)
