@@ -55,6 +55,14 @@ def test_the_last_of_each_group_is_test_and_the_one_before_valid_in_any_order(
     assert placed(frame.iloc[mixed]).sort_index().tolist() == where.tolist()
 
 
+@settings(max_examples=40, deadline=None)
+@given(first=st.integers(2**53, 2**62), ids=st.permutations(range(4)))
+def test_whole_numbers_longer_than_a_float_are_ordered_exactly(first: int, ids: list[int]) -> None:
+    for at in (lambda number: first + number, lambda number: str(first + number)):
+        where = placed(visits(*(("a", at(number)) for number in ids)))
+        assert where.tolist() == [["train", "train", "valid", "test"][number] for number in ids]
+
+
 @pytest.mark.parametrize(
     "times",
     [

@@ -1,8 +1,8 @@
 """The split of the last rows of each group: the one exception, beside time, to a row by itself."""
 
 import json
-import math
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from tidemill.engines.config.schema import SplitRule
 from tidemill.runtime.errors import Refused
 
+Place = Decimal | float
 LEAST = 3  # rows of a group: of fewer, nothing of it would be trained on
 
 
@@ -65,7 +66,7 @@ def last(rule: SplitRule, rows: pd.DataFrame, groups: pd.Series) -> pd.Series:
     return where.reindex(rows.index)
 
 
-def _ordered(rule: SplitRule, rows: pd.DataFrame, values: pd.Series) -> list[float]:
+def _ordered(rule: SplitRule, rows: pd.DataFrame, values: pd.Series) -> list[Place]:
     """The place of each value: numbers as they are, or times in seconds. Raises Refused."""
     texts = values.astype(str).tolist()
     read = _seconds if texts and _number(texts[0]) is None else _number
@@ -81,15 +82,16 @@ def _ordered(rule: SplitRule, rows: pd.DataFrame, values: pd.Series) -> list[flo
     return known
 
 
-def _number(text: str) -> float | None:
+def _number(text: str) -> Place | None:
+    """Exactly, since ids and nanoseconds have more digits than a float."""
     try:
-        value = float(text)
-    except ValueError:
+        value = Decimal(text)
+    except InvalidOperation:
         return None
-    return value if math.isfinite(value) else None
+    return value if value.is_finite() else None
 
 
-def _seconds(text: str) -> float | None:
+def _seconds(text: str) -> Place | None:
     """A time in seconds since 1970; one without a zone is UTC."""
     try:
         time = datetime.fromisoformat(text)
