@@ -27,7 +27,7 @@ def tumours() -> pd.DataFrame:
 
 
 def csv(path: Path, table: pd.DataFrame, **how: object) -> Path:
-    table.to_csv(path, index=False, **how)  # type: ignore[call-overload]
+    table.to_csv(path, **{"index": False, **how})  # type: ignore[call-overload]
     return path
 
 
@@ -63,6 +63,44 @@ def test_a_column_that_tells_the_label_and_one_that_names_rows_are_left_out(tmp_
     assert found.label["columns"] == {"age": "number", "country": "category"}
     assert "cancelled (alone tells label, as if it were known only afterwards)" in found.told
     assert "customer (another value in each row)" in found.told
+
+
+def people(**columns: object) -> pd.DataFrame:
+    random = np.random.default_rng(1)
+    label = random.choice(["x", "y"], 60)
+    return pd.DataFrame({"age": random.integers(18, 80, 60), "label": label}).assign(**columns)
+
+
+@pytest.mark.parametrize(
+    ("cells", "example"),
+    [
+        ([f"{number:,}" for number in range(1000, 61_000, 1000)], "'1,000'"),
+        ([f"1.{number},50" for number in range(100, 160)], "'1.100,50'"),
+        ([f"{number:,}.5" for number in range(2_000_000, 2_000_060)], "'2,000,000.5'"),
+    ],
+)
+def test_thousands_are_not_taken_for_decimals_or_categories(
+    tmp_path: Path, cells: list[str], example: str
+) -> None:
+    path = csv(tmp_path / "t.csv", people(income=cells), sep=";")
+    with pytest.raises(Refused, match=f"column income .* has {example}.*without them"):
+        survey_table(path, {})
+
+
+def test_what_a_person_may_not_have_meant_is_told(tmp_path: Path) -> None:
+    table = people(size=[*range(59), "unknown"], rooms=[*range(1, 4)] * 19 + ["many"] * 3)
+    table.loc[:6, "label"] = "X "
+    found = survey_table(csv(tmp_path / "t.csv", table, index=True), {})
+    assert "taken for categories: rooms (3 of 60 cells no number, as 'many')" in found.told
+    assert "one without a name (numbers the rows)" in found.told
+    assert "size (another value in each row; 1 of 60 cells no number, as 'unknown')" in found.told
+    assert "only case differs: X and x" in found.told
+
+
+def test_a_packed_table_and_a_name_over_two_lines_are_read(tmp_path: Path) -> None:
+    table = people().rename(columns={"age": "age\n(years)"})
+    found = survey_table(csv(tmp_path / "t.csv.gz", table), {})
+    assert found.label["columns"] == {"age\n(years)": "number"}
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ def _left_out(texts: list[str]) -> str:
     return f"; {empty:,} without a text are left out" if empty else ""
 
 
-def _doubtful(counts: dict[str, int]) -> str:
+def doubtful(counts: dict[str, int]) -> str:
     """What is said of classes that a person may not have meant; empty where there are none."""
     few = _few(counts)
     by_letters: dict[str, list[str]] = {}
@@ -360,7 +360,7 @@ def _of_labelled_rows(
         counts=counts,
         told=f"{rows:,} texts, a row each, in {len(counts)} classes: {shown(counts)}"
         + (f"; {unlabelled:,} without a class are left out" if unlabelled else "")
-        + _doubtful(counts),
+        + doubtful(counts),
         kinds=[str(rule["name"])],
         summary=f"Names what a text is: {_listed(counts)}."
         if labelled
