@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recipes.text_generation.conversations import ConversationReader
-from recipes.text_generation.corpus import Corpus, Part, corpus
+from recipes.text_generation.corpus import Corpus, SplitTable, corpus
 from recipes.text_generation.mixture import Mixed, grouped, trained_on
 from recipes.text_generation.schema import Fields
 from recipes.text_generation.size import UnusableStart
@@ -24,7 +24,7 @@ Packed = tuple[Tensor, Tensor, Tensor, Tensor]
 NO_TARGET = -100
 
 
-class Packing:
+class RowPacking:
     """Blocks of a corpus' rows in this order, each made when it is asked for.
 
     A row that crosses a block's end goes on in the next without its beginning. A row of n tokens
@@ -63,7 +63,7 @@ class Packing:
 class Pass(NamedTuple):
     """One way through the rows, and the order that its blocks come in."""
 
-    packing: Packing
+    packing: RowPacking
     mixed: np.ndarray
 
 
@@ -91,13 +91,13 @@ class Blocks(Steps):
         corpus, context = self.data.train, self.data.context
         random = np.random.default_rng([self.data.seed, epoch, 0])
         if self.data.mixed:
-            packing = Packing(corpus, self.data.mixed.rows(epoch), context)
+            packing = RowPacking(corpus, self.data.mixed.rows(epoch), context)
             return Pass(packing, random.permutation(len(packing)))
         # An order costs milliseconds, so those of earlier passes are drawn and left.
         for _ in range(number + 1):
             order = random.permutation(len(corpus))
             mixed = random.permutation(self._each(epoch))
-        return Pass(Packing(corpus, order, context), mixed)
+        return Pass(RowPacking(corpus, order, context), mixed)
 
     def _each(self, epoch: int) -> int:
         """The blocks of a pass, in whatever order its rows are."""
@@ -124,7 +124,7 @@ class Held(torch.utils.data.Dataset[Packed]):
     """The validation rows in blocks, batch by batch."""
 
     def __init__(self, corpus: Corpus, context: int, batch: int) -> None:
-        self.packing = Packing(corpus, np.arange(len(corpus)), context)
+        self.packing = RowPacking(corpus, np.arange(len(corpus)), context)
         self.batch = batch
 
     def __len__(self) -> int:
@@ -148,12 +148,12 @@ class Data(lightning.LightningDataModule):
     def __init__(self, fields: Fields, splits: Splits) -> None:
         super().__init__()
         self.fields, self.seed = fields, splits.seed
-        self.source = Part(splits.folder / "train.parquet", splits.rows)
+        self.source = SplitTable(splits.folder / "train.parquet", splits.rows)
         self.context, vocabulary = fields.bounds()
         self.tokens = self._tokens(vocabulary)
         reader = ConversationReader(self.tokens)
         self.train = corpus(self.source, reader)
-        self.valid = corpus(Part(splits.folder / "valid.parquet"), reader)
+        self.valid = corpus(SplitTable(splits.folder / "valid.parquet"), reader)
         self.mixed = self._mixed()
 
     def _tokens(self, vocabulary: int) -> Tokens:

@@ -26,7 +26,7 @@ class UnusableMixture(Refused, ValueError):
 
 
 @dataclass(frozen=True)
-class Group:
+class SourceGroup:
     """Some rows of a corpus that are drawn by one share."""
 
     name: str
@@ -37,7 +37,7 @@ class Group:
 
 def grouped(
     corpus: Corpus, mixture: Mapping[str, float], replay: float, before: np.ndarray | None
-) -> list[Group]:
+) -> list[SourceGroup]:
     """The groups of a training.
 
     `before` has the hashes of the rows that the start was trained on, sorted; None: it does not
@@ -59,7 +59,7 @@ def grouped(
 
 def _by_source(
     corpus: Corpus, mixture: Mapping[str, float], chosen: np.ndarray, share: float, more: str
-) -> list[Group]:
+) -> list[SourceGroup]:
     """The chosen rows by their sources, whose weights are `share` together."""
     places, sizes = corpus.groups[:], corpus.sizes()
     groups = []
@@ -68,12 +68,12 @@ def _by_source(
         tokens = int(sizes[rows].sum())
         weight = mixture[source] if mixture else float(tokens)
         if weight and tokens:
-            groups.append(Group(source + more, weight, rows, tokens))
+            groups.append(SourceGroup(source + more, weight, rows, tokens))
     total = sum(group.weight for group in groups)
     return [replace(group, weight=share * group.weight / total) for group in groups]
 
 
-def _non_empty(groups: list[Group], corpus: Corpus) -> list[Group]:
+def _non_empty(groups: list[SourceGroup], corpus: Corpus) -> list[SourceGroup]:
     if not groups:
         raise UnusableMixture(
             "model.mixture: no source with a weight has training rows; there are rows of "
@@ -98,7 +98,7 @@ def refuse_unknown(corpus: Corpus, mixture: Mapping[str, float]) -> None:
             )
 
 
-def quotas(groups: Sequence[Group], budget: float, left: Sequence[float]) -> list[float]:
+def quotas(groups: Sequence[SourceGroup], budget: float, left: Sequence[float]) -> list[float]:
     """How many tokens of a budget each group gives: by its weight, and at most what is left of it.
 
     What a group cannot give the others do, by their weights. Raises UnusableMixture where all of
@@ -120,7 +120,7 @@ class Mixed:
     """Which rows each epoch of a training has, by the shares of their groups."""
 
     def __init__(
-        self, corpus: Corpus, groups: Sequence[Group], budget: int, most: float, seed: int
+        self, corpus: Corpus, groups: Sequence[SourceGroup], budget: int, most: float, seed: int
     ) -> None:
         """`budget` is an epoch's tokens; no group is gone through more than `most` times."""
         self.sizes, self.groups, self.seed = corpus.sizes(), groups, seed
@@ -155,7 +155,7 @@ class Mixed:
         drawn = [self.drawn(number, *span) for number, span in enumerate(spans)]
         return np.random.default_rng([self.seed, epoch, 1]).permutation(np.concatenate(drawn))
 
-    def drawn(self, number: int, group: Group, span: tuple[float, float]) -> np.ndarray:
+    def drawn(self, number: int, group: SourceGroup, span: tuple[float, float]) -> np.ndarray:
         """A group's rows that begin within a span of its passes."""
         first, last = (math.floor(place / group.tokens) for place in span)
         parts = []

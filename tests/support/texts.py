@@ -9,7 +9,7 @@ import pandas as pd
 
 from recipes.text_generation.conversations import whole
 from recipes.text_generation.corpus import Corpus
-from recipes.text_generation.data import Packing
+from recipes.text_generation.data import RowPacking
 from recipes.text_generation.recipe import TextGeneration
 from tests.support.hardware import HARDWARE
 
@@ -31,7 +31,7 @@ def examples(texts: list[str]) -> pd.DataFrame:
 
 def packed(corpus: Corpus, context: int) -> np.ndarray:
     """All blocks of a corpus in the order of its rows (4, N, T)."""
-    packing = Packing(corpus, np.arange(len(corpus)), context)
+    packing = RowPacking(corpus, np.arange(len(corpus)), context)
     return packing.blocks(np.arange(len(packing)))
 
 
