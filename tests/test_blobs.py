@@ -101,6 +101,20 @@ def test_a_packing_that_broke_leaves_the_packs_of_before(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["mill"]
 
 
+def test_a_packing_that_broke_beside_an_unreadable_list_removes_no_pack(tmp_path: Path) -> None:
+    with Packing(tmp_path / "mill") as packing:
+        digest = packing.add(b"a picture")
+    (tmp_path / "mill/packs.json").write_text("{")
+    with pytest.raises(OSError, match="full"), Packing(tmp_path / "mill") as packing:
+        packing.add(b"another")
+        raise OSError("full")
+    assert [*(tmp_path / "mill").glob("*.pack")]
+    with Packing(tmp_path / "mill") as packing:  # and the next one sweeps
+        packing.add(b"a picture")
+    assert Packs(tmp_path / "mill", Fault).get(digest) == b"a picture"
+    assert len([*(tmp_path / "mill").glob("*.pack")]) == 1
+
+
 FULL = """
 import resource, signal, sys
 from pathlib import Path

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from recipes.text_generation import corpus as corpora
 from recipes.text_generation.conversations import ConversationReader, whole
-from recipes.text_generation.corpus import Corpus, SplitTable, corpus
+from recipes.text_generation.corpus import Corpus, SplitPart, corpus
 from recipes.text_generation.data import Blocks, Data
 from recipes.text_generation.mixture import (
     ROWS,
@@ -71,7 +71,7 @@ def test_rows_come_back_from_their_files_as_the_reader_made_them(
 ) -> None:
     monkeypatch.setattr(corpora, "ROWS", 3)  # batches that end within the table
     path = table(tmp_path / "train.parquet", TEXTS, ["a", "b"] * 4)
-    one = corpus(SplitTable(path), reader())
+    one = corpus(SplitPart(path), reader())
     documents = reader().tokens.documents(TEXTS)
     assert len(one) == len(TEXTS) and one.asked is None
     assert all((one.reading(row).ids == ids).all() for row, ids in enumerate(documents))
@@ -81,27 +81,27 @@ def test_rows_come_back_from_their_files_as_the_reader_made_them(
     assert len(set(one.hashes[:].tolist())) == len(TEXTS)
     again = pickle.loads(pickle.dumps(one))  # as a loader's workers get it
     assert (again.ids[:] == one.ids[:]).all()
-    assert [len(corpus(SplitTable(path, rows), reader())) for rows in (1, 3, 7)] == [1, 3, 7]
+    assert [len(corpus(SplitPart(path, rows), reader())) for rows in (1, 3, 7)] == [1, 3, 7]
 
 
 def test_a_second_training_writes_no_tokens_and_a_cut_file_is_written_again(
     tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = table(tmp_path / "train.parquet", TEXTS)
-    first = corpus(SplitTable(path), reader()).ids[:]
+    first = corpus(SplitPart(path), reader()).ids[:]
     with monkeypatch.context() as patch:
         patch.setattr(corpora, "_write", lambda *given: pytest.fail("written again"))
-        assert (corpus(SplitTable(path), reader()).ids[:] == first).all()
+        assert (corpus(SplitPart(path), reader()).ids[:] == first).all()
     [file] = (state / "tokens").glob("*/ids")
     file.write_bytes(file.read_bytes()[:-2])
-    assert (corpus(SplitTable(path), reader()).ids[:] == first).all()
+    assert (corpus(SplitPart(path), reader()).ids[:] == first).all()
 
 
 def test_a_corpus_outlives_its_files_and_is_read_again_after_it_was_let_go(
     tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corpora, "MAPPED", 0)  # let go at each reading
-    one = corpus(SplitTable(table(tmp_path / "train.parquet", TEXTS)), reader())
+    one = corpus(SplitPart(table(tmp_path / "train.parquet", TEXTS)), reader())
     before = one.ids[:]
     [folder] = (state / "tokens").iterdir()
     shutil.rmtree(folder)  # as `tidemill clean` does
@@ -119,7 +119,7 @@ def test_a_disk_that_fills_while_tokens_are_written_leaves_no_part(
     path = table(tmp_path / "train.parquet", TEXTS)
     monkeypatch.setattr(corpora._Writer, "_add", full)
     with pytest.raises(OSError, match="No space left"):
-        corpus(SplitTable(path), reader())
+        corpus(SplitPart(path), reader())
     assert not [*(state / "tokens").iterdir()]
 
 

@@ -125,7 +125,7 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class SplitTable:
+class SplitPart:
     """A part of a split: its table, and how many of its rows are taken (0: all)."""
 
     path: Path
@@ -162,7 +162,7 @@ class SplitTable:
         return (one.learned for rows, _ in self.parsed() for one in rows)
 
 
-def corpus(part: SplitTable, reader: ConversationReader) -> Corpus:
+def corpus(part: SplitPart, reader: ConversationReader) -> Corpus:
     """A part's tokens, written where they are not. Raises UnusableConversation."""
     name = digest([sha256(part.path), part.rows, reader.tokens.body, reader.tokens.config])[:16]
     path = paths.state("tokens", name)
@@ -196,7 +196,7 @@ def _whole(path: Path) -> bool:
         return False
 
 
-def _write(part: SplitTable, reader: ConversationReader, path: Path) -> None:
+def _write(part: SplitPart, reader: ConversationReader, path: Path) -> None:
     """Write a part's files, all or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".tokens.", dir=path.parent))
@@ -220,7 +220,7 @@ class _Writer:
         self.rows = self.tokens = self.targets = self.chars = 0
         self.conversations = False
 
-    def write(self, part: SplitTable) -> dict[str, object]:
+    def write(self, part: SplitPart) -> dict[str, object]:
         """What is told of the files beside them."""
         names = ("ids", "starts", "asked", "groups", "hashes")
         total = part.rows or pq.read_metadata(part.path).num_rows

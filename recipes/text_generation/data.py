@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recipes.text_generation.conversations import ConversationReader
-from recipes.text_generation.corpus import Corpus, SplitTable, corpus
+from recipes.text_generation.corpus import Corpus, SplitPart, corpus
 from recipes.text_generation.mixture import Mixed, grouped, trained_on
 from recipes.text_generation.schema import Fields
 from recipes.text_generation.size import UnusableStart
@@ -148,12 +148,12 @@ class Data(lightning.LightningDataModule):
     def __init__(self, fields: Fields, splits: Splits) -> None:
         super().__init__()
         self.fields, self.seed = fields, splits.seed
-        self.source = SplitTable(splits.folder / "train.parquet", splits.rows)
+        self.source = SplitPart(splits.folder / "train.parquet", splits.rows)
         self.context, vocabulary = fields.bounds()
         self.tokens = self._tokens(vocabulary)
         reader = ConversationReader(self.tokens)
         self.train = corpus(self.source, reader)
-        self.valid = corpus(SplitTable(splits.folder / "valid.parquet"), reader)
+        self.valid = corpus(SplitPart(splits.folder / "valid.parquet"), reader)
         self.mixed = self._mixed()
 
     def _tokens(self, vocabulary: int) -> Tokens:

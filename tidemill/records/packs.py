@@ -195,17 +195,27 @@ class Packing:
 
     def _blob(self, digest: bytes) -> bytes:
         if digest in self.lying:
-            return self.before[self.lying[digest]].get(digest) or b""
+            blob = self.before[self.lying[digest]].get(digest)
+            if blob is None:
+                raise Fault(
+                    f"{self.lying[digest]} has lost the blob {digest.hex()[:12]}; run again"
+                )
+            return blob
         assert self.spool
         self.spool.seek(self.spooled[digest])
         return self.spool.read(self.sizes[digest])
 
     def _sweep(self) -> None:
-        """Remove every pack that is not listed, and what a killed writer left."""
+        """Remove every pack that is not listed, and what a killed writer left.
+
+        Where the list cannot be read nobody knows which packs are wanted, so all stay.
+        """
         swept(self.folder)
         listed = PackList.load(self.folder / "packs.json")
+        if listed is None:
+            return
         for path in self.folder.glob("*.pack"):
-            if listed is None or path.name not in listed.packs:
+            if path.name not in listed.packs:
                 path.unlink(missing_ok=True)
 
 
