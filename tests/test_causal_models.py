@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from recipes.text_generation import folder
-from recipes.text_generation.data import pack
 from recipes.text_generation.recipe import TextGeneration
 from recipes.text_generation.schema import Question
 from recipes.text_generation.size import Size, UnusableStart
 from recipes.text_generation.tokens import Tokens, trained
 from recipes.text_generation.transformer import Transformer
 from tests.support import causal_models
-from tests.support.texts import TEXTS, fitted, splits
+from tests.support.texts import TEXTS, corpus_of, fitted, packed, splits
 from tidemill.contract import Splits
 
 TOKENS = Tokens(trained(TEXTS, 400))
@@ -79,7 +78,8 @@ def test_a_network_that_transformers_has_not_keeps_its_own_names(tmp_path: Path)
 
 
 def logits(net: Any, documents: list[np.ndarray], context: int) -> Tensor:
-    ids, _, places, owner = (torch.from_numpy(part) for part in pack(documents, context))
+    blocks = packed(corpus_of(documents), context)
+    ids, _, places, owner = (torch.from_numpy(part) for part in blocks)
     with torch.no_grad():
         whole: Tensor = net.packed(ids, places, owner)
     return whole[0]

@@ -95,11 +95,13 @@ class Running:
     def workers(self) -> list[int]:
         import psutil
 
-        return [
-            child.pid
-            for child in psutil.Process(self.process.pid).children()
-            if child.status() != psutil.STATUS_ZOMBIE
-        ]
+        def lives(child: psutil.Process) -> bool:
+            try:
+                return bool(child.status() != psutil.STATUS_ZOMBIE)
+            except psutil.NoSuchProcess:  # it ended between the two questions
+                return False
+
+        return [child.pid for child in psutil.Process(self.process.pid).children() if lives(child)]
 
     def rss_mb(self) -> float:
         import psutil
