@@ -219,8 +219,12 @@ def test_a_configuration_that_says_too_little_is_refused(
         TextGeneration(start=str(tmp_path), context=context).bounds()
 
 
-def test_shards_and_plans_are_refused_for_what_is_not_counted_here(llama: Path) -> None:
-    recipe = TextGeneration(start=str(llama))
-    assert "not cut into shards" in recipe.unfit("fsdp")
-    with pytest.raises(UnusableStart, match="trained through transformers"):
-        recipe.plan(1, 1, "auto", "32-true")
+def test_shards_are_refused_of_a_network_of_transformers(llama: Path) -> None:
+    assert "not cut into shards" in TextGeneration(start=str(llama)).unfit("fsdp")
+
+
+def test_a_configuration_that_makes_no_network_gives_no_plan(tmp_path: Path) -> None:
+    body = {"model_type": "no-such-model", "max_position_embeddings": 8, "vocab_size": 9}
+    (tmp_path / "config.json").write_text(json.dumps(body))
+    with pytest.raises(UnusableStart, match="cannot be opened by transformers"):
+        TextGeneration(start=str(tmp_path)).plan(1, 1, "auto", "32-true")
