@@ -8,8 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.clean.selectors import Unreadable, cut
-from tasks.split.__main__ import leaks, place, refuse_empty, share
+from tasks.split.__main__ import refuse_empty
+from tasks.split.rules import place, share
 from tests.support.rooms import shingles
+from tests.support.splits import leaks
 from tidemill.engines.config.schema import Rule, SplitRule
 from tidemill.runtime.errors import Refused
 from tidemill.text import normal

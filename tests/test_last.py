@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.split.__main__ import place
+from tasks.split.rules import place
 from tidemill.engines.config.schema import SplitRule
 from tidemill.engines.dvc import snapshot_diff
 from tidemill.runtime.errors import Refused
