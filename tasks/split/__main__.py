@@ -6,7 +6,7 @@ in memory of a row is some tens of bytes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from tasks.split import write
-from tasks.split.facts import Compared, Facts, facts_of
+from tasks.split.facts import Compared, RowFacts, facts_of
 from tasks.split.leaks import leaks, prose_in
 from tasks.split.rules import PLACES, SPLITS, assigned
 from tasks.split.table import Examples
-from tasks.split.write import Table
+from tasks.split.write import RowTable, Writing
 from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import RecipeConfig
@@ -105,7 +105,7 @@ def _left_out(recipe: RecipeConfig, examples: Examples, where: np.ndarray) -> Le
     rank = np.where(where < len(SPLITS), where, -1).astype(np.int8)
     processes = config.runtime().processes
     groups = parts.mapped(partial(facts_of, compared), examples.groups, GROUP, processes)
-    facts: Iterator[Facts] = parts.progressed(groups, examples.sizes, "examples")
+    facts: Iterator[RowFacts] = parts.progressed(groups, examples.sizes, "examples")
     folder = paths.state("split")
     why, reasons, whole = leaks(rank, facts, prose_in(examples, compared), compared, folder)
     embargoes = PLACES[len(SPLITS) :]
@@ -117,14 +117,6 @@ def _left_out(recipe: RecipeConfig, examples: Examples, where: np.ndarray) -> Le
 def _named(places: np.ndarray, names: tuple[str, ...]) -> pd.Series:
     """Names by their places, with none for -1."""
     return pd.Series(pd.Categorical.from_codes(places.astype(int), pd.Index(names)))
-
-
-@dataclass(frozen=True)
-class Writing:
-    """A table and what writes it; the snapshot's digest comes of one of them."""
-
-    write: Callable[[Table], str | None]
-    table: Table
 
 
 def _written(out: Path, examples: Examples, where: np.ndarray, left_out: LeftOut) -> str:
@@ -139,7 +131,7 @@ def _written(out: Path, examples: Examples, where: np.ndarray, left_out: LeftOut
         for place, part in enumerate(SPLITS)
     }
     tables = [
-        Table(
+        RowTable(
             out / f"{part}.parquet",
             examples,
             write.in_split(kept, part),
@@ -148,20 +140,16 @@ def _written(out: Path, examples: Examples, where: np.ndarray, left_out: LeftOut
         )
         for part in SPLITS
     ]
-    lost = Table(out / "dropped.parquet", examples, left_out.why, left_out.reasons)
-    digests = Table(out / "buckets.parquet", examples, kept, SPLITS)
+    lost = RowTable(out / "dropped.parquet", examples, left_out.why, left_out.reasons)
+    digests = RowTable(out / "buckets.parquet", examples, kept, SPLITS)
     # The largest first, so that no process waits for another at the end.
     writings = [Writing(write.buckets, digests), *(Writing(write.rows, each) for each in tables)]
     writings.append(Writing(write.lost, lost))
     is_small = len(examples.groups) < 2  # soon done, by one process
     processes = 1 if is_small else config.runtime().processes
-    snapshot, *_ = parts.mapped(_write, writings, "table of the split", processes)
+    snapshot, *_ = parts.mapped(write.written, writings, "table of the split", processes)
     assert snapshot
     return snapshot
-
-
-def _write(writing: Writing) -> str | None:
-    return writing.write(writing.table)
 
 
 def refuse_empty(name: str, where: pd.Series, reasons: pd.Series) -> None:

@@ -98,7 +98,7 @@ def _form(value: object) -> object:
 
 
 @dataclass(frozen=True)
-class Facts:
+class RowFacts:
     """Of n rows in a row, of which p have prose."""
 
     exact: np.ndarray  # (n, 2) uint64: the same where group and inputs are
@@ -112,18 +112,18 @@ class Facts:
     slices: np.ndarray  # (n,) int16: places in `names`
     names: list[tuple[str, ...]]  # the names of the slices that a row has
 
-    def without_large(self) -> "Facts":
+    def without_large(self) -> "RowFacts":
         """The same without bands and runs, which are not kept in memory."""
         none = np.zeros(0, dtype=np.uint64)
         return replace(self, bands=none, runs=Runs(none, none.astype(np.int64)))
 
 
-def facts_of(compared: Compared, group: RowGroup) -> Facts:
+def facts_of(compared: Compared, group: RowGroup) -> RowFacts:
     """The facts of a row group."""
     return joined([facts(compared, frame) for frame in group.frames(COLUMNS)])
 
 
-def facts(compared: Compared, rows: pd.DataFrame) -> Facts:
+def facts(compared: Compared, rows: pd.DataFrame) -> RowFacts:
     """The facts of rows with the columns `inputs`, `target`, and any others of `COLUMNS`."""
     payloads = rows["payload"].tolist() if "payload" in rows else [None] * len(rows)
     asked = [
@@ -136,7 +136,7 @@ def facts(compared: Compared, rows: pd.DataFrame) -> Facts:
     words, bands = Bands(threshold=compared.threshold).of(texts)
     looks = ((row, pictures.look(body)) for row, body in enumerate(payloads) if body is not None)
     slices, names = _slices(rows)
-    return Facts(
+    return RowFacts(
         exact=_digests(asked),
         group=groups,
         places=places,
@@ -157,7 +157,7 @@ def _slices(rows: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, ...]]]:
     return np.array(places, dtype=np.int16), list(numbers)
 
 
-def joined(some: Sequence[Facts]) -> Facts:
+def joined(some: Sequence[RowFacts]) -> RowFacts:
     """The facts of rows that follow each other."""
     starts = np.cumsum([0, *(len(each.exact) for each in some)]).tolist()
     pairs = list(zip(starts, some, strict=False))
@@ -166,7 +166,7 @@ def joined(some: Sequence[Facts]) -> Facts:
     for each in some:
         own = [numbers.setdefault(names, len(numbers)) for names in each.names]
         slices.append(np.array(own, dtype=np.int16)[each.slices])
-    return Facts(
+    return RowFacts(
         exact=np.concatenate([each.exact for each in some]),
         group=np.concatenate([each.group for each in some]),
         places=np.concatenate([start + each.places for start, each in pairs]),

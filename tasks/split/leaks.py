@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.split.facts import COLUMNS, Compared, Facts, Question, joined
+from tasks.split.facts import COLUMNS, Compared, Question, RowFacts, joined
 from tasks.split.rules import SPLITS
 from tasks.split.runs import RunFiles
 from tasks.split.table import Examples
@@ -51,8 +51,8 @@ def prose_in(examples: Examples, compared: Compared) -> Prose:
 
 
 def leaks(
-    rank: np.ndarray, facts: Iterable[Facts], prose: Prose, compared: Compared, folder: Path
-) -> tuple[np.ndarray, list[str], Facts]:
+    rank: np.ndarray, facts: Iterable[RowFacts], prose: Prose, compared: Compared, folder: Path
+) -> tuple[np.ndarray, list[str], RowFacts]:
     """Why a row of train or valid is left out: (N,) places in the reasons, or -1; the reasons.
 
     `rank`, (N,): the place in SPLITS of each row, or -1 for one that is in none. `facts` are those
@@ -80,7 +80,7 @@ def leaks(
     return why, reasons, whole
 
 
-def _gathered(facts: Iterable[Facts], table: BandTable, runs: RunFiles) -> Facts:
+def _gathered(facts: Iterable[RowFacts], table: BandTable, runs: RunFiles) -> RowFacts:
     """All facts in one, with bands and runs in files."""
     small, start = [], 0
     for each in facts:
@@ -105,7 +105,7 @@ def _strictest_of(head: np.ndarray, rank: np.ndarray) -> np.ndarray:
 
 
 def _strictest_near(
-    whole: Facts, rank: np.ndarray, table: BandTable, prose: Prose, threshold: float
+    whole: RowFacts, rank: np.ndarray, table: BandTable, prose: Prose, threshold: float
 ) -> np.ndarray:
     """(N,): the strictest split that a row of the same cluster of near copies is in."""
     sets = Sets(len(rank))

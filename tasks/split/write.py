@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tidemill.records.tables import BUCKETS, EXAMPLES, LOST, WEIGHT, TableWriter
 
 
 @dataclass(frozen=True)
-class Table:
+class RowTable:
     """One of the tables: of which rows, and where it lies."""
 
     path: Path
@@ -42,7 +42,7 @@ class Table:
                         yield table.filter(pa.array(places >= 0)), places[places >= 0]
 
 
-def rows(table: Table) -> None:
+def rows(table: RowTable) -> None:
     """The rows of a split, with a column for each slice beside the JSON."""
     schema = EXAMPLES.append(WEIGHT) if WEIGHT.name in table.examples.names else EXAMPLES
     own = schema.names
@@ -58,7 +58,7 @@ def rows(table: Table) -> None:
             writer.add(some)
 
 
-def lost(table: Table) -> None:
+def lost(table: RowTable) -> None:
     """The rows that are in no split, with why."""
     with TableWriter(table.path, LOST) as writer:
         for some, places in table.kept():
@@ -66,7 +66,7 @@ def lost(table: Table) -> None:
             writer.add(some.append_column("reason", pa.array(reasons, pa.string())))
 
 
-def buckets(table: Table) -> str:
+def buckets(table: RowTable) -> str:
     """The digests of the rows of all splits by bucket; gives the snapshot's."""
     digests = Buckets()
     for group in table.examples.groups:
@@ -107,6 +107,19 @@ def small(path: Path, score: Score) -> dict[str, list[str]]:
         if names:
             few[column] = sorted(names)
     return few
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A table and what writes it; the snapshot's digest comes of one of them."""
+
+    write: Callable[[RowTable], str | None]
+    table: RowTable
+
+
+def written(writing: Writing) -> str | None:
+    """Write it: processes take work from modules that are none's `__main__`."""
+    return writing.write(writing.table)
 
 
 def in_split(where: np.ndarray, part: str) -> np.ndarray:
