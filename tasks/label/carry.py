@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from tasks.label import people
-from tasks.label.__main__ import examined
+from tasks.label.examples import examined
 from tidemill.engines import config
 from tidemill.records import blobs, carried
 from tidemill.runtime.files import write

@@ -18,12 +18,12 @@ from tasks.split import write
 from tasks.split.facts import Compared, RowFacts, facts_of
 from tasks.split.leaks import leaks, prose_in
 from tasks.split.rules import PLACES, SPLITS, assigned
-from tasks.split.table import Examples
 from tasks.split.write import RowTable, Writing
 from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import RecipeConfig
-from tidemill.records import carried
+from tidemill.records import blobs, carried
+from tidemill.records.groups import Grouped
 from tidemill.run import main
 from tidemill.runtime import parts, paths, process
 from tidemill.runtime.errors import Refused
@@ -37,7 +37,7 @@ def split(name: str) -> None:
     out = paths.data("splits", name)
     with locked(paths.state("locks", f"split-{name}")):
         swept(out)
-        examples = Examples.of(name)
+        examples = _examples(name)
         process.progress(0, examples.rows, "examples")
         where = _assigned(recipe, examples)
         left_out = _left_out(recipe, examples, where)
@@ -59,14 +59,25 @@ def split(name: str) -> None:
         process.progress(examples.rows, examples.rows, "examples")
 
 
-def _assigned(recipe: RecipeConfig, examples: Examples) -> np.ndarray:
+def _examples(recipe: str) -> Grouped:
+    """A recipe's examples. Raises Refused where there are none, or of an earlier form."""
+    path = paths.data("labels", recipe) / "examples.parquet"
+    examples = Grouped.of(path) if path.is_file() else None
+    if examples is None or not examples.rows:
+        raise Refused(f"data/labels/{recipe} has no examples; run python -m tasks.label {recipe}")
+    if "blob" not in examples.names:
+        raise blobs.earlier(f"data/labels/{recipe}", f"label@{recipe}")
+    return examples
+
+
+def _assigned(recipe: RecipeConfig, examples: Grouped) -> np.ndarray:
     """The split of every example, by the ids by which its document was split first.
 
     (N,) places in PLACES. Raises Refused where documents have other ids than in the last snapshot,
     and would move.
     """
     name = recipe.application
-    first, processes = carried.read(name), config.runtime().processes
+    first, processes = carried.read(name), config.processes()
     where = assigned(recipe.split.rules, examples, first, processes)
     ids = ["source", "doc_id"]
     frames = (frame for group in examples.groups for frame in group.frames(ids))
@@ -94,7 +105,7 @@ class LeftOut:
     names: tuple[tuple[str, ...], ...]
 
 
-def _left_out(recipe: RecipeConfig, examples: Examples, where: np.ndarray) -> LeftOut:
+def _left_out(recipe: RecipeConfig, examples: Grouped, where: np.ndarray) -> LeftOut:
     policy = recipe.split
     compared = Compared(
         policy.near_duplicates,
@@ -103,7 +114,7 @@ def _left_out(recipe: RecipeConfig, examples: Examples, where: np.ndarray) -> Le
         policy.copies == "rows",
     )
     rank = np.where(where < len(SPLITS), where, -1).astype(np.int8)
-    processes = config.runtime().processes
+    processes = config.processes()
     groups = parts.mapped(partial(facts_of, compared), examples.groups, GROUP, processes)
     facts: Iterator[RowFacts] = parts.progressed(groups, examples.sizes, "examples")
     folder = paths.state("split")
@@ -119,7 +130,7 @@ def _named(places: np.ndarray, names: tuple[str, ...]) -> pd.Series:
     return pd.Series(pd.Categorical.from_codes(places.astype(int), pd.Index(names)))
 
 
-def _written(out: Path, examples: Examples, where: np.ndarray, left_out: LeftOut) -> str:
+def _written(out: Path, examples: Grouped, where: np.ndarray, left_out: LeftOut) -> str:
     """Write the tables; the digest of the snapshot."""
     kept = np.where(left_out.why < 0, where, -1).astype(np.int8)
     slices = {
@@ -146,7 +157,7 @@ def _written(out: Path, examples: Examples, where: np.ndarray, left_out: LeftOut
     writings = [Writing(write.buckets, digests), *(Writing(write.rows, each) for each in tables)]
     writings.append(Writing(write.lost, lost))
     is_small = len(examples.groups) < 2  # soon done, by one process
-    processes = 1 if is_small else config.runtime().processes
+    processes = 1 if is_small else config.processes()
     snapshot, *_ = parts.mapped(write.written, writings, "table of the split", processes)
     assert snapshot
     return snapshot

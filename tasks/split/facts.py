@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from tasks.split.runs import Runs, runs_of
-from tasks.split.table import RowGroup
 from tidemill.kit import content, pictures
+from tidemill.records.groups import RowGroup
 from tidemill.text import normal
 from tidemill.text.lsh import Bands
 

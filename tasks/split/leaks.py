@@ -13,8 +13,8 @@ import numpy as np
 from tasks.split.facts import COLUMNS, Compared, Question, RowFacts, joined
 from tasks.split.rules import SPLITS
 from tasks.split.runs import RunFiles
-from tasks.split.table import Examples
 from tidemill.kit import pictures
+from tidemill.records.groups import Grouped
 from tidemill.text import duplicates
 from tidemill.text.duplicates import Alike, Sets
 from tidemill.text.lsh import BandTable, shape
@@ -27,7 +27,7 @@ NEIGHBOURS = 32  # pictures of a bucket that one is compared with
 Prose = Callable[[Sequence[int]], Sequence[str]]  # gives the prose of some rows
 
 
-def prose_in(examples: Examples, compared: Compared) -> Prose:
+def prose_in(examples: Grouped, compared: Compared) -> Prose:
     """The prose of rows of a table, read where they lie."""
     columns = [name for name in COLUMNS if name in ("inputs", "target")]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from tasks.split.last import last, named_column, row_name
-from tasks.split.table import Examples, RowGroup
 from tidemill.engines.config.schema import SplitRule
 from tidemill.records import carried
+from tidemill.records.groups import Grouped, RowGroup
 from tidemill.runtime import parts
 from tidemill.runtime.errors import Refused
 
@@ -23,7 +23,7 @@ LONG = ("payload", "blob", "inputs", "target", "votes")  # read where a rule nam
 
 
 def assigned(
-    rules: Sequence[SplitRule], examples: Examples, first: Mapping[str, str], processes: int = 0
+    rules: Sequence[SplitRule], examples: Grouped, first: Mapping[str, str], processes: int = 0
 ) -> np.ndarray:
     """(N,): the place in `PLACES` of each row, by the ids by which its document was split first.
 
@@ -64,7 +64,7 @@ def _numbers(where: pd.Series) -> np.ndarray:
 
 
 def _last(
-    rule: SplitRule, examples: Examples, columns: Sequence[str], first: Mapping[str, str]
+    rule: SplitRule, examples: Grouped, columns: Sequence[str], first: Mapping[str, str]
 ) -> tuple[np.ndarray, pd.Series]:
     """The rows of a rule's source, and the split of each; what the rule needs is in memory."""
     read = [*dict.fromkeys([*columns, "inputs"])] if first else columns

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from tasks.split.digest import Buckets, snapshot
 from tasks.split.rules import SPLITS
-from tasks.split.table import AT_ONCE, Examples
 from tidemill.engines.config.schema import Score
+from tidemill.records.groups import AT_ONCE, Grouped
 from tidemill.records.tables import BUCKETS, EXAMPLES, LOST, WEIGHT, TableWriter, save
 
 
@@ -23,7 +23,7 @@ class RowTable:
     """One of the tables: of which rows, and where it lies."""
 
     path: Path
-    examples: Examples
+    examples: Grouped
     places: np.ndarray  # (N,) int8: of each row of the examples its place in `names`, or -1
     names: tuple[str, ...]  # splits, or reasons
     slices: tuple[str, ...] = ()  # the names of the slices of these rows

@@ -120,6 +120,7 @@ def save(path: Path, table: pa.Table, schema: pa.Schema) -> None:
 
 
 GROUP_ROWS, GROUP_BYTES = 50_000, 32 * 2**20  # of a row group that is written: what comes first
+LABEL_BYTES = 8 * 2**20  # of examples: a row group is what one process of split works on
 
 
 class TableWriter:
@@ -128,8 +129,8 @@ class TableWriter:
     In memory are the rows of one row group. The file is there when the block ends well.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.path, self.schema = path, schema
+    def __init__(self, path: Path, schema: pa.Schema, group_bytes: int = GROUP_BYTES) -> None:
+        self.path, self.schema, self.group_bytes = path, schema, group_bytes
         self.waiting: list[pa.Table] = []
         self.rows = self.bytes = 0
         self.stack = ExitStack()
@@ -149,7 +150,7 @@ class TableWriter:
             self.waiting.append(some)
             self.rows += some.num_rows
             self.bytes += some.nbytes
-            if self.rows >= GROUP_ROWS or self.bytes >= GROUP_BYTES:
+            if self.rows >= GROUP_ROWS or self.bytes >= self.group_bytes:
                 self._write()
 
     def _write(self) -> None:
