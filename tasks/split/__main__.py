@@ -30,6 +30,7 @@ from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked, swept, write_json
 
 GROUP = "row group of examples"
+LARGE = 64 * 2**20  # bytes of examples, from which on tables are written side by side
 
 
 def split(name: str) -> None:
@@ -156,9 +157,13 @@ def _written(out: Path, examples: Grouped, where: np.ndarray, left_out: LeftOut)
     # The largest first, so that no process waits for another at the end.
     writings = [Writing(write.buckets, digests), *(Writing(write.rows, each) for each in tables)]
     writings.append(Writing(write.lost, lost))
-    is_small = len(examples.groups) < 2  # soon done, by one process
-    processes = 1 if is_small else config.processes()
-    snapshot, *_ = parts.mapped(write.written, writings, "table of the split", processes)
+    snapshot, *_ = parts.mapped(
+        write.written,
+        writings,
+        "table of the split",
+        config.processes(),
+        are_large=examples.bytes > LARGE,
+    )
     assert snapshot
     return snapshot
 

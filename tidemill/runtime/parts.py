@@ -7,6 +7,7 @@ is that of some parts and not of all.
 
 import multiprocessing
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -21,6 +22,7 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 TRIES = 3  # of a part whose process is killed, the last ones with no other beside it
+WORTH_S = 6.0  # a process takes a second or two of processor time to begin; 0: it always is
 AHEAD = 2  # parts for each process that are worked on or wait to be taken
 
 
@@ -30,21 +32,31 @@ def processors() -> int:
 
 
 def mapped(
-    work: Callable[[P], R], parts: Sequence[P], what: str, processes: int = 0
+    work: Callable[[P], R],
+    parts: Sequence[P],
+    what: str,
+    processes: int = 0,
+    are_large: bool = False,
 ) -> Iterator[R]:
     """What `work` gives for each part, in the order of the parts.
 
-    `work` and what it takes and gives are pickled, except where one process does it all, which is
-    then this one. `processes`: 0 is one for each processor. An error of `work` is raised where its
-    part's result would be. Raises Fault where a part's process is killed `TRIES` times; `what` is
-    how the message names a part.
+    `work` and what it takes and gives are pickled for other processes; it must not lie in a module
+    that is run as `__main__`. `processes`: 0 is one for each processor. They are started where
+    parts are large, or where the first ones show that the others would take this process more than
+    `WORTH_S`. An error of `work` is raised where its part's result would be. Raises Fault where a
+    part's process is killed `TRIES` times; `what` is how the message names a part.
     """
-    count = min(processes or processors(), len(parts))
-    if count <= 1:
-        yield from map(work, parts)
-        return
-    with _Pool(work, parts, what, count) as pool:
-        yield from pool.results()
+    count, waiting = processes or processors(), deque(parts)
+    are_large |= not WORTH_S
+    while waiting and (count == 1 or not are_large):
+        began = time.monotonic()
+        result = work(waiting.popleft())
+        are_large = len(waiting) * (time.monotonic() - began) > WORTH_S
+        yield result
+    done = len(parts) - len(waiting)
+    if waiting:
+        with _Pool(work, [*waiting], what, min(count, len(waiting)), done) as pool:
+            yield from pool.results()
 
 
 def progressed(results: Iterator[R], sizes: Sequence[int], unit: str, done: int = 0) -> Iterator[R]:
@@ -64,9 +76,10 @@ class _Pool(Generic[P, R]):
     """
 
     def __init__(
-        self, work: Callable[[P], R], parts: Sequence[P], what: str, processes: int
+        self, work: Callable[[P], R], parts: Sequence[P], what: str, processes: int, done: int
     ) -> None:
         self.work, self.parts, self.what, self.processes = work, parts, what, processes
+        self.done = done  # parts before these
         self.kills = 0  # one after the other, without a part that ended
         self.started: deque[tuple[int, Future[R]]] = deque()
         self.executor = self._executor()
@@ -110,7 +123,8 @@ class _Pool(Generic[P, R]):
         self.kills += 1
         if self.kills >= TRIES:
             raise Fault(
-                f"{self.what} {unfinished[0] + 1} of {len(self.parts)}: its process was killed "
+                f"{self.what} {self.done + unfinished[0] + 1} of {self.done + len(self.parts)}: "
+                f"its process was killed "
                 f"{TRIES} times, probably for want of memory; free some and run again",
                 killed=True,
             ) from error
