@@ -17,10 +17,10 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.label import decide, spool
-from tasks.label.decide import Decision
+from tasks.label.decide import LabelDecision
 from tasks.label.doubts import doubted
 from tasks.label.examples import (
-    Part,
+    DocumentPart,
     labelled,
     labelling,
     parts_of,
@@ -64,8 +64,9 @@ def _label(recipe: RecipeConfig, out: Path, folder: Path) -> None:
     made = parts.mapped(partial(labelled, work), some, "row group of documents", processes)
     sizes = [part.rows for part in some]
     by_part = list(parts.progressed(made, sizes, "documents"))
-    facts = joined(by_part)
     spooled = _Spooled(some, [len(each) for each in by_part], work.ranges, out)
+    facts = joined(by_part)
+    del by_part  # which takes as much memory again
     without_rare(recipe, facts)
     decision = decide.answered(name, facts, recipe.label)
     target = decide.targets(decision, facts)
@@ -99,12 +100,12 @@ def _label(recipe: RecipeConfig, out: Path, folder: Path) -> None:
 class _Spooled:
     """The examples of all parts in the order of their ids."""
 
-    parts: Sequence[Part]
+    parts: Sequence[DocumentPart]
     sizes: Sequence[int]
     ranges: int
     out: Path  # the folder of their tables, beside which blobs are found
 
-    def tables(self, decision: Decision, answers: Sequence[str]) -> Iterator[pa.Table]:
+    def tables(self, decision: LabelDecision, answers: Sequence[str]) -> Iterator[pa.Table]:
         """Some at a time, as it was decided."""
         there = [
             (part.spooled, start)
@@ -123,7 +124,7 @@ class _Spooled:
                     table = table.set_column(place, kind, pa.array(columns[name], kind.type))
             yield table
 
-    def usable(self, facts: ExampleFacts, decision: Decision) -> pd.DataFrame:
+    def usable(self, facts: ExampleFacts, decision: LabelDecision) -> pd.DataFrame:
         """All examples that are not dropped, with their payloads: all in memory."""
         tables = [
             table.filter(pa.array(facts.dropped[table["row"].to_numpy()] < 0))
@@ -137,7 +138,7 @@ def _write(
     out: Path,
     spooled: _Spooled,
     facts: ExampleFacts,
-    decision: Decision,
+    decision: LabelDecision,
     weights: np.ndarray,
 ) -> int:
     """Write the examples and those that were dropped; how many of the former all votes agree on.

@@ -26,7 +26,7 @@ TWICE = "its source asks this question twice"
 
 
 @dataclass
-class Decision:
+class LabelDecision:
     """What becomes of n examples, and what of it is to be reported.
 
     Where people or voters decide, `answer` is a place in the facts' answers, else -1.
@@ -41,14 +41,14 @@ class Decision:
     report: LabelReport
 
 
-def answered(name: str, facts: ExampleFacts, policy: LabelPolicy) -> Decision:
+def answered(name: str, facts: ExampleFacts, policy: LabelPolicy) -> LabelDecision:
     """Let the voters decide where that is asked for, then the people, who win.
 
     Changes the reasons of `facts`. Raises Refused where answers are no labels, but such are asked.
     """
     rows = len(facts)
     nothing = np.full(rows, -1, dtype=np.int32)
-    decision = Decision(
+    decision = LabelDecision(
         field=facts.field,
         answer=nothing,
         confidence=np.full(rows, np.nan),
@@ -93,7 +93,7 @@ def _refuse_without(name: str, facts: ExampleFacts) -> None:
         )
 
 
-def _take_in(decision: Decision, facts: ExampleFacts, by_people: Mapping[str, str]) -> None:
+def _take_in(decision: LabelDecision, facts: ExampleFacts, by_people: Mapping[str, str]) -> None:
     """Which examples people answered, and how."""
     if not by_people:
         return
@@ -127,7 +127,7 @@ def _unmatched(name: str, facts: ExampleFacts, by_people: Mapping[str, str]) -> 
 
 
 def _decide(
-    decision: Decision, facts: ExampleFacts, votes: Votes, true: Sequence[str | None]
+    decision: LabelDecision, facts: ExampleFacts, votes: Votes, true: Sequence[str | None]
 ) -> None:
     """Relabel every row by what its voters say; which way was taken, and how right each was."""
     way, answers, confidence, scores = decided(votes, true)
@@ -138,7 +138,7 @@ def _decide(
     decision.report["decided"] = {"by": way, **scores}
 
 
-def _take(decision: Decision, facts: ExampleFacts) -> None:
+def _take(decision: LabelDecision, facts: ExampleFacts) -> None:
     """The answers that people gave."""
     rows = np.flatnonzero(decision.by_people)
     if not len(rows):
@@ -152,12 +152,12 @@ def _take(decision: Decision, facts: ExampleFacts) -> None:
     decision.confidence[rows[~is_none]] = 1.0
 
 
-def final_answers(decision: Decision, facts: ExampleFacts) -> np.ndarray:
+def final_answers(decision: LabelDecision, facts: ExampleFacts) -> np.ndarray:
     """(n,) int32: the answer of each example as it was decided, in the facts' answers."""
     return np.where(decision.answer >= 0, decision.answer, facts.answer)
 
 
-def targets(decision: Decision, facts: ExampleFacts) -> np.ndarray:
+def targets(decision: LabelDecision, facts: ExampleFacts) -> np.ndarray:
     """(n,) uint64: the same where the target is the same, as it was decided."""
     changed = (decision.answer >= 0) & (decision.answer != facts.answer)
     if not changed.any():
@@ -207,7 +207,7 @@ def alike_labels(facts: ExampleFacts, answer: np.ndarray) -> list[dict[str, int]
     return alike
 
 
-def applied(columns: dict[str, list[Any]], decision: Decision, answers: Sequence[str]) -> None:
+def applied(columns: dict[str, list[Any]], decision: LabelDecision, answers: Sequence[str]) -> None:
     """Write into the columns of some rows, whose numbers are in `row`, what was decided of them."""
     for place, row in enumerate(columns["row"]):
         if decision.by_people[row]:

@@ -26,7 +26,7 @@ PLACES = ("doc_id", "source", "part", "original", "blob")  # of its document, th
 
 
 @dataclass(frozen=True)
-class Part:
+class DocumentPart:
     """Documents that one process labels, and the file that their examples go to."""
 
     groups: tuple[RowGroup, ...]
@@ -53,10 +53,10 @@ def in_parts(recipe: RecipeConfig) -> LabelledInParts | None:
     return application if isinstance(application, LabelledInParts) else None
 
 
-def parts_of(recipe: RecipeConfig, documents: Grouped, folder: Path) -> list[Part]:
+def parts_of(recipe: RecipeConfig, documents: Grouped, folder: Path) -> list[DocumentPart]:
     """A part for each row group, or one for all documents."""
     groups = [(group,) for group in documents.groups] if in_parts(recipe) else [documents.groups]
-    return [Part(some, folder / f"{number}.arrow") for number, some in enumerate(groups)]
+    return [DocumentPart(some, folder / f"{number}.arrow") for number, some in enumerate(groups)]
 
 
 def labelling(recipe: RecipeConfig, documents: Grouped) -> Labelling:
@@ -71,7 +71,7 @@ def labelling(recipe: RecipeConfig, documents: Grouped) -> Labelling:
     return Labelling(recipe, columns, ranges, known)
 
 
-def labelled(work: Labelling, part: Part) -> ExampleFacts:
+def labelled(work: Labelling, part: DocumentPart) -> ExampleFacts:
     """Label a part's documents, spool the examples, and give what is kept in memory of them."""
     facts, spooled = [], []
     for documents in _frames(work, part):
@@ -98,7 +98,7 @@ def refuse_unlisted(name: str) -> None:
         )
 
 
-def _frames(work: Labelling, part: Part) -> Iterator[pd.DataFrame]:
+def _frames(work: Labelling, part: DocumentPart) -> Iterator[pd.DataFrame]:
     frames = (frame for group in part.groups for frame in group.frames(work.columns))
     if in_parts(work.recipe):
         yield from frames
