@@ -1,6 +1,7 @@
 """How memory and processor time of the data steps grow with the documents, and what pictures take.
 
-    python -m benchmarks.parts [clean select label split pictures tokens] [--documents N] [--json]
+    python -m benchmarks.parts [clean select label split night pictures tokens]
+        [--documents N] [--json]
 
 Made texts of 1 kB, N of them at 1x (250 by default), then 4x and 16x, each step in one process of
 its own. The slope is the exponent of processor seconds by size between 4x and 16x, where what a
@@ -10,7 +11,8 @@ too: the ratio is of wall seconds. Clean reads collected files; the others begin
 have written, so that they can be measured at many texts. `pictures` are made strokes of N x 28 x 28
 and N x 128 x 128 pixels: what splits and packs take, beside the pictures' own bytes. `tokens` is a
 training of `text_generation` on the same texts, tokens written and read: its memory by the size of
-their files.
+their files. `night` is what a second night costs, in
+which one page of a hundred of 16 x N changed.
 """
 
 import argparse
@@ -42,6 +44,7 @@ from tidemill.records.tables import CLEANED, TableWriter
 from tidemill.text import normal
 
 TIMES = (1, 4, 16)
+OTHERS = ("night", "pictures", "tokens")
 STEPS = {"clean": "mill", "select": "languages", "label": "languages", "split": "languages"}
 A_FILE = 200  # documents of a collected file: one record is in memory at a time
 SLOPE = "<= 1.25"  # sorting and growing tables cost a little more than in proportion
@@ -190,6 +193,40 @@ def of_texts(steps: list[str], documents: int) -> Iterator[Row]:
             yield Row(name, two[step].wall, measured[-1].wall, "ratio <= 0.65", more)
 
 
+NIGHT = "ratio <= 0.05"  # of the first night's processor seconds
+PUSHED = "ratio <= 0.10"  # of its bytes
+TABLES = ("clean/mill", "select/languages", "labels/languages", "splits/languages")
+
+
+def of_night(pages: int) -> Iterator[Row]:
+    """A night in which one page of a hundred changed, beside the first."""
+    with tempfile.TemporaryDirectory() as folder:
+        room = project(Path(folder) / "room", "languages", SELECTOR)
+        made = [*texts(pages)]
+        changed = [f"{text} Once more." if at % 100 == 7 else text for at, text in enumerate(made)]
+        nights, files = [], []
+        for bodies in (made, changed):
+            named = {f"files:mill#{at}.csv": table([text]) for at, text in enumerate(bodies)}
+            room.collect(named, media="text/csv")
+            nights.append({step: cost(room, step, STEPS[step]) for step in STEPS})
+            files.append({name: size for place in TABLES for name, size in lying(room, place)})
+    for step in STEPS:
+        first, second = (night[step].seconds for night in nights)
+        yield Row(f"{step}: processor seconds of the second night", second, first, NIGHT)
+    both = [sum(used.seconds for used in night.values()) for night in nights]
+    yield Row("all data steps: processor seconds of the second night", both[1], both[0], NIGHT)
+    new = sum(size for name, size in files[1].items() if name not in files[0])
+    yield Row("bytes that the second night pushes", new, sum(files[0].values()), PUSHED)
+
+
+def lying(room: Room, place: str) -> Iterator[tuple[str, int]]:
+    """The files of a table by their content, which is how they are pushed; and their bytes."""
+    for path in (room.folder / "data" / place).rglob("*"):
+        if path.is_file():
+            body = path.read_bytes()
+            yield f"{place} {hashlib.sha256(body).hexdigest()}", len(body)
+
+
 def rows_of(step: str, measured: list[Cost], documents: int) -> Iterator[Row]:
     """The two slopes of a step, with what they are made of."""
     _, middle, largest = measured
@@ -289,6 +326,8 @@ def measured(steps: list[str], documents: int) -> Iterator[Row]:
         yield from of_clean(documents)
     if of_text := [step for step in steps if step in STEPS and step != "clean"]:
         yield from of_texts(of_text, documents)
+    if "night" in steps:
+        yield from of_night(documents * TIMES[-1])
     if "pictures" in steps:
         yield from (of_pictures(documents, side) for side in (28, 128))
     if "tokens" in steps:
@@ -297,11 +336,11 @@ def measured(steps: list[str], documents: int) -> Iterator[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("steps", nargs="*", choices=[[], *STEPS, "pictures", "tokens"], default=[])
+    parser.add_argument("steps", nargs="*", choices=[[], *STEPS, *OTHERS], default=[])
     parser.add_argument("--documents", type=int, default=250, help="at 1x")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    show(measured(given.steps or [*STEPS, "pictures", "tokens"], given.documents), given.json)
+    show(measured(given.steps or [*STEPS, *OTHERS], given.documents), given.json)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def facts_of(examples: pd.DataFrame) -> ExampleFacts:
         asked=_digests(examples["source"].tolist(), examples["inputs"].tolist()),
         target=hashes(targets),
         answer=answers.of([_answer(each, own) for each in given]),
-        votes=ballots.of(examples["votes"].tolist()),
+        votes=ballots.of(examples["votes"].fillna("{}").tolist()),
         dropped=reasons.of(dropped),
         answers=answers,
         ballots=ballots,

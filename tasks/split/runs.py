@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Self
 
@@ -76,7 +77,9 @@ def _windows(
     if not many.sum():
         return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
     number = _Numbers()
-    flat = np.array([number[word] for text in words for word in text], dtype=np.uint64)
+    flat = np.fromiter(
+        map(number.__getitem__, chain.from_iterable(words)), np.uint64, lengths.sum()
+    )
     starts = np.repeat(np.cumsum(lengths) - lengths, many)
     starts += np.arange(len(starts)) - np.repeat(np.cumsum(many) - many, many)
     hashes = np.zeros(len(starts), dtype=np.uint64)

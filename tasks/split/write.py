@@ -30,7 +30,7 @@ class RowTable:
 
     def kept(self) -> Iterator[tuple[pa.Table, np.ndarray]]:
         """The rows that are in it, as they lie in the examples, and their places in `names`."""
-        file = pq.ParquetFile(self.examples.path, memory_map=True)
+        file = pq.ParquetFile(self.examples.path)
         with file:
             for group in self.examples.groups:
                 row = group.start

@@ -30,7 +30,7 @@ class RowGroup:
         """These columns, some rows at a time; with payloads and `inputs` as a client asks."""
         is_filled = bool({*BLOBS} & {*columns})
         read = [*dict.fromkeys([*columns, "blob", "source"])] if is_filled else list(columns)
-        with pq.ParquetFile(self.path, memory_map=True) as file:
+        with pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(AT_ONCE, [self.number], read, use_threads=False):
                 frame = batch.to_pandas()
                 has_blobs = is_filled and frame["blob"].notna().any()
