@@ -110,7 +110,7 @@ def _example(row: Any, written: dict[str, set[str]], regions: dict[str, str]) ->
     target = row.language if row.kind == "article" else codes.locale(row.language)
     scripts = written.get(target or "", set())
     fits = row.letter_script in scripts if scripts else None
-    votes, confidence = _votes(row.text, target, fits)
+    votes, confidence = _votes(_identified(row), target, fits)
     dropped = None
     if not target or target == "und":
         dropped = "its source names no language we have"
@@ -138,9 +138,18 @@ def _example(row: Any, written: dict[str, set[str]], regions: dict[str, str]) ->
     }
 
 
-def _votes(text: str, target: str | None, fits: bool | None) -> tuple[Ballot, float]:
+def _identified(row: Any) -> tuple[str | None, float]:
+    """What the identifier says, which clean has asked of every text."""
+    if not isinstance(row.language_found, str):
+        return identifier()(row.text)
+    return codes.identified(row.language_found), float(row.language_score)
+
+
+def _votes(
+    identified: tuple[str | None, float], target: str | None, fits: bool | None
+) -> tuple[Ballot, float]:
     """Each labelling function's vote, and the share of those cast that are for the target."""
-    voted, chance = identifier()(text)
+    voted, chance = identified
     ballots = [1.0]
     if voted and target in known() and chance >= 0.5:
         ballots.append(float(voted == target))
@@ -166,9 +175,12 @@ def _rows(frame: pd.DataFrame) -> Iterator[Any]:
         "chars",
         "letter_script",
         "original",
+        "language_found",
+        "language_score",
     ]
     one: Any = namedtuple("one", names)  # type: ignore[misc]
-    return map(one._make, zip(*(frame[name].tolist() for name in names), strict=True))
+    columns = (frame[name].tolist() if name in frame else [None] * len(frame) for name in names)
+    return map(one._make, zip(*columns, strict=True))
 
 
 def _scripts(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
