@@ -15,6 +15,7 @@ from prefect.schedules import Cron
 from prefect.states import Completed
 
 from flows import artifacts
+from flows.answer import answer
 from flows.approve import approve
 from flows.forms import Application, Source
 from flows.nightly import nightly
@@ -122,6 +123,9 @@ def deployments() -> list[Any]:
         ),
         collect.to_deployment("collect", tags=["tidemill"]),
         sweep.to_deployment("sweep", tags=["tidemill"]),
+        answer.to_deployment(
+            "answer", tags=["tidemill"], description="Files that wait for answers, each once."
+        ),
         approve.to_deployment("approve", tags=["tidemill"]),
         rollback.to_deployment("rollback", tags=["tidemill"]),
         watch_served.to_deployment(

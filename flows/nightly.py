@@ -9,6 +9,7 @@ from prefect import flow
 from prefect.states import Completed, Failed
 
 from flows import artifacts
+from flows.answer import answered
 from flows.forms import Application
 from flows.limits import spent
 from flows.retrain import RetrainOptions, retraining, run_name
@@ -103,6 +104,8 @@ def _night(applications: list[str]) -> Any:
             notify(f"{name}: Failed", ends[name], "Failed")
         else:
             ends[name] = _one(name, {use.name: collected[use.name] for use in recipe.sources})
+        if recipe.answers:
+            ends[name] = _with_answers(ends[name], answered(name))
     write_json(
         paths.state("night.json"),
         {"at": datetime.now().astimezone().isoformat(timespec="seconds"), "ends": ends},
@@ -110,6 +113,13 @@ def _night(applications: list[str]) -> Any:
     words = "; ".join(f"{name} {end}" for name, end in ends.items())
     failed = [name for name, end in ends.items() if end.startswith("Failed")]
     return Failed(message=words) if failed else Completed(name="Night", message=words, data=ends)
+
+
+def _with_answers(end: str, given: str) -> str:
+    """How an application's part ended, its waiting files with it: one failure is the night's."""
+    if not given.startswith("Failed") or end.startswith("Failed"):
+        return f"{end}; {given}"
+    return f"{given}; before that: {end}"
 
 
 def _one(name: str, collected: dict[str, Collected]) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -278,3 +280,86 @@ def test_answers_are_not_written_among_the_questions(here: Path) -> None:
     (here / "asked" / "one.txt").write_text("guten Morgen")
     with pytest.raises(Refused, match=r"lies in .* name another folder"):
         main(["languages", str(here / "asked"), "--out", str(here / "asked" / "out.csv")])
+
+
+# Files that wait ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def waiting(project: Project) -> Iterator[Path]:
+    """A folder of questions that a recipe names."""
+    recipe = project.folder / "conf/recipe/languages.yaml"
+    before = recipe.read_text()
+    answers = {"reads": "questions", "writes": "answers", "columns": {"text": "Comment"}}
+    recipe.write_text(before + yaml.safe_dump({"answers": {**answers, "form": "csv"}}))
+    (project.folder / "questions").mkdir()
+    yield project.folder / "questions"
+    recipe.write_text(before)
+    for folder in ("questions", "answers", ".tidemill/answers"):
+        shutil.rmtree(project.folder / folder, ignore_errors=True)
+
+
+def test_a_waiting_file_is_answered_once_and_again_when_it_changes(
+    project: Project, waiting: Path
+) -> None:
+    def answered() -> dict[str, Any]:
+        done = project.clone.tidemill("answer", "languages", "--json")
+        assert done.returncode == 0, done.stderr
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+    table(waiting / "a.csv", TEXTS)
+    table(waiting / "b.csv", TEXTS[:2])
+    (waiting / "c.csv").write_text("other\n1\n")
+    (waiting / ".half.csv").write_text("Comment\nx\n")
+    (waiting / "notes.txt").write_text("no table")
+    told = answered()
+    assert told["answered"] == {"a.csv": 5, "b.csv": 2} and told["unchanged"] == 0
+    assert list(told["refused"]) == ["c.csv"] and "no column 'Comment'" in told["refused"]["c.csv"]
+    folder = project.folder / "answers"
+    assert sorted(path.name for path in folder.iterdir()) == ["a.csv.csv", "b.csv.csv"]
+    first = (folder / "a.csv.csv").read_bytes()
+    table(waiting / "b.csv", TEXTS[:3])
+    (folder / "a.csv.csv").unlink()
+    told = answered()
+    assert told["answered"] == {"a.csv": 5, "b.csv": 3} and told["unchanged"] == 0
+    assert (folder / "a.csv.csv").read_bytes() == first
+    told = answered()
+    assert told["answered"] == {} and told["unchanged"] == 2
+    done = project.clone.tidemill("answer", "languages")
+    assert done.returncode == 1 and "c.csv: not answered: " in done.stderr
+
+
+def test_the_night_says_what_was_answered_and_what_was_not(
+    project: Project, waiting: Path, here: Path
+) -> None:
+    from flows.answer import asked, in_words
+    from flows.nightly import _with_answers
+    from tasks.predict.waiting import answered
+
+    table(waiting / "a.csv", TEXTS)
+    assert asked() == ["languages"]
+    words = in_words(answered("languages"))
+    assert words.startswith("1 files answered (5 rows) by version ")
+    assert _with_answers("Promoted", words) == f"Promoted; {words}"
+    (waiting / "c.csv").write_text("other\n1\n")
+    words = in_words(answered("languages"))
+    assert words.startswith("Failed: 1 files not answered, c.csv first: ")
+    assert "1 as before" in words
+    assert _with_answers("Promoted", words).startswith("Failed")
+    assert _with_answers("Failed: no network", words).startswith("Failed: no network; ")
+
+
+def test_folders_that_would_answer_answers_are_refused(project: Project, waiting: Path) -> None:
+    recipe = project.folder / "conf/recipe/languages.yaml"
+    for reads, writes, words in (
+        ("questions", "questions/answers", "lie in each other"),
+        ("questions", "questions", "lie in each other"),
+        ("/tmp/x", "answers", "name a folder of the project"),
+        ("../x", "answers", "name a folder of the project"),
+        ("gone", "answers", "no folder gone; make it"),
+    ):
+        body = yaml.safe_load(recipe.read_text()) | {"answers": {"reads": reads, "writes": writes}}
+        recipe.write_text(yaml.safe_dump(body))
+        done = project.clone.tidemill("answer", "languages")
+        assert done.returncode == 2 and words in done.stderr, done.stderr

@@ -19,6 +19,7 @@ from tidemill.cli.label import label as _label
 from tidemill.cli.new.command import new as _new
 from tidemill.cli.plan import plan as _plan
 from tidemill.cli.power import power as _power
+from tidemill.cli.predict import answer as _answer
 from tidemill.cli.predict import predict as _predict
 from tidemill.cli.restore import restore as _restore
 from tidemill.cli.rollback import rollback as _rollback
@@ -51,6 +52,7 @@ app.add_typer(_label, name="label")
 app.command("run")(_run)
 app.command("adopt")(_adopt)
 app.command("predict")(_predict)
+app.command("answer")(_answer)
 app.command("status")(_status)
 app.command("rollback")(_rollback)
 app.command("approve")(_approve)

@@ -166,3 +166,27 @@ def _file(field: str, path: str) -> str:
             f"input: {field} is read from a file, and {shown} cannot be ({error.strerror}); name "
             "one, or give the whole input as JSON with base64 in it"
         ) from error
+
+
+def answer(application: Application, as_json: Json = False) -> None:
+    """Answer the files that wait in the folder that conf/recipe names under `answers`.
+
+    Each file is answered once by each champion; a night does it too.
+    """
+    from tidemill.records.receipts import AnsweredFiles
+    from tidemill.runtime.process import answer as answer_of
+
+    told = answer_of(f"answer {application}", "tasks.predict.waiting", [application], AnsweredFiles)
+    if as_json:
+        out(told.model_dump())
+        return
+    if not told.version:
+        typer.echo(f"{application} has no champion yet; run: tidemill run {application}")
+        return
+    for name, rows in told.answered.items():
+        typer.echo(f"{terminal(name)}: {rows:,} rows answered by version {told.version}")
+    typer.echo(f"{told.unchanged:,} files were answered by version {told.version} before")
+    for name, why in told.refused.items():
+        typer.echo(f"{terminal(name)}: not answered: {terminal(why)}", err=True)
+    if told.refused:
+        raise typer.Exit(1)

@@ -223,6 +223,25 @@ class Predicted(Receipt):
     out: str
 
 
+class AnsweredFile(Receipt):
+    """A waiting file that was answered: by which version, and of which bytes."""
+
+    fingerprint: str
+    version: str
+    digest: str
+    columns: dict[str, str]
+
+
+class AnsweredFiles(Receipt):
+    """What became of the files that wait for an application's answers, each by its name."""
+
+    application: str
+    version: str  # "" where there is no champion yet, so that nothing was answered
+    answered: dict[str, int]  # rows
+    unchanged: int  # files that this version had answered
+    refused: dict[str, str]  # why
+
+
 class Verified(Receipt):
     """A version that was trained again."""
 

@@ -1,5 +1,6 @@
 """In which form a model leaves, and how it answers."""
 
+from pathlib import PurePosixPath
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -42,6 +43,36 @@ class Export(Strict):
         description="a form must be this share faster than fp32, or "
         "smaller and not slower, to be taken",
     )
+
+
+class Answers(Strict):
+    """Files that wait for answers: read when they are given, and part of no run's key."""
+
+    reads: str = Field(
+        description="the folder of the files and folders that are answered, from the project's root"
+    )
+    writes: str = Field(description="the folder that their answers go to, under the same names")
+    columns: dict[str, str] = Field(
+        default={}, description="a field of the input to its column, where they differ"
+    )
+    form: Literal["csv", "jsonl", "parquet"] = "parquet"
+
+    @model_validator(mode="after")
+    def _are_apart(self) -> "Answers":
+        for name in ("reads", "writes"):
+            path = PurePosixPath(getattr(self, name))
+            if path.is_absolute() or not path.parts or ".." in path.parts:
+                raise ValueError(
+                    f"answers.{name} is {getattr(self, name)!r}; name a folder of the project, as "
+                    "data/questions/NAME"
+                )
+        reads, writes = PurePosixPath(self.reads), PurePosixPath(self.writes)
+        if reads.is_relative_to(writes) or writes.is_relative_to(reads):
+            raise ValueError(
+                f"answers.writes {self.writes!r} and answers.reads {self.reads!r} lie in each "
+                "other, so answers would be questions; name folders beside each other"
+            )
+        return self
 
 
 class Serve(Strict):
