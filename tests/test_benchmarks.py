@@ -13,6 +13,7 @@ from tests.conftest import HERE
 SHORT = {
     "clean_slopes": ("--short",),
     "judge": ("--trials", "2"),
+    "memory": ("--short",),
     "parts": ("clean", "select", "label", "split", "tokens", "--documents", "10"),
     "sweep": ("--trials", "2"),
     "tables": ("--splits", "2"),

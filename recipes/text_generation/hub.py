@@ -6,6 +6,7 @@ Shapes as in transformer.py, with H the heads of keys and values.
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from recipes.text_generation.folder import pickled
+from recipes.text_generation.loss import Head
 from recipes.text_generation.size import CountedSize, UnusableStart
 from tidemill.kit.as_data import AS_DATA
 from tidemill.kit.pretrained import INDEX, unfit_index
+
+log = logging.getLogger(__name__)
 
 
 def counted_size(folder: str, context: int) -> CountedSize:
@@ -49,9 +53,10 @@ def counted_size(folder: str, context: int) -> CountedSize:
 class HubNetwork(nn.Module):
     """Any causal model of transformers, as the training here asks it."""
 
-    def __init__(self, model: Any, context: int) -> None:
+    def __init__(self, model: Any, context: int, apart: bool) -> None:
         super().__init__()
         self.model, self.context = model, context
+        self.apart = apart  # whether its logits are what `head` makes of its backbone's states
 
     @classmethod
     def opened(cls, folder: str, context: int) -> HubNetwork:
@@ -84,15 +89,33 @@ class HubNetwork(nn.Module):
                 f"start '{folder}': {len(missing)} weights are missing, {missing[0]} first; "
                 "bring all of them"
             )
-        return cls(model, context)
+        apart = comes_apart(model, min(context, 8))
+        if not apart:
+            log.warning(
+                "model_type %r makes its logits in a way of its own, so those of a whole batch are "
+                "in memory at once; lower model.batch where memory does not suffice",
+                model.config.model_type,
+            )
+        return cls(model, context, apart)
 
-    def packed(self, ids: Tensor, places: Tensor, documents: Tensor) -> Tensor:
-        """Logits (B, T, V) of blocks that hold several documents, none of which sees another.
+    def packed_states(self, ids: Tensor, places: Tensor, documents: Tensor) -> Tensor:
+        """States (B, T, D) of blocks that hold several documents, none of which sees another.
 
         transformers masks them by the places, which begin again with each document.
         """
+        states: Tensor = self.model.base_model(
+            input_ids=ids, position_ids=places, use_cache=False
+        ).last_hidden_state
+        return states
+
+    def packed(self, ids: Tensor, places: Tensor, documents: Tensor) -> Tensor:
+        """Their logits (B, T, V)."""
         logits: Tensor = self.model(input_ids=ids, position_ids=places, use_cache=False).logits
         return logits
+
+    def head(self) -> Head | None:
+        """What makes logits of its states; None where its architecture has a way of its own."""
+        return head_of(self.model) if self.apart else None
 
     def matrices(self) -> set[int]:
         """The ids of the weights that are maps between channels, without those of tokens."""
@@ -136,11 +159,54 @@ class HubNetwork(nn.Module):
                 setattr(model.get_submodule(owner), leaf, part.get_base_layer())
         for weight in model.parameters():
             weight.requires_grad_(True)
-        return HubNetwork(model, self.context)
+        return HubNetwork(model, self.context, self.apart)
 
     def save(self, package: Path) -> None:
         """config.json, generation_config.json and model.safetensors, as transformers writes it."""
         self.model.save_pretrained(package, max_shard_size="1TB")
+
+
+def head_of(model: Any) -> Head | None:
+    """The head that most architectures of transformers have; None where weights say it is another.
+
+    A layer of a kind of its own, or one more beside the backbone, may do nothing before training.
+    """
+    matrix = model.get_output_embeddings()
+    if type(matrix) is not nn.Linear:
+        return None
+    known = {id(weight) for part in (model.base_model, matrix) for weight in part.parameters()}
+    if any(id(weight) not in known for weight in model.parameters()):
+        return None
+    config = model.config.get_text_config()
+    factor = getattr(config, "logit_scale", None) or 1.0  # Cohere's
+    divisor = getattr(config, "logits_scaling", None) or 1.0  # Granite's, MiniCPM's
+    cap = getattr(config, "final_logit_softcapping", None)
+    return Head(matrix.weight, matrix.bias, factor / divisor, cap)
+
+
+@torch.no_grad()
+def comes_apart(model: Any, tokens: int) -> bool:
+    """Whether the head's logits of the backbone's states are what the whole model answers.
+
+    Asked of `tokens` tokens, since an architecture may do something else on its way to the logits.
+    UnusableStart where the model answers nothing.
+    """
+    ids = torch.arange(tokens)[None] % model.get_input_embeddings().weight.shape[0]
+    try:
+        whole = model(input_ids=ids, use_cache=False).logits
+    except Exception as error:  # whatever a configuration makes it raise
+        reason = " ".join(str(error).split())[:300]
+        kind = model.config.model_type
+        raise UnusableStart(f"a {kind!r} with this config.json answers nothing: {reason}") from None
+    head = head_of(model)
+    if head is None or model.base_model is model:
+        return False
+    try:
+        states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        apart = head.logits(states)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return apart.shape == whole.shape and torch.allclose(apart, whole, rtol=1e-4, atol=1e-5)
 
 
 class HubStep(nn.Module):

@@ -12,7 +12,6 @@ import lightning
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recipes.text_generation import folder
 from recipes.text_generation.data import NO_TARGET, Data, Packed
@@ -22,6 +21,7 @@ from recipes.text_generation.hub import (
     cache_shape,
     whole_text_difference,
 )
+from recipes.text_generation.loss import nats_of, summed_nats
 from recipes.text_generation.mixture import ROWS
 from recipes.text_generation.muon import Muon
 from recipes.text_generation.schema import Fields
@@ -57,9 +57,18 @@ class Generator(lightning.LightningModule):
     def loss(self, logits: Tensor, batch: Packed) -> Tensor:
         """Mean nats of the tokens that are asked; 0 where none is."""
         targets = batch[1].flatten()
-        whole = logits if logits.dtype == torch.float64 else logits.float()
-        nats = F.cross_entropy(whole, targets, ignore_index=NO_TARGET, reduction="sum")
-        return nats / (targets != NO_TARGET).sum().clamp(min=1)
+        return nats_of(logits, targets) / asked_tokens(targets)
+
+    def batch_loss(self, batch: Packed) -> Tensor:
+        """The same, without all logits of a batch in memory at once where that can be."""
+        head = self.net.head()
+        if head is None:
+            return self.loss(self.logits(batch), batch)
+        ids, targets, places, documents = batch
+        states = self.net.packed_states(ids, places, documents).flatten(0, 1)
+        targets = targets.flatten()
+        nats = summed_nats(head, states, targets)
+        return nats / asked_tokens(targets)
 
     def on_train_epoch_start(self) -> None:
         if self.data.mixed:
@@ -68,13 +77,13 @@ class Generator(lightning.LightningModule):
             self.log_dict({SHARE + name: share for name, share in shares.items()})
 
     def training_step(self, batch: Packed, step: int) -> Tensor:
-        loss = self.loss(self.logits(batch), batch)
+        loss = self.batch_loss(batch)
         self.log("train_loss", loss)
         return loss
 
     def validation_step(self, batch: Packed, step: int) -> None:
         told = int((batch[1] != NO_TARGET).sum())
-        self.log("valid_loss", self.loss(self.logits(batch), batch), batch_size=told)
+        self.log("valid_loss", self.batch_loss(batch), batch_size=told)
 
     def on_validation_epoch_end(self) -> None:
         loss = float(self.trainer.callback_metrics["valid_loss"])
@@ -99,6 +108,11 @@ class Generator(lightning.LightningModule):
             return min(1.0, (step + 1) / warm) * max(0.0, 1 - step / total)
 
         return scheduled(optimiser, rate)
+
+
+def asked_tokens(targets: Tensor) -> Tensor:
+    """How many targets there are; 1 where there is none."""
+    return (targets != NO_TARGET).sum().clamp(min=1)
 
 
 class GeneratorLearner(LightningLearner[Any, Data, Generator]):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from tidemill.runtime.errors import Refused
 
+LOGITS_AT_ONCE = 2**24  # of a training: 67 MB at 32 bits
 Positions = Literal["rotary", "learned"]
 Norm = Literal["rms", "layer"]
 
@@ -106,6 +107,11 @@ def sized(name: str, **changes: int | float | str) -> Size:
     """A named size with some of its numbers replaced; 0 and "" leave the size's own."""
     own: dict[str, Any] = {key: value for key, value in changes.items() if value}
     return replace(SIZES[name], **own)
+
+
+def positions_at_once(vocabulary: int) -> int:
+    """How many positions have their logits in memory at once, in training."""
+    return max(1, LOGITS_AT_ONCE // vocabulary)
 
 
 class UnusableStart(Refused, ValueError):

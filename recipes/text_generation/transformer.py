@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recipes.text_generation.loss import Head
 from recipes.text_generation.size import Size
 
 ROTARY_BASE = 10_000.0
@@ -150,14 +151,21 @@ class Transformer(nn.Module):
             values.append(value)
         return self.norm(states), torch.stack(keys), torch.stack(values)
 
-    def packed(self, ids: Tensor, places: Tensor, documents: Tensor) -> Tensor:
-        """Logits (B, T, V) of blocks that hold several documents, none of which sees another."""
+    def packed_states(self, ids: Tensor, places: Tensor, documents: Tensor) -> Tensor:
+        """States (B, T, D) of blocks that hold several documents, none of which sees another."""
         same = documents[:, :, None] == documents[:, None, :]
         mask = torch.tril(same)[:, None]
-        return self.logits(self.states(ids, places, mask)[0])
+        return self.states(ids, places, mask)[0]
+
+    def packed(self, ids: Tensor, places: Tensor, documents: Tensor) -> Tensor:
+        """Their logits (B, T, V)."""
+        return self.logits(self.packed_states(ids, places, documents))
+
+    def head(self) -> Head:
+        return Head(self.embedding.weight)
 
     def logits(self, states: Tensor) -> Tensor:
-        return F.linear(states, self.embedding.weight)
+        return self.head().logits(states)
 
     def forward(
         self, ids: Tensor, begins: Tensor, past_keys: Tensor, past_values: Tensor
