@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks.label.__main__ import LEAST_WEIGHT
+from tasks.label.doubts import LEAST_WEIGHT
 from tasks.label.issues import issues
 from tasks.label.people import field
 from tidemill import contract

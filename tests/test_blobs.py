@@ -479,6 +479,34 @@ def test_a_snapshot_comes_back_with_the_packs_that_it_names(pushed: tuple[Room, 
         blobs.examples(restored / "test.parquet")
 
 
+def test_a_reader_finds_blobs_that_a_night_packed_anew(tmp_path: Path) -> None:
+    packed(tmp_path, [b"one", b"two"])
+    reader = opened(tmp_path)
+    assert reader.get(sha256(b"one")) == b"one"
+    packed(tmp_path, [bytes([number]) * 60 for number in range(20)] + [b"one"])
+    assert reader.get(sha256(b"one")) == b"one"
+    assert reader.get(sha256(b"\x07" * 60)) == b"\x07" * 60
+    with pytest.raises(Fault, match=f"no pack has the blob {sha256(b'two')[:12]}"):
+        reader.get(sha256(b"two"))
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "g" * 64, "A" * 64, "0" * 63, "0" * 65, "0" * 64])
+def test_what_is_no_digest_or_nobodys_is_said_to_be_so(tmp_path: Path, digest: str) -> None:
+    packed(tmp_path, [b"one"])
+    words = "no pack has the blob 0" if digest == "0" * 64 else "is no sha256"
+    with pytest.raises(Fault, match=words):
+        opened(tmp_path).get(digest)
+
+
+@pytest.mark.parametrize("name", ["all-../../x.pack", "/etc/passwd", "all-0.pack", "2-" + "0" * 16])
+def test_a_list_names_packs_of_its_own_folder_alone(tmp_path: Path, name: str) -> None:
+    packed(tmp_path, [b"one"])
+    listed = json.loads((tmp_path / "packs.json").read_text())
+    (tmp_path / "packs.json").write_text(json.dumps(listed | {"packs": [name]}))
+    with pytest.raises(Fault, match="no list of packs"):
+        opened(tmp_path)
+
+
 @pytest.mark.system
 def test_who_compares_snapshots_or_seeks_lineage_pulls_no_pack(
     pushed: tuple[Room, str], monkeypatch: pytest.MonkeyPatch

@@ -8,8 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.clean.selectors import Unreadable, cut
-from tasks.split.__main__ import leaks, place, refuse_empty, share
+from tasks.split.__main__ import refuse_empty
+from tasks.split.rules import place, share
 from tests.support.rooms import shingles
+from tests.support.splits import leaks
+from tidemill import contract
 from tidemill.engines.config.schema import Rule, SplitRule
 from tidemill.runtime.errors import Refused
 from tidemill.text import normal
@@ -201,8 +204,6 @@ def test_the_script_of_a_text(body: str, script: str) -> None:
 
 
 def test_a_language_of_too_few_texts_is_left_out_with_the_reason() -> None:
-    from recipes.languages.voters import label
-
     base = {
         "source": "udhr",
         "kind": "article",
@@ -219,7 +220,8 @@ def test_a_language_of_too_few_texts_is_left_out_with_the_reason() -> None:
         {**base, "doc_id": str(n), "uri": f"u#{n}", "language": language, "text": body}
         for n, (language, body) in enumerate(said)
     ]
-    found = label(pd.DataFrame(rows), 5)
+    application = contract.application("languages")
+    found = application.label(pd.DataFrame(rows), {"min_examples": 5})
     assert found["dropped"].tolist() == [None] * 6 + ["fewer than 5 texts of its language"]
 
 

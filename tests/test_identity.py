@@ -24,8 +24,10 @@ from tasks.label.carry import carry
 from tasks.select import __main__ as select_step
 from tasks.select.known import first_by_name
 from tasks.split import __main__ as split_step
-from tasks.split.digest import bucket, buckets, snapshot
+from tasks.split.digest import bucket, snapshot
+from tasks.split.rules import place
 from tests.support.rooms import Room
+from tests.support.splits import buckets
 from tidemill.cli.label import label as label_commands
 from tidemill.cli.main import app
 from tidemill.engines.config.schema import Rule, Source, SplitRule
@@ -364,7 +366,7 @@ def kept_snapshot(data: Data, former: dict[str, str]) -> dict[str, str]:
             example = carried.example_id(former[doc_id], inputs)
             lines.write(people.Given(example, "1", "nld").line())
     rule = {"source": data.name, "by": "hash", "column": "doc_id", "valid": 0.2, "test": 0.3}
-    where = split_step.place(
+    where = place(
         SplitRule.model_validate(rule),
         examples.assign(doc_id=examples["doc_id"].map(former)),
     )

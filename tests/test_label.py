@@ -12,9 +12,13 @@ import pandas as pd
 import pytest
 
 from tasks.label import people
-from tasks.label.__main__ import LEAST_WEIGHT, alike_labels, answered, doubted, label
+from tasks.label.__main__ import label
+from tasks.label.decide import alike_labels, once
+from tasks.label.doubts import LEAST_WEIGHT
+from tasks.label.facts import facts_of
 from tasks.label.voting import NOTHING, Votes, dawid_skene, decided, figures, majority
 from tasks.split.__main__ import split
+from tests.support.labels import decided_of
 from tidemill import contract
 from tidemill.engines import config
 from tidemill.engines.config.schema import LabelPolicy
@@ -30,8 +34,8 @@ BARS = {10, 35, 60, 81, 104}  # whose labels are wrong
 def weighed(
     name: str, frame: pd.DataFrame, policy: LabelPolicy
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    told, field, said = answered(name, frame, policy)
-    return told, doubted(frame, field, said, policy, told)
+    """What labelling says of examples, which it changes as it decides."""
+    return decided_of(name, frame, policy)
 
 
 def rows(*votes: dict[str, Any]) -> list[str]:
@@ -445,10 +449,19 @@ def test_labels_that_differ_in_spaces_case_or_unicode_form_alone_are_named(
 ) -> None:
     spelled = ["Café", "cafe\u0301", "CAF\u00c9 ", "tea", "t ea", "cocoa", None]
     frame = pd.DataFrame(
-        {"target": [json.dumps({"drink": one}) for one in spelled], "dropped": None}
+        {
+            "example_id": [f"e{number}" for number in range(7)],
+            "doc_id": "d",
+            "source": "bar",
+            "inputs": "{}",
+            "target": [json.dumps({"drink": one}) for one in spelled],
+            "votes": "{}",
+            "dropped": None,
+        }
     )
     frame.loc[4, "dropped"] = "a reason"
-    assert alike_labels(frame, "drink") == [{"CAFÉ ": 1, "cafe\u0301": 1, "Café": 1}]
+    facts = facts_of(frame)
+    assert alike_labels(facts, facts.answer) == [{"CAFÉ ": 1, "cafe\u0301": 1, "Café": 1}]
     assert "labels that differ in spaces, case or Unicode form alone: 'CAFÉ ' (1)" in caplog.text
 
 
@@ -688,16 +701,15 @@ def test_a_text_that_gives_orders_is_data_and_changes_no_label() -> None:
 
 def test_rows_without_a_target_are_all_kept() -> None:
     """Where nothing is asked, equal rows are no question asked twice: as of a generator's."""
-    from tasks.label.__main__ import once
-
-    documents = pd.DataFrame({"doc_id": ["a", "b", "c"], "source": "one"})
     rows = {"example_id": ["1", "2", "3"], "doc_id": ["a", "b", "c"], "inputs": "{}"}
-    without = pd.DataFrame({**rows, "target": "{}", "dropped": None})
-    once(without, documents, {})
-    assert without["dropped"].isna().all()
-    asked = pd.DataFrame({**rows, "target": ["x", "x", "y"], "dropped": None})
-    once(asked, documents, {})
-    assert asked["dropped"].isna().tolist() == [True, False, True]
+    rows |= {"source": "one", "votes": "{}", "dropped": None}
+    nobody = np.zeros(3, dtype=bool)
+    without = facts_of(pd.DataFrame({**rows, "target": "{}"}))
+    once(without, without.target, nobody)
+    assert (without.dropped < 0).all()
+    asked = facts_of(pd.DataFrame({**rows, "target": ['{"a": 1}', '{"a": 1}', '{"a": 2}']}))
+    once(asked, asked.target, nobody)
+    assert (asked.dropped < 0).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.split.__main__ import place
+from tasks.split.rules import place
 from tidemill.engines.config.schema import SplitRule
 from tidemill.engines.dvc import snapshot_diff
 from tidemill.runtime.errors import Refused
@@ -53,6 +53,23 @@ def test_the_last_of_each_group_is_test_and_the_one_before_valid_in_any_order(
         assert ordered == ["train"] * (len(group) - 2) + ["valid", "test"]
     mixed = data.draw(st.permutations(range(len(rows))))
     assert placed(frame.iloc[mixed]).sort_index().tolist() == where.tolist()
+
+
+def test_times_are_ordered_by_all_their_digits_and_in_any_zone() -> None:
+    times = [
+        "2026-11-25T03:00:00.000000002Z",
+        "2026-11-25T03:00:00.000000001Z",
+        "2026-11-25T04:00:00.000000003+01:00",
+        "2026-11-25T03:00:00",
+    ]
+    assert placed(visits(*(("a", at) for at in times))).tolist() == [
+        "valid",
+        "train",
+        "test",
+        "train",
+    ]
+    with pytest.raises(Refused, match="it must hold numbers alone"):
+        placed(visits(("a", "1"), ("a", "1_0"), ("a", "2")))
 
 
 @settings(max_examples=40, deadline=None)

@@ -15,8 +15,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from tasks.clean.selectors import Unreadable, cut
-from tasks.split.__main__ import leaks, place
-from tasks.split.digest import buckets, snapshot
+from tasks.split.digest import snapshot
+from tasks.split.rules import place
+from tests.support.splits import buckets, leaks
 from tidemill import contract
 from tidemill.engines.config.schema import Rule, SplitRule
 from tidemill.kit import pictures

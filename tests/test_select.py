@@ -328,20 +328,20 @@ def test_long_texts_are_fetched_a_few_at_a_time() -> None:
 def test_a_row_is_as_large_as_its_text_however_often_the_file_says_it_once(mill: Room) -> None:
     body = "the river and the mill and the wheel " * 2_000
     mill.collect(
-        {f"http://mill.example/{number}": body.encode() for number in range(200)},
+        {f"http://mill.example/{number}": body.encode() for number in range(100)},
         media="text/plain",
     )
     mill.say(selector=[{"kind": "whole", "name": "page"}])
     clean_room.clean("mill")
     found = rows.Rows(config.recipe("languages").sources)
     assert (
-        found.count == 200
+        found.count == 100
         and found.bytes.min() >= 60_000
-        and len(list(found._groups(np.arange(200)))) == 1
+        and len(list(found._groups(np.arange(100)))) == 1
     )
     assert (
-        sum(map(len, found._groups(np.repeat(np.arange(200), 4)))) == 800
-        and len(list(found._groups(np.repeat(np.arange(200), 4)))) >= 2
+        sum(map(len, found._groups(np.repeat(np.arange(100), 4)))) == 400
+        and len(list(found._groups(np.repeat(np.arange(100), 4)))) >= 2
     )
     found.close()
 

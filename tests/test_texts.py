@@ -13,7 +13,7 @@ import yaml
 from recipes.sentiment import tiny
 from recipes.sentiment.recipe import Sentiment, Sentiments
 from tasks.clean.selectors import cut
-from tasks.split.__main__ import place
+from tasks.split.rules import place
 from tests.conftest import HERE, Clone
 from tests.support.hardware import HARDWARE
 from tidemill import contract

@@ -26,6 +26,7 @@ from typing import (
     Protocol,
     Self,
     TypeVar,
+    cast,
     runtime_checkable,
 )
 
@@ -165,6 +166,31 @@ class Graph(Protocol):
 
 
 # What some applications can do -----------------------------------------------------------
+
+
+class LabelledInParts:
+    """Its documents can be labelled some at a time, in any order, so that no step holds them all.
+
+    What an example is follows from its document, from `survey` and from the counts of all answers.
+    """
+
+    surveyed: ClassVar[tuple[str, ...]] = ()
+    """The columns of documents that `survey` needs; none: it is not asked."""
+
+    def survey(self, documents: Iterator[pd.DataFrame], options: dict[str, object]) -> Any:
+        """What has to be known of all documents before some are labelled; it is pickled."""
+        return None
+
+    def label_some(
+        self, documents: pd.DataFrame, options: dict[str, object], known: Any
+    ) -> pd.DataFrame:
+        """The examples of some documents, as `Application.label` gives them."""
+        application = cast("Application[Any, Any, Any]", self)
+        return application.label(documents, options)
+
+    def few(self, counts: Mapping[str, int], options: dict[str, object]) -> dict[str, str]:
+        """Why examples of some answers are dropped, by the answer; `counts` are those of all."""
+        return {}
 
 
 class Calibratable(ABC):

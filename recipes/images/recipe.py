@@ -17,6 +17,7 @@ from recipes.images.session import PicturePredictor, grey
 from tidemill.contract import (
     Baselined,
     Figured,
+    LabelledInParts,
     Learner,
     Prunable,
     Recipe,
@@ -46,7 +47,12 @@ class NamedLabels(LabelOptions):
 
 
 class PictureClassification(
-    Classifier[Picture, Label, PicturePredictor], Robust[Picture], Baselined, Figured, Template
+    Classifier[Picture, Label, PicturePredictor],
+    LabelledInParts,
+    Robust[Picture],
+    Baselined,
+    Figured,
+    Template,
 ):
     Input = Picture
     Output = Label

@@ -8,7 +8,8 @@ al. 2021).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +21,7 @@ from tidemill.contract import (
     Baselined,
     Explainable,
     Figured,
+    LabelledInParts,
     Learner,
     Metric,
     Recipe,
@@ -44,6 +46,7 @@ class LanguageOptions(LabelOptions):
 
 class LanguageIdentification(
     Classifier[Question, Answer, LanguagePredictor],
+    LabelledInParts,
     Robust[Question],
     Baselined,
     Explainable,
@@ -55,6 +58,7 @@ class LanguageIdentification(
     asks = "text"
     tells = "language"
     reads = "labelled texts"
+    surveyed = ("kind", "uri", "language", "script", "attributes")
     prose = ("text",)  # short strings of user interfaces too
     metrics: ClassVar[dict[str, Metric]] = {
         "macro_f1": MACRO_F1,
@@ -77,9 +81,33 @@ class LanguageIdentification(
 
     def label(self, documents: pd.DataFrame, options: dict[str, object]) -> pd.DataFrame:
         """By three votes: what the source says, an identifier from a package, and the script."""
-        from recipes.languages.voters import label
+        from recipes.languages.voters import answers
 
-        return label(documents, options_as(LanguageOptions, options).min_examples)
+        examples = self.label_some(documents, options, self.survey(iter([documents]), options))
+        languages, kept = answers(examples), examples["dropped"].isna()
+        why = languages.map(self.few(Counter(languages[kept]), options))
+        examples.loc[kept, "dropped"] = why[kept].astype(object).where(why[kept].notna(), None)
+        return examples
+
+    def survey(self, documents: Iterator[pd.DataFrame], options: dict[str, object]) -> Any:
+        """The region and the scripts of each language."""
+        from recipes.languages.voters import survey
+
+        options_as(LanguageOptions, options)  # refused before any document is read
+        return survey(documents)
+
+    def label_some(
+        self, documents: pd.DataFrame, options: dict[str, object], known: Any
+    ) -> pd.DataFrame:
+        from recipes.languages.voters import label_some
+
+        return label_some(documents, known)
+
+    def few(self, counts: Mapping[str, int], options: dict[str, object]) -> dict[str, str]:
+        """A language of few texts is left out: it can be neither learned nor judged."""
+        least = options_as(LanguageOptions, options).min_examples
+        reason = f"fewer than {least} texts of its language"
+        return {language: reason for language, count in counts.items() if count < least}
 
     def open(self, package: Path) -> LanguagePredictor:
         return LanguagePredictor(package)

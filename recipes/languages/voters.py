@@ -6,8 +6,9 @@ Beside the votes, the simpler models that the network is held against.
 from __future__ import annotations
 
 import json
-from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections import Counter, namedtuple
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
@@ -19,6 +20,7 @@ from recipes.languages import codes
 from tidemill.families.classifier import frame
 from tidemill.kit.examples import ExampleRow
 
+COLUMNS = [name for name in ExampleRow.__annotations__ if name != "payload"]
 WRITTEN_AS = {"Hans": "Hani", "Hant": "Hani", "Hang": "Kore", "Zyyy": ""}
 ALSO = {"Jpan": "Hani", "Kore": "Hani"}
 LENGTHS = (
@@ -59,24 +61,40 @@ def known() -> frozenset[str]:
     return frozenset({*codes.LOCALES.values(), *codes.IDENTIFIER.values()})
 
 
-def label(documents: pd.DataFrame, min_examples: int) -> pd.DataFrame:
-    """The examples of the articles and strings; the index's entries tell a language's region.
+@dataclass(frozen=True)
+class Declared:
+    """What sources say of languages, whatever text is asked about."""
 
-    A language of fewer than `min_examples` texts is left out: it can be neither learned nor judged.
-    """
-    entries = documents[documents["kind"] == "entry"]
-    regions: dict[Any, str] = {
-        row.language: json.loads(str(row.attributes)).get("region") or "unknown"
-        for row in entries.sort_values("uri", ascending=False).itertuples()
+    regions: dict[str, str]  # by language
+    scripts: dict[str, set[str]]  # by language
+
+
+def survey(documents: Iterator[pd.DataFrame]) -> Declared:
+    """Of all documents, some at a time."""
+    entries, scripts = [], Counter[tuple[str, str]]()
+    for some in documents:
+        entries.append(some[some["kind"] == "entry"])
+        articles = some[some["kind"] == "article"]
+        scripts.update(zip(articles["language"], articles["script"], strict=True))
+    rows = pd.concat(entries)
+    regions: dict[str, str] = {
+        str(row.language): json.loads(str(row.attributes)).get("region") or "unknown"
+        for row in rows.sort_values("uri", ascending=False).itertuples()
     }
+    return Declared(regions, _scripts(scripts))
+
+
+def label_some(documents: pd.DataFrame, declared: Declared) -> pd.DataFrame:
+    """The examples of the articles and strings among some documents."""
     texts = documents[documents["kind"] != "entry"]
-    written = _scripts(texts)
-    examples = pd.DataFrame([_example(row, written, regions) for row in _rows(texts)])
-    kept = examples["dropped"].isna()
-    counts = examples[kept]["target"].value_counts()
-    few = kept & examples["target"].map(counts).lt(min_examples)
-    examples.loc[few, "dropped"] = f"fewer than {min_examples} texts of its language"
-    return examples
+    examples = [_example(row, declared.scripts, declared.regions) for row in _rows(texts)]
+    return pd.DataFrame(examples, columns=COLUMNS)
+
+
+def answers(examples: pd.DataFrame) -> pd.Series:
+    """The language of each example; None where its source names none."""
+    languages = [json.loads(item)["language"] for item in examples["target"]]
+    return pd.Series(languages, index=examples.index, dtype=object)
 
 
 class Ballot(TypedDict):
@@ -87,12 +105,12 @@ class Ballot(TypedDict):
     script: bool | None  # whether the text's script is one of the source's language
 
 
-def _example(row: Any, written: dict[str, set[str]], regions: dict[Any, str]) -> ExampleRow:
+def _example(row: Any, written: dict[str, set[str]], regions: dict[str, str]) -> ExampleRow:
     """A text with its votes and slices, and why it is dropped, if it is."""
     target = row.language if row.kind == "article" else codes.locale(row.language)
     scripts = written.get(target or "", set())
     fits = row.letter_script in scripts if scripts else None
-    votes, confidence = _votes(row.text, target, fits)
+    votes, confidence = _votes(_identified(row), target, fits)
     dropped = None
     if not target or target == "und":
         dropped = "its source names no language we have"
@@ -120,9 +138,18 @@ def _example(row: Any, written: dict[str, set[str]], regions: dict[Any, str]) ->
     }
 
 
-def _votes(text: str, target: str | None, fits: bool | None) -> tuple[Ballot, float]:
+def _identified(row: Any) -> tuple[str | None, float]:
+    """What the identifier says, which clean has asked of every text."""
+    if not isinstance(row.language_found, str):
+        return identifier()(row.text)
+    return codes.identified(row.language_found), float(row.language_score)
+
+
+def _votes(
+    identified: tuple[str | None, float], target: str | None, fits: bool | None
+) -> tuple[Ballot, float]:
     """Each labelling function's vote, and the share of those cast that are for the target."""
-    voted, chance = identifier()(text)
+    voted, chance = identified
     ballots = [1.0]
     if voted and target in known() and chance >= 0.5:
         ballots.append(float(voted == target))
@@ -148,18 +175,18 @@ def _rows(frame: pd.DataFrame) -> Iterator[Any]:
         "chars",
         "letter_script",
         "original",
+        "language_found",
+        "language_score",
     ]
     one: Any = namedtuple("one", names)  # type: ignore[misc]
-    return map(one._make, zip(*(frame[name].tolist() for name in names), strict=True))
+    columns = (frame[name].tolist() if name in frame else [None] * len(frame) for name in names)
+    return map(one._make, zip(*columns, strict=True))
 
 
-def _scripts(texts: pd.DataFrame) -> dict[str, set[str]]:
+def _scripts(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
     """The scripts each language is written in, as the declarations say it."""
-    articles = texts[texts["kind"] == "article"]
     found: dict[str, set[str]] = {}
-    for language, script in (
-        articles[["language", "script"]].drop_duplicates().itertuples(index=False)
-    ):
+    for language, script in pairs:
         letters = WRITTEN_AS.get(script, script)
         found.setdefault(language, set()).update({letters, ALSO.get(letters, letters)} - {""})
     return found

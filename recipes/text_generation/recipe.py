@@ -20,6 +20,7 @@ from tidemill.contract import (
     Baselined,
     Budgeted,
     Figured,
+    LabelledInParts,
     Learner,
     Metric,
     Prunable,
@@ -41,6 +42,7 @@ LN2 = float(np.log(2))
 
 class TextContinuation(
     Application[Question, Answer, TextPredictor],
+    LabelledInParts,
     Robust[Question],
     Baselined,
     Figured,

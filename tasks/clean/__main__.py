@@ -273,7 +273,7 @@ def _ask(
     failed: dict[str, str],
 ) -> None:
     """Have children read; what hangs or kills them is not kept, so it is tried again."""
-    wanted = min(pool.processes(config.runtime().processes), max(1, total // A_CHILD))
+    wanted = min(pool.processes(config.processes()), max(1, total // A_CHILD))
     asked = ((row, _head(head, row), body) for row, head, body in requests)
     for number, (row, head, body) in enumerate(children.asked(asked, wanted), 1):
         if head is None:

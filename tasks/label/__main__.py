@@ -1,35 +1,45 @@
-"""python -m tasks.label RECIPE: data/select/RECIPE to data/labels/RECIPE."""
+"""python -m tasks.label RECIPE: data/select/RECIPE to data/labels/RECIPE.
 
-import json
-import logging
-import sys
-import unicodedata
-from collections import Counter, defaultdict
+Documents become examples row group by row group, in as many processes as there are processors,
+where the application allows it. What is decided over all of them needs some tens of bytes of each;
+then they are written in the order of their ids.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from tasks.label import people
-from tasks.label.voting import NOTHING, Votes, decided, figures
-from tidemill import contract
+from tasks.label import decide, spool
+from tasks.label.decide import LabelDecision
+from tasks.label.doubts import doubted
+from tasks.label.examples import (
+    DocumentPart,
+    labelled,
+    labelling,
+    parts_of,
+    refuse_unlisted,
+    starts,
+    without_rare,
+)
+from tasks.label.facts import ExampleFacts, joined
 from tidemill.engines import config
-from tidemill.engines.config.schema import LabelPolicy, RecipeConfig
-from tidemill.engines.dvc import graph
-from tidemill.records import blobs, carried
-from tidemill.records.reports import Decided, LabelReport, Unmatched
-from tidemill.records.tables import EXAMPLES, ISSUES, LOST, WEIGHT, save
+from tidemill.engines.config.schema import RecipeConfig
+from tidemill.records import blobs, groups
+from tidemill.records.reports import LabelReport
+from tidemill.records.tables import EXAMPLES, ISSUES, LABEL_BYTES, LOST, WEIGHT, TableWriter, save
 from tidemill.run import main
-from tidemill.runtime import paths, process
+from tidemill.runtime import parts, paths, process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked, swept, write_json
 
-log = logging.getLogger(__name__)
-
-NAMED = 20  # examples of answers without one that a report names
-LEAST_WEIGHT = 0.01  # a doubtful example's weight: a batch of nothing else still has a mean
+CHANGED = ("target", "slices", "confidence", "votes")
 
 
 def label(name: str) -> None:
@@ -37,280 +47,150 @@ def label(name: str) -> None:
     out = paths.data("labels", name)
     with locked(paths.state("locks", f"label-{name}")):
         swept(out)
-        documents = blobs.documents(name)
-        documents = documents.sort_values("doc_id", kind="stable", ignore_index=True)
-        process.progress(0, len(documents), "documents")
-        examples = examined(recipe, documents)
-        report, field, by_people = answered(name, examples, recipe.label)
-        once(examples, documents, by_people)
-        doubtful = doubted(examples, field, by_people, recipe.label, report)
-        if field and (alike := alike_labels(examples, field)):
-            report["alike"] = alike
-        _save(name, out, documents, examples, doubtful, report, recipe.label)
-        process.progress(len(documents), len(documents), "documents")
+        folder = paths.state("label", name)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            _label(recipe, out, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def examined(recipe: RecipeConfig, documents: pd.DataFrame) -> pd.DataFrame:
-    """The application's examples, each with its id. Raises Refused where a row cannot be one."""
-    examples = contract.application(recipe.application).label(documents, recipe.label.options())
-    if "payload" not in examples:
-        examples["payload"] = None
-    usable = examples[examples["dropped"].isna()]
-    for column in ("doc_id", "inputs", "target", "unit"):
-        missing = usable.index[usable[column].isna()] if column in usable else usable.index
-        if len(missing):
-            document = usable["doc_id"][missing[0]]
-            raise Refused(
-                f"recipe {recipe.application}: label leaves {column} empty in {len(missing):,} "
-                "rows, "
-                f"first of document {document}; drop such rows with a reason, or fill it"
-            )
-    pairs = zip(examples["doc_id"], examples["inputs"], strict=True)
-    examples.insert(0, "example_id", [carried.example_id(*pair) for pair in pairs])
-    return examples
-
-
-def alike_labels(examples: pd.DataFrame, field: str) -> list[dict[str, int]]:
-    """Answers that differ in spaces, case or Unicode form alone.
-
-    Probably they are one answer, spelled in several ways.
-    """
-    spellings: dict[str, Counter[str]] = defaultdict(Counter)
-    for target in examples.loc[examples["dropped"].isna(), "target"]:
-        answer = json.loads(target).get(field)
-        if isinstance(answer, str):
-            folded = unicodedata.normalize("NFKC", answer).casefold()
-            spellings["".join(folded.split())][answer] += 1
-    alike = [dict(sorted(counts.items())) for counts in spellings.values() if len(counts) > 1]
-    for counts in alike:
-        words = ", ".join(f"{answer!r} ({count:,})" for answer, count in counts.items())
-        log.warning("labels that differ in spaces, case or Unicode form alone: %s", words)
-    return alike
-
-
-def _save(
-    name: str,
-    out: Path,
-    documents: pd.DataFrame,
-    examples: pd.DataFrame,
-    doubtful: pd.DataFrame,
-    report: LabelReport,
-    policy: LabelPolicy,
-) -> None:
-    """Write the tables and the report. Raises Refused where no example is left."""
-    lost = examples[examples["dropped"].notna()].assign(reason=lambda frame: frame["dropped"])
-    kept = examples[examples["dropped"].isna()]
-    if kept.empty:
-        raise Refused(_nothing_left(name, lost))
-    places = documents[["doc_id", "source", "part", "original", "blob"]]
-    wide = blobs.stripped(kept.merge(places, on="doc_id", how="left", validate="many_to_one"))
-    wide = wide.sort_values("example_id", kind="stable", ignore_index=True)
-    lost = lost.sort_values("example_id", kind="stable", ignore_index=True)
-    schema = EXAMPLES
-    if policy.issues == "weight":
-        schema = EXAMPLES.append(WEIGHT)
-        report["issues"]["weighted"] = int((wide[WEIGHT.name] < 1).sum())
-    for file, frame, columns in (
-        ("examples", wide, schema),
-        ("dropped", lost, LOST),
-        ("issues", doubtful, ISSUES),
-    ):
-        table = pa.Table.from_pandas(frame[columns.names], schema=columns, preserve_index=False)
-        save(out / f"{file}.parquet", table, columns)
-    counts = {
-        "agreed": int((wide["confidence"] >= 0.999).sum()),
-        "targets": int(wide["target"].nunique()),
+def _label(recipe: RecipeConfig, out: Path, folder: Path) -> None:
+    name = recipe.application
+    documents = groups.documents(name)
+    process.progress(0, documents.rows, "documents")
+    work, some = labelling(recipe, documents), parts_of(recipe, documents, folder)
+    processes = config.processes()
+    made = parts.mapped(partial(labelled, work), some, "row group of documents", processes)
+    sizes = [part.rows for part in some]
+    by_part = list(parts.progressed(made, sizes, "documents"))
+    spooled = _Spooled(some, [len(each) for each in by_part], work.ranges, out)
+    facts = joined(by_part)
+    del by_part  # which takes as much memory again
+    without_rare(recipe, facts)
+    decision = decide.answered(name, facts, recipe.label)
+    target = decide.targets(decision, facts)
+    decide.once(facts, target, decision.by_people)
+    doubtful, weights = doubted(
+        facts,
+        lambda: spooled.usable(facts, decision),
+        decision.field,
+        decision.by_people,
+        recipe.label,
+        decision.report,
+    )
+    final = decide.final_answers(decision, facts)
+    if decision.field and (alike := decide.alike_labels(facts, final)):
+        decision.report["alike"] = alike
+    agreed = _write(recipe, out, spooled, facts, decision, weights)
+    save(out / "issues.parquet", _table(doubtful, ISSUES), ISSUES)
+    kept = facts.dropped < 0
+    counts = {"agreed": agreed, "targets": len(np.unique(target[kept]))}
+    report: LabelReport = {
+        "rows": int(kept.sum()),
+        "dropped": dict(sorted(_reasons(facts).items())),
+        "counts": counts,
+        **decision.report,
     }
-    reasons = lost["reason"].value_counts().sort_index()
-    dropped = {str(reason): int(count) for reason, count in reasons.items()}
-    whole: LabelReport = {"rows": len(wide), "dropped": dropped, "counts": counts, **report}
-    write_json(out / "report.json", whole)
+    write_json(out / "report.json", report)
+    process.progress(documents.rows, documents.rows, "documents")
 
 
-def _nothing_left(name: str, lost: pd.DataFrame) -> str:
-    reasons = lost["reason"].value_counts().head(3)
-    why = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.items())
+@dataclass(frozen=True)
+class _Spooled:
+    """The examples of all parts in the order of their ids."""
+
+    parts: Sequence[DocumentPart]
+    sizes: Sequence[int]
+    ranges: int
+    out: Path  # the folder of their tables, beside which blobs are found
+
+    def tables(self, decision: LabelDecision, answers: Sequence[str]) -> Iterator[pa.Table]:
+        """Some at a time, as it was decided."""
+        there = [
+            (part.spooled, start)
+            for part, start, size in zip(self.parts, starts(self.sizes), self.sizes, strict=True)
+            if size
+        ]
+        files, firsts = [path for path, _ in there], [start for _, start in there]
+        changed = (decision.answer >= 0) | decision.by_people
+        for table in spool.read(files, firsts, self.ranges):
+            if changed[table["row"].to_numpy()].any():
+                columns = {name: table[name].to_pylist() for name in ("row", *CHANGED)}
+                decide.applied(columns, decision, answers)
+                for name in CHANGED:
+                    kind = spool.SPOOLED.field(name)
+                    place = spool.SPOOLED.get_field_index(name)
+                    table = table.set_column(place, kind, pa.array(columns[name], kind.type))
+            yield table
+
+    def usable(self, facts: ExampleFacts, decision: LabelDecision) -> pd.DataFrame:
+        """All examples that are not dropped, with their payloads: all in memory."""
+        tables = [
+            table.filter(pa.array(facts.dropped[table["row"].to_numpy()] < 0))
+            for table in self.tables(decision, facts.answers.values)
+        ]
+        return blobs.filled(pa.concat_tables(tables).to_pandas(), self.out)
+
+
+def _write(
+    recipe: RecipeConfig,
+    out: Path,
+    spooled: _Spooled,
+    facts: ExampleFacts,
+    decision: LabelDecision,
+    weights: np.ndarray,
+) -> int:
+    """Write the examples and those that were dropped; how many of the former all votes agree on.
+
+    Raises Refused where no example is left.
+    """
+    kept = facts.dropped < 0
+    if not kept.any():
+        raise Refused(_nothing_left(recipe.application, facts))
+    is_weighted = recipe.label.issues == "weight"
+    schema = EXAMPLES.append(WEIGHT) if is_weighted else EXAMPLES
+    if is_weighted:
+        decision.report["issues"]["weighted"] = int((weights[kept] < 1).sum())
+    reasons, agreed = np.array([*facts.reasons.values, None], dtype=object), 0
+    examples = TableWriter(out / "examples.parquet", schema, LABEL_BYTES)
+    with examples, TableWriter(out / "dropped.parquet", LOST) as dropped:
+        for table in spooled.tables(decision, facts.answers.values):
+            rows = table["row"].to_numpy()
+            mine = table.filter(pa.array(kept[rows]))
+            if is_weighted:
+                mine = mine.append_column(WEIGHT, pa.array(weights[rows][kept[rows]]))
+            examples.add(mine)
+            agreed += int((mine["confidence"].to_numpy() >= 0.999).sum())
+            lost = table.filter(pa.array(~kept[rows]))
+            why = pa.array(reasons[facts.dropped[rows][~kept[rows]]], pa.string())
+            dropped.add(lost.append_column("reason", why))
+    return agreed
+
+
+def _table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+
+
+def _reasons(facts: ExampleFacts) -> dict[str, int]:
+    """How many examples were dropped, by the reason; the most frequent first."""
+    values = facts.reasons.values
+    counts = Counter(facts.dropped[facts.dropped >= 0].tolist())
+    return {values[place]: count for place, count in counts.most_common()}
+
+
+def _nothing_left(name: str, facts: ExampleFacts) -> str:
+    first = list(_reasons(facts).items())[:3]
+    why = "; ".join(f"{count:,} x {reason}" for reason, count in first)
     return (
         f"recipe {name}: no example is left after label ({why}); correct `label` in "
         f"conf/recipe/{name}.yaml or the source's selector"
     )
 
 
-def answered(
-    name: str, examples: pd.DataFrame, policy: LabelPolicy
-) -> tuple[LabelReport, str, dict[str, str]]:
-    """Let the voters decide where that is asked for, then the people, who win. Changes `examples`.
-
-    Gives the report, the answers' one field, and what people answered.
-    """
-    usable = examples[examples["dropped"].isna()]  # a row that was dropped may have no answer
-    field = _label_field(name, usable)
-    if not field:
-        if policy.decide != "given" or policy.issues != "off" or people.answers(name):
-            raise Refused(
-                f"recipe {name}: label.decide, label.issues and people's labels are for answers "
-                f"that are labels; leave them out"
-            )
-        return {}, "", {}
-    _refuse_without(name, usable, field)
-    given = [json.loads(item).get(field) or None for item in examples["target"]]
-    by_people = people.answers(name)
-    true = [by_people.get(example) for example in examples["example_id"]]
-    votes = Votes(examples["votes"].tolist())
-    report = _measured(votes, given, true, policy)
-    if unmatched := sorted(set(by_people) - set(examples["example_id"])):
-        report["unmatched"] = _unmatched(name, unmatched)
-    names = ("target", "slices", "confidence", "votes", "dropped")
-    columns = {column: examples[column].tolist() for column in names}
-    if policy.decide == "votes":
-        report["decided"] = _decide(columns, votes, true, field)
-    for place, answer in enumerate(true):
-        if answer is not None:
-            _take(columns, place, field, answer)
-    for column, values in columns.items():
-        kind = examples[column].dtype if column == "confidence" else object
-        examples[column] = pd.Series(values, index=examples.index, dtype=kind)
-    return report, field, by_people
-
-
-def _measured(
-    votes: Votes, given: list[str | None], true: list[str | None], policy: LabelPolicy
-) -> LabelReport:
-    """What each voter is worth, by people's answers where there are enough of them."""
-    count = sum(answer is not None for answer in true)
-    enough = count >= policy.least_people
-    measured_on = "people's labels" if enough else "the given labels"
-    voters = figures(votes, given, true if enough else given, measured_on)
-    return {"voters": voters, "people": count}
-
-
-def _unmatched(name: str, examples: list[str]) -> Unmatched:
-    """Count and log the examples that people answered and that are not there today."""
-    counts: Unmatched = {"answers": len(examples), "examples": examples[:NAMED]}
-    log.warning("%s", people.unmatched(name, counts))
-    return counts
-
-
-def _label_field(name: str, usable: pd.DataFrame) -> str:
-    """The one field of the answers; empty where they are no labels."""
-    try:
-        return people.field(usable, name) if len(usable) else ""
-    except Refused:
-        return ""
-
-
-def _refuse_without(name: str, usable: pd.DataFrame, field: str) -> None:
-    """Refuse rows whose target lacks the field that the others have. Raises Refused."""
-    without = [
-        place for place, item in enumerate(usable["target"]) if field not in json.loads(item)
-    ]
-    if without:
-        row = usable.iloc[without[0]]
-        raise Refused(
-            f"recipe {name}: the target of {len(without):,} rows has no '{field}', first row "
-            f"{row['example_id']} of document {row['doc_id']}: {row['target'][:60]}; "
-            f"give it one in label or drop the row"
-        )
-
-
-def _decide(
-    columns: dict[str, list[Any]], votes: Votes, true: list[str | None], field: str
-) -> Decided:
-    """Relabel every row by what its voters say; which way was taken, and how right each was."""
-    way, answers, confidence, scores = decided(votes, true)
-    for place, (answer, sure) in enumerate(zip(answers, confidence, strict=True)):
-        if answer == NOTHING:
-            columns["dropped"][place] = "no voter says anything of it"
-        else:
-            relabel(columns, place, field, votes.answers[answer], float(sure))
-    return {"by": way, **scores}
-
-
-def _take(columns: dict[str, list[Any]], place: int, field: str, answer: str) -> None:
-    """A row's answer as people gave it."""
-    votes = {**json.loads(columns["votes"][place]), "people": answer}
-    columns["votes"][place] = json.dumps(votes, sort_keys=True, ensure_ascii=False)
-    if answer == people.NONE:
-        columns["dropped"][place] = "people say that it is none of these"
-    else:
-        relabel(columns, place, field, answer, 1.0)
-        columns["dropped"][place] = None
-
-
-def once(examples: pd.DataFrame, documents: pd.DataFrame, by_people: dict[str, str]) -> None:
-    """Of examples of a source that ask the same with the same answer one stays.
-
-    It is the first by id, or the one that people answered. Where all answers are the same, as in an
-    application without a target, no question is asked twice: all stay.
-    """
-    if examples.loc[examples["dropped"].isna(), "target"].nunique() <= 1:
-        return
-    order = (
-        examples[examples["dropped"].isna()]
-        .merge(documents[["doc_id", "source"]], on="doc_id", how="left")
-        .assign(place=np.flatnonzero(examples["dropped"].isna()))
-    )
-    order = order.assign(unanswered=~order["example_id"].isin(by_people))
-    order = order.sort_values(["unanswered", "example_id"], kind="stable")
-    twice = order["place"][order.duplicated(["source", "inputs", "target"])]
-    examples.loc[examples.index[twice], "dropped"] = "its source asks this question twice"
-
-
-def doubted(
-    examples: pd.DataFrame,
-    field: str,
-    by_people: dict[str, str],
-    policy: LabelPolicy,
-    report: LabelReport,
-) -> pd.DataFrame:
-    """Doubt what looks wrong, by policy with a consequence.
-
-    Changes `examples` and the report; gives the doubtful ones.
-    """
-    if policy.issues == "off":
-        return pd.DataFrame({column: [] for column in ISSUES.names})
-    from tasks.label.issues import issues
-
-    judged = issues(
-        examples[examples["dropped"].isna()].sort_values("example_id", kind="stable"), field
-    )
-    answered = judged["example_id"].isin(by_people).to_numpy(bool)  # by people: not doubted
-    flagged = judged["issue"].to_numpy(bool) & ~answered
-    report["issues"] = {"rows": len(judged), "doubtful": int(flagged.sum())}
-    if policy.issues == "weight":
-        quality = {
-            example: round(max(float(value), LEAST_WEIGHT), 6)
-            for example, value in zip(
-                judged.loc[flagged, "example_id"], judged.loc[flagged, "quality"], strict=True
-            )
-        }
-        examples[WEIGHT.name] = [quality.get(example, 1.0) for example in examples["example_id"]]
-    if policy.issues == "drop":
-        wrong = set(judged.loc[flagged, "example_id"])
-        examples.loc[examples["example_id"].isin(wrong), "dropped"] = "its label is probably wrong"
-    return judged[flagged]
-
-
-def relabel(
-    columns: dict[str, list[Any]], place: int, field: str, answer: str, confidence: float
-) -> None:
-    """Another answer for a row, and for the slice that is named after the answer."""
-    columns["confidence"][place] = round(confidence, 4)
-    if json.loads(columns["target"][place]).get(field) == answer:
-        return
-    columns["target"][place] = json.dumps({field: answer}, ensure_ascii=False)
-    slices = json.loads(columns["slices"][place])
-    if field in slices:
-        columns["slices"][place] = json.dumps({**slices, field: answer}, sort_keys=True)
-
-
 def step(name: str) -> None:
     label(name)
-    if late := graph.unlisted(name, {*sys.modules}):
-        raise Refused(
-            f"labelling {name} needs {', '.join(late)}, on which label@{name} does not depend since"
-            " it loads a network library; move what labels need to a module that loads none"
-        )
+    refuse_unlisted(name)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from tasks.label import people
-from tasks.label.__main__ import examined
+from tasks.label.examples import examined
 from tidemill.engines import config
 from tidemill.records import blobs, carried
 from tidemill.runtime.files import write
@@ -14,12 +14,11 @@ from tidemill.runtime.files import write
 def carry(recipe: str) -> dict[str, int]:
     """Write data/people and data/carried anew where ids changed; how many answers and documents."""
     documents = blobs.documents(recipe)
-    pairs = list(zip(documents["source"], documents["doc_id"], strict=True))
-    return {"answers": _answers(recipe, documents), "documents": _documents(recipe, pairs)}
+    return {"answers": _answers(recipe, documents), "documents": _documents(recipe, documents)}
 
 
-def _documents(recipe: str, pairs: list[tuple[str, str]]) -> int:
-    new = carried.uncarried(recipe, pairs)
+def _documents(recipe: str, documents: pd.DataFrame) -> int:
+    new = carried.uncarried(recipe, [documents[["source", "doc_id"]]])
     if new:
         carried.write(recipe, {**carried.read(recipe), **new})
     return len(new)

@@ -7,8 +7,9 @@ voters, K answers.
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -41,6 +42,13 @@ class Votes:
                 NOTHING if vote is None else place[str(vote)] for vote in column
             ]
         self.checks = {name: _checks([row.get(name) for row in votes]) for name in checkers}
+
+    def taken(self, rows: np.ndarray) -> Self:
+        """The votes of these rows, in this order; a row may come several times."""
+        some = copy(self)
+        some.said = self.said[rows]
+        some.checks = {name: checks[rows] for name, checks in self.checks.items()}
+        return some
 
     def places(self, wanted: Sequence[str | None]) -> np.ndarray:
         """(N,): where these answers stand; NOTHING for one that nobody names."""

@@ -25,7 +25,7 @@ from tidemill.runtime import paths, process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked, swept, write_json
 from tidemill.text.duplicates import Alike, joined
-from tidemill.text.lsh import Bands
+from tidemill.text.lsh import Bands, BandTable, shape
 
 
 def select(name: str) -> None:
@@ -69,10 +69,9 @@ class Sought:
     It is in the order in which they were read.
     """
 
-    bands: int
+    signed: BandTable
     places: list[np.ndarray] = field(default_factory=list)
     words: list[np.ndarray] = field(default_factory=list)
-    signed: list[np.ndarray] = field(default_factory=list)
     groups: list[np.ndarray] = field(default_factory=list)
     numbers: dict[tuple[str, ...], int] = field(default_factory=dict)
 
@@ -82,15 +81,15 @@ class Sought:
         numbers = [self.numbers.setdefault(name, len(self.numbers)) for name in names]
         return np.array(numbers, dtype=np.uint64)
 
-    def in_order(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Places, words, bands and groups, as the rows stand in `order`."""
+    def in_order(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Places, words and groups, as the rows stand in `order`; so do the bands from now on."""
         places = np.concatenate([np.zeros(0, np.int64), *self.places])
         left = order[np.isin(order, places)]
         there = np.searchsorted(places, left)
         words = np.concatenate([np.zeros((0, 2), np.uint64), *self.words])[there]
-        signed = np.concatenate([np.zeros((0, self.bands), np.uint64), *self.signed])[there]
+        self.signed.order = there
         groups = np.concatenate([np.zeros(0, np.uint64), *self.groups])[there]
-        return left, words, signed, groups
+        return left, words, groups
 
 
 def judge(recipe: RecipeConfig, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -98,31 +97,42 @@ def judge(recipe: RecipeConfig, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
 
     Also, by place, why each is left out, or None.
     """
-    threshold = recipe.select.near_duplicates
     reasons = np.full(rows.count, None, dtype=object)
-    known = Known()
     process.progress(0, rows.count, "documents")
-    with Bands(paths.state("select", f"{recipe.application}.sqlite"), threshold) as bands:
-        sought = Sought(bands.bands)
-        for start, use, table, payloads in rows.scan(_columns(recipe.select)):
-            known.add(table)
-            stop = start + table.num_rows
-            left = _by_policy(recipe.select, table, payloads, reasons[start:stop])
-            _signed(
-                sought, bands, rows, start, use, table.filter(pa.array(left)), left, recipe.select
-            )
-            process.progress(stop, rows.count, "documents")
-    roles = [use.role for use in recipe.sources]
-    again = known.twice(rows, roles, _none(reasons))
-    reasons[again] = SEVERAL_SOURCES
-    order = known.order(rows, roles)
-    left, words, signed, groups = sought.in_order(order[~np.isin(order, again)])
-    alike = Alike(lambda some: rows.texts(left[list(some)]), threshold, rows.bytes[left])
-    copies = joined(words, signed, groups, alike)
+    bands, _ = shape(recipe.select.near_duplicates)
+    with BandTable.beside(paths.state("select"), bands) as table:
+        sought = Sought(table)
+        known = _read(recipe, rows, sought, reasons)
+        roles = [use.role for use in recipe.sources]
+        again = known.twice(rows, roles, _none(reasons))
+        reasons[again] = SEVERAL_SOURCES
+        order = known.order(rows, roles)
+        left, words, groups = sought.in_order(order[~np.isin(order, again)])
+        alike = Alike(
+            lambda some: rows.texts(left[list(some)]),
+            recipe.select.near_duplicates,
+            rows.bytes[left],
+        )
+        copies = joined(words, table, groups, alike)
     for row, how in first_by_name(copies, words, known.ranks(rows, roles)[left]).items():
         reasons[left[row]] = f"{how} duplicate"
     process.progress(rows.count, rows.count, "documents")
     return order, reasons
+
+
+def _read(recipe: RecipeConfig, rows: Rows, sought: Sought, reasons: np.ndarray) -> Known:
+    """Go over all documents once: who they are, why policy leaves some out, and what is sought."""
+    known = Known()
+    path = paths.state("select", f"{recipe.application}.sqlite")
+    with Bands(path, recipe.select.near_duplicates) as bands:
+        for start, use, table, payloads in rows.scan(_columns(recipe.select)):
+            known.add(table)
+            stop = start + table.num_rows
+            left = _by_policy(recipe.select, table, payloads, reasons[start:stop])
+            some = table.filter(pa.array(left))
+            _signed(sought, bands, rows, start, use, some, left, recipe.select)
+            process.progress(stop, rows.count, "documents")
+    return known
 
 
 def _columns(policy: Select) -> list[str]:
@@ -165,7 +175,7 @@ def _signed(
     differing = [table[column].to_pylist() for column in policy.twins_differ_by]
     sought.places.append(places)
     sought.words.append(words)
-    sought.signed.append(signed)
+    sought.signed.add(signed)
     sought.groups.append(sought.group(use.role, differing, table.num_rows))
 
 

@@ -20,7 +20,7 @@ from tidemill.text import normal
 
 # Of a row group that is written: what comes first. What is in memory for it is some three times as
 # large.
-GROUP_ROWS, GROUP_BYTES = 50_000, 32 * 2**20
+GROUP_ROWS, GROUP_BYTES = 50_000, 8 * 2**20
 PAYLOADS = ("payload", "blob")  # columns of which a document that is no text has one
 
 

@@ -1,77 +1,91 @@
-"""python -m tasks.split RECIPE: data/labels/RECIPE to data/splits/RECIPE."""
+"""python -m tasks.split RECIPE: data/labels/RECIPE to data/splits/RECIPE.
 
-import hashlib
-import json
-from collections.abc import Mapping
-from datetime import date, timedelta
+Row groups of the examples are gone over three times, in as many processes as there are processors:
+for the split of each row, for what is compared of it, and to write the tables. In between, what is
+in memory of a row is some tens of bytes.
+"""
 
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from tasks.split.digest import buckets, snapshot
-from tasks.split.last import last, named_column, row_name
-from tasks.split.leaks import SPLITS, leaks
+from tasks.split import write
+from tasks.split.facts import Compared, RowFacts, facts_of
+from tasks.split.leaks import leaks, prose_in
+from tasks.split.rules import PLACES, SPLITS, assigned
+from tasks.split.write import RowTable, Writing
 from tidemill import contract
 from tidemill.engines import config
-from tidemill.engines.config.schema import RecipeConfig, SplitRule
+from tidemill.engines.config.schema import RecipeConfig
 from tidemill.records import blobs, carried
-from tidemill.records.tables import BUCKETS, EXAMPLES, LOST, WEIGHT, save
+from tidemill.records.groups import Grouped
 from tidemill.run import main
-from tidemill.runtime import paths, process
+from tidemill.runtime import parts, paths, process
 from tidemill.runtime.errors import Refused
 from tidemill.runtime.files import locked, swept, write_json
 
-EMBARGO = "in the embargo before "
+GROUP = "row group of examples"
+LARGE = 64 * 2**20  # bytes of examples, from which on tables are written side by side
 
 
 def split(name: str) -> None:
     recipe = config.recipe(name)
     out = paths.data("splits", name)
-    path = paths.data("labels", name) / "examples.parquet"
-    if not path.is_file():
-        raise Refused(f"data/labels/{name} has no examples; run python -m tasks.label {name}")
     with locked(paths.state("locks", f"split-{name}")):
         swept(out)
-        examples = blobs.examples(path)
-        if "blob" not in examples:
-            raise blobs.earlier(f"data/labels/{name}", f"label@{name}")
-        process.progress(0, len(examples), "examples")
+        examples = _examples(name)
+        process.progress(0, examples.rows, "examples")
         where = _assigned(recipe, examples)
-        reasons = left_out(recipe, examples, where)
-        refuse_empty(name, where, reasons)
-        parts = {part: examples[(where == part) & reasons.isna()] for part in SPLITS}
-        for part, chosen in parts.items():
-            save(out / f"{part}.parquet", *wide(chosen))
-        rows = {part: len(chosen) for part, chosen in parts.items()}
-        lost = examples[reasons.notna()].assign(reason=reasons[reasons.notna()])
-        table = pa.Table.from_pandas(lost[LOST.names], schema=LOST, preserve_index=False)
-        save(out / "dropped.parquet", table, LOST)
-        kept_rows = buckets(examples.assign(split=where)[reasons.isna()])
-        save(out / "buckets.parquet", kept_rows, BUCKETS)
+        left_out = _left_out(recipe, examples, where)
+        refuse_empty(name, _named(where, PLACES), _named(left_out.why, left_out.reasons))
+        snapshot = _written(out, examples, where, left_out)
+        counts = {
+            part: int(((where == place) & (left_out.why < 0)).sum())
+            for place, part in enumerate(SPLITS)
+        }
+        dropped = Counter(left_out.reasons[place] for place in left_out.why[left_out.why >= 0])
         report = {
-            "rows": sum(rows.values()),
-            "dropped": lost["reason"].value_counts().sort_index().to_dict(),
-            "counts": rows,
-            "snapshot": snapshot(kept_rows),
-            "small": small(recipe, parts["test"]),
+            "rows": sum(counts.values()),
+            "dropped": dict(sorted(dropped.items())),
+            "counts": counts,
+            "snapshot": snapshot,
+            "small": write.small(out / "test.parquet", recipe.score),
         }
         write_json(out / "report.json", report)
-        process.progress(len(examples), len(examples), "examples")
+        process.progress(examples.rows, examples.rows, "examples")
 
 
-def _assigned(recipe: RecipeConfig, examples: pd.DataFrame) -> pd.Series:
+def _examples(recipe: str) -> Grouped:
+    """A recipe's examples. Raises Refused where there are none, or of an earlier form."""
+    path = paths.data("labels", recipe) / "examples.parquet"
+    examples = Grouped.of(path) if path.is_file() else None
+    if examples is None or not examples.rows:
+        raise Refused(f"data/labels/{recipe} has no examples; run python -m tasks.label {recipe}")
+    if "blob" not in examples.names:
+        raise blobs.earlier(f"data/labels/{recipe}", f"label@{recipe}")
+    return examples
+
+
+def _assigned(recipe: RecipeConfig, examples: Grouped) -> np.ndarray:
     """The split of every example, by the ids by which its document was split first.
 
-    Raises Refused where documents have other ids than in the last snapshot, and would move.
+    (N,) places in PLACES. Raises Refused where documents have other ids than in the last snapshot,
+    and would move.
     """
     name = recipe.application
-    first = carried.read(name)
-    where = assign(recipe, by_first_ids(examples, first))
-    documents = set(zip(examples["source"], examples["doc_id"], strict=True))
-    uncarried = carried.uncarried(name, documents)
+    first, processes = carried.read(name), config.processes()
+    where = assigned(recipe.split.rules, examples, first, processes)
+    ids = ["source", "doc_id"]
+    frames = (frame for group in examples.groups for frame in group.frames(ids))
+    uncarried = carried.uncarried(name, frames)
     if not uncarried:
         return where
-    before = assign(recipe, by_first_ids(examples, first | uncarried))
+    before = assigned(recipe.split.rules, examples, first | uncarried, processes)
     if moved := int((where != before).sum()):
         raise Refused(
             f"recipe {name}: {len(uncarried):,} documents have another id than in the last "
@@ -82,35 +96,76 @@ def _assigned(recipe: RecipeConfig, examples: pd.DataFrame) -> pd.Series:
     return where
 
 
-def by_first_ids(examples: pd.DataFrame, first: Mapping[str, str]) -> pd.DataFrame:
-    """The examples under the ids by which their documents were split first."""
-    if not first:
-        return examples
-    ids = examples["doc_id"].map(lambda doc_id: first.get(doc_id, doc_id))
-    pairs = zip(ids, examples["inputs"], strict=True)
-    return examples.assign(
-        doc_id=ids,
-        unit=examples["unit"].map(lambda unit: first.get(unit, unit)),
-        example_id=[carried.example_id(*pair) for pair in pairs],
-    )
+@dataclass(frozen=True)
+class LeftOut:
+    """Which examples are in no split, and what slices all have."""
+
+    why: np.ndarray  # (N,) int8: a place in `reasons`, or -1
+    reasons: tuple[str, ...]
+    slices: np.ndarray  # (N,): a place in `names`
+    names: tuple[tuple[str, ...], ...]
 
 
-def left_out(recipe: RecipeConfig, examples: pd.DataFrame, where: pd.Series) -> pd.Series:
-    """Why each example is in no split, or None."""
-    held = where.str.startswith(EMBARGO)
-    reasons = pd.Series([None] * len(examples), index=examples.index, dtype=object)
-    reasons[held] = where[held]
-    prose = contract.application(recipe.application).prose
+def _left_out(recipe: RecipeConfig, examples: Grouped, where: np.ndarray) -> LeftOut:
     policy = recipe.split
-    reasons[~held] = leaks(
-        examples[~held],
-        where[~held],
+    compared = Compared(
         policy.near_duplicates,
         policy.ngram,
-        prose,
+        contract.application(recipe.application).prose,
         policy.copies == "rows",
     )
-    return reasons
+    rank = np.where(where < len(SPLITS), where, -1).astype(np.int8)
+    processes = config.processes()
+    groups = parts.mapped(partial(facts_of, compared), examples.groups, GROUP, processes)
+    facts: Iterator[RowFacts] = parts.progressed(groups, examples.sizes, "examples")
+    folder = paths.state("split")
+    why, reasons, whole = leaks(rank, facts, prose_in(examples, compared), compared, folder)
+    embargoes = PLACES[len(SPLITS) :]
+    held = rank < 0
+    why[held] = len(reasons) + where[held] - len(SPLITS)
+    return LeftOut(why, (*reasons, *embargoes), whole.slices, tuple(whole.names))
+
+
+def _named(places: np.ndarray, names: tuple[str, ...]) -> pd.Series:
+    """Names by their places, with none for -1."""
+    return pd.Series(pd.Categorical.from_codes(places.astype(int), pd.Index(names)))
+
+
+def _written(out: Path, examples: Grouped, where: np.ndarray, left_out: LeftOut) -> str:
+    """Write the tables; the digest of the snapshot."""
+    kept = np.where(left_out.why < 0, where, -1).astype(np.int8)
+    slices = {
+        part: {
+            name
+            for at in np.unique(left_out.slices[kept == place]).tolist()
+            for name in left_out.names[at]
+        }
+        for place, part in enumerate(SPLITS)
+    }
+    tables = [
+        RowTable(
+            out / f"{part}.parquet",
+            examples,
+            write.in_split(kept, part),
+            (part,),
+            tuple(sorted(slices[part])),
+        )
+        for part in SPLITS
+    ]
+    lost = RowTable(out / "dropped.parquet", examples, left_out.why, left_out.reasons)
+    digests = RowTable(out / "buckets.parquet", examples, kept, SPLITS)
+    # The largest first, so that no process waits for another at the end.
+    writings = [Writing(write.buckets, digests), *(Writing(write.rows, each) for each in tables)]
+    writings.append(Writing(write.lost, lost))
+    snapshot, *_ = parts.mapped(
+        write.written,
+        writings,
+        "table of the split",
+        config.processes(),
+        are_large=examples.bytes > LARGE,
+    )
+    assert snapshot
+    return snapshot
 
 
 def refuse_empty(name: str, where: pd.Series, reasons: pd.Series) -> None:
@@ -124,8 +179,8 @@ def refuse_empty(name: str, where: pd.Series, reasons: pd.Series) -> None:
                 f"recipe {name}: no {called} example; give a rule of split.rules in "
                 f"conf/recipe/{name}.yaml a share, values or a day for {part}"
             )
-        of = "test" if reasons[mine].str.contains("a test row").all() else "test or validation"
-        why = reasons[mine].value_counts()
+        why = reasons[mine].astype(object).value_counts()
+        of = "test" if all("a test row" in reason for reason in why.index) else "test or validation"
         counts = "; ".join(f"{count:,} x {reason}" for reason, count in why.items())
         raise Refused(
             f"recipe {name}: all {int(mine.sum()):,} {called} rows were left out as copies of "
@@ -133,126 +188,6 @@ def refuse_empty(name: str, where: pd.Series, reasons: pd.Series) -> None:
             f"application calls prose; where one question has many right answers, set "
             f"split.copies: rows"
         )
-
-
-def share(value: str) -> float:
-    """A number in [0, 1) that a value always has."""
-    return int(hashlib.sha256(value.encode()).hexdigest()[:13], 16) / 16**13
-
-
-def assign(recipe: RecipeConfig, examples: pd.DataFrame) -> pd.Series:
-    """The split of every example."""
-    where = pd.Series("train", index=examples.index, dtype=object)
-    for rule in recipe.split.rules:
-        mine = examples["source"] == rule.source
-        where[mine] = place(rule, examples[mine])
-    return where
-
-
-def place(rule: SplitRule, rows: pd.DataFrame) -> pd.Series:
-    """The split of each row of a rule's source.
-
-    Raises Refused where a column is missing or a value is null.
-    """
-    if rule.by == "test":
-        return pd.Series("test", index=rows.index, dtype=object)
-    values = named_column(rule, rule.column, rows)
-    if rule.by == "values":
-        return _by_values(rule, rows, values)
-    if rule.by == "time":
-        return timed(rule, rows, values)
-    if rule.by == "last":
-        return last(rule, rows, values)
-    test, valid = float(rule.test), float(rule.valid)  # type: ignore[arg-type]
-    shares = values.astype(str).map(share)
-    return shares.map(
-        lambda value: "test" if value < test else "valid" if value < test + valid else "train"
-    )
-
-
-def _by_values(rule: SplitRule, rows: pd.DataFrame, values: pd.Series) -> pd.Series:
-    named = {
-        value: part
-        for part in ("valid", "test")
-        if not isinstance(getattr(rule, part), float)
-        for value in getattr(rule, part)
-    }
-    where = values.astype(str).map(lambda value: named.get(value, "train"))
-    if isinstance(rule.valid, float):
-        where[(where == "train") & (rows["doc_id"].map(share) < rule.valid)] = "valid"
-    return where
-
-
-def timed(rule: SplitRule, rows: pd.DataFrame, dates: pd.Series) -> pd.Series:
-    """Train before `valid` begins, valid before `test` begins.
-
-    Days of the embargo before either belong to neither.
-    """
-    wrong = dates[~dates.map(_is_date)]
-    if len(wrong):
-        raise Refused(
-            f"split rule of {rule.source}: column '{rule.column}' has {wrong.iloc[0]!r}, which is "
-            f"no date, in row {row_name(rows, wrong.index[0])}; it must hold YYYY-MM-DD"
-        )
-    assert isinstance(rule.valid, date) and isinstance(rule.test, date)
-    before = timedelta(days=rule.embargo)
-    edges = [
-        ((rule.valid - before).isoformat(), "train"),
-        (rule.valid.isoformat(), f"{EMBARGO}valid"),
-        ((rule.test - before).isoformat(), "valid"),
-        (rule.test.isoformat(), f"{EMBARGO}test"),
-    ]
-    return dates.map(lambda day: next((part for edge, part in edges if day < edge), "test"))
-
-
-def _is_date(value: object) -> bool:
-    """Whether it is a day of the calendar, as YYYY-MM-DD; 2025-02-30 is none."""
-    try:
-        return date.fromisoformat(str(value)).isoformat() == value
-    except ValueError:
-        return False
-
-
-def small(recipe: RecipeConfig, test: pd.DataFrame) -> dict[str, list[str]]:
-    """The slices of the test rows that are too few to be judged by themselves, by column."""
-    told = pd.DataFrame([json.loads(item) for item in test["slices"]])
-    found = {}
-    for column in recipe.score.slices:
-        if column in told:
-            counted = (
-                pd.DataFrame({"slice": told[column].astype(str), "unit": test["unit"].to_numpy()})
-                .groupby("slice")["unit"]
-                .agg(["size", "nunique"])
-            )
-            few = counted[
-                (counted["size"] < recipe.score.min_rows)
-                | (counted["nunique"] < recipe.score.min_units)
-            ]
-            if len(few):
-                found[column] = sorted(few.index)
-    return found
-
-
-def wide(chosen: pd.DataFrame) -> tuple[pa.Table, pa.Schema]:
-    """The examples with a column for each slice beside the JSON, for those who read tables."""
-    chosen = blobs.stripped(chosen)
-    told = [json.loads(item) for item in chosen["slices"]]
-    names = sorted({name for item in told for name in item})
-    schema = EXAMPLES.append(WEIGHT) if WEIGHT.name in chosen else EXAMPLES
-    own = schema.names
-    for name in names:
-        schema = schema.append(pa.field(f"slice_{name}", pa.string()))
-    more = pd.DataFrame(
-        {
-            f"slice_{name}": [None if item.get(name) is None else str(item[name]) for item in told]
-            for name in names
-        },
-        index=chosen.index,
-        dtype=object,
-    )
-    return pa.Table.from_pandas(
-        pd.concat([chosen[own], more], axis=1)[schema.names], schema=schema, preserve_index=False
-    ), schema
 
 
 if __name__ == "__main__":

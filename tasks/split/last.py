@@ -1,7 +1,8 @@
 """The split of the last rows of each group: the one exception, beside time, to a row by itself."""
 
 import json
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 from tidemill.engines.config.schema import SplitRule
 from tidemill.runtime.errors import Refused
 
-Place = Decimal | float
+FRACTION = re.compile(r"(.*:\d\d)[.,](\d+)(.*)")  # of a second: datetime keeps six digits
 LEAST = 3  # rows of a group: of fewer, nothing of it would be trained on
 
 
@@ -66,7 +67,7 @@ def last(rule: SplitRule, rows: pd.DataFrame, groups: pd.Series) -> pd.Series:
     return where.reindex(rows.index)
 
 
-def _ordered(rule: SplitRule, rows: pd.DataFrame, values: pd.Series) -> list[Place]:
+def _ordered(rule: SplitRule, rows: pd.DataFrame, values: pd.Series) -> list[Decimal]:
     """The place of each value: numbers as they are, or times in seconds. Raises Refused."""
     texts = values.astype(str).tolist()
     read = _seconds if texts and _number(texts[0]) is None else _number
@@ -82,19 +83,22 @@ def _ordered(rule: SplitRule, rows: pd.DataFrame, values: pd.Series) -> list[Pla
     return known
 
 
-def _number(text: str) -> Place | None:
+def _number(text: str) -> Decimal | None:
     """Exactly, since ids and nanoseconds have more digits than a float."""
     try:
         value = Decimal(text)
     except InvalidOperation:
         return None
-    return value if value.is_finite() else None
+    return value if value.is_finite() and "_" not in text else None
 
 
-def _seconds(text: str) -> Place | None:
-    """A time in seconds since 1970; one without a zone is UTC."""
+def _seconds(text: str) -> Decimal | None:
+    """A time in seconds since 1970, as exactly as it is given; one without a zone is UTC."""
+    parts = FRACTION.fullmatch(text)
+    whole, fraction, zone = parts.groups() if parts else (text, "0", "")
     try:
-        time = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(whole + zone)
     except ValueError:
         return None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime.fromtimestamp(0, UTC)
+    return since // timedelta(seconds=1) + Decimal(f"0.{fraction}")

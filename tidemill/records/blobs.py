@@ -100,15 +100,20 @@ def _quoted(blob: bytes) -> str:
     return f'"{base64.b64encode(blob).decode("ascii")}"'
 
 
-def documents(recipe: str) -> pd.DataFrame:
-    """The documents that were selected for a recipe, with their payloads. Raises Refused."""
+def documents_path(recipe: str) -> Path:
+    """Where the documents lie that were selected for a recipe. Raises Refused."""
     path = paths.data("select", recipe) / "documents.parquet"
     if not path.is_file():
         raise Refused(f"data/select/{recipe} has no documents; run python -m tasks.select {recipe}")
-    rows = pd.read_parquet(path)
-    if "blob" not in rows:
+    if "blob" not in pq.read_schema(path).names:
         raise earlier(f"data/select/{recipe}", f"select@{recipe}")
-    return filled(rows, path.parent)
+    return path
+
+
+def documents(recipe: str) -> pd.DataFrame:
+    """The documents that were selected for a recipe, with their payloads. Raises Refused."""
+    path = documents_path(recipe)
+    return filled(pd.read_parquet(path), path.parent)
 
 
 def earlier(folder: str, stage: str) -> Refused:

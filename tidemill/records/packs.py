@@ -10,13 +10,16 @@ lists them and is written last: a pack that it does not list is what a killed wr
 
 import hashlib
 import mmap
+import re
 import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Annotated, Self
+
+from pydantic import StringConstraints
 
 from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import aside, swept
@@ -26,6 +29,8 @@ PACK_BYTES = 4 * 2**20  # what a night with one new picture writes and pushes, a
 MAGIC = b"TMPACK01"
 COUNT = struct.Struct("<8sQ")  # MAGIC, how many blobs
 ENTRY = struct.Struct("<8sQ")  # how a digest begins, and where its blob ends after the head
+NAME = r"^(all|[01]+)-[0-9a-f]{16}\.pack$"  # a file of this folder, and of no other
+DIGEST = re.compile("[0-9a-f]{64}")
 MAPPED = 256  # packs that a reader keeps open: a process may map some 65,000 files
 
 
@@ -34,7 +39,7 @@ class PackList(Receipt):
 
     blobs: int
     bytes: int
-    packs: tuple[str, ...]
+    packs: tuple[Annotated[str, StringConstraints(pattern=NAME)], ...]
 
 
 class Pack:
@@ -224,18 +229,38 @@ class Packs:
 
     def __init__(self, folder: Path, fault: Callable[[str], Fault]) -> None:
         self.folder, self.fault = folder, fault
-        listed = PackList.load(folder / "packs.json")
+        self._read_list()
+
+    def _read_list(self) -> None:
+        """Raises Fault where there is no list."""
+        listed = PackList.load(self.folder / "packs.json")
         if listed is None:
-            raise fault("packs.json is not there or no list of packs")
+            raise self.fault("packs.json is not there or no list of packs")
         self.names = {name.partition("-")[0].removeprefix("all"): name for name in listed.packs}
-        self.opened = OpenPacks(folder)
+        self.opened = OpenPacks(self.folder)
 
     def get(self, digest: str) -> bytes:
-        """A blob, found to be that of its digest. Raises Fault."""
+        """A blob, found to be that of its digest. Raises Fault.
+
+        A night may have packed anew since the list was read: it is read again before a blob is
+        said to be missing.
+        """
+        if not DIGEST.fullmatch(digest):
+            raise self.fault(f"{digest[:70]!r}, which a table names, is no sha256")
         wanted = bytes.fromhex(digest)
+        try:
+            return self._get(wanted)
+        except Fault:
+            before = self.names
+            self._read_list()
+            if self.names == before:
+                raise
+        return self._get(wanted)
+
+    def _get(self, wanted: bytes) -> bytes:
         name = self._name(wanted)
         if name is None:
-            raise self._nowhere(digest)
+            raise self._nowhere(wanted)
         try:
             blob = self.opened[name].get(wanted)
         except OSError as error:
@@ -243,11 +268,11 @@ class Packs:
         except ValueError as error:
             raise self.fault(f"{name} {error}") from error
         if blob is None:
-            raise self._nowhere(digest)
+            raise self._nowhere(wanted)
         return blob
 
-    def _nowhere(self, digest: str) -> Fault:
-        return self.fault(f"no pack has the blob {digest[:12]}, which a table names")
+    def _nowhere(self, wanted: bytes) -> Fault:
+        return self.fault(f"no pack has the blob {wanted.hex()[:12]}, which a table names")
 
     def _name(self, wanted: bytes) -> str | None:
         bits = f"{int.from_bytes(wanted[:8]):064b}"

@@ -5,7 +5,10 @@ do not depend.
 """
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -114,3 +117,55 @@ def save(path: Path, table: pa.Table, schema: pa.Schema) -> None:
     """Write a table; equal rows give equal bytes."""
     with aside(path) as part:
         pq.write_table(table.cast(schema), part, compression="zstd", row_group_size=50_000)
+
+
+GROUP_ROWS, GROUP_BYTES = 50_000, 32 * 2**20  # of a row group that is written: what comes first
+LABEL_BYTES = 8 * 2**20  # of examples: a row group is what one process of split works on
+
+
+class TableWriter:
+    """A table that is written some rows at a time; equal rows in equal parts give equal bytes.
+
+    In memory are the rows of one row group. The file is there when the block ends well.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, group_bytes: int = GROUP_BYTES) -> None:
+        self.path, self.schema, self.group_bytes = path, schema, group_bytes
+        self.waiting: list[pa.Table] = []
+        self.rows = self.bytes = 0
+        self.stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        part = self.stack.enter_context(aside(self.path))
+        writer = pq.ParquetWriter(part, self.schema, compression="zstd")
+        self.writer = self.stack.enter_context(writer)
+        self.is_empty = True
+        return self
+
+    def add(self, table: pa.Table) -> None:
+        table = table.select(self.schema.names).cast(self.schema)
+        while table.num_rows:
+            some = table.slice(0, GROUP_ROWS - self.rows)
+            table = table.slice(some.num_rows)
+            self.waiting.append(some)
+            self.rows += some.num_rows
+            self.bytes += some.nbytes
+            if self.rows >= GROUP_ROWS or self.bytes >= self.group_bytes:
+                self._write()
+
+    def _write(self) -> None:
+        whole = pa.concat_tables(self.waiting).combine_chunks()
+        self.writer.write_table(whole, row_group_size=GROUP_ROWS)
+        self.waiting, self.rows, self.bytes, self.is_empty = [], 0, 0, False
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None and self.waiting:
+            self._write()
+        if kind is None and self.is_empty:
+            self.writer.write_table(self.schema.empty_table())
+        self.stack.__exit__(kind, error, trace)

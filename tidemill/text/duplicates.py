@@ -8,13 +8,14 @@ rarest shingles, so cost grows with the texts and not their square.
 """
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from tidemill.text import shingles
-from tidemill.text.lsh import Bands
+from tidemill.text.lsh import Bands, BandTable
 
 HELD_AT_ONCE, HELD_BYTES = 5_000, 32 * 2**20  # texts that are fetched together, and their bytes
 MOST_HELD = 20_000_000  # shingles in memory while candidates are compared, of eight bytes each
@@ -34,7 +35,8 @@ def pairs(
     Of a set of exact copies, each is paired with the first; near pairs have a Jaccard similarity
     of at least `threshold`.
     """
-    words, signed = Bands(threshold=threshold).of(texts)
+    words, made = Bands(threshold=threshold).of(texts)
+    signed = BandTable.of(made)
     group_of = numbered(groups)
     first = firsts(words, group_of)
     found = [
@@ -62,15 +64,17 @@ def copies(
 
     Sort the rows by something that does not change, and the result does not either.
     """
+    words, signed = (bands or Bands(threshold=threshold)).of(texts)
     return joined(
-        *(bands or Bands(threshold=threshold)).of(texts),
+        words,
+        BandTable.of(signed),
         numbered(groups),
         Alike(lambda rows: [texts[row] for row in rows], threshold),
     )
 
 
 def joined(
-    words: np.ndarray, signed: np.ndarray, group_of: np.ndarray, alike: "Alike"
+    words: np.ndarray, signed: BandTable, group_of: np.ndarray, alike: "Alike"
 ) -> dict[int, tuple[int, str]]:
     """The same of texts whose digests and bands are known, and which lie elsewhere."""
     first = firsts(words, group_of)
@@ -106,7 +110,7 @@ def firsts(words: np.ndarray, group_of: np.ndarray) -> np.ndarray:
 
 
 def candidates(
-    first: np.ndarray, group_of: np.ndarray, signed: np.ndarray, alike: "Alike"
+    first: np.ndarray, group_of: np.ndarray, signed: BandTable, alike: "Alike"
 ) -> Iterator[list[list[int]]]:
     """Rows of the same group that agree in a whole band and say different words.
 
@@ -115,10 +119,10 @@ def candidates(
     All are held before the first is compared, as far as memory goes: so texts that lie elsewhere
     are read once.
     """
-    alone = np.flatnonzero((first == np.arange(len(first))) & signed.any(axis=1))
+    alone = np.flatnonzero((first == np.arange(len(first))) & signed.is_signed)
     bands = [
-        _agreeing(alone, group_of[alone] * np.uint64(1_000_003) + signed[alone, band])
-        for band in range(signed.shape[1])
+        _agreeing(alone, group_of[alone] * np.uint64(1_000_003) + column[alone])
+        for column in signed.columns()
     ]
     alike.hold(
         np.unique(
@@ -153,7 +157,7 @@ class Sets:
     """Rows that hang together (union-find); a set is known by its first row."""
 
     def __init__(self, count: int) -> None:
-        self.parent = list(range(count))
+        self.parent = array("q", range(count))
 
     def find(self, row: int) -> int:
         parent = self.parent

@@ -12,8 +12,12 @@ import sqlite3
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
+from typing import IO, Self
 
 import numpy as np
 
@@ -204,6 +208,53 @@ class Bands:
             self._drop(damage)
         finally:
             self.file.close()
+
+
+class BandTable:
+    """The bands of many texts, of which one is in memory at a time: each lies in a file.
+
+    Rows come in order, some at a time; `order` says in which they stand in the columns.
+    """
+
+    def __init__(self, files: Sequence[IO[bytes]]) -> None:
+        self.files = files
+        self.order: np.ndarray | None = None
+        self._signed: list[np.ndarray] = []
+
+    @classmethod
+    @contextmanager
+    def beside(cls, folder: Path, bands: int) -> Iterator[Self]:
+        """Files in a folder, which are gone when the block ends."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            yield cls([stack.enter_context(TemporaryFile(dir=folder)) for _ in range(bands)])
+
+    @classmethod
+    def of(cls, signed: np.ndarray) -> Self:
+        """Those of few texts, (N, B), in memory."""
+        table = cls([BytesIO() for _ in range(signed.shape[1])])
+        table.add(signed)
+        return table
+
+    def add(self, signed: np.ndarray) -> None:
+        """Further rows, (n, B)."""
+        self._signed.append(np.asarray(signed.any(axis=1)))
+        for band, file in enumerate(self.files):
+            file.write(np.ascontiguousarray(signed[:, band]).tobytes())
+
+    @property
+    def is_signed(self) -> np.ndarray:
+        """(N,): whether a row has a shingle."""
+        return self._ordered(np.concatenate([np.zeros(0, bool), *self._signed]))
+
+    def columns(self) -> Iterator[np.ndarray]:
+        """Each band, (N,) uint64."""
+        for file in self.files:
+            file.seek(0)
+            yield self._ordered(np.frombuffer(file.read(), dtype=np.uint64))
+
+    def _ordered(self, values: np.ndarray) -> np.ndarray:
+        return values if self.order is None else values[self.order]
 
 
 def _sum(words: bytes, bands: bytes) -> bytes:

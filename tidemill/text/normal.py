@@ -54,6 +54,7 @@ def is_symbol(letter: str) -> bool:
     return category in ("Sm", "Sc", "So") or (category == "Sk" and letter > "\uffff")
 
 
+@lru_cache(maxsize=200_000)
 def has_no_spaces(letter: str) -> bool:
     """Whether a letter is of a script that is written without spaces between words."""
     return any(first <= ord(letter) <= last for first, last in _UNSPACED)
@@ -183,7 +184,10 @@ def same(text: str) -> str:
 
 def unspaced(words: Sequence[str]) -> bool:
     """Whether most characters of a text are of a script without spaces between words."""
-    counts = Counter("".join(words))
+    letters = "".join(words)
+    if letters.isascii():
+        return False
+    counts = Counter(letters)
     without = sum(number for letter, number in counts.items() if has_no_spaces(letter))
     return 2 * without > counts.total()
 

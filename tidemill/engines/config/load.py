@@ -100,6 +100,11 @@ def runtime(name: str = "local") -> Runtime:
     return _judged(Runtime, {**_file("runtime", name), "name": name}, f"conf/runtime/{name}.yaml")
 
 
+def processes() -> int:
+    """Processes of a data step, 0: one for each processor, as where conf/runtime is not there."""
+    return runtime().processes if files("runtime") else 0
+
+
 def sources(name: str) -> list[str]:
     """The sources that an application's file names; nothing else of it is judged."""
     try:

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from tidemill.contract import Baselined, Explainable, Figured, Metric, Robust, Template
+from tidemill.contract import (
+    Baselined,
+    Explainable,
+    Figured,
+    LabelledInParts,
+    Metric,
+    Robust,
+    Template,
+)
 from tidemill.families.classifier import (
     ACCURACY,
     LOG_LOSS,
@@ -74,6 +82,7 @@ class TextClassifierPredictor(ClassifierPredictor[TextQuestion, Label]):
 
 class TextClassification(
     Classifier[TextQuestion, Label, TextClassifierPredictor],
+    LabelledInParts,
     Robust[TextQuestion],
     Baselined,
     Explainable,

@@ -17,7 +17,7 @@ class Runtime(Strict):
         default=0,
         ge=0,
         le=1024,
-        description="that read records side by side in clean; 0: one for each processor",
+        description="of a data step side by side; 0: one for each processor",
     )
 
 
