@@ -20,6 +20,7 @@ from tidemill import contract
 from tidemill.contract import Run, Splits
 from tidemill.engines import config
 from tidemill.engines.config.schema import Trainer
+from tidemill.families.ranker.fields import RankerRecipe
 from tidemill.families.tables.fields import TableRecipe
 from tidemill.learners.lightning import memory
 from tidemill.learners.lightning.callbacks import Average
@@ -29,8 +30,9 @@ from tidemill.learners.lightning.resume import draw_from, drawn
 from tidemill.run import plan
 from tidemill.runtime.errors import Fault, Refused
 
-NAMES = [name for name in contract.names() if not issubclass(contract.load(name), TableRecipe)]
-"""Those that are trained by steps; a table's trees are one call of LightGBM."""
+AT_ONCE = (TableRecipe, RankerRecipe)
+NAMES = [name for name in contract.names() if not issubclass(contract.load(name), AT_ONCE)]
+"""Those that are trained by steps; a table's trees and a ranker's weights are one call."""
 
 
 @pytest.fixture(autouse=True)

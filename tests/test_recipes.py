@@ -29,7 +29,7 @@ from tidemill.kit import graphs
 from tidemill.kit.batches import order
 from tidemill.kit.metrics.classes import right
 from tidemill.learners.lightning.distillation import Teacher, taught
-from tidemill.learners.sklearn.learner import SklearnLearner
+from tidemill.learners.sklearn.learner import OneCallLearner
 from tidemill.records import blobs
 from tidemill.runtime import paths
 
@@ -52,7 +52,7 @@ class Case:
 
     def fitted(self, steps: int) -> Any:
         learner: Any = self.recipe.learner(Splits(self.splits, 1, 8))
-        if isinstance(learner, SklearnLearner):  # one call; it has no epochs
+        if isinstance(learner, OneCallLearner):  # one call; it has no epochs
             learner.fit(Run(TRAINER, 1, 1, "test", share=min(1.0, steps / STEPS)))
             return learner
         epochs = max(1, math.ceil(steps / len(learner.data.train_dataloader())))
@@ -102,7 +102,7 @@ def test_it_knows_eight_rows_by_heart(learned: tuple[Case, Path, float], tmp_pat
 
 def weights_of(learner: Any) -> dict[str, Any]:
     """What a trained learner is, by name."""
-    if isinstance(learner, SklearnLearner):
+    if isinstance(learner, OneCallLearner):
         return learner.state()
     return learner.module.state_dict()
 
@@ -116,7 +116,7 @@ def test_the_same_seed_gives_the_same_weights(case: Case) -> None:
 def test_a_seeded_training_gives_the_numbers_it_gave_before(case: Case) -> None:
     """A refactoring of training keeps them; a change that is meant makes them anew: make golden."""
     learner: Any = case.recipe.learner(Splits(case.splits, 1, 64))
-    boosted = isinstance(learner, SklearnLearner)
+    boosted = isinstance(learner, OneCallLearner)
     share = 1.0 if boosted else min(1.0, 6.5 / len(learner.data.train_dataloader()))
     metrics = learner.fit(Run(TRAINER, 1, 1, "test", share=share)).metrics
     found = {name: float(f"{value:.6g}") for name, value in metrics.items()}

@@ -19,6 +19,7 @@ from tidemill.runtime.errors import Fault
 from tidemill.runtime.files import aside
 
 R = TypeVar("R", bound=Recipe)
+D = TypeVar("D")
 OPSET = 18
 EXPORTED = 16  # validation rows on which the graph is compared with the model
 
@@ -34,18 +35,52 @@ class FeatureRows:
     labels: list[str]
 
 
-class SklearnLearner(ABC, Generic[R]):
-    """A classifier of feature rows, fitted in one call.
-
-    Its package has one graph, from `x` (B, F) to `probabilities` (B, labels).
-    """
+class OneCallLearner(ABC, Generic[R, D]):
+    """What is fitted in one call over loaded data; what is saved are arrays."""
 
     def __init__(self, recipe: R, splits: Splits) -> None:
         self.recipe, self.splits = recipe, splits
 
     @abstractmethod
-    def load_data(self) -> FeatureRows:
-        """The splits as features and classes."""
+    def load_data(self) -> D:
+        """The splits as they are fitted."""
+
+    @abstractmethod
+    def fit(self, run: Run) -> Fitted:
+        """Fit the model, seeded by `run.seed`."""
+
+    @abstractmethod
+    def export(self, package: Path) -> float:
+        """Write the package; the largest difference from what was fitted."""
+
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """All that the trained model is."""
+
+    @abstractmethod
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Be as trained, from what `state` gave."""
+
+    @property
+    def data(self) -> D:
+        return self.splits.of(type(self), self.recipe, self.load_data)
+
+    def save(self, path: Path) -> None:
+        with aside(path) as part:
+            save_file(self.state(), str(part))
+
+    def load(self, path: Path) -> None:
+        self.restore(load_file(str(path)))
+
+    def incompatible(self, package: Path) -> str:
+        return ""
+
+
+class SklearnLearner(OneCallLearner[R, FeatureRows]):
+    """A classifier of feature rows.
+
+    Its package has one graph, from `x` (B, F) to `probabilities` (B, labels).
+    """
 
     @abstractmethod
     def train(self, data: FeatureRows, run: Run) -> int:
@@ -56,24 +91,12 @@ class SklearnLearner(ABC, Generic[R]):
         """(B, labels) of features (B, F)."""
 
     @abstractmethod
-    def state(self) -> dict[str, np.ndarray]:
-        """All that the trained model is."""
-
-    @abstractmethod
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Be as trained, from what `state` gave."""
-
-    @abstractmethod
     def graph(self) -> Any:
         """The model as ONNX."""
 
     @abstractmethod
     def tables(self, package: Path) -> None:
         """Write what the predictor needs beside the graph: tables.json with the labels."""
-
-    @property
-    def data(self) -> FeatureRows:
-        return self.splits.of(type(self), self.recipe, self.load_data)
 
     def fit(self, run: Run) -> Fitted:
         data = self.data
@@ -87,16 +110,6 @@ class SklearnLearner(ABC, Generic[R]):
         right = chances.argmax(axis=1) == data.valid_y
         metrics = {"valid_accuracy": float(right.mean()), "valid_loss": float(losses.mean())}
         return Fitted(metrics, steps)
-
-    def save(self, path: Path) -> None:
-        with aside(path) as part:
-            save_file(self.state(), str(part))
-
-    def load(self, path: Path) -> None:
-        self.restore(load_file(str(path)))
-
-    def incompatible(self, package: Path) -> str:
-        return ""
 
     def export(self, package: Path) -> float:
         import onnxruntime

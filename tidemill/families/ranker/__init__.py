@@ -1,0 +1,1 @@
+"""Rankers of a whole catalogue for one user: histories, a linear autoencoder, and a ladder."""
