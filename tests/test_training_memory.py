@@ -16,6 +16,7 @@ from recipes.text_generation.recipe import TextGeneration
 from recipes.text_generation.size import UnusableStart
 from recipes.text_generation.tokens import Tokens, trained
 from tests.support import causal_models
+from tests.support.peak import peak
 from tests.support.texts import TEXTS, fitted, splits
 from tidemill.contract import Splits
 
@@ -145,3 +146,84 @@ def test_a_training_in_chunks_ends_with_the_same_weights(
     weights = chunked.module.net.state_dict()
     for name, weight in whole.module.net.state_dict().items():
         assert torch.allclose(weight, weights[name], atol=1e-4), name
+
+
+# Activations that are made again ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_a_network_that_computes_its_layers_again_ends_with_the_same_weights(
+    tmp_path: Path, dropout: float
+) -> None:
+    rows = splits(tmp_path, TEXTS, TEXTS[:2])
+    one, two = (
+        fitted(TextGeneration(**SMALL, dropout=dropout, checkpointing=checkpointing), rows)[0]
+        for checkpointing in (False, True)
+    )
+    assert all(layer.checkpointing for layer in two.module.net.layers)
+    weights = two.module.net.state_dict()
+    for name, weight in one.module.net.state_dict().items():
+        assert torch.equal(weight, weights[name]), name
+
+
+@pytest.mark.parametrize(("kind", "rank"), [("gpt2", 0), ("llama", 2), ("gemma3_text", 0)])
+def test_networks_of_transformers_compute_layers_again_to_the_same_weights(
+    tmp_path: Path, kind: str, rank: int
+) -> None:
+    causal_models.folder(kind, tmp_path, TOKENS)
+    rows = splits(tmp_path, TEXTS, TEXTS[:2])
+    fields = {"start": str(tmp_path), "steps": 3, "batch": 2, "context": 48, "lora_rank": rank}
+    one, two = (
+        fitted(TextGeneration(**fields, samples=0, checkpointing=checkpointing), rows)[0]
+        for checkpointing in (False, True)
+    )
+    assert two.module.net.model.is_activation_checkpointing
+    weights = two.module.net.state_dict()
+    for name, weight in one.module.net.state_dict().items():
+        assert torch.allclose(weight, weights[name], atol=1e-6), name
+
+
+def kept_for_backward(module: Any, batch: Any) -> int:
+    """Bytes that a step keeps beside the weights."""
+    weights = {weight.untyped_storage().data_ptr() for weight in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        module.net.packed_states(batch[0], *batch[2:])
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("kind", ["own", "llama"])
+def test_less_is_kept_where_layers_are_computed_again(tmp_path: Path, kind: str) -> None:
+    rows = splits(tmp_path, TEXTS, TEXTS[:2])
+    fields: dict[str, Any] = {**SMALL, "layers": 4}
+    if kind != "own":
+        causal_models.folder(kind, tmp_path, TOKENS)
+        fields = {"start": str(tmp_path), "steps": 1, "batch": 2, "context": 48}
+    kept = []
+    for checkpointing in (False, True):
+        learner: Any = TextGeneration(**fields, checkpointing=checkpointing).learner(
+            Splits(rows, 1)
+        )
+        batch = next(iter(learner.data.val_dataloader()))
+        kept.append(kept_for_backward(learner.module.train(), batch))
+    assert kept[1] < kept[0] / 4
+
+
+# What a plan says ---------------------------------------------------------------------------------
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_plan_says_the_memory_that_a_training_takes(checkpointing: bool) -> None:
+    """Above what the process had before, on one core, with logits in chunks."""
+    model = {**SMALL, "layers": 4, "heads": 4, "width": 256, "context": 256, "batch": 8}
+    model |= {"vocabulary": 10_000, "steps": 2, "optimiser": "adamw"}
+    measured = peak({**model, "checkpointing": checkpointing})
+    assert measured.planned_mb == pytest.approx(measured.peak_mb, rel=0.15)

@@ -146,6 +146,18 @@ class HubNetwork(nn.Module):
             warnings.simplefilter("ignore")  # on Conv1D, whose weights it turns by itself
             inject_adapter_in_model(config, self.model)
 
+    def checkpoint_activations(self) -> None:
+        """Have what is within each layer made again in the backward pass (Chen et al. 2016).
+
+        UnusableStart where transformers has not that for the architecture.
+        """
+        if not self.model.supports_gradient_checkpointing:
+            raise UnusableStart(
+                f"model.checkpointing: transformers has none for {self.model.config.model_type!r}; "
+                "say model.checkpointing=false"
+            )
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
+
     @torch.no_grad()
     def merged(self) -> HubNetwork:
         """A plain network that answers as this one, on the CPU."""

@@ -151,8 +151,10 @@ def opened(fields: Fields) -> Transformer | HubNetwork:
         hub = HubNetwork.opened(str(fields.start_folder()), fields.bounds()[0])
         if fields.lora_rank:
             hub.adapt(fields.lora_rank)
+        if fields.checkpointing:
+            hub.checkpoint_activations()
         return hub
-    net = Transformer(fields.shape(), fields.dropout)
+    net = Transformer(fields.shape(), fields.dropout, fields.checkpointing)
     if fields.start:
         folder.load(net, str(fields.start_folder()))
         if fields.lora_rank:

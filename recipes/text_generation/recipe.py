@@ -214,7 +214,8 @@ class TextGeneration(Fields, Recipe, WarmStartableByFields, Teachable, Prunable,
             size = counted_size(str(self.start_folder()), self.bounds()[0])
         else:
             size = self.shape()
-        return budget(size, self.batch, self.steps * epochs, devices, strategy, precision)
+        steps = self.steps * epochs
+        return budget(size, self.batch, steps, devices, strategy, precision, self.checkpointing)
 
     def warmed(self, package: Path) -> TextGeneration:
         """With the package's own size and tokens, which its weights belong to."""

@@ -155,6 +155,11 @@ class Fields(BaseModel):
         ge=1,
         description="in an epoch; the documents are gone through as often as that takes",
     )
+    checkpointing: bool = Field(
+        default=False,
+        description="keep the inputs of each layer alone and compute the layer again in the "
+        "backward pass: less memory for a third more time",
+    )
     mixture: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
         default={},
         description="the weight of each source, as shares of the tokens that are trained on; "

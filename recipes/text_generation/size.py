@@ -241,7 +241,7 @@ def budget(
     mb = {
         **_states(size, devices if "fsdp" in strategy else 1, precision),
         "activations_mb": _activations(size, tokens, not precision.startswith("32"), checkpointing),
-        "logits_mb": tokens * size.vocabulary * 4 * 2,  # and their gradient, at 32 bits
+        "logits_mb": _logits(size, tokens),
     }
     return {
         "parameters": size.parameters(),
@@ -271,6 +271,18 @@ def _states(size: Size, shares: int, precision: str) -> dict[str, float]:
         "optimiser_mb": parameters * 2 * 4 / shares,
         "gathered_mb": layer * each if shares > 1 else 0,
     }
+
+
+def _logits(size: Size, tokens: int) -> int:
+    """Bytes of logits, at 32 bits.
+
+    Of all of them also the likelihoods and the gradient; of a chunk nothing else, but then the
+    gradient of the output matrix is made with the loss, beside that of the step before.
+    """
+    at_once = positions_at_once(size.vocabulary)
+    if tokens <= at_once:
+        return tokens * size.vocabulary * 4 * 3
+    return (at_once + size.width) * size.vocabulary * 4
 
 
 def _activations(size: Size, tokens: int, half: bool, checkpointing: bool) -> int:

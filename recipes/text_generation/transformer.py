@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from recipes.text_generation.loss import Head
 from recipes.text_generation.size import Size
@@ -33,10 +34,15 @@ def turned(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 class Layer(nn.Module):
-    def __init__(self, size: Size, dropout: float) -> None:
+    """One of them; with `checkpointing` a training makes what is within it again, backwards.
+
+    So only its inputs are kept (Chen et al. 2016).
+    """
+
+    def __init__(self, size: Size, dropout: float, checkpointing: bool = False) -> None:
         super().__init__()
         bias = size.norm == "layer"
-        self.heads, self.dropout = size.heads, dropout
+        self.heads, self.dropout, self.checkpointing = size.heads, dropout, checkpointing
         self.before_attention, self.before_mlp = normed(size), normed(size)
         self.qkv = nn.Linear(size.width, 3 * size.width, bias=bias)
         self.out = nn.Linear(size.width, size.width, bias=bias)
@@ -54,6 +60,20 @@ class Layer(nn.Module):
 
         The next token will ask for these.
         """
+        if not (self.checkpointing and self.training and torch.is_grad_enabled()):
+            return self.computed(states, mask, turn, past)
+        again: tuple[Tensor, Tensor, Tensor] = checkpoint(
+            self.computed, states, mask, turn, past, use_reentrant=False
+        )
+        return again
+
+    def computed(
+        self,
+        states: Tensor,
+        mask: Tensor,
+        turn: tuple[Tensor, Tensor] | None,
+        past: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         blocks, asked, width = states.shape
         parts = (
             self.qkv(self.before_attention(states))
@@ -75,14 +95,14 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    def __init__(self, size: Size, dropout: float = 0.0) -> None:
+    def __init__(self, size: Size, dropout: float = 0.0, checkpointing: bool = False) -> None:
         super().__init__()
         self.size, self.dropout = size, dropout
         self.embedding = nn.Embedding(size.vocabulary, size.width)
         self.places = (
             nn.Embedding(size.context, size.width) if size.positions == "learned" else None
         )
-        self.layers = nn.ModuleList(Layer(size, dropout) for _ in range(size.layers))
+        self.layers = nn.ModuleList(Layer(size, dropout, checkpointing) for _ in range(size.layers))
         self.norm = normed(size)
         self.start()
 
@@ -130,6 +150,14 @@ class Transformer(nn.Module):
         angles = places[:, None, :, None].to(torch.float32) * rates
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
+    def embedded(self, ids: Tensor, places: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """What the first layer reads (B, T, D), and the rotations of the places."""
+        states = self.embedding(ids)
+        if self.places is not None:
+            states = states + self.places(places)
+        states = F.dropout(states, self.dropout if self.training else 0.0)
+        return states, self.frequencies(places, self.embedding.weight.dtype)
+
     def states(
         self, ids: Tensor, places: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,11 +165,7 @@ class Transformer(nn.Module):
 
         States (B, T, D), keys and values (L, B, H, S, E).
         """
-        states = self.embedding(ids)
-        if self.places is not None:
-            states = states + self.places(places)
-        states = F.dropout(states, self.dropout if self.training else 0.0)
-        turn = self.frequencies(places, self.embedding.weight.dtype)
+        states, turn = self.embedded(ids, places)
         keys, values = [], []
         for number, layer in enumerate(self.layers):
             states, key, value = layer(
@@ -155,7 +179,11 @@ class Transformer(nn.Module):
         """States (B, T, D) of blocks that hold several documents, none of which sees another."""
         same = documents[:, :, None] == documents[:, None, :]
         mask = torch.tril(same)[:, None]
-        return self.states(ids, places, mask)[0]
+        states, turn = self.embedded(ids, places)
+        for layer in self.layers:
+            states = layer(states, mask, turn, None)[0]  # no later token asks for keys and values
+        normed_states: Tensor = self.norm(states)
+        return normed_states
 
     def packed(self, ids: Tensor, places: Tensor, documents: Tensor) -> Tensor:
         """Their logits (B, T, V)."""

@@ -12,7 +12,7 @@ from tasks.predict.rows import FORMS, Questions
 from tasks.predict.scoring import score
 from tasks.serve.loaded_model import LoadedModel
 from tidemill.engines import config
-from tidemill.engines.config.schema import Answers
+from tidemill.engines.config.schema import WaitingFiles
 from tidemill.engines.mlflow.live import live
 from tidemill.records.receipts import AnsweredFile, AnsweredFiles
 from tidemill.runtime import paths, process
@@ -75,7 +75,7 @@ def _waiting(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _one(model: LoadedModel, questions: Questions, asked: Answers, writes: Path) -> int | None:
+def _one(model: LoadedModel, questions: Questions, asked: WaitingFiles, writes: Path) -> int | None:
     """Answer a file; its rows, or None where this version had answered these."""
     # The whole name: a.csv and a.jsonl are two files.
     out = writes / f"{questions.path.name}.{asked.form}"

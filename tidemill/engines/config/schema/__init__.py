@@ -12,7 +12,7 @@ from tidemill.engines.config.schema.general import (
 )
 from tidemill.engines.config.schema.judging import Gate, Score
 from tidemill.engines.config.schema.recipe import DATA_HALF, MODEL_HALF, RecipeConfig
-from tidemill.engines.config.schema.serving import Answers, Export, Serve
+from tidemill.engines.config.schema.serving import Export, Serve, WaitingFiles
 from tidemill.engines.config.schema.source import (
     Clean,
     Mirror,
@@ -27,7 +27,6 @@ from tidemill.engines.config.schema.training import Dimension, Sweep, Trainer
 __all__ = [
     "DATA_HALF",
     "MODEL_HALF",
-    "Answers",
     "Clean",
     "Collect",
     "Dimension",
@@ -53,6 +52,7 @@ __all__ = [
     "SplitRule",
     "Sweep",
     "Trainer",
+    "WaitingFiles",
     "Weights",
     "comes",
 ]

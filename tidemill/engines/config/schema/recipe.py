@@ -8,7 +8,7 @@ from tidemill.engines.config.schema.base import Strict
 from tidemill.engines.config.schema.data import LabelPolicy, Select, SourceUse, Split
 from tidemill.engines.config.schema.general import Runtime, comes
 from tidemill.engines.config.schema.judging import Gate, Score, unanswerable
-from tidemill.engines.config.schema.serving import Answers, Export, Serve
+from tidemill.engines.config.schema.serving import Export, Serve, WaitingFiles
 from tidemill.engines.config.schema.training import Ensemble, Prune, Sweep, Teach, Trainer
 
 DATA_HALF = ("sources", "select", "label", "split")
@@ -49,7 +49,7 @@ class RecipeConfig(Strict):
     export: Export = Export()
     score: Score
     serve: Serve = Serve()
-    answers: Answers | None = Field(
+    answers: WaitingFiles | None = Field(
         default=None, description="files that wait for answers, which each night gives"
     )
     nightly: bool = Field(default=False, description="the clock retrains it")

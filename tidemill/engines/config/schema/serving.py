@@ -45,7 +45,7 @@ class Export(Strict):
     )
 
 
-class Answers(Strict):
+class WaitingFiles(Strict):
     """Files that wait for answers: read when they are given, and part of no run's key."""
 
     reads: str = Field(
@@ -58,7 +58,7 @@ class Answers(Strict):
     form: Literal["csv", "jsonl", "parquet"] = "parquet"
 
     @model_validator(mode="after")
-    def _are_apart(self) -> "Answers":
+    def _are_apart(self) -> "WaitingFiles":
         for name in ("reads", "writes"):
             path = PurePosixPath(getattr(self, name))
             if path.is_absolute() or not path.parts or ".." in path.parts:
