@@ -138,10 +138,23 @@ function bars(values) {
     ...(key ? [made("span", { textContent: key })] : []), bar(key || "share", value), made("span", { textContent: `${(100 * value).toFixed(1)} %` })]));
 }
 
+// A list and those that say more of each of its members, as a table.
+function listed(first, body, schema) {
+  const beside = Object.keys(body).filter((key) => (schema[key] || {}).beside === first && body[key].length === body[first].length);
+  const names = [first, ...beside];
+  if (!beside.length || !body[first].length) return null;
+  const cell = (one) => made("td", { textContent: Array.isArray(one) ? one.map(plain).join("; ") : plain(one) });
+  const rows = body[first].map((_, at) => made("tr", {}, ...names.map((key) => cell(body[key][at]))));
+  const heads = names.map((key) => made("th", { scope: "col", textContent: key, title: (schema[key] || {}).description || "" }));
+  return { names, table: made("div", { className: "wide" }, made("table", { className: "listed" }, made("thead", {}, made("tr", {}, ...heads)), made("tbody", {}, ...rows))) };
+}
+
 function answered({ body, version }, ms) {
-  const schema = about.output.properties, [[first, value], ...rest] = Object.entries(body);
+  const schema = about.output.properties, first = Object.keys(body)[0], value = body[first];
+  const list_of = Array.isArray(value) ? listed(first, body, schema) : null;
+  const rest = Object.entries(body).filter(([key]) => key !== first && !list_of?.names.includes(key));
   const text = typeof value === "object" ? null : plain(value);
-  const head = text === null ? made("div", {}, made("div", { className: "label", textContent: first }), hinted(first, schema), drawn(value, resolved(schema[first], about.output)))
+  const head = text === null ? made("div", {}, made("div", { className: "label", textContent: first }), hinted(first, schema), list_of ? list_of.table : drawn(value, resolved(schema[first], about.output)))
     : made("p", { className: text.length > 40 ? "first long" : "first", textContent: text || "(nothing)" });
   const list = made("dl", {}, ...rest.flatMap(([key, one]) => [made("dt", {}, key, hinted(key, schema)), made("dd", {}, drawn(one, resolved(schema[key], about.output)))]));
   at("answer").replaceChildren(head, list, made("p", { className: "quiet told", textContent: `${about.application} version ${version}, in ${ms.toFixed(0)} ms` }),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue
 
 Item = Annotated[str, Field(min_length=1, max_length=300)]
 MOST_SEEN = 5_000
@@ -34,18 +34,27 @@ class UserHistory(BaseModel):
     shown: int = Field(default=SHOWN, ge=1, le=MOST_SHOWN, description="how many to recommend")
 
 
+# A list that says more of each of the items: the page to try shows them as a table.
+BESIDE_ITEMS: dict[str, JsonValue] = {"beside": "items"}
+
+
 class RankedItems(BaseModel):
     """Items that the user has not seen, the best guess first."""
 
     items: list[str] = Field(description="ids, the best guess first")
-    titles: list[str] = Field(default=[], description="what each is called")
+    titles: list[str] = Field(
+        default=[], description="what each is called", json_schema_extra=BESIDE_ITEMS
+    )
     scores: list[float] = Field(
         default=[],
         description="what the items are ranked by; where the basis is popularity, the share of "
         "users who rated it",
+        json_schema_extra=BESIDE_ITEMS,
     )
     because: list[list[str]] = Field(
-        default=[], description="for each item the seen ones that speak most for it"
+        default=[],
+        description="for each item the seen ones that speak most for it",
+        json_schema_extra=BESIDE_ITEMS,
     )
     basis: Literal["history", "popularity"] = Field(
         default="history",
