@@ -141,6 +141,7 @@ def test_the_forms_offer_the_applications_and_say_what_each_field_does(
         for item in ask(f"{where['prefect']}/api/deployments/filter", {})
     }  # type: ignore[attr-defined]
     assert set(found) == {
+        "answer",
         "retrain",
         "nightly",
         "collect",
