@@ -49,18 +49,4 @@ def answered(name: str) -> str:
         done: AnsweredFiles = answering.submit(name).result()
     except (Fault, Refused) as error:
         return f"Failed: {error}"
-    return in_words(done)
-
-
-def in_words(done: AnsweredFiles) -> str:
-    """What became of an application's waiting files."""
-    if not done.version:
-        return "no champion yet to answer the waiting files"
-    words = (
-        f"{len(done.answered):,} files answered ({sum(done.answered.values()):,} rows) by version "
-        f"{done.version}, {done.unchanged:,} as before"
-    )
-    if not done.refused:
-        return words
-    name, why = next(iter(done.refused.items()))
-    return f"Failed: {len(done.refused):,} files not answered, {name} first: {why}; {words}"
+    return done.in_words()

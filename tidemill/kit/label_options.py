@@ -24,7 +24,8 @@ def options_as(kind: type[M], options: Mapping[str, object]) -> M:
         problem = error.errors(include_url=False)[0]
         place = ".".join(map(str, problem["loc"]))
         there = ", ".join(kind.model_fields) or "none"
-        value = "" if isinstance(problem["input"], Mapping) else f", not {problem['input']!r:.60}"
+        is_named = isinstance(problem["input"], Mapping) or problem["type"] == "extra_forbidden"
+        value = "" if is_named else f", not {problem['input']!r:.60}"
         raise Refused(
             f"label.{place}: {problem['msg'].removeprefix('Value error, ')}{value}; "
             f"this application's options are {there}"

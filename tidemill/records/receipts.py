@@ -241,6 +241,20 @@ class AnsweredFiles(Receipt):
     unchanged: int  # files that this version had answered
     refused: dict[str, str]  # why
 
+    def in_words(self) -> str:
+        """One line, which begins with Failed where a file was not answered."""
+        if not self.version:
+            return "no champion yet to answer the waiting files"
+        words = (
+            f"{len(self.answered):,} files answered ({sum(self.answered.values()):,} rows) by "
+            f"version {self.version}, {self.unchanged:,} as before"
+        )
+        if not self.refused:
+            return words
+        name, why = next(iter(self.refused.items()))
+        count = len(self.refused)
+        return f"Failed: {count:,} files not answered, {name} first: {why}; {words}"
+
 
 class Verified(Receipt):
     """A version that was trained again."""
