@@ -22,7 +22,7 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 TRIES = 3  # of a part whose process is killed, the last ones with no other beside it
-WORTH_S = 6.0  # a process takes a second or two of processor time to begin; 0: it always is
+WORTH_S = 15.0  # processes take some seconds to begin; 0: they always are worth it
 AHEAD = 2  # parts for each process that are worked on or wait to be taken
 
 
