@@ -699,6 +699,14 @@ def test_a_text_that_gives_orders_is_data_and_changes_no_label() -> None:
     )
 
 
+def test_answers_are_known_of_a_part_in_which_none_is_usable() -> None:
+    rows = {"example_id": ["1", "2"], "doc_id": ["a", "b"], "inputs": "{}", "source": "one"}
+    rows |= {"votes": "{}", "target": ['{"drink": null}', '{"drink": "tea"}'], "dropped": "old"}
+    facts = facts_of(pd.DataFrame(rows))
+    assert facts.field == "" and not facts.targets
+    assert facts.answers.values == ["tea"] and facts.answer.tolist() == [-1, 0]
+
+
 def test_rows_without_a_target_are_all_kept() -> None:
     """Where nothing is asked, equal rows are no question asked twice: as of a generator's."""
     rows = {"example_id": ["1", "2", "3"], "doc_id": ["a", "b", "c"], "inputs": "{}"}

@@ -75,7 +75,8 @@ def facts_of(examples: pd.DataFrame) -> ExampleFacts:
     targets = examples["target"].tolist()
     given = [json.loads(target) for target in targets]
     fields = [_field(given[row]) for row in np.flatnonzero(usable)]
-    own = next((field for field in fields if field), "")
+    # Also where none of these is usable: what voters are worth is measured on all.
+    own = next((field for field in [*fields, *map(_field, given)] if field), "")
     return ExampleFacts(
         ids=np.array(examples["example_id"].tolist(), dtype=ID),
         asked=_digests(examples["source"].tolist(), examples["inputs"].tolist()),

@@ -43,7 +43,9 @@ class Poisoned(Callback):
 
     def on_train_batch_start(self, trainer: Any, module: Any, *args: Any) -> None:
         if trainer.global_step == self.step and trainer.global_rank == 1:
-            module.loss = lambda logits, batch: logits.mean() * torch.nan
+            name = "batch_loss" if hasattr(module, "batch_loss") else "loss"
+            loss = getattr(module, name)
+            setattr(module, name, lambda *of: loss(*of) * torch.nan)
 
 
 def main(arguments: list[str]) -> None:
